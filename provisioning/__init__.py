@@ -1,0 +1,1 @@
+"""Provisioning: from bare machines to nodes of a cluster."""
