@@ -1,0 +1,359 @@
+"""Every message between the programs, declared once. Pure.
+
+Each conversation is described in docs/PROTOCOL.md; the docstrings here say who sends a message to
+whom, when, and what its payload is. A message is decoded against the union of its direction and
+nothing else.
+"""
+
+from enum import IntEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+PROTOCOL = 1  # raised with every change that an older peer would misread
+FRAME_BYTES_MAX = 1 << 20  # a payload frame; heartbeats and other jobs get between two of them
+PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
+HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
+LEASE_OUTCOME_WINDOW = 32 << 20  # bytes of unacknowledged outcomes per lease; stops its workers
+LEASE_OUTPUT_WINDOW = 1 << 20  # bytes of unacknowledged output per lease
+JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their outcomes yet
+JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
+OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
+
+Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
+Seconds = Annotated[float, Meta(ge=0)]
+Word = Annotated[str, Meta(max_length=256)]
+Text = Annotated[str, Meta(max_length=64 << 10)]
+
+
+class Message(Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
+    """Base of all messages; the class name is the tag on the wire."""
+
+
+class Bulk(Message, frozen=True, kw_only=True):
+    """Base of messages whose payload may travel in pieces; each piece repeats the header."""
+
+    piece: Count = 0
+    pieces: Positive = 1
+
+
+class Span(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A run of indices [lo, hi) of the job, all inside batch `batch`."""
+
+    batch: Count
+    lo: Count
+    hi: Positive
+
+
+class Leaf(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """`count` inputs of batch `batch` from index `start` on, encoded in `frames` payload frames."""
+
+    batch: Count
+    start: Count
+    count: Positive
+    frames: Positive
+
+
+class Kind(IntEnum):
+    """What the frames of a run hold."""
+
+    RESULTS = 0  # values.dump_results: results of the whole run
+    RESULT = 1  # values.dump_result: one result; the run has one index
+    ERROR = 2  # values.dump_error: the exception that one call raised; the run has one index
+    DEATH = 3  # one frame, msgpack [how, code, deaths]: the call's worker died this often
+
+
+class Run(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Outcomes of the consecutive indices [lo, hi), in `frames` payload frames."""
+
+    lo: Count
+    hi: Positive
+    kind: Kind
+    frames: Positive
+
+
+class Held(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a nodelet holds of a lease: `spans` are not run yet or not acknowledged yet."""
+
+    lease: Id
+    job: Id
+    slots: Positive
+    spans: tuple[Span, ...]
+    stopped: bool  # its workers are gone; only unacknowledged outcomes and output are left
+
+
+# --- both ways ---
+
+
+class Beat(Message, frozen=True):
+    """Any -> any, each second: I am alive. Never answered."""
+
+
+# --- client -> scheduler ---
+
+
+class ClientHello(Message, frozen=True):
+    """client -> scheduler: first word on every connection; answered by Welcome or Refused."""
+
+    protocol: int
+    version: Word
+    python: Word  # "3.11": functions travel only between equal minors
+    session: Id  # one per client process; the same after a reconnect
+    user: Word
+    host: Word
+    pid: Count
+
+
+class OpenJob(Bulk, frozen=True, kw_only=True):
+    """client -> scheduler: a job begins, or (after a reconnect) goes on. Payload: the function."""
+
+    job: Id
+    topic: Id  # secret under which its output is published; subscribed to before this is sent
+    name: Word  # of the function, for people
+    func_cpu: Positive
+    func_ram: Positive | None  # bytes per call
+    max_parallelism: Positive | None
+    unpack: bool  # the tuple rule, decided by the client
+    environment: Annotated[bytes, Meta(max_length=256 << 10)]  # opaque to all but the worker
+    resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
+    done: tuple[tuple[Count, Positive], ...] = ()  # ranges whose outcomes the client has
+
+
+class Inputs(Bulk, frozen=True, kw_only=True):
+    """client -> scheduler: batch `batch`, its indices beginning at `start`. Payload: its leaves."""
+
+    job: Id
+    batch: Count
+    start: Count
+    leaves: tuple[Leaf, ...]
+
+
+class InputsEnd(Message, frozen=True):
+    """client -> scheduler: the job has `total` inputs; no more batches come."""
+
+    job: Id
+    total: Count
+
+
+class AckOutcomes(Message, frozen=True):
+    """client -> scheduler -> nodelet: outcomes of the lease up to message `seq` are safe."""
+
+    lease: Id
+    seq: Count
+
+
+class AckOutput(Message, frozen=True):
+    """client -> scheduler -> nodelet: output of the lease up to chunk `number` is shown."""
+
+    lease: Id
+    number: Count
+
+
+class ReplayOutput(Message, frozen=True):
+    """client -> scheduler -> nodelet: send output after chunk `after` again, directly."""
+
+    lease: Id
+    after: Count
+
+
+class CloseJob(Message, frozen=True):
+    """client -> scheduler: the job is over (complete, failed or cancelled): stop all of it."""
+
+    job: Id
+
+
+ClientToScheduler = (
+    ClientHello
+    | OpenJob
+    | Inputs
+    | InputsEnd
+    | AckOutcomes
+    | AckOutput
+    | ReplayOutput
+    | CloseJob
+    | Beat
+)
+
+# --- scheduler -> client ---
+
+
+class Welcome(Message, frozen=True):
+    """scheduler -> client or nodelet: the connection is accepted."""
+
+    scheduler: Id  # new with each life of the scheduler
+    version: Word
+    publisher: Word  # endpoint of the PUB channel; clients subscribe there
+
+
+class Refused(Message, frozen=True):
+    """scheduler -> client or nodelet: the connection is not accepted; `reason` is for people."""
+
+    reason: Text
+
+
+class Introduce(Message, frozen=True):
+    """scheduler -> any: I do not know you (any more): say Hello and what you hold."""
+
+
+class JobOutcomes(Bulk, frozen=True, kw_only=True):
+    """scheduler -> client: outcomes from one lease, as its nodelet sent them. Payload: its runs."""
+
+    job: Id
+    lease: Id
+    seq: Positive  # per lease, from 1; a repeated one changes nothing but is acknowledged again
+    node: Word
+    runs: tuple[Run, ...]
+    output: Count  # chunks of the lease's output that went ahead of these outcomes
+
+
+class JobOutput(Message, frozen=True):
+    """scheduler -> client, by PUB or (a replay) directly: output. Payload: a frame a chunk."""
+
+    job: Id
+    lease: Id
+    number: Positive  # of the first chunk; per lease, from 1
+    streams: tuple[Annotated[int, Meta(ge=1, le=2)], ...]  # 1: stdout, 2: stderr, per chunk
+
+
+class LeaseLost(Message, frozen=True):
+    """scheduler -> client: nothing more comes from this lease; missing output of it is lost."""
+
+    job: Id
+    lease: Id
+    node: Word
+
+
+class JobStatus(Message, frozen=True):
+    """scheduler -> client: how the job stands, when that changes."""
+
+    job: Id
+    waiting: Text  # why nothing of it runs; empty while it has a lease
+    nodes: Count
+    slots: Count
+
+
+class JobFailed(Message, frozen=True):
+    """scheduler -> client: the job can not go on; answered by CloseJob."""
+
+    job: Id
+    argument: Word  # the argument that can not be satisfied, or empty
+    text: Text
+
+
+SchedulerToClient = (
+    Welcome
+    | Refused
+    | Introduce
+    | JobOutcomes
+    | JobOutput
+    | LeaseLost
+    | JobStatus
+    | JobFailed
+    | Beat
+)
+
+# --- scheduler -> nodelet ---
+
+
+class StartLease(Bulk, frozen=True, kw_only=True):
+    """scheduler -> nodelet: this node now serves `job`. Payload: the function."""
+
+    lease: Id
+    job: Id
+    slots: Positive  # calls that may run at once
+    func_cpu: Positive
+    unpack: bool
+    environment: bytes
+    outcome_window: Positive  # bytes of unacknowledged outcomes
+    report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
+
+
+class Deal(Bulk, frozen=True, kw_only=True):
+    """scheduler -> nodelet: run these spans, earlier ones first. Payload: leaves it has not got."""
+
+    lease: Id
+    left: Count  # inputs of the job that are not dealt to anyone yet
+    spans: tuple[Span, ...]
+    leaves: tuple[Leaf, ...]
+
+
+class Shed(Message, frozen=True):
+    """scheduler -> nodelet: give back up to `inputs` inputs from the end; answered by Returned."""
+
+    lease: Id
+    inputs: Positive
+
+
+class EndLease(Message, frozen=True):
+    """scheduler -> nodelet: stop the lease's workers; answered by Stopped."""
+
+    lease: Id
+    discard: bool  # nobody wants its outcomes and output any more
+
+
+SchedulerToNodelet = (
+    Welcome
+    | Refused
+    | Introduce
+    | StartLease
+    | Deal
+    | Shed
+    | AckOutcomes
+    | AckOutput
+    | ReplayOutput
+    | EndLease
+    | Beat
+)
+
+# --- nodelet -> scheduler ---
+
+
+class NodeHello(Message, frozen=True):
+    """nodelet -> scheduler: first word on every connection; answered by Welcome or Refused."""
+
+    protocol: int
+    version: Word
+    python: Word
+    node: Id  # one per life of a nodelet: its epoch
+    name: Word
+    cpus: Positive
+    ram: Positive  # bytes
+    held: tuple[Held, ...]
+
+
+class Outcomes(Bulk, frozen=True, kw_only=True):
+    """nodelet -> scheduler: what has been run since the last one. Payload: the runs."""
+
+    lease: Id
+    seq: Positive
+    runs: tuple[Run, ...]
+    output: Count
+    call_s: Seconds  # mean time of a recent call; 0: not known
+    dry: Count  # slots of the lease that have nothing to run
+
+
+class Output(Message, frozen=True):
+    """nodelet -> scheduler: what calls printed. Payload: one frame a chunk."""
+
+    lease: Id
+    number: Positive
+    streams: tuple[Annotated[int, Meta(ge=1, le=2)], ...]
+    replay: bool = False  # asked for by the client: goes to it directly
+
+
+class Returned(Message, frozen=True):
+    """nodelet -> scheduler: answer to Shed: these spans were not begun and are given back."""
+
+    lease: Id
+    spans: tuple[Span, ...]
+
+
+class Stopped(Message, frozen=True):
+    """nodelet -> scheduler: all processes of the lease are gone, its scratch is wiped."""
+
+    lease: Id
+
+
+NodeletToScheduler = NodeHello | Outcomes | Output | Returned | Stopped | Beat

@@ -1,0 +1,122 @@
+"""A set of indices kept as sorted, disjoint half-open ranges. Pure; used by all three cores.
+
+Jobs have millions of inputs, but what is pending, held or done is nearly always a handful of runs,
+so every operation here costs time in proportion to the ranges it touches, never to the indices.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+Range = tuple[int, int]  # [lo, hi), lo < hi
+
+
+class Ranges:
+    """A mutable set of integers, stored as sorted, disjoint, non-adjacent ranges."""
+
+    __slots__ = ("_hi", "_lo", "total")
+
+    def __init__(self, ranges: Iterable[Range] = ()) -> None:
+        """Start with the union of `ranges`."""
+        self._lo: list[int] = []
+        self._hi: list[int] = []
+        self.total = 0  # how many indices are in the set
+        for lo, hi in ranges:
+            self.add(lo, hi)
+
+    def __iter__(self) -> Iterator[Range]:
+        """Yield the ranges in ascending order."""
+        return zip(self._lo, self._hi, strict=True)
+
+    def __bool__(self) -> bool:
+        return bool(self._lo)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ranges) and self._lo == other._lo and self._hi == other._hi
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        return "Ranges([" + ", ".join(f"({lo}, {hi})" for lo, hi in self) + "])"
+
+    def __contains__(self, index: int) -> bool:
+        at = bisect_right(self._lo, index) - 1
+        return at >= 0 and index < self._hi[at]
+
+    def add(self, lo: int, hi: int) -> int:
+        """Put [lo, hi) into the set; return how many of its indices were new."""
+        if lo >= hi:
+            return 0
+        first = bisect_left(self._hi, lo)  # first range that touches or follows
+        last = bisect_right(self._lo, hi)  # first range that lies wholly behind
+        before = sum(self._hi[i] - self._lo[i] for i in range(first, last))
+        if first < last:
+            lo, hi = min(lo, self._lo[first]), max(hi, self._hi[last - 1])
+        self._lo[first:last] = [lo]
+        self._hi[first:last] = [hi]
+        new = hi - lo - before
+        self.total += new
+        return new
+
+    def remove(self, lo: int, hi: int) -> list[Range]:
+        """Take [lo, hi) out of the set; return the parts of it that were in the set, ascending."""
+        if lo >= hi:
+            return []
+        first = bisect_right(self._hi, lo)
+        last = bisect_left(self._lo, hi)
+        if first >= last:
+            return []
+        taken = [(max(lo, self._lo[i]), min(hi, self._hi[i])) for i in range(first, last)]
+        rest = []
+        if self._lo[first] < lo:
+            rest.append((self._lo[first], lo))
+        if self._hi[last - 1] > hi:
+            rest.append((hi, self._hi[last - 1]))
+        self._lo[first:last] = [r[0] for r in rest]
+        self._hi[first:last] = [r[1] for r in rest]
+        self.total -= sum(b - a for a, b in taken)
+        return taken
+
+    def missing(self, lo: int, hi: int) -> list[Range]:
+        """Return the parts of [lo, hi) that are not in the set, ascending."""
+        gaps = []
+        at = lo
+        for i in range(bisect_right(self._hi, lo), bisect_left(self._lo, hi)):
+            if self._lo[i] > at:
+                gaps.append((at, self._lo[i]))
+            at = self._hi[i]
+        if at < hi:
+            gaps.append((at, hi))
+        return gaps
+
+    def common(self, lo: int, hi: int) -> list[Range]:
+        """Return the parts of [lo, hi) that are in the set, ascending."""
+        return [
+            (max(lo, self._lo[i]), min(hi, self._hi[i]))
+            for i in range(bisect_right(self._hi, lo), bisect_left(self._lo, hi))
+        ]
+
+    def covers(self, lo: int, hi: int) -> bool:
+        """Return whether all of [lo, hi) is in the set."""
+        return not self.missing(lo, hi)
+
+    def pop_front(self, count: int) -> list[Range]:
+        """Take out the `count` smallest indices (fewer if there are fewer)."""
+        return self._pop(0, count)
+
+    def pop_back(self, count: int) -> list[Range]:
+        """Take out the `count` largest indices; return them as ascending ranges."""
+        return self._pop(-1, count)[::-1]
+
+    def first(self) -> Range | None:
+        """Return the range of the smallest indices; None when the set is empty."""
+        return (self._lo[0], self._hi[0]) if self._lo else None
+
+    def _pop(self, end: int, count: int) -> list[Range]:
+        taken: list[Range] = []
+        while count > 0 and self._lo:
+            lo, hi = self._lo[end], self._hi[end]
+            cut = (lo, min(hi, lo + count)) if end == 0 else (max(lo, hi - count), hi)
+            self.remove(*cut)
+            taken.append(cut)
+            count -= cut[1] - cut[0]
+        return taken

@@ -1,0 +1,135 @@
+"""How every ZeroMQ socket is made, waited for, read and closed. No other file makes one.
+
+Raw sockets with DONTWAIT, driven from asyncio by their edge-triggered FD: `zmq.asyncio` costs a
+future per message, and a cancelled `recv` of it can lose one.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import zmq
+
+HWM = 1000  # messages per peer; our windows (bytes) stay below it
+MESSAGE_BYTES_MAX = 16 << 20  # one frame; ours are at most 1 MiB and a header
+DRAIN_MESSAGES = 256  # taken per turn of the loop, then others have theirs
+DRAIN_S = 0.002
+RETRY_S = 0.002  # a peer whose pipe is full is tried again after this long
+COPY_BYTES = 32 << 10  # frames below are copied on sending: cheaper than the bookkeeping
+
+
+def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
+    """Return a socket with every option set that must be set before bind or connect."""
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, HWM)
+    socket.setsockopt(zmq.RCVHWM, HWM)
+    socket.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
+    socket.setsockopt(zmq.IMMEDIATE, 1)  # never queue for a peer that is not there
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20000)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, 20000)  # 65,600 ms and more overflow in libzmq
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
+    socket.setsockopt(zmq.RECONNECT_IVL, 100)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5000)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 30)
+    socket.setsockopt(zmq.BACKLOG, 1024)
+    socket.setsockopt(zmq.IPV6, 1)
+    if kind == zmq.ROUTER:
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # a send to nobody is an error, not silence
+    return socket
+
+
+class Watch:
+    """Wakes one task when a ZeroMQ socket may be read, or when somebody calls `wake`."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        """Register the socket's FD with the running loop."""
+        self._socket = socket
+        self._fd = socket.FD
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._loop.add_reader(self._fd, self._event.set)
+
+    def wake(self) -> None:
+        """End a `wait_readable` that is under way, or the next one."""
+        self._event.set()
+
+    async def wait_readable(self, timeout_s: float | None) -> None:
+        """Return when the socket may be read, `wake` was called, or `timeout_s` has passed.
+
+        The FD is edge-triggered, and any call on the socket may eat the edge: ask EVENTS first.
+        """
+        if not self._event.is_set() and not self.readable():
+            timer = None
+            if timeout_s is not None:
+                timer = self._loop.call_later(max(0.0, timeout_s), self._event.set)
+            try:
+                await self._event.wait()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        self._event.clear()
+
+    def readable(self) -> bool:
+        """Return whether a message waits; also makes libzmq process what its FD announced."""
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+    def close(self) -> None:
+        """Forget the FD. To be called before the socket is closed."""
+        self._loop.remove_reader(self._fd)
+
+
+def take(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
+    """Yield the messages that wait on `socket`, a bounded number of them."""
+    until = time.monotonic() + DRAIN_S
+    for _ in range(DRAIN_MESSAGES):
+        try:
+            yield socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return
+        if time.monotonic() > until:
+            return
+
+
+def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
+    """Send one message without waiting; return False when the peer's pipe is full or there is none.
+
+    Raises:
+        zmq.ZMQError: EHOSTUNREACH on a ROUTER: the peer is gone.
+    """
+    large = any(len(frame) >= COPY_BYTES for frame in frames)
+    try:
+        socket.send_multipart(frames, zmq.DONTWAIT, copy=not large)
+    except zmq.Again:
+        return False
+    return True
+
+
+class Outbox:
+    """Messages for one peer that did not fit into its pipe yet, in order."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._waiting: deque[Sequence[bytes]] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def put(self, frames: Sequence[bytes]) -> None:
+        """Queue one message."""
+        self._waiting.append(frames)
+
+    def flush(self, socket: zmq.Socket[bytes]) -> bool:
+        """Send what fits; return whether all went.
+
+        Raises:
+            zmq.ZMQError: EHOSTUNREACH on a ROUTER: the peer is gone.
+        """
+        while self._waiting:
+            if not send(socket, self._waiting[0]):
+                return False
+            self._waiting.popleft()
+        return True
