@@ -277,6 +277,7 @@ class Deal(Bulk, frozen=True, kw_only=True):
     left: Count  # inputs of the job that are not dealt to anyone yet
     spans: tuple[Span, ...]
     leaves: tuple[Leaf, ...]
+    forget: tuple[Count, ...]  # batches that are done everywhere: their leaves are not needed again
 
 
 class Shed(Message, frozen=True):
