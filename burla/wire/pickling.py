@@ -1,0 +1,445 @@
+"""Objects <-> bytes: the pickler of all values, and the frames that carry a pickle.
+
+Classes and functions of the caller's `__main__` (and of modules that must travel by value) are sent
+by value, once, under the id that cloudpickle tracks a class by. On the way back a class is named by
+that id only, so that what the caller gets is its own class, untouched: `isinstance`, `except` and
+enum identity work, and no class attribute is ever overwritten by a remote copy.
+
+Never imports zmq, asyncio or msgspec: the zygote and the workers load it. The scheduler never does.
+"""
+
+import functools
+import importlib
+import io
+import pickle
+import struct
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from types import FunctionType, ModuleType
+from typing import Any
+
+FRAME_BYTES_MAX = 1 << 20  # a frame; bigger ones would hold up heartbeats behind them on the socket
+OUT_OF_BAND_BYTES_MIN = (
+    1 << 14
+)  # below it a copy into the pickle costs less than a frame of its own
+SENT_CLASSES_MAX = 4096  # classes kept alive here because a worker may name them; oldest go first
+
+_HEADER = struct.Struct("<cI")  # tag, number of buffers; then a size each for the pickle and them
+_JOINED = b"\x01"  # tag of a value in several frames; a pickle itself starts with b"\x80"
+_SIZE = struct.Struct("<Q")
+
+Frames = Sequence[bytes | bytearray | memoryview]
+
+# cloudpickle's parts are private by name, but stable since 2.0; the package itself shadows the
+# submodule's attributes, hence the import by name.
+_cp: Any = importlib.import_module("cloudpickle.cloudpickle")
+_Base: Any = _cp.Pickler
+
+
+class NotLoadableError(Exception):
+    """Bytes that arrived cannot be turned into an object here; the text says why."""
+
+
+class ResultNotPicklableError(Exception):
+    """What the function returned cannot be pickled; the text says which part and why."""
+
+
+class Sent:
+    """What of the caller's `__main__` travels with the function of one job.
+
+    The classes in it need not be sent again with inputs.
+    """
+
+    def __init__(self, by_value: Iterable[ModuleType] = ()) -> None:
+        self.by_value = frozenset(module.__name__ for module in by_value)
+        self.classes: dict[type, str] = {}  # class -> its id
+
+
+def dumps(obj: object) -> list[bytes]:
+    """Return the frames of any object; what they were made of may change afterwards."""
+    return encode(obj, lambda write, hold: Pickler(write, hold))
+
+
+def loads(frames: Frames) -> Any:
+    """Return the object that `dumps` was given; its buffers are writable if they were."""
+    data, buffers = join(frames)
+    return pickle.loads(data, buffers=buffers)
+
+
+def dump_plain(obj: object) -> list[bytes]:
+    """Return the frames of an object of which all parts are importable or builtin."""
+    return encode(obj, lambda write, hold: pickle.Pickler(write, protocol=5, buffer_callback=hold))
+
+
+def encode(obj: object, make_pickler: Callable[[Any, Any], Any]) -> list[bytes]:
+    """Return the frames of `obj`, pickled by what `make_pickler(file, buffer_callback)` returns."""
+    pieces = Pieces()
+    make_pickler(pieces, pieces.hold).dump(obj)
+    return cut(pieces.data, pieces.buffers)
+
+
+class Pieces:
+    """Takes what a pickler writes without joining it, and the big buffers it leaves out."""
+
+    def __init__(self) -> None:
+        self.data: list[Any] = []  # bytes-like; may alias mutable objects until they are cut
+        self.buffers: list[memoryview] = []
+        self.write = self.data.append
+
+    def hold(self, buffer: pickle.PickleBuffer) -> bool:
+        """Take a buffer out of band; return True to have it pickled in place."""
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if view.nbytes < OUT_OF_BAND_BYTES_MIN:
+            return True
+        self.buffers.append(view)
+        return False
+
+
+def cut(data: Sequence[Any], buffers: Sequence[memoryview]) -> list[bytes]:
+    """Return the frames of a pickle and its buffers; copies every byte once at most."""
+    size = sum(map(len, data))
+    if not buffers and size <= FRAME_BYTES_MAX:
+        return [bytes(data[0]) if len(data) == 1 else b"".join(data)]
+    sizes = [size, *(view.nbytes for view in buffers)]
+    head = _HEADER.pack(_JOINED, len(buffers)) + b"".join(map(_SIZE.pack, sizes))
+    if len(head) + size <= FRAME_BYTES_MAX:
+        frames = [b"".join([head, *data])]
+    elif len(head) <= FRAME_BYTES_MAX:
+        frames = [head, *_chunks(data)]
+    else:
+        raise ValueError(f"{len(buffers)} buffers in one value: too many to send")
+    for view in buffers:
+        frames += _chunks([view])
+    return frames
+
+
+def _chunks(pieces: Sequence[Any]) -> list[bytes]:
+    """Return `pieces` joined and cut again into full frames."""
+    frames: list[bytes] = []
+    open_, room = [], FRAME_BYTES_MAX
+    for piece in pieces:
+        view = memoryview(piece).cast("B")
+        start = 0
+        while len(view) - start >= room:
+            open_.append(view[start : start + room])
+            frames.append(b"".join(open_) if len(open_) > 1 else bytes(open_[0]))
+            start += room
+            open_, room = [], FRAME_BYTES_MAX
+        if start < len(view):
+            open_.append(view[start:])
+            room -= len(view) - start
+    if open_:
+        frames.append(b"".join(open_))
+    return frames
+
+
+def join(frames: Frames) -> tuple[Any, list[bytearray]]:
+    """Return the pickle and its buffers, as `cut` was given them.
+
+    Raises:
+        NotLoadableError: these frames are not what `cut` returned.
+    """
+    first = frames[0]
+    if first[:1] != _JOINED:
+        return first, []
+    try:
+        (_, count) = _HEADER.unpack_from(first)
+        body = _HEADER.size + _SIZE.size * (count + 1)
+        sizes = [
+            _SIZE.unpack_from(first, _HEADER.size + _SIZE.size * i)[0] for i in range(count + 1)
+        ]
+    except struct.error as error:
+        raise NotLoadableError(f"the first frame of a value is malformed: {error}") from None
+    rest = iter(frames[1:])
+    data: Any = memoryview(first)[body:]
+    if len(data) != sizes[0]:
+        data = _take(rest, sizes[0])
+    return data, [_take(rest, size) for size in sizes[1:]]
+
+
+def _take(frames: Any, size: int) -> bytearray:
+    """Return the next `size` bytes of whole frames, copied once."""
+    chunks, got = [], 0
+    while got < size:
+        chunk = next(frames, None)
+        if chunk is None:
+            break
+        chunks.append(chunk)
+        got += len(chunk)
+    if got != size:
+        raise NotLoadableError(f"a part of {size} bytes came as {got} bytes")
+    return bytearray(chunks[0]) if len(chunks) == 1 else bytearray().join(chunks)
+
+
+# --- the pickler ---------------------------------------------------------------------------------
+
+
+class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
+    """Pickles anything; decides what goes by reference, by value, or by the id of a class."""
+
+    by_value: frozenset[str] = frozenset()  # names of modules beside __main__
+    of_job = False  # True: towards workers, functions share one set of globals per module and job
+
+    def __init__(self, file: Any, buffer_callback: Any = None) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._references: set[object] = set()  # classes and functions found importable
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how to pickle a class, a function or a module; NotImplemented for all else."""
+        kind = type(obj)
+        if kind is FunctionType:
+            return self._reduce_function(obj)
+        if issubclass(kind, type):
+            return self._reduce_class(obj)
+        if kind is ModuleType and self._travels(obj.__name__):
+            state = {k: v for k, v in vars(obj).items() if k not in _NOT_SENT_OF_MODULES}
+            return _job_module, (obj.__name__,), state, None, None, _fill_module
+        return NotImplemented
+
+    def _travels(self, module: object) -> bool:
+        return module == "__main__" or module in self.by_value
+
+    def _reduce_function(self, function: FunctionType) -> Any:
+        if function in self._references:
+            return NotImplemented
+        if function.__module__ not in self.by_value and _cp._should_pickle_by_reference(function):
+            self._references.add(function)
+            return NotImplemented
+        reduced = self._dynamic_function_reduce(function)
+        if not self.of_job:
+            return reduced
+        state = (*reduced[2], _public_name(function))
+        return (*reduced[:2], state, None, None, _fill_function)
+
+    def _function_getnewargs(self, function: FunctionType) -> Any:
+        args = super()._function_getnewargs(function)
+        name = function.__globals__.get("__name__")
+        if not self.of_job or not isinstance(name, str) or not _is_module_dict(name, function):
+            return args
+        ref = self.globals_ref[id(function.__globals__)]
+        if not isinstance(ref, _Globals):
+            ref = self.globals_ref[id(function.__globals__)] = _Globals(name, ref)
+        return (args[0], ref, *args[2:])
+
+    def _reduce_class(self, cls: type) -> Any:
+        try:
+            if cls in self._references:
+                return NotImplemented
+            if (class_id := _callers.get(cls)) is not None:
+                return _known_class, (class_id, cls.__qualname__)
+        except TypeError:  # a metaclass without a hash
+            return _cp._class_reduce(cls)
+        forced = cls.__module__ in self.by_value
+        reduced = _cp._dynamic_class_reduce(cls) if forced else _cp._class_reduce(cls)
+        if reduced is NotImplemented:
+            self._references.add(cls)
+        if reduced is NotImplemented or len(reduced) == 2:
+            return reduced
+        return self._reduce_dynamic_class(cls, reduced)
+
+    def _reduce_dynamic_class(self, cls: type, reduced: Any) -> Any:
+        """Return how to pickle a class by value."""
+        is_enum = reduced[0] is _cp._make_skeleton_enum
+        class_id = keep_class(cls)
+        args = (class_id, is_enum, _public_name(cls) if self.of_job else None, reduced[1])
+        return _make_class, args, reduced[2], None, None, _fill_class
+
+
+_NOT_SENT_OF_MODULES = ("__builtins__", "__loader__", "__spec__", "__cached__")
+
+
+class FunctionPickler(Pickler):
+    """Pickles the function of a job, and notes in `sent` which classes go with it."""
+
+    of_job = True
+
+    def __init__(self, file: Any, buffer_callback: Any, sent: Sent) -> None:
+        super().__init__(file, buffer_callback)
+        self.by_value = sent.by_value
+        self._sent = sent
+
+    def _reduce_dynamic_class(self, cls: type, reduced: Any) -> Any:
+        reduced = super()._reduce_dynamic_class(cls, reduced)
+        self._sent.classes[cls] = reduced[1][0]
+        return reduced
+
+
+class InputPickler(Pickler):
+    """Pickles inputs; classes that go by value are named by id and put beside, in `definitions`."""
+
+    of_job = True
+
+    def __init__(self, file: Any, buffer_callback: Any, sent: Sent) -> None:
+        super().__init__(file, buffer_callback)
+        self.by_value = sent.by_value
+        self._sent = sent
+        self._known: dict[type, tuple[str, bytes]] = {}
+        self.definitions: dict[str, bytes] = {}  # those that the inputs since `clear` need
+
+    def _reduce_class(self, cls: type) -> Any:
+        try:
+            if (class_id := self._sent.classes.get(cls)) is not None:
+                return _known_class, (class_id, cls.__qualname__)
+            if (known := self._known.get(cls)) is not None:
+                self.definitions[known[0]] = known[1]
+                return _known_class, (known[0], cls.__qualname__)
+        except TypeError:  # a metaclass without a hash
+            pass
+        return super()._reduce_class(cls)
+
+    def _reduce_dynamic_class(self, cls: type, reduced: Any) -> Any:
+        file = io.BytesIO()
+        apart = Sent()
+        apart.by_value = self.by_value
+        FunctionPickler(file, None, apart).dump(cls)
+        self._known[cls] = known = (apart.classes[cls], file.getvalue())
+        self.definitions[known[0]] = known[1]
+        return _known_class, (known[0], cls.__qualname__)
+
+
+def keep_class(cls: type) -> str:
+    """Return the id of a class, which stays findable here although only weakly tracked."""
+    class_id: str = _cp._get_or_create_tracker_id(cls)
+    _kept[class_id] = cls
+    if len(_kept) > SENT_CLASSES_MAX:
+        del _kept[next(iter(_kept))]
+    return class_id
+
+
+def _public_name(obj: Any) -> str | None:
+    """Return the name by which `obj` is found in its module, if it is."""
+    module = sys.modules.get(obj.__module__)
+    name = obj.__qualname__
+    return name if module is not None and vars(module).get(name) is obj else None
+
+
+def _is_module_dict(name: str, function: FunctionType) -> bool:
+    module = sys.modules.get(name)
+    return module is not None and vars(module) is function.__globals__
+
+
+class _Globals:
+    """Stands for the globals of a module in a pickle."""
+
+    def __init__(self, name: str, base: dict[str, Any]) -> None:
+        self.name = name
+        self.base = base
+
+    def __reduce__(self) -> Any:
+        return _job_globals, (self.name, self.base)
+
+
+# --- what a pickle calls when it is loaded -------------------------------------------------------
+
+_kept: dict[str, type] = {}  # classes sent from here, by id
+_callers: dict[type, str] = {}  # in a worker: the caller's classes, which go back by their id
+_unfilled: set[type] = set()  # classes made, but not yet given their attributes
+_job_modules: dict[str, ModuleType] = {}  # modules of the job that came by value
+_main_attributes: dict[str, Any] | None = None  # of __main__ in a worker; None: not a worker
+_receiving = False  # True while something of the caller is loaded in a worker
+
+
+def serve(main_attributes: dict[str, Any]) -> None:
+    """Make this process a worker, whose `__main__` stands for the caller's from the next job on."""
+    global _main_attributes
+    _main_attributes = main_attributes
+
+
+def begin_job() -> None:
+    """Forget the last job's classes, functions and modules; called before a function is loaded."""
+    for name, module in _job_modules.items():
+        if sys.modules.get(name) is module:
+            del sys.modules[name]
+    _job_modules.clear()
+    for class_id in _callers.values():
+        _cp._DYNAMIC_CLASS_TRACKER_BY_ID.pop(class_id, None)
+    _callers.clear()
+    _unfilled.clear()
+    if _main_attributes is not None:
+        sys.modules["__main__"] = main = ModuleType("__main__")
+        vars(main).update(_main_attributes, __builtins__=__builtins__)
+        _job_modules["__main__"] = main
+
+
+def load_from_caller(frames: Frames) -> Any:
+    """Load what the caller sent; its classes are remembered as the caller's."""
+    data, buffers = join(frames)
+    return _receive(lambda: pickle.loads(data, buffers=buffers))
+
+
+def load_definitions(definitions: dict[str, bytes]) -> None:
+    """Load those classes that are not known yet."""
+    for class_id, data in definitions.items():
+        if class_id not in _cp._DYNAMIC_CLASS_TRACKER_BY_ID:
+            _receive(functools.partial(pickle.loads, data))
+
+
+def _receive(load: Callable[[], Any]) -> Any:
+    global _receiving
+    before, _receiving = _receiving, True
+    try:
+        return load()
+    finally:
+        _receiving = before
+
+
+def _known_class(class_id: str, name: str) -> type:
+    cls: type | None = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(class_id)
+    if cls is None:
+        raise NotLoadableError(f"the class {name!r} does not exist here any more")
+    return cls
+
+
+def _make_class(class_id: str, is_enum: bool, public_name: str | None, args: Any) -> type:
+    known: type | None = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(class_id)
+    if known is not None:
+        return known
+    made: type = (_cp._make_skeleton_enum if is_enum else _cp._make_skeleton_class)(*args)
+    _unfilled.add(made)
+    if _receiving:
+        _callers[made] = class_id
+        if public_name:
+            vars(_job_module(made.__module__)).setdefault(public_name, made)
+    return made
+
+
+def _fill_class(cls: type, state: Any) -> None:
+    if cls in _unfilled:  # else it is whole already, and maybe changed since by its owner
+        _unfilled.discard(cls)
+        _cp._class_setstate(cls, state)
+
+
+def _job_module(name: str) -> ModuleType:
+    module = _job_modules.get(name)
+    if module is None:
+        module = _job_modules[name] = ModuleType(name)
+        if _main_attributes is not None:
+            sys.modules[name] = module
+    return module
+
+
+def _fill_module(module: ModuleType, state: dict[str, Any]) -> None:
+    for name, value in state.items():
+        if name not in vars(module) or vars(module)[name] is None:
+            vars(module)[name] = value
+
+
+def _job_globals(name: str, base: dict[str, Any]) -> dict[str, Any]:
+    globals_ = vars(_job_module(name))
+    for key, value in base.items():
+        if globals_.get(key) is None:
+            globals_[key] = value
+    return globals_
+
+
+def _fill_function(function: FunctionType, state: Any) -> None:
+    attributes, slots, public_name = state
+    globals_ = function.__globals__
+    # What a running call has changed since stays changed; only what is missing is added.
+    slots["__globals__"] = {k: v for k, v in slots["__globals__"].items() if k not in globals_}
+    _cp._function_setstate(function, (attributes, slots))
+    if public_name and _receiving:
+        globals_.setdefault(public_name, function)

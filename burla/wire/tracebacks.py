@@ -1,0 +1,390 @@
+"""Exceptions <-> bytes, with their tracebacks, causes, groups and notes.
+
+An exception is taken apart in the worker and put together again in the caller without running its
+`__init__`, which may want arguments that nobody has kept. What cannot be rebuilt is described by a
+stand-in. Tracebacks are rebuilt from frames that name the remote file, line and columns; source
+lines that this machine does not have (or has differently) are given to `linecache`.
+"""
+
+import ast
+import linecache
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from types import CodeType, TracebackType
+from typing import Any, Literal
+
+from .explain import describe_error, short_repr, text_of, type_name
+from .pickling import Frames, NotLoadableError, ResultNotPicklableError, dump_plain, dumps, loads
+
+EXCEPTIONS_MAX = 100  # of a chain or group; a retry loop may chain without end
+FRAMES_MAX = 1000  # of a traceback; Python's own recursion limit
+FRAME_LINES_MAX = 8  # source lines of one frame, for statements over several lines
+TRACEBACK_CHARS_MAX = 100_000  # of a traceback that travels as text
+
+Kind = Literal["raised", "exit", "input", "result"]
+
+
+class StandInError(Exception):
+    """Stands for an exception that could not be brought here; its text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is known in the caller about a call that failed."""
+
+    kind: Kind  # raised; exit: SystemExit and the like; input, result: it could not be (un)pickled
+    index: int  # of the input in its job
+    node: str
+    input_repr: str | None
+    type_name: str  # of what was raised
+    text: str  # its `str`
+    traceback_text: str  # formatted where it was raised
+    exception: BaseException  # with traceback, causes and notes; or a StandInError
+    problem: str  # why it is a stand-in; "": it is what was raised
+
+
+def dump_error(
+    error: BaseException, node: str, index: int, input_repr: str | None = None
+) -> list[bytes]:
+    """Return the frames of an exception that a call raised; never raises for what it contains.
+
+    Args:
+        error: as caught; leading frames of this package are left out of its traceback.
+        node: the name of the node.
+        index: of the input in its job.
+        input_repr: `short_repr` of the input, if it could be had.
+    """
+    graph: dict[int, BaseException] = {}
+    for one in islice(_walk(error), EXCEPTIONS_MAX):
+        graph[id(one)] = one
+    numbers = {key: number for number, key in enumerate(graph)}
+    records = [_take_apart(one, numbers) for one in graph.values()]
+    return dump_plain((_kind(error), index, node, input_repr, _traceback_text(error), records))
+
+
+def _kind(error: BaseException) -> Kind:
+    match error:
+        case ResultNotPicklableError():
+            return "result"
+        case NotLoadableError():
+            return "input"
+        case SystemExit() | KeyboardInterrupt() | GeneratorExit():
+            return "exit"
+        case _:
+            return "raised"
+
+
+def _walk(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exception and all that hang on it, each once."""
+    seen: set[int] = set()
+    todo = [error]
+    while todo:
+        one = todo.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        todo += [other for other in (one.__cause__, one.__context__) if other is not None]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+
+
+def _take_apart(error: BaseException, numbers: dict[int, int]) -> dict[str, Any]:
+    """Return all that is needed to put the exception together again, as plain data."""
+    notes = getattr(error, "__notes__", None)
+    record: dict[str, Any] = {
+        "type": type_name(error),
+        "text": text_of(error),
+        "frames": _frames_of(_own_frames_off(error.__traceback__)),
+        "cause": numbers.get(id(error.__cause__)),
+        "context": numbers.get(id(error.__context__)),
+        "suppress": error.__suppress_context__,
+        "notes": [str(note) for note in notes] if isinstance(notes, list) else [],
+        "children": None,
+        "pickle": None,
+        "problem": "",
+    }
+    if isinstance(error, BaseExceptionGroup):
+        record["message"] = error.message
+        record["children"] = [numbers.get(id(child)) for child in error.exceptions]
+    try:
+        record["pickle"] = dumps(error if _has_own_pickling(error) else _state_of(error))
+    except Exception as problem:
+        record["problem"] = f"it cannot be pickled: {describe_error(problem)}"
+    return record
+
+
+def _has_own_pickling(error: BaseException) -> bool:
+    """Return whether the author of the class says how to pickle it."""
+    return any(
+        not _OWN_PICKLING.isdisjoint(vars(cls))
+        for cls in type(error).__mro__
+        if cls.__module__ != "builtins"
+    )
+
+
+_OWN_PICKLING = frozenset(
+    ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__")
+)
+
+
+def _state_of(error: BaseException) -> tuple[Any, ...]:
+    attributes = {k: v for k, v in vars(error).items() if k != "__notes__"}
+    slots = {}
+    for cls in type(error).__mro__:
+        if cls is BaseException:
+            break
+        for name, member in vars(cls).items():
+            if type(member).__name__ in _MEMBER_KINDS and name not in _MEMBERS_LEFT_OUT:
+                try:
+                    slots[name] = getattr(error, name)
+                except AttributeError:  # a slot that was never set
+                    continue
+    # the exceptions of a group come apart from it, with tracebacks of their own
+    args = (error.message,) if isinstance(error, BaseExceptionGroup) else error.args
+    return type(error), args, attributes, slots
+
+
+_MEMBER_KINDS = frozenset(("member_descriptor", "getset_descriptor"))
+# `obj` of an AttributeError is any object, often a big or unpicklable one
+_MEMBERS_LEFT_OUT = frozenset(
+    ("obj", "message", "exceptions", "characters_written", "__dict__", "__weakref__")
+)
+
+
+def _own_frames_off(tb: TracebackType | None) -> TracebackType | None:
+    """Return the traceback from the first frame that is not of this package on."""
+    while tb is not None and str(tb.tb_frame.f_globals.get("__name__")).startswith("burla."):
+        tb = tb.tb_next
+    return tb
+
+
+def _frames_of(tb: TracebackType | None) -> list[tuple[Any, ...]]:
+    frames = list(traceback.walk_tb(tb))
+    entries = []
+    lasti = []
+    while tb is not None:
+        lasti.append(tb.tb_lasti)
+        tb = tb.tb_next
+    if len(frames) > FRAMES_MAX:
+        half = FRAMES_MAX // 2
+        frames, lasti = frames[:half] + frames[-half:], lasti[:half] + lasti[-half:]
+    for (frame, lineno), instruction in zip(frames, lasti, strict=True):
+        code = frame.f_code
+        end, column, end_column = _position(code, instruction, lineno)
+        lines = [
+            linecache.getline(code.co_filename, number, frame.f_globals)
+            for number in range(lineno, min(end, lineno + FRAME_LINES_MAX - 1) + 1)
+        ]
+        module = frame.f_globals.get("__name__")
+        entries.append(
+            (code.co_filename, code.co_name, str(module), lineno, end, column, end_column, lines)
+        )
+    return entries
+
+
+def _position(code: CodeType, lasti: int, lineno: int) -> tuple[int, int | None, int | None]:
+    """Return the last line and the columns of an instruction."""
+    line, end, column, end_column = next(
+        islice(code.co_positions(), lasti // 2, None), (None, None, None, None)
+    )
+    if line != lineno or end is None or end < lineno:
+        return lineno, None, None
+    return end, column, end_column
+
+
+def _traceback_text(error: BaseException) -> str:
+    try:
+        own = _own_frames_off(error.__traceback__)
+        text = "".join(traceback.format_exception(type(error), error, own))
+    except Exception as problem:
+        return f"{describe_error(error)} (no traceback: {describe_error(problem)})"
+    if len(text) > TRACEBACK_CHARS_MAX:
+        half = TRACEBACK_CHARS_MAX // 2
+        text = f"{text[:half]}\n...\n{text[-half:]}"
+    return text
+
+
+# --- in the caller -------------------------------------------------------------------------------
+
+
+def load_error(frames: Frames) -> Failure:
+    """Return what is known of an error, with the original exception put together again.
+
+    Raises:
+        NotLoadableError: these are not frames of `dump_error`.
+    """
+    try:
+        kind, index, node, input_repr, traceback_text, records = loads(frames)
+    except NotLoadableError:
+        raise
+    except Exception as error:
+        raise NotLoadableError(describe_error(error)) from error
+    built: list[BaseException | None] = [None] * len(records)
+    for number in reversed(range(len(records))):  # children of groups come after their group
+        _build_into(built, records, number)
+    for exception, record in zip(built, records, strict=True):
+        assert exception is not None
+        _dress(exception, record, built, node)
+    root, record = built[0], records[0]
+    assert root is not None
+    _mark(root, index, input_repr, node)
+    return Failure(
+        kind=kind,
+        index=index,
+        node=node,
+        input_repr=input_repr,
+        type_name=record["type"],
+        text=record["text"],
+        traceback_text=traceback_text,
+        exception=root,
+        problem=record["problem"],
+    )
+
+
+def note_of(index: int, input_repr: str | None, node: str) -> str:
+    """Return the line that says which call it was."""
+    shown = f" = {input_repr}" if input_repr is not None else ""
+    return f"input {index}{shown} · node {node}"
+
+
+def _mark(error: BaseException, index: int, input_repr: str | None, node: str) -> None:
+    try:
+        error.add_note(note_of(index, input_repr, node))
+        error.burla_input_index = index  # type: ignore[attr-defined]  # ours, on any exception
+    except Exception:  # an exception that refuses attributes goes without
+        return
+
+
+def _build_into(built: list[BaseException | None], records: list[Any], number: int) -> None:
+    """Put exception `number` together, its children first."""
+    if built[number] is not None:
+        return
+    record = records[number]
+    children = None
+    if record["children"] is not None:
+        children = []
+        for child in record["children"]:
+            if child is None:  # beyond EXCEPTIONS_MAX
+                children.append(StandInError("one more exception of the group, left out"))
+                continue
+            _build_into(built, records, child)
+            children.append(built[child])
+    built[number] = _put_together(record, children)
+
+
+def _put_together(record: dict[str, Any], children: list[Any] | None) -> BaseException:
+    if not record["problem"]:
+        try:
+            loaded = loads(record["pickle"])
+            if isinstance(loaded, tuple):
+                cls, args, attributes, slots = loaded
+                if children is not None:
+                    args = (*args, children)
+                return _rebuild(cls, args, attributes, slots)
+            if isinstance(loaded, BaseException):
+                return loaded
+            raise TypeError(f"its __reduce__ gave a {type_name(loaded)}")
+        except Exception as problem:
+            record["problem"] = f"it cannot be unpickled here: {describe_error(problem)}"
+    if children is not None:
+        record["problem"] = ""
+        return BaseExceptionGroup(record["message"], children)
+    return StandInError(f"{record['type']}: {record['text']} ({record['problem']})")
+
+
+def _rebuild(
+    cls: type[BaseException],
+    args: tuple[Any, ...],
+    attributes: dict[str, Any],
+    slots: dict[str, Any],
+) -> BaseException:
+    """Return an instance in the state of the original, without running its own `__init__`."""
+    base: Any = next(one for one in cls.__mro__ if one.__module__ == "builtins")
+    error: BaseException = base.__new__(cls, *args)
+    with suppress(TypeError):  # the builtin may want other arguments than the class hands on
+        base.__init__(error, *args)
+    error.args = args
+    for name, value in slots.items():
+        try:
+            setattr(error, name, value)
+        except (AttributeError, TypeError):  # read-only
+            continue
+    vars(error).update(attributes)
+    return error
+
+
+def _dress(
+    error: BaseException, record: dict[str, Any], built: list[BaseException | None], node: str
+) -> None:
+    """Give an exception its traceback, causes and notes."""
+    error.__cause__ = None if record["cause"] is None else built[record["cause"]]
+    error.__context__ = None if record["context"] is None else built[record["context"]]
+    error.__suppress_context__ = record["suppress"]
+    error.__traceback__ = _traceback_from(record["frames"], node)
+    if record["notes"]:
+        try:
+            error.__notes__ = list(record["notes"])
+        except Exception:  # an exception that refuses attributes goes without
+            return
+
+
+def _traceback_from(frames: list[tuple[Any, ...]], node: str) -> TracebackType | None:
+    tb: TracebackType | None = None
+    for filename, name, module, lineno, end, column, end_column, lines in reversed(frames):
+        filename = _show_source(filename, lineno, lines, node)
+        code = _raising_code(filename, name, (lineno, end, column, end_column))
+        try:
+            exec(code, {"__name__": module, "__file__": filename, "_error": _Here})
+        except _Here as here:
+            outer = here.__traceback__
+        inner = outer.tb_next if outer is not None else None
+        assert inner is not None, filename
+        tb = TracebackType(tb, inner.tb_frame, inner.tb_lasti, lineno)
+    return tb
+
+
+class _Here(Exception):
+    """Raised in a frame to get hold of it."""
+
+
+def _raising_code(
+    filename: str, name: str, position: tuple[int, int, int | None, int | None]
+) -> CodeType:
+    """Return code named like the original that raises `_error` at exactly this place."""
+    lineno, end, column, end_column = position
+    where = {
+        "lineno": lineno,
+        "end_lineno": end,
+        "col_offset": column or 0,
+        "end_col_offset": end_column or 0,
+    }
+    raise_ = ast.Raise(exc=ast.Name(id="_error", ctx=ast.Load(), **where), cause=None, **where)
+    code: CodeType = compile(ast.Module(body=[raise_], type_ignores=[]), filename, "exec")
+    return code.replace(co_name=name, co_qualname=name)
+
+
+def _show_source(filename: str, lineno: int, lines: list[str], node: str) -> str:
+    """Return a file name under which `linecache` finds these lines; make it so if need be."""
+    if not lines or not lines[0].strip():
+        return filename  # nobody had the source; this machine may (a notebook's cell)
+    if linecache.getline(filename, lineno) == lines[0]:
+        return filename
+    if filename not in _remote_sources and (
+        filename in linecache.cache or os.path.exists(filename)
+    ):
+        filename = f"{filename} on {node}"
+    source = _remote_sources.setdefault(filename, [])
+    source += ["\n"] * (lineno - 1 + len(lines) - len(source))
+    source[lineno - 1 : lineno - 1 + len(lines)] = lines
+    # without a modification time, so that linecache never looks for the file
+    linecache.cache[filename] = (sum(map(len, source)), None, source, filename)
+    return filename
+
+
+_remote_sources: dict[str, list[str]] = {}  # lines of files that only other machines have
+__all__ = ["Failure", "StandInError", "dump_error", "load_error", "note_of", "short_repr"]

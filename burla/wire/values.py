@@ -1,0 +1,160 @@
+"""Functions, inputs and outcomes <-> bytes: all that client and workers need to know.
+
+The parts live in `pickling` (frames, what goes by value), `leaves` (inputs), `tracebacks` (errors),
+`environment` (the caller's modules) and `explain` (words). The scheduler and the nodelet never
+import any of them. An encoded value is a list of frames, each at most FRAME_BYTES_MAX.
+"""
+
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
+from typing import Any
+
+from .environment import apply_environment
+from .explain import describe_error, short_repr, why_not_picklable
+from .leaves import (
+    Batch,
+    InputNotLoadableError,
+    Leaf,
+    are_atoms,
+    cut_batches,
+    load_leaf,
+)
+from .pickling import (
+    FRAME_BYTES_MAX,
+    Frames,
+    FunctionPickler,
+    NotLoadableError,
+    ResultNotPicklableError,
+    Sent,
+    begin_job,
+    cut,
+    dump_plain,
+    dumps,
+    encode,
+    load_from_caller,
+    loads,
+)
+from .tracebacks import Failure, dump_error, load_error
+
+__all__ = [
+    "FRAME_BYTES_MAX",
+    "Batch",
+    "Failure",
+    "Frames",
+    "InputNotLoadableError",
+    "Leaf",
+    "NotLoadableError",
+    "ResultNotPicklableError",
+    "Sent",
+    "apply_environment",
+    "are_atoms",
+    "bind_call",
+    "cut_batches",
+    "dump_error",
+    "dump_function",
+    "dump_result",
+    "dump_results",
+    "dumps",
+    "load_error",
+    "load_function",
+    "load_leaf",
+    "load_result",
+    "load_results",
+    "loads",
+    "short_repr",
+]
+
+SAMPLE_MAX = 256  # inputs whose classes are sent along with the function
+
+
+def dump_function(
+    function: Callable[..., Any],
+    by_value: Iterable[ModuleType] = (),
+    *,
+    sample: Sequence[Any] = (),
+    sent: Sent | None = None,
+    name: str | None = None,
+) -> list[bytes]:
+    """Return the frames of a function with its globals and closure as they stand now.
+
+    Args:
+        function: any callable.
+        by_value: modules beside `__main__` that the workers cannot import.
+        sample: some of the inputs; their classes go along.
+        sent: takes note of what was sent, for `cut_batches`.
+        name: what the function is called in an error.
+
+    Raises:
+        TypeError: it cannot be pickled; the text names the part by its path.
+    """
+    sent = Sent() if sent is None else sent
+    sent.by_value |= {module.__name__ for module in by_value}
+    classes = list(dict.fromkeys(map(type, sample[:SAMPLE_MAX])))
+    try:
+        return encode((function, classes), lambda write, hold: FunctionPickler(write, hold, sent))
+    except Exception as error:
+        sent.classes.clear()
+        name = name or getattr(function, "__name__", None) or short_repr(function)
+        why = why_not_picklable(function, name, error, sent.by_value)
+        raise TypeError(f"function_ {name!r} cannot be sent: {why}") from error
+
+
+def load_function(frames: Frames) -> Callable[..., Any]:
+    """Return a function that was sent, fresh: with globals and classes of its own.
+
+    Whatever an earlier call of this loaded is no longer what later inputs refer to.
+    """
+    begin_job()
+    function: Callable[..., Any] = load_from_caller(frames)[0]
+    return function
+
+
+def bind_call(function: Callable[..., Any], unpack: bool) -> Callable[[Any], Any]:
+    """Return what a worker calls with each input."""
+    if not unpack:
+        return function
+
+    def call_unpacked(arguments: Any) -> Any:
+        return function(*arguments)
+
+    return call_unpacked
+
+
+def dump_results(results: list[Any]) -> list[bytes]:
+    """Return the frames of results of which `are_atoms` is true, in one pickle."""
+    data = pickle.dumps(results, 5)
+    return [data] if len(data) <= FRAME_BYTES_MAX else cut([data], [])
+
+
+def load_results(frames: Frames) -> list[Any]:
+    """Return what `dump_results` was given."""
+    results: list[Any] = loads(frames)
+    return results
+
+
+def dump_result(result: object) -> list[bytes]:
+    """Return the frames of one result as it is now.
+
+    Raises:
+        ResultNotPicklableError: it cannot be pickled; the text names the part by its path.
+    """
+    try:
+        return dump_plain(result) if are_atoms((result,)) else dumps(result)
+    except Exception as error:
+        why = why_not_picklable(result, "result", error)
+        raise ResultNotPicklableError(why) from error
+
+
+def load_result(frames: Frames) -> Any:
+    """Return what `dump_result` was given.
+
+    Raises:
+        NotLoadableError: it cannot be unpickled here.
+    """
+    try:
+        return loads(frames)
+    except NotLoadableError:
+        raise
+    except Exception as error:
+        raise NotLoadableError(describe_error(error)) from error
