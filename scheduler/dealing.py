@@ -1,0 +1,75 @@
+"""How much work goes to which lease of a job, and who gives some back. Pure policy.
+
+Earlier inputs first; every slot has work at once; then a little ahead, by the measured length of
+calls, so that no slot waits for a round trip; and when nothing is pending, whoever would finish
+last gives some back.
+"""
+
+from math import ceil
+
+from .jobs import Job, Lease
+
+AHEAD_INTERVALS = (
+    2  # work ahead lasts this many report intervals: one under way, one being gathered
+)
+REPORT_MIN_S, REPORT_MAX_S = 0.02, 0.25
+REPORT_NODE_S = 0.0025  # a job on n nodes is reported on every n times this, within the bounds
+LEASE_BYTES = 32 << 20  # inputs held by a lease beyond one per slot
+UNKNOWN_AHEAD = 2  # calls per slot while nobody knows how long one takes
+SHED_MIN_S = 0.002  # what is done sooner than a round trip is not worth moving
+
+
+def report_s(nodes: int) -> float:
+    """Return how long nodelets gather outcomes of a job that has `nodes` nodes."""
+    return min(REPORT_MAX_S, max(REPORT_MIN_S, nodes * REPORT_NODE_S))
+
+
+def portion(job: Job, lease: Lease) -> int:
+    """Return how many pending indices `lease` should get now."""
+    pending = job.pending.total
+    held = lease.held.total
+    slots = lease.slots
+    if lease.call_s:
+        ahead_s = AHEAD_INTERVALS * report_s(len(job.leases))
+        target = slots + ceil(slots * ahead_s / lease.call_s)
+    else:
+        target = slots * UNKNOWN_AHEAD
+    room = target - held
+    if room <= 0 or not pending:
+        return 0
+    if len(job.leases) > 1:
+        # every slot its share; then half of a fair share at a time, so that the end is even
+        share = pending * slots / job.slots()
+        room = min(room, max(ceil(share / 2), min(slots - held, ceil(share))))
+    if held >= slots:
+        lo = job.pending.first()
+        span = next(job.spans(*lo)) if lo else None
+        each = job.batches[span.batch].bytes_each() if span else 0.0
+        if each:
+            room = min(room, int((LEASE_BYTES - lease.weight) / each))
+    return max(0, min(room, pending))
+
+
+def shed_from(job: Job) -> tuple[Lease, int] | None:
+    """Return the lease that should give back inputs, and how many; None: nobody should.
+
+    Asked when nothing is pending: some lease has idle slots, and another holds more than it runs.
+    """
+    idle = sum(max(0, lease.slots - lease.held.total) for lease in job.leases.values())
+    if not idle:
+        return None
+    best: tuple[float, Lease] | None = None
+    for lease in job.leases.values():
+        spare = lease.held.total - lease.slots
+        if spare <= 0 or lease.shedding or lease.shed_empty:
+            continue
+        ahead_s = spare * lease.call_s / lease.slots
+        if lease.call_s and ahead_s < SHED_MIN_S:
+            continue
+        if best is None or ahead_s > best[0]:
+            best = (ahead_s, lease)
+    if best is None:
+        return None
+    lease = best[1]
+    spare = lease.held.total - lease.slots
+    return lease, max(1, ceil(spare * idle / (idle + lease.slots)))

@@ -1,0 +1,75 @@
+"""The node table: who is there, who is silent, who may be leased. Pure."""
+
+from dataclasses import dataclass, field
+
+from burla.wire.messages import Held, NodeHello
+
+from .jobs import Job
+
+SILENCE_S = 15.0  # a node not heard from for this long is lost; 15 beats
+UNREACHABLE_S = 0.75  # a broken connection is made again within 100 ms, unless the nodelet is gone
+ORPHAN_S = 15.0  # how long a lease of a job we don't know is kept for its client to come back
+
+
+@dataclass(slots=True)
+class Orphan:
+    """A lease that a nodelet holds of a job that this scheduler has not heard of (yet)."""
+
+    held: Held
+    until_s: float
+
+
+@dataclass(slots=True)
+class Node:
+    """What the scheduler believes about one life of one machine's nodelet."""
+
+    id: bytes
+    peer: bytes
+    name: str
+    python: str  # minor version, "3.11"
+    cpus: int
+    ram: int  # bytes
+    heard_s: float
+    unreachable_s: float | None = None  # since when its connection is known to be broken
+    lease: bytes | None = None  # the one it serves
+    stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
+    orphans: dict[bytes, Orphan] = field(default_factory=dict)
+
+    @classmethod
+    def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
+        """Return the node that said `hello`."""
+        return cls(hello.node, peer, hello.name, hello.python, hello.cpus, hello.ram, now_s)
+
+    def is_free(self) -> bool:
+        """Return whether it may be leased: every process of earlier leases is proven gone."""
+        return (
+            self.lease is None
+            and not self.stopping
+            and not self.orphans
+            and self.unreachable_s is None
+        )
+
+    def is_lost(self, now_s: float) -> bool:
+        """Return whether it must be given up."""
+        broken = self.unreachable_s is not None and now_s - self.unreachable_s >= UNREACHABLE_S
+        return broken or now_s - self.heard_s >= SILENCE_S
+
+    def slots(self, job: Job) -> int:
+        """Return how many calls of `job` it can run at once; 0: the job does not fit."""
+        if self.python != job.python:
+            return 0
+        slots = self.cpus // job.spec.func_cpu
+        if job.spec.func_ram is not None:
+            slots = min(slots, self.ram // job.spec.func_ram)
+        return slots
+
+    def misfit(self, job: Job) -> tuple[str, str]:
+        """Return the argument that keeps `job` off this node (empty: none) and why."""
+        gigabyte = 1 << 30
+        if self.python != job.python:
+            return "python", f"{self.name} runs Python {self.python}, you run {job.python}"
+        if self.cpus < job.spec.func_cpu:
+            return "func_cpu", f"{self.name} has {self.cpus} CPUs"
+        if job.spec.func_ram is not None and self.ram < job.spec.func_ram:
+            return "func_ram", f"{self.name} has {self.ram / gigabyte:.4g} GB"
+        return "", ""
