@@ -346,12 +346,12 @@ class Board:
                 return
             self.start_lease(*match)
             free.remove(match[1])
-            self._hand_out_work(match[0], now_s)
 
     def _hand_out_work(self, job: Job, now_s: float) -> None:
         if job.failed or now_s < job.hold_until_s:
             return
-        for lease in list(job.leases.values()):
+        # idle slots first: what comes back from one node must not return to it
+        for lease in sorted(job.leases.values(), key=lambda e: e.held.total / e.slots):
             count = 0 if lease.draining else dealing.portion(job, lease)
             if count or lease.forget:
                 self.effects.append(Send(self.nodes[lease.node].peer, *job.deal(lease, count)))

@@ -21,7 +21,8 @@ def wants_node(job: Job) -> bool:
     if not job.leases:
         return True
     unstarted = sum(max(0, e.held.total - e.slots) for e in job.leases.values())
-    return job.pending.total + unstarted > 0
+    empty = sum(not lease.held for lease in job.leases.values())  # each takes an input or more
+    return job.pending.total + unstarted > empty
 
 
 def in_turn(candidates: Iterable[Job], jobs: Iterable[Job]) -> list[Job]:

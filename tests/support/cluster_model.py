@@ -1,0 +1,273 @@
+"""Clients and nodes as the scheduler sees them: they keep the protocol and nothing else.
+
+Messages from the scheduler take effect at once; what clients and nodes do is decided by the test.
+"""
+
+from dataclasses import dataclass, field
+
+from burla.scheduler.core import Scheduler
+from burla.scheduler.effects import Effect, Send
+from burla.wire import messages as m
+from burla.wire.ranges import Ranges
+
+
+def ident(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+@dataclass
+class ModelNode:
+    """A nodelet that runs what it is told when it is told."""
+
+    id: bytes
+    peer: bytes
+    name: str
+    cpus: int = 2
+    held: dict[bytes, Ranges] = field(default_factory=dict)  # by lease
+    jobs: dict[bytes, bytes] = field(default_factory=dict)  # lease -> job
+    slots: dict[bytes, int] = field(default_factory=dict)
+    batches: dict[bytes, list[m.Span]] = field(default_factory=dict)
+    leaves: dict[bytes, Ranges] = field(default_factory=dict)
+    unacked: dict[bytes, list[m.Outcomes]] = field(default_factory=dict)
+    seq: dict[bytes, int] = field(default_factory=dict)
+    stopping: list[bytes] = field(default_factory=list)
+    shed: list[m.Shed] = field(default_factory=list)
+    alive: bool = True
+
+    def hello(self) -> m.NodeHello:
+        held = []
+        for lease, ranges in self.held.items():
+            spans = [self.span(lease, lo, hi) for lo, hi in ranges]
+            for said in self.unacked[lease]:
+                spans += [self.span(lease, run.lo, run.hi) for run in said.runs]
+            held.append(
+                m.Held(
+                    lease, self.jobs[lease], self.slots[lease], tuple(spans), lease in self.stopping
+                )
+            )
+        return m.NodeHello(
+            m.PROTOCOL, "0", "3.11", self.id, self.name, self.cpus, 8 << 30, tuple(held)
+        )
+
+    def span(self, lease: bytes, lo: int, hi: int) -> m.Span:
+        return m.Span(next(s.batch for s in self.batches[lease] if s.lo <= lo < s.hi), lo, hi)
+
+    def take(self, message: m.Message) -> None:
+        match message:
+            case m.StartLease():
+                assert not self.held or set(self.held) <= set(self.stopping), "two leases"
+                self.held[message.lease] = Ranges()
+                self.jobs[message.lease] = message.job
+                self.slots[message.lease] = message.slots
+                self.batches[message.lease] = []
+                self.leaves[message.lease] = Ranges()
+                self.unacked[message.lease] = []
+                self.seq[message.lease] = 0
+            case m.Deal():
+                for leaf in message.leaves:
+                    self.leaves[message.lease].add(leaf.start, leaf.start + leaf.count)
+                for span in message.spans:
+                    assert self.leaves[message.lease].covers(span.lo, span.hi)
+                    new = self.held[message.lease].add(span.lo, span.hi)
+                    assert new == span.hi - span.lo, "dealt twice"
+                    self.batches[message.lease].append(span)
+            case m.Shed():
+                self.shed.append(message)
+            case m.EndLease():
+                if message.lease in self.held:
+                    self.stopping.append(message.lease)
+                    self.held[message.lease] = Ranges()
+                    if message.discard:
+                        self.unacked[message.lease] = []
+            case m.AckOutcomes():
+                if message.lease in self.unacked:
+                    self.unacked[message.lease] = [
+                        said for said in self.unacked[message.lease] if said.seq > message.seq
+                    ]
+
+    def run(self, lease: bytes, lo: int, hi: int) -> m.Outcomes:
+        spans = [m.Run(a, b, m.Kind.RESULTS, 1) for a, b in self.held[lease].remove(lo, hi)]
+        self.seq[lease] += 1
+        said = m.Outcomes(
+            lease=lease, seq=self.seq[lease], runs=tuple(spans), output=0, call_s=0.01, dry=0
+        )
+        self.unacked[lease].append(said)
+        return said
+
+    def active(self) -> bytes | None:
+        return next((e for e in self.held if e not in self.stopping), None)
+
+
+@dataclass
+class ModelClient:
+    """A client with one job."""
+
+    session: bytes
+    peer: bytes
+    job: bytes
+    max_parallelism: int | None = None
+    have: Ranges = field(default_factory=Ranges)
+    entered: int = 0
+    batches: list[tuple[int, int]] = field(default_factory=list)
+    total: int | None = None
+    failed: str = ""
+    waiting: str = ""
+    deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
+
+    def hello(self) -> m.ClientHello:
+        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, "u", "h", 1)
+
+    def open(self, *, resumed: bool = False, func_cpu: int = 1) -> m.OpenJob:
+        return m.OpenJob(
+            job=self.job,
+            topic=self.job,
+            name="f",
+            func_cpu=func_cpu,
+            func_ram=None,
+            max_parallelism=self.max_parallelism,
+            unpack=False,
+            environment=b"",
+            resumed=resumed,
+            done=tuple(self.have),
+        )
+
+    def inputs(self, number: int) -> tuple[m.Inputs, list[bytes]]:
+        lo, hi = self.batches[number]
+        leaves = tuple(m.Leaf(number, at, min(4, hi - at), 1) for at in range(lo, hi, 4))
+        return m.Inputs(job=self.job, batch=number, start=lo, leaves=leaves), [b"x"] * len(leaves)
+
+    def more(self, count: int) -> tuple[m.Inputs, list[bytes]]:
+        self.batches.append((self.entered, self.entered + count))
+        self.entered += count
+        return self.inputs(len(self.batches) - 1)
+
+    def take(self, message: m.Message) -> m.AckOutcomes | None:
+        match message:
+            case m.JobOutcomes():
+                for run in message.runs:
+                    self.have.add(run.lo, run.hi)
+                return m.AckOutcomes(message.lease, message.seq)
+            case m.JobFailed():
+                self.failed = message.text
+            case m.JobStatus():
+                self.waiting = message.waiting
+            case _:
+                pass
+        return None
+
+
+class ModelCluster:
+    """One real scheduler core among model clients and nodes."""
+
+    def __init__(self) -> None:
+        self.core = Scheduler(ident(1), "0", "inproc://pub")
+        self.now_s = 0.0
+        self.nodes: dict[bytes, ModelNode] = {}  # by peer
+        self.clients: dict[bytes, ModelClient] = {}  # by peer
+        self._made = 0
+
+    def _number(self) -> int:
+        self._made += 1
+        return self._made
+
+    def node(self, cpus: int = 2) -> ModelNode:
+        number = self._number()
+        node = ModelNode(ident(number), b"n%d" % number, f"n{number}", cpus)
+        self.nodes[node.peer] = node
+        self.say(node.peer, node.hello())
+        return node
+
+    def client(self, max_parallelism: int | None = None) -> ModelClient:
+        number = self._number()
+        client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
+        client.max_parallelism = max_parallelism
+        self.clients[client.peer] = client
+        self.say(client.peer, client.hello())
+        self.say(client.peer, client.open(), [b"function"])
+        return client
+
+    def inputs(self, client: ModelClient, count: int) -> None:
+        self.say(client.peer, *client.more(count))
+
+    def end(self, client: ModelClient) -> None:
+        client.total = client.entered
+        self.say(client.peer, m.InputsEnd(client.job, client.entered))
+
+    def say(self, peer: bytes, message: m.Message, payload: list[bytes] | None = None) -> None:
+        self.carry_out(self.core.receive(peer, message, payload or [], self.now_s))
+
+    def later(self, seconds: float) -> None:
+        self.now_s += seconds
+        for peer, node in list(self.nodes.items()):
+            if node.alive:
+                self.say(peer, m.Beat())
+        for peer in list(self.clients):
+            self.say(peer, m.Beat())
+        self.carry_out(self.core.expire(self.now_s))
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if not isinstance(effect, Send):
+                continue
+            if node := self.nodes.get(effect.peer):
+                if node.alive:
+                    node.take(effect.message)
+                else:
+                    self.carry_out(self.core.unreachable(effect.peer, self.now_s))
+            elif (client := self.clients.get(effect.peer)) and client.deliver:
+                ack = client.take(effect.message)
+                if ack is not None:
+                    self.say(client.peer, ack)
+
+    def reconnect_node(self, node: ModelNode) -> None:
+        del self.nodes[node.peer]
+        node.peer = b"n%d" % self._number()
+        self.nodes[node.peer] = node
+        self.say(node.peer, node.hello())
+        for lease in node.held:
+            for said in node.unacked[lease]:
+                self.say(node.peer, said, [b"r"] * len(said.runs))
+
+    def reconnect_client(self, client: ModelClient) -> None:
+        del self.clients[client.peer]
+        client.peer, client.deliver = b"c%d" % self._number(), True
+        self.clients[client.peer] = client
+        self.say(client.peer, client.hello())
+        self.say(client.peer, client.open(resumed=True), [b"function"])
+        for number, (lo, hi) in enumerate(client.batches):
+            if not client.have.covers(lo, hi):
+                self.say(client.peer, *client.inputs(number))
+        if client.total is not None:
+            self.end(client)
+
+    def run(self, node: ModelNode, count: int) -> None:
+        lease = node.active()
+        if lease is None:
+            return
+        for lo, hi in node.held[lease].pop_front(count):
+            node.held[lease].add(lo, hi)
+            said = node.run(lease, lo, hi)
+            self.say(node.peer, said, [b"r"] * len(said.runs))
+
+    def stop(self, node: ModelNode) -> None:
+        for lease in node.stopping:
+            del node.held[lease]
+            self.say(node.peer, m.Stopped(lease))
+        node.stopping = []
+
+    def answer_shed(self, node: ModelNode, begun: int = 1) -> None:
+        asked, node.shed = node.shed, []
+        for shed in asked:
+            held = node.held.get(shed.lease, Ranges())
+            count = min(shed.inputs, max(0, held.total - begun))
+            parts = held.pop_back(count)
+            spans = [
+                m.Span(s.batch, max(lo, s.lo), min(hi, s.hi))
+                for lo, hi in parts
+                for s in node.batches[shed.lease]
+                if max(lo, s.lo) < min(hi, s.hi)
+            ]
+            # a span may have been dealt here before: the same part is given back once
+            given = Ranges()
+            unique = [s for s in spans if given.add(s.lo, s.hi) == s.hi - s.lo]
+            self.say(node.peer, m.Returned(shed.lease, tuple(unique)))
