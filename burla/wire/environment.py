@@ -4,10 +4,11 @@ Applied before the function is loaded and after all modules of ours are, because
 a `worker.py` or a `random.py` beside the script, which then is what the name means.
 """
 
+import importlib
 import os
 import sys
 from contextlib import suppress
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from .pickling import serve
 
@@ -15,21 +16,19 @@ from .pickling import serve
 class Environment(TypedDict):
     """What the caller says about itself; plain data for msgpack."""
 
-    path: list[str]  # sys.path, absolute
-    directory: str | None  # working directory; None: it is gone
-    argv: list[str]
-    main: dict[str, str | None]  # __file__ and __package__ of __main__
+    path: list[bytes]  # sys.path, absolute; file names need not be valid UTF-8, so bytes
+    directory: bytes | None  # working directory; None: it is gone
+    argv: list[bytes]
+    main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
 
 
 def apply_environment(environment: Environment) -> None:
     """Make this process, a worker, import what the caller could import."""
-    ours = [entry for entry in sys.path if entry not in environment["path"]]
-    sys.path[:] = [*environment["path"], *ours]
-    sys.path_importer_cache.clear()
-    directory = environment["directory"]
-    if directory is not None:
+    path = [os.fsdecode(entry) for entry in environment["path"]]
+    sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
+    importlib.invalidate_caches()
+    if environment["directory"] is not None:
         with suppress(OSError):  # not here, or not any more; the function may do without
-            os.chdir(directory)
-    sys.argv[:] = environment["argv"]
-    main: dict[str, Any] = dict(environment["main"])
-    serve({name: value for name, value in main.items() if value is not None})
+            os.chdir(environment["directory"])
+    sys.argv[:] = [os.fsdecode(arg) for arg in environment["argv"]]
+    serve(dict(environment["main"]))

@@ -266,7 +266,7 @@ class _Packer:
         return self._pieces.data, self._pieces.buffers
 
 
-# --- a leaf on the wire: the pickle of a list, a range or an array, or of a tuple for _load_tuple ---
+# --- a leaf on the wire: the pickle of a list, range or array, or of a tuple as in _leaf_of -------
 
 _RUN, _ALONE = 1, 2
 

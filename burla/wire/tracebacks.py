@@ -46,6 +46,11 @@ class Failure:
     exception: BaseException  # with traceback, causes and notes; or a StandInError
     problem: str  # why it is a stand-in; "": it is what was raised
 
+    @property
+    def call(self) -> str:
+        """Return which call it was, in words."""
+        return note_of(self.index, self.input_repr, self.node)
+
 
 def dump_error(
     error: BaseException, node: str, index: int, input_repr: str | None = None

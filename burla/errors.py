@@ -1,0 +1,188 @@
+"""Every exception of burla that a caller can see. All of them can be pickled.
+
+    BurlaError
+    ├── BadSetting             a setting or environment variable says something impossible
+    ├── ClusterError           the cluster, not the function
+    │   ├── ClusterUnreachable     nothing answers at the address
+    │   ├── ClusterLost            it answered, and fell silent or ended in the middle of a job
+    │   └── Refused                it answered no
+    │       ├── VersionMismatch        another protocol or another Python
+    │       └── NotAuthorised          this key may not do that
+    ├── Unsatisfiable          no node could ever satisfy an argument
+    ├── JobFailed              the job as a whole: the function could not be loaded, and the like
+    └── CallFailed             the call of one input; has `burla_input_index`
+        ├── WorkerDied             its process died, again and again
+        ├── FunctionExited         the function raised SystemExit, KeyboardInterrupt, GeneratorExit
+        ├── InputNotLoadable       the input could not be unpickled by the worker
+        ├── ResultNotSendable      what the function returned could not be pickled or unpickled
+        └── RemoteError            what the function raised could not be pickled or unpickled
+
+What the function raises is raised as it is whenever that can be done. Bad arguments are plain
+TypeError and ValueError, Ctrl-C is KeyboardInterrupt. Each text says what, which, why, what to do.
+"""
+
+import signal
+from typing import Any
+
+LAST_WORDS_CHARS_MAX = 2_000  # of a dead worker's output in an error's text
+
+
+class BurlaError(Exception):
+    """Base of all of burla's own exceptions."""
+
+    def __reduce__(self) -> Any:
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(
+    cls: type[BurlaError], args: tuple[Any, ...], attributes: dict[str, Any]
+) -> BurlaError:
+    error = cls.__new__(cls, *args)
+    vars(error).update(attributes)
+    return error
+
+
+class BadSetting(BurlaError):
+    """A setting says something impossible."""
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(f"{name} is {value!r}: it must be {expected}")
+        self.name = name
+
+
+class ClusterError(BurlaError):
+    """Something is wrong with the cluster, not with the function."""
+
+
+class ClusterUnreachable(ClusterError):
+    """Nothing answers at the address of the cluster."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(
+            f"no cluster answers at {address}: {why}. Check BURLA_CLUSTER and that"
+            " burla-scheduler runs there; without BURLA_CLUSTER the function runs on this machine"
+        )
+        self.address = address
+
+
+class ClusterLost(ClusterError):
+    """The cluster fell silent or ended while a job ran."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(
+            f"the cluster at {address} was lost in the middle of the job: {why}."
+            " Calls without a result may have run; start the job again"
+        )
+        self.address = address
+
+
+class Refused(ClusterError):
+    """The cluster does not take this client or its job; the text says why."""
+
+
+class VersionMismatch(Refused):
+    """Client and cluster speak different protocols or run different Pythons."""
+
+    def __init__(self, what: str, ours: str, theirs: str) -> None:
+        super().__init__(
+            f"{what} is {ours} here and {theirs} in the cluster; they must be equal."
+            f" Run the client with {theirs}, or the cluster with {ours}"
+        )
+
+
+class NotAuthorised(Refused):
+    """The key of this client may not do what was asked."""
+
+
+class Unsatisfiable(BurlaError):
+    """No node of the cluster could ever satisfy an argument."""
+
+    def __init__(self, argument: str, value: object, why: str) -> None:
+        super().__init__(
+            f"{argument}={value!r} cannot be satisfied: {why}."
+            f" Lower {argument}, or add a node that is big enough"
+        )
+        self.argument = argument
+
+
+class JobFailed(BurlaError):
+    """The job as a whole failed, before or beside any single call."""
+
+
+class CallFailed(BurlaError):
+    """The call of one input failed for a reason that is not an exception of the function's own."""
+
+    burla_input_index: int
+
+
+class WorkerDied(CallFailed):
+    """The process that ran one input died each time it was tried.
+
+    Attributes:
+        burla_input_index: which input.
+        how: `signal SIGSEGV`, `exit status 3`, ...
+        deaths: how many times it died.
+        last_words: the end of what it printed before.
+    """
+
+    def __init__(
+        self, index: int, how: str, deaths: int, *, call: str = "", last_words: str = ""
+    ) -> None:
+        words = last_words.strip()[-LAST_WORDS_CHARS_MAX:]
+        text = (
+            f"{call or f'input {index}'}: its worker process died {deaths} times, the last time by"
+            f" {how}. {_hint(how)}"
+        )
+        super().__init__(f"{text}. Its last words:\n{words}" if words else text)
+        self.burla_input_index = index
+        self.how = how
+        self.deaths = deaths
+        self.last_words = last_words
+
+
+def _hint(how: str) -> str:
+    if how.endswith("SIGKILL"):
+        return "SIGKILL often means that memory ran out: try a larger func_ram or smaller inputs"
+    if how.startswith("signal"):
+        return "A crash in native code is likely: call the function on this input by itself"
+    return "Raise an exception instead of ending the process, e.g. by os._exit"
+
+
+def how_it_died(status: int) -> str:
+    """Return words for a process's end: its exit status, or minus the signal that killed it."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"
+
+
+class FunctionExited(CallFailed):
+    """The function raised SystemExit, KeyboardInterrupt or GeneratorExit.
+
+    These mean "end this process" where they are raised, so they don't come out here as they are.
+    """
+
+
+class InputNotLoadable(CallFailed):
+    """An input was sent but could not be unpickled by the worker."""
+
+
+class ResultNotSendable(CallFailed):
+    """What the function returned could not be pickled there, or not unpickled here."""
+
+
+class RemoteError(CallFailed):
+    """The function raised an exception that could not be brought here.
+
+    Attributes:
+        burla_input_index: which input.
+        type_name: of the original exception.
+        text: of the original exception.
+        remote_traceback: as formatted where it was raised.
+    """
+
+    type_name: str = ""
+    text: str = ""
+    remote_traceback: str = ""

@@ -1,0 +1,104 @@
+"""What the caller can import: told to workers on the same machine, or sent by value.
+
+Modules that a worker finds through the caller's `sys.path` load there under their own names, as
+they stand at the call. `__main__` always travels by value, and so do modules that no finder finds.
+"""
+
+import importlib.machinery
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+from burla.wire.environment import Environment
+
+
+def environment() -> Environment:
+    """Return what a worker on this machine needs to import what this process can."""
+    try:
+        directory: str | None = os.getcwd()
+    except OSError:  # deleted
+        directory = None
+    path = []
+    for entry in sys.path:
+        if isinstance(entry, str) and (directory is not None or os.path.isabs(entry)):
+            path.append(os.path.join(directory or "", entry) if entry else str(directory))
+    main = vars(sys.modules["__main__"]) if "__main__" in sys.modules else {}
+    return Environment(
+        path=[os.fsencode(entry) for entry in dict.fromkeys(path)],
+        directory=None if directory is None else os.fsencode(directory),
+        argv=[os.fsencode(arg) for arg in getattr(sys, "argv", [""]) if isinstance(arg, str)],
+        main={
+            name: value
+            for name in ("__file__", "__package__")
+            if isinstance(value := main.get(name), str)
+        },
+    )
+
+
+def by_value_modules() -> list[ModuleType]:
+    """Return the loaded modules, beside `__main__`, that a worker could not import by name."""
+    directories = tuple(os.path.join(os.path.abspath(entry), "") for entry in _installed())
+    found = []
+    for name, module in sys.modules.copy().items():
+        if name in ("__main__", "__mp_main__") or not isinstance(module, ModuleType):
+            continue
+        file = vars(module).get("__file__")
+        if isinstance(file, str) and file.startswith(directories):
+            continue
+        if _is_lost(name, module, file):
+            found.append(module)
+    return found
+
+
+def _installed() -> list[str]:
+    """Return the directories of the standard library and of installed packages."""
+    standard = os.path.dirname(os.__file__)
+    return [standard, *(p for p in sys.path if p.endswith(("site-packages", "dist-packages")))]
+
+
+_verdicts: dict[str, tuple[ModuleType, tuple[str, ...], bool]] = {}
+
+
+def _is_lost(name: str, module: ModuleType, file: object) -> bool:
+    """Return whether no finder finds this module where it came from."""
+    path = tuple(sys.path)
+    known = _verdicts.get(name)
+    if known is not None and known[0] is module and known[1] == path:
+        return known[2]
+    verdict = not _can_be_found(name, file)
+    _verdicts[name] = (module, path, verdict)
+    return verdict
+
+
+def _can_be_found(name: str, file: object) -> bool:
+    if name in sys.builtin_module_names:
+        return True
+    top, _, rest = name.partition(".")
+    if not isinstance(file, str):  # a namespace package, or made by code: by that of its package
+        return _found_spec(top, None) is not None
+    if not rest:
+        spec = _found_spec(name, None)
+    else:
+        parent = sys.modules.get(name.rpartition(".")[0])
+        parent_path = getattr(parent, "__path__", None)
+        if parent_path is None or _found_spec(top, None) is None:
+            return False
+        spec = _found_spec(name, parent_path)
+    return spec is not None and (spec.origin is None or _same_file(spec.origin, file))
+
+
+def _found_spec(name: str, path: Any) -> importlib.machinery.ModuleSpec | None:
+    for finder in sys.meta_path:
+        find_spec = getattr(finder, "find_spec", None)
+        try:
+            spec: importlib.machinery.ModuleSpec | None = find_spec and find_spec(name, path)
+        except Exception:  # a foreign finder's trouble is not the caller's
+            continue
+        if spec is not None:
+            return spec
+    return None
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)
