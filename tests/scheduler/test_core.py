@@ -6,7 +6,7 @@ import pytest
 from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Publish, Send
@@ -93,7 +93,7 @@ def test_a_restarted_scheduler_takes_up_what_the_parties_hold() -> None:
     client.deliver = False
     cluster.run(node, 2)
     lease = node.active()
-    cluster.core = Scheduler(ident(2), "0", "inproc://pub")
+    cluster.core = Scheduler(ident(2)[::-1], "0", "inproc://pub")
     cluster.reconnect_node(node)
     cluster.reconnect_client(client)
     cluster.core.check()
@@ -233,6 +233,12 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.cluster = ModelCluster()
 
+    @initialize(nodes=st.integers(1, 3), count=st.integers(1, 60))
+    def a_job_is_under_way(self, nodes: int, count: int) -> None:
+        for _ in range(nodes):
+            self.cluster.node()
+        self.cluster.inputs(self.cluster.client(), count)
+
     def _pick(self, number: int, among: dict[bytes, Any]) -> Any:
         values = list(among.values())
         return values[number % len(values)] if values else None
@@ -306,7 +312,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def the_scheduler_restarts(self) -> None:
-        self.cluster.core = Scheduler(ident(7000 + self.cluster._number()), "0", "inproc://pub")
+        self.cluster.core = Scheduler(ident(7000 + self.cluster._number())[::-1], "0", "inproc://pub")
         for node in list(self.cluster.nodes.values()):
             if node.alive:
                 self.cluster.reconnect_node(node)

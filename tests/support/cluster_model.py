@@ -75,7 +75,8 @@ class ModelNode:
                 self.shed.append(message)
             case m.EndLease():
                 if message.lease in self.held:
-                    self.stopping.append(message.lease)
+                    if message.lease not in self.stopping:
+                        self.stopping.append(message.lease)
                     self.held[message.lease] = Ranges()
                     if message.discard:
                         self.unacked[message.lease] = []
@@ -84,6 +85,8 @@ class ModelNode:
                     self.unacked[message.lease] = [
                         said for said in self.unacked[message.lease] if said.seq > message.seq
                     ]
+            case _:
+                pass
 
     def run(self, lease: bytes, lo: int, hi: int) -> m.Outcomes:
         spans = [m.Run(a, b, m.Kind.RESULTS, 1) for a, b in self.held[lease].remove(lo, hi)]
