@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
-from .pickling import FunctionPickler, Pieces, Sent
+from .frames import Pieces
+from .pickling import FunctionPickler, Sent
 
 REPR_CHARS_MAX = 80  # one line of a terminal
 TEXT_CHARS_MAX = 10_000  # of a foreign error message inside ours

@@ -15,17 +15,8 @@ from itertools import accumulate, chain, islice
 from typing import Any, overload
 
 from .explain import describe_error, why_not_picklable
-from .pickling import (
-    Frames,
-    InputPickler,
-    NotLoadableError,
-    Pieces,
-    Sent,
-    cut,
-    dump_plain,
-    load_definitions,
-    loads,
-)
+from .frames import Frames, NotLoadableError, Pieces, cut, dump_plain
+from .pickling import InputPickler, Sent, load_definitions, loads
 
 LEAF_INPUTS_MAX = 256  # a span that needs one input makes its whole leaf travel
 LEAF_BYTES_MAX = 1 << 16  # the same; a bigger input is alone in its leaf

@@ -1,4 +1,4 @@
-"""Objects <-> bytes: the pickler of all values, and the frames that carry a pickle.
+"""Objects <-> bytes: the pickler of all values, and what it leaves to its loading side.
 
 Classes and functions of the caller's `__main__` (and of modules that must travel by value) are sent
 by value, once, under the id that cloudpickle tracks a class by. On the way back a class is named by
@@ -12,32 +12,20 @@ import functools
 import importlib
 import io
 import pickle
-import struct
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from types import FunctionType, ModuleType
 from typing import Any
 
-FRAME_BYTES_MAX = 1 << 20  # a frame; bigger ones would hold up heartbeats behind them on the socket
-OUT_OF_BAND_BYTES_MIN = (
-    1 << 14
-)  # below it a copy into the pickle costs less than a frame of its own
+from .enums import fill_enum, make_enum, reduce_enum
+from .frames import Frames, NotLoadableError, encode, join
+
 SENT_CLASSES_MAX = 4096  # classes kept alive here because a worker may name them; oldest go first
-
-_HEADER = struct.Struct("<cI")  # tag, number of buffers; then a size each for the pickle and them
-_JOINED = b"\x01"  # tag of a value in several frames; a pickle itself starts with b"\x80"
-_SIZE = struct.Struct("<Q")
-
-Frames = Sequence[bytes | bytearray | memoryview]
 
 # cloudpickle's parts are private by name, but stable since 2.0; the package itself shadows the
 # submodule's attributes, hence the import by name.
 _cp: Any = importlib.import_module("cloudpickle.cloudpickle")
 _Base: Any = _cp.Pickler
-
-
-class NotLoadableError(Exception):
-    """Bytes that arrived cannot be turned into an object here; the text says why."""
 
 
 class ResultNotPicklableError(Exception):
@@ -64,114 +52,6 @@ def loads(frames: Frames) -> Any:
     """Return the object that `dumps` was given; its buffers are writable if they were."""
     data, buffers = join(frames)
     return pickle.loads(data, buffers=buffers)
-
-
-def dump_plain(obj: object) -> list[bytes]:
-    """Return the frames of an object of which all parts are importable or builtin."""
-    return encode(obj, lambda write, hold: pickle.Pickler(write, protocol=5, buffer_callback=hold))
-
-
-def encode(obj: object, make_pickler: Callable[[Any, Any], Any]) -> list[bytes]:
-    """Return the frames of `obj`, pickled by what `make_pickler(file, buffer_callback)` returns."""
-    pieces = Pieces()
-    make_pickler(pieces, pieces.hold).dump(obj)
-    return cut(pieces.data, pieces.buffers)
-
-
-class Pieces:
-    """Takes what a pickler writes without joining it, and the big buffers it leaves out."""
-
-    def __init__(self) -> None:
-        self.data: list[Any] = []  # bytes-like; may alias mutable objects until they are cut
-        self.buffers: list[memoryview] = []
-        self.write = self.data.append
-
-    def hold(self, buffer: pickle.PickleBuffer) -> bool:
-        """Take a buffer out of band; return True to have it pickled in place."""
-        try:
-            view = buffer.raw()
-        except BufferError:  # not contiguous
-            return True
-        if view.nbytes < OUT_OF_BAND_BYTES_MIN:
-            return True
-        self.buffers.append(view)
-        return False
-
-
-def cut(data: Sequence[Any], buffers: Sequence[memoryview]) -> list[bytes]:
-    """Return the frames of a pickle and its buffers; copies every byte once at most."""
-    size = sum(map(len, data))
-    if not buffers and size <= FRAME_BYTES_MAX:
-        return [bytes(data[0]) if len(data) == 1 else b"".join(data)]
-    sizes = [size, *(view.nbytes for view in buffers)]
-    head = _HEADER.pack(_JOINED, len(buffers)) + b"".join(map(_SIZE.pack, sizes))
-    if len(head) + size <= FRAME_BYTES_MAX:
-        frames = [b"".join([head, *data])]
-    elif len(head) <= FRAME_BYTES_MAX:
-        frames = [head, *_chunks(data)]
-    else:
-        raise ValueError(f"{len(buffers)} buffers in one value: too many to send")
-    for view in buffers:
-        frames += _chunks([view])
-    return frames
-
-
-def _chunks(pieces: Sequence[Any]) -> list[bytes]:
-    """Return `pieces` joined and cut again into full frames."""
-    frames: list[bytes] = []
-    open_, room = [], FRAME_BYTES_MAX
-    for piece in pieces:
-        view = memoryview(piece).cast("B")
-        start = 0
-        while len(view) - start >= room:
-            open_.append(view[start : start + room])
-            frames.append(b"".join(open_) if len(open_) > 1 else bytes(open_[0]))
-            start += room
-            open_, room = [], FRAME_BYTES_MAX
-        if start < len(view):
-            open_.append(view[start:])
-            room -= len(view) - start
-    if open_:
-        frames.append(b"".join(open_))
-    return frames
-
-
-def join(frames: Frames) -> tuple[Any, list[bytearray]]:
-    """Return the pickle and its buffers, as `cut` was given them.
-
-    Raises:
-        NotLoadableError: these frames are not what `cut` returned.
-    """
-    first = frames[0]
-    if first[:1] != _JOINED:
-        return first, []
-    try:
-        (_, count) = _HEADER.unpack_from(first)
-        body = _HEADER.size + _SIZE.size * (count + 1)
-        sizes = [
-            _SIZE.unpack_from(first, _HEADER.size + _SIZE.size * i)[0] for i in range(count + 1)
-        ]
-    except struct.error as error:
-        raise NotLoadableError(f"the first frame of a value is malformed: {error}") from None
-    rest = iter(frames[1:])
-    data: Any = memoryview(first)[body:]
-    if len(data) != sizes[0]:
-        data = _take(rest, sizes[0])
-    return data, [_take(rest, size) for size in sizes[1:]]
-
-
-def _take(frames: Any, size: int) -> bytearray:
-    """Return the next `size` bytes of whole frames, copied once."""
-    chunks, got = [], 0
-    while got < size:
-        chunk = next(frames, None)
-        if chunk is None:
-            break
-        chunks.append(chunk)
-        got += len(chunk)
-    if got != size:
-        raise NotLoadableError(f"a part of {size} bytes came as {got} bytes")
-    return bytearray(chunks[0]) if len(chunks) == 1 else bytearray().join(chunks)
 
 
 # --- the pickler ---------------------------------------------------------------------------------
@@ -211,18 +91,24 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
         reduced = self._dynamic_function_reduce(function)
         if not self.of_job:
             return reduced
-        state = (*reduced[2], _public_name(function))
+        state = (*reduced[2], self._public_name(function))
         return (*reduced[:2], state, None, None, _fill_function)
 
     def _function_getnewargs(self, function: FunctionType) -> Any:
         args = super()._function_getnewargs(function)
-        name = function.__globals__.get("__name__")
-        if not self.of_job or not isinstance(name, str) or not _is_module_dict(name, function):
+        name: Any = function.__globals__.get("__name__")
+        if not self.of_job or not self._travels(name) or not _is_module_dict(name, function):
             return args
         ref = self.globals_ref[id(function.__globals__)]
         if not isinstance(ref, _Globals):
             ref = self.globals_ref[id(function.__globals__)] = _Globals(name, ref)
         return (args[0], ref, *args[2:])
+
+    def _public_name(self, obj: Any) -> str | None:
+        """Return the name by which `obj` is found in a module that travels, if it is."""
+        module = sys.modules.get(obj.__module__) if self._travels(obj.__module__) else None
+        name: str = obj.__qualname__
+        return name if module is not None and vars(module).get(name) is obj else None
 
     def _reduce_class(self, cls: type) -> Any:
         try:
@@ -242,10 +128,13 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
 
     def _reduce_dynamic_class(self, cls: type, reduced: Any) -> Any:
         """Return how to pickle a class by value."""
-        is_enum = reduced[0] is _cp._make_skeleton_enum
         class_id = keep_class(cls)
-        args = (class_id, is_enum, _public_name(cls) if self.of_job else None, reduced[1])
-        return _make_class, args, reduced[2], None, None, _fill_class
+        public_name = self._public_name(cls) if self.of_job else None
+        if reduced[0] is _cp._make_skeleton_enum:
+            how, state = reduce_enum(cls, reduced)
+            return _make_class, (class_id, True, public_name, how), state, None, None, _fill_enum
+        how = (class_id, False, public_name, reduced[1])
+        return _make_class, how, reduced[2], None, None, _fill_class
 
 
 _NOT_SENT_OF_MODULES = ("__builtins__", "__loader__", "__spec__", "__cached__")
@@ -309,14 +198,7 @@ def keep_class(cls: type) -> str:
     return class_id
 
 
-def _public_name(obj: Any) -> str | None:
-    """Return the name by which `obj` is found in its module, if it is."""
-    module = sys.modules.get(obj.__module__)
-    name = obj.__qualname__
-    return name if module is not None and vars(module).get(name) is obj else None
-
-
-def _is_module_dict(name: str, function: FunctionType) -> bool:
+def _is_module_dict(name: Any, function: FunctionType) -> bool:
     module = sys.modules.get(name)
     return module is not None and vars(module) is function.__globals__
 
@@ -397,7 +279,7 @@ def _make_class(class_id: str, is_enum: bool, public_name: str | None, args: Any
     known: type | None = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(class_id)
     if known is not None:
         return known
-    made: type = (_cp._make_skeleton_enum if is_enum else _cp._make_skeleton_class)(*args)
+    made: type = make_enum(class_id, args) if is_enum else _cp._make_skeleton_class(*args)
     _unfilled.add(made)
     if _receiving:
         _callers[made] = class_id
@@ -410,6 +292,12 @@ def _fill_class(cls: type, state: Any) -> None:
     if cls in _unfilled:  # else it is whole already, and maybe changed since by its owner
         _unfilled.discard(cls)
         _cp._class_setstate(cls, state)
+
+
+def _fill_enum(cls: type, state: Any) -> None:
+    if cls in _unfilled:
+        _unfilled.discard(cls)
+        fill_enum(cls, state)
 
 
 def _job_module(name: str) -> ModuleType:

@@ -18,7 +18,8 @@ from types import CodeType, TracebackType
 from typing import Any, Literal
 
 from .explain import describe_error, short_repr, text_of, type_name
-from .pickling import Frames, NotLoadableError, ResultNotPicklableError, dump_plain, dumps, loads
+from .frames import Frames, NotLoadableError, dump_plain
+from .pickling import ResultNotPicklableError, dumps, loads
 
 EXCEPTIONS_MAX = 100  # of a chain or group; a retry loop may chain without end
 FRAMES_MAX = 1000  # of a traceback; Python's own recursion limit

@@ -12,6 +12,7 @@ from typing import Any
 
 from .environment import apply_environment
 from .explain import describe_error, short_repr, why_not_picklable
+from .frames import FRAME_BYTES_MAX, Frames, NotLoadableError, cut, dump_plain, encode
 from .leaves import (
     Batch,
     InputNotLoadableError,
@@ -21,17 +22,11 @@ from .leaves import (
     load_leaf,
 )
 from .pickling import (
-    FRAME_BYTES_MAX,
-    Frames,
     FunctionPickler,
-    NotLoadableError,
     ResultNotPicklableError,
     Sent,
     begin_job,
-    cut,
-    dump_plain,
     dumps,
-    encode,
     load_from_caller,
     loads,
 )
