@@ -1,0 +1,90 @@
+"""How one of our programs starts another one of ours in a fresh Python.
+
+`command` gives the command line; what it runs is this very file, as a script. So the new process
+has the same burla as this one, wherever that was found, and nothing that lies beside a user's
+script or in the working directory (`random.py`, `msgpack.py`) is taken for a library.
+"""
+
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+
+
+class LaunchError(Exception):
+    """There is no Python to start."""
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command line that calls `main(arguments)` of `module` in a fresh Python.
+
+    Raises:
+        LaunchError: this process does not know which Python it is.
+    """
+    paths = os.pathsep.join(_search_paths())
+    return [_python(), *_options(), os.path.abspath(__file__), module, paths, *arguments]
+
+
+def _python() -> str:
+    """Return the path of this process's Python; started by an empty environment it may not know."""
+    if sys.executable:
+        return sys.executable
+    try:
+        path = os.readlink("/proc/self/exe")
+    except OSError:
+        path = ""
+    if not os.path.basename(path).startswith("python"):
+        raise LaunchError("sys.executable is empty: this process does not know which Python it is")
+    return path
+
+
+def _options() -> list[str]:
+    """Return the options of this Python that change what an import finds or compiles."""
+    flags = sys.flags
+    options = ["-P"]  # neither the script's directory nor the working directory is searched
+    options += ["-E"] * flags.ignore_environment
+    options += ["-s"] * flags.no_user_site
+    options += ["-S"] * flags.no_site
+    options += ["-B"] * sys.dont_write_bytecode
+    options += ["-" + "O" * flags.optimize] if flags.optimize else []
+    return options
+
+
+def _search_paths() -> list[str]:
+    """Return where this process finds modules, except what every Python of ours searches anyway."""
+    common = tuple(os.path.join(prefix, "") for prefix in {sys.prefix, sys.base_prefix})
+    return [
+        os.path.abspath(path)
+        for path in sys.path
+        if isinstance(path, str) and path and not os.path.join(path, "").startswith(common)
+    ]
+
+
+def _accept_signals() -> None:
+    """Undo what the starting process blocked or ignored; SIGHUP may be ignored on purpose."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    keep = {signal.SIGHUP, signal.SIGPIPE, getattr(signal, "SIGXFSZ", None)}
+    for number in signal.valid_signals() - keep:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _run(module: str, paths: str, arguments: list[str]) -> None:
+    """Load burla from where this file lies, then call `main` of `module`."""
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path += [path for path in paths.split(os.pathsep) if path and path not in sys.path]
+    spec = importlib.util.spec_from_file_location(
+        "burla", os.path.join(home, "__init__.py"), submodule_search_locations=[home]
+    )
+    assert spec is not None, home
+    assert spec.loader is not None, home
+    sys.modules["burla"] = package = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    sys.argv[0] = module
+    sys.exit(importlib.import_module(module).main(arguments))
+
+
+if __name__ == "__main__":
+    _accept_signals()
+    _run(sys.argv[1], sys.argv[2], sys.argv[3:])

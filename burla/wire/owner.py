@@ -1,0 +1,82 @@
+"""Who owns a private daemon: the process it must not outlive, and the directory they share.
+
+A process is named by its id and its start time, since ids are used again.
+"""
+
+import os
+import time
+import zlib
+from dataclasses import dataclass
+
+HAS_PROC = os.path.exists("/proc/self/stat")
+REMOVE_S = 2.0  # a worker that is just being killed may still write while its scratch is removed
+REMOVE_RETRY_S = 0.05
+
+
+def process_started(pid: int) -> int | None:
+    """Return when a process began, in clock ticks since boot; None: it has ended, or no /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = text[text.rindex(b")") + 2 :].split()  # the name before may contain anything
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def this_host() -> str:
+    """Return a word that differs between machines, boots and pid namespaces that share a /tmp."""
+    words = []
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        try:
+            if os.path.islink(path):
+                words.append(os.readlink(path))
+            else:
+                with open(path) as file:
+                    words.append(file.read())
+        except OSError:
+            words.append("")
+    return f"{zlib.crc32(repr((os.uname().nodename, words)).encode()):08x}"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that a daemon ends with."""
+
+    pid: int
+    started: int | None = None  # as `process_started` said; None: not known
+    directory: str | None = None  # private to it and its daemons; removed when all have ended
+
+    def __str__(self) -> str:
+        """Return the text that `parse` takes."""
+        return f"{self.pid}:{self.started or ''}:{self.directory or ''}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Owner":
+        """Return the owner written as `PID[:START[:DIRECTORY]]`.
+
+        Raises:
+            ValueError: it is not written so.
+        """
+        pid, _, rest = text.partition(":")
+        started, _, directory = rest.partition(":")
+        return cls(int(pid), int(started) if started else None, directory or None)
+
+    def alive(self) -> bool:
+        """Return whether the process still runs. Without /proc only a parent can be an owner."""
+        if not HAS_PROC:
+            return os.getppid() == self.pid
+        started = process_started(self.pid)
+        return started is not None and self.started in (None, started)
+
+
+def remove_directory(directory: str) -> None:
+    """Remove a directory with all that is in it, also while others put things into it or take."""
+    import shutil  # costs milliseconds that no start should pay
+
+    until = time.monotonic() + REMOVE_S
+    while True:
+        shutil.rmtree(directory, ignore_errors=True)
+        if not os.path.lexists(directory) or time.monotonic() > until:
+            return
+        time.sleep(REMOVE_RETRY_S)
