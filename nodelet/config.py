@@ -1,0 +1,123 @@
+"""The nodelet's settings, and what this machine has to offer.
+
+A container's limits count: what the kernel would refuse to give is not offered.
+"""
+
+import math
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from burla.wire.addresses import connect_address
+
+GB = 1 << 30  # bytes
+NAME_CHARACTERS_MAX = 256  # wire.messages.Word
+
+
+def _temporary_directory() -> str:
+    import tempfile
+
+    return tempfile.gettempdir()
+
+
+@dataclass(frozen=True)
+class NodeletConfig:
+    """What a nodelet is told at its start."""
+
+    scheduler: str  # its address
+    cpus: int  # of this machine, as the scheduler shall count them
+    ram: int  # bytes
+    name: str  # for people
+    scratch: str = field(default_factory=_temporary_directory)  # workers' directories lie in it
+
+    def __post_init__(self) -> None:
+        """Check the settings and bring the address to its normal form.
+
+        Raises:
+            ValueError: one of them is out of range; an `AddressError` for the address.
+        """
+        object.__setattr__(self, "scheduler", connect_address(self.scheduler))
+        if self.cpus < 1:
+            raise ValueError(f"cpus={self.cpus}: at least 1")
+        if self.ram < 1:
+            raise ValueError(f"ram={self.ram}: more than 0")
+        if not 0 < len(self.name) <= NAME_CHARACTERS_MAX or not self.name.isprintable():
+            raise ValueError(f"name={self.name!r}: 1 to {NAME_CHARACTERS_MAX} printable characters")
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use: by affinity and by its cgroup's quota."""
+    cpus = [os.cpu_count() or 1, *map(math.ceil, cpu_quotas(*_cgroup()))]
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        cpus.append(len(os.sched_getaffinity(0)))
+    return max(1, min(cpus))
+
+
+def usable_ram() -> int:
+    """Return how many bytes of memory this process and its children may use."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([total, *memory_limits(*_cgroup())])
+
+
+def host_name() -> str:
+    """Return the name of this machine."""
+    return socket.gethostname()[:NAME_CHARACTERS_MAX] or "localhost"
+
+
+def cpu_quotas(memberships: str, root: Path) -> Iterator[float]:
+    """Yield the CPUs that each cgroup around a process allows it.
+
+    Args:
+        memberships: the text of /proc/self/cgroup.
+        root: where cgroups are mounted.
+    """
+    for directory in _directories(memberships, root, "cpu"):
+        words = _read(directory / "cpu.max").split()  # version 2: "QUOTA|max PERIOD"
+        if len(words) != 2:  # version 1
+            words = [_read(directory / f"cpu.cfs_{word}_us") for word in ("quota", "period")]
+        quota, period = words
+        if quota.isdigit() and period.isdigit() and int(quota) and int(period):
+            yield int(quota) / int(period)
+
+
+def memory_limits(memberships: str, root: Path) -> Iterator[int]:
+    """Yield the bytes of memory that each cgroup around a process allows it; see `cpu_quotas`."""
+    for directory in _directories(memberships, root, "memory"):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # versions 2 and 1
+            limit = _read(directory / name)
+            if limit.isdigit() and int(limit):
+                yield int(limit)
+
+
+def _cgroup() -> tuple[str, Path]:
+    return _read(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup")
+
+
+def _directories(memberships: str, root: Path, controller: str) -> Iterator[Path]:
+    """Yield the cgroup directories of a process, from its own up to the root, both versions.
+
+    Inside a container its path is often not there, but then the root is its own group.
+    """
+    for line in memberships.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            top = root
+        elif controller in controllers.split(","):
+            top = root / controllers if (root / controllers).is_dir() else root / controller
+        else:
+            continue
+        directory = top / path.lstrip("/")
+        while directory != top:
+            yield directory
+            directory = directory.parent
+        yield top
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

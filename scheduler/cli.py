@@ -1,0 +1,133 @@
+"""`burla-scheduler`: the command line of the scheduler.
+
+argparse and not click: a private cluster pays for every import of its daemons at its start.
+"""
+
+import argparse
+import contextlib
+import errno
+import logging
+import os
+import socket
+import stat
+import sys
+from collections.abc import Sequence
+
+import zmq
+
+from burla.wire import daemon
+from burla.wire.addresses import AddressError, ipc_path
+from burla.wire.owner import Owner
+
+from .config import ConfigError, SchedulerConfig
+from .server import run
+
+BIND = "tcp://127.0.0.1:7270"
+EXIT_USAGE = 2
+EXIT_BUSY = 75  # sysexits.h EX_TEMPFAIL
+EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
+PROBE_S = 1.0  # whoever listens on a local socket takes a connection at once
+
+DESCRIPTION = """\
+Run the scheduler of a burla cluster: the one place that clients and nodelets connect to.
+
+Once it listens it prints its address as the first line on stdout; everything else that it has to
+say goes to stderr. It runs until SIGTERM or Ctrl-C, and then leaves nothing behind."""
+
+EPILOG = """\
+examples:
+  burla-scheduler                             # on a port of its own, for this machine
+  burla-scheduler --bind tcp://127.0.0.1:0    # on any free port; read it from stdout
+  burla-scheduler --bind ipc:///run/burla.s   # on a socket file, for this user only
+
+then, with the address that it printed:
+  burla-nodelet --scheduler ADDRESS           # give it this machine's CPUs; as many as you like
+  BURLA_CLUSTER=ADDRESS python script.py      # and use it
+
+exit codes: 0 ended by SIGTERM, 2 wrong usage, 75 the address is in use, 78 the address is refused,
+130 Ctrl-C, 1 anything else (it is on stderr)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a scheduler as the command line says; return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    level = logging.INFO if options.owner is None else logging.WARNING
+    daemon.prepare("burla-scheduler", level)
+    os.umask(0o077)  # a socket file is for this user only: there are no keys yet
+    try:
+        config = SchedulerConfig(bind=options.bind)
+        _check_free(config.bind)
+        return daemon.run(lambda: run(config, _announce), options.owner)
+    except AddressError as error:
+        parser.error(f"argument --bind: {error}")
+    except ConfigError as error:
+        return _fail(str(error), EXIT_CONFIG)
+    except (OSError, zmq.ZMQError) as error:  # a ZMQError is no OSError
+        return _explain(error, options.bind)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="burla-scheduler",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--bind",
+        metavar="ADDRESS",
+        default=BIND,
+        help="where to listen: tcp://127.0.0.1:PORT (port 0 picks a free one) or ipc://PATH; "
+        "nothing that other machines could reach, until there are keys (default: %(default)s)",
+    )
+    parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
+    return parser
+
+
+def _announce(address: str) -> None:
+    """Print the address; whoever closed stdout does not want to know."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(address, flush=True)
+
+
+def _check_free(bind: str) -> None:
+    """Raise what a bind should raise but libzmq does not: it takes a socket file from its user.
+
+    Raises:
+        OSError: EADDRINUSE: somebody listens there.
+        ConfigError: there is something that is not a socket; libzmq would delete it.
+    """
+    path = ipc_path(bind)
+    if path is None or not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise ConfigError(f"refusing to listen on {bind}: the path exists and is not a socket")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return  # left behind by one that was killed
+        except TimeoutError:
+            pass  # somebody listens, and is busy
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _explain(error: OSError | zmq.ZMQError, bind: str) -> int:
+    if error.errno == errno.EADDRINUSE:
+        text = f"cannot listen on {bind}: the address is in use, perhaps by another burla-scheduler"
+        return _fail(text, EXIT_BUSY)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return _fail(f"cannot listen on {bind}: permission denied", EXIT_CONFIG)
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return _fail(f"cannot listen on {bind}: no such directory", EXIT_CONFIG)
+    if error.errno == errno.EADDRNOTAVAIL:
+        return _fail(f"cannot listen on {bind}: this machine has no such address", EXIT_CONFIG)
+    raise error
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"burla-scheduler: {text}", file=sys.stderr)
+    return code
