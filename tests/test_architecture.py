@@ -1,0 +1,341 @@
+"""What ARCHITECTURE.md says about rooms and purity, checked on every first-party file."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Where a room lies, and the name its modules have when imported. The longest prefix decides.
+ROOMS = {
+    "burla/wire": "burla.wire",
+    "burla": "burla",
+    "scheduler": "burla.scheduler",
+    "nodelet": "burla.nodelet",
+    "provisioning": "burla.provisioning",
+    "perf": "perf",
+    "tests": "tests",
+}
+PLAIN_WIRE = {  # the agreement without what opens payloads: values and pickling
+    f"burla.wire.{name}" for name in ("messages", "codec", "ranges", "sockets", "keys")
+}
+FORKED = {  # what runs in the zygote or in a worker
+    f"burla.nodelet.{name}"
+    for name in ("zygote", "worker", "slate", "pipes", "output", "limits", "loading", "strides")
+}
+OPENS_PAYLOADS = {"burla.wire.values", "burla.wire.pickling"}
+
+# Room -> what of ours it may import: whole rooms, or single modules.
+MAY_IMPORT = {
+    "burla/wire": {"burla.wire"},
+    "burla": {"burla", "burla.wire"},
+    "scheduler": {"burla.scheduler", *PLAIN_WIRE},
+    "nodelet": {"burla.nodelet", *PLAIN_WIRE},
+    "provisioning": {"burla.provisioning", "burla.wire"},
+    "perf": {
+        "burla",
+        "burla.wire",
+        "burla.scheduler",
+        "burla.nodelet",
+        "burla.provisioning",
+        "perf",
+    },
+}
+PRODUCT = {"burla/wire", "burla", "scheduler", "nodelet", "provisioning"}
+COMMANDS = "burla/cli.py"  # may import any room of the product, inside a command
+
+PURE = {
+    "burla/session.py",
+    "burla/wire/codec.py",
+    "burla/wire/messages.py",
+    "burla/wire/ranges.py",
+    "nodelet/core.py",
+    "nodelet/dealing.py",
+    "nodelet/effects.py",
+    "scheduler/core.py",
+    "scheduler/effects.py",
+    "scheduler/jobs.py",
+    "scheduler/leases.py",
+    "scheduler/nodes.py",
+}
+PURE_NEEDS = {  # a list of what is allowed: what is not on it may read a clock or a socket
+    *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "heapq"),
+    *("itertools", "math", "operator", "typing", "msgspec", "msgpack"),
+}
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
+
+DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
+    *("zmq", "msgpack", "msgspec", "cloudpickle", "tblib", "uvloop", "rich", "click"),
+    *("platformdirs", "psutil"),
+}
+NO_NETWORK = {"zmq", "asyncio", "uvloop"}  # never where something forks
+PICKLE_ON_ARRIVAL = {"recv_pyobj", "send_pyobj"}  # pyzmq's: whoever can send runs code here
+TOP_FOLDERS = {"scheduler", "nodelet", "provisioning"}  # would load a second copy of each class
+
+LINES_MAX = 400
+LONG: dict[str, str] = {}  # path -> why it is one file all the same
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, under its full name."""
+
+    module: str
+    line: int
+    level: int  # leading dots
+    in_function: bool
+
+
+def room_of(path: str) -> str | None:
+    """Return the room that the file at `path` belongs to."""
+    return next((room for room in ROOMS if path.startswith(f"{room}/")), None)
+
+
+def module_of(path: str) -> str:
+    """Return the name under which the file at `path` is imported."""
+    room = room_of(path)
+    assert room is not None, path
+    rest = path.removeprefix(f"{room}/").removesuffix(".py").removesuffix("__init__").rstrip("/")
+    return ".".join([ROOMS[room], *rest.split("/")]) if rest else ROOMS[room]
+
+
+def room_of_module(module: str) -> str | None:
+    """Return the room that `module` lies in; None: not ours."""
+    for room, name in ROOMS.items():
+        if name != "burla" and (module == name or module.startswith(f"{name}.")):
+            return room
+    return "burla" if module.split(".")[0] == "burla" else None
+
+
+def imports(path: str, tree: ast.AST, modules: set[str]) -> Iterator[Import]:
+    """Yield every import in `tree`; `modules` tells modules from names inside them."""
+    package = (
+        module_of(path) if path.endswith("/__init__.py") else module_of(path).rpartition(".")[0]
+    )
+
+    def walk(node: ast.AST, in_function: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, 0, in_function)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(filter(None, [package if node.level else "", node.module]))
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found = inner if inner in modules else base
+                yield Import(found, node.lineno, node.level, in_function)
+        inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, inside)
+
+    return walk(tree, False)
+
+
+def may_import(path: str, found: Import) -> bool:
+    """Return whether the file at `path` may import one of our modules."""
+    room, target = room_of(path), room_of_module(found.module)
+    assert room is not None, path
+    if path == COMMANDS and found.in_function and target in PRODUCT:
+        return True
+    allowed = MAY_IMPORT[room]
+    if module_of(path) in FORKED:
+        allowed = FORKED | OPENS_PAYLOADS
+    elif room == "nodelet" and found.module == "burla.nodelet.worker":
+        return False  # it opens payloads, which the nodelet itself never does
+    return found.module in allowed or (target is not None and ROOMS[target] in allowed)
+
+
+def import_faults(path: str, found: Import) -> Iterator[str]:
+    """Yield what is wrong with one import of the file at `path`."""
+    room, top = room_of(path), found.module.split(".")[0]
+    target = room_of_module(found.module)
+    if found.level > 1:
+        yield f"imports upwards, by {'.' * found.level}"
+        return
+    if top in TOP_FOLDERS:
+        yield f"imports {found.module}: loads a second copy of burla.{found.module}"
+    if room == "tests":
+        return
+    if target is not None:
+        if not may_import(path, found):
+            yield f"imports {found.module}, which its room may not"
+        elif (found.level == 1) != (target == room):
+            yield f"imports {found.module}: siblings relatively, other rooms absolutely"
+    elif room in PRODUCT and top not in sys.stdlib_module_names | DEPENDENCIES | TOP_FOLDERS:
+        yield f"imports {top}, which pyproject.toml does not name"
+    if module_of(path) in FORKED and top in NO_NETWORK:
+        yield f"imports {found.module}, but it runs where something forks"
+    if path in PURE:
+        pure = {module_of(file) for file in PURE} | {"burla.errors"}
+        if found.module not in pure and top not in PURE_NEEDS:
+            yield f"imports {found.module}, but is pure"
+
+
+def faults(path: str, source: str, modules: set[str]) -> list[str]:
+    """Return every breach of the rules in one file, each with its line."""
+    if room_of(path) is None:
+        return [f"{path}: belongs to no room"]
+    tree = ast.parse(source, path)
+    seen: list[tuple[int, str]] = [
+        (found.line, fault)
+        for found in imports(path, tree, modules)
+        for fault in import_faults(path, found)
+    ]
+    for node in ast.walk(tree):
+        match node:
+            case ast.ExceptHandler(type=None):
+                seen.append((node.lineno, "catches everything with a bare except"))
+            case ast.Attribute(attr=name) if name in PICKLE_ON_ARRIVAL:
+                seen.append((node.lineno, f"uses {name}"))
+            case ast.Call(func=ast.Name(id=name)) if path in PURE and name in IMPURE_CALLS:
+                seen.append((node.lineno, f"calls {name}(), but is pure"))
+    lines = source.count("\n")
+    if lines > LINES_MAX and path not in LONG:
+        seen.append((lines, f"is longer than {LINES_MAX} lines"))
+    return list(dict.fromkeys(f"{path}:{line}: {text}" for line, text in sorted(seen)))
+
+
+def sources() -> dict[str, str]:
+    """Return path -> text of every first-party file; the links inside burla/ are left out."""
+    files = list(ROOT.glob("*.py"))
+    for top in ROOT.iterdir():
+        if top.is_dir() and (top.name in ROOMS or (top / "__init__.py").exists()):
+            files += top.rglob("*.py")
+    links = tuple(f"burla/{folder}/" for folder in TOP_FOLDERS)
+    paths = ((file.relative_to(ROOT).as_posix(), file) for file in files)
+    return {path: file.read_text("utf-8") for path, file in paths if not path.startswith(links)}
+
+
+def cycle(files: dict[str, str]) -> list[str]:
+    """Return modules that import each other in a ring when loaded; []: there is none."""
+    modules = {module_of(path) for path in files}
+    graph: TopologicalSorter[str] = TopologicalSorter()
+    for path, source in files.items():
+        for found in imports(path, ast.parse(source), modules):
+            if found.module in modules and not found.in_function:
+                graph.add(module_of(path), found.module)
+    try:
+        graph.prepare()
+    except CycleError as ring:
+        return list(ring.args[1])
+    return []
+
+
+def test_every_file_keeps_to_its_room() -> None:
+    files = sources()
+    modules = {module_of(path) for path in files if room_of(path)}
+    assert [fault for path, text in files.items() for fault in faults(path, text, modules)] == []
+
+
+def test_imports_never_run_in_a_ring() -> None:
+    assert cycle({path: text for path, text in sources().items() if room_of(path)}) == []
+
+
+def test_every_pure_file_is_there() -> None:
+    assert sorted(path for path in PURE if not (ROOT / path).exists()) == []
+
+
+def test_every_file_listed_as_long_still_is() -> None:
+    assert [path for path in LONG if (ROOT / path).read_text().count("\n") <= LINES_MAX] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "fault"),
+    [
+        ("scheduler/core.py", "import time", "is pure"),
+        ("scheduler/core.py", "def f():\n    from zmq.utils import z85", "is pure"),
+        ("scheduler/core.py", "from burla.wire.sockets import make", "is pure"),
+        ("scheduler/core.py", "x = open('f')", "calls open()"),
+        ("scheduler/server.py", "from burla.wire.values import loads", "may not"),
+        ("scheduler/server.py", "from burla.wire import values", "may not"),
+        ("scheduler/server.py", "from burla.nodelet.core import Nodelet", "may not"),
+        ("scheduler/server.py", "from burla.errors import BurlaError", "may not"),
+        ("scheduler/server.py", "from burla.scheduler.core import Scheduler", "relatively"),
+        ("scheduler/server.py", "from ..wire import messages", "upwards"),
+        ("scheduler/server.py", "import requests", "pyproject"),
+        ("scheduler/server.py", "def f():\n    socket.recv_pyobj()", "recv_pyobj"),
+        ("scheduler/server.py", "try:\n    f()\nexcept:\n    pass", "bare except"),
+        ("scheduler/server.py", "x = 1\n" * 401, "longer"),
+        ("nodelet/worker.py", "import zmq", "forks"),
+        ("nodelet/zygote.py", "def f():\n    import asyncio.events", "forks"),
+        ("nodelet/worker.py", "from .agent import serve", "may not"),
+        ("nodelet/worker.py", "from burla.wire.sockets import make", "may not"),
+        ("nodelet/agent.py", "from .worker import main", "may not"),
+        ("nodelet/agent.py", "from burla.wire import pickling", "may not"),
+        ("burla/wire/codec.py", "from burla.session import Session", "may not"),
+        ("burla/client.py", "from .wire.codec import encode", "absolutely"),
+        ("burla/client.py", "def f():\n    from burla.scheduler.core import x", "may not"),
+        ("burla/cli.py", "from burla.scheduler.core import x", "may not"),
+        ("burla/cli.py", "import perf", "may not"),
+        ("provisioning/ssh.py", "from burla.errors import BurlaError", "may not"),
+        ("perf/tiny.py", "from tests import support", "may not"),
+        ("tests/test_x.py", "import scheduler.core", "second copy"),
+        ("helpers/x.py", "", "no room"),
+        ("x.py", "", "no room"),
+    ],
+)
+def test_a_breach_is_found(path: str, source: str, fault: str) -> None:
+    modules = {"burla.wire.values", "burla.wire.pickling", "burla.wire.messages"}
+    found = faults(path, source, modules)
+    assert len(found) == 1
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("scheduler/core.py", "from collections.abc import Iterable\nfrom .jobs import Job"),
+        ("scheduler/server.py", "import zmq\nfrom burla.wire import codec\nfrom .core import S"),
+        ("nodelet/worker.py", "import os\nfrom burla.wire.values import x\nfrom .slate import S"),
+        ("nodelet/agent.py", "import asyncio\nfrom .slate import Slate"),
+        ("burla/client.py", "import zmq\nfrom burla.wire.codec import e\nfrom .session import S"),
+        ("burla/cli.py", "def f():\n    from burla.scheduler.server import serve"),
+        ("perf/tiny.py", "import joblib\nfrom burla import f\nfrom .measure import pair"),
+        ("tests/x/test_y.py", "import numpy, perf\nfrom burla.scheduler.core import Scheduler"),
+    ],
+)
+def test_what_is_allowed_is_no_breach(path: str, source: str) -> None:
+    assert faults(path, source, {"burla.wire.codec"}) == []
+
+
+def test_a_ring_is_found() -> None:
+    ring = {"scheduler/a.py": "from .b import x", "scheduler/b.py": "from .a import y"}
+    assert set(cycle(ring)) == {"burla.scheduler.a", "burla.scheduler.b"}
+    ring["scheduler/b.py"] = "def f():\n    from .a import y"
+    assert cycle(ring) == []
+
+
+def loaded(module: str) -> set[str]:
+    """Return the modules that a fresh interpreter holds once it has imported `module`."""
+    code = f"import {module}, json, sys; print(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def within(modules: Iterable[str], tops: set[str]) -> set[str]:
+    return {module for module in modules if module in tops or module.split(".")[0] in tops}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        ("burla", {"zmq", "asyncio", "cloudpickle", "rich", "click", "numpy"}),
+        ("burla.wire", {"zmq", "asyncio", "cloudpickle"}),
+        ("burla.scheduler.server", OPENS_PAYLOADS | {"cloudpickle", "tblib", "burla.client"}),
+        ("burla.nodelet.agent", OPENS_PAYLOADS | {"cloudpickle", "tblib", "burla.client"}),
+        ("burla.nodelet.zygote", NO_NETWORK | {"burla.wire.sockets", "rich", "click", "numpy"}),
+        ("burla.nodelet.worker", NO_NETWORK | {"burla.wire.sockets", "rich", "click", "numpy"}),
+    ],
+)
+def test_a_fresh_interpreter_loads_only_what_the_room_needs(module: str, never: set[str]) -> None:
+    modules = loaded(module)
+    assert module in modules
+    assert within(modules, never) == set()
