@@ -61,6 +61,9 @@ def _bind(router: zmq.Socket[bytes], publisher: zmq.Socket[bytes], bind: str) ->
         router.bind(bind)
         publisher.bind(f"{bind}.pub")
         return bind, f"{bind}.pub"
+    if "[" not in bind:  # else an IPv4 endpoint is told as [::ffff:127.0.0.1]
+        router.setsockopt(zmq.IPV6, 0)
+        publisher.setsockopt(zmq.IPV6, 0)
     router.bind(bind)
     address = router.getsockopt_string(zmq.LAST_ENDPOINT)
     host = address.removeprefix("tcp://").rpartition(":")[0]

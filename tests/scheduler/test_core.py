@@ -312,7 +312,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def the_scheduler_restarts(self) -> None:
-        self.cluster.core = Scheduler(ident(7000 + self.cluster._number())[::-1], "0", "inproc://pub")
+        self.cluster.core = Scheduler(
+            ident(7000 + self.cluster._number())[::-1], "0", "inproc://pub"
+        )
         for node in list(self.cluster.nodes.values()):
             if node.alive:
                 self.cluster.reconnect_node(node)

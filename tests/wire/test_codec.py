@@ -1,0 +1,110 @@
+"""Messages to frames and back; what is not a message is a WireError and nothing else."""
+
+from contextlib import suppress
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from burla.wire import messages as m
+from burla.wire.codec import Joiner, WireError, decode, encode, split
+
+JOB = bytes(range(16))
+
+
+def batch(size: int = 1) -> m.Inputs:
+    return m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 5, size),))
+
+
+def test_a_message_comes_back_as_it_was() -> None:
+    frames = encode(batch(), [b"payload"])
+    assert decode(frames, m.ClientToScheduler) == (batch(), [b"payload"])
+
+
+def test_a_message_of_another_direction_is_refused() -> None:
+    frames = encode(m.EndLease(JOB, discard=True))
+    with pytest.raises(WireError):
+        decode(frames, m.ClientToScheduler)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"\xc1",
+        b"\xdd\xff\xff\xff\xff",  # an array of 2^32 elements
+        b"\x91" * 100_000,
+        msgpack.packb(["Beat", 1]),
+        msgpack.packb(["CloseJob", b"short"]),
+        msgpack.packb(["InputsEnd", JOB, -1]),
+        msgpack.packb(["InputsEnd", JOB, 1 << 60]),
+        msgpack.packb(["CloseJob", "x" * 16]),
+        msgpack.packb({"CloseJob": JOB}),
+        b"\x00" * (m.HEADER_BYTES_MAX + 1),
+    ],
+)
+def test_what_is_no_message_is_a_wire_error(header: bytes) -> None:
+    with pytest.raises(WireError):
+        decode([header], m.ClientToScheduler)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_do_harm(header: bytes) -> None:
+    for direction in (m.ClientToScheduler, m.NodeletToScheduler, m.SchedulerToNodelet):
+        with suppress(WireError):
+            decode([header], direction)
+
+
+@given(st.data())
+def test_no_mutation_of_a_message_does_harm(data: st.DataObject) -> None:
+    header = bytearray(encode(batch())[0])
+    for _ in range(data.draw(st.integers(1, 4))):
+        header[data.draw(st.integers(0, len(header) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        message, _ = decode([bytes(header)], m.ClientToScheduler)
+    except WireError:
+        return
+    assert isinstance(message, m.Message)
+
+
+def test_a_large_payload_travels_in_pieces_and_is_joined_again() -> None:
+    payload = [bytes([i]) * m.FRAME_BYTES_MAX for i in range(7)]
+    pieces = split(batch(7), payload)
+    assert len(pieces) == 4
+    assert max(sum(map(len, frames)) for _, frames in pieces) <= m.PAYLOAD_BYTES_MAX
+    joiner = Joiner(16 << 20)
+    whole = [joiner.add(*decode(encode(*piece), m.ClientToScheduler)) for piece in pieces]
+    assert whole == [None, None, None, (batch(7), payload)]
+
+
+def test_pieces_of_two_messages_may_alternate() -> None:
+    one, two = batch(3), m.Inputs(job=JOB, batch=1, start=5, leaves=(m.Leaf(1, 5, 1, 3),))
+    payload = [b"a" * m.FRAME_BYTES_MAX] * 3
+    joiner = Joiner(16 << 20)
+    pairs = zip(split(one, payload), split(two, payload), strict=True)
+    whole = [joiner.add(*piece) for pair in pairs for piece in pair]
+    assert [w[0] for w in whole if w] == [one, two]
+
+
+def test_a_piece_out_of_order_is_refused_and_the_next_message_is_fine() -> None:
+    payload = [b"a" * m.FRAME_BYTES_MAX] * 5
+    pieces = split(batch(5), payload)
+    joiner = Joiner(16 << 20)
+    with pytest.raises(WireError):
+        joiner.add(*pieces[1])
+    assert [joiner.add(*piece) for piece in pieces][-1] == (batch(5), payload)
+
+
+def test_unfinished_messages_are_bounded() -> None:
+    joiner = Joiner(3 << 20)
+    pieces = split(batch(9), [b"a" * m.FRAME_BYTES_MAX] * 9)
+    joiner.add(*pieces[0])
+    with pytest.raises(WireError):
+        joiner.add(*pieces[1])
+
+
+def test_a_header_that_is_too_long_is_not_sent() -> None:
+    leaves = tuple(m.Leaf(0, i, 1, 1) for i in range(400_000))
+    with pytest.raises(WireError):
+        encode(m.Inputs(job=JOB, batch=0, start=0, leaves=leaves))
