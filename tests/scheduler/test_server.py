@@ -63,10 +63,10 @@ async def serving(bind: str) -> AsyncIterator[tuple[zmq.Context[zmq.Socket[bytes
             task.result()
         yield context, listening.result()
     finally:
+        context.destroy(linger=0)
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-        context.destroy(linger=0)
 
 
 def client_hello() -> m.ClientHello:

@@ -1,0 +1,179 @@
+"""`burla-scheduler` as a process: what it says, where it listens, how it ends."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from burla.scheduler.config import ConfigError, SchedulerConfig
+from burla.wire.addresses import AddressError
+from burla.wire.codec import decode, encode
+from burla.wire.messages import Beat, Introduce
+
+LATE_S = 20
+
+
+@contextlib.contextmanager
+def scheduler(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    line = [sys.executable, "-m", "burla.scheduler", *arguments]
+    with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # nothing, if it has been waited for
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def ended(*arguments: str) -> tuple[int, str]:
+    with scheduler(*arguments) as process:
+        _, err = process.communicate(timeout=LATE_S)
+        return process.returncode, err
+
+
+def answers(address: str) -> bool:
+    """Return whether a scheduler at `address` answers a peer that it does not know."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
+        peer.setsockopt(zmq.LINGER, 0)
+        peer.connect(address)
+        peer.send_multipart(encode(Beat()))
+        if not peer.poll(LATE_S * 1000):
+            return False
+        message, _ = decode(peer.recv_multipart(), Introduce)
+        return isinstance(message, Introduce)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Return a directory whose path leaves room for a socket in it."""
+    with tempfile.TemporaryDirectory(prefix="bs", dir="/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("bind", ["tcp://0.0.0.0:0", "tcp://10.1.2.3:1", "tcp://host:1"])
+def test_what_others_could_reach_is_refused(bind: str) -> None:
+    with pytest.raises(ConfigError, match="refusing to listen on " + re.escape(bind)):
+        SchedulerConfig(bind=bind)
+
+
+def test_a_malformed_address_is_no_setting() -> None:
+    with pytest.raises(AddressError):
+        SchedulerConfig(bind="127.0.0.1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_port_0_picks_one_that_takes_connections_until_a_signal(
+    number: signal.Signals, code: int
+) -> None:
+    with scheduler("--bind", "tcp://127.0.0.1:0") as process:
+        address = first_line(process)
+        found = re.fullmatch(r"tcp://127\.0\.0\.1:(\d+)", address)
+        assert found, address
+        port = int(found[1])
+        socket.create_connection(("127.0.0.1", port), LATE_S).close()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=LATE_S)
+        assert (out, process.returncode) == ("", code), err
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), LATE_S)
+
+
+@pytest.mark.slow
+def test_a_socket_file_is_for_this_user_and_gone_at_the_end(short: Path) -> None:
+    with scheduler("--bind", f"ipc://{short}/s") as process:
+        assert first_line(process) == f"ipc://{short}/s"
+        files = sorted(short.iterdir())
+        assert files
+        assert all(file.stat().st_mode & 0o077 == 0 for file in files)
+        process.terminate()
+        process.communicate(timeout=LATE_S)
+    assert list(short.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["tcp", "ipc"])
+def test_an_address_in_use_is_said_in_words_and_left_to_its_user(scheme: str, short: Path) -> None:
+    with scheduler("--bind", f"ipc://{short}/s" if scheme == "ipc" else "tcp://127.0.0.1:0") as one:
+        address = first_line(one)
+        code, err = ended("--bind", address)
+        assert code == 75
+        assert err == (
+            f"burla-scheduler: cannot listen on {address}: the address is in use, "
+            "perhaps by another burla-scheduler\n"
+        )
+        assert answers(address)
+        one.terminate()
+        assert one.wait(LATE_S) == 0
+
+
+@pytest.mark.slow
+def test_a_socket_file_of_a_dead_scheduler_is_taken_over(short: Path) -> None:
+    with scheduler("--bind", f"ipc://{short}/s") as one:
+        first_line(one)
+        one.kill()
+        one.wait()
+    assert (short / "s").exists()
+    with scheduler("--bind", f"ipc://{short}/s") as two:
+        assert first_line(two) == f"ipc://{short}/s"
+        two.terminate()
+        assert two.wait(LATE_S) == 0
+
+
+@pytest.mark.slow
+def test_a_file_that_is_no_socket_is_not_touched(short: Path) -> None:
+    (short / "precious").write_text("x")
+    code, err = ended("--bind", f"ipc://{short}/precious")
+    assert (code, (short / "precious").read_text()) == (78, "x")
+    assert "exists and is not a socket" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bind", "code", "words"),
+    [
+        ("tcp://0.0.0.0:0", 78, "refusing to listen on tcp://0.0.0.0:0"),
+        ("127.0.0.1:7270", 2, "'127.0.0.1:7270' is not the address of a scheduler"),
+        ("ipc:///no/such/place/s", 78, "no such directory"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_explained(bind: str, code: int, words: str) -> None:
+    found, err = ended("--bind", bind)
+    assert (found, words in err, "Traceback" in err) == (code, True, False), err
+
+
+@pytest.mark.slow
+def test_help_is_worth_reading() -> None:
+    line = [sys.executable, "-m", "burla.scheduler", "--help"]
+    shown = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    for word in ("--bind", "ipc://", "port 0", "burla-nodelet", "BURLA_CLUSTER", "exit codes"):
+        assert word in shown
+    assert "--owner" not in shown
+
+
+@pytest.mark.slow
+def test_nobody_has_to_read_the_address(short: Path) -> None:
+    line = [sys.executable, "-m", "burla.scheduler", "--bind", f"ipc://{short}/s"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with subprocess.Popen(line, stdout=writing, stderr=subprocess.DEVNULL) as process:
+        os.close(writing)
+        try:
+            assert answers(f"ipc://{short}/s")
+            process.terminate()
+            assert process.wait(LATE_S) == 0
+        finally:
+            process.kill()
