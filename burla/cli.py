@@ -1,0 +1,90 @@
+"""`burla`: the command line for people. Other rooms are imported inside its commands only."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from . import errors
+
+EXIT_FAILED = 1
+EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
+EXIT_NOT_AUTHORISED = 77  # sysexits.h EX_NOPERM
+EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
+EXIT_INTERRUPTED = 130  # as a shell says of a process that Ctrl-C ended
+
+EPILOG = """\b
+exit codes: 0 ok, 1 the job failed, 2 wrong usage, 69 no cluster answers,
+77 not authorised, 78 bad configuration, 130 Ctrl-C"""
+
+
+def _print_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from .wire import VERSION
+
+        click.echo(f"burla {VERSION}")
+        context.exit()
+
+
+@click.group(
+    epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
+)
+def commands() -> None:
+    r"""Run a Python function on every input, on many computers at once, as if it ran here.
+
+    \b
+    from burla import remote_parallel_map
+    results = remote_parallel_map(function, inputs)
+
+    Without BURLA_CLUSTER (tcp://HOST:PORT or ipc://PATH) a private cluster on this machine is used;
+    it starts with the first call and is gone when the process ends. burla-scheduler and
+    burla-nodelet make a cluster for many.
+    """
+
+
+@commands.command()
+def demo() -> None:
+    """Show what burla does: a first job, a million tiny calls, and real work, in a screen."""
+    from . import demo as show
+
+    show.main()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    try:
+        code = commands.main(arguments, prog_name="burla", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except errors.BurlaError as error:
+        click.echo(f"burla: {error}", err=True)
+        return exit_code(error)
+    return code if isinstance(code, int) else 0
+
+
+def exit_code(error: errors.BurlaError) -> int:
+    """Return the exit code that tells a script what went wrong."""
+    match error:
+        case errors.BadSetting():
+            return EXIT_CONFIG
+        case errors.NotAuthorised():
+            return EXIT_NOT_AUTHORISED
+        case errors.ClusterUnreachable():
+            return EXIT_UNREACHABLE
+        case _:
+            return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import pytest
+
+from burla import cli, errors
+from burla.wire import VERSION
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"burla {VERSION}\n"
+
+
+def test_help_shows_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("remote_parallel_map", "BURLA_CLUSTER", "demo", "exit codes"):
+        assert word in shown
+
+
+def test_wrong_usage_is_told_from_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.BadSetting("BURLA_CLUSTER", "x", "tcp://HOST:PORT"), 78),
+        (errors.ClusterUnreachable("tcp://h:1", "silence"), 69),
+        (errors.NotAuthorised("no"), 77),
+        (errors.Refused("no"), 1),
+        (errors.JobFailed("no"), 1),
+    ],
+)
+def test_a_public_error_is_a_line_and_an_exit_code(
+    error: errors.BurlaError,
+    code: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @cli.commands.command("fail")
+    def fail() -> None:
+        raise error
+
+    try:
+        assert cli.main(["fail"]) == code
+    finally:
+        cli.commands.commands.pop("fail")
+    assert capsys.readouterr().err == f"burla: {error}\n"
+
+
+def test_ctrl_c_has_its_own_exit_code() -> None:
+    @cli.commands.command("wait")
+    def wait() -> None:
+        raise KeyboardInterrupt
+
+    try:
+        assert cli.main(["wait"]) == 130
+    finally:
+        cli.commands.commands.pop("wait")
+
+
+@pytest.mark.slow
+def test_it_starts_without_loading_the_other_rooms() -> None:
+    script = (
+        "import sys; from burla.cli import main; main(['--version']); "
+        "print([m for m in sys.modules if m in ('zmq', 'asyncio', 'rich', 'cloudpickle') "
+        "or m.startswith(('burla.scheduler', 'burla.nodelet', 'burla.provisioning'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == f"burla {VERSION}\n[]\n", done.stderr

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from burla import errors
+from burla.config import cluster_address
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing is configured, but a file in this directory would be read."""
+    monkeypatch.delenv("BURLA_CLUSTER", raising=False)
+    monkeypatch.setenv("BURLA_CONFIG_DIR", str(tmp_path))
+    return tmp_path
+
+
+def write(directory: Path, text: str) -> None:
+    (directory / "config.toml").write_text(text)
+
+
+def test_nothing_is_configured() -> None:
+    assert cluster_address() is None
+
+
+def test_a_file_without_a_cluster_configures_none(directory: Path) -> None:
+    write(directory, "# nothing yet\n")
+    assert cluster_address() is None
+
+
+def test_the_call_goes_before_the_environment_and_that_before_the_file(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(directory, 'cluster = "tcp://file:1"\n')
+    assert cluster_address() == "tcp://file:1"
+    monkeypatch.setenv("BURLA_CLUSTER", "tcp://environment:1")
+    assert cluster_address() == "tcp://environment:1"
+    assert cluster_address("tcp://call:1") == "tcp://call:1"
+
+
+def test_the_users_directory_is_the_platforms(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BURLA_CONFIG_DIR")
+    monkeypatch.setenv("HOME", str(directory))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(directory))
+    (directory / "burla").mkdir()
+    write(directory / "burla", 'cluster = "ipc:///run/s"\n')
+    assert cluster_address() == "ipc:///run/s"
+
+
+@pytest.mark.parametrize("address", ["", " ", "localhost:7270", "tcp:/h:1", "tcp://h:0", "ipc://"])
+def test_what_is_no_address_is_an_error_that_repeats_it_wherever_it_came_from(
+    address: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(errors.BadSetting) as caught:
+        cluster_address(address)
+    assert repr(address) in str(caught.value)
+    write(directory, f'cluster = "{address}"\n')
+    with pytest.raises(errors.BadSetting) as caught:
+        cluster_address()
+    assert repr(address) in str(caught.value)
+    assert str(directory) in str(caught.value)
+    monkeypatch.setenv("BURLA_CLUSTER", address)
+    with pytest.raises(errors.BadSetting) as caught:
+        cluster_address()
+    assert str(caught.value).startswith(f"BURLA_CLUSTER is {address!r}: it must be tcp://HOST:PORT")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cluster = 7", "7"),
+        ("cluster = ", "readable TOML"),
+        ('clusters = "tcp://h:1"', "unknown settings (clusters)"),
+    ],
+)
+def test_a_file_that_is_not_understood_is_not_passed_over(
+    directory: Path, text: str, words: str
+) -> None:
+    write(directory, text)
+    with pytest.raises(errors.BadSetting) as caught:
+        cluster_address()
+    assert words in str(caught.value)
+    assert str(directory / "config.toml") in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_not_passed_over(directory: Path) -> None:
+    (directory / "config.toml").mkdir()
+    with pytest.raises(errors.BadSetting, match=r"config\.toml"):
+        cluster_address()
