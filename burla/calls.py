@@ -3,7 +3,6 @@
 Pure: everything here is decided before anything is started or sent.
 """
 
-import functools
 import inspect
 import operator
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from burla.wire.values import name_of as name_of
 from burla.wire.values import short_repr
 
 
@@ -94,14 +94,6 @@ def _check_ram(value: object) -> None:
         )
     if not 0 < float(value) < float("inf"):
         raise ValueError(f"func_ram must be more than 0 GB, not {short_repr(value)}")
-
-
-def name_of(function: object) -> str:
-    """Return what to call a callable: partials, bound methods and instances have names too."""
-    if isinstance(function, functools.partial):
-        return f"partial({name_of(function.func)})"
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
-    return name if isinstance(name, str) else type(function).__qualname__
 
 
 # --- the tuple rule ------------------------------------------------------------------------------

@@ -44,6 +44,14 @@ def type_name(obj: object) -> str:
     return str(name) if module in ("builtins", "__main__") else f"{module}.{name}"
 
 
+def name_of(function: object) -> str:
+    """Return what to call a callable: partials, bound methods and instances have names too."""
+    if isinstance(function, functools.partial):
+        return f"partial({name_of(function.func)})"
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(function).__qualname__
+
+
 def describe_error(error: BaseException) -> str:
     """Return `Type: text` of an exception, bounded, whatever its `__str__` does."""
     return f"{type_name(error)}: {text_of(error)}".removesuffix(": ")
@@ -62,6 +70,8 @@ def why_not_picklable(
     obj: object, name: str, error: BaseException, by_value: frozenset[str] = frozenset()
 ) -> str:
     """Return which part of `obj` cannot be pickled, by its path from `name`, and why."""
+    if isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError):
+        return f"{name} is nested too deeply"
     path, what, part, because = _find(obj, name, by_value)
     because = because or error
     if not path:
@@ -178,7 +188,6 @@ def _global_names(code: Any) -> Iterator[str]:
 
 
 def _parts_of_instance(obj: Any) -> Iterator[tuple[str, str, object]]:
-    yield "type({})", "its class", type(obj)
     for name, value in getattr(obj, "__dict__", {}).items():
         yield f"{{}}.{name}", "", value
     for cls in type(obj).__mro__:
@@ -186,6 +195,7 @@ def _parts_of_instance(obj: Any) -> Iterator[tuple[str, str, object]]:
         for name in (slots,) if isinstance(slots, str) else slots:
             if hasattr(obj, name):
                 yield f"{{}}.{name}", "", getattr(obj, name)
+    yield "type({})", "its class", type(obj)
 
 
 def _key(key: object) -> str:

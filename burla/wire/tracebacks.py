@@ -316,10 +316,8 @@ def _rebuild(
         base.__init__(error, *args)
     error.args = args
     for name, value in slots.items():
-        try:
+        with suppress(AttributeError, TypeError):  # read-only
             setattr(error, name, value)
-        except (AttributeError, TypeError):  # read-only
-            continue
     vars(error).update(attributes)
     return error
 

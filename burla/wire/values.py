@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any
 
 from .environment import apply_environment
-from .explain import describe_error, short_repr, why_not_picklable
+from .explain import describe_error, name_of, short_repr, why_not_picklable
 from .frames import FRAME_BYTES_MAX, Frames, NotLoadableError, cut, dump_plain, encode
 from .leaves import (
+    AtomsPickler,
     Batch,
     InputNotLoadableError,
     Leaf,
@@ -50,6 +51,7 @@ __all__ = [
     "dump_function",
     "dump_result",
     "dump_results",
+    "dump_results_if_atoms",
     "dumps",
     "load_error",
     "load_function",
@@ -57,6 +59,7 @@ __all__ = [
     "load_result",
     "load_results",
     "loads",
+    "name_of",
     "short_repr",
 ]
 
@@ -69,7 +72,6 @@ def dump_function(
     *,
     sample: Sequence[Any] = (),
     sent: Sent | None = None,
-    name: str | None = None,
 ) -> list[bytes]:
     """Return the frames of a function with its globals and closure as they stand now.
 
@@ -78,7 +80,6 @@ def dump_function(
         by_value: modules beside `__main__` that the workers cannot import.
         sample: some of the inputs; their classes go along.
         sent: takes note of what was sent, for `cut_batches`.
-        name: what the function is called in an error.
 
     Raises:
         TypeError: it cannot be pickled; the text names the part by its path.
@@ -90,7 +91,7 @@ def dump_function(
         return encode((function, classes), lambda write, hold: FunctionPickler(write, hold, sent))
     except Exception as error:
         sent.classes.clear()
-        name = name or getattr(function, "__name__", None) or short_repr(function)
+        name = name_of(function)
         why = why_not_picklable(function, name, error, sent.by_value)
         raise TypeError(f"function_ {name!r} cannot be sent: {why}") from error
 
@@ -118,8 +119,13 @@ def bind_call(function: Callable[..., Any], unpack: bool) -> Callable[[Any], Any
 
 def dump_results(results: list[Any]) -> list[bytes]:
     """Return the frames of results of which `are_atoms` is true, in one pickle."""
-    data = pickle.dumps(results, 5)
-    return [data] if len(data) <= FRAME_BYTES_MAX else cut([data], [])
+    return cut([pickle.dumps(results, 5)], [])
+
+
+def dump_results_if_atoms(results: list[Any]) -> list[bytes] | None:
+    """Return `dump_results(results)`, or None unless `are_atoms`; faster than asking both."""
+    data = AtomsPickler().dump(results)
+    return None if data is None else cut([data], [])
 
 
 def load_results(frames: Frames) -> list[Any]:
