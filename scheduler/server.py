@@ -1,10 +1,7 @@
 """The scheduler shell: ROUTER and PUB sockets and the clock around the core. Decides nothing."""
 
-import errno
 import logging
 import os
-import socket
-import stat
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -57,7 +54,6 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
 def _bind(router: zmq.Socket[bytes], publisher: zmq.Socket[bytes], bind: str) -> tuple[str, str]:
     """Bind both sockets; return their endpoints as others can connect to them."""
     if bind.startswith("ipc://"):
-        _refuse_taken(Path(bind.removeprefix("ipc://")))
         router.bind(bind)
         publisher.bind(f"{bind}.pub")
         return bind, f"{bind}.pub"
@@ -76,21 +72,6 @@ def _unlink(bind: str) -> None:
     if bind.startswith("ipc://"):
         for endpoint in (bind, f"{bind}.pub"):
             Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
-
-
-def _refuse_taken(path: Path) -> None:
-    """Raise EADDRINUSE if somebody listens at `path`: libzmq would take it over without a word."""
-    try:
-        is_socket = stat.S_ISSOCK(path.stat().st_mode)
-    except FileNotFoundError:
-        return
-    if is_socket:
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except ConnectionRefusedError:
-                return  # left over from a scheduler that died
-    raise zmq.ZMQError(errno.EADDRINUSE)
 
 
 class Server:
