@@ -39,7 +39,7 @@ def test_any_pickle_and_buffers_are_joined_as_they_were_cut(
 ) -> None:
     data = [b"\x80" + bytes([65 + i]) * size for i, size in enumerate(data_sizes)]
     buffers = [bytes([97 + i]) * size for i, size in enumerate(buffer_sizes)]
-    frames = cut(data, list(map(memoryview, buffers)))
+    frames = cut(data, [memoryview(buffer) for buffer in buffers])
     assert all(0 < len(frame) <= FRAME_BYTES_MAX for frame in frames)
     whole, back = join(frames)
     assert bytes(whole) == b"".join(data)

@@ -79,7 +79,7 @@ def test_a_range_is_sliced_and_never_unrolled(values: range) -> None:
     ],
 )
 def test_an_array_is_sliced_into_what_iterating_it_gives(array: Any) -> None:
-    inputs = []
+    inputs: list[Any] = []
     for batch in cut_batches(array):
         assert batch.start == len(inputs)
         for leaf in batch.leaves:
@@ -177,7 +177,7 @@ def test_an_input_that_is_nested_too_deeply_is_named() -> None:
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]
-    with pytest.raises(TypeError, match="input 1 cannot be sent: .* nested too deeply"):
+    with pytest.raises(TypeError, match=r"input 1 cannot be sent: .* nested too deeply"):
         list(cut_batches([1, deep]))
 
 
