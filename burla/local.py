@@ -133,7 +133,7 @@ def _spawn(line: list[str], directory: str, log: str) -> subprocess.Popen[bytes]
         return subprocess.Popen(  # inherits the environment: the calls are to see it
             line,
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=subprocess.DEVNULL,  # the address, which we know
             stderr=output,
             cwd=directory,  # the caller's may be deleted, or unmounted later
             start_new_session=True,  # Ctrl-C in the caller's terminal is not for them

@@ -30,7 +30,9 @@ class NodeletConfig:
     cpus: int  # of this machine, as the scheduler shall count them
     ram: int  # bytes
     name: str  # for people
-    scratch: str = field(default_factory=_temporary_directory)  # workers' directories lie in it
+    # Where the agent may make a directory of its own. Never to be wiped itself: a private
+    # cluster's socket and logs lie here, or everybody's temporary files.
+    scratch: str = field(default_factory=_temporary_directory)
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.

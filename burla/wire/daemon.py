@@ -84,6 +84,8 @@ async def wait_listening(address: str, timeout_s: float) -> None:
 async def _run_until_told(
     main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None
 ) -> int:
+    if owner is not None and not owner.alive():
+        return EXIT_OK
     loop = asyncio.get_running_loop()
     this = asyncio.current_task()
     assert this is not None
