@@ -1,1 +1,68 @@
-"""Run a Python function on every input, on many computers at once, as if it ran here."""
+"""Run a Python function on every input, on many computers at once, as if it ran here.
+
+    from burla import remote_parallel_map
+    results = remote_parallel_map(my_function, my_inputs)
+
+Names are loaded on first use: the daemons import parts of this package and need none of them.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        BadSetting,
+        BurlaError,
+        CallFailed,
+        ClusterError,
+        ClusterLost,
+        ClusterUnreachable,
+        FunctionExited,
+        InputNotLoadable,
+        JobFailed,
+        NotAuthorised,
+        Refused,
+        RemoteError,
+        ResultNotSendable,
+        Unsatisfiable,
+        VersionMismatch,
+        WorkerDied,
+    )
+    from .parallel_map import remote_parallel_map
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadSetting",
+    "BurlaError",
+    "CallFailed",
+    "ClusterError",
+    "ClusterLost",
+    "ClusterUnreachable",
+    "FunctionExited",
+    "InputNotLoadable",
+    "JobFailed",
+    "NotAuthorised",
+    "Refused",
+    "RemoteError",
+    "ResultNotSendable",
+    "Unsatisfiable",
+    "VersionMismatch",
+    "WorkerDied",
+    "__version__",
+    "remote_parallel_map",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module = "parallel_map" if name == "remote_parallel_map" else "errors"
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

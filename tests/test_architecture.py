@@ -23,21 +23,16 @@ ROOMS = {
     "perf": "perf",
     "tests": "tests",
 }
-PLAIN_WIRE = {  # the agreement without what opens payloads: values and pickling
-    f"burla.wire.{name}" for name in ("messages", "codec", "ranges", "sockets", "keys")
-}
-FORKED = {  # what runs in the zygote or in a worker
-    f"burla.nodelet.{name}"
-    for name in ("zygote", "worker", "slate", "pipes", "output", "limits", "loading", "strides")
-}
-OPENS_PAYLOADS = {"burla.wire.values", "burla.wire.pickling"}
+OPENS_PAYLOADS = {"burla.wire.values", "burla.wire.pickling"}  # not for daemons
+DAEMONS = ("burla.scheduler.cli", "burla.scheduler.server", "burla.nodelet.agent")
+FORKING = ("burla.nodelet.zygote", "burla.nodelet.worker")  # what they import runs in workers
 
 # Room -> what of ours it may import: whole rooms, or single modules.
 MAY_IMPORT = {
     "burla/wire": {"burla.wire"},
     "burla": {"burla", "burla.wire"},
-    "scheduler": {"burla.scheduler", *PLAIN_WIRE},
-    "nodelet": {"burla.nodelet", *PLAIN_WIRE},
+    "scheduler": {"burla.scheduler", "burla.wire"},  # but for OPENS_PAYLOADS
+    "nodelet": {"burla.nodelet", "burla.wire"},
     "provisioning": {"burla.provisioning", "burla.wire"},
     "perf": {
         "burla",
@@ -52,6 +47,8 @@ PRODUCT = {"burla/wire", "burla", "scheduler", "nodelet", "provisioning"}
 COMMANDS = "burla/cli.py"  # may import any room of the product, inside a command
 
 PURE = {
+    "burla/effects.py",
+    "burla/replay.py",
     "burla/session.py",
     "burla/wire/codec.py",
     "burla/wire/messages.py",
@@ -59,7 +56,9 @@ PURE = {
     "nodelet/core.py",
     "nodelet/dealing.py",
     "nodelet/effects.py",
+    "scheduler/board.py",
     "scheduler/core.py",
+    "scheduler/dealing.py",
     "scheduler/effects.py",
     "scheduler/jobs.py",
     "scheduler/leases.py",
@@ -76,6 +75,7 @@ DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
     *("platformdirs", "psutil"),
 }
 NO_NETWORK = {"zmq", "asyncio", "uvloop"}  # never where something forks
+UNPICKLES = {"pickle", "cloudpickle", "tblib", "marshal", "shelve"}  # never in a daemon
 PICKLE_ON_ARRIVAL = {"recv_pyobj", "send_pyobj"}  # pyzmq's: whoever can send runs code here
 TOP_FOLDERS = {"scheduler", "nodelet", "provisioning"}  # would load a second copy of each class
 
@@ -143,11 +143,9 @@ def may_import(path: str, found: Import) -> bool:
     assert room is not None, path
     if path == COMMANDS and found.in_function and target in PRODUCT:
         return True
+    if room == "scheduler" and found.module in OPENS_PAYLOADS:
+        return False
     allowed = MAY_IMPORT[room]
-    if module_of(path) in FORKED:
-        allowed = FORKED | OPENS_PAYLOADS
-    elif room == "nodelet" and found.module == "burla.nodelet.worker":
-        return False  # it opens payloads, which the nodelet itself never does
     return found.module in allowed or (target is not None and ROOMS[target] in allowed)
 
 
@@ -169,8 +167,6 @@ def import_faults(path: str, found: Import) -> Iterator[str]:
             yield f"imports {found.module}: siblings relatively, other rooms absolutely"
     elif room in PRODUCT and top not in sys.stdlib_module_names | DEPENDENCIES | TOP_FOLDERS:
         yield f"imports {top}, which pyproject.toml does not name"
-    if module_of(path) in FORKED and top in NO_NETWORK:
-        yield f"imports {found.module}, but it runs where something forks"
     if path in PURE:
         pure = {module_of(file) for file in PURE} | {"burla.errors"}
         if found.module not in pure and top not in PURE_NEEDS:
@@ -212,19 +208,42 @@ def sources() -> dict[str, str]:
     return {path: file.read_text("utf-8") for path, file in paths if not path.startswith(links)}
 
 
+def graph_of(files: dict[str, str]) -> dict[str, list[Import]]:
+    """Return module -> what it imports, inside functions too."""
+    modules = {module_of(path) for path in files}
+    return {
+        module_of(path): list(imports(path, ast.parse(source), modules))
+        for path, source in files.items()
+    }
+
+
 def cycle(files: dict[str, str]) -> list[str]:
     """Return modules that import each other in a ring when loaded; []: there is none."""
-    modules = {module_of(path) for path in files}
-    graph: TopologicalSorter[str] = TopologicalSorter()
-    for path, source in files.items():
-        for found in imports(path, ast.parse(source), modules):
-            if found.module in modules and not found.in_function:
-                graph.add(module_of(path), found.module)
+    graph = graph_of(files)
+    ours = {
+        module: {found.module for found in its if found.module in graph and not found.in_function}
+        for module, its in graph.items()
+    }
     try:
-        graph.prepare()
+        TopologicalSorter(ours).prepare()
     except CycleError as ring:
         return list(ring.args[1])
     return []
+
+
+def reaches(files: dict[str, str], start: str, never: set[str]) -> list[str]:
+    """Return the imports of `never` in `start` and in whatever of ours it imports, however deep."""
+    graph = graph_of(files)
+    ahead, seen, found = [start], {start}, []
+    while ahead:
+        module = ahead.pop()
+        for target in graph[module]:
+            if target.module.split(".")[0] in never:
+                found.append(f"{module}:{target.line}: {target.module}")
+            if target.module in graph and target.module not in seen:
+                seen.add(target.module)
+                ahead.append(target.module)
+    return found
 
 
 def test_every_file_keeps_to_its_room() -> None:
@@ -235,6 +254,18 @@ def test_every_file_keeps_to_its_room() -> None:
 
 def test_imports_never_run_in_a_ring() -> None:
     assert cycle({path: text for path, text in sources().items() if room_of(path)}) == []
+
+
+@pytest.mark.parametrize("start", FORKING)
+def test_what_forks_and_what_is_forked_never_reaches_the_network(start: str) -> None:
+    assert (
+        reaches({p: text for p, text in sources().items() if room_of(p)}, start, NO_NETWORK) == []
+    )
+
+
+@pytest.mark.parametrize("start", DAEMONS)
+def test_a_daemon_never_reaches_what_unpickles(start: str) -> None:
+    assert reaches({p: text for p, text in sources().items() if room_of(p)}, start, UNPICKLES) == []
 
 
 def test_every_pure_file_is_there() -> None:
@@ -262,12 +293,7 @@ def test_every_file_listed_as_long_still_is() -> None:
         ("scheduler/server.py", "def f():\n    socket.recv_pyobj()", "recv_pyobj"),
         ("scheduler/server.py", "try:\n    f()\nexcept:\n    pass", "bare except"),
         ("scheduler/server.py", "x = 1\n" * 401, "longer"),
-        ("nodelet/worker.py", "import zmq", "forks"),
-        ("nodelet/zygote.py", "def f():\n    import asyncio.events", "forks"),
-        ("nodelet/worker.py", "from .agent import serve", "may not"),
-        ("nodelet/worker.py", "from burla.wire.sockets import make", "may not"),
-        ("nodelet/agent.py", "from .worker import main", "may not"),
-        ("nodelet/agent.py", "from burla.wire import pickling", "may not"),
+        ("nodelet/worker.py", "from burla.errors import BurlaError", "may not"),
         ("burla/wire/codec.py", "from burla.session import Session", "may not"),
         ("burla/client.py", "from .wire.codec import encode", "absolutely"),
         ("burla/client.py", "def f():\n    from burla.scheduler.core import x", "may not"),
@@ -309,6 +335,17 @@ def test_a_ring_is_found() -> None:
     assert set(cycle(ring)) == {"burla.scheduler.a", "burla.scheduler.b"}
     ring["scheduler/b.py"] = "def f():\n    from .a import y"
     assert cycle(ring) == []
+
+
+def test_what_is_reached_by_detours_is_found() -> None:
+    files = {
+        "nodelet/zygote.py": "def f():\n    from .forks import g",
+        "nodelet/forks.py": "from burla.wire import sockets",
+        "burla/wire/sockets.py": "import zmq.asyncio",
+        "nodelet/agent.py": "import zmq",
+    }
+    assert reaches(files, "burla.nodelet.zygote", {"zmq"}) == ["burla.wire.sockets:1: zmq.asyncio"]
+    assert reaches(files, "burla.nodelet.zygote", {"pickle"}) == []
 
 
 def loaded(module: str) -> set[str]:

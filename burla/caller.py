@@ -1,0 +1,224 @@
+"""What the calling thread does: advances the inputs, unpickles outcomes, and waits in one place.
+
+The inputs are advanced here also for a generator, never in a thread of ours: they are the caller's
+code (a database cursor belongs to its thread), and a thread that blocks in them could not be ended.
+So they are fed ahead: for a moment at the call, and at least one batch between two deliveries.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, assert_never
+
+import msgpack
+
+from burla.wire.messages import Kind
+from burla.wire.tracebacks import note_of
+from burla.wire.values import (
+    Batch,
+    NotLoadableError,
+    load_error,
+    load_result,
+    load_results,
+    short_repr,
+)
+
+from .client import Client, Event, Job, Trouble
+from .effects import Deliver, Fail, Finish, Part, Window
+from .errors import (
+    ClusterLost,
+    ClusterUnreachable,
+    JobFailed,
+    Refused,
+    Unsatisfiable,
+    WorkerDied,
+    how_it_died,
+)
+from .link import Broken, Rejected
+from .outcomes import exception_of, result_not_loadable
+
+FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
+
+
+class Caller:
+    """One job and the caller's side of it."""
+
+    def __init__(
+        self,
+        job: Job,
+        connect: Callable[[], Client],
+        inputs: object,
+        batches: Iterator[Batch],
+        limits: Mapping[str, object],
+    ) -> None:
+        """Prepare to run a job; nothing starts before `collect` or `stream`.
+
+        Args:
+            job: not open yet.
+            connect: returns a client that takes jobs.
+            inputs: what the caller passed; only looked at for errors.
+            batches: the same, in batches.
+            limits: arguments of the call by name, for errors.
+        """
+        self._job, self._connect = job, connect
+        self._inputs, self._batches, self._limits = inputs, batches, limits
+        self._window = Window()
+        self._feeding = True
+
+    def collect(self) -> list[Any]:
+        """Return all results in the order of the inputs."""
+        results: list[Any] = []
+        try:
+            self._job.open(self._connect)
+            while (delivered := self._wait_delivery(results)) is not None:
+                for part in delivered.parts:
+                    self._store(part, delivered.node, results)
+            self._job.printer.wait_written()
+            self._raise_trouble()
+        finally:
+            self._job.close()
+        return results
+
+    def stream(self) -> Iterator[Any]:
+        """Yield one None when the inputs are fed ahead, then the results as they come.
+
+        It is started by whoever made it, so that closing it always ends the job.
+        """
+        try:
+            self._job.open(self._connect)
+            self._feed_ahead()
+            yield None
+            while (delivered := self._wait_delivery(None)) is not None:
+                for part in delivered.parts:
+                    yield from self._values_of(part, delivered.node, in_iterator=True)
+                self._job.consumed(delivered)
+            self._job.printer.wait_written()
+            self._raise_trouble()
+        finally:
+            self._job.close()
+
+    # --- feeding and waiting ---
+
+    def _feed_ahead(self) -> None:
+        until_s = time.monotonic() + FEED_AT_CALL_S
+        while self._may_feed() and time.monotonic() < until_s:
+            self._feed(None)
+
+    def _may_feed(self) -> bool:
+        return self._feeding and self._window.has_room()
+
+    def _feed(self, results: list[Any] | None) -> None:
+        """Hand in one batch, or say that there is none."""
+        batch = next(self._batches, None)
+        if batch is None:
+            self._feeding = False
+            self._job.end_inputs()
+            return
+        self._window.add(batch.count, batch.bytes)
+        if results is not None:
+            results += [None] * batch.count  # before an outcome can come
+        self._job.add_batch([(leaf.count, leaf.frames) for leaf in batch.leaves])
+
+    def _wait_delivery(self, results: list[Any] | None) -> Deliver | None:
+        """Return the next outcomes, feeding meanwhile; None when all have been returned."""
+        events = self._job.events
+        if self._may_feed():
+            self._feed(results)
+        while events.empty() and self._may_feed():
+            self._feed(results)
+        event = self._next_event()
+        if isinstance(event, Deliver):
+            self._window.free(event)
+            return event
+        self._raise_if_bad(event)
+        return None
+
+    def _next_event(self) -> Event:
+        if self._job.pid != os.getpid():
+            raise RuntimeError(
+                f"this job belongs to process {self._job.pid}, from which process {os.getpid()}"
+                " was forked; call remote_parallel_map here"
+            )
+        return self._job.events.get()
+
+    # --- outcomes ---
+
+    def _store(self, part: Part, node: str, results: list[Any]) -> None:
+        run = part.run
+        if run.kind == Kind.RESULTS:
+            values = load_results(part.frames)
+            assert len(values) == run.hi - run.lo, (run, len(values))
+            for lo, hi in part.fresh:
+                results[lo:hi] = values[lo - run.lo : hi - run.lo]
+        else:
+            for value in self._values_of(part, node, in_iterator=False):
+                results[run.lo] = value
+
+    def _values_of(self, part: Part, node: str, in_iterator: bool) -> list[Any]:
+        """Return the results in a part, or raise its error."""
+        run = part.run
+        match run.kind:
+            case Kind.RESULTS:
+                values = load_results(part.frames)
+                if part.fresh == ((run.lo, run.hi),):
+                    return values
+                cuts = [values[lo - run.lo : hi - run.lo] for lo, hi in part.fresh]
+                return [value for cut in cuts for value in cut]
+            case Kind.RESULT:
+                try:
+                    return [load_result(part.frames)]
+                except NotLoadableError as error:
+                    raise result_not_loadable(run.lo, node, error) from error.__cause__
+            case Kind.ERROR:
+                self._finish_output()
+                raise exception_of(load_error(part.frames), in_iterator=in_iterator)
+            case Kind.DEATH:
+                self._finish_output()
+                raise self._death(run.lo, node, part.frames[0])
+            case _:
+                assert_never(run.kind)
+
+    def _finish_output(self) -> None:
+        """Return when what was printed before an error is shown."""
+        while isinstance(event := self._next_event(), Deliver):
+            pass
+        if isinstance(event, Finish):
+            self._job.printer.wait_written()
+
+    def _death(self, index: int, node: str, frame: bytes) -> WorkerDied:
+        how, code, deaths = msgpack.unpackb(frame)
+        if how == "exit":
+            died = how_it_died(code) if code >= 0 else "an unknown exit status"
+        else:
+            died = how_it_died(-code) if how == "signal" else f"{how} {code}"
+        shown = None
+        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
+            shown = short_repr(self._inputs[index])
+        return WorkerDied(index, died, deaths, call=note_of(index, shown, node))
+
+    # --- ends ---
+
+    def _raise_trouble(self) -> None:
+        """Raise what writing the last output raised."""
+        while not self._job.events.empty():
+            self._raise_if_bad(self._job.events.get())
+
+    def _raise_if_bad(self, event: Event) -> None:
+        address = self._job.address
+        match event:
+            case Broken(lost=True):
+                raise ClusterLost(address, event.why)
+            case Broken():
+                raise ClusterUnreachable(address, event.why)
+            case Rejected():
+                raise Refused(event.reason)
+            case Fail(argument="", text=text):
+                raise JobFailed(text)
+            case Fail():
+                raise Unsatisfiable(event.argument, self._limits.get(event.argument), event.text)
+            case Trouble():
+                raise event.error
+            case Finish() | Deliver():
+                pass
+            case _:
+                assert_never(event)

@@ -1,0 +1,393 @@
+"""The shell around the sessions: a thread that owns the sockets, one per process and address.
+
+The thread that calls never touches a socket or a session: it leaves commands in a queue, rings a
+bell and waits for events. So Ctrl-C can interrupt it anywhere and tears no message. This file
+carries out what link.py decides, and decides nothing.
+"""
+
+import atexit
+import logging
+import math
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, assert_never
+
+import zmq
+
+from burla.wire import messages as m
+from burla.wire.codec import Joiner, WireError, decode, encode, split
+from burla.wire.sockets import Outbox, make_socket, send, take
+
+from .effects import Deliver, Effect, Fail, Finish, Frames, Say, Send, Show, Wait
+from .link import Broken, Forget, ForJob, Link, LinkEffect, Rejected, Subscribe
+from .printer import Printer
+from .progress import lost_line, waiting_line
+from .session import Session
+
+UNFINISHED_BYTES_MAX = 64 << 30  # a result in pieces must fit into the caller's memory, not here
+FAILED_LOOK_S = 0.25  # how often we look whether the private cluster's daemons still run
+CLOSE_S = 1.0  # at exit: to tell the scheduler that the jobs are over
+LINGER_MS = 500  # of that, for the socket to send it
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something in this process ended the job: writing its output, or our own thread."""
+
+    error: BaseException
+
+
+Event = Deliver | Finish | Fail | Broken | Rejected | Trouble
+
+
+class Job:
+    """One map call, as its calling thread holds it."""
+
+    def __init__(self, session: Session, name: str, spinner: bool) -> None:
+        """Prepare a job whose output goes to what `sys.stdout` and `sys.stderr` are now."""
+        self.events: SimpleQueue[Event] = SimpleQueue()
+        self.id = session.id
+        self.name = name
+        self.spinner = spinner
+        self.address = ""
+        self.pid = os.getpid()  # a child that is forked from it must keep away
+        self.printer = Printer(
+            sys.stdout,
+            sys.stderr,
+            lambda lease, number: self._post(lambda s, now_s: s.shown(lease, number, now_s)),
+            lambda error: self.events.put(Trouble(error)),
+        )
+        self._session = session
+        self._client: Client | None = None
+        self._closed = False
+
+    def open(self, connect: Callable[[], "Client"]) -> None:
+        """Begin, over a client that takes jobs."""
+        while True:
+            self._client = connect()
+            self.address = self._client.address
+            if self._client.open(self, self._session):
+                return
+
+    def add_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
+        """Send the next inputs: per leaf, how many they are and their frames."""
+        self._post(lambda s, now_s: s.add_batch(leaves, now_s))
+
+    def end_inputs(self) -> None:
+        """Say that no more inputs come."""
+        self._post(lambda s, now_s: s.end_inputs(now_s))
+
+    def consumed(self, delivered: Deliver) -> None:
+        """Say that the user has these outcomes."""
+        lease, seq = delivered.lease, delivered.seq
+        self._post(lambda s, now_s: s.consumed(lease, seq, now_s))
+
+    def close(self) -> None:
+        """Stop the job unless it is over, and its output. May be called in any thread."""
+        if not self._closed and self.pid == os.getpid():
+            self._closed = True
+            self._post(lambda s, now_s: s.close(now_s))
+            self.printer.abandon()
+
+    def _post(self, event: Callable[[Session, float], list[Effect]]) -> None:
+        if self._client is not None:
+            self._client.post(self, event)
+
+
+Command = tuple[Job, Callable[[Session, float], list[Effect]] | Session]
+
+
+class Client:
+    """The sockets to one cluster, and the thread that owns them."""
+
+    def __init__(
+        self, address: str, failed: Callable[[], str | None] | None, answer_s: float
+    ) -> None:
+        """Connect, without waiting for it.
+
+        Args:
+            address: endpoint of the scheduler.
+            failed: says what happened if the cluster is known to be gone.
+            answer_s: how long a job waits for the first answer.
+        """
+        self.address = address
+        self._failed, self._answer_s = failed, answer_s
+        self._commands: deque[Command] = deque()
+        self._rung = False
+        self._bell, self._bell_in = socket.socketpair()
+        self._bell.setblocking(False)
+        self._bell_in.setblocking(False)
+        self._gate = threading.Lock()  # held while a job is opened or the client closes
+        self._closed = False
+        self._closing = False
+        self._jobs: dict[bytes, Job] = {}
+        self._topics: dict[bytes, bytes] = {}
+        self._publisher = ""
+        self._outbox = Outbox()
+        self._joiner = Joiner(UNFINISHED_BYTES_MAX)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._dealer = make_socket(self._context, zmq.DEALER)
+        self._sub = make_socket(self._context, zmq.SUB)
+        self._link = Link(_hello(), answer_s, time.monotonic())
+        self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
+        self._thread.start()
+
+    # --- for any thread ---
+
+    def open(self, job: Job, session: Session) -> bool:
+        """Begin a job; return False if this client has ended and another one is needed."""
+        with self._gate:
+            if self._closed:
+                return False
+            self._commands.append((job, session))
+        self._ring()
+        return True
+
+    def post(self, job: Job, event: Callable[[Session, float], list[Effect]]) -> None:
+        """Let something happen to the session of a job, soon, in the thread that owns it."""
+        self._commands.append((job, event))
+        self._ring()
+
+    def close(self) -> None:
+        """End all jobs and the thread, within a bounded time."""
+        self._closing = True
+        self._ring()
+        self._thread.join(CLOSE_S)
+
+    def is_closed(self) -> bool:
+        """Return whether it takes no jobs any more."""
+        return self._closed or self._closing
+
+    def _ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            try:
+                self._bell_in.send(b"\0")
+            except OSError:  # it has been rung often enough, or the thread has ended
+                return
+
+    # --- in the thread ---
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        trouble: BaseException = RuntimeError("the connection to the cluster was closed")
+        try:
+            self._serve()
+        except BaseException as error:  # the callers must not wait for a thread that is gone
+            log.exception("the thread of the connection to %s failed", self.address)
+            trouble = error
+        finally:
+            self._end(trouble)
+
+    def _serve(self) -> None:
+        self._dealer.connect(self.address)
+        poller = zmq.Poller()
+        poller.register(self._sub, zmq.POLLIN)
+        poller.register(self._bell.fileno(), zmq.POLLIN)
+        look_s = 0.0
+        self._carry_out(self._link.start())
+        while not self._closing and self._link.refused is None:
+            poller.register(self._dealer, zmq.POLLIN | (zmq.POLLOUT if self._outbox else 0))
+            now_s = time.monotonic()
+            due_s = self._link.next_deadline_s()
+            if self._failed is not None and self._jobs:
+                due_s = min(due_s, look_s)
+            poller.poll(max(0, math.ceil((due_s - now_s) * 1000)))
+            self._outbox.flush(self._dealer)
+            self._take_commands()
+            self._take_messages()
+            self._take_output()
+            now_s = time.monotonic()
+            if now_s >= self._link.next_deadline_s():
+                self._carry_out(self._link.expire(now_s))
+            if self._failed is not None and self._jobs and now_s >= look_s:
+                look_s = now_s + FAILED_LOOK_S
+                if (why := self._failed()) is not None:
+                    self._carry_out(self._link.break_all(why))
+                    return
+        self._carry_out(self._link.close_all(time.monotonic()))
+        self._outbox.flush(self._dealer)
+
+    def _take_commands(self) -> None:
+        if not self._rung:
+            return
+        try:
+            self._bell.recv(4096)
+        except BlockingIOError:  # about to be rung
+            return
+        self._rung = False  # before looking: who comes later rings again
+        while self._commands:
+            job, command = self._commands.popleft()
+            now_s = time.monotonic()
+            if isinstance(command, Session):
+                self._jobs[job.id], self._topics[job.id] = job, command.topic
+                self._sub.setsockopt(zmq.SUBSCRIBE, command.topic)
+                self._carry_out(self._link.open(command, now_s))
+            else:
+                self._carry_out(self._link.tell(job.id, command, now_s))
+                self._forget_closed(job.id)
+
+    def _take_messages(self) -> None:
+        for frames in take(self._dealer):
+            try:
+                whole = self._joiner.add(*decode(frames, m.SchedulerToClient))
+            except WireError as error:
+                log.warning("ignored what came from %s: %s", self.address, error)
+                continue
+            if whole is not None:
+                message: Any = whole[0]
+                self._carry_out(self._link.receive(message, whole[1], time.monotonic()))
+
+    def _take_output(self) -> None:
+        for topic, *frames in take(self._sub):
+            try:
+                message, chunks = decode(frames, m.JobOutput)
+            except WireError as error:
+                log.warning("ignored output from %s: %s", self._publisher, error)
+                continue
+            if self._topics.get(message.job) == topic:
+                self._carry_out(self._link.publish(message, chunks, time.monotonic()))
+
+    def _carry_out(self, effects: list[LinkEffect]) -> None:
+        for effect in effects:
+            match effect:
+                case ForJob():
+                    self._hand_to(self._jobs[effect.job], effect.effect)
+                case Broken() | Rejected():
+                    self._jobs[effect.job].events.put(effect)
+                    self._forget_closed(effect.job)
+                case Subscribe():
+                    self._follow(effect.publisher)
+                case Forget():
+                    self._outbox, self._joiner = Outbox(), Joiner(UNFINISHED_BYTES_MAX)
+                case Send():
+                    self._send(effect.message, effect.payload)
+                case _:
+                    assert_never(effect)
+
+    def _follow(self, publisher: str) -> None:
+        if publisher == self._publisher:
+            return  # libzmq reconnects by itself, and says the topics again
+        try:
+            if self._publisher:
+                self._sub.disconnect(self._publisher)
+            self._sub.connect(publisher)
+            self._publisher = publisher
+        except zmq.ZMQError as error:
+            log.warning("no output can come from %r: %s", publisher, error)
+
+    def _hand_to(self, job: Job, effect: Effect) -> None:
+        match effect:
+            case Show():
+                job.printer.put(effect)
+            case Say():
+                job.printer.put(lost_line(job.name, effect.text))
+            case Wait():
+                if job.spinner:
+                    job.printer.put(waiting_line(job.name, effect.text))
+            case Finish() | Fail():
+                self._forget_closed(job.id)
+                job.events.put(effect)
+            case Deliver():
+                job.events.put(effect)
+            case Send():
+                self._send(effect.message, effect.payload)
+            case _:
+                assert_never(effect)
+
+    def _send(self, message: m.Message, payload: Frames) -> None:
+        if isinstance(message, m.Beat) and self._outbox:
+            return  # nobody is there, or it is clear that we live
+        pieces: Sequence[tuple[m.Message, Frames]] = [(message, payload)]
+        if isinstance(message, m.Bulk):
+            pieces = split(message, payload)
+        for piece, frames in pieces:
+            encoded = encode(piece, frames)
+            if self._outbox or not send(self._dealer, encoded):
+                self._outbox.put(encoded)
+
+    def _forget_closed(self, job_id: bytes) -> None:
+        if job_id not in self._link.sessions and self._jobs.pop(job_id, None) is not None:
+            self._sub.setsockopt(zmq.UNSUBSCRIBE, self._topics.pop(job_id))
+
+    def _end(self, trouble: BaseException) -> None:
+        with self._gate:
+            self._closed = True
+        left = [*self._jobs.values()]
+        left += [job for job, command in self._commands if isinstance(command, Session)]
+        for job in left:
+            job.events.put(Trouble(trouble))
+        self._sub.close(0)
+        self._dealer.close(LINGER_MS)
+        self._context.term()
+        self._bell.close()
+        self._bell_in.close()
+
+
+def _hello() -> m.ClientHello:
+    from burla import __version__
+
+    return m.ClientHello(
+        protocol=m.PROTOCOL,
+        version=__version__,
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        session=os.urandom(16),
+        user=_user()[:256],
+        host=socket.gethostname()[:256],
+        pid=os.getpid(),
+    )
+
+
+def _user() -> str:
+    """Return the user's name, or number: there may be no environment and no passwd entry."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        if user := os.environ.get(name):
+            return user
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError, OSError):
+        return str(os.getuid())
+
+
+# --- one client per process and address ---
+
+_lock = threading.Lock()
+_clients: dict[str, Client] = {}
+_parents: list[dict[str, Client]] = []  # of a forked child: kept, for its sockets are not ours
+
+
+def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> Client:
+    """Return this process's client of the cluster at `address`; all threads share it."""
+    with _lock:
+        client = _clients.get(address)
+        if client is None or client.is_closed():
+            client = _clients[address] = Client(address, failed, answer_s)
+        return client
+
+
+def _close_all() -> None:
+    for client in list(_clients.values()):
+        client.close()
+
+
+def _forget_in_child() -> None:
+    global _lock, _clients
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    _parents.append(_clients)
+    _clients = {}
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,59 @@
+"""`remote_parallel_map` inside a worker: the inputs run right there, one after the other.
+
+It needs no cluster and waits for nobody, so however deep calls are nested, they cannot deadlock.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from burla.wire.tracebacks import note_of
+from burla.wire.values import (
+    NotLoadableError,
+    ResultNotPicklableError,
+    bind_call,
+    cut_batches,
+    dump_error,
+    dump_result,
+    load_error,
+    load_leaf,
+    load_result,
+    short_repr,
+)
+
+from .calls import Shape
+from .outcomes import exception_of
+
+INSTEAD = (ResultNotPicklableError, NotLoadableError, SystemExit, GeneratorExit)
+
+
+def is_nested() -> bool:
+    """Return whether this process is a worker."""
+    return os.environ.get("BURLA_WORKER_PID") == str(os.getpid())
+
+
+def run_here(function: Callable[..., Any], inputs: Any, shape: Shape) -> Iterator[Any]:
+    """Yield the results in order; inputs and results are copies, as if they had travelled."""
+    call = bind_call(function, shape.unpack)
+    index = 0
+    for batch in cut_batches(inputs, check=shape.check):
+        for leaf in batch.leaves:
+            values = load_leaf(leaf.frames)
+            for offset in range(leaf.count):
+                yield _call(call, values, offset, index)
+                index += 1
+
+
+def _call(call: Callable[[Any], Any], values: Any, offset: int, index: int) -> Any:
+    node = os.environ.get("BURLA_NODE", "")
+    shown = None
+    try:
+        value = values[offset]
+        shown = short_repr(value)
+        return load_result(dump_result(call(value)))
+    except INSTEAD as error:
+        raise exception_of(load_error(dump_error(error, node, index, shown))) from error
+    except Exception as error:
+        error.add_note(note_of(index, shown, node))
+        error.burla_input_index = index  # type: ignore[attr-defined]  # ours, on any exception
+        raise

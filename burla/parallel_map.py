@@ -1,0 +1,211 @@
+"""The public function: checks its arguments, starts a job, hands its results on."""
+
+import operator
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from typing import Any, Literal, TypeVar, overload
+
+import msgpack
+
+from burla.wire import messages as m
+from burla.wire.values import Sent, cut_batches, dump_function
+
+from .caller import Caller
+from .calls import Shape, check_arguments, decide_unpack, name_of
+from .client import Client, Job, client_for
+from .config import cluster_address
+from .local import private_cluster
+from .modules import by_value_modules, environment
+from .nested import is_nested, run_here
+from .session import Session
+
+R = TypeVar("R")
+
+GB = 1 << 30  # bytes
+ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
+ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
+ENVIRONMENT_BYTES_MAX = 256 << 10  # wire.messages.OpenJob.environment
+SAMPLE_MAX = 256  # inputs whose classes travel with the function
+
+
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    func_cpu: int = 1,
+    func_ram: float | None = None,
+    max_parallelism: int | None = None,
+    generator: Literal[False] = False,
+    spinner: bool = True,
+    unpack: bool | None = None,
+) -> list[R]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    func_cpu: int = 1,
+    func_ram: float | None = None,
+    max_parallelism: int | None = None,
+    *,
+    generator: Literal[True],
+    spinner: bool = True,
+    unpack: bool | None = None,
+) -> Iterator[R]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    func_cpu: int,
+    func_ram: float | None,
+    max_parallelism: int | None,
+    generator: Literal[True],
+    spinner: bool = True,
+    unpack: bool | None = None,
+) -> Iterator[R]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    func_cpu: int = 1,
+    func_ram: float | None = None,
+    max_parallelism: int | None = None,
+    generator: bool = False,
+    spinner: bool = True,
+    unpack: bool | None = None,
+) -> list[R] | Iterator[R]: ...
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    func_cpu: int = 1,
+    func_ram: float | None = None,
+    max_parallelism: int | None = None,
+    generator: bool = False,
+    spinner: bool = True,
+    unpack: bool | None = None,
+) -> list[R] | Iterator[R]:
+    """Call `function_` on every input at the same time on many computers, as if it ran here.
+
+    What the calls print appears here, an error is raised here with the remote traceback, and it all
+    stops with the first error, with Ctrl-C, and with this process. The cluster is the one that
+    `BURLA_CLUSTER` names (`tcp://HOST:PORT` or `ipc://PATH`); without one, a private cluster on
+    this machine starts with the first call and ends with the process.
+
+    Each input is called at least once and its result delivered exactly once, whatever dies on the
+    way: a call is repeated only if the process or machine that ran it died before its outcome was
+    safe. Results are what the function returned when it returned, as copies.
+
+    Args:
+        function_: any callable, also a lambda or a bound method. It travels with its globals and
+            closure as they are now; what this process can import, it can import.
+        inputs: any iterable, one element per call, also a lazy one. `range` and NumPy arrays are
+            sent without being unrolled. An endless one is for `generator=True`.
+        func_cpu: CPUs for each call, a whole number from 1.
+        func_ram: GB (2**30 bytes) of memory for each call; None: no limit on how many run at once.
+        max_parallelism: how many calls run at the same time at most; None: as many as fit.
+        generator: return an iterator that yields results as they complete, instead of a list. The
+            calls start now, not at the first `next`; closing or dropping it cancels the rest. The
+            inputs are advanced in this thread: for a moment now, then inside `next`.
+        spinner: say on stderr why the job waits, if it does.
+        unpack: True: an input holds the positional arguments of its call. False: it is the one
+            argument. None: tuples are unpacked if the function cannot be called with one argument.
+
+    Returns:
+        The results in the order of the inputs; with `generator=True` in order of completion.
+
+    Raises:
+        TypeError: an argument is of a wrong kind, or cannot be pickled; the text names it.
+        ValueError: an argument has an impossible value.
+        BurlaError: the cluster cannot be reached, is lost, or cannot run this; or a call's process
+            died again and again (`WorkerDied`). See `burla.errors`.
+        KeyboardInterrupt: Ctrl-C; all calls are stopped.
+        BaseException: what a call raised, as the same class, with `burla_input_index` on it. What
+            `inputs` raises while it is advanced comes out unchanged.
+
+    Examples:
+        >>> remote_parallel_map(lambda x: x * 2, [1, 2, 3])
+        [2, 4, 6]
+        >>> remote_parallel_map(pow, [(2, 3), (3, 2)])
+        [8, 9]
+        >>> for result in remote_parallel_map(parse, paths, generator=True):
+        ...     print(result)
+    """
+    check_arguments(
+        function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack
+    )
+    shape = decide_unpack(function_, unpack)
+    if is_nested():
+        here = run_here(function_, inputs, shape)
+        return here if generator else list(here)
+    if type(inputs) in (list, tuple, range) and not inputs:
+        return iter(()) if generator else []
+    spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism)
+    caller = _start(spec, function_, inputs, shape, spinner, prompt=not generator)
+    if not generator:
+        return [] if caller is None else caller.collect()
+    if caller is None:
+        return iter(())
+    results = caller.stream()
+    next(results)  # it is begun now, so that closing it ends the job
+    return results
+
+
+def _specify(
+    function: Callable[..., Any],
+    shape: Shape,
+    func_cpu: int,
+    func_ram: float | None,
+    max_parallelism: int | None,
+) -> m.OpenJob:
+    surroundings = msgpack.packb(environment())
+    if len(surroundings) > ENVIRONMENT_BYTES_MAX:
+        raise ValueError(
+            f"sys.path and sys.argv have {len(surroundings)} bytes,"
+            f" at most {ENVIRONMENT_BYTES_MAX} can be sent to the workers"
+        )
+    return m.OpenJob(
+        job=os.urandom(16),
+        topic=os.urandom(16),
+        name=name_of(function)[:256],
+        func_cpu=operator.index(func_cpu),
+        func_ram=None if func_ram is None else max(1, int(func_ram * GB)),
+        max_parallelism=None if max_parallelism is None else operator.index(max_parallelism),
+        unpack=shape.unpack,
+        environment=surroundings,
+    )
+
+
+def _start(
+    spec: m.OpenJob,
+    function: Callable[..., Any],
+    inputs: Iterable[Any],
+    shape: Shape,
+    spinner: bool,
+    prompt: bool,
+) -> Caller | None:
+    """Return the job, open and with its first inputs; None, and nothing is started, without any."""
+    modules = by_value_modules()
+    sent = Sent(modules)
+    sample = inputs[:SAMPLE_MAX] if isinstance(inputs, list | tuple) else ()
+    frames = dump_function(function, modules, sample=sample, sent=sent)
+    batches = cut_batches(inputs, sent, shape.check)
+    first = next(batches, None)
+    if first is None:
+        return None
+    limits = {
+        "func_cpu": spec.func_cpu,
+        "func_ram": None if spec.func_ram is None else spec.func_ram / GB,
+        "max_parallelism": spec.max_parallelism,
+    }
+    address = cluster_address()
+    job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
+    connect = _connect_private if address is None else partial(client_for, address, None, ANSWER_S)
+    return Caller(job, connect, inputs, chain([first], batches), limits)
+
+
+def _connect_private() -> Client:
+    cluster = private_cluster()
+    cluster.wait_listening(ANSWER_PRIVATE_S)
+    return client_for(cluster.address, cluster.failed, ANSWER_PRIVATE_S)

@@ -1,0 +1,382 @@
+"""One map call: what to send, what came back, in which order. Pure.
+
+Feed a `Session` what the caller has (`add_batch`, `end_inputs`, `consumed`, `shown`, `close`), what
+the scheduler says (`receive`), when the connection comes and goes (`link`, `unlink`) and the time
+(`expire`); carry out the effects it returns, in order. Frames of outcomes pass through unopened. It
+keeps every batch until all its outcomes are here, so that whatever dies can be told again.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import msgspec
+
+from burla.wire import messages as m
+from burla.wire.ranges import Range, Ranges
+
+from .effects import Deliver, Effect, Fail, Finish, Part, Say, Send, Show, Wait
+from .replay import OutputOrder, Piece
+
+DONE_RANGES_MAX = 1 << 15  # told in OpenJob, at most 19 bytes each; see HEADER_BYTES_MAX
+WAIT_SAID_S = 1.0  # a job that waits longer says why
+PRUNE_MIN = 1024  # forgotten batches at the front that are worth moving a list for
+
+Frames = Sequence[bytes]
+AboutJob = m.JobOutcomes | m.JobOutput | m.LeaseLost | m.JobStatus | m.JobFailed
+
+
+@dataclass(slots=True)
+class _Batch:
+    message: m.Inputs
+    payload: list[bytes]
+    size: int  # bytes of all frames
+    left: int  # inputs without outcome
+
+
+@dataclass(slots=True)
+class _Lease:
+    """What has come from one lease."""
+
+    node: str = ""
+    got: Ranges = field(default_factory=Ranges)  # seqs that were received
+    safe: Ranges = field(default_factory=Ranges)  # seqs that were consumed, or brought nothing new
+    acked: int = 0
+    shown: int = 0  # output chunks up to this one are written
+    output: OutputOrder = field(default_factory=OutputOrder)
+
+
+class Session:
+    """One job, as the client knows it."""
+
+    def __init__(self, spec: m.OpenJob, function: Frames, prompt: bool, now_s: float) -> None:
+        """Start a job that has no inputs yet.
+
+        Args:
+            spec: opens it.
+            function: frames of the function.
+            prompt: acknowledge outcomes on receipt; else when `consumed` says so.
+            now_s: when it starts, on the caller's clock.
+        """
+        self.id = spec.job
+        self.topic = spec.topic
+        self.born_s = now_s
+        self.over = False
+        self.opened = False  # the scheduler may know of it
+        self._spec, self._function, self._prompt = spec, list(function), prompt
+        self._linked = False
+        self._done = Ranges()
+        self._total: int | None = None
+        self._next = 0  # index of the next input
+        self._batches: dict[int, _Batch] = {}  # those that are not complete
+        self._starts: list[int] = []  # of batches from number `_first` on
+        self._first = 0
+        self._failed = False  # an outcome is an error: only output is awaited
+        self._leases: dict[bytes, _Lease] = {}
+        self._lacking: dict[bytes, None] = {}  # leases with missing output, in order
+        self._stalled = ""  # why the scheduler does nothing for it, as this end sees it
+        self._status = ""  # why nothing of it runs, as the scheduler said
+        self._waiting, self._waiting_s, self._said = "", 0.0, ""
+        self._effects: list[Effect] = []
+
+    # --- the connection ---
+
+    def link(self, now_s: float) -> list[Effect]:
+        """Note that the scheduler listens: tell it all that it may not know."""
+        self._linked = True
+        self._stalled = ""
+        self._reconsider(now_s)
+        done = sorted(sorted(self._done, key=lambda r: r[0] - r[1])[:DONE_RANGES_MAX])
+        spec = msgspec.structs.replace(self._spec, resumed=self.opened, done=tuple(done))
+        self._send(spec, self._function)
+        self.opened = True
+        for batch in self._batches.values():
+            self._send(batch.message, batch.payload)
+        if self._total is not None:
+            self._send(m.InputsEnd(self.id, self._total))
+        for lease_id, lease in self._leases.items():
+            if lease.acked:
+                self._send(m.AckOutcomes(lease_id, lease.acked))
+            if lease.shown:
+                self._send(m.AckOutput(lease_id, lease.shown))
+        return self._settle()
+
+    def unlink(self) -> None:
+        """Note that the scheduler does not hear us; everything is told again by `link`."""
+        self._linked = False
+
+    def stall(self, why: str, now_s: float) -> list[Effect]:
+        """Note why the scheduler does nothing for the job; empty: it listens."""
+        self._stalled = why
+        self._reconsider(now_s)
+        return self._settle()
+
+    # --- what the caller has ---
+
+    def add_batch(self, leaves: Sequence[tuple[int, Frames]], now_s: float) -> list[Effect]:
+        """Take the next inputs: per leaf, how many they are and their frames."""
+        if self.over:
+            return []
+        assert self._total is None, self._total
+        number, start, at = self._first + len(self._starts), self._next, self._next
+        parts, payload = [], list[bytes]()
+        for count, frames in leaves:
+            parts.append(m.Leaf(number, at, count, len(frames)))
+            payload += frames
+            at += count
+        message = m.Inputs(job=self.id, batch=number, start=start, leaves=tuple(parts))
+        self._batches[number] = _Batch(message, payload, sum(map(len, payload)), at - start)
+        self._starts.append(start)
+        self._next = at
+        self._send(message, payload)
+        return self._settle()
+
+    def end_inputs(self, now_s: float) -> list[Effect]:
+        """Note that no more inputs come."""
+        if self.over:
+            return []
+        self._total = self._next
+        self._send(m.InputsEnd(self.id, self._total))
+        return self._settle()
+
+    def consumed(self, lease_id: bytes, seq: int, now_s: float) -> list[Effect]:
+        """Note that the caller's user has all outcomes of this message."""
+        lease = self._leases.get(lease_id)
+        if self.over or lease is None:
+            return []
+        self._make_safe(lease_id, lease, seq)
+        return self._settle()
+
+    def shown(self, lease_id: bytes, number: int, now_s: float) -> list[Effect]:
+        """Note that output of the lease is written up to chunk `number`."""
+        lease = self._leases.get(lease_id)
+        if self.over or lease is None or number <= lease.shown:
+            return []
+        lease.shown = number
+        self._send(m.AckOutput(lease_id, number))
+        return self._settle()
+
+    def close(self, now_s: float) -> list[Effect]:
+        """End the job, whatever it has reached."""
+        self._end()
+        return self._settle()
+
+    # --- what the scheduler says ---
+
+    def receive(self, message: AboutJob, payload: list[bytes], now_s: float) -> list[Effect]:
+        """Take one message about this job; what does not fit is ignored, as is what is repeated."""
+        if self.over:
+            return []
+        match message:
+            case m.JobOutcomes():
+                self._take_outcomes(message, payload, now_s)
+            case m.JobOutput():
+                self._take_output(message, payload, now_s)
+            case m.LeaseLost():
+                lease = self._lease(message.lease, message.node)
+                lease.output.lose(now_s)
+            case m.JobStatus():
+                self._status = message.waiting
+                self._reconsider(now_s)
+            case m.JobFailed():
+                return self.fail(message.argument, message.text)
+            case _:
+                assert_never(message)
+        return self._settle()
+
+    def fail(self, argument: str, text: str) -> list[Effect]:
+        """End the job because it can not go on."""
+        if not self.over:
+            self._effects.append(Fail(argument, text))
+            self._end()
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- time ---
+
+    def next_deadline_s(self) -> float | None:
+        """Return when `expire` must be called next; None: not before something else happens."""
+        if self.over:
+            return None
+        due = [look for e in self._lacking if (look := self._leases[e].output.look_s) is not None]
+        if self._waiting and self._waiting != self._said:
+            due.append(self._waiting_s + WAIT_SAID_S)
+        return min(due, default=None)
+
+    def expire(self, now_s: float) -> list[Effect]:
+        """Do what is due."""
+        if self.over:
+            return []
+        for lease_id in list(self._lacking):
+            self._look_for_output(lease_id, self._leases[lease_id], now_s)
+        if self._waiting and self._waiting != self._said and now_s >= self._waiting_s + WAIT_SAID_S:
+            self._said = self._waiting
+            self._effects.append(Wait(self._waiting))
+        return self._settle()
+
+    def check(self) -> None:
+        """Assert what holds between any two calls. Costs O(state): for tests."""
+        assert not self._effects
+        entered = Ranges()
+        for number, batch in self._batches.items():
+            start, stop = self._bounds(number)
+            assert batch.message.start == start
+            assert sum(leaf.count for leaf in batch.message.leaves) == stop - start
+            assert batch.left == stop - start - sum(
+                hi - lo for lo, hi in self._done.common(start, stop)
+            )
+            assert batch.left > 0
+            entered.add(start, stop)
+        assert not self._done.missing(0, self._next) or all(
+            entered.covers(lo, hi) for lo, hi in self._done.missing(0, self._next)
+        ), "an input without outcome is in no batch"
+        for lease_id, lease in self._leases.items():
+            assert all(lease.got.covers(lo, hi) for lo, hi in lease.safe)
+            assert lease.acked == 0 or lease.safe.covers(1, lease.acked + 1)
+            assert lease.shown < lease.output.due
+            assert (lease_id in self._lacking) == lease.output.lacking()
+            assert lease_id not in self._lacking or lease.output.look_s is not None
+        if self._is_complete() and not self._lacking:
+            assert self.over
+
+    # --- outcomes ---
+
+    def _take_outcomes(self, said: m.JobOutcomes, payload: list[bytes], now_s: float) -> None:
+        if not self._fits(said, payload):
+            return
+        lease = self._lease(said.lease, said.node)
+        if said.seq in lease.got:
+            if said.seq <= lease.acked:  # the acknowledgement was lost
+                self._send(m.AckOutcomes(said.lease, lease.acked))
+            return
+        lease.got.add(said.seq, said.seq + 1)
+        lease.output.announce(said.output, now_s)
+        self._look(said.lease, lease)
+        parts, at, inputs, freed = [], 0, 0, 0
+        for run in said.runs:
+            frames = payload[at : at + run.frames]
+            at += run.frames
+            fresh = tuple(self._done.missing(run.lo, run.hi))
+            if not fresh or self._failed:
+                continue
+            self._done.add(run.lo, run.hi)
+            inputs += sum(hi - lo for lo, hi in fresh)
+            freed += sum(self._settle_batches(lo, hi) for lo, hi in fresh)
+            parts.append(Part(run, fresh, frames))
+            self._failed = run.kind in (m.Kind.ERROR, m.Kind.DEATH)
+        if parts:
+            delivered = Deliver(said.lease, said.seq, said.node, tuple(parts), inputs, freed)
+            self._effects.append(delivered)
+        if self._prompt or not parts:
+            self._make_safe(said.lease, lease, said.seq)
+
+    def _fits(self, said: m.JobOutcomes, payload: list[bytes]) -> bool:
+        """Return whether the runs lie in what was sent and the frames are as many as declared."""
+        for run in said.runs:
+            single = run.kind != m.Kind.RESULTS
+            if not run.lo < run.hi <= self._next or (single and run.hi != run.lo + 1):
+                return False
+        return sum(run.frames for run in said.runs) == len(payload)
+
+    def _settle_batches(self, lo: int, hi: int) -> int:
+        """Note the outcomes of [lo, hi); return the bytes of the batches that are complete now."""
+        freed = 0
+        number = self._batch_of(lo)
+        while lo < hi:
+            stop = self._bounds(number)[1]
+            batch = self._batches[number]
+            batch.left -= min(hi, stop) - lo
+            if not batch.left:
+                freed += batch.size
+                del self._batches[number]
+            lo, number = stop, number + 1
+        self._prune()
+        return freed
+
+    def _batch_of(self, index: int) -> int:
+        return self._first + bisect_right(self._starts, index) - 1
+
+    def _bounds(self, number: int) -> Range:
+        at = number - self._first
+        stop = self._starts[at + 1] if at + 1 < len(self._starts) else self._next
+        return self._starts[at], stop
+
+    def _prune(self) -> None:
+        """Forget where complete batches at the front began, once that is worth it."""
+        done = next(iter(self._batches), self._first + len(self._starts)) - self._first
+        if done >= max(PRUNE_MIN, len(self._starts) // 2):
+            del self._starts[:done]
+            self._first += done
+
+    def _make_safe(self, lease_id: bytes, lease: _Lease, seq: int) -> None:
+        lease.safe.add(seq, seq + 1)
+        first = lease.safe.first()
+        if first is not None and first[0] == 1 and first[1] - 1 > lease.acked:
+            lease.acked = first[1] - 1
+            if not self._is_complete():  # else the job is about to be closed
+                self._send(m.AckOutcomes(lease_id, lease.acked))
+
+    # --- output ---
+
+    def _take_output(self, said: m.JobOutput, chunks: list[bytes], now_s: float) -> None:
+        if len(said.streams) == len(chunks) > 0:
+            lease = self._lease(said.lease, "")
+            piece = Piece(said.number, said.streams, tuple(chunks))
+            self._show(said.lease, lease.output.take(piece, now_s))
+            self._look(said.lease, lease)
+
+    def _show(self, lease_id: bytes, pieces: list[Piece]) -> None:
+        self._effects += [Show(lease_id, p.last, p.streams, p.chunks) for p in pieces]
+
+    def _look(self, lease_id: bytes, lease: _Lease) -> None:
+        if lease.output.lacking():
+            self._lacking[lease_id] = None
+        else:
+            self._lacking.pop(lease_id, None)
+
+    def _look_for_output(self, lease_id: bytes, lease: _Lease, now_s: float) -> None:
+        """Ask for output that is missing, or show what there is and say that some is lost."""
+        output = lease.output
+        if output.look_s is None or now_s < output.look_s:
+            return
+        if output.ask(now_s):
+            self._send(m.ReplayOutput(lease_id, output.due - 1))
+            return
+        self._show(lease_id, output.give_up())
+        self._look(lease_id, lease)
+        self._effects.append(Say(f"some output of node {lease.node or '?'} is lost"))
+
+    # --- all of it ---
+
+    def _lease(self, lease_id: bytes, node: str) -> _Lease:
+        lease = self._leases.setdefault(lease_id, _Lease())
+        lease.node = node or lease.node
+        return lease
+
+    def _reconsider(self, now_s: float) -> None:
+        """Note since when the job waits for what it waits for."""
+        why = self._stalled or self._status
+        if why != self._waiting:
+            self._waiting, self._waiting_s = why, now_s
+
+    def _send(self, message: m.Message, payload: Frames = ()) -> None:
+        if self._linked:
+            self._effects.append(Send(message, payload))
+
+    def _is_complete(self) -> bool:
+        return self._failed or self._done.total == self._total
+
+    def _settle(self) -> list[Effect]:
+        """Finish a job that has all it can get; hand over the effects."""
+        if not self.over and self._is_complete() and not self._lacking:
+            self._effects.append(Finish())
+            self._end()
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _end(self) -> None:
+        if not self.over:
+            self.over = True
+            self._send(m.CloseJob(self.id))
+            self._batches.clear()
