@@ -1,0 +1,118 @@
+"""What a process does right after it was forked, so that nothing of its parent shows."""
+
+import ctypes
+import fcntl
+import io
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+FD_ABOVE = 500  # where our descriptor goes: `os.closerange(3, 256)` and the like pass below it
+FD_HEADROOM = 8  # below the limit on descriptors, when that is lower
+_IOLBF = 1  # stdio.h
+
+# As a fresh interpreter has them; all others are SIG_DFL.
+_NOT_DEFAULT: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGPIPE: signal.SIG_IGN,
+    signal.SIGXFSZ: signal.SIG_IGN,
+}
+_FIXED = (signal.SIGKILL, signal.SIGSTOP)
+
+# kept alive here too: functions may drop or replace sys.stdout
+_streams: list[io.TextIOWrapper] = []
+
+
+def reset_signals() -> None:
+    """Handle and block no signal but as a fresh interpreter does."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if number not in _FIXED:
+            wanted = _NOT_DEFAULT.get(number, signal.SIG_DFL)
+            with suppress(OSError):  # those that the C library keeps for itself
+                if signal.getsignal(number) is not wanted:
+                    signal.signal(number, wanted)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def enter_worker(fds: tuple[int, int, int]) -> socket.socket:
+    """Make a child of the zygote a worker: own session, own output, nothing inherited.
+
+    Args:
+        fds: of the command socket, stdout and stderr.
+    """
+    os.setsid()
+    sock = _place(fds)
+    high = sock.fileno()
+    os.closerange(3, high)
+    os.closerange(high + 1, _fd_limit())
+    _open_streams()
+    reset_signals()
+    return sock
+
+
+def enter_copy(fds: tuple[int, int, int], template: socket.socket) -> socket.socket:
+    """Make a child of a template a worker; what the loaded function has opened stays open."""
+    os.setsid()
+    template.close()
+    sock = _place(fds)
+    for fd in fds:
+        os.close(fd)
+    reseed()
+    return sock
+
+
+def _place(fds: tuple[int, int, int]) -> socket.socket:
+    """Put our socket where nobody stumbles upon it, and the pipes at 1 and 2."""
+    above = max(3, min(FD_ABOVE, _fd_limit() - FD_HEADROOM))
+    sock = socket.socket(fileno=fcntl.fcntl(fds[0], fcntl.F_DUPFD_CLOEXEC, above))
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    if null > 2:
+        os.close(null)
+    os.dup2(fds[1], 1)
+    os.dup2(fds[2], 2)
+    return sock
+
+
+def _fd_limit() -> int:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1 << 20 if limit == resource.RLIM_INFINITY else limit
+
+
+def _open_streams() -> None:
+    """Give Python and C line-buffered output, so that a line shows while the function runs."""
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(  # type: ignore[misc]
+        io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8"
+    )
+    out, err = _line_writer(1), _line_writer(2)
+    sys.stdout = sys.__stdout__ = out  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = err  # type: ignore[misc]
+    _streams[:] = [out, err]
+    with suppress(ValueError, OSError):  # a C library that calls it differently
+        libc = ctypes.CDLL(None)
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, ctypes.c_size_t(0))
+
+
+def _line_writer(fd: int) -> io.TextIOWrapper:
+    # backslashreplace: a print never fails for what it prints
+    raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+    return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
+
+
+def reseed() -> None:
+    """Give the random generators of this process a sequence of their own."""
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    torch = sys.modules.get("torch")
+    with suppress(Exception):  # half imported, or something else of that name
+        if numpy_random is not None:
+            numpy_random.seed()
+    with suppress(Exception):
+        if torch is not None:
+            torch.manual_seed(int.from_bytes(os.urandom(8)))

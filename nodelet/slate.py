@@ -1,0 +1,187 @@
+"""The shared page of a worker: where it is, where it must stop.
+
+A page is a header and a ring of cells, one for each span dealt and not yet settled. Every word has
+one writer: the agent writes `hi`, only downwards, and all of a cell before it sends the span; the
+worker writes `pos`, the end of what it has claimed, and the header. That, and a memory barrier on
+the side that steals, makes a steal exact without a lock (docs: "Stealing" in ARCHITECTURE.md).
+
+What must never happen: `hi` raised, `pos` written by the agent after the span was sent, or a cell
+used again before the worker's frame has said how far it ran.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import platform
+import tempfile
+import time
+
+WORD_BYTES = 8  # item assignment of a "q" view is one aligned 8-byte store on x86-64 and arm64
+PAGE_BYTES = 4096
+PAGES = 1024  # workers alive or dying at once on one machine
+CELL_WORDS = 8  # a cache line a cell: the worker's `pos` does not slow the agent's other cells
+CELLS = 32  # spans of one worker that are not settled yet
+
+# The header: which calls the worker is in. Written before the first of them begins.
+_CELL, _BEGIN, _END = 0, 1, 2
+# A cell.
+_HI, _POS = 0, 1
+
+BARRIER_WAIT_S = 0.001  # without membarrier: any store is visible to other cores long before this
+
+_SYSCALL_MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine())
+_GLOBAL_EXPEDITED, _REGISTER_GLOBAL_EXPEDITED = 2, 4  # linux/membarrier.h
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _membarrier(command: int) -> bool:
+    if _SYSCALL_MEMBARRIER is None:
+        return False
+    return bool(_libc.syscall(_SYSCALL_MEMBARRIER, command, 0, 0) == 0)
+
+
+def register() -> None:
+    """Let `barrier` of another process order the memory accesses of this one."""
+    _membarrier(_REGISTER_GLOBAL_EXPEDITED)
+
+
+def barrier() -> None:
+    """Return once every registered process has passed a full memory barrier.
+
+    What we wrote before is then visible to it, and what it wrote before its next read, to us. The
+    worker pays nothing for it; we pay about a microsecond.
+    """
+    if not _membarrier(_GLOBAL_EXPEDITED):
+        time.sleep(BARRIER_WAIT_S)
+
+
+def make_memory() -> int:
+    """Return the descriptor of anonymous shared memory for PAGES pages; it takes room when used."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("burla-slates", os.MFD_CLOEXEC)
+    else:
+        fd, path = tempfile.mkstemp(prefix="burla-slates-")
+        os.unlink(path)
+    os.ftruncate(fd, PAGES * PAGE_BYTES)
+    return fd
+
+
+class Memory:
+    """All pages of a machine, mapped; both sides of every slate lie in it."""
+
+    def __init__(self, fd: int) -> None:
+        """Map the memory behind `fd`, which may be closed afterwards."""
+        self._map = mmap.mmap(fd, PAGES * PAGE_BYTES)
+        self._words = memoryview(self._map).cast("q")
+
+    def page(self, number: int) -> memoryview:
+        """Return the words of one page."""
+        words = PAGE_BYTES // WORD_BYTES
+        return self._words[number * words : (number + 1) * words]
+
+    def close(self) -> None:
+        """Unmap; pages handed out must be released before."""
+        self._words.release()
+        with contextlib.suppress(BufferError):  # a page is still referred to: unmapped with it
+            self._map.close()
+
+
+def _cell(words: memoryview, cell: int) -> memoryview:
+    begin = (1 + cell) * CELL_WORDS
+    return words[begin : begin + CELL_WORDS]
+
+
+class AgentSlate:
+    """The agent's side: it opens cells, lowers `hi`, and looks."""
+
+    def __init__(self, words: memoryview) -> None:
+        """Take over a page, which is wiped: its last worker is gone."""
+        self._words = words
+        self._cells = [_cell(words, i) for i in range(CELLS)]
+        for at in range(len(words)):
+            words[at] = 0
+
+    def open(self, cell: int, lo: int, hi: int) -> None:
+        """Prepare a cell for the span [lo, hi), before the span is sent."""
+        words = self._cells[cell]
+        words[_POS] = lo
+        words[_HI] = hi
+
+    def steal(self, cell: int, middle: int) -> tuple[int, int]:
+        """Take what the worker has not claimed of [middle, hi) away from it.
+
+        Returns:
+            [lo, hi): ours from now on, lo >= middle; empty (lo >= hi) if all of it is claimed. What
+            is between `middle` and `lo` stays undecided until the worker says how far it ran.
+        """
+        words = self._cells[cell]
+        hi: int = words[_HI]
+        if middle >= hi:
+            return hi, hi
+        words[_HI] = middle
+        barrier()
+        return max(middle, words[_POS]), hi
+
+    def claimed(self, cell: int) -> int:
+        """Return the end of what the worker has claimed of this cell's span, as it says."""
+        pos: int = self._words[(1 + cell) * CELL_WORDS + _POS]
+        return pos
+
+    def stride(self) -> tuple[int, int, int]:
+        """Return cell, begin and end of the stride that the worker is in or was in last."""
+        words = self._words
+        return words[_CELL], words[_BEGIN], words[_END]
+
+    def release(self) -> None:
+        """Let go of the page."""
+        for cell in self._cells:
+            cell.release()
+        self._words.release()
+
+
+class WorkerSlate:
+    """The worker's side, for one span after the other."""
+
+    def __init__(self, words: memoryview) -> None:
+        """Use a page that the agent has wiped."""
+        self._header = words
+        self._cells = [_cell(words, i) for i in range(CELLS)]
+        self._words = self._cells[0]
+
+    def enter(self, cell: int) -> None:
+        """Turn to the span of this cell."""
+        self._words = self._cells[cell]
+        self._header[_CELL] = cell
+
+    @property
+    def hi(self) -> int:
+        """Where the span ends as of now."""
+        hi: int = self._words[_HI]
+        return hi
+
+    def claim(self, at: int, count: int) -> int:
+        """Claim up to `count` calls from `at` on; return the end of what is ours now.
+
+        The claim is published, then `hi` is read again: either we see that the agent has lowered it
+        and step back, or the agent, whose barrier comes between its write and its read, sees the
+        claim.
+        """
+        words = self._words
+        hi: int = words[_HI]
+        end = at + count
+        if end > hi:
+            end = hi
+        if end <= at:
+            return at
+        words[_POS] = end
+        hi = words[_HI]
+        if hi < end:
+            words[_POS] = end = max(hi, at)
+        return end
+
+    def begin(self, begin: int, end: int) -> None:
+        """Say which calls come next: whom a death in them may be blamed on."""
+        header = self._header
+        header[_BEGIN] = begin
+        header[_END] = end

@@ -1,0 +1,184 @@
+"""What happens inside a forked worker: load the function, walk spans, leave.
+
+One thread, blocking reads and writes, no event loop. Nothing here may run at import but
+definitions: the zygote imports it once for all workers. It never imports zmq or asyncio.
+"""
+
+import errno
+import gc
+import marshal
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import msgpack
+
+from burla.wire import values
+
+from . import forks, limits
+from .pipes import (
+    HEADER_BYTES,
+    LEAF_RECORD,
+    READ_BYTES,
+    Kind,
+    LeafMemory,
+    Message,
+    Parser,
+    pack,
+    send_all,
+    unpack_header,
+)
+from .slate import Memory, WorkerSlate, register
+from .strides import Leaf, Span, Walker, flush_output
+
+EXIT_OK = 0
+EXIT_BROKEN = 70  # the agent is gone, or our own code failed
+EXIT_INTERRUPTED = 130
+NO_INDEX = -1  # of a failure that belongs to no input
+
+
+class Worker:
+    """One worker process, from its fork to its end."""
+
+    def __init__(self, sock: socket.socket, memory: Memory, page: int) -> None:
+        self._sock = sock
+        self._memory = memory
+        self._parser = Parser(bytearray(READ_BYTES))
+        self._walker = Walker(sock, WorkerSlate(memory.page(page)))
+        self._leaves = LeafMemory()
+        self._call: Callable[[Any], Any] | None = None
+        self._node = ""
+
+    def serve(self) -> NoReturn:
+        """Do what the agent says, and leave."""
+        status = EXIT_BROKEN
+        try:
+            os.environ["BURLA_WORKER_PID"] = str(os.getpid())
+            register()
+            self._walker.arm()
+            self._say(Message(Kind.HELLO, a=os.getpid()))
+            while (messages := self._parser.read(self._sock)) is not None:
+                for message in messages:
+                    self._obey(message)
+            status = EXIT_OK
+        except KeyboardInterrupt:
+            status = EXIT_INTERRUPTED
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the agent is gone
+                sys.excepthook(type(error), error, error.__traceback__)
+        except BaseException as error:  # ours, or one that the function's signals threw at us
+            sys.excepthook(type(error), error, error.__traceback__)
+        finally:
+            flush_output()
+            os._exit(status)
+
+    def _say(self, message: Message) -> None:
+        send_all(self._sock, pack(message))
+
+    def _obey(self, message: Message) -> None:
+        match message.kind:
+            case Kind.SPAN:
+                self._walker.walk(Span(message, self._leaves_of(message)))
+            case Kind.LOAD:
+                self._load(message)
+            case Kind.TEMPLATE:
+                self._serve_as_template()
+            case Kind.EXIT:
+                flush_output()
+                os._exit(EXIT_OK)
+            case _:
+                raise AssertionError(message)
+
+    # --- the function ---
+
+    def _load(self, message: Message) -> None:
+        started = time.perf_counter_ns()
+        settings = marshal.loads(message.frames[0])
+        self._leaves = LeafMemory()
+        try:
+            os.environ.update(settings["variables"])
+            limits.limit_threads(settings["func_cpu"], settings["variables"])
+            if settings["environment"]:
+                values.apply_environment(msgpack.unpackb(settings["environment"]))
+            function = values.load_function(message.frames[1:])
+            self._call = values.bind_call(function, settings["unpack"])
+        except BaseException as error:  # importing the caller's modules may raise anything
+            frames = values.dump_error(error, settings["node"], NO_INDEX)
+            flush_output()
+            self._say(Message(Kind.LOAD_FAILED, frames=frames))
+            os._exit(EXIT_OK)
+        self._node = settings["node"]
+        self._walker.load(self._call, self._node)
+        flush_output()
+        took = time.perf_counter_ns() - started
+        self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
+
+    # --- spans ---
+
+    def _leaves_of(self, message: Message) -> list[Leaf]:
+        """Return the leaves of a SPAN message; those that were not sent are remembered."""
+        leaves = []
+        at = 1
+        for batch, lo, hi, count in LEAF_RECORD.iter_unpack(message.frames[0]):
+            leaf = self._leaves.find(batch, lo)
+            if leaf is None:
+                leaf = Leaf(lo, hi, message.frames[at : at + count])
+                self._leaves.keep(batch, lo, hi, leaf)
+            at += count
+            assert isinstance(leaf, Leaf), leaf
+            leaves.append(leaf)
+        return leaves
+
+    # --- template ---
+
+    def _serve_as_template(self) -> NoReturn:
+        """Fork workers that have the function already, each with descriptors from the agent."""
+        gc.freeze()  # a collection in a child would copy every page it looks at
+        self._say(Message(Kind.HELLO, a=os.getpid(), b=1))
+        while True:
+            data, fds, _, _ = socket.recv_fds(self._sock, HEADER_BYTES, 3, socket.MSG_WAITALL)
+            if not data:
+                os._exit(EXIT_OK)
+            message = unpack_header(data)
+            if message.kind != Kind.FORK or len(fds) != 3:
+                os._exit(EXIT_OK)
+            self._fork(message.a, (fds[0], fds[1], fds[2]))
+
+    def _fork(self, page: int, fds: tuple[int, int, int]) -> None:
+        """Fork twice, so that the zygote, a subreaper, becomes the parent and sees the death."""
+        flush_output()
+        try:
+            middle = os.fork()
+        except OSError as error:
+            middle = -1
+            self._say(Message(Kind.FORK_FAILED, a=page, b=error.errno or 0))
+        if middle == 0:
+            try:
+                if os.fork() == 0:
+                    self._become_copy(page, fds)
+            finally:
+                os._exit(EXIT_OK)
+        for fd in fds:
+            os.close(fd)
+        if middle > 0:
+            os.waitpid(middle, 0)
+
+    def _become_copy(self, page: int, fds: tuple[int, int, int]) -> NoReturn:
+        copy = Worker(forks.enter_copy(fds, self._sock), self._memory, page)
+        assert self._call is not None
+        copy._call, copy._node = self._call, self._node
+        copy._walker.load(self._call, self._node)
+        copy.serve()
+
+
+def run(fds: tuple[int, int, int], memory: Memory, page: int) -> NoReturn:
+    """Be a worker; called in a fresh child of the zygote."""
+    try:
+        worker = Worker(forks.enter_worker(fds), memory, page)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        os._exit(EXIT_BROKEN)
+    worker.serve()

@@ -1,0 +1,580 @@
+"""The agent's handle on the zygote and the workers of this machine; for an asyncio loop.
+
+How it is used (all from the loop's thread; no method blocks):
+
+    workers = Workers(events, scratch=directory)
+    await workers.start()                      # the zygote runs
+    workers.prepare(2)                         # blanks, forked ahead, refilled after each lease
+    workers.begin_lease(function, settings)    # one lease at a time
+    workers.add_workers(2)                     # -> events.on_ready(worker, load_s), each
+    workers.deal(worker, cell, Span(batch, lo, hi), leaves, left=..., slots=...)
+                                               # -> events.on_outcomes(...)*, events.on_settled(...)
+    stolen = workers.steal(worker, cell, middle)   # a range that is yours again, or None
+    await workers.end_lease()                  # every process of the lease is gone, scratch is
+    empty await workers.close()
+
+Custody of indices. A dealt span is the worker's. What `steal` returns is the caller's at once. What
+a worker has not run when its span is over is in `on_settled(..., lo, hi)`, what it gives back
+before that in `on_given_back`; both are the caller's again, as is `lost` of a `Death`. Every index
+of a span comes back exactly once, as an outcome or in one of these ways. A cell is free again after
+`on_settled`.
+
+Order. What a worker printed before an outcome is in `on_output` before that outcome is in
+`on_outcomes`. A death is told after all that the worker wrote before it.
+
+Whoever uses this never sees a pickle, a descriptor or a pid.
+"""
+
+import asyncio
+import marshal
+import os
+import signal
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from .link import Death, GivenBack, Link, Outcomes, Range, Span, State, socket_pair
+from .output import OUTPUT_PAUSE_S, OutputPipes
+from .pipes import (
+    READ_BYTES,
+    BadMessageError,
+    Frame,
+    Kind,
+    Leaf,
+    Message,
+    Parser,
+    pack,
+)
+from .processes import descendants_of, kill, kill_group
+from .slate import PAGES, AgentSlate, Memory, make_memory
+from .zygote_link import ZygoteLink
+
+__all__ = [
+    "Death",
+    "Frame",
+    "Kind",
+    "Leaf",
+    "LoadSettings",
+    "Outcomes",
+    "Span",
+    "WorkerEvents",
+    "Workers",
+]
+
+SLOW_LOAD_NS = 20_000_000  # a function that takes longer to load is loaded once, in a template
+LOOK_S = 0.01  # between two looks at the slates for strides that last too long
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """How a function is loaded, besides its bytes."""
+
+    unpack: bool = False  # the tuple rule
+    environment: bytes = b""  # msgpack of values.Environment, as the client packed it
+    variables: dict[str, str] = field(default_factory=dict)  # BURLA_JOB_ID, BURLA_NODE, ...
+    func_cpu: int = 1  # threads of numeric libraries, unless the environment sets them
+    node: str = ""  # what this machine is called in errors
+
+
+class WorkerEvents(Protocol):
+    """What a `Workers` tells its owner, from the loop, one call at a time.
+
+    A worker is a number that is never used again.
+    """
+
+    def on_ready(self, worker: int, load_s: float) -> None:
+        """It has the function and takes spans; load_s: 0 if it was forked from a template."""
+
+    def on_load_failed(self, worker: int, frames: Sequence[Frame]) -> None:
+        """The function cannot be loaded (values.load_error says why); the worker is gone."""
+
+    def on_outcomes(self, worker: int, outcomes: Outcomes) -> None:
+        """Calls have returned or raised."""
+
+    def on_given_back(self, worker: int, cell: int, lo: int, hi: int) -> None:
+        """The worker will never run [lo, hi), lo < hi; it is still busy with what is before."""
+
+    def on_settled(self, worker: int, cell: int, lo: int, hi: int) -> None:
+        """The span of this cell is over; [lo, hi), often empty (lo >= hi), was not run."""
+
+    def on_output(self, worker: int, stream: int, data: bytes) -> None:
+        """Something was printed: stream 1 is stdout, 2 is stderr."""
+
+    def on_death(self, worker: int, death: Death) -> None:
+        """It ended by itself, or was killed by `kill`. Not told of workers ended by `end_lease`."""
+
+    def on_zygote_death(self) -> None:
+        """No worker can be had any more (their deaths are told before): end the nodelet."""
+
+
+class Workers:
+    """The zygote and all workers of this machine."""
+
+    def __init__(self, events: WorkerEvents, scratch: Path | None = None) -> None:
+        """Tell `events` what happens.
+
+        Args:
+            events: the owner.
+            scratch: a directory of ours, emptied after each lease and removed at the end.
+        """
+        self._events = events
+        self._scratch = scratch
+        self._links: dict[int, Link] = {}  # by number; all that are not GONE
+        self._next = 1
+        self._blanks_wanted = 0
+        self._pages = deque(range(PAGES))  # the page freed last is used last
+        self._buffer = bytearray(READ_BYTES)  # of all parsers, one at a time
+        self._lease: _Lease | None = None
+        self._paused = False
+        self._quiet: set[int] = set()  # links whose output is not looked at for a moment
+        self._look: asyncio.TimerHandle | None = None
+        self._ended: asyncio.Future[None] | None = None
+        self._is_dead = False  # the zygote
+
+    # --- life ---
+
+    async def start(self) -> None:
+        """Start the zygote and wait until it serves.
+
+        Raises:
+            RuntimeError: it does not start; what it said is on stderr.
+        """
+        self._loop = asyncio.get_running_loop()
+        slates = make_memory()
+        try:
+            self._memory = Memory(slates)
+            self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end)
+            await self._zygote.start(slates, str(self._scratch or ""))
+        finally:
+            os.close(slates)
+
+    async def close(self) -> None:
+        """End the lease, if there is one, and the zygote with all that is below it."""
+        if self._lease is not None and not self._is_dead:
+            await self.end_lease()
+        self._is_dead = True
+        await self._zygote.close()
+        for link in list(self._links.values()):
+            self._let_go(link)
+        if self._look is not None:
+            self._look.cancel()
+        self._memory.close()
+
+    def prepare(self, blanks: int) -> None:
+        """Keep so many blanks ready for the next lease, now and after each lease."""
+        self._blanks_wanted = blanks
+        self._refill()
+
+    # --- the lease ---
+
+    def begin_lease(
+        self, function: Sequence[Frame], settings: LoadSettings, *, use_template: bool = True
+    ) -> None:
+        """Serve a job from now on: its function (values.dump_function) and how it is loaded."""
+        assert self._lease is None, "one lease at a time"
+        frames = [marshal.dumps(asdict(settings)), *function]
+        self._lease = _Lease(pack(Message(Kind.LOAD, frames=frames)), use_template)
+
+    def add_workers(self, count: int) -> None:
+        """Make `count` more workers of the lease; `on_ready` or `on_death` tells of each.
+
+        A worker that dies is not replaced but by another call of this.
+        """
+        lease = self._lease
+        assert lease is not None, "no lease"
+        lease.wanted += count
+        self._advance(lease)
+
+    def drop_template(self) -> None:
+        """Make no more workers from a template in this lease: each loads the function itself."""
+        lease = self._lease
+        assert lease is not None, "no lease"
+        lease.use_template = False
+        if lease.template is not None:
+            self.kill(lease.template.number)
+            lease.template = None
+        self._advance(lease)
+
+    async def end_lease(self) -> None:
+        """Kill all processes of the lease and return when they are gone and the scratch is empty.
+
+        Outcomes and output that were written are told before. Spans that are not settled then are
+        not run; there is no `on_death`.
+        """
+        lease = self._lease
+        assert lease is not None, "no lease"
+        lease.is_ending = True
+        if not self._is_dead:
+            self._ended = self._loop.create_future()
+            blanks = [link.page for link in self._blanks()]
+            self._zygote.send("end", blanks)
+            await self._ended
+        self._ended = None
+        for link in [link for link in self._links.values() if link.state != State.BLANK]:
+            self._bury(link)
+        self._lease = None
+        self._refill()
+
+    def interrupt(self, worker: int) -> None:
+        """Raise KeyboardInterrupt in the call that this worker is in."""
+        self._signal(worker, signal.SIGINT)
+
+    def kill(self, worker: int) -> None:
+        """Kill a worker, its process group and its descendants; `on_death` follows."""
+        link = self._links.get(worker)
+        if link is not None and link.pid:
+            self._zygote.send("kill", link.pid)
+
+    # --- spans ---
+
+    def free_cells(self, worker: int) -> int:
+        """Return how many more spans this worker takes now."""
+        link = self._links.get(worker)
+        return link.free_cells() if link is not None else 0
+
+    def deal(
+        self,
+        worker: int,
+        cell: int,
+        span: Span,
+        leaves: Sequence[Leaf],
+        *,
+        left: int,
+        slots: int,
+        careful: bool = False,
+    ) -> None:
+        """Have a worker run a span after those it has.
+
+        Args:
+            worker: it is ready, or (if it need not become the template) still loading.
+            cell: what the caller calls this span; not used before for this worker.
+            span: what to run.
+            leaves: all that `span` lies in, ascending; those that the worker still has aren't sent.
+            left: inputs of the job that are dealt to nobody yet.
+            slots: how many calls of the job run at once; with `left` it bounds a stride.
+            careful: strides of one, so that a death blames an index.
+        """
+        link = self._links[worker]
+        assert leaves[0].lo <= span.lo < span.hi <= leaves[-1].hi, (span, leaves[0], leaves[-1])
+        buffers = link.open(cell, span, leaves, left=left, slots=slots, careful=careful)
+        self._send(link, buffers)
+        if self._look is None:
+            self._look = self._loop.call_later(LOOK_S, self._look_for_slow_strides)
+
+    def steal(self, worker: int, cell: int, middle: int) -> Range | None:
+        """Take away [lo, hi), lo >= middle, what a worker has not claimed; None: nothing."""
+        link = self._links.get(worker)
+        return link.steal(cell, middle) if link is not None else None
+
+    def progress(self, worker: int, cell: int) -> Range | None:
+        """Return [lo, hi): what of a span is not claimed and could be stolen; None: it is over."""
+        link = self._links.get(worker)
+        return link.progress(cell) if link is not None else None
+
+    # --- back-pressure ---
+
+    def pause_reading(self) -> None:
+        """Read no outcomes and no output, so that the workers stop when their pipes are full."""
+        if not self._paused:
+            self._paused = True
+            for link in self._links.values():
+                self._unwatch(link)
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._paused:
+            self._paused = False
+            for link in self._links.values():
+                self._watch(link)
+
+    # --- making workers ---
+
+    def _blanks(self) -> list[Link]:
+        return [link for link in self._links.values() if link.state == State.BLANK]
+
+    def _refill(self) -> None:
+        if not self._is_dead and self._lease is None:
+            for _ in range(self._blanks_wanted - len(self._blanks())):
+                self._make(None)
+
+    def _make(self, template: Link | None) -> Link:
+        """Have the zygote, or a template, fork a worker."""
+        ours, theirs = socket_pair()
+        pipes = OutputPipes()
+        page = self._pages.popleft()
+        slate = AgentSlate(self._memory.page(page))
+        state = State.BLANK if template is None else State.COPYING
+        link = Link(self._next, page, ours, pipes, slate, Parser(self._buffer), state)
+        self._next += 1
+        self._links[link.number] = link
+        fds = (theirs.fileno(), *pipes.writers)
+        if template is None:
+            self._zygote.send("fork", page, fds=fds)
+        else:
+            # one message of a hundred bytes each: the socket has room, or the template is dead
+            template.send_fds(pack(Message(Kind.FORK, a=page)), fds)
+        theirs.close()
+        for fd in pipes.writers:
+            os.close(fd)
+        if not self._paused:
+            self._watch(link)
+        return link
+
+    def _advance(self, lease: "_Lease") -> None:
+        """Make as many workers as are wanted, as far as can be done now."""
+        if self._is_dead or lease.is_ending:
+            return
+        making = (State.LOADING, State.COPYING, State.READY)
+        missing = lease.wanted - sum(link.state in making for link in self._links.values())
+        while missing > 0:
+            if lease.template is not None:
+                if not lease.template_serves:
+                    return
+                self._make(lease.template)
+            elif lease.is_quick or not lease.use_template:
+                self._load(lease)
+            else:  # how long it takes is to be found out; one at a time
+                if any(link.state == State.LOADING for link in self._links.values()):
+                    return
+                self._load(lease)
+            missing -= 1
+
+    def _load(self, lease: "_Lease") -> None:
+        blanks = self._blanks()
+        link = blanks[0] if blanks else self._make(None)
+        link.state = State.LOADING
+        self._send(link, list(lease.load))
+
+    def _on_loaded(self, link: Link, load_ns: int, may_fork: bool) -> None:
+        lease = self._lease
+        if lease is None or lease.is_ending or link.state not in (State.LOADING, State.COPYING):
+            return
+        if link.state == State.LOADING:
+            lease.is_quick = lease.is_quick or load_ns < SLOW_LOAD_NS or not may_fork
+            others = sum(link.state == State.READY for link in self._links.values())
+            wants_template = lease.use_template and not lease.is_quick and lease.template is None
+            if wants_template and lease.wanted - others > 1 and not link.dealt:
+                link.state = State.TEMPLATE
+                lease.template = link
+                self._send(link, pack(Message(Kind.TEMPLATE)))
+                return
+        link.state = State.READY
+        link.was_ready = True
+        self._events.on_ready(link.number, load_ns / 1e9)
+        if self._lease is lease:
+            self._advance(lease)
+
+    # --- reading ---
+
+    def _watch(self, link: Link) -> None:
+        self._loop.add_reader(link.sock.fileno(), self._on_readable, link)
+        self._watch_output(link)
+
+    def _watch_output(self, link: Link) -> None:
+        if link.number not in self._quiet:
+            for fd in link.pipes.fds:
+                self._loop.add_reader(fd, self._on_output_readable, link)
+
+    def _unwatch(self, link: Link) -> None:
+        for fd in (link.sock.fileno(), *link.pipes.fds):
+            self._loop.remove_reader(fd)
+
+    def _on_output_readable(self, link: Link) -> None:
+        if not self._quiet:
+            self._loop.call_later(OUTPUT_PAUSE_S, self._end_quiet)
+        self._quiet.add(link.number)
+        for fd in link.pipes.fds:
+            self._loop.remove_reader(fd)
+        self._drain_output(link)
+
+    def _end_quiet(self) -> None:
+        quiet, self._quiet = self._quiet, set()
+        for number in sorted(quiet):
+            link = self._links.get(number)
+            if link is not None and not self._paused:
+                self._watch_output(link)
+
+    def _drain_output(self, link: Link) -> None:
+        told = self._events.on_output
+        ended = link.pipes.drain(lambda stream, data: told(link.number, stream, data))
+        for fd in ended:
+            self._loop.remove_reader(fd)
+            link.pipes.forget(fd)
+
+    def _on_readable(self, link: Link) -> None:
+        if self._read(link) is None:  # it closed its end: it dies, or can do nothing any more
+            self._loop.remove_reader(link.sock.fileno())
+            if link.pid:
+                self.kill(link.number)
+            elif link.state == State.COPYING:
+                self._on_death(link, ("exit", -1))
+
+    def _read(self, link: Link) -> bool | None:
+        """Read once; return whether something was there, None if nothing will be any more."""
+        try:
+            messages = link.parser.read(link.sock)
+            if messages is None:
+                return None
+            if messages and messages[-1].kind >= Kind.NOTHING:
+                self._drain_output(link)
+            for message in messages:
+                self._take(link, message)
+        except BlockingIOError:
+            return False
+        except (OSError, BadMessageError):  # reset by its death; or user code wrote into our socket
+            return None
+        return True
+
+    def _take(self, link: Link, message: Message) -> None:
+        match message.kind:
+            case Kind.NOTHING | Kind.RESULTS | Kind.RESULT | Kind.ERROR:
+                number = link.number
+                for event in link.take(message):
+                    match event:
+                        case Outcomes():
+                            self._events.on_outcomes(number, event)
+                        case GivenBack(cell, lo, hi, True):
+                            self._events.on_settled(number, cell, lo, hi)
+                        case GivenBack(cell, lo, hi, _):
+                            self._events.on_given_back(number, cell, lo, hi)
+            case Kind.HELLO if message.b and link.state == State.TEMPLATE:
+                if self._lease is not None:
+                    self._lease.template_serves = True
+                    self._advance(self._lease)
+            case Kind.HELLO:
+                if link.state == State.COPYING and not link.pid and not self._is_ending():
+                    link.pid = message.a
+                    self._zygote.send("adopt", link.pid)
+                    self._on_loaded(link, 0, False)
+            case Kind.LOADED:
+                self._on_loaded(link, message.a, bool(message.b))
+            case Kind.LOAD_FAILED:
+                self._drain_output(link)
+                link.state = State.GONE
+                self._events.on_load_failed(link.number, message.frames)
+            case Kind.FORK_FAILED:
+                for copy in list(self._links.values()):
+                    if copy.page == message.a and copy.state == State.COPYING:
+                        self._on_death(copy, ("fork", message.b))
+            case _:
+                raise BadMessageError(repr(message[:7]))
+
+    # --- deaths ---
+
+    def _on_zygote(self, what: tuple[object, ...]) -> None:
+        """Take what the zygote says."""
+        match what:
+            case ("forked", int(page), int(pid)):
+                for link in self._links.values():
+                    if link.page == page:
+                        link.pid = pid
+            case ("not forked", int(page), int(number)):
+                for link in list(self._links.values()):
+                    if link.page == page:
+                        self._on_death(link, ("fork", number))
+            case ("died", int(pid), str(how), int(status)):
+                for link in list(self._links.values()):
+                    if link.pid == pid:
+                        self._on_death(link, (how, status))
+            case ("ended",):
+                if self._ended is not None and not self._ended.done():
+                    self._ended.set_result(None)
+            case _:
+                raise AssertionError(what)
+
+    def _on_death(self, link: Link, how: tuple[str, int]) -> None:
+        """Tell what a dead worker still wrote, then its death."""
+        link.died = how
+        self._drain(link)
+        lease = self._lease
+        is_told = link.state in (State.LOADING, State.COPYING, State.READY)
+        if lease is not None and lease.template is link:
+            lease.template, lease.template_serves, lease.use_template = None, False, False
+        death = link.death()
+        self._let_go(link)
+        if lease is None or lease.is_ending:
+            self._refill()
+            return
+        if is_told:
+            lease.wanted -= 1
+            self._events.on_death(link.number, death)
+        if self._lease is lease:
+            self._advance(lease)
+
+    def _drain(self, link: Link) -> None:
+        """Take all that is in the pipes of a worker that is gone."""
+        while self._read(link):
+            pass
+        self._drain_output(link)
+
+    def _bury(self, link: Link) -> None:
+        self._drain(link)
+        self._let_go(link)
+
+    def _let_go(self, link: Link) -> None:
+        if self._links.pop(link.number, None) is not None:
+            self._unwatch(link)
+            self._loop.remove_writer(link.sock.fileno())
+            self._quiet.discard(link.number)
+            self._pages.append(link.page)
+            link.close()
+
+    def _on_zygote_end(self) -> None:
+        """End all workers, which nobody else reaps now."""
+        if self._is_dead:
+            return
+        self._is_dead = True
+        links = list(self._links.values())
+        for link in links:
+            if link.pid:
+                for pid in (*descendants_of(link.pid), link.pid):
+                    kill(pid)
+                kill_group(link.pid)
+        for link in links:
+            self._on_death(link, ("signal", signal.SIGKILL))
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+        self._events.on_zygote_death()
+
+    # --- writing ---
+
+    def _send(self, link: Link, buffers: list[Frame]) -> None:
+        was_empty = not link.unsent
+        link.unsent += buffers
+        if was_empty and not link.flush():
+            self._loop.add_writer(link.sock.fileno(), self._on_writable, link)
+
+    def _on_writable(self, link: Link) -> None:
+        if link.flush():
+            self._loop.remove_writer(link.sock.fileno())
+
+    def _signal(self, worker: int, number: int) -> None:
+        link = self._links.get(worker)
+        if link is not None and link.pid:
+            self._zygote.send("signal", link.pid, int(number))
+
+    def _look_for_slow_strides(self) -> None:
+        self._look = None
+        now_s = self._loop.time()
+        busy = [link for link in self._links.values() if link.dealt]
+        for link in busy:
+            if link.must_be_cut(now_s):
+                self._signal(link.number, signal.SIGURG)
+        if busy:
+            self._look = self._loop.call_later(LOOK_S, self._look_for_slow_strides)
+
+    def _is_ending(self) -> bool:
+        return self._lease is None or self._lease.is_ending
+
+
+@dataclass(slots=True)
+class _Lease:
+    load: list[Frame]  # the LOAD message
+    use_template: bool
+    wanted: int = 0  # workers in all
+    is_quick: bool = False  # each worker loads the function itself
+    template: Link | None = None
+    template_serves: bool = False
+    is_ending: bool = False

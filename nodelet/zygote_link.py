@@ -1,0 +1,173 @@
+"""The agent's end of the zygote: starting it, ordering, and noticing its end."""
+
+import asyncio
+import fcntl
+import marshal
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+import burla
+
+from .processes import become_subreaper, descendants_of, kill
+from .zygote import CONTROL_BYTES_MAX
+
+START_S = 30.0  # a machine under heavy load still imports Python within this
+END_S = 10.0  # for the zygote to kill what is left at the end; then we do it ourselves
+POLL_S = 0.002  # between two looks whether it has ended
+FD_ABOVE = 10  # descriptors it inherits are not 0, 1 or 2, which the agent may have found closed
+ORDERS_PER_TURN = 64  # messages taken from it before others have their turn
+
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from burla.nodelet.zygote import main; "
+    "main(sys.argv[2:])"
+)
+
+Say = Callable[[tuple[object, ...]], None]
+
+
+class ZygoteLink:
+    """The zygote as the agent sees it."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_message: Say, on_end: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._on_message = on_message
+        self._on_end = on_end
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self._is_open = False
+
+    async def start(self, slates: int, scratch: str) -> None:
+        """Start it and wait until it serves.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        become_subreaper()  # should the zygote die, its workers fall to us
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        inherited = [_lift(theirs.fileno()), _lift(slates)]
+        theirs.close()
+        try:
+            self._process = _spawn(inherited, scratch)
+        finally:
+            for fd in inherited:
+                os.close(fd)
+        self._control = ours
+        ours.setblocking(False)
+        try:
+            async with asyncio.timeout(START_S):
+                said = await self._loop.sock_recv(ours, CONTROL_BYTES_MAX)
+        except (TimeoutError, OSError):
+            said = b""
+        if not said:
+            await self._wait_gone()
+            ours.close()
+            raise RuntimeError(f"the zygote did not start: exit status {self._process.returncode}")
+        self._is_open = True
+        self._loop.add_reader(ours.fileno(), self._on_readable)
+
+    def send(self, *what: str | int | list[int], fds: tuple[int, ...] = ()) -> None:
+        """Order something; descriptors may be closed afterwards."""
+        if self._is_open:
+            data = marshal.dumps(what)
+            if self._unsent or not self._send(data, list(fds)):
+                self._unsent.append((data, [os.dup(fd) for fd in fds]))
+                self._loop.add_writer(self._control.fileno(), self._on_writable)
+
+    async def close(self) -> None:
+        """Let it kill all that is below it, and wait until it is gone."""
+        if self._is_open:
+            self._forget()
+        if hasattr(self, "_process"):
+            await self._wait_gone()
+
+    async def _wait_gone(self) -> None:
+        deadline_s = self._loop.time() + END_S
+        while self._process.poll() is None:
+            if self._loop.time() > deadline_s:
+                for pid in (*descendants_of(self._process.pid), self._process.pid):
+                    kill(pid)
+            await asyncio.sleep(POLL_S)
+
+    def _forget(self) -> None:
+        self._is_open = False
+        self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_writer(self._control.fileno())
+        self._control.close()
+        for _, fds in self._unsent:
+            for fd in fds:
+                os.close(fd)
+        self._unsent.clear()
+
+    def _send(self, data: bytes, fds: list[int]) -> bool:
+        try:
+            socket.send_fds(self._control, [data], fds)
+        except BlockingIOError:
+            return False
+        except OSError:  # it is gone: the reader will see it
+            return True
+        return True
+
+    def _on_writable(self) -> None:
+        while self._unsent:
+            data, fds = self._unsent[0]
+            if not self._send(data, fds):
+                return
+            self._unsent.popleft()
+            for fd in fds:
+                os.close(fd)
+        self._loop.remove_writer(self._control.fileno())
+
+    def _on_readable(self) -> None:
+        for _ in range(ORDERS_PER_TURN):
+            try:
+                data = self._control.recv(CONTROL_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._forget()
+                with suppress(OSError):
+                    self._process.poll()
+                self._on_end()
+                return
+            self._on_message(marshal.loads(data))
+            if not self._is_open:
+                return
+
+
+def _lift(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FD_ABOVE)
+
+
+def _spawn(inherited: list[int], scratch: str) -> subprocess.Popen[bytes]:
+    home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
+    optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    numbers = map(str, inherited)
+    # None: descriptor 2 was closed when we started, and may be something else by now
+    has_stderr = sys.__stderr__ is not None
+    return subprocess.Popen(
+        # -P: the working directory may hold a `random.py`
+        [
+            sys.executable,
+            "-P",
+            *optimize,
+            "-c",
+            _PROGRAM,
+            home,
+            *numbers,
+            str(os.getpid()),
+            scratch,
+        ],
+        pass_fds=inherited,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=None if has_stderr else subprocess.DEVNULL,
+        start_new_session=True,
+    )
