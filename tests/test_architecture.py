@@ -56,6 +56,8 @@ PURE = {
     "nodelet/core.py",
     "nodelet/dealing.py",
     "nodelet/effects.py",
+    "nodelet/lease.py",
+    "nodelet/store.py",
     "scheduler/board.py",
     "scheduler/core.py",
     "scheduler/dealing.py",
