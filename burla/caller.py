@@ -26,6 +26,7 @@ from burla.wire.values import (
 from .client import Client, Event, Job, Trouble
 from .effects import Deliver, Fail, Finish, Part, Window
 from .errors import (
+    ClusterError,
     ClusterLost,
     ClusterUnreachable,
     JobFailed,
@@ -206,8 +207,10 @@ class Caller:
     def _raise_if_bad(self, event: Event) -> None:
         address = self._job.address
         match event:
-            case Broken(lost=True):
+            case Broken(how="lost"):
                 raise ClusterLost(address, event.why)
+            case Broken(how="ended"):
+                raise ClusterError(f"{event.why}\nThe next call starts a new private cluster")
             case Broken():
                 raise ClusterUnreachable(address, event.why)
             case Rejected():

@@ -6,7 +6,7 @@ It holds the sessions of the open jobs and says which of them fails because nobo
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Literal, assert_never
 
 from burla.wire import messages as m
 
@@ -41,11 +41,11 @@ class ForJob:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A job can not go on: nobody answers."""
+    """A job can not go on: the cluster is not there, or not any more."""
 
     job: bytes
+    how: Literal["unreachable", "lost", "ended"]  # no answer; silent since; known to have ended
     why: str
-    lost: bool  # it had begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +142,8 @@ class Link:
         return self._hand_over()
 
     def break_all(self, why: str) -> list[LinkEffect]:
-        """Fail all jobs."""
-        self._effects += [Broken(job, why, s.opened) for job, s in self.sessions.items()]
+        """Fail all jobs because the cluster has ended."""
+        self._effects += [Broken(job, "ended", why) for job in self.sessions]
         self.sessions.clear()
         return self._hand_over()
 
@@ -183,20 +183,20 @@ class Link:
         heard_s = self._heard_s
         if not session.opened or heard_s is None or heard_s < session.born_s:
             if since_s >= self._answer_s:
-                self._break(session, f"no answer for {since_s:.0f} s", lost=False)
+                self._break(session, "unreachable", f"no answer for {since_s:.0f} s")
             return
         silent_s = now_s - heard_s
         if silent_s >= SILENCE_S:
-            self._break(session, f"its scheduler has been silent for {silent_s:.0f} s", lost=True)
+            self._break(session, "lost", f"its scheduler is silent since {silent_s:.0f} s")
         elif silent_s >= SILENCE_SAID_S:
             self._add(session, session.stall("its scheduler is silent", now_s))
         else:
             self._add(session, session.stall("", now_s))
 
-    def _break(self, session: Session, why: str, lost: bool) -> None:
+    def _break(self, session: Session, how: Literal["unreachable", "lost"], why: str) -> None:
         del self.sessions[session.id]
         self._closed.append(session.id)
-        self._effects.append(Broken(session.id, why, lost))
+        self._effects.append(Broken(session.id, how, why))
 
     def _add(self, session: Session, effects: list[Effect]) -> None:
         self._effects += [e if isinstance(e, Send) else ForJob(session.id, e) for e in effects]

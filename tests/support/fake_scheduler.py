@@ -1,0 +1,206 @@
+"""A scheduler with one imaginary node, in a thread: runs calls itself, or does what a test says."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import zmq
+
+from burla.wire import messages as m
+from burla.wire.codec import Joiner, decode, encode, split
+from burla.wire.sockets import make_socket
+from burla.wire.values import (
+    are_atoms,
+    bind_call,
+    dump_error,
+    dump_result,
+    dump_results,
+    load_function,
+    load_leaf,
+)
+
+POLL_MS = 5
+
+Script = Callable[["FakeScheduler", bytes, m.Message, list[bytes]], bool]
+
+
+def no_script(fake: "FakeScheduler", peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
+    return False
+
+
+@dataclass
+class FakeJob:
+    """What the fake knows of a job; it has one lease."""
+
+    spec: m.OpenJob
+    call: Callable[[Any], Any]
+    lease: bytes = field(default_factory=lambda: os.urandom(16))
+    seq: int = 0
+    chunks: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class FakeScheduler:
+    """Speaks the protocol over a ROUTER and a PUB socket."""
+
+    def __init__(self, path: Path) -> None:
+        self.address = f"ipc://{path}/s"
+        self.heard: list[m.Message] = []
+        self.jobs: dict[bytes, FakeJob] = {}
+        self.peers: list[bytes] = []
+        self.script: Script = no_script  # returns whether it has dealt with the message
+        self.prints: Callable[[int], list[tuple[int, bytes]]] = lambda index: []
+        self.publishes = True  # False: PUB frames are lost
+        self.error: BaseException | None = None
+        self._joiners: dict[bytes, Joiner] = {}
+        self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="fake-scheduler")
+
+    @contextmanager
+    def running(self) -> Iterator["FakeScheduler"]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._ended.set()
+            self._thread.join()
+        if self.error is not None:
+            raise self.error
+
+    def do(self, what: Callable[[], None]) -> None:
+        """Run something in the thread that owns the sockets."""
+        self._todo.put(what)
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(message, kind) for message in self.heard)
+
+    # --- for scripts, in the thread ---
+
+    def send(self, peer: bytes, message: m.Message, payload: list[bytes] | None = None) -> None:
+        pieces: list[tuple[m.Message, list[bytes]]] = [(message, payload or [])]
+        if isinstance(message, m.Bulk):
+            pieces = [*split(message, payload or [])]
+        for piece, frames in pieces:
+            self.router.send_multipart([peer, *encode(piece, frames)])
+
+    def publish(self, job: FakeJob, message: m.JobOutput, chunks: list[bytes]) -> None:
+        if self.publishes:
+            self.pub.send_multipart([job.spec.topic, *encode(message, chunks)])
+
+    def output_since(self, job: FakeJob, after: int) -> tuple[m.JobOutput, list[bytes]]:
+        new = job.chunks[after:]
+        streams = tuple(stream for stream, _ in new)
+        message = m.JobOutput(job.spec.job, job.lease, after + 1, streams)
+        return message, [chunk for _, chunk in new]
+
+    def outcomes(self, peer: bytes, job: FakeJob, runs: list[m.Run], payload: list[bytes]) -> None:
+        job.seq += 1
+        self.send(
+            peer,
+            m.JobOutcomes(
+                job=job.spec.job,
+                lease=job.lease,
+                seq=job.seq,
+                node="fake",
+                runs=tuple(runs),
+                output=len(job.chunks),
+            ),
+            payload,
+        )
+
+    def run_inputs(self, peer: bytes, message: m.Inputs, payload: list[bytes]) -> None:
+        job = self.jobs[message.job]
+        shown = len(job.chunks)
+        runs: list[m.Run] = []
+        frames: list[bytes] = []
+        at = 0
+        for leaf in message.leaves:
+            inputs = load_leaf(payload[at : at + leaf.frames])
+            at += leaf.frames
+            for run, encoded in self._run_leaf(job, inputs, leaf.start, leaf.count):
+                runs.append(run)
+                frames += encoded
+        if len(job.chunks) > shown:
+            self.publish(job, *self.output_since(job, shown))
+        self.outcomes(peer, job, runs, frames)
+
+    def _run_leaf(
+        self, job: FakeJob, inputs: Any, start: int, count: int
+    ) -> Iterator[tuple[m.Run, list[bytes]]]:
+        results: list[Any] = []
+        for index in range(start, start + count):
+            job.chunks += self.prints(index)
+            try:
+                results.append(job.call(inputs[index - start]))
+            except BaseException as error:
+                encoded = dump_error(error, "fake", index)
+                yield m.Run(index, index + 1, m.Kind.ERROR, len(encoded)), encoded
+                return
+        if are_atoms(results):
+            encoded = dump_results(results)
+            yield m.Run(start, start + count, m.Kind.RESULTS, len(encoded)), encoded
+            return
+        for index, result in enumerate(results, start):
+            encoded = dump_result(result)
+            yield m.Run(index, index + 1, m.Kind.RESULT, len(encoded)), encoded
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.router = make_socket(context, zmq.ROUTER)
+        self.pub = make_socket(context, zmq.PUB)
+        try:
+            self.router.bind(self.address)
+            self.pub.bind(f"{self.address}.pub")
+            while not self._ended.is_set():
+                if self.router.poll(POLL_MS):
+                    self._take()
+                try:
+                    while True:
+                        self._todo.get_nowait()()
+                except Empty:
+                    pass
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.router.close(0)
+            self.pub.close(0)
+            context.term()
+
+    def _take(self) -> None:
+        peer, *frames = self.router.recv_multipart()
+        joiner = self._joiners.setdefault(peer, Joiner(1 << 32))
+        whole = joiner.add(*decode(frames, m.ClientToScheduler))
+        if whole is None:
+            return
+        message, payload = whole
+        if not isinstance(message, m.Beat):
+            self.heard.append(message)
+        if not self.script(self, peer, message, payload):
+            self.answer(peer, message, payload)
+
+    def answer(self, peer: bytes, message: m.Message, payload: list[bytes]) -> None:
+        """Do what a scheduler does."""
+        match message:
+            case m.ClientHello():
+                self.peers.append(peer)
+                self.send(peer, m.Welcome(b"s" * 16, "0", f"{self.address}.pub"))
+            case m.OpenJob():
+                if message.job not in self.jobs:
+                    call = bind_call(load_function(payload), message.unpack)
+                    self.jobs[message.job] = FakeJob(message, call)
+            case m.Inputs():
+                self.run_inputs(peer, message, payload)
+            case m.ReplayOutput():
+                job = next(job for job in self.jobs.values() if job.lease == message.lease)
+                self.send(peer, *self.output_since(job, message.after))
+            case m.Beat():
+                self.send(peer, m.Beat())
+            case _:
+                pass
