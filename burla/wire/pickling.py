@@ -133,7 +133,7 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
         if reduced[0] is _cp._make_skeleton_enum:
             how, state = reduce_enum(cls, reduced)
             return _make_class, (class_id, True, public_name, how), state, None, None, _fill_enum
-        if "__slots__" in vars(cls):  # else instances would have a __dict__ there and none here
+        if vars(cls).get("__slots__"):  # else instances would have a __dict__ there and none here
             reduced[1][3]["__slots__"] = cls.__dict__["__slots__"]
         how = (class_id, False, public_name, reduced[1])
         return _make_class, how, reduced[2], None, None, _fill_class

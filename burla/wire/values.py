@@ -31,7 +31,7 @@ from .pickling import (
     load_from_caller,
     loads,
 )
-from .tracebacks import Failure, dump_error, load_error
+from .tracebacks import Failure, dump_error, load_error, note_of
 
 __all__ = [
     "FRAME_BYTES_MAX",
@@ -60,6 +60,7 @@ __all__ = [
     "load_results",
     "loads",
     "name_of",
+    "note_of",
     "short_repr",
 ]
 
@@ -72,6 +73,7 @@ def dump_function(
     *,
     sample: Sequence[Any] = (),
     sent: Sent | None = None,
+    name: str | None = None,
 ) -> list[bytes]:
     """Return the frames of a function with its globals and closure as they stand now.
 
@@ -80,6 +82,7 @@ def dump_function(
         by_value: modules beside `__main__` that the workers cannot import.
         sample: some of the inputs; their classes go along.
         sent: takes note of what was sent, for `cut_batches`.
+        name: what the function is called in an error, if not by its own name.
 
     Raises:
         TypeError: it cannot be pickled; the text names the part by its path.
@@ -91,7 +94,7 @@ def dump_function(
         return encode((function, classes), lambda write, hold: FunctionPickler(write, hold, sent))
     except Exception as error:
         sent.classes.clear()
-        name = name_of(function)
+        name = name or name_of(function)
         why = why_not_picklable(function, name, error, sent.by_value)
         raise TypeError(f"function_ {name!r} cannot be sent: {why}") from error
 
