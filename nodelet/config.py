@@ -13,6 +13,7 @@ from pathlib import Path
 from burla.wire.addresses import connect_address
 
 GB = 1 << 30  # bytes
+CPUS_MAX = 8192  # as Linux has at most; each becomes a process, and a typing error should not
 NAME_CHARACTERS_MAX = 256  # wire.messages.Word
 
 
@@ -41,8 +42,8 @@ class NodeletConfig:
             ValueError: one of them is out of range; an `AddressError` for the address.
         """
         object.__setattr__(self, "scheduler", connect_address(self.scheduler))
-        if self.cpus < 1:
-            raise ValueError(f"cpus={self.cpus}: at least 1")
+        if not 1 <= self.cpus <= CPUS_MAX:
+            raise ValueError(f"cpus={self.cpus}: from 1 to {CPUS_MAX}")
         if self.ram < 1:
             raise ValueError(f"ram={self.ram}: more than 0")
         if not 0 < len(self.name) <= NAME_CHARACTERS_MAX or not self.name.isprintable():

@@ -96,7 +96,7 @@ def test_scratch_is_where_temporary_files_go() -> None:
 @pytest.mark.parametrize(
     ("cpus", "ram", "name", "words"),
     [
-        (0, 1, "n", "cpus=0: at least 1"),
+        (0, 1, "n", "cpus=0: from 1 to 8192"),
         (1, 0, "n", "ram=0: more than 0"),
         (1, 1, "", "1 to 256 printable characters"),
         (1, 1, "a\nb", "1 to 256 printable characters"),
@@ -132,7 +132,7 @@ def nodelet(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
     [
         ((), "--scheduler"),
         (("--scheduler", "head:7270"), "'head:7270' is not the address of a scheduler"),
-        (("--scheduler", NOBODY, "--cpus", "0"), "cpus=0: at least 1"),
+        (("--scheduler", NOBODY, "--cpus", "0"), "cpus=0: from 1 to 8192"),
         (("--scheduler", NOBODY, "--cpus", "two"), "'two'"),
         (("--scheduler", NOBODY, "--ram", "nan"), "nan GB"),
         (("--scheduler", NOBODY, "--ram", "-1"), "-1.0 GB"),
