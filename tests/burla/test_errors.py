@@ -1,0 +1,67 @@
+import pickle
+from typing import Any
+
+import pytest
+
+from burla import errors
+from burla.errors import BurlaError, CallFailed, WorkerDied, how_it_died
+
+SAMPLES: list[BurlaError] = [
+    errors.BadSetting("BURLA_CLUSTER", "x", "an address such as tcp://127.0.0.1:4000"),
+    errors.ClusterUnreachable("tcp://127.0.0.1:1", "nothing answered within 10 s"),
+    errors.ClusterLost("tcp://127.0.0.1:1", "silent for 60 s"),
+    errors.Refused("no"),
+    errors.VersionMismatch("Python", "3.11", "3.12"),
+    errors.NotAuthorised("no"),
+    errors.Unsatisfiable("func_cpu", 99, "the biggest node has 4 CPUs"),
+    errors.JobFailed("no"),
+    errors.WorkerDied(17, "signal SIGSEGV", 3, call="input 17 = 0 · node n", last_words="bye\n"),
+    errors.FunctionExited("x"),
+    errors.InputNotLoadable("x"),
+    errors.ResultNotSendable("x"),
+    errors.RemoteError("x"),
+]
+
+
+def all_errors() -> list[type[BurlaError]]:
+    todo, found = [BurlaError], []
+    while todo:
+        found.append(todo.pop())
+        todo += found[-1].__subclasses__()
+    return found
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
+def test_every_error_can_be_pickled(error: BurlaError) -> None:
+    error.add_note("note")
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error)
+    assert str(back) == str(error)
+    assert vars(back) == vars(error)
+
+
+def test_every_error_is_in_the_tree_of_the_docstring_and_has_a_sample() -> None:
+    words = str(errors.__doc__).split()
+    for cls in all_errors():
+        assert cls.__name__ in words, cls
+    abstract = {BurlaError, CallFailed, errors.ClusterError}
+    assert {type(error) for error in SAMPLES} == set(all_errors()) - abstract
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(3, "exit status 3"), (-11, "signal SIGSEGV"), (-9, "signal SIGKILL"), (-63, "signal 63")],
+)
+def test_how_a_process_died_in_words(status: int, words: str) -> None:
+    assert how_it_died(status) == words
+
+
+@pytest.mark.parametrize(
+    ("how", "hint"),
+    [("signal SIGKILL", "memory"), ("signal SIGSEGV", "native"), ("exit status 3", "os._exit")],
+)
+def test_a_worker_that_died_is_told_with_input_end_and_last_words(how: str, hint: str) -> None:
+    error: Any = WorkerDied(17, how, 3, last_words="last\n")
+    assert error.burla_input_index == 17
+    for part in ("input 17", how, "3 times", hint, "last words:\nlast"):
+        assert part in str(error)
