@@ -1,0 +1,439 @@
+"""One lease of a nodelet: its work, its workers, and what it owes the scheduler. Pure.
+
+The core (core.py) knows who speaks and when; policy is in dealing.py. An index that was dealt to
+this node is open (on the bench), or its outcome is kept until it is acknowledged, or it was
+returned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import msgpack
+
+from burla.wire.messages import Deal, Held, Kind, Returned, Run, Shed, Span, StartLease, Stopped
+from burla.wire.ranges import Ranges
+
+from .dealing import Bench, Worker
+from .effects import (
+    AddWorkers,
+    BeginLease,
+    DealSpan,
+    DropTemplate,
+    Effect,
+    EndWorkers,
+    Interrupt,
+    Kill,
+    Note,
+    PauseReading,
+    ResumeReading,
+    Send,
+    Steal,
+)
+from .reporting import Report
+from .store import LeafStore
+
+DEATHS_MAX = 3  # of one index: then it is named
+LOAD_DEATHS_MAX = 3  # in a row, while loading: then the function is to blame
+INTERRUPT_S = 1.0  # for a call to end after SIGINT
+
+
+class Phase(Enum):
+    """How far a lease is."""
+
+    QUEUED = auto()  # an earlier one is still stopping
+    SERVING = auto()
+    STOPPING = auto()
+    STOPPED = auto()  # only unacknowledged outcomes and output are left
+
+
+@dataclass(slots=True)
+class _Robbery:
+    """Steals that were asked for; all are answered before anything else happens."""
+
+    cells: dict[tuple[int, int], None]
+    shed: Shed | None  # the inputs go back to the scheduler; None: to the queue
+    got: Ranges = field(default_factory=Ranges)
+
+
+class Lease:
+    """What the node holds of one lease."""
+
+    def __init__(self, start: StartLease, function: Sequence[bytes], effects: list[Effect]) -> None:
+        """Wait to be begun; `effects` is where all it asks for is put."""
+        self.id = start.lease
+        self.phase = Phase.QUEUED
+        self.store = LeafStore()
+        self.bench = Bench(start.slots, self.store)
+        self.report = Report(start.lease, start.outcome_window, start.report_s, start.slots)
+        self._start = start
+        self._function = function
+        self._effects = effects
+        self._open = Ranges()  # dealt; neither run nor returned
+        self._growing = 0  # workers asked for and not ready
+        self._load_deaths = 0  # in a row
+        self._no_worker: tuple[Kind, Sequence[bytes]] | None = None  # why there can be none
+        self._deaths: dict[int, int] = {}  # per index
+        self._robbery: _Robbery | None = None
+        self._failed = False  # an error is on its way: the job is over, nothing more is dealt
+        self._discard = False
+        self._paused = False
+        self._kill_s = 0.0  # while STOPPING: when calls are not waited for any longer
+
+    # --- from the scheduler ---
+
+    def begin(self) -> None:
+        """Let the first worker load the function."""
+        self.phase = Phase.SERVING
+        self._effects.append(BeginLease(self._start, self._function))
+        self._add_workers(1)
+
+    def deal(self, message: Deal, payload: Sequence[bytes]) -> None:
+        """Take work. What is known already changes nothing.
+
+        Raises:
+            ValueError: the message contradicts itself or what came before.
+        """
+        self.store.add(message.leaves, payload)
+        for batch in message.forget:
+            self.store.forget(batch)
+        self.bench.left = message.left
+        if self.phase in (Phase.STOPPING, Phase.STOPPED):
+            return
+        for span in message.spans:
+            self.store.claim(span)
+            for lo, hi in self._open.missing(span.lo, span.hi):
+                for gap in self.report.outcomes.held.missing(lo, hi):
+                    self._open.add(*gap)
+                    self.bench.requeue(*gap)
+
+    def shed(self, message: Shed) -> None:
+        """Give inputs back: from the end of the queue, then from the ends of the workers'."""
+        if self.phase is not Phase.SERVING or self._robbery is not None:
+            self._return(Ranges())
+            return
+        got = Ranges(self.bench.give_back(message.inputs))
+        missing = message.inputs - got.total
+        robbery = _Robbery({}, message, got)
+        workers = self.bench.workers.values()
+        for worker in sorted(workers, key=lambda w: -max((c.stop for c in w.cells), default=0)):
+            taken = min(missing, worker.unstarted())
+            if taken > 0:
+                missing -= taken
+                self._steal(worker, taken, robbery)
+        if self._robbery is None:
+            self._return(got)
+
+    def end(self, discard: bool, now_s: float) -> None:
+        """Stop all of it: idle workers at once, calls after a moment in which they may clean up."""
+        if discard:
+            self._discard = True
+            self.report.drop()
+        if self.phase is Phase.QUEUED:
+            self._stopped()
+        elif self.phase is Phase.SERVING and self._robbery is None:
+            self.phase = Phase.STOPPING
+            self._kill_s = now_s + INTERRUPT_S
+            busy = [worker for worker in self.bench.workers.values() if worker.is_busy()]
+            self._effects += [Interrupt(worker.number) for worker in busy]
+            robbery = _Robbery({}, None)
+            for worker in busy:  # it would go on with the next call
+                self._steal(worker, worker.unstarted(), robbery)
+            self._open = Ranges()
+            self.bench.queue = Ranges()
+            self.bench.careful = Ranges()
+            self.bench.retry.clear()
+            if self._paused:
+                self._paused = False
+                self._effects.append(ResumeReading())
+
+    def replay(self, after: int) -> None:
+        """Send output again that the client has missed."""
+        self._effects += self.report.output.again(after, replay=True)
+
+    def send_again(self) -> None:
+        """Send all that is not acknowledged: what was sent before may be lost."""
+        if self.phase is Phase.STOPPED:
+            self._effects.append(Send(Stopped(self.id)))
+        self._effects += self.report.again()
+
+    def held(self) -> Held | None:
+        """Return what a Hello says of it; None: nobody need know that it was."""
+        stopping = self.phase in (Phase.STOPPING, Phase.STOPPED)
+        if stopping and self._discard:
+            return None
+        held = Ranges([*self._open, *self.report.outcomes.held])
+        spans = [span for lo, hi in held for span in self.store.spans(lo, hi)]
+        start = self._start
+        return Held(self.id, start.job, start.slots, tuple(spans), stopping)
+
+    # --- from the workers ---
+
+    def ready(self, worker: int, is_copy: bool, now_s: float) -> None:
+        """Take in a worker that has loaded the function."""
+        self._growing = max(0, self._growing - 1)
+        self._load_deaths = 0
+        if self.phase is Phase.SERVING:
+            self.bench.workers[worker] = Worker(worker, now_s, is_copy)
+
+    def load_failed(self, worker: int, frames: Sequence[bytes]) -> None:
+        """A worker could not load the function, and is gone."""
+        self._growing = max(0, self._growing - 1)
+        if self.bench.workers:  # others could: go on with those
+            self._load_deaths = LOAD_DEATHS_MAX
+            self._effects.append(Note(f"worker {worker} could not load what others could"))
+        else:
+            self._no_worker = (Kind.ERROR, frames)
+
+    def ran(
+        self,
+        worker: int,
+        cell: int,
+        run: Run,
+        frames: Sequence[bytes],
+        seconds: float,
+        now_s: float,
+    ) -> None:
+        """Take outcomes; if they don't fit what it was dealt, the worker is broken, and killed."""
+        who = self.bench.workers.get(worker)
+        if who is None:
+            return
+        what = who.cell(cell)
+        if what is None or what.lo != run.lo or not run.lo < run.hi <= what.hi:
+            self._effects.append(Note(f"worker {worker} says {run} of {what}: it is killed"))
+            self._effects.append(Kill(worker))
+            return
+        what.lo = run.hi
+        who.has_run = True
+        who.heard_s = now_s
+        self.bench.learn(run.hi - run.lo, seconds)
+        self._settle_run(run, frames, now_s)
+
+    def given_back(self, worker: int, cell: int, lo: int) -> None:
+        """The worker will run nothing of this cell from `lo` on."""
+        who = self.bench.workers.get(worker)
+        what = who.cell(cell) if who is not None else None
+        if what is not None and what.lo <= lo < what.hi:
+            rest = (lo, what.hi)
+            what.hi = lo
+            what.stop = min(what.stop, lo)
+            self._requeue(*rest)
+
+    def settled(self, worker: int, cell: int, now_s: float) -> None:
+        """The span of this cell is over; what was not run of it is queued again."""
+        who = self.bench.workers.get(worker)
+        what = who.cell(cell) if who is not None else None
+        if who is not None and what is not None:
+            who.cells.remove(what)
+            who.heard_s = now_s
+            self._requeue(what.lo, what.hi)
+
+    def printed(self, worker: int, stream: int, data: bytes, now_s: float) -> None:
+        """Take output."""
+        if not self._discard:
+            self.report.output.add(worker, stream, data, now_s)
+
+    def stolen(self, worker: int, cell: int, lo: int, hi: int) -> None:
+        """Take [lo, hi), perhaps empty, that was stolen."""
+        robbery = self._robbery
+        assert robbery is not None, (worker, cell)
+        del robbery.cells[worker, cell]
+        if lo < hi:
+            what = self.bench.workers[worker].cell(cell)
+            assert what is not None, (worker, cell)
+            assert what.stop <= lo, (what, lo)
+            assert what.hi == hi, (what, hi)
+            what.hi = lo
+            if robbery.shed is None:
+                self._requeue(lo, hi)
+            else:
+                robbery.got.add(lo, hi)
+        if not robbery.cells:
+            self._robbery = None
+            if robbery.shed is not None:
+                self._return(robbery.got)
+
+    def died_loading(self, how: tuple[str, int]) -> None:
+        """A worker ended before it was ready."""
+        self._growing = max(0, self._growing - 1)
+        self._load_deaths += 1
+        if self._load_deaths >= LOAD_DEATHS_MAX and not self.bench.workers:
+            self._no_worker = (Kind.DEATH, [msgpack.packb([*how, self._load_deaths])])
+
+    def died(
+        self, worker: int, how: tuple[str, int], running: tuple[int, int] | None, now_s: float
+    ) -> None:
+        """A worker ended; `running` are the calls that it was in."""
+        who = self.bench.workers.pop(worker, None)
+        if who is None:
+            return
+        if not self.bench.workers:
+            self._load_deaths = 0  # nobody is left: others must be tried, whatever was before
+        if who.is_copy and not who.has_run and how[0] == "signal":
+            running = None  # what it was forked from is to blame, not a call
+            self._effects.append(DropTemplate())
+        for cell in who.cells:
+            lo, hi = cell.lo, cell.hi
+            if running is None or not (lo < running[1] and running[0] < hi):
+                self._requeue(lo, hi)
+                continue
+            first, last = max(lo, running[0]), min(hi, running[1])
+            self._requeue(lo, first)
+            self._requeue(last, hi)
+            if self.phase is not Phase.SERVING:
+                continue
+            if last - first == 1:
+                self._blame(first, how, now_s)
+            else:
+                self.bench.requeue_carefully(first, last)
+
+    def ended(self) -> None:
+        """All processes of the lease are gone."""
+        if self.phase is Phase.STOPPING:
+            self._stopped()
+
+    # --- time ---
+
+    def settle(self, now_s: float) -> None:
+        """Deal, steal, report, pause and end, as things stand."""
+        if self._robbery is not None:
+            return
+        self._regulate()
+        if self.phase is Phase.SERVING and not self._failed and not self._paused:
+            self._feed(now_s)
+            if self._robbery is not None:
+                return
+        bench = self.bench
+        self._effects += self.report.due(bench.dry(), not self._open, bench.call_s, now_s)
+        self._regulate()
+        if self.phase is Phase.STOPPING and self._kill_s < float("inf"):
+            busy = self.bench.busy()
+            if not busy or now_s >= self._kill_s:
+                self._kill_s = float("inf")
+                self._effects.append(EndWorkers())
+
+    def next_deadline_s(self) -> float | None:
+        """Return when `settle` must be called next; None: not before something happens."""
+        times: list[float] = []
+        due_s = self.report.next_deadline_s()
+        if due_s is not None:
+            times.append(due_s)
+        if self.phase is Phase.STOPPING:
+            times.append(self._kill_s)
+        elif self.phase is Phase.SERVING and not self._failed and not self._paused:
+            stuck_s = self.bench.stuck_at_s()
+            if stuck_s is not None:
+                times.append(stuck_s)
+        return min(times, default=None)
+
+    def is_forgettable(self) -> bool:
+        """Return whether nothing of it matters any more."""
+        stopped = self.phase is Phase.STOPPED
+        return stopped and self.report.is_empty()
+
+    def check(self) -> None:
+        """Assert that every dealt index is in one place. Costs O(state): for tests."""
+        self.report.check()
+        assert self._robbery is None, "a steal was not answered"
+        assert self.phase is not Phase.QUEUED or not self.bench.workers
+        if self.phase in (Phase.STOPPING, Phase.STOPPED):
+            return
+        self.bench.check()
+        bench = Ranges([*self.bench.queue, *((i, i + 1) for i in self.bench.retry)])
+        for worker in self.bench.workers.values():
+            for cell in worker.cells:
+                bench.add(cell.lo, cell.hi)
+        assert bench == self._open, (bench, self._open)
+        for lo, hi in self._open:
+            assert not self.report.outcomes.held.common(lo, hi), (lo, hi)
+
+    # --- helpers ---
+
+    def _feed(self, now_s: float) -> None:
+        bench = self.bench
+        if self._no_worker is not None:
+            self._give_up(now_s)
+            return
+        for dealt in bench.deal(now_s):
+            leaves = self.store.find(dealt.span)
+            left = bench.left + bench.waiting()
+            self._effects.append(
+                DealSpan(dealt.worker, dealt.cell, dealt.span, leaves, left, dealt.careful)
+            )
+        room = bench.slots - len(bench.workers) - self._growing
+        wanted = min(room, bench.waiting() - self._growing)
+        if wanted > 0 and self._load_deaths < LOAD_DEATHS_MAX:
+            self._add_workers(wanted)
+        thefts = bench.thefts(now_s)
+        if thefts:
+            self._robbery = _Robbery({}, None)
+            for theft in thefts:
+                self._robbery.cells[theft.worker, theft.cell] = None
+                self._effects.append(Steal(theft.worker, theft.cell, theft.middle))
+
+    def _steal(self, worker: Worker, inputs: int, robbery: _Robbery) -> None:
+        for theft in self.bench.take_back(worker, inputs):
+            robbery.cells[theft.worker, theft.cell] = None
+            self._effects.append(Steal(theft.worker, theft.cell, theft.middle))
+            self._robbery = robbery
+
+    def _regulate(self) -> None:
+        """Read from the workers only while the windows have room."""
+        if self.phase is not Phase.SERVING:
+            return
+        full = self.report.is_full()
+        if full and not self._paused:
+            self._effects.append(PauseReading())
+        elif self._paused and not full:
+            self._effects.append(ResumeReading())
+        self._paused = full
+
+    def _add_workers(self, count: int) -> None:
+        self._growing += count
+        self._effects.append(AddWorkers(count))
+
+    def _requeue(self, lo: int, hi: int) -> None:
+        if lo < hi and self.phase is Phase.SERVING:
+            self.bench.requeue(lo, hi)
+
+    def _blame(self, index: int, how: tuple[str, int], now_s: float) -> None:
+        deaths = self._deaths[index] = self._deaths.get(index, 0) + 1
+        if deaths < DEATHS_MAX:
+            self.bench.try_again(index)
+        else:
+            self._name(index, how, deaths, now_s)
+
+    def _name(self, index: int, how: tuple[str, int], deaths: int, now_s: float) -> None:
+        run = Run(index, index + 1, Kind.DEATH, 1)
+        self._settle_run(run, [msgpack.packb([*how, deaths])], now_s)
+
+    def _give_up(self, now_s: float) -> None:
+        """Answer the first input that waits with the reason why nobody can run it."""
+        assert self._no_worker is not None
+        kind, frames = self._no_worker
+        index = self.bench.pop_first()
+        if index is not None:
+            self._settle_run(Run(index, index + 1, kind, len(frames)), frames, now_s)
+
+    def _settle_run(self, run: Run, frames: Sequence[bytes], now_s: float) -> None:
+        """Pass an outcome on."""
+        if self.phase is not Phase.SERVING and run.kind is Kind.ERROR:
+            return  # our own SIGINT, as likely as not; whoever wants its index has it queued again
+        self._open.remove(run.lo, run.hi)
+        if not self._discard:
+            self.report.outcomes.add(run, frames, now_s)
+        if run.kind in (Kind.ERROR, Kind.DEATH):
+            self._failed = True
+            self.report.hurry()
+
+    def _return(self, got: Ranges) -> None:
+        spans: list[Span] = []
+        for lo, hi in got:
+            self._open.remove(lo, hi)
+            spans += self.store.spans(lo, hi)
+        self._effects.append(Send(Returned(self.id, tuple(spans))))
+
+    def _stopped(self) -> None:
+        self.phase = Phase.STOPPED
+        self.bench.workers.clear()
+        self._effects.append(Send(Stopped(self.id)))

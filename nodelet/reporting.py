@@ -1,0 +1,86 @@
+"""When outcomes and output of a lease go to the scheduler. Pure.
+
+Outcomes are gathered for the report interval, and go at once when a slot runs dry, with an error,
+and when all is done. Output goes ahead of the outcomes that it belongs to.
+"""
+
+from .effects import Send
+from .streams import OUTPUT_GATHER_S, OutcomeStream, OutputStream
+
+
+class Report:
+    """The two streams of a lease, and what makes them flow."""
+
+    def __init__(self, lease: bytes, window: int, report_s: float, slots: int) -> None:
+        """Start with `slots` dry slots, which the scheduler knows of."""
+        self.outcomes = OutcomeStream(lease, window)
+        self.output = OutputStream(lease)
+        self._report_s = report_s
+        self._told_dry = slots
+        self._urgent = False
+
+    def hurry(self) -> None:
+        """Let what was gathered go at once."""
+        self._urgent = True
+
+    def due(self, dry: int, all_done: bool, call_s: float, now_s: float) -> list[Send]:
+        """Return what must be sent now.
+
+        Args:
+            dry: slots that have nothing to run.
+            all_done: nothing that was dealt is open.
+            call_s: mean duration of recent calls.
+            now_s: on the caller's clock.
+        """
+        outcomes, output = self.outcomes, self.output
+        if dry > self._told_dry or all_done:
+            self._urgent = True
+        self._told_dry = min(self._told_dry, dry)
+        sends: list[Send] = []
+        since_s = outcomes.due_since_s
+        late = since_s is not None and now_s >= since_s + self._report_s
+        while outcomes.may_send() and (late or self._urgent or outcomes.is_big()):
+            sends += output.take()
+            if output.is_blocked():
+                return sends  # its window is full; the outcomes behind it wait too
+            sends.append(outcomes.take(output.number, call_s, dry))
+            self._told_dry = dry
+        if outcomes.due_since_s is None:
+            self._urgent = False
+        printed_s = output.due_since_s
+        if printed_s is not None and (output.is_big() or now_s >= printed_s + OUTPUT_GATHER_S):
+            sends += output.take()
+        return sends
+
+    def next_deadline_s(self) -> float | None:
+        """Return when `due` must be asked again; None: not before something happens."""
+        if self.output.is_blocked():
+            return None  # nothing goes before an acknowledgement
+        times = []
+        if self.outcomes.due_since_s is not None and self.outcomes.may_send():
+            times.append(self.outcomes.due_since_s + self._report_s)
+        if self.output.due_since_s is not None:
+            times.append(self.output.due_since_s + OUTPUT_GATHER_S)
+        return min(times, default=None)
+
+    def again(self) -> list[Send]:
+        """Return all that is not acknowledged: what was sent before may be lost."""
+        return [*self.output.again(0, replay=False), *self.outcomes.again()]
+
+    def is_full(self) -> bool:
+        """Return whether workers must wait."""
+        return self.outcomes.is_full() or self.output.is_full()
+
+    def is_empty(self) -> bool:
+        """Return whether all is acknowledged."""
+        return self.outcomes.is_empty() and self.output.is_empty()
+
+    def drop(self) -> None:
+        """Forget everything: nobody wants it."""
+        self.outcomes.drop()
+        self.output.drop()
+
+    def check(self) -> None:
+        """Assert that the sums are right. Costs O(state): for tests."""
+        self.outcomes.check()
+        self.output.check()
