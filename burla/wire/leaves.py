@@ -16,7 +16,7 @@ from typing import Any, overload
 
 from .explain import describe_error, why_not_picklable
 from .frames import Frames, NotLoadableError, Pieces, cut, dump_plain
-from .pickling import InputPickler, Sent, load_definitions, loads
+from .pickling import InputPickler, Sent, load_definitions, loads, refresh_dispatch_table
 
 LEAF_INPUTS_MAX = 256  # a span that needs one input makes its whole leaf travel
 LEAF_BYTES_MAX = 1 << 16  # the same; a bigger input is alone in its leaf
@@ -264,6 +264,7 @@ class _Packer:
         run: list[bytes] = []
         size = 0
         needed: dict[str, bytes] = {}
+        refresh_dispatch_table()
         for offset, value in enumerate(values):
             data, buffers = self._pickle(value, start + offset)
             data_bytes = sum(map(len, data))

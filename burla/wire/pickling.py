@@ -8,6 +8,7 @@ enum identity work, and no class attribute is ever overwritten by a remote copy.
 Never imports zmq, asyncio or msgspec: the zygote and the workers load it. The scheduler never does.
 """
 
+import copyreg
 import functools
 import importlib
 import io
@@ -57,6 +58,21 @@ def loads(frames: Frames) -> Any:
 # --- the pickler ---------------------------------------------------------------------------------
 
 
+_dispatch_table: dict[type, Any] = {}
+
+
+def refresh_dispatch_table() -> None:
+    """Take over what was registered with `copyreg` since; every pickler sees it."""
+    global _registered
+    if len(copyreg.dispatch_table) != _registered:
+        _registered = len(copyreg.dispatch_table)
+        _dispatch_table.clear()
+        _dispatch_table.update(_Base.dispatch_table)
+
+
+_registered = -1
+
+
 class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
     """Pickles anything; decides what goes by reference, by value, or by the id of a class."""
 
@@ -67,9 +83,17 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._references: set[object] = set()  # classes and functions found importable
 
+    @property
+    def dispatch_table(self) -> dict[type, Any]:
+        """Return the reducers of types as a plain dict; cloudpickle's chain of two is slow."""
+        refresh_dispatch_table()
+        return _dispatch_table
+
     def reducer_override(self, obj: Any) -> Any:
         """Return how to pickle a class, a function or a module; NotImplemented for all else."""
         kind = type(obj)
+        if kind is type and obj in self._references:
+            return NotImplemented
         if kind is FunctionType:
             return self._reduce_function(obj)
         if issubclass(kind, type):

@@ -1,3 +1,4 @@
+import copyreg
 import itertools
 import threading
 from collections.abc import Iterator
@@ -227,3 +228,21 @@ def test_the_check_sees_every_input_with_its_index() -> None:
 def test_what_counts_as_atoms(values: list[Any], expected: bool) -> None:
     assert are_atoms(values) is expected
     assert (AtomsPickler().dump(values) is not None) is expected
+
+
+class Registered:
+    def __init__(self, how: str = "by itself") -> None:
+        self.how = how
+
+
+def test_what_is_registered_with_copyreg_while_inputs_are_made_counts() -> None:
+    def registering() -> Iterator[Registered]:
+        yield from (Registered() for _ in range(BATCH_INPUTS_FIRST))
+        copyreg.pickle(Registered, lambda one: (Registered, ("by copyreg",)))
+        yield Registered()
+
+    try:
+        ways = [one.how for one in inputs_of(list(cut_batches(registering())))]
+    finally:
+        del copyreg.dispatch_table[Registered]
+    assert ways == ["by itself"] * BATCH_INPUTS_FIRST + ["by copyreg"]
