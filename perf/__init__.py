@@ -1,0 +1,1 @@
+"""Measurements of burla beside its peers, each pair in one run."""

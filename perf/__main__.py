@@ -1,0 +1,80 @@
+"""`python -m perf`: run cases, each in a process of its own, and tell who was faster."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from .measure import Options, Series, run_case
+from .peers import ALL, BURLA, installed
+from .report import chart, table
+
+CASES = ("tiny", "latency", "cold", "uneven", "data", "prints")
+
+
+def in_fresh_process(case: str, options: Options) -> list[Series]:
+    """Run `case` where nobody has started a thread yet, so that pools can fork."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(run_case, case, options).result()
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    peers = [name for name in ALL if name != BURLA]
+    made = argparse.ArgumentParser(
+        prog="python -m perf",
+        description="Measure burla beside its peers: all in turn, in one run, on this machine.",
+        epilog="Least, median, greatest over the rounds. The ratio is the median of burla's time "
+        "over the contender's in the same round; under 1, burla is faster.",
+    )
+    made.add_argument(
+        "cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; default: all"
+    )
+    made.add_argument("--rounds", type=int, default=5, help="how often each contender runs (5)")
+    made.add_argument("--peers", nargs="*", choices=peers, default=peers, help="default: all")
+    made.add_argument("--without", action="append", choices=list(ALL), default=[])
+    made.add_argument("--scale", type=float, default=1.0, help="of the number of inputs (1.0)")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
+    made.add_argument("--chart", type=Path, metavar="FILE.png", help="draw the medians")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases and return the exit code."""
+    command = parser()
+    given = command.parse_args(arguments)
+    if unknown := sorted(set(given.cases) - set(CASES)):
+        command.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
+    if given.rounds < 1:
+        command.error("--rounds: at least 1")
+    wanted = [name for name in (BURLA, *given.peers) if name not in given.without]
+    names = tuple(installed(wanted))
+    for name in set(wanted) - set(names):
+        print(f"perf: {name} is not installed, left out (pip install '.[perf]')", file=sys.stderr)
+    options = Options(names, given.rounds, len(os.sched_getaffinity(0)), given.scale)
+    results: list[Series] = []
+    for case in given.cases or CASES:
+        for series in in_fresh_process(case, options):
+            table(series, sys.stdout)
+            results.append(series)
+    if given.json:
+        facts = {
+            "machine": f"{platform.machine()}, {options.workers} CPUs, {platform.system()}",
+            "python": platform.python_version(),
+            "options": asdict(options),
+            "series": [asdict(series) for series in results],
+        }
+        given.json.write_text(json.dumps(facts, indent=1) + "\n")
+    if given.chart:
+        chart(results, given.chart)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The functions that are measured: in a module, because the peers import them by name."""
+
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def double(x: int) -> int:
+    """Return twice `x`."""
+    return x * 2
+
+
+def sleep(seconds: float) -> float:
+    """Sleep, and return for how long."""
+    time.sleep(seconds)
+    return seconds
+
+
+def total(array: npt.NDArray[np.float64]) -> float:
+    """Return the sum: much goes in, little comes out."""
+    return float(array.sum())
+
+
+def echo(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the same: much goes in, much comes out."""
+    return array
+
+
+def line(number: int) -> str:
+    """Return the line that call `number` prints."""
+    return f"line {number} of the case that prints"
+
+
+def print_line(number: int) -> int:
+    """Print as a user of burla does."""
+    print(line(number))
+    return number
+
+
+def print_line_now(number: int) -> int:
+    """Print as a user of a pool must: without the flush, lines may come after the return."""
+    print(line(number), flush=True)
+    return number
+
+
+def warm(x: Any) -> Any:
+    """Return `x`, so that the workers are there when something is timed."""
+    return x

@@ -1,0 +1,84 @@
+"""Time contenders in turn, so that what the machine does meanwhile falls on all of them alike."""
+
+import gc
+import importlib
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+R = TypeVar("R")
+
+SLOW_S = 8.0  # a contender that took longer in one round has shown enough: it sits out the others
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a case is run."""
+
+    contenders: tuple[str, ...]  # names, as in peers.ALL
+    rounds: int
+    workers: int  # processes per contender, where the case does not say otherwise
+    scale: float = 1.0  # of the number of inputs; under 1 for a quick look
+
+    def scaled(self, count: int) -> int:
+        """Return how many inputs to take where the case has `count`."""
+        return max(1, round(count * self.scale))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is told of a list of measurements."""
+
+    low: float
+    median: float
+    high: float
+
+
+@dataclass
+class Series:
+    """One question put to several contenders; every number is seconds, one per round."""
+
+    name: str  # "case" or "case/what"
+    seconds: dict[str, list[float]] = field(default_factory=dict)  # by contender, in its order
+    notes: list[str] = field(default_factory=list)
+
+
+def run_case(case: str, options: Options) -> list[Series]:
+    """Return what the module called `case` measures."""
+    return list(importlib.import_module(f".{case}", __package__).measure(options))
+
+
+def summary(seconds: Sequence[float]) -> Summary:
+    """Return least, median and greatest of `seconds`."""
+    return Summary(min(seconds), statistics.median(seconds), max(seconds))
+
+
+def ratio(mine: Sequence[float], others: Sequence[float]) -> float:
+    """Return the median of the ratios, each of one round; under 1: `mine` is faster."""
+    return statistics.median(m / o for m, o in zip(mine, others, strict=False))
+
+
+def timed(work: Callable[[], R]) -> tuple[float, R]:
+    """Return how long `work` took, in seconds, and what it returned."""
+    gc.collect()
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def in_turn(
+    series: Series, rounds: int, runs: Mapping[str, Callable[[], float]], slow_s: float = SLOW_S
+) -> Series:
+    """Call each of `runs` once per round and note the seconds that it returns in `series`.
+
+    Round 0 counts like any other: what must be warm is warmed before. A contender that took more
+    than `slow_s` takes part once, so that it does not make the whole run long.
+    """
+    for _ in range(rounds):
+        for name, run in runs.items():
+            taken = series.seconds.setdefault(name, [])
+            if not taken or max(taken) <= slow_s:
+                taken.append(run())
+    return series
