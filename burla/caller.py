@@ -140,7 +140,7 @@ class Caller:
                 f"this job belongs to process {self._job.pid}, from which process {os.getpid()}"
                 " was forked; call remote_parallel_map here"
             )
-        return self._job.events.get()
+        return self._job.wait_event()
 
     # --- outcomes ---
 

@@ -5,7 +5,6 @@ bell and waits for events. So Ctrl-C can interrupt it anywhere and tears no mess
 carries out what link.py decides, and decides nothing.
 """
 
-import atexit
 import logging
 import math
 import os
@@ -27,6 +26,7 @@ from burla.wire.codec import Joiner, WireError, decode, encode, split
 from burla.wire.sockets import Outbox, make_socket, send, take
 
 from .effects import Deliver, Effect, Fail, Finish, Frames, Say, Send, Show, Wait
+from .errors import ClusterError
 from .link import Broken, Forget, ForJob, Link, LinkEffect, Rejected, Subscribe
 from .printer import Printer
 from .progress import lost_line, waiting_line
@@ -69,7 +69,7 @@ class Job:
         )
         self._session = session
         self._client: Client | None = None
-        self._closed = False
+        self._over = False
 
     def open(self, connect: Callable[[], "Client"]) -> None:
         """Begin, over a client that takes jobs."""
@@ -92,12 +92,20 @@ class Job:
         lease, seq = delivered.lease, delivered.seq
         self._post(lambda s, now_s: s.consumed(lease, seq, now_s))
 
+    def wait_event(self) -> Event:
+        """Return what happens next; Ctrl-C interrupts it."""
+        event = self.events.get()
+        self._over = not isinstance(event, Deliver | Trouble)
+        return event
+
     def close(self) -> None:
         """Stop the job unless it is over, and its output. May be called in any thread."""
-        if not self._closed and self.pid == os.getpid():
-            self._closed = True
+        if self.pid != os.getpid():
+            return  # this is a forked child
+        if not self._over:
+            self._over = True
             self._post(lambda s, now_s: s.close(now_s))
-            self.printer.abandon()
+        self.printer.abandon()
 
     def _post(self, event: Callable[[Session, float], list[Effect]]) -> None:
         if self._client is not None:
@@ -111,11 +119,16 @@ class Client:
     """The sockets to one cluster, and the thread that owns them."""
 
     def __init__(
-        self, address: str, failed: Callable[[], str | None] | None, answer_s: float
+        self,
+        hello: m.ClientHello,
+        address: str,
+        failed: Callable[[], str | None] | None,
+        answer_s: float,
     ) -> None:
         """Connect, without waiting for it.
 
         Args:
+            hello: who we are.
             address: endpoint of the scheduler.
             failed: says what happened if the cluster is known to be gone.
             answer_s: how long a job waits for the first answer.
@@ -138,7 +151,7 @@ class Client:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = make_socket(self._context, zmq.DEALER)
         self._sub = make_socket(self._context, zmq.SUB)
-        self._link = Link(_hello(), answer_s, time.monotonic())
+        self._link = Link(hello, answer_s, time.monotonic())
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         self._thread.start()
 
@@ -147,7 +160,7 @@ class Client:
     def open(self, job: Job, session: Session) -> bool:
         """Begin a job; return False if this client has ended and another one is needed."""
         with self._gate:
-            if self._closed:
+            if self.is_closed():
                 return False
             self._commands.append((job, session))
         self._ring()
@@ -166,7 +179,7 @@ class Client:
 
     def is_closed(self) -> bool:
         """Return whether it takes no jobs any more."""
-        return self._closed or self._closing
+        return self._closed or self._closing or self._link.refused is not None
 
     def _ring(self) -> None:
         if not self._rung:
@@ -180,7 +193,7 @@ class Client:
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
-        trouble: BaseException = RuntimeError("the connection to the cluster was closed")
+        trouble: BaseException = ClusterError("this process is about to end")
         try:
             self._serve()
         except BaseException as error:  # the callers must not wait for a thread that is gone
@@ -212,11 +225,15 @@ class Client:
                 self._carry_out(self._link.expire(now_s))
             if self._failed is not None and self._jobs and now_s >= look_s:
                 look_s = now_s + FAILED_LOOK_S
-                if (why := self._failed()) is not None:
-                    self._carry_out(self._link.break_all(why))
-                    return
+                self._end_if_failed()
         self._carry_out(self._link.close_all(time.monotonic()))
         self._outbox.flush(self._dealer)
+
+    def _end_if_failed(self) -> None:
+        if self._failed is not None and (why := self._failed()) is not None:
+            self._closing = True  # before anybody hears of it and calls again
+            self._obey()
+            self._carry_out(self._link.break_all(why))
 
     def _take_commands(self) -> None:
         if not self._rung:
@@ -226,6 +243,9 @@ class Client:
         except BlockingIOError:  # about to be rung
             return
         self._rung = False  # before looking: who comes later rings again
+        self._obey()
+
+    def _obey(self) -> None:
         while self._commands:
             job, command = self._commands.popleft()
             now_s = time.monotonic()
@@ -323,71 +343,17 @@ class Client:
     def _end(self, trouble: BaseException) -> None:
         with self._gate:
             self._closed = True
-        left = [*self._jobs.values()]
-        left += [job for job, command in self._commands if isinstance(command, Session)]
-        for job in left:
-            job.events.put(Trouble(trouble))
+        try:
+            self._obey()  # who was refused or broken is told so, also the last who came
+            self._end_if_failed()
+        finally:
+            for job in self._jobs.values():
+                job.events.put(Trouble(trouble))
+            self._close_sockets()
+
+    def _close_sockets(self) -> None:
         self._sub.close(0)
         self._dealer.close(LINGER_MS)
         self._context.term()
         self._bell.close()
         self._bell_in.close()
-
-
-def _hello() -> m.ClientHello:
-    from burla import __version__
-
-    return m.ClientHello(
-        protocol=m.PROTOCOL,
-        version=__version__,
-        python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        session=os.urandom(16),
-        user=_user()[:256],
-        host=socket.gethostname()[:256],
-        pid=os.getpid(),
-    )
-
-
-def _user() -> str:
-    """Return the user's name, or number: there may be no environment and no passwd entry."""
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        if user := os.environ.get(name):
-            return user
-    try:
-        import pwd
-
-        return pwd.getpwuid(os.getuid()).pw_name
-    except (ImportError, KeyError, OSError):
-        return str(os.getuid())
-
-
-# --- one client per process and address ---
-
-_lock = threading.Lock()
-_clients: dict[str, Client] = {}
-_parents: list[dict[str, Client]] = []  # of a forked child: kept, for its sockets are not ours
-
-
-def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> Client:
-    """Return this process's client of the cluster at `address`; all threads share it."""
-    with _lock:
-        client = _clients.get(address)
-        if client is None or client.is_closed():
-            client = _clients[address] = Client(address, failed, answer_s)
-        return client
-
-
-def _close_all() -> None:
-    for client in list(_clients.values()):
-        client.close()
-
-
-def _forget_in_child() -> None:
-    global _lock, _clients
-    _lock = threading.Lock()  # another thread of the parent may have held it
-    _parents.append(_clients)
-    _clients = {}
-
-
-atexit.register(_close_all)
-os.register_at_fork(after_in_child=_forget_in_child)

@@ -81,6 +81,8 @@ class Link:
 
     def open(self, session: Session, now_s: float) -> list[LinkEffect]:
         """Begin a job."""
+        if self.refused is not None:
+            return [Rejected(session.id, self.refused)]
         self.sessions[session.id] = session
         if self._welcomed:
             self._add(session, session.link(now_s))

@@ -15,6 +15,7 @@ from typing import TextIO
 from .effects import Show
 
 ABANDON_S = 1.0  # a writer that hangs in a full pipe is left to itself after this long
+BATCH_MAX = 64  # written before it is flushed and acknowledged
 STDOUT, STDERR = 1, 2
 
 
@@ -89,13 +90,14 @@ class Printer:
 
     def _wait_batch(self) -> Iterator[Show | str]:
         """Yield what there is, at least one thing; nothing at the end."""
-        what = self._queue.get()
-        while what is not None:
+        for _ in range(BATCH_MAX):
+            what = self._queue.get()
+            if what is None:
+                self._queue.put(None)  # for the next turn
+                return
             yield what
             if self._queue.empty():
                 return
-            what = self._queue.get()
-        self._queue.put(None)  # for the next turn
 
     def _write_show(self, show: Show) -> None:
         at = 0

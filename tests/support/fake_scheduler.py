@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -86,7 +86,8 @@ class FakeScheduler:
         if isinstance(message, m.Bulk):
             pieces = [*split(message, payload or [])]
         for piece, frames in pieces:
-            self.router.send_multipart([peer, *encode(piece, frames)])
+            with suppress(zmq.ZMQError):  # the client is gone
+                self.router.send_multipart([peer, *encode(piece, frames)])
 
     def publish(self, job: FakeJob, message: m.JobOutput, chunks: list[bytes]) -> None:
         if self.publishes:

@@ -1,0 +1,68 @@
+"""One client per process and cluster, shared by all calls and threads, ended with the process."""
+
+import atexit
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+from burla.wire import messages as m
+
+from .client import Client
+
+_lock = threading.Lock()
+_clients: dict[str, Client] = {}
+_parents: list[dict[str, Client]] = []  # of a forked child: kept, for its sockets are not ours
+
+
+def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> Client:
+    """Return this process's client of the cluster at `address`; all threads share it."""
+    with _lock:
+        client = _clients.get(address)
+        if client is None or client.is_closed():
+            client = _clients[address] = Client(_hello(), address, failed, answer_s)
+        return client
+
+
+def _hello() -> m.ClientHello:
+    from burla import __version__
+
+    return m.ClientHello(
+        protocol=m.PROTOCOL,
+        version=__version__,
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        session=os.urandom(16),
+        user=_user()[:256],
+        host=socket.gethostname()[:256],
+        pid=os.getpid(),
+    )
+
+
+def _user() -> str:
+    """Return the user's name, or number: there may be no environment and no passwd entry."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        if user := os.environ.get(name):
+            return user
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError, OSError):
+        return str(os.getuid())
+
+
+def _close_all() -> None:
+    for client in list(_clients.values()):
+        client.close()
+
+
+def _forget_in_child() -> None:
+    global _lock, _clients
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    _parents.append(_clients)
+    _clients = {}
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_in_child)

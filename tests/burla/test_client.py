@@ -1,0 +1,457 @@
+"""remote_parallel_map over real sockets, against a scheduler of ours in a thread."""
+
+import asyncio
+import gc
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_scheduler import FakeScheduler
+from waiting import wait_until
+
+from burla import (
+    ClusterError,
+    ClusterUnreachable,
+    JobFailed,
+    Refused,
+    Unsatisfiable,
+    WorkerDied,
+    clients,
+)
+from burla import remote_parallel_map as rpm
+from burla.client import Client, Job
+from burla.wire import messages as m
+from burla.wire.leaves import BATCH_BYTES_MAX, LEAF_INPUTS_MAX
+
+
+def double(x: int) -> int:
+    return x * 2
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeScheduler]:
+    with FakeScheduler(tmp_path).running() as fake:
+        monkeypatch.setenv("BURLA_CLUSTER", fake.address)
+        yield fake
+        client = clients._clients.pop(fake.address, None)
+        if client is not None:
+            client.close()
+            assert not client._thread.is_alive()
+
+
+def hold_back(*kinds: type) -> Callable[..., bool]:
+    """Return a script that never answers these messages."""
+
+    def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
+        return isinstance(message, kinds)
+
+    return script
+
+
+def test_a_list_comes_back_in_the_order_of_the_inputs(fake: FakeScheduler) -> None:
+    assert rpm(double, [3, 1, 2]) == [6, 2, 4]
+    assert rpm(double, range(100_000)) == list(range(0, 200_000, 2))
+    assert rpm(lambda x: [x], (x for x in "abc")) == [["a"], ["b"], ["c"]]
+    assert rpm(pow, [(2, 3), (3, 2)]) == [8, 9]
+
+
+def test_no_inputs_need_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURLA_CLUSTER", "ipc:///nowhere")
+    empties: tuple[Any, ...] = ([], (), range(0), iter([]))
+    for empty in empties:
+        assert rpm(double, empty) == []
+    assert list(rpm(double, [], generator=True)) == []
+    assert list(rpm(double, iter([]), generator=True)) == []
+
+
+def test_a_generator_starts_at_the_call_and_yields_what_is_complete(fake: FakeScheduler) -> None:
+    results = rpm(double, range(10), generator=True)
+    wait_until(lambda: fake.count(m.InputsEnd) == 1, "inputs are sent before the first next")
+    assert list(results) == list(range(0, 20, 2))
+    wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
+
+
+def test_dropping_or_closing_a_generator_closes_the_job(fake: FakeScheduler) -> None:
+    results: Any = rpm(double, count(), generator=True)
+    assert next(results) == 0
+    results.close()
+    wait_until(lambda: fake.count(m.CloseJob) == 1, "close() closes the job")
+    never_advanced = rpm(double, count(), generator=True)
+    del never_advanced
+    gc.collect()
+    wait_until(lambda: fake.count(m.CloseJob) == 2, "so does dropping it")
+
+
+def test_an_endless_iterable_is_fed_within_the_window(fake: FakeScheduler) -> None:
+    fake.script = hold_back(m.Inputs)
+    pulled, size = 0, 1 << 18
+
+    def endless() -> Iterator[bytes]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield b"x" * size
+
+    window = m.JOB_INPUT_WINDOW // size
+
+    def fail() -> None:
+        wait_until(lambda: pulled >= window, "the window is filled")
+        wait_until(lambda: fake.count(m.OpenJob) == 1, "the job is open")
+        failed = m.JobFailed(next(iter(fake.jobs)), "", "enough")
+        fake.do(lambda: fake.send(fake.peers[0], failed))
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    with pytest.raises(JobFailed, match="enough"):
+        next(rpm(len, endless(), generator=True))
+    thread.join()
+    assert pulled <= window + BATCH_BYTES_MAX // size + LEAF_INPUTS_MAX
+
+
+def test_a_generator_acknowledges_what_was_yielded(fake: FakeScheduler) -> None:
+    results: Any = rpm(double, range(8), generator=True)
+    first = [next(results) for _ in range(8)]
+    assert first == list(range(0, 16, 2))
+    assert fake.count(m.AckOutcomes) == 0
+    assert list(results) == []
+
+
+def test_the_first_error_is_raised_here_and_closes_the_job(fake: FakeScheduler) -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        rpm(lambda x: 1 // x, [1, 0, 2])
+    assert caught.value.burla_input_index == 1  # type: ignore[attr-defined]  # ours
+    wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
+    results = rpm(lambda x: 1 // x, [1, 0, 2], generator=True)
+    with pytest.raises(ZeroDivisionError):
+        list(results)
+    assert rpm(double, [1]) == [2]
+
+
+def test_errors_of_the_inputs_come_out_as_they_are(fake: FakeScheduler) -> None:
+    error = KeyError("mine")
+
+    def inputs() -> Iterator[int]:
+        yield from range(1000)
+        raise error
+
+    for generator in (False, True):
+        with pytest.raises(KeyError) as caught:
+            list(rpm(double, inputs(), generator=generator))
+        assert caught.value is error
+    wait_until(lambda: fake.count(m.CloseJob) == 2, "both jobs are closed")
+
+
+def test_a_call_whose_worker_died_is_named(fake: FakeScheduler) -> None:
+    import msgpack
+
+    def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
+        if isinstance(message, m.Inputs):
+            run = m.Run(1, 2, m.Kind.DEATH, 1)
+            fake.outcomes(peer, fake.jobs[message.job], [run], [msgpack.packb(["signal", 9, 3])])
+        return isinstance(message, m.Inputs)
+
+    fake.script = script
+    with pytest.raises(WorkerDied, match=r"input 1 = 'b' · node fake.* 3 times.*SIGKILL") as caught:
+        rpm(str.upper, ["a", "b"])
+    assert caught.value.burla_input_index == 1
+
+
+def test_prints_are_shown_before_the_call_returns(
+    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.prints = lambda index: [(1, f"ä{index}\n".encode()), (2, b"!%d\n" % index)]
+    rpm(double, range(3))
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("ä0\nä1\nä2\n", "!0\n!1\n!2\n")
+
+
+def test_output_that_the_channel_lost_is_replayed(
+    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.prints = lambda index: [(1, b"%d\n" % index)]
+    fake.publishes = False
+    rpm(double, range(3))
+    assert capsys.readouterr().out == "0\n1\n2\n"
+    assert fake.count(m.ReplayOutput) == 1
+
+
+def test_a_character_in_two_chunks_is_not_torn(
+    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    halves = ["ä".encode()[:1], "ä".encode()[1:]]
+    fake.prints = lambda index: [(1, halves[index])]
+    rpm(double, range(2))
+    assert capsys.readouterr().out == "ä"
+
+
+def test_missing_and_closed_streams_do_no_harm(
+    fake: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.prints = lambda index: [(1, b"x\n"), (2, b"y\n")]
+    closed = io.StringIO()
+    closed.close()
+    for out, err in ((None, None), (closed, closed)):
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        assert rpm(double, [1]) == [2]
+
+
+def test_a_terminal_that_cannot_show_it_gets_escapes(
+    fake: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    fake.prints = lambda index: [(1, "ä\n".encode())]
+    assert rpm(double, [1]) == [2]
+    assert written.getvalue() == b"\\xe4\n"
+
+
+class BrokenPipe(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_stdout_that_broke_is_an_error_as_for_print(
+    fake: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.prints = lambda index: [(1, b"x\n")]
+    monkeypatch.setattr(sys, "stdout", BrokenPipe())
+    with pytest.raises(BrokenPipeError):
+        rpm(double, [1])
+
+
+def test_a_job_that_waits_says_why_once(
+    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waiting: list[Callable[[], None]] = []
+
+    def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
+        if isinstance(message, m.Inputs):
+            for why in ("no node", "no node"):
+                fake.send(peer, m.JobStatus(message.job, why, 0, 0))
+            waiting.append(lambda: fake.run_inputs(peer, message, payload))
+        return isinstance(message, m.Inputs)
+
+    fake.script = script
+    timer = threading.Timer(1.4, lambda: fake.do(waiting[0]))
+    timer.start()
+    assert rpm(double, [1]) == [2]
+    timer.join()
+    assert capsys.readouterr().err == "burla: double waits: no node\n"
+
+
+def test_what_can_never_run_names_the_argument(fake: FakeScheduler) -> None:
+    def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
+        if isinstance(message, m.OpenJob):
+            argument = "func_cpu" if message.func_cpu > 1 else ""
+            fake.send(peer, m.JobFailed(message.job, argument, "the biggest node has 4"))
+        return isinstance(message, m.OpenJob | m.Inputs)
+
+    fake.script = script
+    with pytest.raises(Unsatisfiable, match="func_cpu=99 cannot be satisfied: the biggest node"):
+        rpm(double, [1], func_cpu=99)
+    with pytest.raises(JobFailed, match="the biggest node has 4"):
+        rpm(double, [1])
+
+
+def test_a_refusal_says_why_and_the_next_call_asks_again(fake: FakeScheduler) -> None:
+    def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
+        if isinstance(message, m.ClientHello):
+            fake.send(peer, m.Refused("install the same version"))
+        return isinstance(message, m.ClientHello)
+
+    fake.script = script
+    with pytest.raises(Refused, match="install the same version"):
+        rpm(double, [1])
+    fake.script = hold_back()
+    assert rpm(double, [1]) == [2]
+
+
+def test_nobody_at_the_address_is_an_error_that_repeats_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"ipc://{tmp_path}/nobody"
+    monkeypatch.setenv("BURLA_CLUSTER", address)
+    monkeypatch.setattr("burla.parallel_map.ANSWER_S", 0.1)
+    with pytest.raises(ClusterUnreachable, match=address):
+        rpm(double, [1])
+    clients._clients.pop(address).close()
+
+
+def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
+    from burla.caller import Caller
+    from burla.calls import decide_unpack
+    from burla.parallel_map import _specify
+    from burla.session import Session
+    from burla.wire.values import cut_batches, dump_function
+
+    fake.script = hold_back(m.Inputs)
+    dead = threading.Event()
+    client = Client(clients._hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
+    spec = _specify(double, decide_unpack(double), 1, None, None)
+    session = Session(spec, dump_function(double), True, time.monotonic())
+    job = Job(session, "double", True)
+    threading.Timer(0.1, dead.set).start()
+    with pytest.raises(ClusterError, match="killed"):
+        Caller(job, lambda: client, [1], cut_batches([1]), {}).collect()
+    client.close()
+    assert not client._thread.is_alive()
+
+
+def test_introduce_makes_the_client_say_all_again(fake: FakeScheduler) -> None:
+    forgot = False
+
+    def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
+        nonlocal forgot
+        if isinstance(message, m.Inputs) and not forgot:
+            forgot = True
+            fake.jobs.clear()
+            time.sleep(1.1)  # hellos are at least a beat apart
+            fake.send(peer, m.Introduce())
+            return True
+        return False
+
+    fake.script = script
+    assert rpm(double, [1, 2]) == [2, 4]
+    opened = [message for message in fake.heard if isinstance(message, m.OpenJob)]
+    assert [message.resumed for message in opened] == [False, True]
+
+
+def test_big_values_travel_in_pieces(fake: FakeScheduler) -> None:
+    big = os.urandom(5 << 20)
+    assert rpm(lambda x: x + b"!", [big, b""]) == [big + b"!", b"!"]
+
+
+def test_many_threads_share_one_client(fake: FakeScheduler) -> None:
+    results: dict[int, list[int]] = {}
+
+    def call(number: int) -> None:
+        results[number] = rpm(double, [number, number + 1])
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {n: [2 * n, 2 * n + 2] for n in range(20)}
+    assert fake.count(m.ClientHello) == 1
+
+
+def test_it_works_inside_a_running_event_loop(fake: FakeScheduler) -> None:
+    async def main() -> list[int]:
+        return rpm(double, [1, 2])
+
+    assert asyncio.run(main()) == [2, 4]
+
+
+def test_many_jobs_leave_nothing_behind(fake: FakeScheduler) -> None:
+    fake.prints = lambda index: [(1, b"x\n")]
+
+    def held() -> tuple[int, int, int]:
+        gc.collect()
+        jobs = sum(isinstance(thing, Job) for thing in gc.get_objects())
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), jobs // 3
+
+    rpm(double, [1])
+    before = held()
+    for number in range(200):
+        assert rpm(double, [number]) == [2 * number]
+    wait_until(lambda: held() == before, f"held is only {before}")
+    client = clients._clients[fake.address]
+    wait_until(lambda: not client._jobs and not client._topics, "the last job is forgotten")
+
+
+def test_ctrl_c_closes_the_job_and_the_next_call_works(fake: FakeScheduler) -> None:
+    fake.script = hold_back(m.Inputs)
+    handler = signal.getsignal(signal.SIGINT)
+    fake.do(lambda: None)
+
+    def interrupt() -> None:
+        wait_until(lambda: fake.count(m.Inputs) == 1, "the call is under way")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        rpm(double, [1])
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is handler
+    wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
+    fake.script = hold_back()
+    assert rpm(double, [1]) == [2]
+
+
+def test_a_forked_child_makes_a_client_of_its_own(fake: FakeScheduler) -> None:
+    results: Any = rpm(double, range(3), generator=True)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            with pytest.raises(RuntimeError, match="belongs to process"):
+                list(results)
+            status = 0 if rpm(double, [4]) == [8] else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert list(results) == [0, 2, 4]
+    assert fake.count(m.ClientHello) == 2
+
+
+SCRIPT = """
+import sys, threading, burla
+def call():
+    print(burla.remote_parallel_map(lambda x: x * 2, [1, 2]))
+{body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "out", "status"),
+    [
+        ("call()", "[2, 4]\n", 0),
+        ("threading.Thread(target=call).start()", "[2, 4]\n", 0),
+        ("call(); import atexit; sys.exit(3)", "[2, 4]\n", 3),
+        ("it = burla.remote_parallel_map(len, iter(str, 1), generator=True)", "", 0),
+        (
+            "import os; os.environ.clear(); os.environ.update(BURLA_CLUSTER={address!r}); call()",
+            "[2, 4]\n",
+            0,
+        ),
+    ],
+)
+@pytest.mark.slow
+def test_a_script_ends_cleanly(fake: FakeScheduler, body: str, out: str, status: int) -> None:
+    script = SCRIPT.format(body=body.format(address=fake.address))
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == (out, "", status)
+    wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
+
+
+def test_inside_a_worker_the_inputs_run_right_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURLA_WORKER_PID", str(os.getpid()))
+    monkeypatch.setenv("BURLA_NODE", "here")
+    thread = threading.get_ident()
+    assert rpm(lambda x: (threading.get_ident(), x), [1]) == [(thread, 1)]
+    shared: list[int] = []
+    assert rpm(lambda x: shared, [1])[0] is not shared
+    assert list(rpm(pow, [(2, 3)], generator=True)) == [8]
+    with pytest.raises(ZeroDivisionError) as caught:
+        rpm(lambda x: 1 // x, [1, 0])
+    assert caught.value.__notes__ == ["input 1 = 0 · node here"]
+
+
+def test_importing_burla_is_cheap() -> None:
+    code = "import sys, burla; print('zmq' in sys.modules, 'cloudpickle' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
