@@ -253,10 +253,11 @@ class Board:
         if node.lease is not None:
             job = self.lease_jobs[node.lease]
             self._compare_lease(job, job.leases[node.lease], by_lease.get(node.lease))
-        node.orphans.clear()
+        orphans, node.orphans = node.orphans, {}
         for h in held:
             if h.lease != node.lease:
-                self._take_held(node, h, now_s)
+                known = orphans.get(h.lease)  # its time does not begin anew with each connection
+                self._take_held(node, h, known.until_s if known else now_s + ORPHAN_S)
         self._nodes_changed = True
 
     def _compare_lease(self, job: Job, lease: Lease, held: m.Held | None) -> None:
@@ -271,11 +272,11 @@ class Board:
         lease.shedding = False
         self.touch(job)
 
-    def _take_held(self, node: Node, held: m.Held, now_s: float) -> None:
+    def _take_held(self, node: Node, held: m.Held, until_s: float) -> None:
         """Decide about a lease that is not the one the node serves for us."""
         job = self.jobs.get(held.job)
         if job is None and held.lease not in node.stopping:
-            node.orphans[held.lease] = Orphan(held, now_s + ORPHAN_S)
+            node.orphans[held.lease] = Orphan(held, until_s)
         elif job is not None and held.lease in job.past:
             self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
         elif job is not None and held.lease not in node.stopping and node.lease is None:
@@ -293,8 +294,12 @@ class Board:
     def _adopt(self, node: Node, job: Job, held: m.Held) -> None:
         """Go on with a lease that an earlier scheduler gave, or that we thought lost."""
         self.lease_jobs[held.lease] = job
-        if held.stopped:
-            job.past[held.lease] = node.id
+        cap = job.spec.max_parallelism
+        if held.stopped or (cap is not None and job.slots() + held.slots > cap):
+            job.past[held.lease] = node.id  # what it has run is welcome
+            if not held.stopped:
+                node.stopping[held.lease] = None
+                self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
             return
         lease = job.leases[held.lease] = Lease(held.lease, node.id, held.slots)
         node.lease = held.lease

@@ -1,0 +1,479 @@
+"""Scheduler, nodelets and clients together: the three real cores on a virtual clock.
+
+What is modelled is what lies below the cores: the network (network.py), the workers, and the caller.
+Every result is a function of its index, so that a wrong, missing or doubled one shows.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from network import Clock, Faults, Said, Wire
+
+from burla import effects as c
+from burla.link import Broken, ForJob, Forget, Link, Rejected, Subscribe
+from burla.nodelet import effects as n
+from burla.nodelet.core import Nodelet
+from burla.scheduler import effects as s
+from burla.scheduler.core import Scheduler
+from burla.session import Session
+from burla.wire import messages as m
+from burla.wire.ranges import Ranges
+
+STEPS_MAX = 400_000  # of the clock; a run that takes more does not end
+LEAF_INPUTS = 8
+
+
+def result_of(job: bytes, index: int) -> bytes:
+    return job[:4] + index.to_bytes(4, "big")
+
+
+@dataclass
+class ModelSpan:
+    cell: int
+    at: int  # the next index to run
+    hi: int
+
+
+class ModelWorker:
+    """A forked worker: runs its spans, a few calls at a time."""
+
+    def __init__(self, node: "SimNode", number: int, job: bytes) -> None:
+        self.node, self.number, self.job = node, number, job
+        self.spans: deque[ModelSpan] = deque()
+        self.running: tuple[int, int] | None = None
+        self.alive = True
+        self.ready = False
+        self.careful = False
+
+    def deal(self, cell: int, lo: int, hi: int, careful: bool) -> None:
+        self.spans.append(ModelSpan(cell, lo, hi))
+        self.careful = careful
+        if self.running is None:
+            self._next()
+
+    def _next(self) -> None:
+        world = self.node.world
+        while self.spans and self.spans[0].at >= self.spans[0].hi:
+            span = self.spans.popleft()
+            self.node.do(self.node.core.settled(self.number, span.cell, world.clock.now_s))
+            if not self.alive:
+                return
+        if not self.spans or self.running is not None:
+            return
+        span = self.spans[0]
+        several = 1 if self.careful else world.random.randint(1, 4)
+        self.running = (span.at, min(span.hi, span.at + several))
+        seconds = sum(world.call_s(self.job, i) for i in range(*self.running))
+        world.clock.after(seconds, lambda: self._ran(seconds))
+
+    def _ran(self, seconds: float) -> None:
+        if not self.alive or self.running is None:
+            return
+        lo, hi = self.running
+        span = self.spans[0]
+        world = self.node.world
+        index = next((i for i in range(lo, hi) if world.kills(self.job, i)), None)
+        if index is not None:
+            self.node.worker_dies(self)
+            return
+        if world.random.random() < 0.3:
+            data = b"".join(b"%d\n" % i for i in range(lo, hi))
+            world.printed[self.job] += data
+            self.node.do(self.node.core.printed(self.number, 1, data, world.clock.now_s))
+        span.at, self.running = hi, None
+        world.ran.setdefault(self.job, []).extend(range(lo, hi))
+        frames = [b"".join(result_of(self.job, i) for i in range(lo, hi))]
+        run = m.Run(lo, hi, m.Kind.RESULTS, 1)
+        now_s = world.clock.now_s
+        self.node.do(self.node.core.ran(self.number, span.cell, run, frames, seconds, now_s))
+        if self.alive:
+            self._next()
+
+    def steal(self, cell: int, middle: int) -> tuple[int, int]:
+        for span in self.spans:
+            if span.cell == cell:
+                claimed = self.running[1] if self.running and span is self.spans[0] else span.at
+                lo = max(middle, claimed, span.at)
+                stolen = (lo, span.hi)
+                if lo < span.hi:
+                    span.hi = lo
+                    return stolen
+        return (0, 0)
+
+
+class SimNode:
+    """A nodelet's core, its connection, and workers that only pretend to run."""
+
+    def __init__(self, world: "World", name: str, cpus: int) -> None:
+        self.world, self.name, self.cpus = world, name, cpus
+        self.workers: dict[int, ModelWorker] = {}
+        self.lease_job = b""
+        self.alive = True
+        self._numbers = 0
+        self._depth = 0
+        self._timer_s: float | None = None
+        self.core = world.new_nodelet(name, cpus)
+        self.wire = world.new_wire(self.heard)
+        self.do(self.core.start(world.clock.now_s))
+
+    def heard(self, said: Said) -> None:
+        if self.alive:
+            self.do(self.core.receive(*said, self.world.clock.now_s))  # type: ignore[arg-type]
+
+    def do(self, effects: list[n.Effect]) -> None:
+        self._depth += 1  # a Steal is answered in the middle of carrying out
+        for effect in effects:
+            if self.alive:
+                self._carry_out(effect)
+        self._depth -= 1
+        if not self._depth:
+            self.core.check()
+            self._set_timer()
+
+    def _carry_out(self, effect: n.Effect) -> None:
+        clock = self.world.clock
+        match effect:
+            case n.Send():
+                self.wire.say((effect.message, list(effect.payload)))
+            case n.BeginLease():
+                self.lease_job = effect.start.job
+            case n.AddWorkers():
+                for _ in range(effect.count):
+                    self._numbers += 1
+                    worker = ModelWorker(self, self._numbers, self.lease_job)
+                    self.workers[worker.number] = worker
+                    clock.after(0.003, lambda worker=worker: self._ready(worker))  # type: ignore[misc]
+            case n.DealSpan():
+                worker = self.workers[effect.worker]
+                covered = Ranges((leaf.start, leaf.start + leaf.count) for leaf, _ in effect.leaves)
+                assert covered.covers(effect.span.lo, effect.span.hi), "a leaf is missing"
+                clock.after(
+                    0.0,
+                    lambda: (
+                        worker.alive
+                        and worker.deal(effect.cell, effect.span.lo, effect.span.hi, effect.careful)
+                    ),
+                )
+            case n.Steal():
+                worker = self.workers[effect.worker]
+                lo, hi = worker.steal(effect.cell, effect.middle)
+                self.do(self.core.stolen(effect.worker, effect.cell, lo, max(lo, hi), clock.now_s))
+            case n.Kill() | n.Interrupt():
+                if effect.worker in self.workers:
+                    self.worker_dies(self.workers[effect.worker])
+            case n.EndWorkers():
+                for worker in self.workers.values():
+                    worker.alive = False
+                self.workers.clear()
+                clock.after(0.002, self._ended)
+            case _:
+                pass
+
+    def _ready(self, worker: ModelWorker) -> None:
+        if worker.alive and self.alive:
+            worker.ready = True
+            self.do(self.core.ready(worker.number, self.world.clock.now_s))
+
+    def _ended(self) -> None:
+        if self.alive:
+            self.do(self.core.ended(self.world.clock.now_s))
+
+    def worker_dies(self, worker: ModelWorker) -> None:
+        """End a worker; its death is told a moment later."""
+        worker.alive = False
+
+        def tell() -> None:
+            if self.alive and self.workers.pop(worker.number, None):
+                now_s = self.world.clock.now_s
+                how, ready = ("signal", 9), worker.ready
+                self.do(self.core.died(worker.number, how, ready, worker.running, now_s))
+
+        self.world.clock.after(0.001, tell)
+
+    def die(self) -> None:
+        self.alive = False
+        for worker in self.workers.values():
+            worker.alive = False
+        self.wire.close()
+
+    def _set_timer(self) -> None:
+        due_s = self.core.next_deadline_s()
+        if due_s is None or (self._timer_s is not None and self._timer_s <= due_s):
+            return
+        self._timer_s = due_s
+
+        def ring() -> None:
+            self._timer_s = None
+            if self.alive:
+                self.do(self.core.expire(self.world.clock.now_s))
+
+        self.world.clock.at(due_s, ring)
+
+
+@dataclass
+class Caller:
+    """What one remote_parallel_map call has got so far."""
+
+    job: bytes
+    inputs: int
+    results: dict[int, bytes] = field(default_factory=dict)
+    stdout: bytearray = field(default_factory=bytearray)
+    finished: bool = False
+    error: str = ""
+    dead_index: int | None = None
+    started_s: float = 0.0
+    ended_s: float = 0.0
+
+
+class SimClient:
+    """A client process: the link and its sessions, and callers that consume at once."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.callers: dict[bytes, Caller] = {}
+        self.alive = True
+        self._timer_s: float | None = None
+        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), "u", "h", 1)
+        self.link = Link(hello, 10.0, world.clock.now_s)
+        self.wire = world.new_wire(self.heard)
+        self.do(self.link.start())
+
+    def call(self, inputs: int, max_parallelism: int | None = None) -> Caller:
+        world = self.world
+        job, now_s = world.random.randbytes(16), world.clock.now_s
+        caller = self.callers[job] = Caller(job, inputs, started_s=now_s)
+        world.printed[job] = bytearray()
+        world.topics[job] = self
+        spec = m.OpenJob(
+            job=job,
+            topic=job,
+            name="f",
+            func_cpu=1,
+            func_ram=None,
+            max_parallelism=max_parallelism,
+            unpack=False,
+            environment=b"",
+        )
+        session = Session(spec, [b"function"], True, now_s)
+        self.do(self.link.open(session, now_s))
+        self._feed(caller, 0)
+        return caller
+
+    def _feed(self, caller: Caller, at: int) -> None:
+        """Hand in the inputs, a batch at a time."""
+        world = self.world
+        if at >= caller.inputs:
+            self.tell(caller.job, lambda session, now_s: session.end_inputs(now_s))
+            return
+        stop = min(caller.inputs, at + world.random.randint(1, 60))
+        leaves = [(min(LEAF_INPUTS, stop - lo), [b"leaf"]) for lo in range(at, stop, LEAF_INPUTS)]
+        self.tell(caller.job, lambda session, now_s: session.add_batch(leaves, now_s))
+        world.clock.after(0.0005, lambda: self._feed(caller, stop))
+
+    def tell(self, job: bytes, event: Callable[[Session, float], list[c.Effect]]) -> None:
+        if self.alive:
+            self.do(self.link.tell(job, event, self.world.clock.now_s))
+
+    def heard(self, said: Said) -> None:
+        if self.alive:
+            self.do(self.link.receive(*said, self.world.clock.now_s))  # type: ignore[arg-type]
+
+    def published(self, said: Said) -> None:
+        if self.alive:
+            self.do(self.link.publish(*said, self.world.clock.now_s))  # type: ignore[arg-type]
+
+    def do(self, effects: list) -> None:  # type: ignore[type-arg]  # of the link's union
+        now_s = self.world.clock.now_s
+        for effect in effects:
+            match effect:
+                case c.Send():
+                    self.wire.say((effect.message, list(effect.payload)))
+                case Forget():
+                    self.wire.forget()
+                case ForJob():
+                    self._for_job(self.callers[effect.job], effect.effect)
+                case Broken() | Rejected():
+                    self.callers[effect.job].error = str(effect)
+                case Subscribe():
+                    pass
+        self.link.check()
+        due_s = self.link.next_deadline_s()
+        if self._timer_s is None or due_s < self._timer_s:
+            self._timer_s = due_s
+
+            def ring() -> None:
+                self._timer_s = None
+                if self.alive:
+                    self.do(self.link.expire(self.world.clock.now_s))
+
+            self.world.clock.at(max(due_s, now_s), ring)
+
+    def _for_job(self, caller: Caller, effect: c.Effect) -> None:
+        now_s = self.world.clock.now_s
+        match effect:
+            case c.Deliver():
+                for part in effect.parts:
+                    self._take(caller, part)
+            case c.Show():
+                caller.stdout += b"".join(effect.chunks)
+                self.tell(
+                    caller.job,
+                    lambda session, at_s: session.shown(effect.lease, effect.number, at_s),
+                )
+            case c.Finish():
+                caller.finished, caller.ended_s = True, now_s
+            case c.Fail():
+                caller.error = effect.text
+            case c.Say():
+                self.world.lost_output.add(caller.job)
+            case _:
+                pass
+
+    def _take(self, caller: Caller, part: c.Part) -> None:
+        if part.run.kind is m.Kind.DEATH:
+            caller.dead_index = part.run.lo
+            return
+        data = part.frames[0]
+        for lo, hi in part.fresh:
+            for index in range(lo, hi):
+                assert index not in caller.results, f"index {index} delivered twice"
+                at = 8 * (index - part.run.lo)
+                caller.results[index] = data[at : at + 8]
+
+    def die(self) -> None:
+        self.alive = False
+        self.wire.close()
+
+
+class World:
+    """All of it, from one seed."""
+
+    def __init__(self, seed: int, faults: Faults | None = None) -> None:
+        self.random = random.Random(seed)
+        self.clock = Clock()
+        self.faults = faults or Faults()
+        self.nodes: list[SimNode] = []
+        self.clients: list[SimClient] = []
+        self.topics: dict[bytes, SimClient] = {}
+        self.printed: dict[bytes, bytearray] = {}
+        self.ran: dict[bytes, list[int]] = {}
+        self.lost_output: set[bytes] = set()
+        self.poison: set[tuple[bytes, int]] = set()
+        self.killings = 0  # of all workers at once
+        self.mean_s = 0.005
+        self._wires: dict[bytes, Wire] = {}
+        self._timer_s: float | None = None
+        self.start_scheduler()
+
+    # --- parts ---
+
+    def start_scheduler(self) -> None:
+        """Start a scheduler, or replace one that was killed: all connections are new."""
+        self.core = Scheduler(self.random.randbytes(16), "0", "pub")
+        for wire in list(self._wires.values()):
+            wire.cut()
+        self._schedule()
+
+    def new_wire(self, to_dealer: Callable[[Said], None]) -> Wire:
+        def register(peer: bytes, wire: Wire) -> None:
+            self._wires[peer] = wire
+
+        return Wire(self.clock, self.random, self.faults, self._to_scheduler, to_dealer, register)
+
+    def new_nodelet(self, name: str, cpus: int) -> Nodelet:
+        node = self.random.randbytes(16)
+        return Nodelet(m.NodeHello(m.PROTOCOL, "0", "3.11", node, name, cpus, 8 << 30, ()))
+
+    def add_node(self, cpus: int = 4) -> SimNode:
+        node = SimNode(self, f"n{len(self.nodes)}", cpus)
+        self.nodes.append(node)
+        return node
+
+    def add_client(self) -> SimClient:
+        client = SimClient(self)
+        self.clients.append(client)
+        return client
+
+    def call_s(self, job: bytes, index: int) -> float:
+        return random.Random(job + index.to_bytes(8, "big")).expovariate(1 / self.mean_s)
+
+    def kills(self, job: bytes, index: int) -> bool:
+        return (job, index) in self.poison
+
+    # --- the scheduler's shell ---
+
+    def _to_scheduler(self, peer: bytes, said: Said) -> None:
+        self._do(self.core.receive(peer, *said, self.clock.now_s))
+
+    def _do(self, effects: list[s.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case s.Send():
+                    wire = self._wires.get(effect.peer)
+                    sent = wire and wire.answer(effect.peer, (effect.message, list(effect.payload)))
+                    if not sent:
+                        self._do(self.core.unreachable(effect.peer, self.clock.now_s))
+                case s.Publish():
+                    self._publish(effect)
+                case _:
+                    pass
+        self.core.check()
+        self._schedule()
+
+    def _publish(self, effect: s.Publish) -> None:
+        if self.random.random() < self.faults.drop_published:
+            return
+        client = self.topics[effect.topic]
+        said = (effect.message, list(effect.payload))
+        delay_s = self.random.expovariate(1 / self.faults.delay_s)
+        self.clock.after(delay_s, lambda: client.published(said))
+
+    def _schedule(self) -> None:
+        due_s = self.core.next_deadline_s()
+        if self._timer_s is not None and self._timer_s <= due_s:
+            return
+        self._timer_s = due_s
+
+        def ring() -> None:
+            self._timer_s = None
+            self._do(self.core.expire(self.clock.now_s))
+
+        self.clock.at(due_s, ring)
+
+    # --- running ---
+
+    def run_until(self, true: Callable[[], bool], limit_s: float = 300.0) -> None:
+        """Let time pass until `true()`."""
+        for _ in range(STEPS_MAX):
+            if true():
+                return
+            assert self.clock.step(), "nothing will ever happen again"
+            assert self.clock.now_s < limit_s, self.report()
+        raise AssertionError(f"no end after {STEPS_MAX} steps: {self.report()}")
+
+    def run_for(self, seconds: float) -> None:
+        """Let `seconds` pass."""
+        until_s = self.clock.now_s + seconds
+        self.run_until(lambda: self.clock.now_s >= until_s, until_s + 10)
+
+    def callers(self) -> list[Caller]:
+        return [caller for client in self.clients for caller in client.callers.values()]
+
+    def report(self) -> str:
+        lines = [f"t={self.clock.now_s:.2f} s"]
+        for caller in self.callers():
+            lines.append(
+                f"job {caller.job[:4].hex()}: {len(caller.results)}/{caller.inputs}, "
+                f"{caller.finished=} {caller.error=}"
+            )
+        return "\n".join(lines)
+
+    def check_call(self, caller: Caller) -> None:
+        """Assert that the call got all results, each its own, and what was printed."""
+        assert not caller.error, caller.error
+        assert caller.finished
+        for index in range(caller.inputs):
+            assert caller.results[index] == result_of(caller.job, index), index
+        assert len(caller.results) == caller.inputs
