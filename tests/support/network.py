@@ -1,8 +1,8 @@
 """A virtual clock and a seeded network that delays, drops, repeats, reorders and cuts.
 
-A connection keeps its order, as a ZeroMQ connection does, until it is cut: then what is under way on it is
-lost, and what follows goes over a new one, under a new routing id, after a moment. Idempotent messages may be
-repeated. The PUB channel drops and reorders.
+A connection keeps its order, as a ZeroMQ connection does, until it is cut: then what is under way
+on it is lost, and what follows goes over a new one, under a new routing id, after a moment.
+Idempotent messages may be repeated. The PUB channel drops and reorders.
 """
 
 import heapq

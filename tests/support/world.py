@@ -1,6 +1,6 @@
 """Scheduler, nodelets and clients together: the three real cores on a virtual clock.
 
-What is modelled is what lies below the cores: the network (network.py), the workers, and the caller.
+What is modelled lies around the cores: the network (network.py), the workers, and the caller.
 Every result is a function of its index, so that a wrong, missing or doubled one shows.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from network import Clock, Faults, Said, Wire
 
 from burla import effects as c
-from burla.link import Broken, ForJob, Forget, Link, Rejected, Subscribe
+from burla.link import Broken, Forget, ForJob, Link, Rejected, Subscribe
 from burla.nodelet import effects as n
 from burla.nodelet.core import Nodelet
 from burla.scheduler import effects as s
@@ -47,9 +47,11 @@ class ModelWorker:
         self.ready = False
         self.careful = False
 
-    def deal(self, cell: int, lo: int, hi: int, careful: bool) -> None:
-        self.spans.append(ModelSpan(cell, lo, hi))
-        self.careful = careful
+    def deal(self, order: n.DealSpan) -> None:
+        if not self.alive:
+            return
+        self.spans.append(ModelSpan(order.cell, order.span.lo, order.span.hi))
+        self.careful = order.careful
         if self.running is None:
             self._next()
 
@@ -185,7 +187,7 @@ class SimNode:
         worker.alive = False
 
         def tell() -> None:
-            if self.alive and self.workers.pop(worker.number, None):
+            if self.alive and self.workers.pop(worker.number, None) is not None:
                 now_s = self.world.clock.now_s
                 how, ready = ("signal", 9), worker.ready
                 self.do(self.core.died(worker.number, how, ready, worker.running, now_s))
@@ -296,8 +298,8 @@ class SimClient:
                     self._for_job(self.callers[effect.job], effect.effect)
                 case Broken() | Rejected():
                     self.callers[effect.job].error = str(effect)
-                case Subscribe():
-                    pass
+                case _:
+                    assert isinstance(effect, Subscribe)
         self.link.check()
         due_s = self.link.next_deadline_s()
         if self._timer_s is None or due_s < self._timer_s:
