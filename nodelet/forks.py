@@ -24,6 +24,8 @@ _NOT_DEFAULT: dict[int, Any] = {
 }
 _FIXED = (signal.SIGKILL, signal.SIGSTOP)
 
+_c_buffer = ctypes.create_string_buffer(4096)  # of C's stdout, for ever
+
 # kept alive here too: functions may drop or replace sys.stdout
 _streams: list[io.TextIOWrapper] = []
 
@@ -96,7 +98,8 @@ def _open_streams() -> None:
     _streams[:] = [out, err]
     with suppress(ValueError, OSError):  # a C library that calls it differently
         libc = ctypes.CDLL(None)
-        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IOLBF, ctypes.c_size_t(0))
+        size = ctypes.c_size_t(len(_c_buffer))
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), _c_buffer, _IOLBF, size)
 
 
 def _line_writer(fd: int) -> io.TextIOWrapper:

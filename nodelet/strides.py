@@ -71,9 +71,11 @@ class Span:
         self._at = 0
 
     def leaf(self, index: int) -> Leaf:
-        """Return the leaf of an index; indices are asked for in ascending order."""
+        """Return the leaf of an index; mostly the one asked for last, or the next."""
         while self.leaves[self._at].hi <= index:
             self._at += 1
+        while self.leaves[self._at].lo > index:  # a stride over several leaves ended early
+            self._at -= 1
         return self.leaves[self._at]
 
     def input(self, index: int) -> Any:

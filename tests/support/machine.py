@@ -163,13 +163,28 @@ class Machine:
                 found[index] = one
         return found
 
+    def deal_again(self, leaves: Sequence[Leaf], **how: Any) -> None:
+        """From now on deal what a worker gives back to it again."""
+        seen = [0, 0]
+
+        def look() -> None:
+            for number, back in enumerate((self.given_back, self.settled)):
+                while seen[number] < len(back):
+                    worker, _, lo, hi = back[seen[number]]
+                    seen[number] += 1
+                    if lo < hi:
+                        self.deal(worker, lo, hi, leaves, **how)
+
+        self.on_event = look
+
     async def run(
         self, function: Callable[..., Any], inputs: Sequence[Any], workers: int, **how: Any
     ) -> list[Any]:
         """Run a whole job with stealing; return what came of each input."""
         ids = await self.lease(function, workers, **how)
-        share = -(-len(inputs) // workers)
         leaves = leaves_of(inputs)
+        self.deal_again(leaves, slots=workers)
+        share = -(-len(inputs) // workers)
         for number, worker in enumerate(ids):
             lo, hi = number * share, min(len(inputs), (number + 1) * share)
             if lo < hi:
