@@ -151,13 +151,7 @@ class SimNode:
                 worker = self.workers[effect.worker]
                 covered = Ranges((leaf.start, leaf.start + leaf.count) for leaf, _ in effect.leaves)
                 assert covered.covers(effect.span.lo, effect.span.hi), "a leaf is missing"
-                clock.after(
-                    0.0,
-                    lambda: (
-                        worker.alive
-                        and worker.deal(effect.cell, effect.span.lo, effect.span.hi, effect.careful)
-                    ),
-                )
+                clock.after(0.0, lambda: worker.deal(effect))
             case n.Steal():
                 worker = self.workers[effect.worker]
                 lo, hi = worker.steal(effect.cell, effect.middle)
