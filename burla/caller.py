@@ -40,6 +40,8 @@ from .outcomes import exception_of, result_not_loadable
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
 
+BUSY_S = 0.001  # pickling for longer than this would hold up the thread that sends
+
 
 class Caller:
     """One job and the caller's side of it."""
@@ -65,6 +67,7 @@ class Caller:
         self._inputs, self._batches, self._limits = inputs, batches, limits
         self._window = Window()
         self._feeding = True
+        self._rested_s = 0.0  # when this thread last let the one that sends have its turn
 
     def collect(self) -> list[Any]:
         """Return all results in the order of the inputs."""
@@ -119,6 +122,9 @@ class Caller:
         if results is not None:
             results += [None] * batch.count  # before an outcome can come
         self._job.add_batch([(leaf.count, leaf.frames) for leaf in batch.leaves])
+        if time.monotonic() - self._rested_s > BUSY_S:
+            self._job.wait_sent()
+            self._rested_s = time.monotonic()
 
     def _wait_delivery(self, results: list[Any] | None) -> Deliver | None:
         """Return the next outcomes, feeding meanwhile; None when all have been returned."""
@@ -140,7 +146,9 @@ class Caller:
                 f"this job belongs to process {self._job.pid}, from which process {os.getpid()}"
                 " was forked; call remote_parallel_map here"
             )
-        return self._job.wait_event()
+        event = self._job.wait_event()
+        self._rested_s = time.monotonic()
+        return event
 
     # --- outcomes ---
 

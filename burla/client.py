@@ -34,6 +34,7 @@ from .session import Session
 
 UNFINISHED_BYTES_MAX = 64 << 30  # a result in pieces must fit into the caller's memory, not here
 FAILED_LOOK_S = 0.25  # how often we look whether the private cluster's daemons still run
+SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is no harm in late
 CLOSE_S = 1.0  # at exit: to tell the scheduler that the jobs are over
 LINGER_MS = 500  # of that, for the socket to send it
 
@@ -82,6 +83,22 @@ class Job:
     def add_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
         """Send the next inputs: per leaf, how many they are and their frames."""
         self._post(lambda s, now_s: s.add_batch(leaves, now_s))
+
+    def wait_sent(self) -> None:
+        """Return when all inputs that were added are with libzmq, or soon if they cannot be.
+
+        A thread that computes keeps the interpreter's lock from the thread that sends for 5 ms
+        each time that one gives it up, which is with every frame.
+        """
+        sent = threading.Lock()
+        sent.acquire()
+
+        def say(session: Session, now_s: float) -> list[Effect]:
+            sent.release()
+            return []
+
+        self._post(say)
+        sent.acquire(timeout=SENT_S)
 
     def end_inputs(self) -> None:
         """Say that no more inputs come."""
@@ -217,9 +234,9 @@ class Client:
                 due_s = min(due_s, look_s)
             poller.poll(max(0, math.ceil((due_s - now_s) * 1000)))
             self._outbox.flush(self._dealer)
-            self._take_commands()
             self._take_messages()
             self._take_output()
+            self._take_commands()  # last: `wait_sent` gives us time for all of it
             now_s = time.monotonic()
             if now_s >= self._link.next_deadline_s():
                 self._carry_out(self._link.expire(now_s))
