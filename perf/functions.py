@@ -40,8 +40,12 @@ def print_line(number: int) -> int:
 
 
 def print_line_now(number: int) -> int:
-    """Print as a user of a pool must: without the flush, lines may come after the return."""
-    print(line(number), flush=True)
+    """Print as a user of a pool must to get whole lines before the return.
+
+    Without the flush lines stay behind in the worker; with the newline in a write of its own (as
+    under PYTHONUNBUFFERED) two workers' lines run into each other.
+    """
+    print(f"{line(number)}\n", end="", flush=True)
     return number
 
 
