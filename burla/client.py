@@ -170,7 +170,11 @@ class Client:
         self._sub = make_socket(self._context, zmq.SUB)
         self._link = Link(hello, answer_s, time.monotonic())
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the interpreter is about to end
+            self._close_sockets()
+            raise
 
     # --- for any thread ---
 

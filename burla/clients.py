@@ -7,9 +7,12 @@ import sys
 import threading
 from collections.abc import Callable
 
+import zmq
+
 from burla.wire import messages as m
 
 from .client import Client
+from .errors import ClusterError
 
 _lock = threading.Lock()
 _clients: dict[str, Client] = {}
@@ -17,11 +20,28 @@ _parents: list[dict[str, Client]] = []  # of a forked child: kept, for its socke
 
 
 def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> Client:
-    """Return this process's client of the cluster at `address`; all threads share it."""
+    """Return this process's client of the cluster at `address`; all threads share it.
+
+    Args:
+        address: endpoint of the scheduler.
+        failed: says what happened if the cluster is known to be gone.
+        answer_s: how long a job waits for the first answer.
+
+    Raises:
+        ClusterError: this process cannot have one: too few descriptors, or it is about to end.
+    """
     with _lock:
         client = _clients.get(address)
         if client is None or client.is_closed():
-            client = _clients[address] = Client(_hello(), address, failed, answer_s)
+            try:
+                client = _clients[address] = Client(_hello(), address, failed, answer_s)
+            except (zmq.ZMQError, OSError, RuntimeError) as error:
+                raise ClusterError(
+                    f"cannot connect to the cluster at {address}: {error}"
+                ) from error
+            # now, so that it runs before what was registered earlier: the end of a private cluster
+            atexit.unregister(_close_all)
+            atexit.register(_close_all)
         return client
 
 
@@ -64,5 +84,4 @@ def _forget_in_child() -> None:
     _clients = {}
 
 
-atexit.register(_close_all)
 os.register_at_fork(after_in_child=_forget_in_child)

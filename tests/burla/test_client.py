@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 from fake_scheduler import FakeScheduler
 from waiting import wait_until
 
 from burla import (
+    BurlaError,
     ClusterError,
     ClusterUnreachable,
     JobFailed,
@@ -449,6 +450,42 @@ def test_inside_a_worker_the_inputs_run_right_there(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ZeroDivisionError) as caught:
         rpm(lambda x: 1 // x, [1, 0])
     assert caught.value.__notes__ == ["input 1 = 0 · node here"]
+
+
+def test_types_of_results_are_inferred(fake: FakeScheduler) -> None:
+    results = rpm(double, [1])
+    assert_type(results, list[int])
+    assert results == [2]
+    stream = rpm(double, [1], generator=True)
+    assert_type(stream, Iterator[int])
+    assert list(stream) == [2]
+
+
+def test_a_malformed_address_is_an_error_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in ("localhost", "tcp://host", "ipc://", "burla://x:1", ""):
+        monkeypatch.setenv("BURLA_CLUSTER", address)
+        with pytest.raises(BurlaError, match=f"BURLA_CLUSTER.*{address}"):
+            rpm(double, [1])
+
+
+def test_bad_arguments_start_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURLA_CLUSTER", "ipc:///nowhere")
+    lock = threading.Lock()
+    with pytest.raises(TypeError, match="function_"):
+        rpm(lambda x: lock, [1])
+    with pytest.raises(TypeError, match="input 1 "):
+        rpm(double, [1, lock])
+    with pytest.raises(ValueError, match="func_cpu"):
+        rpm(double, [1], func_cpu=0)
+    assert not any(address == "ipc:///nowhere" for address in clients._clients)
+
+
+def test_a_hundred_thousand_lines_arrive_once_each(
+    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.prints = lambda index: [(1, b"%d\n" % index)]
+    rpm(double, range(100_000))
+    assert capsys.readouterr().out == "".join(f"{index}\n" for index in range(100_000))
 
 
 def test_importing_burla_is_cheap() -> None:
