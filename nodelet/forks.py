@@ -50,9 +50,7 @@ def enter_worker(fds: tuple[int, int, int]) -> socket.socket:
     """
     os.setsid()
     sock = _place(fds)
-    high = sock.fileno()
-    os.closerange(3, high)
-    os.closerange(high + 1, _fd_limit())
+    _close_others(sock.fileno())
     _open_streams()
     reset_signals()
     return sock
@@ -80,6 +78,18 @@ def _place(fds: tuple[int, int, int]) -> socket.socket:
     os.dup2(fds[1], 1)
     os.dup2(fds[2], 2)
     return sock
+
+
+def _close_others(kept: int) -> None:
+    """Close all but 0, 1, 2 and `kept`."""
+    try:
+        opened = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # no /proc; trying a million numbers takes 0.1 s
+        opened = list(range(_fd_limit()))
+    for fd in opened:
+        if fd > 2 and fd != kept:
+            with suppress(OSError):
+                os.close(fd)
 
 
 def _fd_limit() -> int:

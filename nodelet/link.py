@@ -23,43 +23,10 @@ from .pipes import (
     send,
 )
 from .slate import CELLS, AgentSlate
+from .worker_events import Death, Outcomes, Range, Span
 
 SLOW_STRIDE_S = 0.02  # a stride that lasts longer, and holds something back, is cut
 CUTS_MAX = 5  # signals for one stride, each after twice the time; it may be inside C code
-
-Range = tuple[int, int]
-
-
-class Span(NamedTuple):
-    """Indices [lo, hi) of the job, all inside one batch."""
-
-    batch: int
-    lo: int
-    hi: int
-
-
-class Outcomes(NamedTuple):
-    """Outcomes of [lo, hi), consecutive within their span."""
-
-    cell: int
-    batch: int
-    lo: int
-    hi: int
-    kind: Kind  # RESULTS (values.load_results), RESULT or ERROR (one index)
-    seconds: float  # that the calls took
-    frames: Sequence[Frame]
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """How a worker ended, and what it had not finished."""
-
-    how: tuple[str, int]  # ("exit", status; -1: unknown), ("signal", number) or ("fork", errno)
-    ready: bool  # it had loaded the function
-    lost: tuple[Span, ...]  # dealt, not stolen, without outcome; in order of dealing
-    # Indices of the stride it was in, all of them in `lost`; (i, i + 1): index i is to blame. None:
-    # it was between two calls. Several: none is to blame, deal them with `careful=True`.
-    running: Range | None
 
 
 class State(Enum):
@@ -109,6 +76,7 @@ class Link:
     cells: dict[int, int] = field(default_factory=dict)  # the caller's name -> cell of the slate
     leaves: LeafMemory = field(default_factory=LeafMemory)
     unsent: list[Frame] = field(default_factory=list)  # what the socket does not take now
+    is_closed: bool = False  # nothing more is read from its socket
     died: tuple[str, int] | None = None
     _slow: tuple[int, int, int] = (-1, -1, 0)  # stride seen last: cell, begin; signals sent for it
     _slow_since_s: float = 0.0

@@ -61,7 +61,7 @@ class Leaf:
 class Span:
     """A run of calls that the agent has dealt to this worker."""
 
-    __slots__ = ("_at", "careful", "cell", "hi", "leaves", "left", "lo", "slots")
+    __slots__ = ("_at", "_dropped", "careful", "cell", "hi", "leaves", "left", "lo", "slots")
 
     def __init__(self, message: Message, leaves: list[Leaf]) -> None:
         self.cell, self.lo, self.hi = message.cell, message.lo, message.hi
@@ -69,6 +69,7 @@ class Span:
         self.careful = bool(message.flags & Flag.CAREFUL)
         self.leaves = leaves
         self._at = 0
+        self._dropped = 0
 
     def leaf(self, index: int) -> Leaf:
         """Return the leaf of an index; mostly the one asked for last, or the next."""
@@ -77,6 +78,12 @@ class Span:
         while self.leaves[self._at].lo > index:  # a stride over several leaves ended early
             self._at -= 1
         return self.leaves[self._at]
+
+    def drop(self, before: int) -> None:
+        """Let go of the leaves that end at `before` or earlier, which may be big."""
+        while self._dropped < len(self.leaves) and self.leaves[self._dropped].hi <= before:
+            self.leaves[self._dropped] = _DROPPED
+            self._dropped += 1
 
     def input(self, index: int) -> Any:
         """Return one input."""
@@ -157,6 +164,7 @@ class Walker:
                 if at >= self._claimed:
                     break
             at = self._run(span, at)
+            span.drop(at)
             rest = self._claimed - at
             if rest * self._call_ns > CLAIM_NS_MAX:
                 self._stop = self._claimed = at
@@ -365,3 +373,4 @@ class _None:
 
 
 _NONE = _None()
+_DROPPED = Leaf(0, 0, ())

@@ -81,7 +81,7 @@ class Worker:
     def _obey(self, message: Message) -> None:
         match message.kind:
             case Kind.SPAN:
-                self._walker.walk(Span(message, self._leaves_of(message)))
+                self._walker.walk(self._span_of(message))
             case Kind.LOAD:
                 self._load(message)
             case Kind.TEMPLATE:
@@ -118,8 +118,8 @@ class Worker:
 
     # --- spans ---
 
-    def _leaves_of(self, message: Message) -> list[Leaf]:
-        """Return the leaves of a SPAN message; those that were not sent are remembered."""
+    def _span_of(self, message: Message) -> Span:
+        """Return the span of a SPAN message; leaves that were not sent are remembered."""
         leaves = []
         at = 1
         for batch, lo, hi, count in LEAF_RECORD.iter_unpack(message.frames[0]):
@@ -130,7 +130,9 @@ class Worker:
             at += count
             assert isinstance(leaf, Leaf), leaf
             leaves.append(leaf)
-        return leaves
+        if isinstance(message.frames, list):
+            message.frames.clear()  # the leaves have them, and let go of them when they have run
+        return Span(message, leaves)
 
     # --- template ---
 

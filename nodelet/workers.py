@@ -31,24 +31,16 @@ import os
 import signal
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
-from .link import Death, GivenBack, Link, Outcomes, Range, Span, State, socket_pair
-from .output import OUTPUT_PAUSE_S, OutputPipes
-from .pipes import (
-    READ_BYTES,
-    BadMessageError,
-    Frame,
-    Kind,
-    Leaf,
-    Message,
-    Parser,
-    pack,
-)
+from .link import GivenBack, Link, State, socket_pair
+from .output import OutputPipes
+from .pipes import BadMessageError, Frame, Kind, Leaf, Message, Parser, pack
 from .processes import descendants_of, kill, kill_group
 from .slate import PAGES, AgentSlate, Memory, make_memory
+from .traffic import Traffic
+from .worker_events import Death, LoadSettings, Outcomes, Range, Span, WorkerEvents
 from .zygote_link import ZygoteLink
 
 __all__ = [
@@ -64,49 +56,8 @@ __all__ = [
 ]
 
 SLOW_LOAD_NS = 20_000_000  # a function that takes longer to load is loaded once, in a template
+REFILL_S = 0.5  # after a blank died for no reason that we know
 LOOK_S = 0.01  # between two looks at the slates for strides that last too long
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSettings:
-    """How a function is loaded, besides its bytes."""
-
-    unpack: bool = False  # the tuple rule
-    environment: bytes = b""  # msgpack of values.Environment, as the client packed it
-    variables: dict[str, str] = field(default_factory=dict)  # BURLA_JOB_ID, BURLA_NODE, ...
-    func_cpu: int = 1  # threads of numeric libraries, unless the environment sets them
-    node: str = ""  # what this machine is called in errors
-
-
-class WorkerEvents(Protocol):
-    """What a `Workers` tells its owner, from the loop, one call at a time.
-
-    A worker is a number that is never used again.
-    """
-
-    def on_ready(self, worker: int, load_s: float) -> None:
-        """It has the function and takes spans; load_s: 0 if it was forked from a template."""
-
-    def on_load_failed(self, worker: int, frames: Sequence[Frame]) -> None:
-        """The function cannot be loaded (values.load_error says why); the worker is gone."""
-
-    def on_outcomes(self, worker: int, outcomes: Outcomes) -> None:
-        """Calls have returned or raised."""
-
-    def on_given_back(self, worker: int, cell: int, lo: int, hi: int) -> None:
-        """The worker will never run [lo, hi), lo < hi; it is still busy with what is before."""
-
-    def on_settled(self, worker: int, cell: int, lo: int, hi: int) -> None:
-        """The span of this cell is over; [lo, hi), often empty (lo >= hi), was not run."""
-
-    def on_output(self, worker: int, stream: int, data: bytes) -> None:
-        """Something was printed: stream 1 is stdout, 2 is stderr."""
-
-    def on_death(self, worker: int, death: Death) -> None:
-        """It ended by itself, or was killed by `kill`. Not told of workers ended by `end_lease`."""
-
-    def on_zygote_death(self) -> None:
-        """No worker can be had any more (their deaths are told before): end the nodelet."""
 
 
 class Workers:
@@ -125,10 +76,7 @@ class Workers:
         self._next = 1
         self._blanks_wanted = 0
         self._pages = deque(range(PAGES))  # the page freed last is used last
-        self._buffer = bytearray(READ_BYTES)  # of all parsers, one at a time
         self._lease: _Lease | None = None
-        self._paused = False
-        self._quiet: set[int] = set()  # links whose output is not looked at for a moment
         self._look: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] | None = None
         self._is_dead = False  # the zygote
@@ -142,6 +90,7 @@ class Workers:
             RuntimeError: it does not start; what it said is on stderr.
         """
         self._loop = asyncio.get_running_loop()
+        self._traffic = Traffic(self._loop, self._take, self._on_output, self._on_closed)
         slates = make_memory()
         try:
             self._memory = Memory(slates)
@@ -259,7 +208,7 @@ class Workers:
         link = self._links[worker]
         assert leaves[0].lo <= span.lo < span.hi <= leaves[-1].hi, (span, leaves[0], leaves[-1])
         buffers = link.open(cell, span, leaves, left=left, slots=slots, careful=careful)
-        self._send(link, buffers)
+        self._traffic.send(link, buffers)
         if self._look is None:
             self._look = self._loop.call_later(LOOK_S, self._look_for_slow_strides)
 
@@ -277,17 +226,11 @@ class Workers:
 
     def pause_reading(self) -> None:
         """Read no outcomes and no output, so that the workers stop when their pipes are full."""
-        if not self._paused:
-            self._paused = True
-            for link in self._links.values():
-                self._unwatch(link)
+        self._traffic.pause(self._links.values())
 
     def resume_reading(self) -> None:
         """Read again."""
-        if self._paused:
-            self._paused = False
-            for link in self._links.values():
-                self._watch(link)
+        self._traffic.resume(self._links.values())
 
     # --- making workers ---
 
@@ -306,7 +249,7 @@ class Workers:
         page = self._pages.popleft()
         slate = AgentSlate(self._memory.page(page))
         state = State.BLANK if template is None else State.COPYING
-        link = Link(self._next, page, ours, pipes, slate, Parser(self._buffer), state)
+        link = Link(self._next, page, ours, pipes, slate, Parser(self._traffic.buffer), state)
         self._next += 1
         self._links[link.number] = link
         fds = (theirs.fileno(), *pipes.writers)
@@ -318,8 +261,7 @@ class Workers:
         theirs.close()
         for fd in pipes.writers:
             os.close(fd)
-        if not self._paused:
-            self._watch(link)
+        self._traffic.watch(link)
         return link
 
     def _advance(self, lease: "_Lease") -> None:
@@ -345,7 +287,7 @@ class Workers:
         blanks = self._blanks()
         link = blanks[0] if blanks else self._make(None)
         link.state = State.LOADING
-        self._send(link, list(lease.load))
+        self._traffic.send(link, list(lease.load))
 
     def _on_loaded(self, link: Link, load_ns: int, may_fork: bool) -> None:
         lease = self._lease
@@ -358,7 +300,7 @@ class Workers:
             if wants_template and lease.wanted - others > 1 and not link.dealt:
                 link.state = State.TEMPLATE
                 lease.template = link
-                self._send(link, pack(Message(Kind.TEMPLATE)))
+                self._traffic.send(link, pack(Message(Kind.TEMPLATE)))
                 return
         link.state = State.READY
         link.was_ready = True
@@ -366,66 +308,17 @@ class Workers:
         if self._lease is lease:
             self._advance(lease)
 
-    # --- reading ---
+    # --- what workers say ---
 
-    def _watch(self, link: Link) -> None:
-        self._loop.add_reader(link.sock.fileno(), self._on_readable, link)
-        self._watch_output(link)
+    def _on_closed(self, link: Link) -> None:
+        """End a worker that closed its socket or wrote junk: it can do nothing any more."""
+        if link.pid:
+            self.kill(link.number)
+        elif link.state == State.COPYING:
+            self._on_death(link, ("exit", -1))
 
-    def _watch_output(self, link: Link) -> None:
-        if link.number not in self._quiet:
-            for fd in link.pipes.fds:
-                self._loop.add_reader(fd, self._on_output_readable, link)
-
-    def _unwatch(self, link: Link) -> None:
-        for fd in (link.sock.fileno(), *link.pipes.fds):
-            self._loop.remove_reader(fd)
-
-    def _on_output_readable(self, link: Link) -> None:
-        if not self._quiet:
-            self._loop.call_later(OUTPUT_PAUSE_S, self._end_quiet)
-        self._quiet.add(link.number)
-        for fd in link.pipes.fds:
-            self._loop.remove_reader(fd)
-        self._drain_output(link)
-
-    def _end_quiet(self) -> None:
-        quiet, self._quiet = self._quiet, set()
-        for number in sorted(quiet):
-            link = self._links.get(number)
-            if link is not None and not self._paused:
-                self._watch_output(link)
-
-    def _drain_output(self, link: Link) -> None:
-        told = self._events.on_output
-        ended = link.pipes.drain(lambda stream, data: told(link.number, stream, data))
-        for fd in ended:
-            self._loop.remove_reader(fd)
-            link.pipes.forget(fd)
-
-    def _on_readable(self, link: Link) -> None:
-        if self._read(link) is None:  # it closed its end: it dies, or can do nothing any more
-            self._loop.remove_reader(link.sock.fileno())
-            if link.pid:
-                self.kill(link.number)
-            elif link.state == State.COPYING:
-                self._on_death(link, ("exit", -1))
-
-    def _read(self, link: Link) -> bool | None:
-        """Read once; return whether something was there, None if nothing will be any more."""
-        try:
-            messages = link.parser.read(link.sock)
-            if messages is None:
-                return None
-            if messages and messages[-1].kind >= Kind.NOTHING:
-                self._drain_output(link)
-            for message in messages:
-                self._take(link, message)
-        except BlockingIOError:
-            return False
-        except (OSError, BadMessageError):  # reset by its death; or user code wrote into our socket
-            return None
-        return True
+    def _on_output(self, link: Link, stream: int, data: bytes) -> None:
+        self._events.on_output(link.number, stream, data)
 
     def _take(self, link: Link, message: Message) -> None:
         match message.kind:
@@ -451,7 +344,7 @@ class Workers:
             case Kind.LOADED:
                 self._on_loaded(link, message.a, bool(message.b))
             case Kind.LOAD_FAILED:
-                self._drain_output(link)
+                self._traffic.drain_output(link)
                 link.state = State.GONE
                 self._events.on_load_failed(link.number, message.frames)
             case Kind.FORK_FAILED:
@@ -487,7 +380,7 @@ class Workers:
     def _on_death(self, link: Link, how: tuple[str, int]) -> None:
         """Tell what a dead worker still wrote, then its death."""
         link.died = how
-        self._drain(link)
+        self._traffic.drain(link)
         lease = self._lease
         is_told = link.state in (State.LOADING, State.COPYING, State.READY)
         if lease is not None and lease.template is link:
@@ -495,7 +388,7 @@ class Workers:
         death = link.death()
         self._let_go(link)
         if lease is None or lease.is_ending:
-            self._refill()
+            self._loop.call_later(REFILL_S, self._refill)  # later: it may be the same again
             return
         if is_told:
             lease.wanted -= 1
@@ -503,21 +396,13 @@ class Workers:
         if self._lease is lease:
             self._advance(lease)
 
-    def _drain(self, link: Link) -> None:
-        """Take all that is in the pipes of a worker that is gone."""
-        while self._read(link):
-            pass
-        self._drain_output(link)
-
     def _bury(self, link: Link) -> None:
-        self._drain(link)
+        self._traffic.drain(link)
         self._let_go(link)
 
     def _let_go(self, link: Link) -> None:
         if self._links.pop(link.number, None) is not None:
-            self._unwatch(link)
-            self._loop.remove_writer(link.sock.fileno())
-            self._quiet.discard(link.number)
+            self._traffic.forget(link)
             self._pages.append(link.page)
             link.close()
 
@@ -538,17 +423,7 @@ class Workers:
             self._ended.set_result(None)
         self._events.on_zygote_death()
 
-    # --- writing ---
-
-    def _send(self, link: Link, buffers: list[Frame]) -> None:
-        was_empty = not link.unsent
-        link.unsent += buffers
-        if was_empty and not link.flush():
-            self._loop.add_writer(link.sock.fileno(), self._on_writable, link)
-
-    def _on_writable(self, link: Link) -> None:
-        if link.flush():
-            self._loop.remove_writer(link.sock.fileno())
+    # --- signals ---
 
     def _signal(self, worker: int, number: int) -> None:
         link = self._links.get(worker)

@@ -10,7 +10,7 @@ from burla.nodelet.slate import CELLS, AgentSlate, Memory, WorkerSlate, make_mem
 
 ROOT = Path(__file__).parents[2]
 # The whole million takes most of a minute: `python -m perf.steals`, or this variable.
-STEALS = int(os.environ.get("BURLA_TEST_STEALS", "50000"))
+STEALS = int(os.environ.get("BURLA_TEST_STEALS", "20000"))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_claim_steps_back_when_the_end_was_lowered_meanwhile(
     agent, worker = slates
     agent.open(0, 0, 100)
     worker.enter(0)
-    stolen = []
+    stolen: list[tuple[int, int]] = []
     words = worker._words
 
     class Between:

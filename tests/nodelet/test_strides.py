@@ -424,7 +424,7 @@ def test_a_leaf_is_decoded_once_for_calls_dealt_one_by_one() -> None:
             assert (leaves[1].lo, leaves[1].hi) == (8, 72)
             for index in range(8, 72):
                 m.deal(worker, index, index + 1, leaves)
-                await m.until(lambda index=index: len(m.settled) == index - 7)
+                await m.until(lambda count=index - 7: len(m.settled) == count)  # type: ignore[misc]
             assert m.results() == {index: index for index in range(8, 72)}
             assert {o.kind for _, o in m.outcomes} == {Kind.RESULTS}
 

@@ -196,6 +196,13 @@ class Machine:
         return [results[index] for index in range(len(inputs))]
 
 
+async def poll(condition: Callable[[], bool]) -> None:
+    """Wait until something is true that nobody tells us of: a file, a process, a slate."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
+
+
 @asynccontextmanager
 async def machine(blanks: int = 0, scratch: Path | None = None) -> AsyncIterator[Machine]:
     """Start the workers of a machine, and end them with all that is below."""
@@ -209,4 +216,4 @@ async def machine(blanks: int = 0, scratch: Path | None = None) -> AsyncIterator
         await one.workers.close()
 
 
-__all__ = ["BATCH", "Machine", "environment", "leaves_of", "machine"]
+__all__ = ["BATCH", "Machine", "environment", "leaves_of", "machine", "poll"]
