@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from burla.wire import daemon
 from burla.wire.owner import Owner
 
-from .agent import run
+from .agent import NotAcceptedError, run
 from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
 
+EXIT_FAILED = 1
 LISTEN_S = 10.0  # how long a nodelet that was started together with its scheduler waits for it
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = """\
 Give this machine to a burla cluster: connect to its scheduler and run calls in worker processes.
@@ -40,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = _config(options)
     except ValueError as error:
         parser.error(str(error))
-    return daemon.run(lambda: _run(config, options.owner), options.owner)
+    try:
+        return daemon.run(lambda: _run(config, options.owner), options.owner)
+    except NotAcceptedError as error:
+        log.error("refused by the scheduler at %s: %s", config.scheduler, error)
+        return EXIT_FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
