@@ -327,6 +327,25 @@ def test_introduce_makes_the_client_say_all_again(fake: FakeScheduler) -> None:
     assert [message.resumed for message in opened] == [False, True]
 
 
+def test_a_scheduler_that_was_started_again_is_told_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = FakeScheduler(tmp_path), FakeScheduler(tmp_path)
+    old.script = hold_back(m.Inputs)
+    monkeypatch.setenv("BURLA_CLUSTER", old.address)
+    results: list[int] = []
+    thread = threading.Thread(target=lambda: results.extend(rpm(double, range(1000))))
+    with old.running():
+        thread.start()
+        wait_until(lambda: old.count(m.InputsEnd) == 1, "all inputs are sent")
+    with new.running():
+        thread.join()
+        clients._clients.pop(new.address).close()
+    assert results == list(range(0, 2000, 2))
+    opened = [message for message in new.heard if isinstance(message, m.OpenJob)]
+    assert [message.resumed for message in opened] == [True]
+
+
 def test_big_values_travel_in_pieces(fake: FakeScheduler) -> None:
     big = os.urandom(5 << 20)
     assert rpm(lambda x: x + b"!", [big, b""]) == [big + b"!", b"!"]
@@ -437,6 +456,23 @@ def test_a_script_ends_cleanly(fake: FakeScheduler, body: str, out: str, status:
     )
     assert (ended.stdout, ended.stderr, ended.returncode) == (out, "", status)
     wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_script_at_once(fake: FakeScheduler, number: signal.Signals) -> None:
+    fake.script = hold_back(m.Inputs)
+    script = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(body="call()")], stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: fake.count(m.Inputs) == 1, "the call is under way")
+    script.send_signal(number)
+    said = script.communicate(timeout=10)[1]
+    assert script.returncode == -number
+    if number == signal.SIGINT:
+        assert said.count("KeyboardInterrupt") == 1
+        assert said.count("Traceback") == 1
+        wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
 
 
 def test_inside_a_worker_the_inputs_run_right_there(monkeypatch: pytest.MonkeyPatch) -> None:

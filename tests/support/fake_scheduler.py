@@ -188,6 +188,9 @@ class FakeScheduler:
 
     def answer(self, peer: bytes, message: m.Message, payload: list[bytes]) -> None:
         """Do what a scheduler does."""
+        if peer not in self.peers and not isinstance(message, m.ClientHello):
+            self.send(peer, m.Introduce())
+            return
         match message:
             case m.ClientHello():
                 self.peers.append(peer)
