@@ -55,8 +55,16 @@ class Worker:
 
     def unstarted(self) -> int:
         """Return how many inputs it has not begun, as far as it has told."""
-        begun = self.cells[0].lo < self.cells[0].stop if self.cells else False
-        return sum(max(0, cell.stop - cell.lo) for cell in self.cells) - begun
+        return sum(self.rest(cell) for cell in self.cells)
+
+    def rest(self, cell: Cell) -> int:
+        """Return how many inputs of `cell` can be taken from it; the next one it has surely begun."""
+        if cell.lo >= cell.stop:
+            return 0
+        for first in self.cells:
+            if first.lo < first.stop:
+                return cell.stop - cell.lo - (cell is first)
+        return 0
 
     def cell(self, number: int) -> Cell | None:
         """Return one of its cells."""
@@ -114,12 +122,6 @@ class Bench:
         """Return how many slots have nothing to run, now or soon."""
         waiting = self.waiting()
         return 0 if waiting >= self.slots else max(0, self.slots - self.busy() - waiting)
-
-    def learn(self, calls: int, seconds: float) -> None:
-        """Take the duration of some calls into the mean."""
-        total = self._weight + calls
-        self.call_s = max(1e-9, (self.call_s * self._weight + seconds) / total)
-        self._weight = min(total, MEMORY_CALLS)
 
     # --- dealing ---
 
@@ -195,7 +197,7 @@ class Bench:
         if waiting and now_s < self._look_s:
             return []
         self._look_s = now_s + LOOK_S
-        dry = not waiting and self.busy() < self.slots
+        dry = not waiting and self._has_room()
         late_s = STUCK_S if dry else RESCUE_S
         best: tuple[bool, int, Worker] | None = None
         for worker in self.workers.values():
@@ -212,11 +214,17 @@ class Bench:
         late, unstarted, worker = best
         return list(self.take_back(worker, unstarted if late else ceil(unstarted / 2)))
 
+    def _has_room(self) -> bool:
+        """Return whether somebody could be dealt something to run at once."""
+        if len(self.workers) < self.slots:
+            return True
+        return any(not worker.cells for worker in self.workers.values())
+
     def stuck_at_s(self) -> float | None:
         """Return when somebody must be looked at again, if he has not spoken before."""
         if self.waiting():
             return self._look_s
-        dry = self.busy() < self.slots
+        dry = self._has_room()
         patience_s = max(STUCK_S if dry else RESCUE_S, STUCK_CALLS * self.call_s)
         robbable = (w.heard_s for w in self.workers.values() if w.unstarted() > 0)
         first_s = min(robbable, default=None)
@@ -225,9 +233,8 @@ class Bench:
     def take_back(self, worker: Worker, inputs: int) -> Iterator[Theft]:
         """Yield what to steal of a worker's end, so that `inputs` change hands if they can."""
         for cell in reversed(worker.cells):
-            rest = cell.stop - cell.lo - (cell is worker.cells[0])
-            if rest > 0 and inputs > 0:
-                part = min(rest, inputs)
+            part = min(worker.rest(cell), inputs)
+            if part > 0:
                 cell.stop -= part
                 inputs -= part
                 yield Theft(worker.number, cell.number, cell.stop)
@@ -238,14 +245,73 @@ class Bench:
 
     # --- what comes back ---
 
-    def requeue(self, lo: int, hi: int) -> None:
-        """Let [lo, hi), which no worker has any more, be dealt again."""
-        self.queue.add(lo, hi)
+    def ran(self, worker: int, cell: int, lo: int, hi: int, seconds: float, now_s: float) -> bool:
+        """Take note that a worker has run [lo, hi); return whether that can be."""
+        who = self.workers[worker]
+        what = who.cell(cell)
+        if what is None or what.lo != lo or not lo < hi <= what.hi:
+            return False
+        what.lo = hi
+        who.has_run = True
+        who.heard_s = now_s
+        self._learn(hi - lo, seconds)
+        return True
 
-    def requeue_carefully(self, lo: int, hi: int) -> None:
-        """The same, but one by one: one of them may have killed its worker."""
+    def rob(self, worker: int, cell: int, lo: int, hi: int) -> None:
+        """Take [lo, hi), which was stolen, from its worker."""
+        what = self.workers[worker].cell(cell)
+        assert what is not None, (worker, cell)
+        assert what.stop <= lo < hi == what.hi, (what, lo, hi)
+        what.hi = lo
+
+    def shorten(self, worker: int, cell: int, lo: int) -> None:
+        """Queue again what a worker will not run of a cell, from `lo` on."""
+        who = self.workers.get(worker)
+        what = who.cell(cell) if who is not None else None
+        if what is not None and what.lo <= lo < what.hi:
+            self.requeue(lo, what.hi)
+            what.hi = lo
+            what.stop = min(what.stop, lo)
+
+    def close(self, worker: int, cell: int, now_s: float) -> None:
+        """Take note that a worker is through with a cell; queue again what it did not run."""
+        who = self.workers.get(worker)
+        what = who.cell(cell) if who is not None else None
+        if who is not None and what is not None:
+            who.cells.remove(what)
+            who.heard_s = now_s
+            self.requeue(what.lo, what.hi)
+
+    def bury(self, worker: Worker, running: tuple[int, int] | None) -> int | None:
+        """Queue again what a dead worker had; return the one index that is to blame, which is not.
+
+        Of the calls of a stride of several none is to blame: they are run one by one from now on.
+        """
+        del self.workers[worker.number]
+        blamed = None
+        for cell in worker.cells:
+            lo, hi = running or (cell.lo, cell.lo)
+            lo, hi = max(lo, cell.lo), min(hi, cell.hi)
+            if lo >= hi:
+                self.requeue(cell.lo, cell.hi)
+                continue
+            self.requeue(cell.lo, lo)
+            self.requeue(hi, cell.hi)
+            if hi - lo == 1:
+                blamed = lo
+            else:
+                self.requeue(lo, hi)
+                self.careful.add(lo, hi)
+        return blamed
+
+    def _learn(self, calls: int, seconds: float) -> None:
+        total = self._weight + calls
+        self.call_s = max(1e-9, (self.call_s * self._weight + seconds) / total)
+        self._weight = min(total, MEMORY_CALLS)
+
+    def requeue(self, lo: int, hi: int) -> None:
+        """Let [lo, hi), perhaps empty, which nobody has any more, be dealt again."""
         self.queue.add(lo, hi)
-        self.careful.add(lo, hi)
 
     def pop_first(self) -> int | None:
         """Take out the first index that waits."""

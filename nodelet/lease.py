@@ -195,38 +195,21 @@ class Lease:
         now_s: float,
     ) -> None:
         """Take outcomes; if they don't fit what it was dealt, the worker is broken, and killed."""
-        who = self.bench.workers.get(worker)
-        if who is None:
+        if worker not in self.bench.workers:
             return
-        what = who.cell(cell)
-        if what is None or what.lo != run.lo or not run.lo < run.hi <= what.hi:
-            self._effects.append(Note(f"worker {worker} says {run} of {what}: it is killed"))
+        if self.bench.ran(worker, cell, run.lo, run.hi, seconds, now_s):
+            self._settle_run(run, frames, now_s)
+        else:
+            self._effects.append(Note(f"worker {worker} says {run} of cell {cell}: it is killed"))
             self._effects.append(Kill(worker))
-            return
-        what.lo = run.hi
-        who.has_run = True
-        who.heard_s = now_s
-        self.bench.learn(run.hi - run.lo, seconds)
-        self._settle_run(run, frames, now_s)
 
     def given_back(self, worker: int, cell: int, lo: int) -> None:
         """The worker will run nothing of this cell from `lo` on."""
-        who = self.bench.workers.get(worker)
-        what = who.cell(cell) if who is not None else None
-        if what is not None and what.lo <= lo < what.hi:
-            rest = (lo, what.hi)
-            what.hi = lo
-            what.stop = min(what.stop, lo)
-            self._requeue(*rest)
+        self.bench.shorten(worker, cell, lo)
 
     def settled(self, worker: int, cell: int, now_s: float) -> None:
         """The span of this cell is over; what was not run of it is queued again."""
-        who = self.bench.workers.get(worker)
-        what = who.cell(cell) if who is not None else None
-        if who is not None and what is not None:
-            who.cells.remove(what)
-            who.heard_s = now_s
-            self._requeue(what.lo, what.hi)
+        self.bench.close(worker, cell, now_s)
 
     def printed(self, worker: int, stream: int, data: bytes, now_s: float) -> None:
         """Take output."""
@@ -239,13 +222,9 @@ class Lease:
         assert robbery is not None, (worker, cell)
         del robbery.cells[worker, cell]
         if lo < hi:
-            what = self.bench.workers[worker].cell(cell)
-            assert what is not None, (worker, cell)
-            assert what.stop <= lo, (what, lo)
-            assert what.hi == hi, (what, hi)
-            what.hi = lo
+            self.bench.rob(worker, cell, lo, hi)
             if robbery.shed is None:
-                self._requeue(lo, hi)
+                self.bench.requeue(lo, hi)
             else:
                 robbery.got.add(lo, hi)
         if not robbery.cells:
@@ -264,28 +243,17 @@ class Lease:
         self, worker: int, how: tuple[str, int], running: tuple[int, int] | None, now_s: float
     ) -> None:
         """A worker ended; `running` are the calls that it was in."""
-        who = self.bench.workers.pop(worker, None)
+        who = self.bench.workers.get(worker)
         if who is None:
             return
-        if not self.bench.workers:
-            self._load_deaths = 0  # nobody is left: others must be tried, whatever was before
         if who.is_copy and not who.has_run and how[0] == "signal":
             running = None  # what it was forked from is to blame, not a call
             self._effects.append(DropTemplate())
-        for cell in who.cells:
-            lo, hi = cell.lo, cell.hi
-            if running is None or not (lo < running[1] and running[0] < hi):
-                self._requeue(lo, hi)
-                continue
-            first, last = max(lo, running[0]), min(hi, running[1])
-            self._requeue(lo, first)
-            self._requeue(last, hi)
-            if self.phase is not Phase.SERVING:
-                continue
-            if last - first == 1:
-                self._blame(first, how, now_s)
-            else:
-                self.bench.requeue_carefully(first, last)
+        index = self.bench.bury(who, running)
+        if not self.bench.workers:
+            self._load_deaths = 0  # nobody is left: others must be tried, whatever was before
+        if index is not None:
+            self._blame(index, how, now_s)
 
     def ended(self) -> None:
         """All processes of the lease are gone."""
@@ -392,20 +360,13 @@ class Lease:
         self._growing += count
         self._effects.append(AddWorkers(count))
 
-    def _requeue(self, lo: int, hi: int) -> None:
-        if lo < hi and self.phase is Phase.SERVING:
-            self.bench.requeue(lo, hi)
-
     def _blame(self, index: int, how: tuple[str, int], now_s: float) -> None:
         deaths = self._deaths[index] = self._deaths.get(index, 0) + 1
         if deaths < DEATHS_MAX:
             self.bench.try_again(index)
         else:
-            self._name(index, how, deaths, now_s)
-
-    def _name(self, index: int, how: tuple[str, int], deaths: int, now_s: float) -> None:
-        run = Run(index, index + 1, Kind.DEATH, 1)
-        self._settle_run(run, [msgpack.packb([*how, deaths])], now_s)
+            run = Run(index, index + 1, Kind.DEATH, 1)
+            self._settle_run(run, [msgpack.packb([*how, deaths])], now_s)
 
     def _give_up(self, now_s: float) -> None:
         """Answer the first input that waits with the reason why nobody can run it."""

@@ -96,15 +96,13 @@ class ModelNode:
     def pass_time(self, seconds: float) -> None:
         """Advance the clock, deadline by deadline."""
         until = self.now_s + seconds
+        at_once = 0
         while (due_s := self.core.next_deadline_s()) <= until:
-            assert due_s > self.now_s - 1e-6 or not self._spins(due_s), "the core spins"
+            at_once = at_once + 1 if due_s <= self.now_s else 0
+            assert at_once < 20, "the core spins"
             self.now_s = max(self.now_s, due_s)
             self.do(self.core.expire(self.now_s))
         self.now_s = until
-
-    def _spins(self, due_s: float) -> bool:
-        self.do(self.core.expire(self.now_s))
-        return self.core.next_deadline_s() <= due_s
 
     def load(self, *, is_copy: bool = False) -> None:
         """Let all workers that are loading become ready."""
