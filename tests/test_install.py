@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from burla.wire import VERSION
+
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMMANDS = ("burla", "burla-scheduler", "burla-nodelet")
 FOLDERS = {  # in the checkout -> in the wheel
     "burla": "burla",
@@ -72,11 +73,11 @@ class TestWheel:
         names = zipfile.ZipFile(wheel).namelist()
         assert {name for name in names if ".dist-info/" not in name} == expected
 
-    def test_it_says_what_pyproject_says(self, wheel: Path) -> None:
+    def test_it_says_what_it_is(self, wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             (path,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
             metadata = Parser().parsestr(archive.read(path).decode())
-        assert metadata["Version"] == PROJECT["version"]
+        assert metadata["Version"] == VERSION
         assert metadata["License-Expression"] == "Apache-2.0"
         assert "remote_parallel_map" in str(metadata.get_payload())
 
@@ -101,12 +102,9 @@ class TestInstalled:
 
     def test_the_command_and_the_package_know_the_version(self, environment: Path) -> None:
         said = run(environment / "bin/burla", "--version", cwd=environment)
-        assert said.split()[-1] == PROJECT["version"]
+        assert said.split()[-1] == VERSION
         code = "import burla; print(burla.__version__)"
-        assert (
-            run(environment / "bin/python", "-c", code, cwd=environment).strip()
-            == (PROJECT["version"])
-        )
+        assert run(environment / "bin/python", "-c", code, cwd=environment).strip() == (VERSION)
 
     def test_the_example_of_the_readme_works(self, environment: Path) -> None:
         readme = (ROOT / "README.md").read_text()
@@ -124,6 +122,10 @@ def test_checks_install_what_the_readme_says() -> None:
     assert f"{install} && pytest\n" in (ROOT / "README.md").read_text()
     script = (ROOT / ".ci/run").read_text()
     assert install.replace("install", "install --quiet") in script
+
+
+def test_the_changelog_tells_of_this_version() -> None:
+    assert f"\n## {VERSION}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_every_package_is_named_in_pyproject() -> None:

@@ -1,0 +1,45 @@
+import itertools
+
+from perf.measure import Series, Summary, in_turn, ratio, summary
+from perf.uneven import LAST, LAST_S, ideal_s, in_order_s, lengths
+
+
+def test_a_summary_is_least_median_greatest() -> None:
+    assert summary([3.0, 1.0, 2.0, 10.0]) == Summary(1.0, 2.5, 10.0)
+
+
+def test_a_ratio_pairs_measurements_of_the_same_round() -> None:
+    assert ratio([1.0, 8.0, 3.0], [2.0, 4.0, 6.0]) == 0.5
+    assert ratio([1.0, 8.0, 3.0], [2.0]) == 0.5  # it sat the others out
+
+
+def test_contenders_take_turns() -> None:
+    order: list[str] = []
+    clock = itertools.count(1.0)
+
+    def run_of(name: str) -> float:
+        order.append(name)
+        return next(clock)
+
+    runs = {"a": lambda: run_of("a"), "b": lambda: run_of("b")}
+    series = in_turn(Series("case"), 3, runs, slow_s=100)
+    assert order == ["a", "b"] * 3
+    assert series.seconds == {"a": [1.0, 3.0, 5.0], "b": [2.0, 4.0, 6.0]}
+
+
+def test_a_slow_contender_takes_part_once() -> None:
+    series = in_turn(Series("case"), 3, {"slow": lambda: 9.0, "quick": lambda: 1.0}, slow_s=8)
+    assert series.seconds == {"slow": [9.0], "quick": [1.0, 1.0, 1.0]}
+
+
+def test_the_schedules_that_are_computed_are_right() -> None:
+    assert ideal_s([1, 1, 1, 1, 4], 2) == 4
+    assert in_order_s([1, 1, 1, 1, 4], 2) == 6
+
+
+def test_uneven_calls_are_the_same_everywhere_and_mean_what_they_should() -> None:
+    calls = lengths(2_000)
+    assert calls == lengths(2_000)
+    assert calls[-LAST:] == [LAST_S] * LAST
+    assert abs(sum(calls[:-LAST]) / (2_000 - LAST) - 0.005) < 1e-9
+    assert 1.10 < in_order_s(calls, 8) / ideal_s(calls, 8) < 1.14
