@@ -8,6 +8,8 @@ Names are loaded on first use: the daemons import parts of this package and need
 
 from typing import TYPE_CHECKING, Any
 
+from burla.wire import VERSION as __version__
+
 if TYPE_CHECKING:
     from .errors import (
         BadSetting,
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .parallel_map import remote_parallel_map
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BadSetting",

@@ -65,6 +65,8 @@ class Caller:
         """
         self._job, self._connect = job, connect
         self._inputs, self._batches, self._limits = inputs, batches, limits
+        known = type(inputs) in (list, tuple, range)
+        self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = Window()
         self._feeding = True
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
@@ -121,7 +123,12 @@ class Caller:
         self._window.add(batch.count, batch.bytes)
         if results is not None:
             results += [None] * batch.count  # before an outcome can come
-        self._job.add_batch([(leaf.count, leaf.frames) for leaf in batch.leaves])
+        leaves = [(leaf.count, leaf.frames) for leaf in batch.leaves]
+        if batch.start + batch.count == self._total:
+            self._feeding = False
+            self._job.add_last_batch(leaves)
+            return
+        self._job.add_batch(leaves)
         if time.monotonic() - self._rested_s > BUSY_S:
             self._job.wait_sent()
             self._rested_s = time.monotonic()

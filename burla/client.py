@@ -73,7 +73,7 @@ class Job:
         self._over = False
 
     def open(self, connect: Callable[[], "Client"]) -> None:
-        """Begin, over a client that takes jobs."""
+        """Begin, over a client that takes jobs; the first inputs are to follow at once."""
         while True:
             self._client = connect()
             self.address = self._client.address
@@ -83,6 +83,14 @@ class Job:
     def add_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
         """Send the next inputs: per leaf, how many they are and their frames."""
         self._post(lambda s, now_s: s.add_batch(leaves, now_s))
+
+    def add_last_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
+        """Send the next inputs and say that no more come, which wakes the other thread once."""
+
+        def add(session: Session, now_s: float) -> list[Effect]:
+            return [*session.add_batch(leaves, now_s), *session.end_inputs(now_s)]
+
+        self._post(add)
 
     def wait_sent(self) -> None:
         """Return when all inputs that were added are with libzmq, or soon if they cannot be.
@@ -179,13 +187,12 @@ class Client:
     # --- for any thread ---
 
     def open(self, job: Job, session: Session) -> bool:
-        """Begin a job; return False if this client has ended and another one is needed."""
+        """Begin a job, with the next `post`; return False if this client takes no more."""
         with self._gate:
             if self.is_closed():
                 return False
             self._commands.append((job, session))
-        self._ring()
-        return True
+        return True  # without ringing: inputs follow
 
     def post(self, job: Job, event: Callable[[Session, float], list[Effect]]) -> None:
         """Let something happen to the session of a job, soon, in the thread that owns it."""

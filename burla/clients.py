@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import zmq
 
+from burla.wire import VERSION
 from burla.wire import messages as m
 
 from .client import Client
@@ -46,11 +47,9 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
 
 
 def _hello() -> m.ClientHello:
-    from burla import __version__
-
     return m.ClientHello(
         protocol=m.PROTOCOL,
-        version=__version__,
+        version=VERSION,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         session=os.urandom(16),
         user=_user()[:256],
