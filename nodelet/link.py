@@ -26,6 +26,7 @@ from .slate import CELLS, AgentSlate
 from .worker_events import Death, Outcomes, Range, Span
 
 SLOW_STRIDE_S = 0.02  # a stride that lasts longer, and holds something back, is cut
+SOCKET_BYTES = 1 << 20  # each way; with the usual 200 KiB both sides wake far more often
 CUTS_MAX = 5  # signals for one stride, each after twice the time; it may be inside C code
 
 
@@ -223,4 +224,6 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Return the agent's end, which never blocks, and the worker's end."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
+    for one in (ours, theirs):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     return ours, theirs

@@ -28,7 +28,7 @@ from .slate import WorkerSlate
 STRIDE_NS = 500_000  # of calls in a stride: what a print or an outcome waits at most for its write
 ALONE_NS = 50_000  # calls that take this long are strides of one; writing one costs a tenth of it
 LEFT_SHARE = 4  # a stride is at most this part of a slot's share of what is left
-CLAIM_NS_MAX = 20_000_000  # a claim that would take longer as calls turned out is given back
+CLAIM_NS_MAX = 20_000_000  # what is left of a claim after this long is given back
 UNSENT_BYTES_MAX = 256 << 10  # outcomes gathered within one claim; then they are written
 CUT_SIGNAL = signal.SIGURG
 
@@ -127,6 +127,7 @@ class Walker:
         self._call_ns = 0  # learnt; kept from span to span
         self._cell = 0
         self._claimed = 0  # calls up to here are ours
+        self._claim_ns = 0  # spent on them so far
         self._stop: int | None = None  # nothing from here on is run of this span
         self._unsent: list[Message] = []
         self._unsent_bytes = 0
@@ -166,7 +167,7 @@ class Walker:
             at = self._run(span, at)
             span.drop(at)
             rest = self._claimed - at
-            if rest * self._call_ns > CLAIM_NS_MAX:
+            if rest and self._claim_ns > CLAIM_NS_MAX:
                 self._stop = self._claimed = at
                 rest = 0
             if rest <= 0:
@@ -181,7 +182,8 @@ class Walker:
         if self._stop is not None:
             return at
         count = 1
-        if self._several and not span.careful and 0 < self._call_ns < ALONE_NS:
+        self._claim_ns = 0
+        if not span.careful and 0 < self._call_ns < ALONE_NS:
             left = span.left + span.hi - at
             count = min(STRIDE_NS // self._call_ns, left // (LEFT_SHARE * span.slots)) or 1
         return self._slate.claim(at, count)
@@ -216,6 +218,7 @@ class Walker:
         self._several = at == done
         spent = perf_counter_ns() - started  # with the pickling: big results make small strides
         self._unsent_ns += spent
+        self._claim_ns += spent
         self._learn(spent // max(1, at - begin))
         return at
 

@@ -215,6 +215,7 @@ def main(argv: list[str]) -> NoReturn:
     os.close(int(argv[1]))
     become_subreaper()
     forks.reset_signals()
+    worker.rehearse()  # what is imported or cached on first use then is so in all workers
     gc.collect()
     gc.freeze()  # a collection in a worker would copy every page it looks at
     Zygote(control, int(argv[2]), memory, argv[3]).run()
