@@ -4,7 +4,6 @@ Raw sockets with DONTWAIT, driven from asyncio by their edge-triggered FD: `zmq.
 future per message, and a cancelled `recv` of it can lose one.
 """
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -47,6 +46,8 @@ class Watch:
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         """Register the socket's FD with the running loop."""
+        import asyncio  # 20 ms of a script's start, and clients have no loop
+
         self._socket = socket
         self._fd = socket.FD
         self._loop = asyncio.get_running_loop()
