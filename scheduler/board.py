@@ -138,6 +138,9 @@ class Board:
             ),
             payload,
         )
+        if job.is_complete():  # the nodes need not wait for the client's last word
+            for each in list(job.leases.values()):
+                self.end_lease(job, each, discard=False)
         self.touch(job)
 
     def output(self, node: Node, said: m.Output, payload: list[bytes]) -> None:

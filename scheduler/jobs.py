@@ -103,11 +103,9 @@ class Job:
         """Return how many calls may run at once on its leases."""
         return sum(lease.slots for lease in self.leases.values())
 
-    def is_over(self) -> bool:
-        """Return whether nothing is left to deal, now or later."""
-        return self.failed or (
-            self.total is not None and not self.pending and self.entered >= self.total
-        )
+    def is_complete(self) -> bool:
+        """Return whether every input has its outcome."""
+        return self.total is not None and self.done.total >= self.total
 
     def enter(self, batch: Batch) -> None:
         """Take a batch; what of it is not done or on a lease becomes pending.

@@ -13,7 +13,7 @@ from .nodes import Node
 
 def wants_node(job: Job) -> bool:
     """Return whether one more node would help `job` now."""
-    if job.failed or (job.total is not None and job.done.total >= job.total):
+    if job.failed or job.is_complete():
         return False
     cap = job.spec.max_parallelism
     if cap is not None and job.slots() >= cap:
