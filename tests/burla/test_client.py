@@ -2,20 +2,16 @@
 
 import asyncio
 import gc
-import io
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
-from fake_scheduler import FakeScheduler
+from fake_scheduler import FakeScheduler, hold_back
 from waiting import wait_until
 
 from burla import (
@@ -36,26 +32,6 @@ from burla.wire.leaves import BATCH_BYTES_MAX, LEAF_INPUTS_MAX
 
 def double(x: int) -> int:
     return x * 2
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeScheduler]:
-    with FakeScheduler(tmp_path).running() as fake:
-        monkeypatch.setenv("BURLA_CLUSTER", fake.address)
-        yield fake
-        client = clients._clients.pop(fake.address, None)
-        if client is not None:
-            client.close()
-            assert not client._thread.is_alive()
-
-
-def hold_back(*kinds: type) -> Callable[..., bool]:
-    """Return a script that never answers these messages."""
-
-    def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
-        return isinstance(message, kinds)
-
-    return script
 
 
 def test_a_list_comes_back_in_the_order_of_the_inputs(fake: FakeScheduler) -> None:
@@ -164,90 +140,6 @@ def test_a_call_whose_worker_died_is_named(fake: FakeScheduler) -> None:
     with pytest.raises(WorkerDied, match=r"input 1 = 'b' · node fake.* 3 times.*SIGKILL") as caught:
         rpm(str.upper, ["a", "b"])
     assert caught.value.burla_input_index == 1
-
-
-def test_prints_are_shown_before_the_call_returns(
-    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake.prints = lambda index: [(1, f"ä{index}\n".encode()), (2, b"!%d\n" % index)]
-    rpm(double, range(3))
-    shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("ä0\nä1\nä2\n", "!0\n!1\n!2\n")
-
-
-def test_output_that_the_channel_lost_is_replayed(
-    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake.prints = lambda index: [(1, b"%d\n" % index)]
-    fake.publishes = False
-    rpm(double, range(3))
-    assert capsys.readouterr().out == "0\n1\n2\n"
-    assert fake.count(m.ReplayOutput) == 1
-
-
-def test_a_character_in_two_chunks_is_not_torn(
-    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
-) -> None:
-    halves = ["ä".encode()[:1], "ä".encode()[1:]]
-    fake.prints = lambda index: [(1, halves[index])]
-    rpm(double, range(2))
-    assert capsys.readouterr().out == "ä"
-
-
-def test_missing_and_closed_streams_do_no_harm(
-    fake: FakeScheduler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake.prints = lambda index: [(1, b"x\n"), (2, b"y\n")]
-    closed = io.StringIO()
-    closed.close()
-    for out, err in ((None, None), (closed, closed)):
-        monkeypatch.setattr(sys, "stdout", out)
-        monkeypatch.setattr(sys, "stderr", err)
-        assert rpm(double, [1]) == [2]
-
-
-def test_a_terminal_that_cannot_show_it_gets_escapes(
-    fake: FakeScheduler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
-    fake.prints = lambda index: [(1, "ä\n".encode())]
-    assert rpm(double, [1]) == [2]
-    assert written.getvalue() == b"\\xe4\n"
-
-
-class BrokenPipe(io.StringIO):
-    def write(self, text: str) -> int:
-        raise BrokenPipeError
-
-
-def test_a_stdout_that_broke_is_an_error_as_for_print(
-    fake: FakeScheduler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake.prints = lambda index: [(1, b"x\n")]
-    monkeypatch.setattr(sys, "stdout", BrokenPipe())
-    with pytest.raises(BrokenPipeError):
-        rpm(double, [1])
-
-
-def test_a_job_that_waits_says_why_once(
-    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
-) -> None:
-    waiting: list[Callable[[], None]] = []
-
-    def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
-        if isinstance(message, m.Inputs):
-            for why in ("no node", "no node"):
-                fake.send(peer, m.JobStatus(message.job, why, 0, 0))
-            waiting.append(lambda: fake.run_inputs(peer, message, payload))
-        return isinstance(message, m.Inputs)
-
-    fake.script = script
-    timer = threading.Timer(1.4, lambda: fake.do(waiting[0]))
-    timer.start()
-    assert rpm(double, [1]) == [2]
-    timer.join()
-    assert capsys.readouterr().err == "burla: double waits: no node\n"
 
 
 def test_what_can_never_run_names_the_argument(fake: FakeScheduler) -> None:
@@ -390,104 +282,6 @@ def test_many_jobs_leave_nothing_behind(fake: FakeScheduler) -> None:
     wait_until(lambda: not client._jobs and not client._topics, "the last job is forgotten")
 
 
-def test_ctrl_c_closes_the_job_and_the_next_call_works(fake: FakeScheduler) -> None:
-    fake.script = hold_back(m.Inputs)
-    handler = signal.getsignal(signal.SIGINT)
-    fake.do(lambda: None)
-
-    def interrupt() -> None:
-        wait_until(lambda: fake.count(m.Inputs) == 1, "the call is under way")
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        rpm(double, [1])
-    thread.join()
-    assert signal.getsignal(signal.SIGINT) is handler
-    wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
-    fake.script = hold_back()
-    assert rpm(double, [1]) == [2]
-
-
-def test_a_forked_child_makes_a_client_of_its_own(fake: FakeScheduler) -> None:
-    results: Any = rpm(double, range(3), generator=True)
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            with pytest.raises(RuntimeError, match="belongs to process"):
-                list(results)
-            status = 0 if rpm(double, [4]) == [8] else 2
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
-    assert list(results) == [0, 2, 4]
-    assert fake.count(m.ClientHello) == 2
-
-
-SCRIPT = """
-import sys, threading, burla
-def call():
-    print(burla.remote_parallel_map(lambda x: x * 2, [1, 2]))
-{body}
-"""
-
-
-@pytest.mark.parametrize(
-    ("body", "out", "status"),
-    [
-        ("call()", "[2, 4]\n", 0),
-        ("threading.Thread(target=call).start()", "[2, 4]\n", 0),
-        ("call(); import atexit; sys.exit(3)", "[2, 4]\n", 3),
-        ("it = burla.remote_parallel_map(len, iter(str, 1), generator=True)", "", 0),
-        (
-            "import os; os.environ.clear(); os.environ.update(BURLA_CLUSTER={address!r}); call()",
-            "[2, 4]\n",
-            0,
-        ),
-    ],
-)
-@pytest.mark.slow
-def test_a_script_ends_cleanly(fake: FakeScheduler, body: str, out: str, status: int) -> None:
-    script = SCRIPT.format(body=body.format(address=fake.address))
-    ended = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False
-    )
-    assert (ended.stdout, ended.stderr, ended.returncode) == (out, "", status)
-    wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_script_at_once(fake: FakeScheduler, number: signal.Signals) -> None:
-    fake.script = hold_back(m.Inputs)
-    script = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(body="call()")], stderr=subprocess.PIPE, text=True
-    )
-    wait_until(lambda: fake.count(m.Inputs) == 1, "the call is under way")
-    script.send_signal(number)
-    said = script.communicate(timeout=10)[1]
-    assert script.returncode == -number
-    if number == signal.SIGINT:
-        assert said.count("KeyboardInterrupt") == 1
-        assert said.count("Traceback") == 1
-        wait_until(lambda: fake.count(m.CloseJob) == 1, "the job is closed")
-
-
-def test_inside_a_worker_the_inputs_run_right_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BURLA_WORKER_PID", str(os.getpid()))
-    monkeypatch.setenv("BURLA_NODE", "here")
-    thread = threading.get_ident()
-    assert rpm(lambda x: (threading.get_ident(), x), [1]) == [(thread, 1)]
-    shared: list[int] = []
-    assert rpm(lambda x: shared, [1])[0] is not shared
-    assert list(rpm(pow, [(2, 3)], generator=True)) == [8]
-    with pytest.raises(ZeroDivisionError) as caught:
-        rpm(lambda x: 1 // x, [1, 0])
-    assert caught.value.__notes__ == ["input 1 = 0 · node here"]
-
-
 def test_types_of_results_are_inferred(fake: FakeScheduler) -> None:
     results = rpm(double, [1])
     assert_type(results, list[int])
@@ -514,17 +308,3 @@ def test_bad_arguments_start_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="func_cpu"):
         rpm(double, [1], func_cpu=0)
     assert not any(address == "ipc:///nowhere" for address in clients._clients)
-
-
-def test_a_hundred_thousand_lines_arrive_once_each(
-    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fake.prints = lambda index: [(1, b"%d\n" % index)]
-    rpm(double, range(100_000))
-    assert capsys.readouterr().out == "".join(f"{index}\n" for index in range(100_000))
-
-
-def test_importing_burla_is_cheap() -> None:
-    code = "import sys, burla; print('zmq' in sys.modules, 'cloudpickle' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False False\n"

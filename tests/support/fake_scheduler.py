@@ -33,6 +33,17 @@ def no_script(fake: "FakeScheduler", peer: bytes, message: m.Message, payload: l
     return False
 
 
+def hold_back(*kinds: type) -> "Script":
+    """Return a script that never answers these messages."""
+
+    def script(
+        fake: "FakeScheduler", peer: bytes, message: m.Message, payload: list[bytes]
+    ) -> bool:
+        return isinstance(message, kinds)
+
+    return script
+
+
 @dataclass
 class FakeJob:
     """What the fake knows of a job; it has one lease."""
