@@ -57,6 +57,7 @@ PURE = {
     "nodelet/dealing.py",
     "nodelet/effects.py",
     "nodelet/lease.py",
+    "nodelet/reporting.py",
     "nodelet/store.py",
     "nodelet/streams.py",
     "scheduler/board.py",
