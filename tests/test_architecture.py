@@ -79,7 +79,7 @@ DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
     *("platformdirs", "psutil"),
 }
 NO_NETWORK = {"zmq", "asyncio", "uvloop"}  # never where something forks
-UNPICKLES = {"pickle", "cloudpickle", "tblib", "marshal", "shelve"}  # never in a daemon
+UNPICKLES = {"pickle", "cloudpickle", "tblib", "shelve"}  # never in a daemon
 PICKLE_ON_ARRIVAL = {"recv_pyobj", "send_pyobj"}  # pyzmq's: whoever can send runs code here
 TOP_FOLDERS = {"scheduler", "nodelet", "provisioning"}  # would load a second copy of each class
 
@@ -95,6 +95,7 @@ class Import:
     line: int
     level: int  # leading dots
     in_function: bool
+    for_types: bool  # under `if TYPE_CHECKING:`, never carried out
 
 
 def room_of(path: str) -> str | None:
@@ -124,21 +125,22 @@ def imports(path: str, tree: ast.AST, modules: set[str]) -> Iterator[Import]:
         module_of(path) if path.endswith("/__init__.py") else module_of(path).rpartition(".")[0]
     )
 
-    def walk(node: ast.AST, in_function: bool) -> Iterator[Import]:
+    def walk(node: ast.AST, in_function: bool, for_types: bool) -> Iterator[Import]:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(alias.name, node.lineno, 0, in_function)
+                yield Import(alias.name, node.lineno, 0, in_function, for_types)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(filter(None, [package if node.level else "", node.module]))
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
                 found = inner if inner in modules else base
-                yield Import(found, node.lineno, node.level, in_function)
-        inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                yield Import(found, node.lineno, node.level, in_function, for_types)
+        in_function |= isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for_types |= isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for child in ast.iter_child_nodes(node):
-            yield from walk(child, inside)
+            yield from walk(child, in_function, for_types)
 
-    return walk(tree, False)
+    return walk(tree, in_function=False, for_types=False)
 
 
 def may_import(path: str, found: Import) -> bool:
@@ -215,10 +217,12 @@ def sources() -> dict[str, str]:
 
 
 def graph_of(files: dict[str, str]) -> dict[str, list[Import]]:
-    """Return module -> what it imports, inside functions too."""
+    """Return module -> what it imports when it runs, inside functions too."""
     modules = {module_of(path) for path in files}
     return {
-        module_of(path): list(imports(path, ast.parse(source), modules))
+        module_of(path): [
+            found for found in imports(path, ast.parse(source), modules) if not found.for_types
+        ]
         for path, source in files.items()
     }
 
@@ -345,10 +349,11 @@ def test_a_ring_is_found() -> None:
 
 def test_what_is_reached_by_detours_is_found() -> None:
     files = {
-        "nodelet/zygote.py": "def f():\n    from .forks import g",
+        "nodelet/zygote.py": "from . import effects\ndef f():\n    from .forks import g",
         "nodelet/forks.py": "from burla.wire import sockets",
         "burla/wire/sockets.py": "import zmq.asyncio",
         "nodelet/agent.py": "import zmq",
+        "nodelet/effects.py": "if TYPE_CHECKING:\n    from .agent import x",
     }
     assert reaches(files, "burla.nodelet.zygote", {"zmq"}) == ["burla.wire.sockets:1: zmq.asyncio"]
     assert reaches(files, "burla.nodelet.zygote", {"pickle"}) == []
