@@ -58,7 +58,7 @@ class Worker:
         return sum(self.rest(cell) for cell in self.cells)
 
     def rest(self, cell: Cell) -> int:
-        """Return how many inputs of `cell` can be taken from it; the next one it has surely begun."""
+        """Return how many inputs of `cell` can be taken; the next one it has surely begun."""
         if cell.lo >= cell.stop:
             return 0
         for first in self.cells:
@@ -185,8 +185,9 @@ class Bench:
             return 1
         waiting = self.waiting()
         guided = (waiting + self.left) / (CHUNKS_PER_SLOT * self.slots)
-        share = ceil(waiting / self.slots)
-        wanted = min(share, CHUNK_S / self.call_s, max(guided, CHUNK_MIN_S / self.call_s))
+        least = CHUNK_MIN_S / self.call_s
+        share = max(ceil(waiting / self.slots), min(waiting, least))
+        wanted = min(share, CHUNK_S / self.call_s, max(guided, least))
         return max(1, int(wanted))
 
     # --- stealing ---

@@ -29,7 +29,9 @@ def portion(job: Job, lease: Lease) -> int:
     pending = job.pending.total
     held = lease.held.total
     slots = lease.slots
-    if lease.call_s:
+    if len(job.leases) == 1:
+        target = held + pending  # nobody else could run it; who comes later gets it by Shed
+    elif lease.call_s:
         ahead_s = AHEAD_INTERVALS * report_s(len(job.leases))
         target = slots + ceil(slots * ahead_s / lease.call_s)
     else:
@@ -41,13 +43,13 @@ def portion(job: Job, lease: Lease) -> int:
         # every slot its share; then half of a fair share at a time, so that the end is even
         share = pending * slots / job.slots()
         room = min(room, max(ceil(share / 2), min(slots - held, ceil(share))))
-    if held >= slots:
-        lo = job.pending.first()
-        span = next(job.spans(*lo)) if lo else None
-        each = job.batches[span.batch].bytes_each() if span else 0.0
-        if each:
-            room = min(room, int((LEASE_BYTES - lease.weight) / each))
-    return max(0, min(room, pending))
+    fitting = int((LEASE_BYTES - lease.weight) / max(1.0, _bytes_of_next(job)))
+    return max(0, min(room, pending, max(slots - held, fitting)))
+
+
+def _bytes_of_next(job: Job) -> float:
+    first = job.pending.first()
+    return 0.0 if first is None else job.batches[next(job.spans(*first)).batch].bytes_each()
 
 
 def shed_from(job: Job) -> tuple[Lease, int] | None:

@@ -179,8 +179,9 @@ def test_the_first_error_stops_the_job() -> None:
         ),
         [b"e"],
     )
-    assert before == [(0, 2)]
-    assert list(node.held[lease]) == [(1, 2)]
+    cluster.inputs(client, 8)
+    assert before == [(0, 8)]
+    assert list(node.held[lease]) == [(1, 8)]
 
 
 def test_another_protocol_is_refused_in_one_line() -> None:
