@@ -12,6 +12,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from burla.wire import messages as m
+from burla.wire.codec import Frames
 from burla.wire.messages import Run, SchedulerToNodelet
 
 from .effects import Effect, KeepBlanks, Note, Quit, Send
@@ -69,13 +70,7 @@ class Nodelet:
         return self._tell(lambda lease: lease.load_failed(worker, frames), now_s)
 
     def ran(
-        self,
-        worker: int,
-        cell: int,
-        run: Run,
-        frames: Sequence[bytes],
-        seconds: float,
-        now_s: float,
+        self, worker: int, cell: int, run: Run, frames: Frames, seconds: float, now_s: float
     ) -> list[Effect]:
         """A worker has run the calls of `run`, which took `seconds`."""
         return self._tell(lambda e: e.ran(worker, cell, run, frames, seconds, now_s), now_s)

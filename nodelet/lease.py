@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 import msgpack
 
+from burla.wire.codec import Frames
 from burla.wire.messages import Deal, Held, Kind, Returned, Run, Shed, Span, StartLease, Stopped
 from burla.wire.ranges import Ranges
 
@@ -186,18 +187,14 @@ class Lease:
             self._no_worker = (Kind.ERROR, frames)
 
     def ran(
-        self,
-        worker: int,
-        cell: int,
-        run: Run,
-        frames: Sequence[bytes],
-        seconds: float,
-        now_s: float,
+        self, worker: int, cell: int, run: Run, frames: Frames, seconds: float, now_s: float
     ) -> None:
         """Take outcomes; if they don't fit what it was dealt, the worker is broken, and killed."""
         if worker not in self.bench.workers:
             return
         if self.bench.ran(worker, cell, run.lo, run.hi, seconds, now_s):
+            if run.kind is Kind.ERROR or not self.bench.workers[worker].is_busy():
+                self.report.output.mark(worker)  # else it may be in the middle of the next line
             self._settle_run(run, frames, now_s)
         else:
             self._effects.append(Note(f"worker {worker} says {run} of cell {cell}: it is killed"))
@@ -246,6 +243,7 @@ class Lease:
         who = self.bench.workers.get(worker)
         if who is None:
             return
+        self.report.output.mark(worker)
         if who.is_copy and not who.has_run and how[0] == "signal":
             running = None  # what it was forked from is to blame, not a call
             self._effects.append(DropTemplate())

@@ -37,9 +37,13 @@ class Report:
             self._urgent = True
         self._told_dry = min(self._told_dry, dry)
         sends: list[Send] = []
+        if self.is_full():
+            output.hold(now_s)
+        output.release(now_s)
         since_s = outcomes.due_since_s
         late = since_s is not None and now_s >= since_s + self._report_s
         while outcomes.may_send() and (late or self._urgent or outcomes.is_big()):
+            output.release(now_s, marked=True)
             sends += output.take()
             if output.is_blocked():
                 return sends  # its window is full; the outcomes behind it wait too
@@ -61,6 +65,9 @@ class Report:
             times.append(self.outcomes.due_since_s + self._report_s)
         if self.output.due_since_s is not None:
             times.append(self.output.due_since_s + OUTPUT_GATHER_S)
+        line_s = self.output.lines_due_s()
+        if line_s is not None:
+            times.append(line_s)
         return min(times, default=None)
 
     def again(self) -> list[Send]:

@@ -23,6 +23,8 @@ from .effects import Send
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
+LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
+LINE_BYTES_MAX = 16 << 10  # a longer beginning of a line is not waited with
 OUTPUT_MESSAGE_BYTES = 256 << 10  # heartbeats get between two of them
 
 
@@ -130,6 +132,15 @@ class OutcomeStream:
         assert (self.due_since_s is not None) == bool(self._runs)
 
 
+@dataclass(slots=True)
+class _Line:
+    """The beginning of a line that a worker has written to one stream."""
+
+    data: bytes
+    since_s: float
+    is_due: bool = False  # its worker is through: it goes ahead of the next outcomes
+
+
 class OutputStream:
     """Output of one lease, from a worker's pipe to the acknowledgement."""
 
@@ -139,17 +150,56 @@ class OutputStream:
         self.due_since_s: float | None = None
         self._lease = lease
         self._gathered: deque[tuple[int, int, list[bytes]]] = deque()  # worker, stream, pieces
-        self._gathered_bytes = 0
+        self._gathered_bytes = 0  # `_lines` included
         self._last_bytes = 0  # in the newest chunk of `_gathered`
+        self._lines: dict[tuple[int, int], _Line] = {}  # by worker and stream
+        self._unread_s = 0.0  # when the workers were last made to wait
         self._kept: deque[tuple[int, bytes]] = deque()  # stream, data; the last is `number`
         self._kept_bytes = 0
 
     def add(self, worker: int, stream: int, data: bytes, now_s: float) -> None:
-        """Take what a worker wrote; it is merged with what the same stream had just before."""
-        if not data:
-            return
+        """Take what a worker wrote; the beginning of a line waits a moment for the rest."""
+        self._gathered_bytes += len(data)
+        line = self._lines.pop((worker, stream), None)
+        since_s = now_s
+        if line is not None:
+            data, since_s = line.data + data, line.since_s
+        end = data.rfind(b"\n") + 1
+        if end:
+            self._gather(worker, stream, data[:end], since_s)
+            data, since_s = data[end:], now_s
+        if len(data) >= LINE_BYTES_MAX:
+            self._gather(worker, stream, data, since_s)
+        elif data:
+            self._lines[worker, stream] = _Line(data, since_s)
+
+    def mark(self, worker: int) -> None:
+        """Note that a worker is through: what it wrote must go ahead of the next outcomes."""
+        for stream in (1, 2) if self._lines else ():
+            if line := self._lines.get((worker, stream)):
+                line.is_due = True
+
+    def hold(self, now_s: float) -> None:
+        """Note that nobody reads from the workers now: the rest of a line can not come."""
+        self._unread_s = now_s
+
+    def release(self, now_s: float, *, marked: bool = False) -> None:
+        """Let the lines go that have waited long enough, or also those that are marked."""
+        for (worker, stream), line in list(self._lines.items()):
+            old = now_s >= max(line.since_s, self._unread_s) + LINE_WAIT_S
+            if old or (marked and line.is_due):
+                del self._lines[worker, stream]
+                self._gather(worker, stream, line.data, line.since_s)
+
+    def lines_due_s(self) -> float | None:
+        """Return when `release` is due; None: no line waits."""
+        first_s = min((line.since_s for line in self._lines.values()), default=None)
+        return None if first_s is None else max(first_s, self._unread_s) + LINE_WAIT_S
+
+    def _gather(self, worker: int, stream: int, data: bytes, since_s: float) -> None:
+        """Let `data` go with the next message, merged with what the same stream had before."""
         if self.due_since_s is None:
-            self.due_since_s = now_s
+            self.due_since_s = since_s
         last = self._gathered[-1] if self._gathered else None
         fits = self._last_bytes + len(data) <= OUTPUT_MESSAGE_BYTES
         if last is not None and last[:2] == (worker, stream) and fits:
@@ -159,7 +209,6 @@ class OutputStream:
             for at in range(0, len(data), FRAME_BYTES_MAX):
                 self._gathered.append((worker, stream, [data[at : at + FRAME_BYTES_MAX]]))
             self._last_bytes = len(data)
-        self._gathered_bytes += len(data)
 
     def is_big(self) -> bool:
         """Return whether what was gathered should go at once."""
@@ -207,17 +256,20 @@ class OutputStream:
     def drop(self) -> None:
         """Forget everything: nobody wants it."""
         self._gathered.clear()
+        self._lines.clear()
         self._kept.clear()
         self._gathered_bytes = self._kept_bytes = self._last_bytes = 0
         self.due_since_s = None
 
     def is_empty(self) -> bool:
         """Return whether all is acknowledged."""
-        return not self._gathered and not self._kept
+        return not self._gathered and not self._kept and not self._lines
 
     def check(self) -> None:
         """Assert that the sums are right."""
-        assert self._gathered_bytes == sum(len(d) for *_, pieces in self._gathered for d in pieces)
+        lines = sum(len(line.data) for line in self._lines.values())
+        gathered = sum(len(data) for *_, pieces in self._gathered for data in pieces)
+        assert self._gathered_bytes == gathered + lines
         assert self._kept_bytes == sum(len(data) for _, data in self._kept)
         assert len(self._kept) <= self.number
         assert (self.due_since_s is not None) == bool(self._gathered)

@@ -405,15 +405,49 @@ def test_output_of_a_running_call_goes_soon() -> None:
     node.load()
     node.said()
     node.do(node.core.printed(1, 1, b"x", node.now_s))
-    node.pass_time(0.05)
+    node.pass_time(0.06)
     assert node.said() == [m.Output(LEASE, 1, (1,))]
+
+
+def test_the_beginning_of_a_line_waits_for_its_rest() -> None:
+    node = ModelNode()
+    node.serve()
+    node.said()
+    node.do(node.core.printed(1, 1, b"one\ntw", node.now_s))
+    node.do(node.core.printed(2, 1, b"three\n", node.now_s))
+    node.do(node.core.printed(1, 1, b"o\n", node.now_s))
+    node.pass_time(0.03)
+    (said,) = node.said()
+    assert node.payload[id(said)] == [b"one\n", b"three\n", b"two\n"]
+    node.do(node.core.printed(1, 1, b"> ", node.now_s))
+    node.pass_time(0.03)
+    assert node.said() == []
+    node.pass_time(0.03)
+    (said,) = node.said()
+    assert node.payload[id(said)] == [b"> "]
+
+
+def test_the_beginning_of_a_line_goes_ahead_of_its_outcome() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 1)))
+    node.load()
+    node.said()
+    (worker,) = node.workers.values()
+    node.claim(worker)
+    node.do(node.core.printed(worker.number, 1, b"> ", node.now_s))
+    node.do(node.core.printed(99, 1, b"of another", node.now_s))
+    node.finish(worker)
+    output, outcome = node.said()
+    assert node.payload[id(output)] == [b"> "]
+    assert isinstance(outcome, m.Outcomes)
 
 
 def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
     node = ModelNode()
     node.serve()
     for number in range(4):
-        node.do(node.core.printed(1, 1 + number % 2, b"%d" % number, node.now_s))
+        node.do(node.core.printed(1, 1 + number % 2, b"%d\n" % number, node.now_s))
     node.pass_time(0.05)
     node.said()
     node.hear(m.ReplayOutput(LEASE, 2))
