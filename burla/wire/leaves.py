@@ -19,8 +19,10 @@ from .frames import Frames, NotLoadableError, Pieces, cut, dump_plain
 from .pickling import InputPickler, Sent, load_definitions, loads, refresh_dispatch_table
 
 LEAF_INPUTS_MAX = 256  # a span that needs one input makes its whole leaf travel
+LEAF_ATOMS_MAX = 4096  # the same for plain numbers and texts: unpickled in 0.1 ms
 LEAF_BYTES_MAX = 1 << 16  # the same; a bigger input is alone in its leaf
 BATCH_INPUTS_FIRST = 8  # so that work starts at once
+BATCH_INPUTS_FIRST_LAZY = 1  # who knows when an iterator gives its second
 BATCH_GROWTH = 8
 BATCH_INPUTS_MAX = 1 << 16
 BATCH_BYTES_MAX = 1 << 20  # no new leaf is begun beyond
@@ -128,20 +130,19 @@ def cut_batches(
     Raises:
         TypeError: an input cannot be pickled, or `check` refused it; the text names its index.
     """
+    start, limit = 0, BATCH_INPUTS_FIRST
     if type(inputs) is range:
         take = _take_range(inputs)
     elif is_sliceable_array(inputs):
         take = _take_array(inputs)
     else:
         packer = _Packer(sent or Sent())
-        pull = (
-            _pull_slices(inputs)
-            if type(inputs) is list or type(inputs) is tuple
-            else _pull_one_by_one(iter(inputs), clock_s)
-        )
+        if type(inputs) is list or type(inputs) is tuple:
+            pull = _pull_slices(inputs)
+        else:
+            pull, limit = _pull_one_by_one(iter(inputs), clock_s), BATCH_INPUTS_FIRST_LAZY
         take = _take_pickled(pull, packer, check)
         check = None  # done there
-    start, limit = 0, BATCH_INPUTS_FIRST
     while batch := _cut_batch(take, start, limit, check, clock_s):
         yield batch
         start += batch.count
@@ -248,7 +249,7 @@ class _Packer:
     def _pack_atoms(self, values: list[Any], data: bytes) -> list[Leaf]:
         count = len(values)
         if len(data) <= LEAF_BYTES_MAX:
-            self.run = min(LEAF_INPUTS_MAX, max(1, count, LEAF_BYTES_MAX * count // len(data) // 2))
+            self.run = min(LEAF_ATOMS_MAX, max(1, count, LEAF_BYTES_MAX * count // len(data) // 2))
             return [Leaf(count, (data,))]
         if count == 1:
             return [Leaf(1, tuple(cut([data], [])))]
@@ -264,6 +265,7 @@ class _Packer:
         run: list[bytes] = []
         size = 0
         needed: dict[str, bytes] = {}
+        self.run = LEAF_INPUTS_MAX
         refresh_dispatch_table()
         for offset, value in enumerate(values):
             data, buffers = self._pickle(value, start + offset)
