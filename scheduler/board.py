@@ -293,6 +293,8 @@ class Board:
             if orphan.held.job == job.id and node.lease is None:
                 del node.orphans[lease_id]
                 self._adopt(node, job, orphan.held)
+                # what it has said since its Hello came before the job, and went nowhere
+                self.effects.append(Send(node.peer, m.Introduce()))
 
     def _adopt(self, node: Node, job: Job, held: m.Held) -> None:
         """Go on with a lease that an earlier scheduler gave, or that we thought lost."""

@@ -79,6 +79,21 @@ def test_without_faults_every_call_runs_once_and_every_line_is_shown_once() -> N
         assert sorted(caller.stdout.split()) == sorted(world.printed[caller.job].split())
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_new_scheduler_goes_on_with_the_job_and_runs_nothing_twice(seed: int) -> None:
+    """Without other faults: a connection that is cut later would say again what got lost here."""
+    world = World(seed, NO_FAULTS)
+    for _ in range(2):
+        world.add_node(2)
+    caller = world.add_client().call(200)
+    world.mean_s = 0.02
+    world.run_until(lambda: len(caller.results) > 50)
+    world.start_scheduler()
+    world.run_until(lambda: caller.finished)
+    world.check_call(caller)
+    assert Counter(world.ran[caller.job]) == Counter(range(200))
+
+
 def test_published_output_that_gets_lost_is_asked_for_and_shown_once() -> None:
     world = World(2, Faults(repeat=0.2, drop_published=0.5, cut_every_s=0.0))
     world.add_node()
