@@ -1,6 +1,7 @@
 """The caller's settings, and where each comes from: keyword, else environment, else file."""
 
 import os
+import sys
 from typing import Any
 
 from .errors import BadSetting
@@ -46,13 +47,25 @@ def _config_path() -> str | None:
     """Return where the settings file is if there is one."""
     directory = os.environ.get(DIRECTORY_VARIABLE)
     if not directory:
-        import platformdirs
-
-        directory = platformdirs.user_config_dir("burla", appauthor=False)
+        directory = _users_directory()
         if not os.path.isabs(directory):  # no HOME, and the user is not known to the system
             return None
     path = os.path.join(directory, FILE)
     return path if os.path.exists(path) else None
+
+
+def _users_directory() -> str:
+    """Return where the platform has a user's settings of burla.
+
+    As platformdirs has it, which imports half the standard library; and that may be the wrong one,
+    for the caller may have a `random.py` beside the script.
+    """
+    if sys.platform == "darwin":
+        base = "~/Library/Application Support"
+    else:
+        named = os.environ.get("XDG_CONFIG_HOME", "")
+        base = named if os.path.isabs(named) else "~/.config"
+    return os.path.join(os.path.expanduser(base), "burla")
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -41,7 +41,10 @@ def by_value_modules() -> list[ModuleType]:
     directories = tuple(os.path.join(os.path.abspath(entry), "") for entry in _installed())
     found = []
     for name, module in sys.modules.copy().items():
-        if name in ("__main__", "__mp_main__") or not isinstance(module, ModuleType):
+        if name == "__main__" or not isinstance(module, ModuleType):
+            continue
+        if name == "__mp_main__":  # the script, in a child that multiprocessing spawned
+            found.append(module)
             continue
         file = vars(module).get("__file__")
         if isinstance(file, str) and file.startswith(directories):

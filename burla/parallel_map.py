@@ -26,6 +26,7 @@ from .session import Session
 R = TypeVar("R")
 
 GB = 1 << 30  # bytes
+NUMBER_MAX = 1 << 53  # wire.messages.Positive; more than any cluster has of anything
 ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
 ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
 ENVIRONMENT_BYTES_MAX = 256 << 10  # wire.messages.OpenJob.environment
@@ -170,9 +171,11 @@ def _specify(
         job=os.urandom(16),
         topic=os.urandom(16),
         name=name_of(function)[:256],
-        func_cpu=operator.index(func_cpu),
-        func_ram=None if func_ram is None else max(1, int(func_ram * GB)),
-        max_parallelism=None if max_parallelism is None else operator.index(max_parallelism),
+        func_cpu=min(NUMBER_MAX, operator.index(func_cpu)),
+        func_ram=None if func_ram is None else max(1, int(min(NUMBER_MAX, func_ram * GB))),
+        max_parallelism=(
+            None if max_parallelism is None else min(NUMBER_MAX, operator.index(max_parallelism))
+        ),
         unpack=shape.unpack,
         environment=surroundings,
     )

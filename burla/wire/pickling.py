@@ -14,6 +14,7 @@ import importlib
 import io
 import pickle
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from types import FunctionType, ModuleType
 from typing import Any
@@ -98,6 +99,13 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
             return self._reduce_function(obj)
         if issubclass(kind, type):
             return self._reduce_class(obj)
+        if kind is _CacheWrapper:
+            return self._reduce_cached(obj)
+        if kind in _WEAK:  # `functools.singledispatch` keeps one
+            return kind, (dict(obj),)
+        if kind is functools.cached_property:  # until 3.12 it has a lock, which cannot be pickled
+            state = {name: value for name, value in vars(obj).items() if name != "lock"}
+            return functools.cached_property, (obj.func,), state
         if kind is ModuleType and self._travels(obj.__name__):
             state = {k: v for k, v in vars(obj).items() if k not in _NOT_SENT_OF_MODULES}
             return _job_module, (obj.__name__,), state, None, None, _fill_module
@@ -117,6 +125,17 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
             return reduced
         state = (*reduced[2], self._public_name(function))
         return (*reduced[:2], state, None, None, _fill_function)
+
+    def _reduce_cached(self, cached: Any) -> Any:
+        """Return how to pickle a function with `functools.lru_cache`; its cache stays here."""
+        function = getattr(cached, "__wrapped__", None)
+        if type(function) is not FunctionType:
+            return NotImplemented
+        if function.__module__ not in self.by_value and _cp._lookup_module_and_qualname(cached):
+            return NotImplemented
+        limits = cached.cache_parameters()
+        name = self._public_name(cached) if self.of_job else None
+        return _make_cached, (function, limits["maxsize"], limits["typed"], name)
 
     def _function_getnewargs(self, function: FunctionType) -> Any:
         args = super()._function_getnewargs(function)
@@ -163,6 +182,8 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
         return _make_class, how, reduced[2], None, None, _fill_class
 
 
+_WEAK = (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)
+_CacheWrapper: Any = functools._lru_cache_wrapper
 _NOT_SENT_OF_MODULES = ("__builtins__", "__loader__", "__spec__", "__cached__")
 
 
@@ -292,6 +313,14 @@ def _receive(load: Callable[[], Any]) -> Any:
         return load()
     finally:
         _receiving = before
+
+
+def _make_cached(function: Any, maxsize: int | None, typed: bool, public_name: str | None) -> Any:
+    """Return a function with an empty cache of its own."""
+    cached = functools.lru_cache(maxsize, typed)(function)
+    if public_name and _receiving:
+        vars(_job_module(function.__module__))[public_name] = cached
+    return cached
 
 
 def _known_class(class_id: str, name: str) -> type:

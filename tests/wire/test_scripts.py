@@ -394,3 +394,44 @@ def test_a_result_may_be_a_function_or_a_class_made_in_the_worker(tmp_path: Path
     print("done")
     """
     assert run_script(tmp_path, body) == "done\n"
+
+
+def test_cached_functions_and_properties_and_dispatch_travel_without_their_caches(
+    tmp_path: Path,
+) -> None:
+    body = """
+    import functools
+
+    @functools.cache
+    def fib(n):
+        return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+    class Thing:
+        @functools.cached_property
+        def size(self):
+            return 7
+
+        @functools.lru_cache(maxsize=5)
+        def add(self, x):
+            return x + self.size
+
+    @functools.singledispatch
+    def kind(x):
+        return "any"
+
+    @kind.register
+    def _(x: int):
+        return "int"
+
+    thing = Thing()
+    fib(50)
+
+    def call(n):
+        hits = fib.cache_info().currsize
+        return fib(n), hits, thing.add(n), Thing.add.cache_parameters()["maxsize"], kind(n)
+
+    assert call_elsewhere(call, [30]) == [(832040, 0, 37, 5, "int")]
+    assert call_elsewhere(fib, [30]) == [832040]
+    print("done")
+    """
+    assert run_script(tmp_path, body) == "done\n"
