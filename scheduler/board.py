@@ -57,6 +57,7 @@ class Board:
 
     def _resume(self, job: Job, spec: m.OpenJob, now_s: float) -> None:
         """The client reconnected: what was sent to it may be lost; nodelets still have it."""
+        job.reopen_by_s = None
         job.undo(spec.done)
         job.said = ""
         if not job.limbo:

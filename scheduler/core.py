@@ -21,6 +21,7 @@ TICK_S = 0.25  # silences, waits and holds are looked at this often
 BEAT_S = 1.0
 CLIENT_SILENCE_S = 30.0
 CLIENT_UNREACHABLE_S = 5.0  # a client that reconnects does so within a second
+REOPEN_S = 10.0  # a client that reconnected names its open jobs at once
 UNFIT_S = 5.0  # nodes may still join; then a job that fits none of them fails
 WAIT_SAID_S = 0.5  # a job that waits longer is told why
 
@@ -130,6 +131,10 @@ class Scheduler:
         client = Client(hello.session, peer, hello.python, now_s)
         self.clients[hello.session] = self._peers[peer] = client
         self.board.peers[hello.session] = peer
+        if old is not None:  # its CloseJob may have been lost
+            for job in self.board.jobs.values():
+                if job.owner == hello.session:
+                    job.reopen_by_s = now_s + REOPEN_S
         self._welcome(peer)
 
     def _node_hello(self, peer: bytes, hello: m.NodeHello, now_s: float) -> None:
@@ -254,6 +259,9 @@ class Scheduler:
     def _look_after(self, job: Job, now_s: float) -> None:
         """Tell a waiting job why, fail it if it waits in vain, and end its holds."""
         board = self.board
+        if job.reopen_by_s is not None and now_s >= job.reopen_by_s:
+            board.close(job)
+            return
         if job.hold_until_s and now_s >= job.hold_until_s:
             job.hold_until_s = 0.0
             job.release_limbo()

@@ -97,6 +97,7 @@ class Job:
         self.failed = False  # an error went to the client: nothing more is dealt
         self.opened_s = 0.0
         self.hold_until_s = 0.0  # nothing is dealt before: nodelets may still say what they hold
+        self.reopen_by_s: float | None = None  # said Hello anew: then what it still has, it opens
         self.said = ""  # the last waiting reason told
 
     def slots(self) -> int:

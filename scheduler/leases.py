@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from .jobs import Job, Lease
 from .nodes import Node
 
+MISFITS_SAID = 4  # nodes named in one line
+
 
 def wants_node(job: Job) -> bool:
     """Return whether one more node would help `job` now."""
@@ -74,7 +76,7 @@ def why_waiting(job: Job, jobs: Iterable[Job], nodes: Iterable[Node]) -> str:
     misfits = [why for node in nodes if (why := node.misfit(job)[1])]
     fitting = len(nodes) - len(misfits)
     if not fitting:
-        return f"no connected node fits: {'; '.join(misfits[:4])}"
+        return f"no connected node fits: {'; '.join(misfits[:MISFITS_SAID])}"
     others = [other for other in jobs if other is not job]
     serving = sum(len(other.leases) for other in others)
     ahead = sum(not o.leases and o.opened_s < job.opened_s and wants_node(o) for o in others)
@@ -91,9 +93,7 @@ def unsatisfiable(job: Job, nodes: Iterable[Node]) -> tuple[str, str] | None:
     if not misfits or not all(why for _, why in misfits):
         return None
     argument = misfits[0][0]
-    asked = {"func_cpu": job.spec.func_cpu, "func_ram": job.spec.func_ram}.get(argument)
-    if argument == "func_ram" and asked is not None:
-        asked = f"{asked / (1 << 30):.4g} GB"  # type: ignore[assignment]  # for people
-    what = f"{argument}={asked}" if asked is not None else f"Python {job.python}"
-    reasons = "; ".join(why for _, why in misfits[:4])
-    return argument, f"{what}: no node of the cluster can run one call ({reasons})"
+    reasons = "; ".join(why for _, why in misfits[:MISFITS_SAID])
+    if argument == "python":  # not an argument of the call
+        return "", f"no node of the cluster runs this Python version ({reasons})"
+    return argument, f"no node of the cluster can run one such call ({reasons})"

@@ -121,6 +121,18 @@ def test_a_client_that_is_gone_leaves_no_lease() -> None:
     assert not cluster.core.board.jobs
 
 
+def test_a_job_that_a_client_does_not_open_again_after_it_reconnected_is_closed() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    client = cluster.client()
+    cluster.inputs(client, 4)
+    cluster.say(client.peer, client.hello())  # its CloseJob went with the old connection
+    for _ in range(44):
+        cluster.later(0.25)
+    assert node.active() is None
+    assert not cluster.core.board.jobs
+
+
 def test_a_job_that_waits_is_told_why() -> None:
     cluster = ModelCluster()
     client = cluster.client()
@@ -140,7 +152,7 @@ def test_what_no_node_could_ever_run_fails_and_names_the_argument() -> None:
     cluster.say(client.peer, client.open(func_cpu=64), [b"function"])
     for _ in range(24):
         cluster.later(0.25)
-    assert client.failed.startswith("func_cpu=64: no node of the cluster can run one call")
+    assert client.failed == "no node of the cluster can run one such call (n1 has 2 CPUs)"
 
 
 def test_max_parallelism_caps_slots_over_all_nodes() -> None:
