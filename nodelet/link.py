@@ -220,10 +220,17 @@ class Link:
         self.slate.release()
 
 
-def socket_pair() -> tuple[socket.socket, socket.socket]:
-    """Return the agent's end, which never blocks, and the worker's end."""
+def make_link(
+    number: int, page: int, slate: AgentSlate, buffer: bytearray, state: State
+) -> tuple[Link, tuple[int, int, int]]:
+    """Return the agent's end of a new worker, and the descriptors that the worker gets.
+
+    Those are its socket, stdout and stderr; the caller gives them away and closes them.
+    """
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     for one in (ours, theirs):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-    return ours, theirs
+    pipes = OutputPipes()
+    link = Link(number, page, ours, pipes, slate, Parser(buffer), state)
+    return link, (theirs.detach(), *pipes.writers)

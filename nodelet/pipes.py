@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from burla.wire.frames import FRAME_BYTES_MAX
+from burla.wire.messages import FRAME_BYTES_MAX
 
 Frame = bytes | bytearray | memoryview
 
@@ -21,6 +21,7 @@ MESSAGE_BYTES_MAX = 4 << 30  # one result; its frames are counted below before m
 MESSAGE_FRAMES_MAX = MESSAGE_BYTES_MAX // FRAME_BYTES_MAX
 READ_BYTES = 256 << 10  # of one read; more than a socket buffer usually holds
 LEAVES_KEPT = 4  # leaves of several inputs that a worker remembers beyond their span
+CONTROL_BYTES_MAX = 64 << 10  # of one message between agent and zygote
 WRITE_FRAMES_MAX = 512  # frames in one system call; IOV_MAX is 1024
 
 _MAGIC = 0xB17A

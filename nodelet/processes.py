@@ -60,6 +60,14 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         os.kill(pid, number)
 
 
+def kill_tree(pid: int) -> None:
+    """Kill a process, its group, and all that is below it now."""
+    below = descendants_of(pid)
+    kill_group(pid)
+    for one in (pid, *below):
+        kill(one)
+
+
 def kill_group(pid: int) -> None:
     """Kill the process group that `pid` leads or led."""
     with suppress(ProcessLookupError, PermissionError):

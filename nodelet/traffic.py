@@ -42,6 +42,8 @@ class Traffic:
             if not link.is_closed:
                 self._loop.add_reader(link.sock.fileno(), self._on_readable, link)
             self._watch_output(link)
+            if link.pipes.holds:
+                self._hush(link)
 
     def forget(self, link: Link) -> None:
         """Read and write nothing more."""
@@ -68,15 +70,23 @@ class Traffic:
         while self._read(link):
             pass
         self.drain_output(link)
+        while link.pipes.release(lambda stream, data: self._on_output(link, stream, data)):
+            pass
 
-    def drain_output(self, link: Link) -> None:
-        """Take the output that is there now."""
-        for fd in link.pipes.drain(lambda stream, data: self._on_output(link, stream, data)):
+    def drain_output(self, link: Link, *, settle: bool = True) -> None:
+        """Take the output that is there now; settle: all of it that belongs to an outcome."""
+
+        def take(stream: int, data: bytes) -> None:
+            self._on_output(link, stream, data)
+
+        for fd in link.pipes.drain(take, settle=settle):
             self._loop.remove_reader(fd)
             link.pipes.forget(fd)
+        if link.pipes.holds:
+            self._hush(link)
 
     def _watch_output(self, link: Link) -> None:
-        if link.number not in self._quiet:
+        if link.number not in self._quiet and not self._is_paused:
             for fd in link.pipes.fds:
                 self._loop.add_reader(fd, self._on_output_readable, link)
 
@@ -107,17 +117,33 @@ class Traffic:
         return True
 
     def _on_output_readable(self, link: Link) -> None:
+        self._hush(link)
+        self.drain_output(link, settle=False)
+
+    def _hush(self, link: Link) -> None:
+        """Look at the output of a link again when the pause is over."""
         if not self._quiet:
             self._loop.call_later(OUTPUT_PAUSE_S, self._end_quiet)
-        self._quiet[link.number] = link
-        for fd in link.pipes.fds:
-            self._loop.remove_reader(fd)
-        self.drain_output(link)
+        if link.number not in self._quiet:
+            self._quiet[link.number] = link
+            for fd in link.pipes.fds:
+                self._loop.remove_reader(fd)
 
     def _end_quiet(self) -> None:
         quiet, self._quiet = self._quiet, {}
-        if not self._is_paused:
-            for link in quiet.values():
+        for link in quiet.values():
+            if self._is_paused:
+                continue
+            if link.pipes.holds:
+                self.drain_output(link, settle=False)
+
+            def take(stream: int, data: bytes, link: Link = link) -> None:
+                self._on_output(link, stream, data)
+
+            if link.pipes.release(take):
+                self._hush(link)
+            else:
+                self._quiet.pop(link.number, None)
                 self._watch_output(link)
 
     # --- writing ---

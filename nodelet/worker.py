@@ -6,7 +6,6 @@ definitions: the zygote imports it once for all workers. It never imports zmq or
 
 import errno
 import gc
-import marshal
 import os
 import select
 import socket
@@ -102,7 +101,7 @@ class Worker:
 
     def _load(self, message: Message) -> None:
         started = time.perf_counter_ns()
-        settings = marshal.loads(message.frames[0])
+        settings = msgpack.unpackb(message.frames[0])
         self._leaves = LeafMemory()
         try:
             os.environ.update(settings["variables"])
@@ -205,7 +204,7 @@ def rehearse() -> None:
         "node": "",
     }
     function = eval("lambda x: x", {"__name__": "__main__"})  # of __main__: it goes by value
-    load = Message(Kind.LOAD, frames=[marshal.dumps(settings), *values.dump_function(function)])
+    load = Message(Kind.LOAD, frames=[msgpack.packb(settings), *values.dump_function(function)])
     span = Message(Kind.SPAN, 0, 0, 0, 1, 0, 1)
     leaf = pipes.Leaf(0, 0, 1, tuple(values.dump_results([1])))
     ours, theirs = socket.socketpair()

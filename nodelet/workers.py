@@ -26,18 +26,20 @@ Whoever uses this never sees a pickle, a descriptor or a pid.
 """
 
 import asyncio
-import marshal
 import os
 import signal
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from .link import GivenBack, Link, State, socket_pair
-from .output import OutputPipes
-from .pipes import BadMessageError, Frame, Kind, Leaf, Message, Parser, pack
-from .processes import descendants_of, kill, kill_group
+import msgpack
+
+from .growth import Growth, Step
+from .link import GivenBack, Link, State, make_link
+from .lookout import Lookout
+from .pipes import BadMessageError, Frame, Kind, Leaf, Message, pack
+from .processes import kill_tree
 from .slate import PAGES, AgentSlate, Memory, make_memory
 from .traffic import Traffic
 from .worker_events import Death, LoadSettings, Outcomes, Range, Span, WorkerEvents
@@ -55,9 +57,7 @@ __all__ = [
     "Workers",
 ]
 
-SLOW_LOAD_NS = 20_000_000  # a function that takes longer to load is loaded once, in a template
 REFILL_S = 0.5  # after a blank died for no reason that we know
-LOOK_S = 0.01  # between two looks at the slates for strides that last too long
 
 
 class Workers:
@@ -76,10 +76,10 @@ class Workers:
         self._next = 1
         self._blanks_wanted = 0
         self._pages = deque(range(PAGES))  # the page freed last is used last
-        self._lease: _Lease | None = None
-        self._look: asyncio.TimerHandle | None = None
+        self._lease: Growth | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._is_dead = False  # the zygote
+        self._has_started = False
+        self._is_dead = True  # the zygote, or it is not born
 
     # --- life ---
 
@@ -91,24 +91,30 @@ class Workers:
         """
         self._loop = asyncio.get_running_loop()
         self._traffic = Traffic(self._loop, self._take, self._on_output, self._on_closed)
+        self._lookout = Lookout(self._loop, self._links, self._signal)
+        self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end)
         slates = make_memory()
+        self._memory = Memory(slates)
         try:
-            self._memory = Memory(slates)
-            self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end)
             await self._zygote.start(slates, str(self._scratch or ""))
+            self._has_started, self._is_dead = True, False
         finally:
             os.close(slates)
+            if not self._has_started:
+                self._memory.close()
 
     async def close(self) -> None:
         """End the lease, if there is one, and the zygote with all that is below it."""
+        if not self._has_started:
+            return
+        self._has_started = False
         if self._lease is not None and not self._is_dead:
             await self.end_lease()
         self._is_dead = True
         await self._zygote.close()
         for link in list(self._links.values()):
             self._let_go(link)
-        if self._look is not None:
-            self._look.cancel()
+        self._lookout.end()
         self._memory.close()
 
     def prepare(self, blanks: int) -> None:
@@ -123,8 +129,8 @@ class Workers:
     ) -> None:
         """Serve a job from now on: its function (values.dump_function) and how it is loaded."""
         assert self._lease is None, "one lease at a time"
-        frames = [marshal.dumps(asdict(settings)), *function]
-        self._lease = _Lease(pack(Message(Kind.LOAD, frames=frames)), use_template)
+        frames = [msgpack.packb(asdict(settings)), *function]
+        self._lease = Growth(pack(Message(Kind.LOAD, frames=frames)), use_template)
 
     def add_workers(self, count: int) -> None:
         """Make `count` more workers of the lease; `on_ready` or `on_death` tells of each.
@@ -140,10 +146,9 @@ class Workers:
         """Make no more workers from a template in this lease: each loads the function itself."""
         lease = self._lease
         assert lease is not None, "no lease"
-        lease.use_template = False
         if lease.template is not None:
             self.kill(lease.template.number)
-            lease.template = None
+        lease.drop_template()
         self._advance(lease)
 
     async def end_lease(self) -> None:
@@ -162,7 +167,8 @@ class Workers:
             await self._ended
         self._ended = None
         for link in [link for link in self._links.values() if link.state != State.BLANK]:
-            self._bury(link)
+            self._traffic.drain(link)
+            self._let_go(link)
         self._lease = None
         self._refill()
 
@@ -209,8 +215,7 @@ class Workers:
         assert leaves[0].lo <= span.lo < span.hi <= leaves[-1].hi, (span, leaves[0], leaves[-1])
         buffers = link.open(cell, span, leaves, left=left, slots=slots, careful=careful)
         self._traffic.send(link, buffers)
-        if self._look is None:
-            self._look = self._loop.call_later(LOOK_S, self._look_for_slow_strides)
+        self._lookout.wake()
 
     def steal(self, worker: int, cell: int, middle: int) -> Range | None:
         """Take away [lo, hi), lo >= middle, what a worker has not claimed; None: nothing."""
@@ -244,46 +249,31 @@ class Workers:
 
     def _make(self, template: Link | None) -> Link:
         """Have the zygote, or a template, fork a worker."""
-        ours, theirs = socket_pair()
-        pipes = OutputPipes()
+        state = State.BLANK if template is None else State.COPYING
         page = self._pages.popleft()
         slate = AgentSlate(self._memory.page(page))
-        state = State.BLANK if template is None else State.COPYING
-        link = Link(self._next, page, ours, pipes, slate, Parser(self._traffic.buffer), state)
+        link, fds = make_link(self._next, page, slate, self._traffic.buffer, state)
         self._next += 1
         self._links[link.number] = link
-        fds = (theirs.fileno(), *pipes.writers)
         if template is None:
             self._zygote.send("fork", page, fds=fds)
         else:
             # one message of a hundred bytes each: the socket has room, or the template is dead
             template.send_fds(pack(Message(Kind.FORK, a=page)), fds)
-        theirs.close()
-        for fd in pipes.writers:
+        for fd in fds:
             os.close(fd)
         self._traffic.watch(link)
         return link
 
-    def _advance(self, lease: "_Lease") -> None:
+    def _advance(self, lease: Growth) -> None:
         """Make as many workers as are wanted, as far as can be done now."""
-        if self._is_dead or lease.is_ending:
-            return
-        making = (State.LOADING, State.COPYING, State.READY)
-        missing = lease.wanted - sum(link.state in making for link in self._links.values())
-        while missing > 0:
-            if lease.template is not None:
-                if not lease.template_serves:
-                    return
+        while not self._is_dead and (step := lease.next_step(self._links.values())) is not None:
+            if step == Step.COPY:
                 self._make(lease.template)
-            elif lease.is_quick or not lease.use_template:
+            else:
                 self._load(lease)
-            else:  # how long it takes is to be found out; one at a time
-                if any(link.state == State.LOADING for link in self._links.values()):
-                    return
-                self._load(lease)
-            missing -= 1
 
-    def _load(self, lease: "_Lease") -> None:
+    def _load(self, lease: Growth) -> None:
         blanks = self._blanks()
         link = blanks[0] if blanks else self._make(None)
         link.state = State.LOADING
@@ -293,15 +283,11 @@ class Workers:
         lease = self._lease
         if lease is None or lease.is_ending or link.state not in (State.LOADING, State.COPYING):
             return
-        if link.state == State.LOADING:
-            lease.is_quick = lease.is_quick or load_ns < SLOW_LOAD_NS or not may_fork
-            others = sum(link.state == State.READY for link in self._links.values())
-            wants_template = lease.use_template and not lease.is_quick and lease.template is None
-            if wants_template and lease.wanted - others > 1 and not link.dealt:
-                link.state = State.TEMPLATE
-                lease.template = link
-                self._traffic.send(link, pack(Message(Kind.TEMPLATE)))
-                return
+        if link.state == State.LOADING and lease.take_template(
+            link, load_ns, may_fork, self._links.values()
+        ):
+            self._traffic.send(link, pack(Message(Kind.TEMPLATE)))
+            return
         link.state = State.READY
         link.was_ready = True
         self._events.on_ready(link.number, load_ns / 1e9)
@@ -337,7 +323,8 @@ class Workers:
                     self._lease.template_serves = True
                     self._advance(self._lease)
             case Kind.HELLO:
-                if link.state == State.COPYING and not link.pid and not self._is_ending():
+                lease = self._lease
+                if link.state == State.COPYING and not link.pid and lease and not lease.is_ending:
                     link.pid = message.a
                     self._zygote.send("adopt", link.pid)
                     self._on_loaded(link, 0, False)
@@ -346,6 +333,8 @@ class Workers:
             case Kind.LOAD_FAILED:
                 self._traffic.drain_output(link)
                 link.state = State.GONE
+                if self._lease is not None:
+                    self._lease.wanted -= 1
                 self._events.on_load_failed(link.number, message.frames)
             case Kind.FORK_FAILED:
                 for copy in list(self._links.values()):
@@ -356,22 +345,22 @@ class Workers:
 
     # --- deaths ---
 
-    def _on_zygote(self, what: tuple[object, ...]) -> None:
+    def _on_zygote(self, what: list[object]) -> None:
         """Take what the zygote says."""
         match what:
-            case ("forked", int(page), int(pid)):
+            case ["forked", int(page), int(pid)]:
                 for link in self._links.values():
                     if link.page == page:
                         link.pid = pid
-            case ("not forked", int(page), int(number)):
+            case ["not forked", int(page), int(number)]:
                 for link in list(self._links.values()):
                     if link.page == page:
                         self._on_death(link, ("fork", number))
-            case ("died", int(pid), str(how), int(status)):
+            case ["died", int(pid), str(how), int(status)]:
                 for link in list(self._links.values()):
                     if link.pid == pid:
                         self._on_death(link, (how, status))
-            case ("ended",):
+            case ["ended"]:
                 if self._ended is not None and not self._ended.done():
                     self._ended.set_result(None)
             case _:
@@ -384,7 +373,7 @@ class Workers:
         lease = self._lease
         is_told = link.state in (State.LOADING, State.COPYING, State.READY)
         if lease is not None and lease.template is link:
-            lease.template, lease.template_serves, lease.use_template = None, False, False
+            lease.drop_template()
         death = link.death()
         self._let_go(link)
         if lease is None or lease.is_ending:
@@ -395,10 +384,6 @@ class Workers:
             self._events.on_death(link.number, death)
         if self._lease is lease:
             self._advance(lease)
-
-    def _bury(self, link: Link) -> None:
-        self._traffic.drain(link)
-        self._let_go(link)
 
     def _let_go(self, link: Link) -> None:
         if self._links.pop(link.number, None) is not None:
@@ -414,9 +399,7 @@ class Workers:
         links = list(self._links.values())
         for link in links:
             if link.pid:
-                for pid in (*descendants_of(link.pid), link.pid):
-                    kill(pid)
-                kill_group(link.pid)
+                kill_tree(link.pid)
         for link in links:
             self._on_death(link, ("signal", signal.SIGKILL))
         if self._ended is not None and not self._ended.done():
@@ -429,27 +412,3 @@ class Workers:
         link = self._links.get(worker)
         if link is not None and link.pid:
             self._zygote.send("signal", link.pid, int(number))
-
-    def _look_for_slow_strides(self) -> None:
-        self._look = None
-        now_s = self._loop.time()
-        busy = [link for link in self._links.values() if link.dealt]
-        for link in busy:
-            if link.must_be_cut(now_s):
-                self._signal(link.number, signal.SIGURG)
-        if busy:
-            self._look = self._loop.call_later(LOOK_S, self._look_for_slow_strides)
-
-    def _is_ending(self) -> bool:
-        return self._lease is None or self._lease.is_ending
-
-
-@dataclass(slots=True)
-class _Lease:
-    load: list[Frame]  # the LOAD message
-    use_template: bool
-    wanted: int = 0  # workers in all
-    is_quick: bool = False  # each worker loads the function itself
-    template: Link | None = None
-    template_serves: bool = False
-    is_ending: bool = False

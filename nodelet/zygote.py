@@ -8,7 +8,6 @@ It must never import zmq, asyncio or uvloop, run user code, or have a second thr
 """
 
 import gc
-import marshal
 import os
 import select
 import shutil
@@ -18,11 +17,13 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+import msgpack
+
 from . import forks, worker
-from .processes import become_subreaper, children_of, descendants_of, kill, kill_group
+from .pipes import CONTROL_BYTES_MAX
+from .processes import become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory
 
-CONTROL_BYTES_MAX = 64 << 10  # of one control message
 ROUND_MS = 5  # between two looks at what is still alive while a lease is ended
 ORPHANS_MAX = 1024  # deaths remembered of processes that the agent has not named yet
 FORBIDDEN = ("zmq", "asyncio", "uvloop")  # they bring threads or descriptors that forks inherit
@@ -90,22 +91,18 @@ class Zygote:
             return False
         if not data:
             return False
-        match marshal.loads(data):
-            case ("fork", page):
+        match msgpack.unpackb(data):
+            case ["fork", page]:
                 self._fork(page, (fds[0], fds[1], fds[2]))
-            case ("adopt", pid):
+            case ["adopt", pid]:
                 self._adopt(pid)
-            case ("signal", pid, number):
+            case ["signal", pid, number]:
                 if pid in self._workers:
                     kill(pid, number)
-            case ("kill", pid):
+            case ["kill", pid]:
                 if pid in self._workers:
-                    below = descendants_of(pid)
-                    kill_group(pid)
-                    kill(pid)
-                    for one in below:
-                        kill(one)
-            case ("end", pages):
+                    kill_tree(pid)
+            case ["end", pages]:
                 self._ending = frozenset(self._pages[page] for page in pages if page in self._pages)
             case other:
                 raise AssertionError(other)
@@ -113,7 +110,7 @@ class Zygote:
 
     def _say(self, *what: str | int) -> None:
         with suppress(OSError):  # the agent is gone: the loop sees it
-            self._control.send(marshal.dumps(what))
+            self._control.send(msgpack.packb(what))
 
     def _fork(self, page: int, fds: tuple[int, int, int]) -> None:
         try:
@@ -167,12 +164,7 @@ class Zygote:
         """Kill all but `keep`; say so when nothing else is left."""
         left = [pid for pid in children_of(os.getpid()) if pid not in keep]
         for pid in left:
-            below = descendants_of(pid)
-            if pid in self._workers:
-                kill_group(pid)
-            kill(pid)
-            for one in below:
-                kill(one)
+            kill_tree(pid)
         # a list read while children end may miss some: believe an empty one the second time
         left = left or [pid for pid in children_of(os.getpid()) if pid not in keep]
         if not left:

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import marshal
 import os
 import socket
 import subprocess
@@ -11,10 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgpack
+
 import burla
 
-from .processes import become_subreaper, descendants_of, kill
-from .zygote import CONTROL_BYTES_MAX
+from .pipes import CONTROL_BYTES_MAX
+from .processes import become_subreaper, kill_tree
 
 START_S = 30.0  # a machine under heavy load still imports Python within this
 END_S = 10.0  # for the zygote to kill what is left at the end; then we do it ourselves
@@ -27,7 +28,7 @@ _PROGRAM = (
     "main(sys.argv[2:])"
 )
 
-Say = Callable[[tuple[object, ...]], None]
+Say = Callable[[list[object]], None]
 
 
 class ZygoteLink:
@@ -59,14 +60,17 @@ class ZygoteLink:
                 os.close(fd)
         self._control = ours
         ours.setblocking(False)
+        said = b""
         try:
             async with asyncio.timeout(START_S):
                 said = await self._loop.sock_recv(ours, CONTROL_BYTES_MAX)
         except (TimeoutError, OSError):
-            said = b""
+            pass  # told below
+        finally:
+            if not said:  # or cancelled
+                ours.close()
+                await self._wait_gone()
         if not said:
-            await self._wait_gone()
-            ours.close()
             raise RuntimeError(f"the zygote did not start: exit status {self._process.returncode}")
         self._is_open = True
         self._loop.add_reader(ours.fileno(), self._on_readable)
@@ -74,7 +78,7 @@ class ZygoteLink:
     def send(self, *what: str | int | list[int], fds: tuple[int, ...] = ()) -> None:
         """Order something; descriptors may be closed afterwards."""
         if self._is_open:
-            data = marshal.dumps(what)
+            data = msgpack.packb(what)
             if self._unsent or not self._send(data, list(fds)):
                 self._unsent.append((data, [os.dup(fd) for fd in fds]))
                 self._loop.add_writer(self._control.fileno(), self._on_writable)
@@ -83,15 +87,13 @@ class ZygoteLink:
         """Let it kill all that is below it, and wait until it is gone."""
         if self._is_open:
             self._forget()
-        if hasattr(self, "_process"):
-            await self._wait_gone()
+        await self._wait_gone()
 
     async def _wait_gone(self) -> None:
         deadline_s = self._loop.time() + END_S
         while self._process.poll() is None:
             if self._loop.time() > deadline_s:
-                for pid in (*descendants_of(self._process.pid), self._process.pid):
-                    kill(pid)
+                kill_tree(self._process.pid)
             await asyncio.sleep(POLL_S)
 
     def _forget(self) -> None:
@@ -137,7 +139,7 @@ class ZygoteLink:
                     self._process.poll()
                 self._on_end()
                 return
-            self._on_message(marshal.loads(data))
+            self._on_message(msgpack.unpackb(data))
             if not self._is_open:
                 return
 
