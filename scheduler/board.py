@@ -279,7 +279,8 @@ class Board:
     def _take_held(self, node: Node, held: m.Held, until_s: float) -> None:
         """Decide about a lease that is not the one the node serves for us."""
         job = self.jobs.get(held.job)
-        if job is None and held.lease not in node.stopping:
+        ours = held.lease.startswith(self._instance[:8])  # then its job is closed, not unknown
+        if job is None and not ours and held.lease not in node.stopping:
             node.orphans[held.lease] = Orphan(held, until_s)
         elif job is not None and held.lease in job.past:
             self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))

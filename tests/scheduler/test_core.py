@@ -41,6 +41,29 @@ def test_a_node_serves_one_job_at_a_time() -> None:
     assert node.jobs[node.active() or b""] == bob.job
 
 
+def test_a_job_without_anything_to_run_gives_its_only_node_to_one_that_has() -> None:
+    """Its next input may come from the very job that waits: a call inside the inputs."""
+    cluster = ModelCluster()
+    node = cluster.node()
+    outer = cluster.client()
+    cluster.inputs(outer, 1)
+    inner = cluster.client()
+    cluster.inputs(inner, 1)
+    cluster.later(0.25)
+    assert node.jobs[node.active() or b""] == outer.job  # its input runs
+    cluster.run(node, 1)
+    cluster.later(0.25)
+    cluster.stop(node)
+    assert node.jobs[node.active() or b""] == inner.job
+    cluster.run(node, 1)
+    cluster.later(0.25)
+    assert node.jobs[node.active() or b""] == inner.job  # the other is idle, too: no taking turns
+    cluster.inputs(outer, 1)
+    cluster.later(0.25)
+    cluster.stop(node)
+    assert node.jobs[node.active() or b""] == outer.job
+
+
 def test_a_lost_node_gives_its_spans_to_another() -> None:
     cluster = ModelCluster()
     lost, other = cluster.node(), cluster.node()
@@ -52,6 +75,23 @@ def test_a_lost_node_gives_its_spans_to_another() -> None:
         cluster.later(0.25)
         cluster.run(other, 8)
     assert list(client.have) == [(0, 4)]
+
+
+def test_a_node_that_was_lost_is_free_again_soon_after_it_comes_back_when_its_job_is_over() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    client = cluster.client()
+    cluster.inputs(client, 4)
+    node.alive = False
+    for _ in range(8):
+        cluster.later(0.25)
+    cluster.say(client.peer, m.CloseJob(client.job))
+    node.alive = True
+    cluster.reconnect_node(node)
+    cluster.stop(node)  # it was told to end what it holds: nobody is waited for
+    other = cluster.client()
+    cluster.inputs(other, 1)
+    assert node.jobs[node.active() or b""] == other.job
 
 
 def test_a_node_that_reconnects_keeps_its_lease_and_what_was_lost_on_the_way_is_dealt_again() -> (
