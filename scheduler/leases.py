@@ -35,7 +35,11 @@ def in_turn(candidates: Iterable[Job], jobs: Iterable[Job]) -> list[Job]:
     by_user: Counter[bytes] = Counter()
     for job in jobs:
         by_user[job.owner] += len(job.leases)
-    return sorted(wanting, key=lambda job: (by_user[job.owner], len(job.leases), job.opened_s))
+    # who has nothing to run yet comes last: it might never have
+    return sorted(
+        wanting,
+        key=lambda job: (not job.pending, by_user[job.owner], len(job.leases), job.opened_s),
+    )
 
 
 def choose(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Job, Node] | None:
@@ -50,7 +54,9 @@ def choose(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Job, Node] | Non
 def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node]) -> Lease | None:
     """Return a lease that should be handed over to a job that has none; None: nobody waits so.
 
-    Taken from the job with the most nodes, if it keeps at least one; never two for one waiting job.
+    Taken from a job that has nothing to run on it now (its inputs come slowly, perhaps from the job
+    that waits), else from the one with the most nodes, if it keeps at least one. Never two for one
+    waiting job.
     """
     jobs = list(jobs)
     waiting = [job for job in jobs if not job.leases and wants_node(job)]
@@ -58,6 +64,12 @@ def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node]) -> Lease | None:
     under_way += sum(bool(node.stopping) for node in nodes.values())
     if len(waiting) <= under_way:
         return None
+    with_work = [job for job in waiting if job.pending]  # two idle jobs must not take turns
+    for idle in (job for job in jobs if with_work and not job.pending):
+        for lease in idle.leases.values():
+            node = nodes[lease.node]
+            if not (lease.held or lease.draining) and any(map(node.slots, with_work)):
+                return lease
     for rich in sorted(jobs, key=lambda job: -len(job.leases)):
         leases = [lease for lease in rich.leases.values() if not lease.draining]
         if len(leases) < 2:
