@@ -41,6 +41,10 @@ def deal(
     return message, [b"leaf"] * len(spans)
 
 
+def ran(messages: list[m.Outcomes]) -> list[tuple[int, int]]:
+    return [(run.lo, run.hi) for message in messages for run in message.runs]
+
+
 @dataclass
 class ModelCell:
     number: int
@@ -83,6 +87,14 @@ class ModelNode:
         """Return and forget what was sent to the scheduler, without beats."""
         sent, self.sent = self.sent, []
         return [message for message in sent if not isinstance(message, m.Beat)]
+
+    def outcomes(self) -> list[m.Outcomes]:
+        """Return those that were sent, and forget all that was."""
+        return [message for message in self.said() if isinstance(message, m.Outcomes)]
+
+    def dealt(self) -> list[tuple[int, int]]:
+        """Return all that was ever dealt to workers."""
+        return [(x.span.lo, x.span.hi) for x in self.effects if isinstance(x, e.DealSpan)]
 
     def hear(self, message: m.Message, payload: list[bytes] | None = None) -> None:
         """Let the scheduler say something."""
