@@ -193,6 +193,7 @@ def rehearse() -> None:
     here: dict[str, object] = {
         "path": list(sys.path),
         "directory": None,
+        "shadowed": [],
         "argv": list(sys.argv),
         "main": {},
     }

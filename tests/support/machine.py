@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import psutil
 
-from burla.nodelet.workers import Death, Kind, Leaf, LoadSettings, Outcomes, Span, Workers
+from burla.nodelet.pipes import Kind
+from burla.nodelet.workers import Death, Leaf, LoadSettings, Outcomes, Span, Workers
 from burla.wire import values
 
 BATCH = 7  # the only batch
@@ -36,7 +39,13 @@ def _places(batch: values.Batch) -> list[tuple[int, values.Leaf]]:
 
 def environment() -> bytes:
     """Return the environment of this process as a client packs it."""
-    here: dict[str, Any] = {"path": sys.path, "directory": None, "argv": ["x"], "main": {}}
+    here: dict[str, Any] = {
+        "path": sys.path,
+        "directory": None,
+        "shadowed": [],
+        "argv": ["x"],
+        "main": {},
+    }
     packed: bytes = msgpack.packb(here)
     return packed
 
@@ -216,4 +225,50 @@ async def machine(blanks: int = 0, scratch: Path | None = None) -> AsyncIterator
         await one.workers.close()
 
 
-__all__ = ["BATCH", "Machine", "environment", "leaves_of", "machine", "poll"]
+def run(coroutine: Any) -> Any:
+    """Run to its end, in a loop of its own."""
+    return asyncio.run(coroutine)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process runs; one that nobody has reaped does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process is gone."""
+    await poll(lambda: not is_alive(pid))
+
+
+class Slow:
+    """Takes a while to be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return time.sleep, (0.05,)
+
+
+def slow_to_load(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a function that does the same, but takes 50 ms to load."""
+    slow = Slow()
+
+    def call(x: Any) -> Any:
+        return function(x) if slow is None else None
+
+    return call
+
+
+__all__ = [
+    "BATCH",
+    "Machine",
+    "environment",
+    "gone",
+    "is_alive",
+    "leaves_of",
+    "machine",
+    "poll",
+    "run",
+    "slow_to_load",
+]
