@@ -1,8 +1,8 @@
 """Which span goes to which worker of a lease, and who is robbed when another runs dry. Pure.
 
 Every open index of a lease is in exactly one place: in `queue`, in `retry`, or in a cell of a
-worker. Earlier inputs go first, in chunks that shrink towards the end of the work; short calls get
-one chunk queued behind the running one, long calls are dealt one at a time.
+worker. Earlier inputs go first, in chunks that shrink towards the end of the work. Unless calls are
+long, one chunk is queued behind the running one, but not of the last ones.
 """
 
 from collections import deque
@@ -18,7 +18,8 @@ from .store import LeafStore
 
 CHUNK_S = 0.01  # of calls in one chunk: its turnaround, 0.1 ms, is 1 % of it
 CHUNK_MIN_S = 0.0005  # less is not worth a turnaround, not even at the end
-LONG_CALL_S = 0.005  # from here on one call at a time: a turnaround is 2 % of it
+LONG_CALL_S = 0.005  # from here on a chunk is one call
+BEHIND_S = 0.05  # up to here a chunk waits behind the running one: a turnaround takes up to 1 ms
 CAREFUL_CHUNK = 64  # inputs dealt at once that go one by one because one of them killed a worker
 CHUNKS_PER_SLOT = 4  # that the rest of the work is cut into: what the end is uneven by
 MEMORY_CALLS = 32  # that the mean duration looks back on
@@ -135,12 +136,12 @@ class Bench:
                 if dealt is None:
                     return
                 yield dealt
-        if not self.call_s or self.call_s >= LONG_CALL_S:
+        if not self.call_s or self.call_s >= BEHIND_S:
             return
         missing = self.slots - len(self.workers)  # what is left must do for those who come
         for worker in self.workers.values():
-            if self.waiting() <= missing:
-                return
+            if self.waiting() <= missing + self.slots * self._chunk():
+                return  # the last ones go to whoever is free first
             if len(worker.cells) == 1 and not self._is_late(worker, now_s, STUCK_S):
                 dealt = self._deal_to(worker, now_s)
                 if dealt is None:
