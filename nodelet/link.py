@@ -23,7 +23,7 @@ from .pipes import (
     send,
 )
 from .slate import CELLS, AgentSlate
-from .worker_events import Death, Outcomes, Range, Span
+from .worker_events import Death, Outcomes, Range, Span, WorkerEvents
 
 SLOW_STRIDE_S = 0.02  # a stride that lasts longer, and holds something back, is cut
 SOCKET_BYTES = 1 << 20  # each way; with the usual 200 KiB both sides wake far more often
@@ -154,6 +154,21 @@ class Link:
         elif message.flags & Flag.STOP and dealt.ran <= message.a < dealt.end:
             end, dealt.end = dealt.end, message.a
             yield GivenBack(dealt.name, message.a, end, False)
+
+    def tell(self, message: Message, events: WorkerEvents) -> None:
+        """Tell what a message about a span means.
+
+        Raises:
+            BadMessageError: it contradicts what was dealt.
+        """
+        for event in self.take(message):
+            match event:
+                case Outcomes():
+                    events.on_outcomes(self.number, event)
+                case GivenBack(cell, lo, hi, True):
+                    events.on_settled(self.number, cell, lo, hi)
+                case GivenBack(cell, lo, hi, _):
+                    events.on_given_back(self.number, cell, lo, hi)
 
     # --- what the slate says ---
 

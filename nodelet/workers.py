@@ -36,7 +36,7 @@ from pathlib import Path
 import msgpack
 
 from .growth import Growth, Step
-from .link import GivenBack, Link, State, make_link
+from .link import Link, State, make_link
 from .lookout import Lookout
 from .pipes import BadMessageError, Frame, Kind, Leaf, Message, pack
 from .processes import kill_tree
@@ -45,17 +45,7 @@ from .traffic import Traffic
 from .worker_events import Death, LoadSettings, Outcomes, Range, Span, WorkerEvents
 from .zygote_link import ZygoteLink
 
-__all__ = [
-    "Death",
-    "Frame",
-    "Kind",
-    "Leaf",
-    "LoadSettings",
-    "Outcomes",
-    "Span",
-    "WorkerEvents",
-    "Workers",
-]
+__all__ = ["Death", "Frame", "Leaf", "LoadSettings", "Outcomes", "Span", "WorkerEvents", "Workers"]
 
 REFILL_S = 0.5  # after a blank died for no reason that we know
 
@@ -309,15 +299,7 @@ class Workers:
     def _take(self, link: Link, message: Message) -> None:
         match message.kind:
             case Kind.NOTHING | Kind.RESULTS | Kind.RESULT | Kind.ERROR:
-                number = link.number
-                for event in link.take(message):
-                    match event:
-                        case Outcomes():
-                            self._events.on_outcomes(number, event)
-                        case GivenBack(cell, lo, hi, True):
-                            self._events.on_settled(number, cell, lo, hi)
-                        case GivenBack(cell, lo, hi, _):
-                            self._events.on_given_back(number, cell, lo, hi)
+                link.tell(message, self._events)
             case Kind.HELLO if message.b and link.state == State.TEMPLATE:
                 if self._lease is not None:
                     self._lease.template_serves = True
@@ -405,8 +387,6 @@ class Workers:
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         self._events.on_zygote_death()
-
-    # --- signals ---
 
     def _signal(self, worker: int, number: int) -> None:
         link = self._links.get(worker)
