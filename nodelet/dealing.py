@@ -140,13 +140,14 @@ class Bench:
             return
         missing = self.slots - len(self.workers)  # what is left must do for those who come
         for worker in self.workers.values():
+            if len(worker.cells) != 1 or self._is_late(worker, now_s, STUCK_S):
+                continue
             if self.waiting() <= missing + self.slots * self._chunk():
                 return  # the last ones go to whoever is free first
-            if len(worker.cells) == 1 and not self._is_late(worker, now_s, STUCK_S):
-                dealt = self._deal_to(worker, now_s)
-                if dealt is None:
-                    return
-                yield dealt
+            dealt = self._deal_to(worker, now_s)
+            if dealt is None:
+                return
+            yield dealt
 
     def _deal_to(self, worker: Worker, now_s: float) -> Dealt | None:
         taken = self._next()
