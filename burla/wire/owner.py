@@ -3,6 +3,7 @@
 A process is named by its id and its start time, since ids are used again.
 """
 
+import contextlib
 import os
 import time
 import zlib
@@ -71,12 +72,24 @@ class Owner:
 
 
 def remove_directory(directory: str) -> None:
-    """Remove a directory with all that is in it, also while others put things into it or take."""
-    import shutil  # costs milliseconds that no start should pay
+    """Remove a directory with all that is in it, also while others put things into it or take.
 
+    Not by shutil, which the end of a process would have to import: it calls `eval`, upon which
+    CPython forgets that it ends by Ctrl-C, and gives 1 as exit status.
+    """
     until = time.monotonic() + REMOVE_S
-    while True:
-        shutil.rmtree(directory, ignore_errors=True)
+    while not os.path.islink(directory):
+        _remove_tree(directory)
         if not os.path.lexists(directory) or time.monotonic() > until:
             return
         time.sleep(REMOVE_RETRY_S)
+
+
+def _remove_tree(directory: str) -> None:
+    """Remove what can be removed; links are not followed."""
+    for parent, directories, files in os.walk(directory, topdown=False):
+        for name in (*files, *directories):  # of directories only links are left, which end here
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(parent, name))
+        with contextlib.suppress(OSError):
+            os.rmdir(parent)

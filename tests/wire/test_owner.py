@@ -54,3 +54,26 @@ def test_a_directory_is_removed_with_what_is_in_it_and_may_be_gone_already(tmp_p
     remove_directory(str(directory))
     assert not directory.exists()
     remove_directory(str(directory))
+
+
+def test_links_in_a_directory_are_removed_and_not_what_they_lead_to(tmp_path: Path) -> None:
+    kept, directory = tmp_path / "kept", tmp_path / "mine"
+    kept.mkdir()
+    (kept / "file").touch()
+    (directory / "deep" / "deeper").mkdir(parents=True)
+    (directory / "deep" / "link").symlink_to(kept)
+    (directory / "deep" / "deeper" / "broken").symlink_to(tmp_path / "nowhere")
+    link = tmp_path / "link"
+    link.symlink_to(kept)
+    remove_directory(str(directory))
+    assert not directory.exists()
+    remove_directory(str(link))
+    assert (kept / "file").exists()
+
+
+def test_removing_a_directory_imports_nothing(tmp_path: Path) -> None:
+    """It happens at exit, where an `eval`, as in shutil, makes CPython forget about Ctrl-C."""
+    line = "import sys; from burla.wire.owner import remove_directory as r; n = set(sys.modules); "
+    (tmp_path / "x").mkdir()
+    line += "r(sys.argv[1]); assert set(sys.modules) == n, set(sys.modules) - n"
+    subprocess.run([sys.executable, "-c", line, str(tmp_path / "x")], check=True)
