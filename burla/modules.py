@@ -27,6 +27,7 @@ def environment() -> Environment:
     return Environment(
         path=[os.fsencode(entry) for entry in dict.fromkeys(path)],
         directory=None if directory is None else os.fsencode(directory),
+        shadowed=_shadowed(path),
         argv=[os.fsencode(arg) for arg in getattr(sys, "argv", [""]) if isinstance(arg, str)],
         main={
             name: value
@@ -34,6 +35,47 @@ def environment() -> Environment:
             if isinstance(value := main.get(name), str)
         },
     )
+
+
+def _shadowed(path: list[str]) -> list[str]:
+    """Return the modules of the standard library instead of which others are found in `path`.
+
+    Workers have imported some of the former already.
+    """
+    standard = os.path.join(os.path.dirname(os.__file__), "")
+    found: set[str] = set()
+    for entry in path:
+        if os.path.join(entry, "").startswith(standard):
+            break  # the standard library itself; what comes later shadows nothing
+        found |= _standard_names_in(entry)
+    names = []
+    for name in sorted(found):
+        loaded = getattr(sys.modules.get(name), "__file__", None)
+        if name not in sys.builtin_module_names and not str(loaded).startswith(standard):
+            names.append(name)  # else the caller has the standard one, from before
+    return names
+
+
+_listings: dict[str, tuple[int, frozenset[str]]] = {}  # by directory, with its mtime
+
+
+def _standard_names_in(directory: str) -> frozenset[str]:
+    try:
+        changed_ns = os.stat(directory).st_mtime_ns
+        known = _listings.get(directory)
+        if known is not None and known[0] == changed_ns:
+            return known[1]
+        names = (name.partition(".") for name in os.listdir(directory))
+        stems = {stem for stem, _, suffix in names if suffix in _MODULE_SUFFIXES}
+    except OSError:  # a zip file, or not there
+        return frozenset()
+    found = frozenset(stems & sys.stdlib_module_names)
+    _listings[directory] = changed_ns, found
+    return found
+
+
+# a directory may be a package
+_MODULE_SUFFIXES = frozenset(("", *(s[1:] for s in importlib.machinery.all_suffixes())))
 
 
 def by_value_modules() -> list[ModuleType]:

@@ -2,7 +2,14 @@
 
 from burla.wire.values import Failure, NotLoadableError
 
-from .errors import CallFailed, FunctionExited, InputNotLoadable, RemoteError, ResultNotSendable
+from .errors import (
+    CallFailed,
+    FunctionExited,
+    InputNotLoadable,
+    JobFailed,
+    RemoteError,
+    ResultNotSendable,
+)
 
 
 def exception_of(failure: Failure, *, in_iterator: bool = False) -> BaseException:
@@ -13,6 +20,8 @@ def exception_of(failure: Failure, *, in_iterator: bool = False) -> BaseExceptio
         in_iterator: it is raised in a `__next__`, where a StopIteration would mean the end; it
             becomes the cause of a RuntimeError, as in Python's own generators.
     """
+    if failure.index < 0:  # it belongs to no input
+        return _not_loaded(failure)
     match failure.kind:
         case "exit":
             text = (
@@ -49,6 +58,15 @@ def exception_of(failure: Failure, *, in_iterator: bool = False) -> BaseExceptio
             return ended
         case "raised":
             return failure.exception
+
+
+def _not_loaded(failure: Failure) -> JobFailed:
+    text = f"the function cannot be loaded on node {failure.node}: {_shown(failure)}"
+    if failure.problem:
+        text += f"\n\nRemote traceback:\n{failure.traceback_text}"
+    public = JobFailed(text)
+    public.__cause__ = failure.exception
+    return public
 
 
 def result_not_loadable(index: int, node: str, error: NotLoadableError) -> ResultNotSendable:

@@ -18,6 +18,7 @@ class Environment(TypedDict):
 
     path: list[bytes]  # sys.path, absolute; file names need not be valid UTF-8, so bytes
     directory: bytes | None  # working directory; None: it is gone
+    shadowed: list[str]  # modules of the standard library that stand behind others in `path`
     argv: list[bytes]
     main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
 
@@ -27,6 +28,8 @@ def apply_environment(environment: Environment) -> None:
     path = [os.fsdecode(entry) for entry in environment["path"]]
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     importlib.invalidate_caches()
+    for name in environment["shadowed"]:
+        sys.modules.pop(name, None)  # who has it keeps it; the function is to get the caller's
     if environment["directory"] is not None:
         with suppress(OSError):  # not here, or not any more; the function may do without
             os.chdir(environment["directory"])

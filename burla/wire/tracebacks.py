@@ -38,7 +38,7 @@ class Failure:
     """What is known in the caller about a call that failed."""
 
     kind: Kind  # raised; exit: SystemExit and the like; input, result: it could not be (un)pickled
-    index: int  # of the input in its job
+    index: int  # of the input in its job; -1: of none
     node: str
     input_repr: str | None
     type_name: str  # of what was raised
@@ -61,7 +61,7 @@ def dump_error(
     Args:
         error: as caught; leading frames of this package are left out of its traceback.
         node: the name of the node.
-        index: of the input in its job.
+        index: of the input in its job; -1: of none, the function could not be loaded.
         input_repr: `short_repr` of the input, if it could be had.
     """
     graph: dict[int, BaseException] = {}
@@ -238,7 +238,8 @@ def load_error(frames: Frames) -> Failure:
         _dress(exception, record, built, node)
     root, record = built[0], records[0]
     assert root is not None
-    _mark(root, index, input_repr, node)
+    if index >= 0:  # else it belongs to no input: the function could not be loaded
+        _mark(root, index, input_repr, node)
     return Failure(
         kind=kind,
         index=index,

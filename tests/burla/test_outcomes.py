@@ -8,6 +8,7 @@ from burla.errors import (
     CallFailed,
     FunctionExited,
     InputNotLoadable,
+    JobFailed,
     RemoteError,
     ResultNotSendable,
 )
@@ -92,3 +93,15 @@ def test_a_result_that_cannot_be_unpickled_is_an_error_of_its_input() -> None:
     assert public.burla_input_index == 17
     assert str(public).startswith("input 17 · node n1: the result cannot be unpickled here: Value")
     assert isinstance(public.__cause__, ValueError)
+
+
+def test_a_function_that_could_not_be_loaded_is_no_error_of_an_input() -> None:
+    try:
+        raise ModuleNotFoundError("no module named x")
+    except ModuleNotFoundError as raised:
+        error = exception_of(load_error(dump_error(raised, "n1", -1)))
+    assert type(error) is JobFailed
+    expected = "the function cannot be loaded on node n1: ModuleNotFoundError: no module named x"
+    assert str(error) == expected
+    assert type(error.__cause__) is ModuleNotFoundError
+    assert not hasattr(error.__cause__, "__notes__")

@@ -363,7 +363,7 @@ def test_loading_a_function_again_starts_anew(tmp_path: Path) -> None:
     import pickle, sys
     from burla.wire.values import apply_environment, dump_result, load_function
     frames = pickle.loads(sys.stdin.buffer.read())
-    here = {"path": [], "directory": None, "argv": [], "main": {}}
+    here = {"path": [], "directory": None, "shadowed": [], "argv": [], "main": {}}
     def load_and_call():
         apply_environment(here)
         function = load_function(frames)
