@@ -179,6 +179,12 @@ class OutputStream:
             if line := self._lines.get((worker, stream)):
                 line.is_due = True
 
+    def finish(self, worker: int) -> None:
+        """Let the last words of a dead worker go before anything that others say from now on."""
+        for stream in (1, 2) if self._lines else ():
+            if line := self._lines.pop((worker, stream), None):
+                self._gather(worker, stream, line.data, line.since_s)
+
     def hold(self, now_s: float) -> None:
         """Note that nobody reads from the workers now: the rest of a line can not come."""
         self._unread_s = now_s

@@ -58,6 +58,22 @@ def test_a_full_window_stops_the_workers_until_it_is_acknowledged() -> None:
     assert ran(node.outcomes())[-1] == (4, 5)
 
 
+def test_the_last_words_of_a_dead_worker_go_before_what_others_say_then() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 2)))
+    node.load()
+    one, two = node.workers.values()
+    node.claim(one)
+    node.said()
+    node.do(node.core.printed(one.number, 1, b"half a line", node.now_s))
+    node.kill(one.number)
+    node.do(node.core.printed(two.number, 1, b"later\n", node.now_s))
+    node.pass_time(0.03)
+    (said,) = [one for one in node.said() if isinstance(one, m.Output)]
+    assert node.payload[id(said)] == [b"half a line", b"later\n"]
+
+
 def test_output_goes_ahead_of_the_outcomes_that_it_belongs_to() -> None:
     node = ModelNode()
     node.serve()
