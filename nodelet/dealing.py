@@ -316,6 +316,19 @@ class Bench:
         """Let [lo, hi), perhaps empty, which nobody has any more, be dealt again."""
         self.queue.add(lo, hi)
 
+    def withdraw(self, lo: int, hi: int) -> list[tuple[int, int]]:
+        """Take what waits of [lo, hi) out, for good; return it."""
+        self.careful.remove(lo, hi)
+        retried = [index for index in self.retry if lo <= index < hi]
+        for index in retried:
+            del self.retry[index]
+        return self.queue.remove(lo, hi) + [(index, index + 1) for index in retried]
+
+    def is_running(self, lo: int, hi: int) -> bool:
+        """Return whether a worker has some of [lo, hi)."""
+        cells = (cell for worker in self.workers.values() for cell in worker.cells)
+        return any(max(lo, cell.lo) < min(hi, cell.hi) for cell in cells)
+
     def pop_first(self) -> int | None:
         """Take out the first index that waits."""
         first = self.queue.first()

@@ -71,8 +71,10 @@ class Lease:
         self._function = function
         self._effects = effects
         self._open = Ranges()  # dealt; neither run nor returned
+        self._done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
         self._growing = 0  # workers asked for and not ready
-        self._load_deaths = 0  # in a row
+        self._load_deaths = 0  # in a row, each of workers begun after the last
+        self._excused = 0  # workers still loading that were begun before the last of these deaths
         self._no_worker: tuple[Kind, Sequence[bytes]] | None = None  # why there can be none
         self._deaths: dict[int, int] = {}  # per index
         self._robbery: _Robbery | None = None
@@ -96,8 +98,7 @@ class Lease:
             ValueError: the message contradicts itself or what came before.
         """
         self.store.add(message.leaves, payload)
-        for batch in message.forget:
-            self.store.forget(batch)
+        self._done.update(dict.fromkeys(message.forget))
         self.bench.left = message.left
         if self.phase in (Phase.STOPPING, Phase.STOPPED):
             return
@@ -173,7 +174,7 @@ class Lease:
     def ready(self, worker: int, is_copy: bool, now_s: float) -> None:
         """Take in a worker that has loaded the function."""
         self._growing = max(0, self._growing - 1)
-        self._load_deaths = 0
+        self._load_deaths = self._excused = 0
         if self.phase is Phase.SERVING:
             self.bench.workers[worker] = Worker(worker, now_s, is_copy)
 
@@ -232,6 +233,10 @@ class Lease:
     def died_loading(self, how: tuple[str, int]) -> None:
         """A worker ended before it was ready."""
         self._growing = max(0, self._growing - 1)
+        if self._excused:  # it was begun before the last death, and may have been killed with it
+            self._excused -= 1
+            return
+        self._excused = self._growing
         self._load_deaths += 1
         if self._load_deaths >= LOAD_DEATHS_MAX and not self.bench.workers:
             self._no_worker = (Kind.DEATH, [msgpack.packb([*how, self._load_deaths])])
@@ -243,7 +248,7 @@ class Lease:
         who = self.bench.workers.get(worker)
         if who is None:
             return
-        self.report.output.mark(worker)
+        self.report.output.finish(worker)
         if who.is_copy and not who.has_run and how[0] == "signal":
             running = None  # what it was forked from is to blame, not a call
             self._effects.append(DropTemplate())
@@ -264,6 +269,7 @@ class Lease:
         """Deal, steal, report, pause and end, as things stand."""
         if self._robbery is not None:
             return
+        self._forget_done()
         self._regulate()
         if self.phase is Phase.SERVING and not self._failed and not self._paused:
             self._feed(now_s)
@@ -353,6 +359,16 @@ class Lease:
         elif self._paused and not full:
             self._effects.append(ResumeReading())
         self._paused = full
+
+    def _forget_done(self) -> None:
+        """Drop batches that are done everywhere; what waits of them here was run elsewhere."""
+        for batch in list(self._done):
+            lo, hi = self.store.bounds(batch)
+            for part in self.bench.withdraw(lo, hi):
+                self._open.remove(*part)
+            if not self.bench.is_running(lo, hi):
+                self.store.forget(batch)
+                del self._done[batch]
 
     def _add_workers(self, count: int) -> None:
         self._growing += count

@@ -70,6 +70,13 @@ class LeafStore:
                 batch.leaves.insert(where, leaf)
                 batch.frames.insert(where, group)
 
+    def bounds(self, number: int) -> Range:
+        """Return [lo, hi) outside of which nothing that was dealt belongs to a batch."""
+        at = bisect_left(self._numbers, number)
+        if at == len(self._numbers) or self._numbers[at] != number:
+            return 0, 0
+        return self._lows[at], self._lows[at + 1] if at + 1 < len(self._lows) else 1 << 62
+
     def forget(self, number: int) -> None:
         """Drop the leaves of a batch."""
         self._batches.pop(number, None)

@@ -262,7 +262,7 @@ class Scheduler:
         if job.reopen_by_s is not None and now_s >= job.reopen_by_s:
             board.close(job)
             return
-        if job.hold_until_s and now_s >= job.hold_until_s:
+        if (job.hold_until_s or job.limbo) and now_s >= job.hold_until_s:
             job.hold_until_s = 0.0
             job.release_limbo()
             board.touch(job)

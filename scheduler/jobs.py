@@ -129,8 +129,8 @@ class Job:
         self._keep(batch)
         for lo, hi in self.done.missing(batch.start, batch.stop):
             self.pending.add(lo, hi)
-        for lease in self.leases.values():
-            for lo, hi in lease.held.common(batch.start, batch.stop):
+        for elsewhere in (self.limbo, *(lease.held for lease in self.leases.values())):
+            for lo, hi in elsewhere.common(batch.start, batch.stop):
                 self.pending.remove(lo, hi)
 
     def _enter_again(self, batch: Batch) -> None:
