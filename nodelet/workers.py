@@ -290,8 +290,10 @@ class Workers:
         """End a worker that closed its socket or wrote junk: it can do nothing any more."""
         if link.pid:
             self.kill(link.number)
-        elif link.state == State.COPYING:
-            self._on_death(link, ("exit", -1))
+        elif link.state == State.COPYING:  # nobody's death: its template was dropped, or has died
+            self._let_go(link)
+            if self._lease is not None:
+                self.drop_template()
 
     def _on_output(self, link: Link, stream: int, data: bytes) -> None:
         self._events.on_output(link.number, stream, data)

@@ -12,7 +12,7 @@ from marked import caller
 
 pytestmark = pytest.mark.slow
 
-MEMORY_MAX = 6 << 20  # bytes a process may grow by: allocators keep some; 32 KB a job would show
+MEMORY_MAX = 6 << 20  # bytes, to a plateau: allocators keep some, pages shared in turn fill up
 MEASURE = """
 import gc, json, os, signal, sys, threading, time
 import psutil

@@ -103,6 +103,20 @@ def test_a_template_can_be_dropped() -> None:
     run(main())
 
 
+def test_copies_that_die_with_their_template_are_nobodys_deaths() -> None:
+    async def main() -> None:
+        async with machine(1) as m:
+            ids = await m.lease(slow_to_load(lambda x: x), 2)
+            m.workers.add_workers(6)
+            m.workers.drop_template()  # with its orders to fork unread
+            await m.until(lambda: len(m.ready) == 8)
+            assert not m.deaths
+            assert len(set(m.ready)) == 8
+            assert m.ready[:2] == ids
+
+    run(main())
+
+
 def test_a_function_with_threads_is_never_forked() -> None:
     class Threads:
         def __reduce__(self) -> Any:
