@@ -15,6 +15,7 @@ from burla.wire.codec import Frames
 from burla.wire.messages import Deal, Held, Kind, Returned, Run, Shed, Span, StartLease, Stopped
 from burla.wire.ranges import Ranges
 
+from .crew import Crew
 from .dealing import Bench, Worker
 from .effects import (
     AddWorkers,
@@ -35,7 +36,6 @@ from .reporting import Report
 from .store import LeafStore
 
 DEATHS_MAX = 3  # of one index: then it is named
-LOAD_DEATHS_MAX = 3  # in a row, while loading: then the function is to blame
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
 
 
@@ -72,10 +72,7 @@ class Lease:
         self._effects = effects
         self._open = Ranges()  # dealt; neither run nor returned
         self._done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
-        self._growing = 0  # workers asked for and not ready
-        self._load_deaths = 0  # in a row, each of workers begun after the last
-        self._excused = 0  # workers still loading that were begun before the last of these deaths
-        self._no_worker: tuple[Kind, Sequence[bytes]] | None = None  # why there can be none
+        self._crew = Crew()
         self._deaths: dict[int, int] = {}  # per index
         self._robbery: _Robbery | None = None
         self._failed = False  # an error is on its way: the job is over, nothing more is dealt
@@ -173,19 +170,15 @@ class Lease:
 
     def ready(self, worker: int, is_copy: bool, now_s: float) -> None:
         """Take in a worker that has loaded the function."""
-        self._growing = max(0, self._growing - 1)
-        self._load_deaths = self._excused = 0
+        self._crew.ready()
         if self.phase is Phase.SERVING:
             self.bench.workers[worker] = Worker(worker, now_s, is_copy)
 
     def load_failed(self, worker: int, frames: Sequence[bytes]) -> None:
         """A worker could not load the function, and is gone."""
-        self._growing = max(0, self._growing - 1)
-        if self.bench.workers:  # others could: go on with those
-            self._load_deaths = LOAD_DEATHS_MAX
+        self._crew.failed(frames, bool(self.bench.workers))
+        if self._crew.no_worker is None:
             self._effects.append(Note(f"worker {worker} could not load what others could"))
-        else:
-            self._no_worker = (Kind.ERROR, frames)
 
     def ran(
         self, worker: int, cell: int, run: Run, frames: Frames, seconds: float, now_s: float
@@ -232,14 +225,7 @@ class Lease:
 
     def died_loading(self, how: tuple[str, int]) -> None:
         """A worker ended before it was ready."""
-        self._growing = max(0, self._growing - 1)
-        if self._excused:  # it was begun before the last death, and may have been killed with it
-            self._excused -= 1
-            return
-        self._excused = self._growing
-        self._load_deaths += 1
-        if self._load_deaths >= LOAD_DEATHS_MAX and not self.bench.workers:
-            self._no_worker = (Kind.DEATH, [msgpack.packb([*how, self._load_deaths])])
+        self._crew.died(how, bool(self.bench.workers))
 
     def died(
         self, worker: int, how: tuple[str, int], running: tuple[int, int] | None, now_s: float
@@ -254,7 +240,7 @@ class Lease:
             self._effects.append(DropTemplate())
         index = self.bench.bury(who, running)
         if not self.bench.workers:
-            self._load_deaths = 0  # nobody is left: others must be tried, whatever was before
+            self._crew.gone()
         if index is not None:
             self._blame(index, how, now_s)
 
@@ -323,7 +309,7 @@ class Lease:
 
     def _feed(self, now_s: float) -> None:
         bench = self.bench
-        if self._no_worker is not None:
+        if self._crew.no_worker is not None:
             self._give_up(now_s)
             return
         for dealt in bench.deal(now_s):
@@ -332,9 +318,9 @@ class Lease:
             self._effects.append(
                 DealSpan(dealt.worker, dealt.cell, dealt.span, leaves, left, dealt.careful)
             )
-        room = bench.slots - len(bench.workers) - self._growing
-        wanted = min(room, bench.waiting() - self._growing)
-        if wanted > 0 and self._load_deaths < LOAD_DEATHS_MAX:
+        room = bench.slots - len(bench.workers) - self._crew.growing
+        wanted = min(room, bench.waiting() - self._crew.growing)
+        if wanted > 0 and self._crew.may_grow():
             self._add_workers(wanted)
         thefts = bench.thefts(now_s)
         if thefts:
@@ -371,7 +357,7 @@ class Lease:
                 del self._done[batch]
 
     def _add_workers(self, count: int) -> None:
-        self._growing += count
+        self._crew.growing += count
         self._effects.append(AddWorkers(count))
 
     def _blame(self, index: int, how: tuple[str, int], now_s: float) -> None:
@@ -384,8 +370,8 @@ class Lease:
 
     def _give_up(self, now_s: float) -> None:
         """Answer the first input that waits with the reason why nobody can run it."""
-        assert self._no_worker is not None
-        kind, frames = self._no_worker
+        assert self._crew.no_worker is not None
+        kind, frames = self._crew.no_worker
         index = self.bench.pop_first()
         if index is not None:
             self._settle_run(Run(index, index + 1, kind, len(frames)), frames, now_s)

@@ -54,6 +54,7 @@ PURE = {
     "burla/wire/messages.py",
     "burla/wire/ranges.py",
     "nodelet/core.py",
+    "nodelet/crew.py",
     "nodelet/dealing.py",
     "nodelet/effects.py",
     "nodelet/lease.py",
