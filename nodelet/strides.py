@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter_ns
 from typing import Any
@@ -24,8 +24,11 @@ from burla.wire.leaves import ATOMS
 
 from .pipes import MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX, Flag, Frame, Kind, Message, pack, send_all
 from .slate import WorkerSlate
+from .spans import Span
 
-STRIDE_NS = 500_000  # of calls in a stride: what a print or an outcome waits at most for its write
+STRIDE_NS = 500_000  # of calls in a stride: so much at most cannot be stolen
+GATHER_NS = 4_000_000  # of short calls: so long wait their outcomes; the agent gathers longer
+GATHER_RESULTS = 1 << 16  # in one pickle
 ALONE_NS = 50_000  # calls that take this long are strides of one; writing one costs a tenth of it
 LEFT_SHARE = 4  # a stride is at most this part of a slot's share of what is left
 CLAIM_NS_MAX = 20_000_000  # what is left of a claim after this long is given back
@@ -33,85 +36,6 @@ UNSENT_BYTES_MAX = 256 << 10  # outcomes gathered within one claim; then they ar
 CUT_SIGNAL = signal.SIGURG
 
 _fflush = ctypes.CDLL(None).fflush
-
-
-class Leaf:
-    """Inputs [lo, hi), decoded when the first of them is wanted."""
-
-    __slots__ = ("_frames", "_inputs", "hi", "lo")
-
-    def __init__(self, lo: int, hi: int, frames: Sequence[Frame]) -> None:
-        self.lo = lo
-        self.hi = hi
-        self._frames = frames
-        self._inputs: Sequence[Any] | None = None
-
-    def inputs(self) -> Sequence[Any]:
-        """Return all its inputs.
-
-        Raises:
-            NotLoadableError: they cannot be unpickled here.
-        """
-        if self._inputs is None:
-            self._inputs = values.load_leaf(self._frames)
-            self._frames = ()
-        return self._inputs
-
-
-class Span:
-    """A run of calls that the agent has dealt to this worker."""
-
-    __slots__ = ("_at", "_dropped", "careful", "cell", "hi", "leaves", "left", "lo", "slots")
-
-    def __init__(self, message: Message, leaves: list[Leaf]) -> None:
-        self.cell, self.lo, self.hi = message.cell, message.lo, message.hi
-        self.left, self.slots = message.a, max(1, message.b)
-        self.careful = bool(message.flags & Flag.CAREFUL)
-        self.leaves = leaves
-        self._at = 0
-        self._dropped = 0
-
-    def leaf(self, index: int) -> Leaf:
-        """Return the leaf of an index; mostly the one asked for last, or the next."""
-        while self.leaves[self._at].hi <= index:
-            self._at += 1
-        while self.leaves[self._at].lo > index:  # a stride over several leaves ended early
-            self._at -= 1
-        return self.leaves[self._at]
-
-    def drop(self, before: int) -> None:
-        """Let go of the leaves that end at `before` or earlier, which may be big."""
-        while self._dropped < len(self.leaves) and self.leaves[self._dropped].hi <= before:
-            self.leaves[self._dropped] = _DROPPED
-            self._dropped += 1
-
-    def input(self, index: int) -> Any:
-        """Return one input."""
-        leaf = self.leaf(index)
-        return leaf.inputs()[index - leaf.lo]
-
-    def inputs(self, lo: int, hi: int) -> list[Any]:
-        """Return the inputs [lo, hi), fewer if one cannot be had, at least one.
-
-        Raises:
-            NotLoadableError: the first of them cannot be unpickled here.
-        """
-        inputs: list[Any] = []
-        at = lo
-        try:
-            while at < hi:
-                leaf = self.leaf(at)
-                end = min(hi, leaf.hi)
-                inputs += leaf.inputs()[at - leaf.lo : end - leaf.lo]
-                at = end
-        except values.InputNotLoadableError as error:
-            inputs += leaf.inputs()[at - leaf.lo : error.offset]
-            if not inputs:
-                raise
-        except Exception:
-            if not inputs:
-                raise
-        return inputs
 
 
 class Walker:
@@ -129,7 +53,10 @@ class Walker:
         self._claimed = 0  # calls up to here are ours
         self._claim_ns = 0  # spent on them so far
         self._stop: int | None = None  # nothing from here on is run of this span
-        self._unsent: list[Message] = []
+        self._kept: list[Any] = []  # immutable results of the last strides, not pickled yet
+        self._kept_lo = 0  # index of the first
+        self._kept_ns = 0  # what their calls took
+        self._unsent: list[Message] = []  # what comes before them
         self._unsent_bytes = 0
         self._unsent_ns = 0  # what the calls took whose outcomes are gathered
         # What runs now: `_inputs[len(_out)]` is index `_begin + len(_out)`; `_sent` of _out are
@@ -170,11 +97,15 @@ class Walker:
             if rest and self._claim_ns > CLAIM_NS_MAX:
                 self._stop = self._claimed = at
                 rest = 0
-            if rest <= 0:
-                if self._stop is not None or at >= self._slate.hi:
-                    break
-                self._write()
-            elif self._unsent_ns > STRIDE_NS or self._unsent_bytes > UNSENT_BYTES_MAX:
+            if rest <= 0 and (self._stop is not None or at >= self._slate.hi):
+                break
+            if (
+                span.careful  # the next call may be the one that kills
+                or self._call_ns >= ALONE_NS
+                or self._unsent_ns > GATHER_NS
+                or self._unsent_bytes > UNSENT_BYTES_MAX
+                or len(self._kept) > GATHER_RESULTS
+            ):
                 self._write()
         self._end(at)
 
@@ -206,7 +137,7 @@ class Walker:
         self._leave_if_forked(error)
         begin, done = at + self._sent, at + len(self._out)
         if done > begin:
-            self._note_results(begin, self._out[self._sent :], took)
+            self._keep(begin, self._out[self._sent :] if self._sent else self._out, took)
             took = 0
         at = done
         if error is not None:
@@ -254,7 +185,21 @@ class Walker:
 
     # --- outcomes ---
 
+    def _keep(self, lo: int, results: list[Any], took_ns: int) -> None:
+        """Gather the results of strides that follow each other, for one pickle of all."""
+        if self._kept:
+            self._kept += results
+        else:
+            self._kept, self._kept_lo, self._kept_ns = results, lo, 0
+        self._kept_ns += took_ns
+
+    def _note_kept(self) -> None:
+        if self._kept:
+            results, self._kept = self._kept, []
+            self._note_results(self._kept_lo, results, self._kept_ns)
+
     def _note(self, kind: Kind, lo: int, hi: int, took_ns: int, frames: list[bytes]) -> None:
+        self._note_kept()
         self._unsent.append(Message(kind, 0, self._cell, lo, hi, 0, took_ns, frames))
         self._unsent_bytes += sum(map(len, frames))
 
@@ -293,6 +238,7 @@ class Walker:
 
     def _end(self, at: int) -> None:
         """Write the gathered outcomes and that the span is over at `at`."""
+        self._note_kept()
         if self._unsent:
             last = self._unsent[-1]
             self._unsent[-1] = last._replace(flags=last.flags | Flag.END, a=at)
@@ -306,6 +252,7 @@ class Walker:
         send_all(self._sock, self._take_unsent())
 
     def _take_unsent(self) -> list[Frame]:
+        self._note_kept()
         unsent, self._unsent, self._unsent_bytes, self._unsent_ns = self._unsent, [], 0, 0
         buffers: list[Frame] = []
         for message in unsent:
@@ -326,8 +273,9 @@ class Walker:
         del self._inputs[done + 1 :]
         results = self._out[self._sent :]
         if results:
-            self._note_results(running - len(results), results, 0)
+            self._keep(running - len(results), results, 0)
             self._sent = done
+        self._note_kept()
         if self._stop is None and running + 1 < self._claimed:
             self._claimed = self._stop = running + 1
             self._unsent.append(
@@ -376,4 +324,3 @@ class _None:
 
 
 _NONE = _None()
-_DROPPED = Leaf(0, 0, ())

@@ -33,7 +33,8 @@ from .pipes import (
     unpack_header,
 )
 from .slate import PAGE_BYTES, AgentSlate, Memory, WorkerSlate, register
-from .strides import Leaf, Span, Walker, flush_output
+from .spans import Leaf, Span
+from .strides import Walker, flush_output
 
 EXIT_OK = 0
 EXIT_BROKEN = 70  # the agent is gone, or our own code failed
