@@ -54,8 +54,8 @@ def test_quick_calls_share_strides_and_slow_ones_do_not() -> None:
 
 def test_what_is_left_bounds_a_stride() -> None:
     def call(x: int) -> int:
-        if x == 200:
-            __import__("signal").pause()
+        while x == 200:
+            __import__("time").sleep(1)
         return x
 
     async def main() -> int:
