@@ -53,9 +53,13 @@ def test_quick_calls_share_strides_and_slow_ones_do_not() -> None:
 
 
 def test_what_is_left_bounds_a_stride() -> None:
+    import signal
+    import time
+
     def call(x: int) -> int:
-        while x == 200:
-            __import__("time").sleep(1)
+        if x == 200:  # and no cut may change what is seen
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
+            time.sleep(100)
         return x
 
     async def main() -> int:
