@@ -66,8 +66,11 @@ def test_what_is_left_bounds_a_stride() -> None:
         async with machine() as m:
             (worker,) = await m.lease(call, 1)
             cell = m.deal(worker, 0, 400, leaves_of(range(400)), left=0, slots=10)
-            await m.until(lambda: (m.workers.progress(worker, cell) or (0, 0))[0] > 200)
-            claimed, _ = m.workers.progress(worker, cell) or (0, 0)
+            claimed = 0
+            async with asyncio.timeout(20):
+                while claimed <= 200:  # nothing is told of a worker that is in a call
+                    await asyncio.sleep(0.005)
+                    claimed, _ = m.workers.progress(worker, cell) or (0, 0)
             return claimed
 
     assert run(main()) <= 200 + 10
