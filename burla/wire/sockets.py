@@ -7,6 +7,7 @@ future per message, and a cancelled `recv` of it can lose one.
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import zmq
 
@@ -15,7 +16,8 @@ MESSAGE_BYTES_MAX = 16 << 20  # one frame; ours are at most 1 MiB and a header
 DRAIN_MESSAGES = 256  # taken per turn of the loop, then others have theirs
 DRAIN_S = 0.002
 RETRY_S = 0.002  # a peer whose pipe is full is tried again after this long
-COPY_BYTES = 32 << 10  # frames below are copied on sending: cheaper than the bookkeeping
+COPY_BYTES = 32 << 10  # frames below are copied on their way: cheaper than the bookkeeping
+BUFFER_BYTES = 4 << 20  # of the kernel, per direction, as far as it allows: fewer turns per frame
 
 
 def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
@@ -24,6 +26,8 @@ def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, HWM)
     socket.setsockopt(zmq.RCVHWM, HWM)
+    socket.setsockopt(zmq.SNDBUF, BUFFER_BYTES)
+    socket.setsockopt(zmq.RCVBUF, BUFFER_BYTES)
     socket.setsockopt(zmq.MAXMSGSIZE, MESSAGE_BYTES_MAX)
     socket.setsockopt(zmq.IMMEDIATE, 1)  # never queue for a peer that is not there
     socket.setsockopt(zmq.HEARTBEAT_IVL, 5000)
@@ -88,11 +92,20 @@ def take(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
     until = time.monotonic() + DRAIN_S
     for _ in range(DRAIN_MESSAGES):
         try:
-            yield socket.recv_multipart(zmq.DONTWAIT)
+            frames = socket.recv_multipart(zmq.DONTWAIT, copy=False)
         except zmq.Again:
             return
+        yield [_content(frame) for frame in frames]
         if time.monotonic() > until:
             return
+
+
+def _content(frame: zmq.Frame) -> bytes:
+    """Return what is in a frame; a large one stays where libzmq put it, and is seen as bytes."""
+    if len(frame) < COPY_BYTES:
+        return frame.bytes
+    view: Any = frame.buffer
+    return cast(bytes, view)
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
