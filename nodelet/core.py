@@ -22,6 +22,7 @@ BEAT_S = 1.0
 HELLO_S = 2.0  # an Introduce is answered again after this long; many come at once after a reconnect
 UNHEARD_S = 10.0  # without a Welcome for this long: people should know
 SILENCE_S = 60.0  # a scheduler that says nothing for this long is gone
+BLANKS_SPARE = 4  # beyond one per CPU: for small jobs that follow each other closely
 BLANKS_MAX = 64  # more are forked when a lease asks for them
 LEASES_MAX = 64  # also those of which only unacknowledged outcomes are left; the oldest go first
 
@@ -242,4 +243,5 @@ class Nodelet:
         return effects
 
     def _keep_blanks(self) -> None:
-        self._effects.append(KeepBlanks(min(self._hello.cpus, BLANKS_MAX)))
+        cpus = self._hello.cpus
+        self._effects.append(KeepBlanks(min(cpus + min(cpus, BLANKS_SPARE), BLANKS_MAX)))

@@ -48,6 +48,7 @@ from .zygote_link import ZygoteLink
 __all__ = ["Death", "Frame", "Leaf", "LoadSettings", "Outcomes", "Span", "WorkerEvents", "Workers"]
 
 REFILL_S = 0.5  # after a blank died for no reason that we know
+REST_S = 0.02  # after a lease, while half of the blanks are left: the next may begin at once
 
 
 class Workers:
@@ -160,7 +161,10 @@ class Workers:
             self._traffic.drain(link)
             self._let_go(link)
         self._lease = None
-        self._refill()
+        if 2 * len(self._blanks()) < self._blanks_wanted:
+            self._refill()
+        else:  # forking now would be in the way of a call that comes at once
+            self._loop.call_later(REST_S, self._refill)
 
     def interrupt(self, worker: int) -> None:
         """Raise KeyboardInterrupt in the call that this worker is in."""
