@@ -139,13 +139,13 @@ remote_parallel_map(stubborn, range(4))
 def test_sys_exit_with_a_generator_that_still_runs(tmp_path: Path) -> None:
     source = f"""{CALLS}
 results = remote_parallel_map(stubborn, range(4), generator=True)
-while not os.path.exists(os.path.join(here, "pids")):
-    time.sleep(0.01)
+input()
 sys.exit(7)
 """
     with started(source, tmp_path, private=True) as process:
         calls = wait_running(tmp_path, 1)
-        assert finish(process) == (7, "", "")
+        assert process.communicate("\n", timeout=50) == ("", "")
+        assert process.returncode == 7
         wait_gone(calls)
 
 
