@@ -308,7 +308,7 @@ def test_two_hundred_jobs_leak_nothing(tmp_path: Path) -> None:
         def run(jobs: int) -> tuple[int, int]:
             for _ in range(jobs):
                 assert scheduler.call(str, [4, 5]) == ["4", "5"]
-            wait_until(lambda: len(nodelet.workers()) == 2, "two blanks")
+            wait_until(lambda: len(nodelet.workers()) == 4, "two blanks, and two spare ones")
             return process.num_fds(), process.memory_info().rss
 
         run(20)

@@ -14,7 +14,7 @@ OTHER = b"O" * 16
 
 def test_a_nodelet_says_hello_first_and_keeps_blanks() -> None:
     node = Nodelet(hello(cpus=3))
-    assert node.start(0.0) == [e.KeepBlanks(3), e.Send(hello(cpus=3))]
+    assert node.start(0.0) == [e.KeepBlanks(6), e.Send(hello(cpus=3))]
 
 
 def test_it_beats_each_second() -> None:
