@@ -20,7 +20,7 @@ exit codes: 0 ok, 1 the job failed, 2 wrong usage, 69 no cluster answers,
 
 def _print_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from .wire import VERSION
+        from burla.wire import VERSION
 
         click.echo(f"burla {VERSION}")
         context.exit()

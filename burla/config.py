@@ -4,8 +4,9 @@ import os
 import sys
 from typing import Any
 
+from burla.wire.addresses import FORMS, AddressError, connect_address
+
 from .errors import BadSetting
-from .wire.addresses import FORMS, AddressError, connect_address
 
 CLUSTER_VARIABLE = "BURLA_CLUSTER"
 DIRECTORY_VARIABLE = "BURLA_CONFIG_DIR"

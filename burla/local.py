@@ -14,9 +14,10 @@ import subprocess
 import threading
 import time
 
+from burla.wire.launch import LaunchError, command
+from burla.wire.owner import Owner, process_started, remove_directory, this_host
+
 from .errors import ClusterError, how_it_died
-from .wire.launch import LaunchError, command
-from .wire.owner import Owner, process_started, remove_directory, this_host
 
 SOCKET = "s"  # short, since an ipc path is
 # What an ipc path may have in bytes (107), less a directory of ours, the socket and a suffix to it.

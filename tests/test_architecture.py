@@ -86,7 +86,15 @@ PICKLE_ON_ARRIVAL = {"recv_pyobj", "send_pyobj"}  # pyzmq's: whoever can send ru
 TOP_FOLDERS = {"scheduler", "nodelet", "provisioning"}  # would load a second copy of each class
 
 LINES_MAX = 400
-LONG: dict[str, str] = {}  # path -> why it is one file all the same
+LONG = {  # path -> why it is one file all the same
+    "tests/burla/test_local.py": "every way in which a private cluster begins and ends",
+    "tests/end_to_end/test_calling.py": "every way to call the one function",
+    "tests/end_to_end/test_traps.py": "one trap a test, and there are many",
+    "tests/scheduler/test_core.py": "one core: conversations, and any order of events",
+    "tests/support/world.py": "one model of all that lies around the three cores",
+    "tests/test_architecture.py": "the rules, and that each can be broken",
+    "tests/wire/test_scripts.py": "what a script defines, kind by kind",
+}
 
 
 @dataclass(frozen=True)
