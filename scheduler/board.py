@@ -62,7 +62,7 @@ class Board:
         job.said = ""
         if not job.limbo:
             return
-        if now_s >= job.hold_until_s:  # one hold at a time: a flickering connection must not stop it
+        if now_s >= job.hold_until_s:  # one at a time, or a flickering connection stops it
             job.hold_until_s = now_s + RESUME_S
         for node_id in [*(e.node for e in job.leases.values()), *job.past.values()]:
             if node := self.nodes.get(node_id):
