@@ -14,6 +14,7 @@ from typing import Any
 
 FD_ABOVE = 500  # where our descriptor goes: `os.closerange(3, 256)` and the like pass below it
 FD_HEADROOM = 8  # below the limit on descriptors, when that is lower
+OUTPUT_BUFFER_BYTES = 256 << 10  # what a pipe takes: a line up to here is one write, its end too
 _IOLBF = 1  # stdio.h
 
 # As a fresh interpreter has them; all others are SIG_DFL.
@@ -114,7 +115,7 @@ def _open_streams() -> None:
 
 def _line_writer(fd: int) -> io.TextIOWrapper:
     # backslashreplace: a print never fails for what it prints
-    raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+    raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False), OUTPUT_BUFFER_BYTES)
     return io.TextIOWrapper(raw, "utf-8", "backslashreplace", line_buffering=True)
 
 

@@ -24,7 +24,7 @@ RUNS_MAX = 256  # in one message: its header stays small, and its first outcome 
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
 LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
-LINE_BYTES_MAX = 16 << 10  # a longer beginning of a line is not waited with
+LINE_BYTES_MAX = 128 << 10  # a longer beginning of a line is not waited with
 OUTPUT_MESSAGE_BYTES = 256 << 10  # heartbeats get between two of them
 
 

@@ -174,8 +174,8 @@ def test_a_callers_end_stops_its_calls_on_a_cluster_too(tmp_path: Path) -> None:
 def test_a_generator_is_interrupted_too(tmp_path: Path) -> None:
     source = f"""{CALLS}
 results = remote_parallel_map(lambda x: long(x) if x else 0, range(9), generator=True)
-print(next(results), flush=True)
 try:
+    print(next(results), flush=True)
     next(results)
 except KeyboardInterrupt:
     print("interrupted")
