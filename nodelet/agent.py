@@ -121,7 +121,7 @@ class Agent:
             while self._failure is None:
                 await self._watch.wait_readable(self._wait_s())
                 self._outbox.flush(self._dealer)
-                for frames in sockets.take(self._dealer):
+                for frames in sockets.take_in_place(self._dealer):
                     self._receive(frames)
                 if self._clock_s() >= self._core.next_deadline_s():
                     self._feed(self._core.expire)

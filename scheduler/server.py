@@ -101,7 +101,7 @@ class Server:
                     wait_s = min(wait_s, OUTBOX_RETRY_S)
                 await watch.wait_readable(wait_s)
                 self._flush()
-                for frames in sockets.take(self._router):
+                for frames in sockets.take_in_place(self._router):
                     self._carry_out(self._receive(frames))
                 if self._clock_s() >= self._core.next_deadline_s():
                     self._carry_out(self._core.expire(self._clock_s()))

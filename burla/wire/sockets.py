@@ -89,19 +89,31 @@ class Watch:
 
 def take(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
     """Yield the messages that wait on `socket`, a bounded number of them."""
+    return ([frame.bytes for frame in frames] for frames in _take(socket))
+
+
+def take_in_place(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
+    """Yield as `take` does; large frames stay where libzmq put them, and are seen as bytes.
+
+    Not for what may be freed in the main thread of a caller: freeing a frame looks for signals, and
+    what their handlers raise then, as Ctrl-C does, is lost.
+    """
+    return ([_content(frame) for frame in frames] for frames in _take(socket))
+
+
+def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
     until = time.monotonic() + DRAIN_S
     for _ in range(DRAIN_MESSAGES):
         try:
             frames = socket.recv_multipart(zmq.DONTWAIT, copy=False)
         except zmq.Again:
             return
-        yield [_content(frame) for frame in frames]
+        yield frames
         if time.monotonic() > until:
             return
 
 
 def _content(frame: zmq.Frame) -> bytes:
-    """Return what is in a frame; a large one stays where libzmq put it, and is seen as bytes."""
     if len(frame) < COPY_BYTES:
         return frame.bytes
     view: Any = frame.buffer

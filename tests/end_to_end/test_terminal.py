@@ -192,4 +192,6 @@ for turn in range(60):
 print(times)
 """
     with caller(source, tmp_path) as script:
-        assert script.wait_end(50) == (0, "60\n", "")
+        status, out, err = script.wait_end(50)
+    assert (status, out) == (0, "60\n"), err
+    assert not err

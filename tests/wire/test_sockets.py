@@ -108,3 +108,19 @@ def test_wake_ends_a_wait(make: Make) -> None:
         watch.close()
 
     asyncio.run(wait())
+
+
+def test_what_a_caller_takes_is_its_own_and_what_a_daemon_takes_may_stay_in_place(
+    make: Make,
+) -> None:
+    pair = [make(zmq.PAIR) for _ in range(2)]
+    pair[0].bind("inproc://own")
+    pair[1].connect("inproc://own")
+    big = bytes(1 << 20)
+    for take, kind in ((sockets.take, bytes), (sockets.take_in_place, memoryview)):
+        pair[0].send_multipart([b"small", big])
+        pair[1].poll(20_000)
+        ((small, large),) = list(take(pair[1]))
+        assert type(small) is bytes
+        assert type(large) is kind
+        assert large == big
