@@ -37,6 +37,7 @@ from .spans import Leaf, Span
 from .strides import Walker, flush_output
 
 EXIT_OK = 0
+IDLE_S = 0.05  # a blank that waits longer rehearses; sooner it would be in the way of small jobs
 EXIT_BROKEN = 70  # the agent is gone, or our own code failed
 EXIT_INTERRUPTED = 130
 Pages = Callable[[int], memoryview]  # number -> words of a page of the slate
@@ -64,7 +65,7 @@ class Worker:
             register()
             self._walker.arm()
             self._say(Message(Kind.HELLO, a=os.getpid()))
-            if self._call is None and not select.select([self._sock], [], [], 0)[0]:
+            if self._call is None and not select.select([self._sock], [], [], IDLE_S)[0]:
                 rehearse()
             while (messages := self._parser.read(self._sock)) is not None:
                 for message in messages:
