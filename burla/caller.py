@@ -13,6 +13,7 @@ from typing import Any, assert_never
 import msgpack
 
 from burla.wire.messages import Kind
+from burla.wire.shelf import SHARE_BYTES_MIN, Shelf
 from burla.wire.tracebacks import note_of
 from burla.wire.values import (
     Batch,
@@ -24,7 +25,7 @@ from burla.wire.values import (
 )
 
 from .client import Client, Event, Job, Trouble
-from .effects import Deliver, Fail, Finish, Part, Window
+from .effects import Deliver, Fail, Finish, Frames, Part, Window
 from .errors import (
     ClusterError,
     ClusterLost,
@@ -53,6 +54,7 @@ class Caller:
         inputs: object,
         batches: Iterator[Batch],
         limits: Mapping[str, object],
+        memory: Callable[[], str | None],
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
@@ -62,12 +64,15 @@ class Caller:
             inputs: what the caller passed; only looked at for errors.
             batches: the same, in batches.
             limits: arguments of the call by name, for errors.
+            memory: returns a directory in memory that the workers can read, if there is one.
         """
         self._job, self._connect = job, connect
         self._inputs, self._batches, self._limits = inputs, batches, limits
         known = type(inputs) in (list, tuple, range)
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = Window()
+        self._shelf = Shelf(job.id.hex())
+        self._memory = memory
         self._feeding = True
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
 
@@ -75,7 +80,7 @@ class Caller:
         """Return all results in the order of the inputs."""
         results: list[Any] = []
         try:
-            self._job.open(self._connect)
+            self._open()
             while (delivered := self._wait_delivery(results)) is not None:
                 for part in delivered.parts:
                     self._store(part, delivered.node, results)
@@ -83,6 +88,7 @@ class Caller:
             self._raise_trouble()
         finally:
             self._job.close()
+            self._shelf.clear()
         return results
 
     def stream(self) -> Iterator[Any]:
@@ -91,7 +97,7 @@ class Caller:
         It is started by whoever made it, so that closing it always ends the job.
         """
         try:
-            self._job.open(self._connect)
+            self._open()
             self._feed_ahead()
             yield None
             while (delivered := self._wait_delivery(None)) is not None:
@@ -102,8 +108,13 @@ class Caller:
             self._raise_trouble()
         finally:
             self._job.close()
+            self._shelf.clear()
 
     # --- feeding and waiting ---
+
+    def _open(self) -> None:
+        self._job.open(self._connect)
+        self._shelf.open(self._memory())
 
     def _feed_ahead(self) -> None:
         until_s = time.monotonic() + FEED_AT_CALL_S
@@ -111,7 +122,7 @@ class Caller:
             self._feed(None)
 
     def _may_feed(self) -> bool:
-        return self._feeding and self._window.has_room()
+        return self._feeding and self._window.has_room() and self._shelf.has_room()
 
     def _feed(self, results: list[Any] | None) -> None:
         """Hand in one batch, or say that there is none."""
@@ -120,10 +131,10 @@ class Caller:
             self._feeding = False
             self._job.end_inputs()
             return
-        self._window.add(batch.count, batch.bytes)
+        leaves, size = self._put_down(batch)
+        self._window.add(batch.count, size)
         if results is not None:
             results += [None] * batch.count  # before an outcome can come
-        leaves = [(leaf.count, leaf.frames) for leaf in batch.leaves]
         if batch.start + batch.count == self._total:
             self._feeding = False
             self._job.add_last_batch(leaves)
@@ -132,6 +143,19 @@ class Caller:
         if time.monotonic() - self._rested_s > BUSY_S:
             self._job.wait_sent()
             self._rested_s = time.monotonic()
+
+    def _put_down(self, batch: Batch) -> tuple[list[tuple[int, Frames]], int]:
+        """Return the leaves to send, of big ones where they are, and how many bytes that is."""
+        leaves: list[tuple[int, Frames]] = []
+        at, size = batch.start, batch.bytes
+        for leaf in batch.leaves:
+            frames: Frames = leaf.frames
+            if leaf.bytes >= SHARE_BYTES_MIN:
+                frames = self._shelf.put(at, leaf.count, leaf.frames)
+                size += sum(map(len, frames)) - leaf.bytes
+            leaves.append((leaf.count, frames))
+            at += leaf.count
+        return leaves, size
 
     def _wait_delivery(self, results: list[Any] | None) -> Deliver | None:
         """Return the next outcomes, feeding meanwhile; None when all have been returned."""
@@ -143,6 +167,9 @@ class Caller:
         event = self._next_event()
         if isinstance(event, Deliver):
             self._window.free(event)
+            for part in event.parts:
+                for lo, hi in part.fresh:
+                    self._shelf.release(lo, hi)
             return event
         self._raise_if_bad(event)
         return None

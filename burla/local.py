@@ -15,7 +15,7 @@ import threading
 import time
 
 from burla.wire.launch import LaunchError, command
-from burla.wire.owner import Owner, process_started, remove_directory, this_host
+from burla.wire.owner import Owner, memory_of, process_started, remove_directory, this_host
 
 from .errors import ClusterError, how_it_died
 
@@ -60,6 +60,17 @@ class LocalCluster:
                 return False
             time.sleep(LISTEN_POLL_S)
         return True
+
+    def memory(self) -> str | None:
+        """Return a directory in memory that our workers can read; None: there is none."""
+        directory = memory_of(self._directory)
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass
+        except OSError:
+            return None
+        return directory
 
     def end(self) -> None:
         """End the daemons, within `END_S` + `KILL_S`, and remove what they have on disk."""

@@ -205,8 +205,16 @@ def _start(
     }
     address = cluster_address()
     job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
-    connect = _connect_private if address is None else partial(client_for, address, None, ANSWER_S)
-    return Caller(job, connect, inputs, chain([first], batches), limits)
+    every = chain([first], batches)
+    if address is not None:
+        connect = partial(client_for, address, None, ANSWER_S)
+        return Caller(job, connect, inputs, every, limits, memory=lambda: None)
+    memory = partial(_private_memory, inputs)
+    return Caller(job, _connect_private, inputs, every, limits, memory)
+
+
+def _private_memory(inputs: Iterable[Any]) -> str | None:
+    return None if type(inputs) is range else private_cluster().memory()
 
 
 def _connect_private() -> Client:

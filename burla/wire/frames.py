@@ -7,8 +7,10 @@ A big one has a first frame that says how to join the others; its buffers travel
 
 import pickle
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from .shelf import SHARED, fetch
 
 FRAME_BYTES_MAX = 1 << 20  # a frame; bigger ones would hold up heartbeats behind them on the socket
 OUT_OF_BAND_BYTES_MIN = (
@@ -96,13 +98,26 @@ def _chunks(pieces: Sequence[Any]) -> list[bytes]:
     return frames
 
 
-def join(frames: Frames) -> tuple[Any, list[bytearray]]:
-    """Return the pickle and its buffers, as `cut` was given them.
+def join(frames: Frames) -> tuple[Any, list[Any]]:
+    """Return the pickle and its buffers (writable), as `cut` was given them.
 
     Raises:
         NotLoadableError: these frames are not what `cut` returned.
     """
-    first = frames[0]
+    first: Any = frames[0]
+    if first[:1] == SHARED:
+        try:
+            mapped, spans = fetch(first)
+        except OSError as error:
+            raise NotLoadableError(f"shared memory cannot be mapped: {error}") from None
+        first = mapped[spans[0][0] :][: spans[0][1]]
+        places = iter(spans[1:])
+        return _join(first, lambda size: _take_in_place(mapped, places, size))
+    rest = iter(frames[1:])
+    return _join(first, lambda size: _take(rest, size))
+
+
+def _join(first: Any, take: Callable[[int], Any]) -> tuple[Any, list[Any]]:
     if first[:1] != _JOINED:
         return first, []
     try:
@@ -113,11 +128,21 @@ def join(frames: Frames) -> tuple[Any, list[bytearray]]:
         ]
     except struct.error as error:
         raise NotLoadableError(f"the first frame of a value is malformed: {error}") from None
-    rest = iter(frames[1:])
     data: Any = memoryview(first)[body:]
     if len(data) != sizes[0]:
-        data = _take(rest, sizes[0])
-    return data, [_take(rest, size) for size in sizes[1:]]
+        data = take(sizes[0])
+    return data, [take(size) for size in sizes[1:]]
+
+
+def _take_in_place(mapped: memoryview, places: Iterator[tuple[int, int]], size: int) -> Any:
+    """Return the next `size` bytes of whole frames, which lie one behind the other in `mapped`."""
+    start, got = -1, 0
+    while got < size and (place := next(places, None)) is not None:
+        start = place[0] if start < 0 else start
+        got += place[1]
+    if got != size:
+        raise NotLoadableError(f"a part of {size} bytes came as {got} bytes")
+    return mapped[start : start + size]
 
 
 def _take(frames: Any, size: int) -> bytearray:

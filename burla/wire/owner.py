@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass
 
 HAS_PROC = os.path.exists("/proc/self/stat")
+MEMORY = "/dev/shm"  # a file system in memory, on Linux
 REMOVE_S = 2.0  # a worker that is just being killed may still write while its scratch is removed
 REMOVE_RETRY_S = 0.05
 
@@ -71,12 +72,18 @@ class Owner:
         return started is not None and self.started in (None, started)
 
 
+def memory_of(directory: str) -> str:
+    """Return the name of the directory of big inputs that goes with a private cluster's own."""
+    return os.path.join(MEMORY, os.path.basename(directory))
+
+
 def remove_directory(directory: str) -> None:
     """Remove a directory with all that is in it, also while others put things into it or take.
 
     Not by shutil, which the end of a process would have to import: it calls `eval`, upon which
     CPython forgets that it ends by Ctrl-C, and gives 1 as exit status.
     """
+    _remove_tree(memory_of(directory))
     until = time.monotonic() + REMOVE_S
     while not os.path.islink(directory):
         _remove_tree(directory)

@@ -195,7 +195,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     job = Job(session, "double", True)
     threading.Timer(0.1, dead.set).start()
     with pytest.raises(ClusterError, match="killed"):
-        Caller(job, lambda: client, [1], cut_batches([1]), {}).collect()
+        Caller(job, lambda: client, [1], cut_batches([1]), {}, lambda: None).collect()
     client.close()
     assert not client._thread.is_alive()
 
