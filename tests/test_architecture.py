@@ -76,11 +76,10 @@ PURE_NEEDS = {  # a list of what is allowed: what is not on it may read a clock 
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
 
 DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
-    *("zmq", "msgpack", "msgspec", "cloudpickle", "tblib", "uvloop", "rich", "click"),
-    *("platformdirs", "psutil"),
+    *("zmq", "msgpack", "msgspec", "cloudpickle", "uvloop", "rich", "click"),
 }
 NO_NETWORK = {"zmq", "asyncio", "uvloop"}  # never where something forks
-UNPICKLES = {"pickle", "cloudpickle", "tblib", "shelve"}  # never in a daemon
+UNPICKLES = {"pickle", "cloudpickle", "shelve"}  # never in a daemon
 ONLY_PICKLES = "burla/wire/frames.py"  # writes pickles; a daemon may use it to cut frames
 PICKLE_ON_ARRIVAL = {"recv_pyobj", "send_pyobj"}  # pyzmq's: whoever can send runs code here
 TOP_FOLDERS = {"scheduler", "nodelet", "provisioning"}  # would load a second copy of each class
@@ -397,8 +396,8 @@ def within(modules: Iterable[str], tops: set[str]) -> set[str]:
     [
         ("burla", {"zmq", "asyncio", "cloudpickle", "rich", "click", "numpy"}),
         ("burla.wire", {"zmq", "asyncio", "cloudpickle"}),
-        ("burla.scheduler.server", OPENS_PAYLOADS | {"cloudpickle", "tblib", "burla.client"}),
-        ("burla.nodelet.agent", OPENS_PAYLOADS | {"cloudpickle", "tblib", "burla.client"}),
+        ("burla.scheduler.server", OPENS_PAYLOADS | {"cloudpickle", "burla.client"}),
+        ("burla.nodelet.agent", OPENS_PAYLOADS | {"cloudpickle", "burla.client"}),
         ("burla.nodelet.zygote", NO_NETWORK | {"burla.wire.sockets", "rich", "click", "numpy"}),
         ("burla.nodelet.worker", NO_NETWORK | {"burla.wire.sockets", "rich", "click", "numpy"}),
     ],
