@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import select
+import signal
 import subprocess
 import threading
 import time
@@ -75,6 +76,7 @@ class LocalCluster:
     def end(self) -> None:
         """End the daemons, within `END_S` + `KILL_S`, and remove what they have on disk."""
         running = [daemon for daemon in self._daemons.values() if daemon.poll() is None]
+        broken = len(running) < len(self._daemons)
         for daemon in running:
             daemon.terminate()
         with contextlib.suppress(KeyboardInterrupt):  # an impatient user: kill them now
@@ -82,6 +84,8 @@ class LocalCluster:
         for daemon in running:
             daemon.kill()
         _wait_ended(running, KILL_S)
+        if broken:  # a function that killed what it runs below has left nobody to end it
+            _kill_forks(self._directory)
         remove_directory(self._directory)
 
     def disown(self) -> None:
@@ -152,6 +156,20 @@ def _spawn(line: list[str], directory: str, log: str) -> subprocess.Popen[bytes]
         )
     finally:
         os.close(output)
+
+
+def _kill_forks(directory: str) -> None:
+    """Kill what a nodelet that is gone has forked; its scratch directory is in their names."""
+    mark = os.fsencode(directory) + b"/"
+    with contextlib.suppress(OSError):  # no /proc
+        for name in os.listdir("/proc"):
+            with (
+                contextlib.suppress(OSError, ValueError),
+                open(f"/proc/{name}/cmdline", "rb") as file,
+            ):
+                if any(word.startswith(mark) for word in file.read().split(b"\0")):
+                    os.kill(int(name), signal.SIGKILL)
+                    os.killpg(int(name), signal.SIGKILL)
 
 
 def _make_directory() -> str:

@@ -244,6 +244,31 @@ print(remote_parallel_map(abs, [-1, -2]))
     assert (status, out.splitlines()) == (0, ["ClusterError", "[1, 2]"]), err
 
 
+def test_a_function_that_kills_all_that_it_runs_below_leaves_nothing(tmp_path: Path) -> None:
+    source = """
+import os, signal, time, burla
+from burla import remote_parallel_map
+
+def f(x):
+    zygote = os.getppid()
+    while x == 0 and os.getppid() == zygote:
+        os.kill(zygote, signal.SIGKILL)
+        time.sleep(0.001)
+    if x == 0 and os.getppid() != 1:
+        os.kill(os.getppid(), signal.SIGKILL)  # the nodelet
+    signal.pause()
+
+try:
+    remote_parallel_map(f, [1, 0])
+except burla.BurlaError as error:
+    print(type(error).__name__)
+print(remote_parallel_map(abs, [-1, -2]))
+"""
+    with caller(source, tmp_path) as script:
+        status, out, err = script.wait_end(40)
+    assert (status, out.splitlines()) == (0, ["ClusterError", "[1, 2]"]), err
+
+
 # --- functions that fork ---
 
 
