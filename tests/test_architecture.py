@@ -88,6 +88,7 @@ LINES_MAX = 400
 LONG = {  # path -> why it is one file all the same
     "tests/burla/test_local.py": "every way in which a private cluster begins and ends",
     "tests/end_to_end/test_calling.py": "every way to call the one function",
+    "tests/end_to_end/test_crashes.py": "every way in which a worker dies",
     "tests/end_to_end/test_traps.py": "one trap a test, and there are many",
     "tests/scheduler/test_core.py": "one core: conversations, and any order of events",
     "tests/support/world.py": "one model of all that lies around the three cores",
