@@ -431,8 +431,8 @@ def test_ctrl_c_in_the_callers_terminal_is_not_for_the_daemons(base: Path) -> No
         START
         + TELL
         + """
-tell(cluster)
 try:
+    tell(cluster)  # in here: whoever hears it may send the signal at once
     time.sleep(60)
 except KeyboardInterrupt:
     pass
