@@ -6,8 +6,10 @@ once.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -33,9 +35,11 @@ from .effects import (
     DropTemplate,
     Effect,
     EndWorkers,
+    Heard,
     Interrupt,
     KeepBlanks,
     Kill,
+    Leave,
     Note,
     PauseReading,
     Quit,
@@ -46,6 +50,7 @@ from .effects import (
 from .workers import Death, Frame, Leaf, LoadSettings, Outcomes, Span, Workers
 
 UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces; one input may be big
+LEAVE_SIGNAL = signal.SIGUSR1  # finish what runs, take nothing more, end
 RETRY_S = 0.05  # what the socket did not take is tried again; its FD usually tells sooner
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 KINDS = {
@@ -62,7 +67,7 @@ class NotAcceptedError(Exception):
 
 
 async def run(config: NodeletConfig) -> None:
-    """Offer this machine to the scheduler until cancelled; then leave nothing behind.
+    """Offer this machine to the scheduler until cancelled or done leaving; leave nothing behind.
 
     Raises:
         NotAcceptedError: the scheduler refuses it.
@@ -73,8 +78,11 @@ async def run(config: NodeletConfig) -> None:
     dealer = sockets.make_socket(context, zmq.DEALER)
     agent = Agent(config, dealer, scratch)
     try:
+        asyncio.get_running_loop().add_signal_handler(LEAVE_SIGNAL, agent.leave)
         await agent.serve()
     finally:
+        if config.ready_file is not None:
+            config.ready_file.unlink(missing_ok=True)
         await agent.close()
         dealer.close(linger=0)
         context.term()
@@ -104,6 +112,7 @@ class Agent:
         self._slots = 1  # of the lease
         self._wake_s = 0.0  # when the task that waits will look at the clock
         self._failure: Exception | None = None
+        self._left = False  # it was asked to leave, and is done
         self._ending: asyncio.Task[None] | None = None
 
     async def serve(self) -> None:
@@ -118,14 +127,15 @@ class Agent:
         try:
             self._feed(self._core.start)
             self._dealer.connect(self._config.scheduler)
-            while self._failure is None:
+            while self._failure is None and not self._left:
                 await self._watch.wait_readable(self._wait_s())
                 self._outbox.flush(self._dealer)
                 for frames in sockets.take_in_place(self._dealer):
                     self._receive(frames)
                 if self._clock_s() >= self._core.next_deadline_s():
                     self._feed(self._core.expire)
-            raise self._failure
+            if self._failure is not None:
+                raise self._failure
         finally:
             self._watch.close()
 
@@ -199,8 +209,23 @@ class Agent:
                     log.info("%s", effect.text)
                 case Quit():
                     self._fail(NotAcceptedError(effect.reason))
+                case Heard():
+                    self._note_heard()
+                case Leave():
+                    self._left = True
+                    self._watch.wake()
                 case _:
                     assert_never(effect)
+
+    def _note_heard(self) -> None:
+        """Make or touch the file by which others see that the scheduler answers."""
+        if self._config.ready_file is not None:
+            with contextlib.suppress(OSError):  # a full disk is no reason to stop working
+                self._config.ready_file.touch(mode=0o600)
+
+    def leave(self) -> None:
+        """Take no more work, and end when what was begun is done and delivered."""
+        self._feed(self._core.leave)
 
     def _send(self, message: m.Message, payload: Sequence[Frame]) -> None:
         if isinstance(message, m.Beat) and self._outbox:

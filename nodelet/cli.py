@@ -6,6 +6,7 @@ argparse and not click: a private cluster pays for every import of its daemons a
 import argparse
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from burla.wire import daemon
 from burla.wire.owner import Owner
@@ -22,15 +23,15 @@ DESCRIPTION = """\
 Give this machine to a burla cluster: connect to its scheduler and run calls in worker processes.
 
 The scheduler may start later, go away and come back; the nodelet connects again by itself. It runs
-until SIGTERM or Ctrl-C, and then leaves nothing behind: no process, no file. Calls inherit its
-environment."""
+until SIGTERM or Ctrl-C, and then leaves nothing behind: no process, no file. SIGUSR1 drains it:
+it takes no more work, finishes the calls that run, and ends. Calls inherit its environment."""
 
 EPILOG = """\
 examples:
   burla-nodelet --scheduler tcp://127.0.0.1:7270
   burla-nodelet --scheduler ipc:///run/burla.s --cpus 32 --ram 64 --name big-one
 
-exit codes: 0 ended by SIGTERM, 2 wrong usage, 130 Ctrl-C, 1 anything else (it is on stderr)"""
+exit codes: 0 ended by SIGTERM or drained, 2 wrong usage, 130 Ctrl-C, 1 anything else (see stderr)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--name", help="what this node is called in messages (default: the host's name)"
     )
+    parser.add_argument(
+        "--ready-file",
+        metavar="PATH",
+        type=Path,
+        help="a file that is there, and not older than a minute, while the scheduler answers",
+    )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 
@@ -94,9 +101,11 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     cpus = usable_cpus() if options.cpus is None else options.cpus
     ram = usable_ram() if options.ram is None else _bytes(options.ram)
     name = host_name() if options.name is None else options.name
+    ready = options.ready_file
     if options.owner is not None and options.owner.directory is not None:
-        return NodeletConfig(options.scheduler, cpus, ram, name, scratch=options.owner.directory)
-    return NodeletConfig(options.scheduler, cpus, ram, name)
+        scratch = options.owner.directory
+        return NodeletConfig(options.scheduler, cpus, ram, name, ready, scratch=scratch)
+    return NodeletConfig(options.scheduler, cpus, ram, name, ready)
 
 
 def _bytes(ram_gb: float) -> int:

@@ -31,6 +31,7 @@ class NodeletConfig:
     cpus: int  # of this machine, as the scheduler shall count them
     ram: int  # bytes
     name: str  # for people
+    ready_file: Path | None = None  # touched while the scheduler answers
     # Where the agent may make a directory of its own. Never to be wiped itself: a private
     # cluster's socket and logs lie here, or everybody's temporary files.
     scratch: str = field(default_factory=_temporary_directory)

@@ -15,12 +15,13 @@ from burla.wire import messages as m
 from burla.wire.codec import Frames
 from burla.wire.messages import Run, SchedulerToNodelet
 
-from .effects import Effect, KeepBlanks, Note, Quit, Send
+from .effects import Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
 from .lease import Lease, Phase
 
 BEAT_S = 1.0
 HELLO_S = 2.0  # an Introduce is answered again after this long; many come at once after a reconnect
 UNHEARD_S = 10.0  # without a Welcome for this long: people should know
+HEARD_S = 5.0  # that the scheduler answers is noted this often
 SILENCE_S = 60.0  # a scheduler that says nothing for this long is gone
 BLANKS_SPARE = 4  # beyond one per CPU: for small jobs that follow each other closely
 BLANKS_MAX = 64  # more are forked when a lease asks for them
@@ -40,6 +41,9 @@ class Nodelet:
         self._hello_s = 0.0  # when the last Hello was sent
         self._welcomed: bytes | None = None  # by this scheduler; None: not on this connection
         self._warned = False
+        self._noted_s = 0.0  # when it was last noted that the scheduler answers
+        self._leaving = False
+        self._released = False  # the scheduler knows, and gives us nothing more
 
     # --- events ---
 
@@ -109,12 +113,24 @@ class Nodelet:
         """All processes of the lease that was to end are gone, and its scratch is wiped."""
         return self._tell(lambda lease: lease.ended(), now_s)
 
+    def leave(self, now_s: float) -> list[Effect]:
+        """Take no more work; `Leave` comes when what was begun is done and delivered."""
+        if not self._leaving:
+            self._leaving = True
+            self._effects.append(Note("leaving: finishing the calls that run"))
+            if self._welcomed is not None:
+                self._effects.append(Send(m.Leaving()))
+        return self._settle(now_s)
+
     def expire(self, now_s: float) -> list[Effect]:
         """Do what is due at `now_s`; return what to do."""
         if now_s >= self._beat_s:
             self._beat_s = now_s + BEAT_S
             self._effects.append(Send(m.Beat()))
         silent_s = now_s - self._heard_s
+        if self._welcomed is not None and self._heard_s - self._noted_s >= HEARD_S:
+            self._noted_s = self._heard_s
+            self._effects.append(Heard())
         if silent_s >= UNHEARD_S and not self._warned:
             self._warned = True
             self._effects.append(
@@ -149,7 +165,7 @@ class Nodelet:
     def _take(self, said: SchedulerToNodelet, payload: Sequence[bytes], now_s: float) -> None:
         match said:
             case m.Welcome():
-                self._welcome(said)
+                self._welcome(said, now_s)
             case m.Introduce():
                 self._welcomed = None
                 if now_s >= self._hello_s + HELLO_S:
@@ -175,6 +191,8 @@ class Nodelet:
                     lease.replay(said.after)
             case m.EndLease():
                 self._end_lease(said, now_s)
+            case m.Released():
+                self._released = self._leaving
             case m.Beat():
                 pass
             case _:
@@ -185,14 +203,18 @@ class Nodelet:
         held = [h for lease in self.leases.values() if (h := lease.held()) is not None]
         self._effects.append(Send(replace(self._hello, held=tuple(held))))
 
-    def _welcome(self, said: m.Welcome) -> None:
+    def _welcome(self, said: m.Welcome, now_s: float) -> None:
         if self._warned or self._welcomed != said.scheduler:
             self._effects.append(Note(f"connected to the scheduler (burla {said.version})"))
         self._warned = False
         self._welcomed = said.scheduler
         self._hello_s = -HELLO_S  # the next Introduce is a new question
+        self._noted_s = now_s
+        self._effects.append(Heard())
         for lease in self.leases.values():
             lease.send_again()
+        if self._leaving:
+            self._effects.append(Send(m.Leaving()))
 
     def _start_lease(self, said: m.StartLease, function: Sequence[bytes]) -> None:
         if said.lease in self.leases:
@@ -238,6 +260,8 @@ class Nodelet:
             one.settle(now_s)
             if one.is_forgettable():
                 del self.leases[one.id]
+        if self._leaving and not self.leases and (self._released or self._welcomed is None):
+            self._effects.append(Leave())
         effects = self._effects[:]
         self._effects.clear()
         return effects

@@ -111,6 +111,16 @@ class Quit:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Note, for whoever looks after this machine, that the scheduler answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """End the nodelet: it was asked to leave, and serves nobody any more."""
+
+
 Effect = (
     Send
     | KeepBlanks
@@ -126,4 +136,6 @@ Effect = (
     | EndWorkers
     | Note
     | Quit
+    | Heard
+    | Leave
 )

@@ -346,6 +346,9 @@ class Board:
 
     def _hand_out_nodes(self, now_s: float) -> None:
         free = [node for node in self.nodes.values() if node.is_free()]
+        for node in self.nodes.values():
+            if node.leaving and node.serves_nobody():
+                self.effects.append(Send(node.peer, m.Released()))
         jobs = (
             self.jobs.values()
             if self._nodes_changed
@@ -381,7 +384,16 @@ class Board:
         """Take a node from the job with the most if another has none."""
         lease = leases.to_drain(self.jobs.values(), self.nodes)
         if lease is not None:
-            lease.draining = True
-            if lease.held.total > lease.slots and not lease.shedding:
-                self._shed(lease, lease.held.total)
-            self.touch(self.lease_jobs[lease.id])
+            self._drain(lease)
+
+    def leave(self, node: Node) -> None:
+        """Give a node no more work; it is released when it serves nobody."""
+        node.leaving = self._nodes_changed = True
+        if node.lease is not None:
+            self._drain(self.lease_jobs[node.lease].leases[node.lease])
+
+    def _drain(self, lease: Lease) -> None:
+        lease.draining = True
+        if lease.held.total > lease.slots and not lease.shedding:
+            self._shed(lease, lease.held.total)
+        self.touch(self.lease_jobs[lease.id])

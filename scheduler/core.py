@@ -222,6 +222,8 @@ class Scheduler:
                 board.returned(node, said)
             case m.Stopped():
                 board.stopped(node, said.lease)
+            case m.Leaving():
+                board.leave(node)
             case m.Beat() | m.NodeHello():
                 pass
             case _:

@@ -31,6 +31,7 @@ class Node:
     ram: int  # bytes
     heard_s: float
     unreachable_s: float | None = None  # since when its connection is known to be broken
+    leaving: bool = False  # it is to end: it gets no lease any more, and gives back the one it has
     lease: bytes | None = None  # the one it serves
     stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
     orphans: dict[bytes, Orphan] = field(default_factory=dict)
@@ -42,12 +43,11 @@ class Node:
 
     def is_free(self) -> bool:
         """Return whether it may be leased: every process of earlier leases is proven gone."""
-        return (
-            self.lease is None
-            and not self.stopping
-            and not self.orphans
-            and self.unreachable_s is None
-        )
+        return self.serves_nobody() and self.unreachable_s is None and not self.leaving
+
+    def serves_nobody(self) -> bool:
+        """Return whether every process of earlier leases is proven gone."""
+        return self.lease is None and not self.stopping and not self.orphans
 
     def is_lost(self, now_s: float) -> bool:
         """Return whether it must be given up."""

@@ -287,6 +287,10 @@ class Shed(Message, frozen=True):
     inputs: Positive
 
 
+class Released(Message, frozen=True):
+    """scheduler -> nodelet: answer to Leaving, once the node serves nobody: it may end."""
+
+
 class EndLease(Message, frozen=True):
     """scheduler -> nodelet: stop the lease's workers; answered by Stopped."""
 
@@ -305,6 +309,7 @@ SchedulerToNodelet = (
     | AckOutput
     | ReplayOutput
     | EndLease
+    | Released
     | Beat
 )
 
@@ -357,4 +362,11 @@ class Stopped(Message, frozen=True):
     lease: Id
 
 
-NodeletToScheduler = NodeHello | Outcomes | Output | Returned | Stopped | Beat
+class Leaving(Message, frozen=True):
+    """nodelet -> scheduler: give this node no more work, and take back what it has not begun.
+
+    Said again after each Welcome. Answered by Released when its last lease has ended.
+    """
+
+
+NodeletToScheduler = NodeHello | Outcomes | Output | Returned | Stopped | Leaving | Beat

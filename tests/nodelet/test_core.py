@@ -134,3 +134,48 @@ def test_the_end_of_an_unknown_lease_is_confirmed() -> None:
     node.said()
     node.hear(m.EndLease(OTHER, True))
     assert node.said() == [m.Stopped(OTHER)]
+
+
+# --- leaving ---
+
+
+def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_released() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 1)))
+    node.load()
+    node.said()
+    node.do(node.core.leave(node.now_s))
+    assert node.said() == [m.Leaving()]
+    node.hear(m.Released())  # a slip of the scheduler: the lease is still here
+    assert e.Leave() not in node.effects
+    node.hear(m.EndLease(LEASE, discard=True))
+    node.pass_time(3.0)
+    node.end()
+    assert e.Leave() in node.effects
+
+
+def test_it_says_again_that_it_leaves_to_whoever_welcomes_it() -> None:
+    node = ModelNode()
+    node.serve()
+    node.do(node.core.leave(node.now_s))
+    node.hear(m.Introduce())
+    node.said()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    assert m.Leaving() in node.said()
+
+
+def test_it_leaves_at_once_if_no_scheduler_knows_it() -> None:
+    node = Nodelet(hello(cpus=3))
+    node.start(0.0)
+    assert node.leave(1.0)[-1] == e.Leave()
+
+
+def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
+    node = ModelNode()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    for _ in range(12):
+        node.now_s += 1
+        node.hear(m.Beat())
+        node.pass_time(0.0)
+    assert 2 <= node.effects.count(e.Heard()) <= 4

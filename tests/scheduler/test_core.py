@@ -64,6 +64,24 @@ def test_a_job_without_anything_to_run_gives_its_only_node_to_one_that_has() -> 
     assert node.jobs[node.active() or b""] == outer.job
 
 
+def test_a_node_that_leaves_gets_nothing_more_and_is_released_when_it_serves_nobody() -> None:
+    cluster = ModelCluster()
+    leaves, other = cluster.node(cpus=1), cluster.node(cpus=1)
+    client = cluster.client()
+    cluster.inputs(client, 6)
+    cluster.say(leaves.peer, m.Leaving())
+    assert not leaves.released  # its call runs on
+    for _ in range(12):
+        cluster.later(0.25)
+        cluster.answer_shed(leaves)
+        cluster.run(leaves, 1)
+        cluster.stop(leaves)
+        cluster.run(other, 1)
+    assert leaves.active() is None
+    assert leaves.released
+    assert list(client.have) == [(0, 6)]
+
+
 def test_a_lost_node_gives_its_spans_to_another() -> None:
     cluster = ModelCluster()
     lost, other = cluster.node(), cluster.node()

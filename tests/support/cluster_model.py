@@ -33,6 +33,7 @@ class ModelNode:
     stopping: list[bytes] = field(default_factory=list)
     shed: list[m.Shed] = field(default_factory=list)
     alive: bool = True
+    released: bool = False  # told that it may end
 
     def hello(self) -> m.NodeHello:
         held = []
@@ -73,6 +74,8 @@ class ModelNode:
                     self.batches[message.lease].append(span)
             case m.Shed():
                 self.shed.append(message)
+            case m.Released():
+                self.released = True
             case m.EndLease():
                 if message.lease in self.held:
                     if message.lease not in self.stopping:
