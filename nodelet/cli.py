@@ -31,7 +31,7 @@ examples:
   burla-nodelet --scheduler tcp://127.0.0.1:7270
   burla-nodelet --scheduler ipc:///run/burla.s --cpus 32 --ram 64 --name big-one
 
-exit codes: 0 ended by SIGTERM or drained, 2 wrong usage, 130 Ctrl-C, 1 anything else (see stderr)"""
+exit codes: 0 SIGTERM or drained, 2 wrong usage, 130 Ctrl-C, 1 anything else (see stderr)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

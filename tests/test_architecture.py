@@ -61,6 +61,9 @@ PURE = {
     "nodelet/reporting.py",
     "nodelet/store.py",
     "nodelet/streams.py",
+    "provisioning/facts.py",
+    "provisioning/machines.py",
+    "provisioning/steps.py",
     "scheduler/board.py",
     "scheduler/core.py",
     "scheduler/dealing.py",
@@ -72,11 +75,13 @@ PURE = {
 PURE_NEEDS = {  # a list of what is allowed: what is not on it may read a clock or a socket
     *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "heapq"),
     *("itertools", "math", "operator", "typing", "msgspec", "msgpack"),
+    *("hashlib", "re", "shlex", "types"),
 }
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
 
 DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
     *("zmq", "msgpack", "msgspec", "cloudpickle", "uvloop", "rich", "click"),
+    *("paramiko", "google"),  # of the extras "ssh" and "gce": loaded by what needs them only
 }
 NO_NETWORK = {"zmq", "asyncio", "uvloop"}  # never where something forks
 UNPICKLES = {"pickle", "cloudpickle", "shelve"}  # never in a daemon

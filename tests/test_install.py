@@ -64,7 +64,7 @@ class TestWheel:
     pytestmark = slow_build
 
     def test_it_holds_every_source_file_and_nothing_else(self, wheel: Path) -> None:
-        expected = {"burla/py.typed"}
+        expected = {"burla/py.typed", "burla/provisioning/bootstrap.sh"}
         for folder, name in FOLDERS.items():
             for file in (ROOT / folder).rglob("*.py"):
                 path = file.relative_to(ROOT / folder).as_posix()

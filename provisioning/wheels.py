@@ -1,0 +1,144 @@
+"""Our own wheel, made from the burla that runs, and wheelhouses for machines without an index.
+
+So the versions on both sides match exactly, whether burla was installed from an index, from a
+wheel, or is a checkout; and no build tool is needed.
+"""
+
+import base64
+import csv
+import hashlib
+import importlib.metadata
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import burla
+from burla.wire import VERSION
+
+from .machines import ProvisioningError, tail
+
+WHEEL = f"burla-{VERSION}-py3-none-any.whl"
+SUFFIXES = (".py", ".sh", ".typed")  # of the files that make up the package
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same wheel, byte for byte
+INFO = f"burla-{VERSION}.dist-info"
+DOWNLOAD_S = 600.0
+WHEEL_FILE = "Wheel-Version: 1.0\nGenerator: burla\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+
+
+@dataclass(frozen=True)
+class Wheels:
+    """Files to be shipped."""
+
+    paths: dict[str, Path]  # by file name
+    digests: dict[str, str]  # sha256, by file name
+    is_wheelhouse: bool  # ours and all that it needs
+
+
+def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
+    """Make our wheel in `directory` and gather what goes with it.
+
+    Args:
+        directory: on this machine; made if it is not there.
+        wheelhouse: a folder of wheels; "auto": they are downloaded by pip here; "": no wheelhouse.
+        python: minor version that wheels are downloaded for.
+
+    Raises:
+        ProvisioningError: the wheelhouse can not be had.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    ours = directory / WHEEL
+    _write(ours, make_wheel())
+    found = [ours]
+    if wheelhouse:
+        folder = directory / "wheelhouse" if wheelhouse == "auto" else Path(wheelhouse)
+        if wheelhouse == "auto":
+            _download(ours, folder, python)
+        if not folder.is_dir():
+            raise ProvisioningError(f"wheelhouse={wheelhouse!r}: there is no such folder")
+        found += [p for p in sorted(folder.glob("*.whl")) if not p.name.startswith("burla-")]
+    digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+    return Wheels({path.name: path for path in found}, digests, bool(wheelhouse))
+
+
+def make_wheel() -> bytes:
+    """Return a wheel of the burla that this process runs; the same files give the same bytes."""
+    files = dict(_sources())
+    distribution, metadata = _metadata()
+    files[f"{INFO}/METADATA"] = metadata.encode()
+    files[f"{INFO}/entry_points.txt"] = _entry_points(distribution).encode()
+    files[f"{INFO}/WHEEL"] = WHEEL_FILE.encode()
+    record = io.StringIO()
+    writer = csv.writer(record, lineterminator="\n")
+    for name, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        writer.writerow([name, f"sha256={digest}", len(data)])
+    writer.writerow([f"{INFO}/RECORD", "", ""])
+    files[f"{INFO}/RECORD"] = record.getvalue().encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def _sources() -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of every file of the package, in order; links are followed."""
+    home = os.path.dirname(os.path.abspath(burla.__file__))
+    for folder, folders, names in os.walk(home, followlinks=True):
+        folders[:] = sorted(name for name in folders if name != "__pycache__")
+        for name in sorted(names):
+            if name.endswith(SUFFIXES):
+                path = Path(folder, name)
+                yield f"burla/{path.relative_to(home).as_posix()}", path.read_bytes()
+
+
+def _metadata() -> tuple[importlib.metadata.Distribution, str]:
+    """Return what is said about the installed burla; a checkout may lie beside it on the path."""
+    for name in ("METADATA", "PKG-INFO"):
+        for distribution in importlib.metadata.distributions(name="burla"):
+            text = distribution.read_text(name)
+            if text and "Requires-Dist:" in text:
+                return distribution, text
+    raise ProvisioningError(
+        "this burla is not installed, so it does not know what it needs: `pip install` it here"
+    )
+
+
+def _entry_points(distribution: importlib.metadata.Distribution) -> str:
+    lines = [f"{e.name} = {e.value}" for e in distribution.entry_points]
+    return "\n".join(["[console_scripts]", *sorted(lines), ""])
+
+
+def _download(wheel: Path, folder: Path, python: str) -> None:
+    """Let pip of this machine fetch what our wheel needs, for the nodes' Python."""
+    stamp = folder / "complete"
+    wanted = f"{python} {hashlib.sha256(wheel.read_bytes()).hexdigest()}"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    line = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), str(wheel)]
+    line += ["--only-binary", ":all:", "--python-version", python]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=DOWNLOAD_S, check=False)
+    if done.returncode != 0:
+        raise ProvisioningError(
+            f"pip can not download a wheelhouse: {tail(done.stderr)}. Make one yourself"
+            " (`pip download -d FOLDER burla`) and set wheelhouse=FOLDER"
+        )
+    stamp.write_text(wanted)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file at once: another run may be reading it."""
+    if path.exists() and path.read_bytes() == data:
+        return
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(data)
+    os.replace(file.name, path)

@@ -1,0 +1,315 @@
+"""Bare machines become nodes over a real SSH server, whatever goes wrong on the way, and back."""
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from clusters import Cluster, cluster
+from hosts import PYTHONS, Host, Hosts
+from waiting import wait_until
+from wanted import want, wheelhouse
+
+from burla import clients, remote_parallel_map
+from burla.provisioning import bootstrap
+from burla.provisioning.machines import ConnectionLost, ProvisioningError, StepFailed
+from burla.provisioning.ssh import SshSettings, connect
+from burla.provisioning.steps import CannotBe, Wanted
+from burla.provisioning.wheels import WHEEL, Wheels
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PHASES = ["shipping", "environment", "installing", "setting up", "starting", "joining"]
+
+
+@pytest.fixture(scope="module")
+def wheels() -> Wheels:
+    return wheelhouse()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("c")) as made:
+        try:
+            yield made
+        finally:
+            client = clients._clients.pop(made.address, None)
+            if client is not None:
+                client.close()
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    with Hosts() as made:
+        yield made
+
+
+def silent(phase: str) -> None:
+    """Say nothing."""
+
+
+def no_token(name: str) -> None:
+    """Say that there are no keys."""
+
+
+def up(
+    hosts: Hosts, host: Host, wanted: Wanted, wheels: Wheels, report: Callable[[str], None] = silent
+) -> list[str]:
+    """Make a host a node; return the phases it went through."""
+    phases: list[str] = []
+
+    def both(phase: str) -> None:
+        phases.append(phase)
+        report(phase)
+
+    with closing(connect(SshSettings(hosts.ssh), f"root@{host.address}")) as transport:
+        bootstrap.bring_up(transport, wanted, wheels.paths, no_token, both)
+    return phases
+
+
+def down(hosts: Hosts, host: Host, wanted: Wanted) -> None:
+    with closing(connect(SshSettings(hosts.ssh), f"root@{host.address}")) as transport:
+        bootstrap.take_down(transport, wanted, silent)
+
+
+def where(calls: int = 6) -> set[str]:
+    """Return the nodes that a few calls ran on."""
+
+    def f(x: int) -> str:
+        import os
+        import time
+
+        time.sleep(0.1)
+        return os.environ["BURLA_NODE"]
+
+    return set(remote_parallel_map(f, range(calls)))
+
+
+def test_a_bare_machine_becomes_a_node_and_is_as_before_when_it_is_removed(
+    hosts: Hosts, made: Cluster, wheels: Wheels
+) -> None:
+    host = hosts.add()
+    before = host.files()
+    wanted = want(wheels, made.address, name="fresh")
+    assert up(hosts, host, wanted, wheels) == ["probing", *PHASES, "probing"]
+    assert where() == {"fresh"}
+    assert up(hosts, host, wanted, wheels) == ["probing"]  # a second run does nothing
+    down(hosts, host, wanted)
+    assert host.processes() == []
+    assert host.files() == before
+    down(hosts, host, wanted)  # nor does removing twice
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_connection_cut_in_a_step_is_mended_by_the_next_run(
+    hosts: Hosts, made: Cluster, wheels: Wheels, phase: str
+) -> None:
+    host = hosts.add()
+    wanted = want(wheels, made.address, name=f"cut-{phase.replace(' ', '-')}")
+    before = host.files()
+
+    def cut(begun: str) -> None:
+        if begun == phase:
+            pool.submit(cut_when_it_runs, host)
+
+    with ThreadPoolExecutor(1) as pool, suppress(ConnectionLost):
+        up(hosts, host, wanted, wheels, cut)
+        assert phase in ("setting up", "starting", "joining")  # may be over before the line is cut
+    phases = up(hosts, host, wanted, wheels)
+    done = PHASES[: PHASES.index(phase)]
+    assert not [again for again in phases if again in done and again != "environment"]
+    assert where() == {wanted.name}
+    down(hosts, host, wanted)
+    assert host.processes() == []
+    assert host.files() == before
+
+
+def cut_when_it_runs(host: Host) -> None:
+    """Cut the line as soon as a step other than the probe is carried out there."""
+    wait_until(lambda: any("burla" in line(p) for p in host.processes()), "a step")
+    host.cut()
+
+
+def line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("step", ["ship", "venv", "install", "service", "start"])
+def test_a_machine_that_stops_dead_in_a_step_is_mended_by_the_next_run(
+    hosts: Hosts, made: Cluster, wheels: Wheels, step: str
+) -> None:
+    """Every process of the step is killed, as by a power cut; only its files are left."""
+    host = hosts.add()
+    wanted = want(wheels, made.address, name=f"dead-{step}")
+
+    def kill(begun: str) -> None:
+        if begun == PHASES[["ship", "venv", "install", "service", "start"].index(step)]:
+            pool.submit(kill_all, host)
+
+    with ThreadPoolExecutor(1) as pool, suppress(ProvisioningError):
+        up(hosts, host, wanted, wheels, kill)
+    up(hosts, host, wanted, wheels)
+    assert where() == {wanted.name}
+    down(hosts, host, wanted)
+
+
+def kill_all(host: Host) -> None:
+    wait_until(lambda: any("burla" in line(p) for p in host.processes()), "a step")
+    for process in host.processes():
+        with suppress(psutil.Error):
+            process.kill()
+
+
+def test_without_python_it_says_so(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
+    host = hosts.add(more=f"mount --bind /dev/null {PYTHONS}")
+    with pytest.raises(CannotBe, match="found no Python 3 at all"):
+        up(hosts, host, want(wheels, made.address), wheels)
+    assert not any(".burla" in path for path in host.files())
+
+
+def test_another_minor_is_named(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
+    shim = hosts.directory / "python3.9"
+    shim.write_text("#!/bin/sh\necho '3.9 venv /pip.whl'\n")
+    shim.chmod(0o755)
+    host = hosts.add(more=f"mount --bind {shim} {PYTHONS}")
+    with pytest.raises(CannotBe, match=r"no Python 3\.\d+ there \(found 3\.9 at /usr/bin"):
+        up(hosts, host, want(wheels, made.address), wheels)
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
+    hosts: Hosts, made: Cluster, wheels: Wheels
+) -> None:
+    host = hosts.add(home="size=30m")
+    with pytest.raises(CannotBe, match=r"(29|30) MB are free"):
+        up(hosts, host, want(wheels, made.address), wheels)
+    assert not any(".burla" in path for path in host.files())
+
+
+def test_a_disk_that_fills_up_in_the_middle_is_told_and_mended_when_there_is_room(
+    hosts: Hosts, made: Cluster, wheels: Wheels
+) -> None:
+    host = hosts.add(home="size=200m")
+    wanted = want(wheels, made.address, name="filled")
+    ballast = host.root("/root/ballast")
+
+    def fill(begun: str) -> None:
+        if begun == "installing":
+            free = shutil.disk_usage(host.root("/root")).free
+            ballast.write_bytes(bytes(free - (2 << 20)))
+
+    with pytest.raises(StepFailed, match="No space left"):
+        up(hosts, host, wanted, wheels, fill)
+    ballast.unlink()
+    up(hosts, host, wanted, wheels)
+    assert where() == {"filled"}
+    down(hosts, host, wanted)
+
+
+def test_without_an_index_it_says_what_pip_says(hosts: Hosts, made: Cluster) -> None:
+    alone = wheelhouse()
+    ours = Wheels({WHEEL: alone.paths[WHEEL]}, {WHEEL: alone.digests[WHEEL]}, False)
+    host = hosts.add()
+    wanted = want(ours, made.address, index="http://10.213.7.1:9/simple")
+    with pytest.raises(StepFailed, match=r"installing: (?s:.*)No matching distribution"):
+        up(hosts, host, wanted, ours)
+    down(hosts, host, wanted)
+    assert not any(".burla" in path for path in host.files())
+
+
+def test_from_an_index_only_our_own_wheel_is_shipped(
+    hosts: Hosts, made: Cluster, wheels: Wheels, tmp_path: Path
+) -> None:
+    for name, path in wheels.paths.items():
+        if name != WHEEL:
+            project = name.split("-")[0].lower().replace("_", "-")
+            (tmp_path / "simple" / project).mkdir(parents=True)
+            shutil.copy(path, tmp_path / "simple" / project)
+    serve = ["python3", "-m", "http.server", "0", "--bind", "10.213.7.1", "-d", str(tmp_path)]
+    with subprocess.Popen(
+        serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().split(" port ")[1].split()[0]
+        host = hosts.add()
+        ours = Wheels({WHEEL: wheels.paths[WHEEL]}, {WHEEL: wheels.digests[WHEEL]}, False)
+        index = f"http://10.213.7.1:{port}/simple"
+        wanted = want(ours, made.address, name="indexed", index=index)
+        up(hosts, host, wanted, ours)
+        server.kill()
+    assert where() == {"indexed"}
+    assert len(list(host.root("/root/.burla/test/wheels").iterdir())) == 1
+    down(hosts, host, wanted)
+
+
+def test_a_nodelet_that_dies_is_started_again(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
+    host = hosts.add()
+    wanted = want(wheels, made.address, name="again")
+    up(hosts, host, wanted, wheels)
+    nodelet = next(p for p in host.processes() if any("burla-nodelet" in w for w in line(p)))
+    nodelet.kill()
+    wait_until(lambda: not nodelet.is_running(), "it is gone")
+    assert where() == {"again"}
+    with closing(connect(SshSettings(hosts.ssh), f"root@{host.address}")) as transport:
+        bootstrap.drain(transport, wanted, silent, 30)
+        assert host.processes() == []  # one that has left is not
+        assert bootstrap.look(transport, wanted).running == ""
+        bootstrap.take_down(transport, wanted, silent)
+
+
+def test_a_node_without_its_scheduler_says_so(hosts: Hosts, wheels: Wheels) -> None:
+    host = hosts.add()
+    wanted = want(wheels, "ipc:///tmp/nobody-listens-here", name="lonely", join_s=1)
+    with pytest.raises(StepFailed, match=r"joining: (?s:.*)has not answered within 1 s"):
+        up(hosts, host, wanted, wheels)
+    down(hosts, host, wanted)
+    assert host.processes() == []
+
+
+def test_the_script_does_it_all_by_hand(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
+    host = hosts.add()
+    before = host.files()
+    folder = hosts.directory / "by-hand"
+    folder.mkdir()
+    for path in (*wheels.paths.values(), bootstrap.SCRIPT):
+        shutil.copy(path, folder)
+    command = f"sh {folder}/bootstrap.sh up --name hand --scheduler {made.address}"
+    command += f" --wheel {folder}/{WHEEL} --wheelhouse {folder}"
+    for _ in range(2):
+        assert "hand is a node of" in host.call(command)
+    assert where() == {"hand"}
+    host.call(f"sh {folder}/bootstrap.sh remove")
+    assert host.processes() == []
+    assert host.files() == before
+
+
+def test_twenty_hosts_at_once(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
+    twenty = [hosts.add() for _ in range(20)]
+    nodes = [
+        (host, want(wheels, made.address, name=f"n{i}", cpus=1)) for i, host in enumerate(twenty)
+    ]
+    with ThreadPoolExecutor(20) as pool:
+        all_phases = list(pool.map(lambda node: up(hosts, node[0], node[1], wheels), nodes))
+        assert all(phases == ["probing", *PHASES, "probing"] for phases in all_phases)
+        assert where(60) == {wanted.name for _, wanted in nodes}
+        list(pool.map(lambda node: down(hosts, node[0], node[1]), nodes))
+    assert [host.processes() for host in twenty] == [[]] * 20
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    directory = tmp_path / "node"
+    directory.mkdir()
+    (directory / "node.sh").touch()
+    line = ["sh", str(bootstrap.SCRIPT), "unit", "--cluster", "c1", "--directory", str(directory)]
+    unit = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    file = tmp_path / "burla-node-c1.service"
+    file.write_text(unit)
+    done = subprocess.run(["systemd-analyze", "verify", str(file)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"ExecStart=/bin/sh {directory}/node.sh" in unit

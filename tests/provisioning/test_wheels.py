@@ -1,0 +1,66 @@
+"""The wheel that is made from the running burla is one that pip takes."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from burla.provisioning import wheels
+from burla.provisioning.machines import ProvisioningError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_same_files_make_the_same_wheel() -> None:
+    assert wheels.make_wheel() == wheels.make_wheel()
+
+
+def test_it_holds_every_room_and_what_it_needs(tmp_path: Path) -> None:
+    (tmp_path / "w.whl").write_bytes(wheels.make_wheel())
+    archive = zipfile.ZipFile(tmp_path / "w.whl")
+    assert archive.testzip() is None
+    names = set(archive.namelist())
+    for folder, room in (("scheduler", "burla/scheduler"), ("nodelet", "burla/nodelet")):
+        expected = {f"{room}/{file.name}" for file in (ROOT / folder).glob("*.py")}
+        assert expected <= names
+    assert {"burla/py.typed", "burla/provisioning/bootstrap.sh"} <= names
+    metadata = archive.read(f"{wheels.INFO}/METADATA").decode()
+    assert "Requires-Dist: pyzmq" in metadata
+    assert "burla-nodelet = " in archive.read(f"{wheels.INFO}/entry_points.txt").decode()
+
+
+@pytest.mark.slow
+def test_pip_installs_it(tmp_path: Path) -> None:
+    made = wheels.gather(tmp_path / "made", "", "3.11")
+    line = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(tmp_path / "site")]
+    done = subprocess.run([*line, str(made.paths[wheels.WHEEL])], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    code = "import burla.nodelet.cli as c; print(c.__file__)"
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r});{code}",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert said.stdout.startswith(str(tmp_path)), said.stderr
+
+
+def test_a_wheelhouse_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ProvisioningError, match="no such folder"):
+        wheels.gather(tmp_path, str(tmp_path / "nowhere"), "3.11")
+
+
+def test_a_wheelhouse_goes_along_but_for_another_burla(tmp_path: Path) -> None:
+    house = tmp_path / "house"
+    house.mkdir()
+    for name in ("zmq-1-py3-none-any.whl", "burla-0.0.1-py3-none-any.whl"):
+        (house / name).touch()
+    made = wheels.gather(tmp_path, str(house), "3.11")
+    assert sorted(made.paths) == [wheels.WHEEL, "zmq-1-py3-none-any.whl"]
+    assert made.is_wheelhouse

@@ -1,0 +1,36 @@
+"""What the tests want machines to become."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from burla.provisioning.bootstrap import script_digest
+from burla.provisioning.steps import Wanted
+from burla.provisioning.wheels import WHEEL, Wheels, gather
+from burla.wire import VERSION
+
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+CACHE = Path("/tmp") / f"burla-tests-{os.getuid()}"  # downloaded once, for all runs
+
+
+def wheelhouse() -> Wheels:
+    """Return our wheel and all that it needs; the rest of it is downloaded once by pip."""
+    return gather(CACHE, "auto", MINOR)
+
+
+def want(wheels: Wheels, scheduler: str, **other: Any) -> Wanted:
+    """Return a node with two CPUs."""
+    said: dict[str, Any] = {
+        "cluster": "test",
+        "name": "n1",
+        "scheduler": scheduler,
+        "python": MINOR,
+        "version": VERSION,
+        "wheel": WHEEL,
+        "wheels": wheels.digests,
+        "is_wheelhouse": wheels.is_wheelhouse,
+        "cpus": 2,
+        "script": script_digest(),
+    }
+    return Wanted(**said | other)
