@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -58,6 +60,101 @@ def demo() -> None:
     show.main()
 
 
+# --- clusters: burla.provisioning does it ---
+
+
+def _name(command: Any) -> Any:
+    option = click.option("--cluster", default="default", show_default=True, help="Its name.")
+    return option(command)
+
+
+def _json(command: Any) -> Any:
+    return click.option("--json", is_flag=True, help="Say the result on stdout as JSON.")(command)
+
+
+@commands.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--cluster", help='Its name (default: the file\'s, or "default").')
+@click.option("--local", is_flag=True, help="A node on this machine.")
+@click.option("--ssh", "hosts", metavar="[USER@]HOST[:PORT]", multiple=True, help="A host by SSH.")
+@click.option("--bind", help="Where the scheduler listens on this machine: tcp://ADDRESS:PORT.")
+@click.option("--scheduler", help="Where nodes reach the scheduler, if it is another address.")
+@click.option("--wheelhouse", help='For nodes without an index: "auto", or a folder of wheels.')
+@click.option("--index", help="The URL of the index that nodes install from.")
+@_json
+def up(
+    file: Path | None,
+    cluster: str | None,
+    local: bool,
+    hosts: tuple[str, ...],
+    json: bool,
+    **settings: str | None,
+) -> int:
+    """Make a cluster, as FILE (TOML) or options say; run again, it mends what is broken."""
+    from burla.provisioning import cli
+
+    said = {name: value for name, value in settings.items() if value is not None}
+    return cli.up(file, cluster, hosts, int(local), said, json)
+
+
+@commands.command()
+@_name
+@_json
+def down(cluster: str, json: bool) -> int:
+    """End a cluster, and leave every machine as it was."""
+    from burla.provisioning import cli
+
+    return cli.down(cluster, json)
+
+
+@commands.command()
+@_name
+@_json
+def status(cluster: str, json: bool) -> int:
+    """Show a cluster that `burla up` has made."""
+    from burla.provisioning import cli
+
+    return cli.status(cluster, json)
+
+
+@commands.group()
+def nodes() -> None:
+    """Add, drain and remove nodes of a cluster."""
+
+
+@nodes.command("add")
+@click.argument("hosts", nargs=-1, required=True, metavar="[USER@]HOST[:PORT]...")
+@_name
+@_json
+def nodes_add(hosts: tuple[str, ...], cluster: str, json: bool) -> int:
+    """Make hosts nodes of a cluster, over SSH."""
+    from burla.provisioning import cli
+
+    return cli.add(cluster, hosts, json)
+
+
+@nodes.command("remove")
+@click.argument("names", nargs=-1, required=True)
+@_name
+@_json
+def nodes_remove(names: tuple[str, ...], cluster: str, json: bool) -> int:
+    """Take nodes out of a cluster, and leave their machines as they were."""
+    from burla.provisioning import cli
+
+    return cli.remove(cluster, names, json)
+
+
+@nodes.command("drain")
+@click.argument("names", nargs=-1, required=True)
+@_name
+@_json
+def nodes_drain(names: tuple[str, ...], cluster: str, json: bool) -> int:
+    """Let nodes finish the calls that run, take no more, and end."""
+    from burla.provisioning import cli
+
+    return cli.drain(cluster, names, json)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:
@@ -70,7 +167,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except errors.BurlaError as error:
         click.echo(f"burla: {error}", err=True)
         return exit_code(error)
+    except RuntimeError as error:  # of provisioning, which is not loaded unless it was used
+        return _provisioning_failed(error)
     return code if isinstance(code, int) else 0
+
+
+def _provisioning_failed(error: RuntimeError) -> int:
+    from burla.provisioning import cli, machines
+
+    if not isinstance(error, machines.ProvisioningError):
+        raise error
+    click.echo(f"burla: {error}", err=True)
+    return cli.exit_code(error)
 
 
 def exit_code(error: errors.BurlaError) -> int:

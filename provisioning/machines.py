@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 OUTPUT_CHARS_MAX = 64 << 10  # of one command; the end of it is kept
 
 
-class ProvisioningError(Exception):
+class ProvisioningError(RuntimeError):
     """Something that people can mend; the text says what, where, why, and what to do."""
 
 

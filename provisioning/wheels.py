@@ -28,6 +28,7 @@ SUFFIXES = (".py", ".sh", ".typed")  # of the files that make up the package
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same wheel, byte for byte
 INFO = f"burla-{VERSION}.dist-info"
 DOWNLOAD_S = 600.0
+COMPLETE = "complete"  # lies in a folder that has all
 WHEEL_FILE = "Wheel-Version: 1.0\nGenerator: burla\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
 
@@ -56,9 +57,9 @@ def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
     _write(ours, make_wheel())
     found = [ours]
     if wheelhouse:
-        folder = directory / "wheelhouse" if wheelhouse == "auto" else Path(wheelhouse)
+        folder = Path(wheelhouse)
         if wheelhouse == "auto":
-            _download(ours, folder, python)
+            folder = _download(ours, directory, python)
         if not folder.is_dir():
             raise ProvisioningError(f"wheelhouse={wheelhouse!r}: there is no such folder")
         found += [p for p in sorted(folder.glob("*.whl")) if not p.name.startswith("burla-")]
@@ -117,12 +118,12 @@ def _entry_points(distribution: importlib.metadata.Distribution) -> str:
     return "\n".join(["[console_scripts]", *sorted(lines), ""])
 
 
-def _download(wheel: Path, folder: Path, python: str) -> None:
-    """Let pip of this machine fetch what our wheel needs, for the nodes' Python."""
-    stamp = folder / "complete"
-    wanted = f"{python} {hashlib.sha256(wheel.read_bytes()).hexdigest()}"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
+def _download(wheel: Path, directory: Path, python: str) -> Path:
+    """Let pip of this machine fetch what our wheel needs, for the nodes' Python, if it has not."""
+    needs = "".join(line for line in _metadata()[1].splitlines() if line.startswith("Requires-"))
+    folder = directory / f"{python}-{hashlib.sha256(needs.encode()).hexdigest()[:12]}"
+    if (folder / COMPLETE).exists():
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     line = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder), str(wheel)]
     line += ["--only-binary", ":all:", "--python-version", python]
@@ -132,7 +133,14 @@ def _download(wheel: Path, folder: Path, python: str) -> None:
             f"pip can not download a wheelhouse: {tail(done.stderr)}. Make one yourself"
             " (`pip download -d FOLDER burla`) and set wheelhouse=FOLDER"
         )
-    stamp.write_text(wanted)
+    (folder / COMPLETE).touch()
+    return folder
+
+
+def cache() -> Path:
+    """Return the folder that keeps wheels for later runs."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "burla" / "wheels"
 
 
 def _write(path: Path, data: bytes) -> None:

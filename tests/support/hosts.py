@@ -80,9 +80,11 @@ class Host:
         found = []
         for process in psutil.process_iter():
             with suppress(OSError, psutil.NoSuchProcess):
-                if os.readlink(f"/proc/{process.pid}/ns/pid") == space:
+                if os.readlink(f"/proc/{process.pid}/ns/pid") != space:
+                    continue
+                if process.pid != self.first().pid and "sshd" not in process.name():
                     found.append(process)
-        return [p for p in found if p.pid != self.first().pid and "sshd" not in p.name()]
+        return found
 
     def root(self, path: str) -> Path:
         """Return where a path of the machine is to be found from here."""

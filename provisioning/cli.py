@@ -1,0 +1,199 @@
+"""What `burla up`, `down`, `status` and `nodes ...` do; their options are in burla/cli.py.
+
+Data goes to stdout, progress to stderr. Each returns the exit code.
+"""
+
+import getpass
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from . import config as c
+from . import state as st
+from .cluster import Cluster, Result
+from .config import ClusterConfig
+from .machines import BadConfig, ProvisioningError
+from .state import State
+from .view import View, as_json
+
+EXIT_FAILED = 1  # one machine or more
+EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE: there is no such cluster
+EXIT_BUSY = 75  # sysexits.h EX_TEMPFAIL
+EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
+
+
+class NoCluster(ProvisioningError):
+    """There is no cluster of this name."""
+
+
+def no_keys(node: str) -> bytes | None:
+    """Return a fresh one-time token by which a node may join; None: this scheduler asks for none.
+
+    The one place where provisioning depends on keys.
+    """
+    return None
+
+
+def ask_passphrase(path: str) -> str | None:
+    """Ask for the passphrase of a key at the terminal; None: there is nobody to ask."""
+    if not sys.stderr.isatty():
+        return None
+    with suppress(EOFError, OSError):
+        return getpass.getpass(f"passphrase of {path}: ")
+    return None
+
+
+def up(
+    file: Path | None,
+    name: str | None,
+    hosts: Sequence[str],
+    local: int,
+    settings: dict[str, str],
+    json: bool,
+) -> int:
+    """Make a cluster, or mend one: start what does not run, on what is not done yet.
+
+    Args:
+        file: TOML.
+        name: of the cluster; None: as the file says, or "default".
+        hosts: SSH hosts besides those of the file.
+        local: nodes on this machine besides those of the file.
+        settings: `bind`, `scheduler`, `wheelhouse`, `index`; go before the file's.
+        json: say the result on stdout as JSON.
+    """
+    config = c.load(file) if file is not None else ClusterConfig()
+    config = replace(config, **({"name": name} if name else {}), **settings)  # type: ignore[arg-type]  # texts
+    known = st.read(config.name)
+    if file is None and known is not None:  # the same again, and perhaps more
+        config = replace(known.config, **settings)  # type: ignore[arg-type]  # texts
+    config = config.with_hosts((*config.ssh.hosts, *hosts))
+    nodes = max(config.local.nodes, local)
+    config = replace(config, local=replace(config.local, nodes=nodes))
+    if not (config.ssh.hosts or nodes or config.gce.nodes or config.slurm.nodes):
+        raise BadConfig("a cluster of what? Say --local, --ssh HOST, or name a TOML file")
+    address = known.address if known is not None else ""
+    return _up(State(config, address), json)
+
+
+def _up(state: State, json: bool) -> int:
+    view = View()
+    with st.alone(state.config.name):
+        cluster = Cluster(state, no_keys, ask_passphrase)
+        with view.shown():
+            results = cluster.up(view.watch)
+        st.write(cluster.state)
+    if json:
+        print(as_json(state.config.name, cluster.state.address, results))
+    advice = f"Use it: export BURLA_CLUSTER={cluster.state.address}"
+    view.sum(results, "ready", advice if any(not r.why for r in results) else "")
+    return _code(results)
+
+
+def down(name: str, json: bool) -> int:
+    """End a cluster, and leave every machine as it was."""
+    state = st.read(name)
+    if state is None:
+        if json:
+            print(as_json(name, "", []))
+        print(f"there is no cluster {name!r}: nothing to do", file=sys.stderr)
+        return 0
+    view = View()
+    with st.alone(name):
+        cluster = Cluster(state, no_keys, ask_passphrase)
+        with view.shown():
+            results = cluster.down(view.watch)
+    if json:
+        print(as_json(name, state.address, results))
+    view.sum(results, "removed")
+    return _code(results)
+
+
+def status(name: str, json: bool) -> int:
+    """Show a cluster: its scheduler, and the phase of each node."""
+    cluster = Cluster(_known(name), no_keys, ask_passphrase)
+    results = cluster.look()
+    away = cluster.config.scheduler and not cluster.config.bind
+    runs = bool(away) or cluster.scheduler.pid() is not None
+    if json:
+        print(as_json(name, cluster.state.address if runs else "", results))
+    else:
+        where = "elsewhere" if away else "runs here" if runs else "does not run: burla up"
+        print(f"cluster {name}: scheduler {where}, {cluster.state.address}")
+        for result in results:
+            print(f"  {result.name:24} {result.phase}{f': {result.why}' if result.why else ''}")
+    ready = all(result.phase == "ready" for result in results)
+    return 0 if ready and runs else EXIT_FAILED
+
+
+def add(name: str, hosts: Sequence[str], json: bool) -> int:
+    """Add SSH hosts to a cluster that is up."""
+    state = _known(name)
+    state.config = state.config.with_hosts((*state.config.ssh.hosts, *hosts))
+    return _up(state, json)
+
+
+def remove(name: str, nodes: Sequence[str], json: bool) -> int:
+    """Take nodes out of a cluster, and leave their machines as they were."""
+    state = _known(name)
+    view = View()
+    with st.alone(name):
+        cluster = Cluster(state, no_keys, ask_passphrase)
+        members = cluster.named(nodes)
+        with view.shown():
+            results = cluster.remove(members, view.watch)
+        gone = {result.name for result in results if not result.why}
+        targets = {cluster.state.names[node] for node in gone if node in cluster.state.names}
+        kept = tuple(host for host in state.config.ssh.hosts if host not in targets)
+        local = sum(node not in cluster.state.names for node in gone)
+        config = state.config.with_hosts(kept)
+        left = replace(config.local, nodes=config.local.nodes - local)
+        state.config = replace(config, local=left)
+        state.names = {n: target for n, target in state.names.items() if n not in gone}
+        st.write(state)
+    if json:
+        print(as_json(name, state.address, results))
+    view.sum(results, "removed")
+    return _code(results)
+
+
+def drain(name: str, nodes: Sequence[str], json: bool) -> int:
+    """Let nodes finish the calls that run, and end; `burla up` brings them back."""
+    state = _known(name)
+    view = View()
+    with st.alone(name):
+        cluster = Cluster(state, no_keys, ask_passphrase)
+        with view.shown():
+            results = cluster.drain(nodes, view.watch)
+    if json:
+        print(as_json(name, state.address, results))
+    view.sum(results, "drained")
+    return _code(results)
+
+
+def exit_code(error: ProvisioningError) -> int:
+    """Return the exit code that tells a script what went wrong."""
+    match error:
+        case BadConfig():
+            return EXIT_CONFIG
+        case NoCluster():
+            return EXIT_UNREACHABLE
+        case _:
+            return EXIT_FAILED
+
+
+def _known(name: str) -> State:
+    state = st.read(name)
+    if state is None:
+        folder = st.states_directory()
+        others = sorted(os.listdir(folder)) if folder.is_dir() else []
+        raise NoCluster(
+            f"there is no cluster {name!r} ({', '.join(others) or 'nor any other'}): burla up"
+        )
+    return state
+
+
+def _code(results: Sequence[Result]) -> int:
+    return EXIT_FAILED if any(result.why for result in results) else 0

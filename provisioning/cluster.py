@@ -1,0 +1,251 @@
+"""A whole cluster: its scheduler on this machine and its members, brought up or down at once."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from burla.wire import VERSION
+
+from . import bootstrap, state, wheels
+from .bootstrap import JoinToken
+from .daemons import Daemon
+from .machines import BadConfig, ProvisioningError, Transport
+from .members import Installed, Local, Member
+from .state import State
+from .steps import Wanted
+
+PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
+SCHEDULER = "scheduler"
+
+Watch = Callable[[str, str], None]  # is told the name of a member and its phase
+AskPassphrase = Callable[[str], str | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How it went with one member."""
+
+    name: str
+    phase: str  # "ready", "removed", ...; the one that failed if `why` says so
+    why: str = ""  # empty: it went well
+    seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)  # seconds
+
+
+class Cluster:
+    """One cluster. Its methods do what is missing, and tell `watch` what they do."""
+
+    def __init__(
+        self, known: State, join_token: JoinToken, ask: AskPassphrase = lambda path: None
+    ) -> None:
+        """Take charge of what is known of a cluster.
+
+        Args:
+            known: from the file, or new.
+            join_token: yields a fresh token for a node; None where there are no keys.
+            ask: for the passphrase of an SSH key.
+        """
+        self.state = known
+        self.config = known.config
+        self.directory = state.directory_of(known.config.name)
+        self._join_token, self._ask = join_token, ask
+
+    # --- the scheduler ---
+
+    @property
+    def scheduler(self) -> Daemon:
+        """The scheduler's daemon on this machine."""
+        return Daemon(SCHEDULER, self.directory)
+
+    def start_scheduler(self, watch: Watch) -> str:
+        """Start the scheduler unless it runs, here or elsewhere; return its address.
+
+        Raises:
+            ProvisioningError: it does not start.
+        """
+        config = self.config
+        if not (config.scheduler and not config.bind) and self.scheduler.pid() is None:
+            watch(SCHEDULER, "starting")
+            # the address of before, so that nodes which are still there find it again
+            bind = self.state.address if not config.scheduler else ""
+            bind = bind or config.bind or self._private_address()
+            process = self.scheduler.start("burla.scheduler.cli", "--bind", bind)
+            said = self.scheduler.first_line(process)
+            self.state.address = config.scheduler or said
+        self.state.address = self.state.address or config.scheduler
+        state.write(self.state)
+        watch(SCHEDULER, "ready")
+        return self.state.address
+
+    def _private_address(self) -> str:
+        if self.config.ssh.hosts or self.config.gce.nodes or self.config.slurm.nodes:
+            raise BadConfig(
+                "other machines must be able to reach the scheduler: set bind to an address of this"
+                " machine (tcp://10.0.0.1:7270), or scheduler to that of one that runs elsewhere"
+            )
+        return f"ipc://{self.directory}/s"
+
+    # --- members ---
+
+    @cached_property
+    def _wheels(self) -> wheels.Wheels:
+        config = self.config
+        return wheels.gather(wheels.cache(), config.wheelhouse, config.python)
+
+    def members(self) -> list[Member]:
+        """Return all members that the cluster is to have, or has."""
+        return [*self._local(), *self._hosts()]
+
+    def _local(self) -> Iterable[Member]:
+        local = self.config.local
+        for number in range(1, local.nodes + 1):
+            yield Local(
+                f"local-{number}",
+                self.directory,
+                self.state.address,
+                local.cpus,
+                self._join_token,
+                self.config.join_s,
+            )
+
+    def _hosts(self) -> Iterable[Member]:
+        if not self.config.ssh.hosts:
+            return
+        try:
+            from . import ssh  # paramiko: an extra, and slow to import
+        except ImportError as error:
+            raise ProvisioningError(f"pip install 'burla[ssh]' to reach hosts: {error}") from None
+        settings = ssh.SshSettings(ask=self._ask)
+
+        def connection(target: str) -> Callable[[], Transport]:
+            return lambda: ssh.connect(settings, target)
+
+        names = host_names(self.config.ssh.hosts)
+        self.state.names = names
+        for name, target in names.items():
+            yield Installed(
+                name, connection(target), self._wanted(name), self._wheels, self._join_token
+            )
+
+    def _wanted(self, name: str) -> Wanted:
+        config = self.config
+        return Wanted(
+            cluster=config.name,
+            name=name,
+            scheduler=self.state.address,
+            python=config.python,
+            version=VERSION,
+            wheel=wheels.WHEEL,
+            wheels=self._wheels.digests,
+            is_wheelhouse=self._wheels.is_wheelhouse,
+            index=config.index,
+            directory=config.ssh.directory,
+            cpus=config.ssh.cpus,
+            ram_gb=config.ssh.ram_gb,
+            script=bootstrap.script_digest(),
+            join_s=config.join_s,
+        )
+
+    def up(self, watch: Watch) -> list[Result]:
+        """Start what does not run and mend what is broken; return how it went with each."""
+        self.start_scheduler(watch)
+        return self._each(self.members(), watch, "ready", lambda member, say: member.up(say))
+
+    def look(self) -> list[Result]:
+        """Return the phase of each member."""
+
+        def one(member: Member) -> Result:
+            try:
+                return Result(member.name, member.look())
+            except ProvisioningError as error:
+                return Result(member.name, "unknown", str(error))
+
+        return _parallel(one, self.members())
+
+    def drain(self, names: Sequence[str], watch: Watch) -> list[Result]:
+        """Let some members finish what runs, and end."""
+        wait_s = self.config.drain_s
+        return self._each(
+            self.named(names), watch, "drained", lambda member, say: member.drain(say, wait_s)
+        )
+
+    def remove(self, members: Sequence[Member], watch: Watch) -> list[Result]:
+        """Leave the machines of some members as they were."""
+        return self._each(members, watch, "removed", lambda member, say: member.remove(say))
+
+    def named(self, names: Sequence[str]) -> list[Member]:
+        """Return members by name, or by how the user calls their host.
+
+        Raises:
+            ProvisioningError: one of them is none.
+        """
+        members = {member.name: member for member in self.members()}
+        by_target = {target: name for name, target in self.state.names.items()}
+        found = [by_target.get(name, name) for name in names]
+        for name in found:
+            if name not in members:
+                known = ", ".join(members) or "none"
+                raise ProvisioningError(f"{name!r} is no node of this cluster; there are: {known}")
+        return [members[name] for name in found]
+
+    def down(self, watch: Watch) -> list[Result]:
+        """End all of it; a member that can not be reached is told, and stays known."""
+        results = self.remove(self.members(), watch)
+        if not any(result.why for result in results):
+            watch(SCHEDULER, "removing")
+            self.scheduler.stop()
+            state.forget(self.config.name)
+            watch(SCHEDULER, "removed")
+        return results
+
+    def _each(
+        self,
+        members: Sequence[Member],
+        watch: Watch,
+        done: str,
+        act: Callable[[Member, Callable[[str], None]], dict[str, float] | None],
+    ) -> list[Result]:
+        def one(member: Member) -> Result:
+            phase, began_s = "waiting", time.monotonic()
+
+            def say(now: str) -> None:
+                nonlocal phase
+                phase = now
+                watch(member.name, now)
+
+            try:
+                phases = act(member, say)
+            except ProvisioningError as error:
+                watch(member.name, "failed")
+                return Result(member.name, phase, str(error), time.monotonic() - began_s)
+            watch(member.name, done)
+            return Result(member.name, done, "", time.monotonic() - began_s, phases or {})
+
+        return _parallel(one, members)
+
+
+def _parallel(act: Callable[[Member], Result], members: Sequence[Member]) -> list[Result]:
+    if not members:
+        return []
+    with ThreadPoolExecutor(min(PARALLEL_MAX, len(members))) as pool:
+        return list(pool.map(act, members))
+
+
+def host_names(targets: Iterable[str]) -> dict[str, str]:
+    """Return node names for SSH targets: the host's, with user and port where they tell apart."""
+    from .ssh import split_target
+
+    names: dict[str, str] = {}
+    for target in targets:
+        user, host, port = split_target(target)
+        words = [host.replace(":", "-")]
+        for more in (port, user):
+            if "-".join(words) in names and more:
+                words.append(str(more))
+        name = "-".join(words)
+        while name in names:
+            name += "-2"
+        names[name] = target
+    return names

@@ -1,0 +1,198 @@
+"""What a cluster is to be, as a TOML file or flags say it; checked here, once.
+
+name = "lab"                        # of the cluster
+bind = "tcp://10.0.0.1:7270"        # where its scheduler listens, on this machine
+scheduler = "tcp://head:7270"       # where nodes reach it, if that is another address; without
+                                    # `bind`, that of one that runs already
+wheelhouse = "auto"                 # nodes without an index: wheels are fetched here and shipped
+
+[ssh]
+hosts = ["root@node1", "node2"]     # as for ssh; ~/.ssh/config counts
+
+[local]
+nodes = 1
+"""
+
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from .machines import BadConfig
+from .steps import DIRECTORY, NAME
+
+T = TypeVar("T")
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+NODES_MAX = 1000  # of one kind; a typing error should not become a bill
+DRAIN_S_MAX = 7 * 86400
+RUN_H_MAX = 120 * 24  # Compute Engine's longest max_run_duration
+
+
+@dataclass(frozen=True)
+class SshConfig:
+    """Hosts that are reached by SSH."""
+
+    hosts: tuple[str, ...] = ()  # [USER@]HOST[:PORT]
+    directory: str = ""  # of the installation on them; empty: ~/.burla/CLUSTER
+    cpus: int | None = None  # of each, if not what it has
+    ram_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class LocalConfig:
+    """Nodelets on this machine."""
+
+    nodes: int = 0
+    cpus: int | None = None
+
+
+@dataclass(frozen=True)
+class GceConfig:
+    """Virtual machines of Google Compute Engine."""
+
+    nodes: int = 0  # that stand; jobs may ask for more
+    project: str = ""
+    zones: tuple[str, ...] = ()  # in order of preference
+    machine_types: tuple[str, ...] = ("n2-standard-8",)  # in order of preference
+    image: str = "projects/debian-cloud/global/images/family/debian-12"
+    disk_gb: int = 20
+    network: str = "global/networks/default"
+    external_ip: bool = True  # False: the network has a NAT, or the image all that is needed
+    spot: str = "prefer"  # "never"; "prefer": standard if there is no spot; "only"
+    run_h: float = 24.0  # Compute Engine deletes a VM after this, whatever else happens
+    owner: str = ""  # label; empty: the user's name
+    wheelhouse: str = ""  # folder on the image that has all dependencies
+    endpoint: str = ""  # of the API, for tests
+
+
+@dataclass(frozen=True)
+class SlurmConfig:
+    """Nodes that are asked of Slurm."""
+
+    nodes: int = 0
+    partition: str = ""
+    walltime_min: int = 60
+    cpus: int = 1  # per node
+    drain_s: int = 60  # before the walltime ends a node takes no more work
+    options: tuple[str, ...] = ()  # more of sbatch, as "--account=x"
+
+
+@dataclass(frozen=True)
+class GrowConfig:
+    """How far the cluster grows for jobs that ask."""
+
+    max_nodes: int = 0  # 0: it does not
+    max_cost_per_h: float = 10.0  # in the currency of `prices`
+    prices: dict[str, float] = field(default_factory=dict)  # machine type -> per hour
+    idle_min: float = 10.0  # a node that nobody uses for this long goes
+    grown_idle_min: float = 1.0  # one that was made for a job goes after this
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """One cluster."""
+
+    name: str = "default"
+    bind: str = ""
+    scheduler: str = ""
+    python: str = MINOR
+    index: str = ""  # URL that nodes install from; empty: what pip on them is configured to ask
+    wheelhouse: str = ""  # "auto", or a folder of wheels that is shipped
+    join_s: int = 60
+    drain_s: int = 600  # how long `nodes drain` waits for calls that run
+    ssh: SshConfig = field(default_factory=SshConfig)
+    local: LocalConfig = field(default_factory=LocalConfig)
+    gce: GceConfig = field(default_factory=GceConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    grow: GrowConfig = field(default_factory=GrowConfig)
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without asking anybody.
+
+        Raises:
+            BadConfig: a setting is impossible; says which and what it may be.
+        """
+        _must(NAME.fullmatch(self.name), "name", self.name, "letters, digits, '.', '_', '-'")
+        minor = self.python.split(".")
+        _must(len(minor) == 2 and all(map(str.isdigit, minor)), "python", self.python, "as 3.11")
+        _must(0 < self.join_s <= 3600, "join_s", self.join_s, "1 to 3600 seconds")
+        _must(0 < self.drain_s <= DRAIN_S_MAX, "drain_s", self.drain_s, f"1 to {DRAIN_S_MAX} s")
+        for where, count in (("local", self.local), ("gce", self.gce), ("slurm", self.slurm)):
+            _must(0 <= count.nodes <= NODES_MAX, f"{where}.nodes", count.nodes, f"0 to {NODES_MAX}")
+        folder = self.ssh.directory
+        _must(not folder or DIRECTORY.fullmatch(folder), "ssh.directory", folder, "without blanks")
+        _must(self.gce.spot in ("never", "prefer", "only"), "gce.spot", self.gce.spot, "a choice")
+        _must(0 < self.gce.run_h <= RUN_H_MAX, "gce.run_h", self.gce.run_h, f"up to {RUN_H_MAX} h")
+        if self.gce.nodes:
+            _must(self.gce.project, "gce.project", "", "the project that pays")
+            _must(self.gce.zones, "gce.zones", (), "one zone or more, as us-central1-a")
+
+    def with_hosts(self, hosts: tuple[str, ...]) -> "ClusterConfig":
+        """Return this with more SSH hosts."""
+        return replace(self, ssh=replace(self.ssh, hosts=tuple(dict.fromkeys(hosts))))
+
+
+def _must(true: object, name: str, value: object, expected: str) -> None:
+    if not true:
+        raise BadConfig(f"{name} is {value!r}: it must be {expected}")
+
+
+def load(path: Path) -> ClusterConfig:
+    """Return the cluster that a file describes; without a name it is called as the file.
+
+    Raises:
+        BadConfig: it can not be read, or says something impossible or unknown.
+    """
+    try:
+        said = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"{path} is not readable TOML: {error}") from None
+    try:
+        return parse({"name": path.stem} | said)
+    except BadConfig as error:
+        raise BadConfig(f"{path}: {error}") from None
+
+
+def parse(said: Mapping[str, Any]) -> ClusterConfig:
+    """Return the cluster that nested settings describe.
+
+    Raises:
+        BadConfig: one of them is unknown or impossible.
+    """
+    return _build(ClusterConfig, said, "")
+
+
+def _build(cls: type[T], said: Mapping[str, Any], where: str) -> T:
+    hints = get_type_hints(cls)
+    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # all of ours are dataclasses
+    values = {}
+    for key, value in said.items():
+        if key not in names:  # a misspelt setting must not silently mean its default
+            raise BadConfig(f"{where}{key} is not a setting; known: {', '.join(names)}")
+        values[key] = _convert(hints[key], value, f"{where}{key}")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    if isinstance(hint, type) and hint.__module__ == __name__:
+        if not isinstance(value, dict):
+            raise BadConfig(f"{name} is {value!r}: it must be a table, [{name}]")
+        return _build(hint, value, f"{name}.")
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
+            raise BadConfig(f"{name} is {value!r}: it must be a list of texts")
+        return tuple(value)
+    if get_origin(hint) is dict:
+        if not isinstance(value, dict):
+            raise BadConfig(f"{name} is {value!r}: it must be a table")
+        return dict(value)
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if float in kinds and type(value) is int:
+        return float(value)
+    if type(value) not in kinds:
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise BadConfig(f"{name} is {value!r}: it must be of type {wanted}")
+    return value

@@ -1,0 +1,176 @@
+"""The nodes of a cluster, whatever they run on: brought up, looked at, drained, removed.
+
+A member knows how one node is made; which members there are and what is done with all of them at
+once is in cluster.py.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from . import bootstrap
+from .bootstrap import JoinToken, Report
+from .daemons import Daemon, wait_for
+from .machines import StepFailed, Transport, tail
+from .steps import READY_S_MAX, Wanted
+from .wheels import Wheels
+
+Connect = Callable[[], Transport]
+
+
+class Member(Protocol):
+    """One node, there or not."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the cluster."""
+
+    def up(self, report: Report) -> dict[str, float]:
+        """Make it a node that the scheduler knows; return the phases and their seconds.
+
+        Raises:
+            ProvisioningError: it is none; says why.
+        """
+
+    def look(self) -> str:
+        """Return its phase in a word: "ready", "silent", "stopped" or "absent".
+
+        Raises:
+            ProvisioningError: it can not be reached.
+        """
+
+    def drain(self, report: Report, wait_s: float) -> None:
+        """Let it finish what runs, and end; it can be brought up again.
+
+        Raises:
+            ProvisioningError: it can not be reached, or calls run on.
+        """
+
+    def remove(self, report: Report) -> None:
+        """Leave the machine as it was.
+
+        Raises:
+            ProvisioningError: it can not be reached.
+        """
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A node on a machine that a Transport leads to."""
+
+    name: str
+    connect: Connect
+    wanted: Wanted
+    wheels: Wheels
+    join_token: JoinToken
+
+    def up(self, report: Report) -> dict[str, float]:
+        """See `Member`."""
+        with self._connected(report) as transport:
+            timing = bootstrap.bring_up(
+                transport, self.wanted, self.wheels.paths, self.join_token, report
+            )
+        return timing.phases
+
+    def look(self) -> str:
+        """See `Member`."""
+        with self._connected(lambda phase: None) as transport:
+            facts = bootstrap.look(transport, self.wanted)
+        if not facts.there:
+            return "absent"
+        if not facts.running:
+            return "stopped"
+        heard = facts.ready_s is not None and facts.ready_s <= READY_S_MAX
+        return "ready" if heard else "silent"
+
+    def drain(self, report: Report, wait_s: float) -> None:
+        """See `Member`."""
+        with self._connected(report) as transport:
+            bootstrap.drain(transport, self.wanted, report, wait_s)
+
+    def remove(self, report: Report) -> None:
+        """See `Member`."""
+        with self._connected(report) as transport:
+            bootstrap.take_down(transport, self.wanted, report)
+
+    @contextmanager
+    def _connected(self, report: Report) -> Iterator[Transport]:
+        report("connecting")
+        transport = self.connect()
+        try:
+            yield transport
+        finally:
+            transport.close()
+
+
+@dataclass(frozen=True)
+class Local:
+    """A nodelet on this machine, run by the burla that is installed here."""
+
+    name: str
+    directory: Path
+    scheduler: str
+    cpus: int | None
+    join_token: JoinToken
+    join_s: float
+
+    def up(self, report: Report) -> dict[str, float]:
+        """See `Member`."""
+        if self.look() == "ready":
+            return {}
+        report("starting")
+        if self._daemon.pid() is None:
+            self._ready.unlink(missing_ok=True)
+            self._start()
+        report("joining")
+        wait_for(lambda: self._ready.exists() or self._daemon.pid() is None, self.join_s)
+        if not self._ready.exists():
+            said = tail(self._daemon.log.read_text()) or "it says nothing"
+            raise StepFailed(f"joining: no answer of {self.scheduler} to {self.name}: {said}")
+        return {}
+
+    def _start(self) -> None:
+        options = ["--scheduler", self.scheduler, "--name", self.name]
+        options += ["--ready-file", str(self._ready)]
+        options += ["--cpus", str(self.cpus)] if self.cpus is not None else []
+        token = self.join_token(self.name)
+        if token is not None:
+            path = self.directory / f"{self.name}.token"
+            path.touch(mode=0o600)
+            path.write_bytes(token)
+            options += ["--join-token-file", str(path)]
+        process = self._daemon.start("burla.nodelet.cli", *options)
+        assert process.stdout is not None
+        process.stdout.close()  # it says nothing there
+        process.returncode = 0  # it outlives this command: no warning of a child that still runs
+
+    def look(self) -> str:
+        """See `Member`."""
+        if self._daemon.pid() is None:
+            return "stopped" if self._daemon.log.exists() else "absent"
+        return "ready" if self._ready.exists() else "silent"
+
+    def drain(self, report: Report, wait_s: float) -> None:
+        """See `Member`."""
+        report("draining")
+        self._daemon.signal(signal.SIGUSR1)
+        if not self._daemon.wait_ended(wait_s):
+            raise StepFailed(f"draining: its calls have not ended within {wait_s:.0f} s")
+
+    def remove(self, report: Report) -> None:
+        """See `Member`."""
+        report("removing")
+        self._daemon.stop()
+        for path in self.directory.glob(f"{self.name}.*"):
+            path.unlink()
+
+    @property
+    def _daemon(self) -> Daemon:
+        return Daemon(self.name, self.directory)
+
+    @property
+    def _ready(self) -> Path:
+        return self.directory / f"{self.name}.ready"

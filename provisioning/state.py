@@ -1,0 +1,99 @@
+"""What `burla up` has made, on disk: so that every other command finds it again.
+
+One folder a cluster, in the user's state directory, with a JSON file that is replaced as a whole.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .config import ClusterConfig, parse
+from .machines import BadConfig, ProvisioningError
+
+FILE = "cluster.json"
+DIRECTORY_VARIABLE = "BURLA_STATE_DIR"
+
+
+@dataclass
+class State:
+    """One cluster that is up, or half of it."""
+
+    config: ClusterConfig
+    address: str = ""  # of the scheduler, as clients and nodes reach it
+    names: dict[str, str] = field(default_factory=dict)  # name of a node -> its SSH target
+
+
+def states_directory() -> Path:
+    """Return the folder that holds all clusters of this user."""
+    named = os.environ.get(DIRECTORY_VARIABLE)
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".local/state") / "burla"
+
+
+def directory_of(cluster: str) -> Path:
+    """Return the folder of one cluster."""
+    return states_directory() / cluster
+
+
+def read(cluster: str) -> State | None:
+    """Return what is known of a cluster; None: it was never up, or is down.
+
+    Raises:
+        BadConfig: the file is broken, or of another version.
+    """
+    path = directory_of(cluster) / FILE
+    try:
+        said: dict[str, Any] = json.loads(path.read_text())
+        return State(parse(said["config"]), said["address"], dict(said["names"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, BadConfig) as error:
+        raise BadConfig(f"{path} is not what `burla up` wrote ({error}): move it away") from error
+
+
+def write(state: State) -> None:
+    """Keep what is known of a cluster."""
+    directory = directory_of(state.config.name)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    new = directory / f"{FILE}.new"
+    new.write_text(json.dumps(asdict(state), indent=1) + "\n")
+    new.replace(directory / FILE)
+
+
+def forget(cluster: str) -> None:
+    """Remove the folder of a cluster that is down."""
+    directory = directory_of(cluster)
+    for path in sorted(directory.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    if directory.exists():
+        directory.rmdir()
+
+
+@contextmanager
+def alone(cluster: str) -> Iterator[None]:
+    """Keep other commands off a cluster meanwhile.
+
+    Raises:
+        ProvisioningError: one is at work.
+    """
+    directory = directory_of(cluster)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ProvisioningError(
+            f"another command is at work on the cluster {cluster!r}: wait for it"
+        ) from None
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            directory.rmdir()  # there is no such cluster, or not any more

@@ -1,0 +1,90 @@
+"""`burla up --local` and what follows, as a user runs them."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+from marked import marked
+from users import User
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_cluster_on_this_machine_comes_is_used_is_mended_and_goes(user: User) -> None:
+    with marked() as mark:
+        said = user.said("up", "--local")
+        assert (said["ready"], said["failed"]) == (1, 0)
+        address = said["scheduler"]
+        assert user.use(address) == "['local-1', 'local-1']\n"
+
+        running = {process.pid for process in mark.processes()}
+        again = user.burla("up")
+        assert "1 ready, 0 failed" in again.stderr
+        assert f"export BURLA_CLUSTER={address}" in again.stderr
+        assert running <= {process.pid for process in mark.processes()}  # nothing was begun anew
+
+        for name in ("scheduler", "local-1"):  # each is mended, and found at the same address
+            pid = (user.home / f".local/state/burla/default/{name}.pid").read_text().split()[0]
+            psutil.Process(int(pid)).kill()
+            user.burla("status", code=1)
+            assert user.said("up")["scheduler"] == address
+            assert user.use(address) == "['local-1', 'local-1']\n"
+
+        user.burla("nodes", "drain", "local-1")
+        assert user.said("status", code=1)["nodes"][0]["phase"] == "stopped"
+        user.burla("up")
+        assert user.said("status")["nodes"][0]["phase"] == "ready"
+
+        assert user.said("down")["failed"] == 0
+        assert mark.processes() == []
+        assert [f for f in user.files() if "burla/" in f] == []
+        assert user.said("down")["nodes"] == []  # a second time does nothing
+
+
+def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
+    file = tmp_path / "lab.toml"
+    file.write_text("[local]\nnodes = 2\ncpus = 1\n")
+    with marked():
+        said = user.said("up", str(file))
+        assert said["cluster"] == "lab"
+        assert [node["name"] for node in said["nodes"]] == ["local-1", "local-2"]
+        assert (
+            "no node of this cluster"
+            in user.burla("nodes", "remove", "x", "--cluster", "lab", code=1).stderr
+        )
+        user.burla("nodes", "remove", "local-2", "--cluster", "lab")
+        assert len(user.said("status", "--cluster", "lab")["nodes"]) == 1
+        user.burla("down", "--cluster", "lab")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["up"], 78, "a cluster of what?"),
+        (["up", "--ssh", "h"], 78, "set bind to an address"),
+        (["up", "--local", "--bind", "nonsense"], 1, "the scheduler does not start"),
+        (["up", "nowhere.toml"], 78, "not readable TOML"),
+        (["status"], 69, "there is no cluster 'default'"),
+        (["nodes", "add", "h"], 69, "there is no cluster 'default'"),
+        (["nodes", "add"], 2, "Missing argument"),
+    ],
+)
+def test_what_can_not_be_is_said_with_its_exit_code(
+    user: User, words: list[str], code: int, text: str
+) -> None:
+    with marked():
+        assert text in user.burla(*words, code=code).stderr
+    assert not [f for f in user.files() if f.endswith(("cluster.json", ".pid"))]
+
+
+def test_two_commands_at_once_do_not_meet(user: User) -> None:
+    from burla.provisioning import machines, state
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BURLA_STATE_DIR", str(user.home / "st"))
+        with (
+            state.alone("c"),
+            pytest.raises(machines.ProvisioningError, match="another command is at work"),
+            state.alone("c"),
+        ):
+            pass

@@ -1,0 +1,57 @@
+"""A user with a home of their own, who runs our commands."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCRIPT = "from burla import remote_parallel_map as m; import os; "
+SCRIPT += "print(m(lambda x: os.environ['BURLA_NODE'], [1, 2]))"
+
+
+@dataclass
+class User:
+    """Somebody with a home who runs commands."""
+
+    home: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def burla(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run `burla ...`; it must end with `code`."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("BURLA", "XDG", "SSH"))}
+        done = subprocess.run(
+            [sys.executable, "-m", "burla.cli", *words],
+            env=env | {"HOME": str(self.home)} | self.environment,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+        return done
+
+    def said(self, *words: str, code: int = 0) -> dict[str, Any]:
+        """Return what a command says with --json."""
+        answer: dict[str, Any] = json.loads(self.burla(*words, "--json", code=code).stdout)
+        return answer
+
+    def files(self) -> list[str]:
+        """Return all files of the home, but for those of programs that are not ours."""
+        found = [str(path.relative_to(self.home)) for path in self.home.rglob("*")]
+        return sorted(path for path in found if not path.startswith((".ssh", ".rustup", ".cache")))
+
+    def use(self, address: str) -> str:
+        """Return what a script of theirs prints that uses a cluster: the nodes it ran on."""
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "BURLA_CLUSTER": address},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
