@@ -65,6 +65,10 @@ class GceConfig:
     run_h: float = 24.0  # Compute Engine deletes a VM after this, whatever else happens
     owner: str = ""  # label; empty: the user's name
     wheelhouse: str = ""  # folder on the image that has all dependencies
+    boot_s: float = 300.0  # from its creation to its first Hello; then it is given up
+    silence_s: int = (
+        600  # a VM that hears nothing from its scheduler for this long powers itself off
+    )
     endpoint: str = ""  # of the API, for tests
 
 

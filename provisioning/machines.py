@@ -36,8 +36,9 @@ class Machine:
 
     name: str  # of the node, unique in the cluster
     address: str  # where its provider or ssh finds it
-    provider: str  # "ssh", "gce", "slurm", "local"
-    state: str = "running"  # or "creating", "ending", "ended"
+    provider: str  # "gce", "slurm"
+    state: str = "ready"  # or "creating", "joining", "failed", "ending", "ended"
+    why: str = ""  # of a failure
     born_s: float = 0.0  # epoch time of its creation; 0: not ours
     expires_s: float | None = None  # epoch time of its end whatever we do; None: never
     grown: bool = False  # made for a job that asked, not by people

@@ -67,8 +67,9 @@ def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
     return Wheels({path.name: path for path in found}, digests, bool(wheelhouse))
 
 
-def make_wheel() -> bytes:
+def make_wheel(*, compress: bool = True) -> bytes:
     """Return a wheel of the burla that this process runs; the same files give the same bytes."""
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     files = dict(_sources())
     distribution, metadata = _metadata()
     files[f"{INFO}/METADATA"] = metadata.encode()
@@ -82,10 +83,10 @@ def make_wheel() -> bytes:
     writer.writerow([f"{INFO}/RECORD", "", ""])
     files[f"{INFO}/RECORD"] = record.getvalue().encode()
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, data in files.items():
             info = zipfile.ZipInfo(name, EPOCH)
-            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            info.compress_type, info.external_attr = method, 0o644 << 16
             archive.writestr(info, data)
     return buffer.getvalue()
 

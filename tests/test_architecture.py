@@ -61,8 +61,10 @@ PURE = {
     "nodelet/reporting.py",
     "nodelet/store.py",
     "nodelet/streams.py",
+    "provisioning/capacity.py",
     "provisioning/facts.py",
     "provisioning/machines.py",
+    "provisioning/plan.py",
     "provisioning/steps.py",
     "scheduler/board.py",
     "scheduler/core.py",
@@ -81,7 +83,11 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__
 
 DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
     *("zmq", "msgpack", "msgspec", "cloudpickle", "uvloop", "rich", "click"),
-    *("paramiko", "google"),  # of the extras "ssh" and "gce": loaded by what needs them only
+    *(
+        "paramiko",
+        "google",
+        "requests",
+    ),  # of the extras "ssh" and "gce": loaded by what needs them only
 }
 NO_NETWORK = {"zmq", "asyncio", "uvloop"}  # never where something forks
 UNPICKLES = {"pickle", "cloudpickle", "shelve"}  # never in a daemon

@@ -125,6 +125,33 @@ def make_key(path: Path, passphrase: str = "", kind: str = "ed25519") -> None:
     run("ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", path, "-C", "test")
 
 
+class Alone:
+    """A network namespace with nothing but loopback: what is started inside of `with` is in it."""
+
+    def __enter__(self) -> "Alone":
+        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        self._home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        here = os.readlink("/proc/self/ns/net")
+        link = f"/proc/{self._holder.pid}/ns/net"
+        wait_until(lambda: os.readlink(link) != here, "a network namespace")
+        descriptor = os.open(link, os.O_RDONLY)
+        _setns(descriptor)
+        os.close(descriptor)
+        run("ip", "link", "set", "lo", "up")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _setns(self._home)
+        os.close(self._home)
+        self._holder.kill()
+        self._holder.wait(20)
+
+
 @dataclass
 class Hosts:
     """A network with machines; what is started inside of `with` is in it."""
@@ -135,14 +162,8 @@ class Hosts:
     hosts: list[Host] = field(default_factory=list)
 
     def __enter__(self) -> "Hosts":
-        line = ["unshare", "--net", "sleep", "infinity"]
-        self._holder = subprocess.Popen(line)
-        self._home = os.open("/proc/self/ns/net", os.O_RDONLY)
-        here = os.readlink("/proc/self/ns/net")
-        link = f"/proc/{self._holder.pid}/ns/net"
-        wait_until(lambda: os.readlink(link) != here, "a network namespace")
-        self._enter(link)
-        run("ip", "link", "set", "lo", "up")
+        self._alone = Alone()
+        self._alone.__enter__()
         run("ip", "link", "add", "br0", "type", "bridge")
         run("ip", "addr", "add", f"{NETWORK}.1/24", "dev", "br0")
         run("ip", "link", "set", "br0", "up")
@@ -163,10 +184,7 @@ class Hosts:
             host.first().kill()  # the kernel kills all others of its pid namespace
             host.process.wait(20)
         wait_gone(left)
-        _setns(self._home)
-        os.close(self._home)
-        self._holder.kill()
-        self._holder.wait(20)
+        self._alone.__exit__(kind, error, trace)
         shutil.rmtree(self.directory)
 
     def add(self, *, home: str = "", more: str = "", known: bool = True) -> Host:
@@ -211,11 +229,6 @@ class Hosts:
             with (self.ssh / "known_hosts").open("a") as file:
                 file.write(host.known_line())
         return host
-
-    def _enter(self, link: str) -> None:
-        descriptor = os.open(link, os.O_RDONLY)
-        _setns(descriptor)
-        os.close(descriptor)
 
 
 def _setns(descriptor: int) -> None:

@@ -1,0 +1,395 @@
+"""Provisioner over Compute Engine.
+
+Three things end a machine, each of which works alone: we delete it; Compute Engine deletes it at
+the end of its run duration; it powers itself off when its scheduler is silent (startup.sh). Every
+list and every delete goes by our labels; nothing without them is touched.
+
+The library blocks, so none of this runs on the scheduler's loop. `insert_unary` and an operations
+client of our own, because `insert()` polls by a second client that ignores `client_options`.
+"""
+
+import base64
+import getpass
+import lzma
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests.exceptions as network
+from google.api_core import exceptions
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import compute_v1
+
+from . import bootstrap
+from .bootstrap import JoinToken
+from .capacity import Answer, Place, Places, Refusal, classify
+from .config import ClusterConfig
+from .machines import Machine, ProvisioningError, named
+from .plan import CLUSTER, MANAGED
+from .wheels import WHEEL, make_wheel
+
+T = TypeVar("T")
+STARTUP = Path(__file__).with_name("startup.sh")
+PARALLEL_MAX = 8  # calls at once
+CALL_S = 60.0  # one HTTP request
+TRIES = 6  # of a call that is answered "busy"; waits add up to half a minute
+PAUSE_S = 1.0  # before the second try; doubles
+OPERATION_S = 180.0  # an insert that has not ended by then is given up, and what it made deleted
+POLL_S = 1.0
+METADATA_BYTES_MAX = 256 << 10  # of one value
+LABEL = re.compile(r"[^a-z0-9_-]")
+ENDED = {"TERMINATED", "STOPPED", "SUSPENDED"}
+ENDING = {"STOPPING", "SUSPENDING", "DEPROVISIONING"}
+
+
+class OutOfPlaces(ProvisioningError):
+    """No zone, machine type or price class has a machine for us."""
+
+
+class Refused(ProvisioningError):
+    """Compute Engine said no."""
+
+    def __init__(self, answer: Answer) -> None:
+        """Keep what the refusal means."""
+        super().__init__(answer.text)
+        self.answer = answer
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The clients of the library, all with the same options."""
+
+    instances: compute_v1.InstancesClient
+    operations: compute_v1.ZoneOperationsClient
+
+    @classmethod
+    def connect(cls, endpoint: str) -> "Clients":
+        """Use the user's own credentials; none for an endpoint that stands in for the real one."""
+        if not endpoint:
+            return cls(compute_v1.InstancesClient(), compute_v1.ZoneOperationsClient())
+        told: dict[str, Any] = {
+            "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]
+            "client_options": ClientOptions(api_endpoint=endpoint),
+        }
+        return cls(compute_v1.InstancesClient(**told), compute_v1.ZoneOperationsClient(**told))
+
+
+class Gce:
+    """The virtual machines of one cluster; see `machines.Provisioner`."""
+
+    def __init__(
+        self,
+        config: ClusterConfig,
+        scheduler: str,
+        join_token: JoinToken,
+        say: Callable[[str], None] = lambda text: None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Manage the cluster that `config` names.
+
+        Args:
+            config: of the cluster.
+            scheduler: its address, as the machines reach it.
+            join_token: yields a fresh token for each machine.
+            say: is told each place that has nothing.
+            pause: waits between tries.
+        """
+        self.config, self.gce = config, config.gce
+        self._scheduler, self._join_token = scheduler, join_token
+        self._say, self._pause = say, pause
+        self._clients = Clients.connect(self.gce.endpoint)
+        self._places = Places(self.gce.zones, self.gce.machine_types, self.gce.spot)
+
+    # --- observe ---
+
+    def observe(self) -> list[Machine]:
+        """Return all machines of the cluster, with what each says about itself."""
+        with ThreadPoolExecutor(PARALLEL_MAX) as pool:
+            return list(pool.map(self._machine, list(self._instances())))
+
+    def _instances(self) -> Iterator[Any]:
+        where = f"labels.{CLUSTER}={label(self.config.name)} AND labels.{MANAGED}=true"
+        request = compute_v1.AggregatedListInstancesRequest(
+            project=self.gce.project, filter=where
+        )
+        listed = self._call(
+            lambda: list(self._clients.instances.aggregated_list(request=request, timeout=CALL_S))
+        )
+        for _, scope in listed:
+            for instance in scope.instances:
+                labels = instance.labels  # looked at again: a filter that is ignored must not kill
+                ours = labels.get(CLUSTER) == label(self.config.name)
+                if ours and labels.get(MANAGED) == "true":
+                    yield instance
+
+    def _machine(self, instance: Any) -> Machine:
+        labels = dict(instance.labels)
+        zone = instance.zone.rpartition("/")[2]
+        state, why = self._state(instance, zone)
+        machine_type = instance.machine_type.rpartition("/")[2]
+        expires = labels.get("burla-expires", "")
+        return Machine(
+            name=instance.name,
+            address=zone,
+            provider="gce",
+            state=state,
+            why=why,
+            expires_s=float(expires) if expires.isdigit() else None,
+            grown=labels.get("burla-grown") == "true",
+            cost_per_h=self.config.grow.prices.get(machine_type, 0.0),
+            labels=labels,
+        )
+
+    def _state(self, instance: Any, zone: str) -> tuple[str, str]:
+        if instance.status in ENDED:
+            return "ended", ""
+        if instance.status in ENDING:
+            return "ending", ""
+        if instance.status != "RUNNING":
+            return "creating", ""
+        said = self._guest_says(instance.name, zone)
+        word, _, rest = said.partition(" ")
+        if word == "failed":
+            return "failed", rest or "its startup script failed"
+        if word in ("draining", "drained"):
+            return "ending", word
+        return ("ready", "") if word == "ready" else ("joining", word)
+
+    def _guest_says(self, name: str, zone: str) -> str:
+        request = compute_v1.GetGuestAttributesInstanceRequest(
+            project=self.gce.project, zone=zone, instance=name, query_path="burla/"
+        )
+        try:
+            said = self._call(
+                lambda: self._clients.instances.get_guest_attributes(
+                    request=request, timeout=CALL_S
+                )
+            )
+        except Refused:
+            return ""  # it has not said anything yet
+        return next((str(i.value) for i in said.query_value.items if i.key == "state"), "")
+
+    # --- create ---
+
+    def create(self, count: int, *, grown: bool = False) -> list[Machine]:
+        """Ask for machines; see `machines.Provisioner`."""
+
+        def one(_: int) -> Machine | ProvisioningError:
+            try:
+                return self._create_one(grown)
+            except ProvisioningError as error:
+                return error
+
+        with ThreadPoolExecutor(PARALLEL_MAX) as pool:
+            made = list(pool.map(one, range(count)))
+        machines = [m for m in made if isinstance(m, Machine)]
+        errors = [m for m in made if isinstance(m, ProvisioningError)]
+        if errors and not machines:
+            raise errors[0]
+        return machines
+
+    def _create_one(self, grown: bool) -> Machine:
+        said: list[str] = []
+        for place in self._places.open(time.monotonic()):
+            name = f"burla-{label(self.config.name)[:40]}-{uuid.uuid4().hex[:8]}"
+            try:
+                self._insert(place, name, grown)
+            except Refused as refused:
+                answer = refused.answer
+                if answer.refusal is Refusal.NO:
+                    raise ProvisioningError(f"{place}: {answer.text}") from refused
+                self._say(f"{place}: {answer.text}")
+                said.append(f"{place}: {answer.text}")
+                self._places.close(place, answer.refusal, time.monotonic())
+                continue
+            return Machine(name, place.zone, "gce", "creating", grown=grown)
+        why = named(said, 3) or "all of them had nothing a short while ago"
+        raise OutOfPlaces(f"no machine is to be had: {why}. Name more zones or machine types")
+
+    def _insert(self, place: Place, name: str, grown: bool) -> None:
+        """Make one machine.
+
+        Raises:
+            Refused: there is none; if one may have come to be all the same, it is deleted.
+        """
+        request = compute_v1.InsertInstanceRequest(
+            project=self.gce.project,
+            zone=place.zone,
+            instance_resource=self._resource(place, name, grown),
+            request_id=str(uuid.uuid4()),  # the same in all tries: they make one machine together
+        )
+        try:
+            operation = self._call(
+                lambda: self._clients.instances.insert_unary(request=request, timeout=CALL_S)
+            )
+            self._wait(operation, place.zone)
+        except Refused as refused:
+            if refused.answer.refusal is Refusal.BUSY:  # nobody knows what it has done
+                with suppress(ProvisioningError):  # it goes with the others, or at its time's end
+                    self._delete_one(name, place.zone)
+            raise
+        except BaseException:
+            with suppress(Exception):
+                self._delete_one(name, place.zone)
+            raise
+
+    def _wait(self, operation: Any, zone: str) -> None:
+        """Return when an operation has ended well.
+
+        Raises:
+            Refused: it has not, or not within `OPERATION_S`.
+        """
+        request = compute_v1.GetZoneOperationRequest(
+            project=self.gce.project, zone=zone, operation=operation.name
+        )
+        waited_s = 0.0
+        while operation.status != compute_v1.Operation.Status.DONE:
+            if waited_s >= OPERATION_S:
+                text = f"the operation {operation.name} has not ended within {OPERATION_S:.0f} s"
+                raise Refused(Answer(Refusal.BUSY, text))
+            self._pause(POLL_S)
+            waited_s += POLL_S
+            operation = self._call(
+                lambda: self._clients.operations.get(request=request, timeout=CALL_S)
+            )
+        for error in operation.error.errors:
+            status = operation.http_error_status_code
+            raise Refused(classify(status, error.code, error.message))
+        if operation.http_error_status_code >= 400:
+            text = operation.http_error_message
+            raise Refused(classify(operation.http_error_status_code, "", text))
+
+    def _resource(self, place: Place, name: str, grown: bool) -> Any:
+        gce = self.gce
+        run_s = int(gce.run_h * 3600)
+        zone = f"zones/{place.zone}"
+        scheduling = compute_v1.Scheduling(
+            provisioning_model="SPOT" if place.spot else "STANDARD",
+            instance_termination_action="DELETE",
+            max_run_duration=compute_v1.Duration(seconds=run_s),
+            automatic_restart=False,
+            on_host_maintenance="TERMINATE" if place.spot else "MIGRATE",
+        )
+        disk = compute_v1.AttachedDisk(
+            boot=True,
+            auto_delete=True,
+            initialize_params=compute_v1.AttachedDiskInitializeParams(
+                source_image=gce.image, disk_size_gb=gce.disk_gb
+            ),
+        )
+        interface = compute_v1.NetworkInterface(network=gce.network)
+        if gce.external_ip:
+            interface.access_configs = [
+                compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")
+            ]
+        items = [compute_v1.Items(key=k, value=v) for k, v in self._metadata(name).items()]
+        return compute_v1.Instance(
+            name=name,
+            machine_type=f"{zone}/machineTypes/{place.machine_type}",
+            disks=[disk],
+            network_interfaces=[interface],
+            scheduling=scheduling,
+            service_accounts=[],  # what runs there has no rights in the cloud
+            metadata=compute_v1.Metadata(items=items),
+            labels={
+                CLUSTER: label(self.config.name),
+                MANAGED: "true",
+                "burla-owner": label(gce.owner or getpass.getuser()),
+                "burla-expires": str(int(time.time()) + run_s),
+                "burla-grown": "true" if grown else "false",
+            },
+        )
+
+    def _metadata(self, name: str) -> dict[str, str]:
+        token = self._join_token(name)
+        said = {
+            "startup-script": STARTUP.read_text(),
+            "enable-guest-attributes": "TRUE",
+            "burla-bootstrap": bootstrap.script().decode(),
+            "burla-wheel": packed_wheel(),
+            "burla-wheel-name": WHEEL,
+            "burla-name": name,
+            "burla-cluster": self.config.name,
+            "burla-python": self.config.python,
+            "burla-scheduler": self._scheduler,
+            "burla-silence": str(self.gce.silence_s),
+            "burla-then": "poweroff",
+            "burla-wheelhouse": self.gce.wheelhouse,
+            "burla-index": self.config.index,
+            "burla-token": token.decode() if token else "",
+        }
+        for key, value in said.items():
+            assert len(value) <= METADATA_BYTES_MAX, (key, len(value))
+        return said
+
+    # --- delete ---
+
+    def delete(self, machines: Sequence[Machine]) -> None:
+        """Delete machines; see `machines.Provisioner`."""
+        if not machines:
+            return
+        with ThreadPoolExecutor(PARALLEL_MAX) as pool:
+            list(
+                pool.map(lambda machine: self._delete_one(machine.name, machine.address), machines)
+            )
+
+    def _delete_one(self, name: str, zone: str) -> None:
+        request = compute_v1.DeleteInstanceRequest(
+            project=self.gce.project, zone=zone, instance=name, request_id=str(uuid.uuid4())
+        )
+        try:
+            self._call(
+                lambda: self._clients.instances.delete_unary(request=request, timeout=CALL_S)
+            )
+        except Refused as refused:
+            if "404" not in refused.answer.text:
+                raise ProvisioningError(f"{name} can not be deleted: {refused}") from refused
+
+    # --- calls ---
+
+    def _call(self, call: Callable[[], T]) -> T:
+        """Return what a call answers; one that is answered "busy" is made again, the same.
+
+        Raises:
+            Refused: another no, or still busy after `TRIES`.
+        """
+        pause_s = PAUSE_S
+        for left in reversed(range(TRIES)):
+            try:
+                return call()
+            except exceptions.GoogleAPICallError as error:
+                answer = _answer(error)
+            except (exceptions.RetryError, network.RequestException, ConnectionError) as error:
+                answer = Answer(Refusal.BUSY, f"the connection broke: {error}")
+            if answer.refusal is not Refusal.BUSY or not left:
+                raise Refused(answer)
+            self._pause(pause_s)
+            pause_s *= 2
+        raise AssertionError  # the last round returns or raises
+
+
+@cache
+def packed_wheel() -> str:
+    """Return our wheel as text that fits into a value of the metadata."""
+    return base64.b64encode(lzma.compress(make_wheel(compress=False))).decode()
+
+
+def _answer(error: Any) -> Answer:
+    """Return what an HTTP error of the library means."""
+    status = int(error.code or 0)
+    reasons = [e.get("reason", "") for e in error.errors or () if isinstance(e, dict)]
+    answer = classify(status, next(iter(reasons), ""), str(error.message or ""))
+    return Answer(answer.refusal, f"{status} {answer.text}")
+
+
+def label(text: str) -> str:
+    """Return `text` as the value of a label: lower case, 63 characters, few signs."""
+    return LABEL.sub("-", text.lower())[:63]

@@ -1,0 +1,52 @@
+#!/bin/sh
+# Startup script of a virtual machine of Compute Engine: makes it a node, and ends it when nobody needs it.
+# All it is told comes from the instance's metadata; it has no service account and no secret but a join
+# token that is good for one use. Runs at every boot.
+set -eu
+umask 077
+server=http://${GCE_METADATA_HOST:-metadata.google.internal}/computeMetadata/v1/instance
+HOME=${BURLA_HOME:-/root}
+export HOME
+directory=$HOME/.burla/vm
+
+get() { curl -sf --retry 5 -H 'Metadata-Flavor: Google' "$server/$1"; }
+attribute() { get "attributes/burla-$1" || :; }
+say() { curl -sf --retry 5 -X PUT -H 'Metadata-Flavor: Google' --data "$*" "$server/guest-attributes/burla/state" || :; }
+
+mkdir -p "$directory"
+get attributes/burla-bootstrap > "$directory/bootstrap.sh"
+
+# First of all what ends this machine: whatever goes wrong below, it does not stand around. A machine whose
+# scheduler is silent powers itself off; Compute Engine deletes it at the end of its run duration at the latest.
+setsid sh "$directory/bootstrap.sh" deadman --directory "$directory" --silence "$(attribute silence)" \
+    --then "$(attribute then)" < /dev/null > "$directory/deadman.log" 2>&1 &
+
+# A preemption is announced 30 s ahead; `burla nodes drain` says so by an attribute. What runs is finished,
+# as far as there is time.
+watch() { # metadata key, the value that means "go"
+    while [ "$(get "$1?wait_for_change=true&timeout_sec=60" || sleep 1)" != "$2" ]; do :; done
+    say draining
+    sh "$directory/bootstrap.sh" drain --directory "$directory" --wait 25 || :
+    say drained
+}
+watch preempted TRUE < /dev/null > /dev/null 2>&1 &
+watch attributes/burla-drain true < /dev/null > /dev/null 2>&1 &
+
+say installing
+attribute wheel | python3 -I -c '
+import base64, lzma, sys
+sys.stdout.buffer.write(lzma.decompress(base64.b64decode(sys.stdin.buffer.read())))' > "$directory/$(attribute wheel-name)"
+python=$(attribute python)
+if ! "python$python" -I -c 'import ensurepip, venv' 2>/dev/null && command -v apt-get > /dev/null; then
+    { apt-get update && apt-get install -y "python$python-venv"; } > "$directory/apt.log" 2>&1 || :
+fi
+set -- --directory "$directory" --name "$(attribute name)" --cluster "$(attribute cluster)" --python "$python" \
+    --scheduler "$(attribute scheduler)" --wheel "$directory/$(attribute wheel-name)"
+wheelhouse=$(attribute wheelhouse)
+[ -z "$wheelhouse" ] || set -- "$@" --wheelhouse "$wheelhouse"
+index=$(attribute index)
+[ -z "$index" ] || set -- "$@" --index "$index"
+if [ -n "$(attribute token)" ]; then set -- "$@" --join-token-file -; fi
+if attribute token | sh "$directory/bootstrap.sh" up "$@" > "$directory/up.log" 2>&1; then say ready
+else say "failed $(tail -n 3 "$directory/up.log" | tr '\n' ' ')"
+fi
