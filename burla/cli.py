@@ -117,6 +117,16 @@ def status(cluster: str, json: bool) -> int:
     return cli.status(cluster, json)
 
 
+@commands.command()
+@_name
+@_json
+def gc(cluster: str, json: bool) -> int:
+    """Delete machines of a cluster that ended, failed or are past their time; no others."""
+    from burla.provisioning import cli
+
+    return cli.collect(cluster, json)
+
+
 @commands.group()
 def nodes() -> None:
     """Add, drain and remove nodes of a cluster."""

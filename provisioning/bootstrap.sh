@@ -186,9 +186,10 @@ service() { # node.sh runs the nodelet; who runs node.sh is systemd, or `bootstr
       [ -z "$RAM" ] || printf ' --ram %s' "$(quote "$RAM")"
       [ -z "$TOKEN" ] || printf ' --join-token-file %s' "$(quote "$DIRECTORY/token")"
       echo; } > "$DIRECTORY/node.sh"
-    if [ -n "${BURLA_SCRIPT-}" ]; then printf '%s\n' "$BURLA_SCRIPT" > "$DIRECTORY/bootstrap.sh"
-    else cat "$0" > "$DIRECTORY/bootstrap.sh"
+    if [ -n "${BURLA_SCRIPT-}" ]; then printf '%s\n' "$BURLA_SCRIPT" > "$DIRECTORY/bootstrap.new"
+    else cat "$0" > "$DIRECTORY/bootstrap.new" # it may be the very file that is replaced
     fi
+    mv "$DIRECTORY/bootstrap.new" "$DIRECTORY/bootstrap.sh"
     if [ "$SERVICE" = systemd ]; then
         unit > "$UNIT_FILE.new"
         chmod 644 "$UNIT_FILE.new"

@@ -173,6 +173,19 @@ def drain(name: str, nodes: Sequence[str], json: bool) -> int:
     return _code(results)
 
 
+def collect(name: str, json: bool) -> int:
+    """Delete machines of a cluster that ended, failed or are past their time; no others."""
+    cluster = Cluster(_known(name), no_keys, ask_passphrase)
+    view = View()
+    with st.alone(name), view.shown():
+        found = [m for fleet in cluster.fleets().values() for m in fleet.collect(view.watch)]
+    results = [Result(machine.name, "removed") for machine in found]
+    if json:
+        print(as_json(name, cluster.state.address, results))
+    view.sum(results, "removed")
+    return 0
+
+
 def exit_code(error: ProvisioningError) -> int:
     """Return the exit code that tells a script what went wrong."""
     match error:

@@ -11,7 +11,8 @@ from burla.wire import VERSION
 from . import bootstrap, state, wheels
 from .bootstrap import JoinToken
 from .daemons import Daemon
-from .machines import BadConfig, ProvisioningError, Transport
+from .fleet import Fleet
+from .machines import BadConfig, Machine, ProvisioningError, Transport, named
 from .members import Installed, Local, Member
 from .state import State
 from .steps import Wanted
@@ -51,6 +52,7 @@ class Cluster:
         self.config = known.config
         self.directory = state.directory_of(known.config.name)
         self._join_token, self._ask = join_token, ask
+        self.refusals: list[str] = []  # of providers, in words
 
     # --- the scheduler ---
 
@@ -129,6 +131,22 @@ class Cluster:
                 name, connection(target), self._wanted(name), self._wheels, self._join_token
             )
 
+    def fleets(self) -> dict[str, Fleet]:
+        """Return what the cluster has at providers of machines, by provider.
+
+        Raises:
+            ProvisioningError: the library of one is not installed.
+        """
+        config, found = self.config, {}
+        if config.gce.project:
+            try:
+                from . import gce  # google-cloud-compute: an extra, and slow to import
+            except ImportError as error:
+                raise ProvisioningError(f"pip install 'burla[gce]': {error}") from None
+            cloud = gce.Gce(config, self.state.address, self._join_token, self.refusals.append)
+            found["gce"] = Fleet(cloud, config.gce.nodes, config.gce.boot_s)
+        return found
+
     def _wanted(self, name: str) -> Wanted:
         config = self.config
         return Wanted(
@@ -151,10 +169,26 @@ class Cluster:
     def up(self, watch: Watch) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
         self.start_scheduler(watch)
-        return self._each(self.members(), watch, "ready", lambda member, say: member.up(say))
+        results = self._each(self.members(), watch, "ready", lambda member, say: member.up(say))
+        for provider, fleet in self.fleets().items():
+            results += self._fleet_up(provider, fleet, watch)
+        return results
+
+    def _fleet_up(self, provider: str, fleet: Fleet, watch: Watch) -> list[Result]:
+        began_s = time.monotonic()
+        try:
+            machines = fleet.up(watch)
+        except ProvisioningError as error:
+            return [Result(provider, "asking", str(error), time.monotonic() - began_s)]
+        results = [Result(m.name, m.state, m.why or failed(m)) for m in machines]
+        short = fleet.standing - sum(not m.grown for m in machines)
+        if short > 0:
+            said = named(self.refusals, 3) or "the others could not be had"
+            results.append(Result(provider, "asking", f"{short} machines fewer: {said}"))
+        return results
 
     def look(self) -> list[Result]:
-        """Return the phase of each member."""
+        """Return the phase of each member and machine."""
 
         def one(member: Member) -> Result:
             try:
@@ -162,7 +196,11 @@ class Cluster:
             except ProvisioningError as error:
                 return Result(member.name, "unknown", str(error))
 
-        return _parallel(one, self.members())
+        results = _parallel(one, self.members())
+        for fleet in self.fleets().values():
+            for machine in fleet.provisioner.observe():
+                results.append(Result(machine.name, machine.state, machine.why))
+        return results
 
     def drain(self, names: Sequence[str], watch: Watch) -> list[Result]:
         """Let some members finish what runs, and end."""
@@ -193,6 +231,11 @@ class Cluster:
     def down(self, watch: Watch) -> list[Result]:
         """End all of it; a member that can not be reached is told, and stays known."""
         results = self.remove(self.members(), watch)
+        for provider, fleet in self.fleets().items():
+            try:
+                fleet.down(watch)
+            except ProvisioningError as error:
+                results.append(Result(provider, "removing", str(error)))
         if not any(result.why for result in results):
             watch(SCHEDULER, "removing")
             self.scheduler.stop()
@@ -224,6 +267,11 @@ class Cluster:
             return Result(member.name, done, "", time.monotonic() - began_s, phases or {})
 
         return _parallel(one, members)
+
+
+def failed(machine: Machine) -> str:
+    """Return why a machine failed, if it did."""
+    return "it failed and says no more" if machine.state == "failed" else ""
 
 
 def _parallel(act: Callable[[Member], Result], members: Sequence[Member]) -> list[Result]:

@@ -117,9 +117,7 @@ class Gce:
 
     def _instances(self) -> Iterator[Any]:
         where = f"labels.{CLUSTER}={label(self.config.name)} AND labels.{MANAGED}=true"
-        request = compute_v1.AggregatedListInstancesRequest(
-            project=self.gce.project, filter=where
-        )
+        request = compute_v1.AggregatedListInstancesRequest(project=self.gce.project, filter=where)
         listed = self._call(
             lambda: list(self._clients.instances.aggregated_list(request=request, timeout=CALL_S))
         )

@@ -44,14 +44,20 @@ class User:
         found = [str(path.relative_to(self.home)) for path in self.home.rglob("*")]
         return sorted(path for path in found if not path.startswith((".ssh", ".rustup", ".cache")))
 
-    def use(self, address: str) -> str:
-        """Return what a script of theirs prints that uses a cluster: the nodes it ran on."""
+    def python(self, source: str) -> str:
+        """Return what a script of theirs prints; it must end well."""
         done = subprocess.run(
-            [sys.executable, "-c", SCRIPT],
-            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "BURLA_CLUSTER": address},
+            [sys.executable, "-c", source],
+            env={"HOME": str(self.home), "PATH": "/usr/bin:/bin"} | self.environment,
+            cwd=self.home,
             capture_output=True,
             text=True,
             timeout=100,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def use(self, address: str) -> str:
+        """Return what a script of theirs prints that uses a cluster: the nodes it ran on."""
+        self.environment["BURLA_CLUSTER"] = address
+        return self.python(SCRIPT)

@@ -1,0 +1,143 @@
+"""`burla up` on machines of a stand-in for Compute Engine that run the real startup script."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from fake_gce import FakeGce, fake_gce
+from hosts import Alone
+from marked import marked
+from seen import in_background
+from users import User
+from waiting import wait_until
+from wanted import wheelhouse
+
+from burla.provisioning.wheels import WHEEL
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[tuple[FakeGce, str]]:
+    """Run in a network that has loopback only: nothing can leave it."""
+    wheelhouse()
+    with Alone(), fake_gce(tmp_path, spawn=True) as made:
+        yield made
+
+
+def config(user: User, endpoint: str, **other: object) -> Path:
+    house = next(path.parent for name, path in wheelhouse().paths.items() if name != WHEEL)
+    told = {
+        "nodes": 2,
+        "project": "p",
+        "zones": ["us-central1-a", "us-central1-b"],
+        "wheelhouse": str(house),
+        "endpoint": endpoint,
+        "boot_s": 60.0,
+    } | other
+    lines = [f'bind = "ipc://{user.home}/s"', "[gce]"]
+    lines += [f"{key} = {_toml(value)}" for key, value in told.items()]
+    file = user.home / "cloud.toml"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def _toml(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+SLOW = """
+import os, sys
+from pathlib import Path
+from burla import remote_parallel_map as m
+def f(x):
+    import time
+    time.sleep(0.1)
+    with open("calls", "ab", buffering=0) as log:
+        log.write(b"%d\\n" % x)
+    return x
+assert m(f, range(150)) == list(range(150))
+"""
+
+
+def test_machines_come_one_is_preempted_in_the_middle_and_all_go(
+    user: User, cloud: tuple[FakeGce, str]
+) -> None:
+    gce, endpoint = cloud
+    file = config(user, endpoint)
+    with marked():
+        said = user.said("up", str(file))
+        assert (said["ready"], said["failed"]) == (2, 0), said
+        assert sorted(node["name"] for node in said["nodes"]) == gce.alive()
+        assert any(name in user.use(said["scheduler"]) for name in gce.alive())
+
+        calls = user.home / "calls"
+        user.environment["BURLA_CLUSTER"] = said["scheduler"]
+        with in_background(lambda: user.python(SLOW)) as result:
+            wait_until(lambda: calls.exists() and calls.stat().st_size > 20, "calls run")
+            gce.preempt(gce.alive()[0])
+            result()
+        ran = list(map(int, calls.read_text().split()))
+        assert sorted(ran) == list(range(150))  # each once: the machine had time to drain
+
+        assert user.said("up", str(file))["ready"] == 2  # the lost one is replaced
+        assert len(gce.alive()) == 2
+        assert user.said("status", "--cluster", "cloud")["ready"] == 2
+        user.said("down", "--cluster", "cloud")
+        assert gce.alive() == []
+
+
+def test_one_that_never_joins_is_told_and_deleted(user: User, cloud: tuple[FakeGce, str]) -> None:
+    gce, endpoint = cloud
+    gce.faults["insert"] = ["stillborn"]
+    with marked():
+        said = user.said("up", str(config(user, endpoint, nodes=1, boot_s=2.0)), code=1)
+        assert "has not joined within 2 s" in said["nodes"][0]["why"]
+        assert gce.alive() == []
+        user.burla("down", "--cluster", "cloud")
+
+
+def test_a_machine_that_fails_says_why(user: User, cloud: tuple[FakeGce, str]) -> None:
+    gce, endpoint = cloud
+    with marked():
+        file = config(user, endpoint, nodes=1, wheelhouse="/nowhere")
+        said = user.said("up", str(file), code=1)
+        assert "No matching distribution" in said["nodes"][0]["why"]
+        assert gce.alive() == []
+        user.burla("down", "--cluster", "cloud")
+
+
+def test_a_machine_whose_scheduler_is_gone_powers_itself_off_and_gc_deletes_it(
+    user: User, cloud: tuple[FakeGce, str]
+) -> None:
+    gce, endpoint = cloud
+    with marked():
+        user.burla("up", str(config(user, endpoint, nodes=1, silence_s=8)))
+        (name,) = gce.alive()
+        pid = (user.home / ".local/state/burla/cloud/scheduler.pid").read_text().split()[0]
+        psutil.Process(int(pid)).kill()
+        began_s = time.monotonic()
+        process = gce.vms[name].process
+        assert process is not None
+        wait_until(lambda: process.poll() is not None, "it powers itself off", 40.0)
+        assert time.monotonic() - began_s > 2.0  # not before it had to
+        gce.sweep_powered_off()
+        said = user.said("gc", "--cluster", "cloud")
+        assert [node["name"] for node in said["nodes"]] == [name]
+        assert gce.alive() == []
+        user.burla("down", "--cluster", "cloud")
+
+
+def test_a_quota_is_told_with_its_name_and_what_could_be_had_is_ready(
+    user: User, cloud: tuple[FakeGce, str]
+) -> None:
+    gce, endpoint = cloud
+    gce.room, gce.quota = 1, ""
+    with marked():
+        done = user.burla("up", str(config(user, endpoint)), code=1)
+        assert "1 ready, 1 failed" in done.stderr
+        assert "the quota SSD is used up, its limit is 1.0" in done.stderr
+        user.burla("down", "--cluster", "cloud")
+    assert gce.alive() == []
