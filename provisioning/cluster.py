@@ -14,6 +14,7 @@ from .daemons import Daemon
 from .fleet import Fleet
 from .machines import BadConfig, Machine, ProvisioningError, Transport, named
 from .members import Installed, Local, Member
+from .slurm import Slurm
 from .state import State
 from .steps import Wanted
 
@@ -137,7 +138,8 @@ class Cluster:
         Raises:
             ProvisioningError: the library of one is not installed.
         """
-        config, found = self.config, {}
+        config = self.config
+        found: dict[str, Fleet] = {}
         if config.gce.project:
             try:
                 from . import gce  # google-cloud-compute: an extra, and slow to import
@@ -145,6 +147,10 @@ class Cluster:
                 raise ProvisioningError(f"pip install 'burla[gce]': {error}") from None
             cloud = gce.Gce(config, self.state.address, self._join_token, self.refusals.append)
             found["gce"] = Fleet(cloud, config.gce.nodes, config.gce.boot_s)
+        if config.slurm.nodes:
+            folder = self.directory / "slurm"
+            jobs = Slurm(config, folder, self.state.address, self._join_token)
+            found["slurm"] = Fleet(jobs, config.slurm.nodes, config.slurm.wait_s)
         return found
 
     def _wanted(self, name: str) -> Wanted:

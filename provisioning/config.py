@@ -81,6 +81,7 @@ class SlurmConfig:
     walltime_min: int = 60
     cpus: int = 1  # per node
     drain_s: int = 60  # before the walltime ends a node takes no more work
+    wait_s: float = 600.0  # for Slurm to have room; then what waits is cancelled
     options: tuple[str, ...] = ()  # more of sbatch, as "--account=x"
 
 
@@ -128,7 +129,12 @@ class ClusterConfig:
             _must(0 <= count.nodes <= NODES_MAX, f"{where}.nodes", count.nodes, f"0 to {NODES_MAX}")
         folder = self.ssh.directory
         _must(not folder or DIRECTORY.fullmatch(folder), "ssh.directory", folder, "without blanks")
-        _must(self.gce.spot in ("never", "prefer", "only"), "gce.spot", self.gce.spot, "a choice")
+        _must(
+            self.gce.spot in ("never", "prefer", "only"),
+            "gce.spot",
+            self.gce.spot,
+            "never, prefer or only",
+        )
         _must(0 < self.gce.run_h <= RUN_H_MAX, "gce.run_h", self.gce.run_h, f"up to {RUN_H_MAX} h")
         if self.gce.nodes:
             _must(self.gce.project, "gce.project", "", "the project that pays")

@@ -330,7 +330,7 @@ def test_every_file_listed_as_long_still_is() -> None:
         ("scheduler/server.py", "from burla.errors import BurlaError", "may not"),
         ("scheduler/server.py", "from burla.scheduler.core import Scheduler", "relatively"),
         ("scheduler/server.py", "from ..wire import messages", "upwards"),
-        ("scheduler/server.py", "import requests", "pyproject"),
+        ("scheduler/server.py", "import flask", "pyproject"),
         ("scheduler/server.py", "def f():\n    socket.recv_pyobj()", "recv_pyobj"),
         ("scheduler/server.py", "try:\n    f()\nexcept:\n    pass", "bare except"),
         ("scheduler/server.py", "x = 1\n" * 401, "longer"),

@@ -138,6 +138,10 @@ class Alone:
         _setns(descriptor)
         os.close(descriptor)
         run("ip", "link", "set", "lo", "up")
+        # names are resolved only where there is an address besides loopback; it leads nowhere
+        run("ip", "link", "add", "alone0", "type", "bridge")
+        run("ip", "addr", "add", "10.214.0.1/24", "dev", "alone0")
+        run("ip", "link", "set", "alone0", "up")
         return self
 
     def __exit__(

@@ -1,0 +1,143 @@
+"""Provisioner over Slurm: each node is a task of a job array, for as long as its walltime lasts.
+
+The burla that runs here runs there too: Slurm's nodes share a file system. A node is warned before
+its walltime ends and drains; whoever submits needs no more than sbatch, squeue and scancel.
+"""
+
+import getpass
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from burla.wire.launch import command
+
+from .bootstrap import JoinToken
+from .config import ClusterConfig
+from .machines import Machine, ProvisioningError, tail
+from .plan import CLUSTER, MANAGED
+from .steps import READY_S_MAX
+
+CALL_S = 60.0  # slurmctld may be busy
+STATES = {
+    "PENDING": "creating",
+    "CONFIGURING": "creating",
+    "RUNNING": "joining",
+    "COMPLETING": "ending",
+}
+# Slurm's warning comes to the batch shell, which is the parent of the nodelet; a signal ends a wait
+# before the child has ended, so it waits again.
+SCRIPT = """\
+#!/bin/sh
+name=slurm-$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID
+ready={directory}/$name.ready
+{nodelet} --name "$name" --ready-file "$ready" --cpus "$SLURM_CPUS_PER_TASK" {token} &
+child=$!
+trap 'kill -USR1 $child' USR1
+trap 'kill -TERM $child' TERM
+status=255
+while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
+rm -f "$ready"
+exit $status
+"""
+
+
+class Slurm:
+    """The jobs of one cluster; see `machines.Provisioner`."""
+
+    def __init__(
+        self, config: ClusterConfig, directory: Path, scheduler: str, join_token: JoinToken
+    ) -> None:
+        """Manage the cluster that `config` names.
+
+        Args:
+            config: of the cluster.
+            directory: on the file system that all nodes share; for logs and ready files.
+            scheduler: its address, as the nodes reach it.
+            join_token: yields a fresh token for each submission.
+        """
+        self.config, self.directory = config, directory
+        self._scheduler, self._join_token = scheduler, join_token
+        self._name = f"burla-{config.name}"
+
+    def observe(self) -> list[Machine]:
+        """Return all tasks that Slurm knows as waiting or running."""
+        line = ["squeue", "--noheader", "--array", "--user", getpass.getuser()]
+        line += ["--name", self._name, "--format", "%F|%K|%T|%r"]
+        machines = []
+        for row in _call(line).splitlines():
+            job, task, state, reason = row.strip().split("|", 3)
+            machines.append(self._machine(f"{job}_{task}", f"slurm-{job}-{task}", state, reason))
+        return machines
+
+    def _machine(self, task: str, name: str, state: str, reason: str) -> Machine:
+        phase = STATES.get(state, "ended")
+        if phase == "joining" and self._is_ready(name):
+            phase = "ready"
+        why = f"Slurm says: {reason}" if phase == "creating" and reason != "None" else ""
+        return Machine(
+            name=name,
+            address=task,
+            provider="slurm",
+            state=phase,
+            why=why,
+            labels={MANAGED: "true", CLUSTER: self.config.name},
+        )
+
+    def _is_ready(self, name: str) -> bool:
+        try:
+            heard_s = (self.directory / f"{name}.ready").stat().st_mtime
+        except OSError:
+            return False
+        return time.time() - heard_s <= READY_S_MAX
+
+    def create(self, count: int, *, grown: bool = False) -> list[Machine]:
+        """Submit one array; see `machines.Provisioner`."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        slurm = self.config.slurm
+        line = ["sbatch", "--parsable", f"--job-name={self._name}", f"--array=1-{count}"]
+        line += [f"--time={slurm.walltime_min}", f"--cpus-per-task={slurm.cpus}", "--nodes=1"]
+        line += [f"--signal=B:USR1@{slurm.drain_s}", f"--output={self.directory}/%A_%a.log"]
+        line += [f"--partition={slurm.partition}"] if slurm.partition else []
+        job = _call([*line, *slurm.options], self._script()).strip().split(";")[0]
+        numbers = range(1, count + 1)
+        return [
+            Machine(f"slurm-{job}-{n}", f"{job}_{n}", "slurm", "creating", grown=grown)
+            for n in numbers
+        ]
+
+    def _script(self) -> str:
+        nodelet = command("burla.nodelet.cli", "--scheduler", self._scheduler)
+        token, option = self._join_token(self._name), ""
+        if token is not None:
+            path = self.directory / "token"
+            path.touch(mode=0o600)
+            path.write_bytes(token)
+            option = f"--join-token-file {shlex.quote(str(path))}"
+        folder = shlex.quote(str(self.directory))
+        return SCRIPT.format(directory=folder, nodelet=shlex.join(nodelet), token=option)
+
+    def delete(self, machines: Sequence[Machine]) -> None:
+        """Cancel tasks; see `machines.Provisioner`."""
+        if machines:
+            _call(["scancel", "--quiet", *(machine.address for machine in machines)])
+
+
+def _call(line: list[str], stdin: str = "") -> str:
+    """Return what a command of Slurm says.
+
+    Raises:
+        ProvisioningError: it fails, or is not there.
+    """
+    try:
+        done = subprocess.run(
+            line, input=stdin, capture_output=True, text=True, timeout=CALL_S, check=False
+        )
+    except FileNotFoundError:
+        raise ProvisioningError(f"there is no {line[0]} here: run this where Slurm is") from None
+    except subprocess.TimeoutExpired:
+        raise ProvisioningError(f"{line[0]} has not answered within {CALL_S:.0f} s") from None
+    if done.returncode != 0:
+        raise ProvisioningError(f"{line[0]}: {tail(done.stderr) or 'it failed'}")
+    return done.stdout

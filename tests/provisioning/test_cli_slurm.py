@@ -1,0 +1,88 @@
+"""`burla up` on nodes of a real Slurm, and a walltime that ends in the middle of a map."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hosts import Alone, run
+from marked import marked
+from seen import in_background
+from slurm_site import slurm_site
+from users import User
+from waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+LONG = """
+from burla import remote_parallel_map as m
+def f(x):
+    import os, time
+    time.sleep(0.5)
+    with open("calls", "ab", buffering=0) as log:
+        log.write(b"%d %s\\n" % (x, os.environ["BURLA_NODE"].encode()))
+    return x
+def inputs():
+    import os, time
+    n = 0
+    while not os.path.exists("stop"):
+        yield n
+        n += 1
+        time.sleep(0.25)
+print(sorted(m(f, inputs(), generator=True)))
+"""
+
+
+@pytest.fixture
+def site() -> Iterator[Path]:
+    with Alone(), slurm_site(3) as made:
+        yield made
+
+
+def config(user: User, **slurm: object) -> Path:
+    file = user.home / "hpc.toml"
+    lines = [f'bind = "ipc://{user.home}/s"', "[local]", "nodes = 0", "[slurm]", "nodes = 2"]
+    file.write_text("\n".join([*lines, *(f"{k} = {v}" for k, v in slurm.items())]) + "\n")
+    return file
+
+
+def test_nodes_of_slurm_come_are_used_and_go(user: User, site: Path) -> None:
+    with marked():
+        user.environment["SLURM_CONF"] = str(site / "slurm.conf")
+        said = user.said("up", str(config(user)))
+        assert (said["ready"], said["failed"]) == (2, 0), said
+        assert "slurm-" in user.use(said["scheduler"])
+        assert user.said("up", str(user.home / "hpc.toml"))["nodes"] == said["nodes"]
+        assert user.said("status", "--cluster", "hpc")["ready"] == 2
+        user.said("down", "--cluster", "hpc")
+    assert [f for f in user.files() if "burla/" in f] == []
+
+
+def test_a_walltime_that_ends_in_the_middle_loses_no_call(user: User, site: Path) -> None:
+    """One node is Slurm's, of a minute; the other one stays."""
+    with marked():
+        user.environment["SLURM_CONF"] = str(site / "slurm.conf")
+        file = config(user, walltime_min=2, drain_s=20)  # Slurm warns up to a minute early
+        file.write_text(file.read_text().replace("nodes = 0", "nodes = 1\ncpus = 1"))
+        said = user.said("up", str(file))
+        assert said["ready"] == 3
+        user.environment["BURLA_CLUSTER"] = said["scheduler"]
+        with in_background(lambda: user.python(LONG)) as result:
+            wait_until(lambda: run("squeue", "--noheader") == "", "both jobs have ended", 130.0)
+            (user.home / "stop").touch()
+            numbers = json.loads(result())
+        calls = [line.split() for line in (user.home / "calls").read_text().splitlines()]
+        assert numbers == list(range(len(numbers)))
+        assert sorted(int(x) for x, _ in calls) == numbers  # each once: the nodes drained
+        nodes = [node for _, node in calls]
+        assert sum(node.startswith("slurm-") for node in nodes) > 20
+        assert nodes[-1] == "local-1"  # the others were gone by then
+        user.said("down", "--cluster", "hpc")
+
+
+def test_without_slurm_it_says_so(user: User) -> None:
+    user.environment["PATH"] = "/usr/local/bin"
+    with marked():
+        done = user.burla("up", str(config(user)), code=1)
+        assert "there is no squeue here" in done.stderr
+        user.environment["PATH"] = "/usr/bin:/bin"

@@ -1,0 +1,54 @@
+"""What a cluster is to be: read once, and refused in words if it can not be."""
+
+from pathlib import Path
+
+import pytest
+
+from burla.provisioning.config import ClusterConfig, load, parse
+from burla.provisioning.machines import BadConfig
+
+
+def test_a_file_may_say_little_and_gives_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "lab.toml"
+    file.write_text('[ssh]\nhosts = ["a", "b"]\n')
+    config = load(file)
+    assert config.name == "lab"
+    assert config.ssh.hosts == ("a", "b")
+
+
+def test_whole_numbers_are_numbers() -> None:
+    assert parse({"gce": {"run_h": 2}}).gce.run_h == 2.0
+
+
+def test_more_hosts_are_added_once() -> None:
+    assert ClusterConfig().with_hosts(("a", "b", "a")).ssh.hosts == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ({"nane": "x"}, "nane is not a setting; known: name"),
+        ({"ssh": {"host": []}}, "ssh.host is not a setting"),
+        ({"ssh": ["a"]}, "must be a table"),
+        ({"ssh": {"hosts": "a"}}, "must be a list of texts"),
+        ({"name": "a b"}, "letters, digits"),
+        ({"python": "3"}, "as 3.11"),
+        ({"join_s": "long"}, "must be of type int"),
+        ({"local": {"nodes": True}}, "must be of type int"),
+        ({"local": {"nodes": 100_000}}, "0 to 1000"),
+        ({"gce": {"nodes": 1}}, "the project that pays"),
+        ({"gce": {"nodes": 1, "project": "p"}}, "one zone or more"),
+        ({"gce": {"spot": "yes"}}, "gce.spot is 'yes'"),
+        ({"gce": {"run_h": 0}}, "up to 2880 h"),
+    ],
+)
+def test_what_can_not_be_is_refused_in_words(said: dict[str, object], text: str) -> None:
+    with pytest.raises(BadConfig, match=text):
+        parse(said)
+
+
+def test_a_broken_file_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text("name = ")
+    with pytest.raises(BadConfig, match=r"x\.toml is not readable TOML"):
+        load(file)
