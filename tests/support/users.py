@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from marked import NAME as MARK
+
 SCRIPT = "from burla import remote_parallel_map as m; import os; "
 SCRIPT += "print(m(lambda x: os.environ['BURLA_NODE'], [1, 2]))"
 
@@ -21,7 +23,11 @@ class User:
 
     def burla(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `burla ...`; it must end with `code`."""
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("BURLA", "XDG", "SSH"))}
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if name == MARK or not name.startswith(("BURLA", "XDG", "SSH"))
+        }
         done = subprocess.run(
             [sys.executable, "-m", "burla.cli", *words],
             env=env | {"HOME": str(self.home)} | self.environment,
