@@ -174,6 +174,8 @@ class Cluster:
 
     def up(self, watch: Watch) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
+        if self.config.slurm.nodes:  # nothing is started where there is no Slurm
+            self.fleets()["slurm"].provisioner.observe()
         self.start_scheduler(watch)
         results = self._each(self.members(), watch, "ready", lambda member, say: member.up(say))
         for provider, fleet in self.fleets().items():

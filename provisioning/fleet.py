@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from . import plan
-from .machines import Machine, Provisioner, ProvisioningError, named
+from .machines import BadConfig, Machine, Provisioner, ProvisioningError, named
 
 POLL_S = 1.0  # between two looks at machines that are on their way
 END_S = 300.0  # until all machines are gone for good; a busy service is asked again meanwhile
@@ -85,6 +85,8 @@ class Fleet:
                 for machine in left:
                     watch(machine.name, "removing")
                 self.provisioner.delete([m for m in left if m.state != "ending" or m.why])
+            except BadConfig:
+                raise  # asking again does not help
             except ProvisioningError as error:
                 trouble = str(error)
             if self.clock_s() >= until_s:

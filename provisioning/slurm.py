@@ -15,7 +15,7 @@ from burla.wire.launch import command
 
 from .bootstrap import JoinToken
 from .config import ClusterConfig
-from .machines import Machine, ProvisioningError, tail
+from .machines import BadConfig, Machine, ProvisioningError, tail
 from .plan import CLUSTER, MANAGED
 from .steps import READY_S_MAX
 
@@ -135,7 +135,7 @@ def _call(line: list[str], stdin: str = "") -> str:
             line, input=stdin, capture_output=True, text=True, timeout=CALL_S, check=False
         )
     except FileNotFoundError:
-        raise ProvisioningError(f"there is no {line[0]} here: run this where Slurm is") from None
+        raise BadConfig(f"there is no {line[0]} here: run this where Slurm is") from None
     except subprocess.TimeoutExpired:
         raise ProvisioningError(f"{line[0]} has not answered within {CALL_S:.0f} s") from None
     if done.returncode != 0:

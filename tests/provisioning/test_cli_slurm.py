@@ -83,6 +83,6 @@ def test_a_walltime_that_ends_in_the_middle_loses_no_call(user: User, site: Path
 def test_without_slurm_it_says_so(user: User) -> None:
     user.environment["PATH"] = "/usr/local/bin"
     with marked():
-        done = user.burla("up", str(config(user)), code=1)
+        done = user.burla("up", str(config(user)), code=78)
         assert "there is no squeue here" in done.stderr
         user.environment["PATH"] = "/usr/bin:/bin"
