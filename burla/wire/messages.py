@@ -268,6 +268,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     environment: bytes
     outcome_window: Positive  # bytes of unacknowledged outcomes
     report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
+    keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
 
 
 class Deal(Bulk, frozen=True, kw_only=True):
@@ -287,6 +288,15 @@ class Shed(Message, frozen=True):
     inputs: Positive
 
 
+class Linger(Message, frozen=True):
+    """scheduler -> nodelet: the job of this lease is over, and nobody wants what it left behind.
+
+    Its workers stay, for a job that is like it, until StartLease names it in `keep`, or EndLease.
+    """
+
+    lease: Id
+
+
 class EndLease(Message, frozen=True):
     """scheduler -> nodelet: stop the lease's workers; answered by Stopped."""
 
@@ -304,6 +314,7 @@ SchedulerToNodelet = (
     | AckOutcomes
     | AckOutput
     | ReplayOutput
+    | Linger
     | EndLease
     | Beat
 )

@@ -32,6 +32,8 @@ class ModelNode:
     seq: dict[bytes, int] = field(default_factory=dict)
     stopping: list[bytes] = field(default_factory=list)
     shed: list[m.Shed] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)  # leases whose workers went on with others
+    ended: list[bytes] = field(default_factory=list)  # leases that were told to end
     alive: bool = True
 
     def hello(self) -> m.NodeHello:
@@ -55,6 +57,10 @@ class ModelNode:
     def take(self, message: m.Message) -> None:
         match message:
             case m.StartLease():
+                if message.keep in self.held and message.keep not in self.stopping:
+                    assert not self.held[message.keep]
+                    self.stopping.append(message.keep)
+                    self.kept.append(message.keep)
                 assert not self.held or set(self.held) <= set(self.stopping), "two leases"
                 self.held[message.lease] = Ranges()
                 self.jobs[message.lease] = message.job
@@ -74,12 +80,15 @@ class ModelNode:
             case m.Shed():
                 self.shed.append(message)
             case m.EndLease():
+                self.ended.append(message.lease)
                 if message.lease in self.held:
                     if message.lease not in self.stopping:
                         self.stopping.append(message.lease)
                     self.held[message.lease] = Ranges()
                     if message.discard:
                         self.unacked[message.lease] = []
+            case m.Linger():
+                self.unacked[message.lease] = []
             case m.AckOutcomes():
                 if message.lease in self.unacked:
                     self.unacked[message.lease] = [
@@ -98,7 +107,8 @@ class ModelNode:
         return said
 
     def active(self) -> bytes | None:
-        return next((e for e in self.held if e not in self.stopping), None)
+        """Return the lease that is served; one that comes before the last is gone waits."""
+        return None if self.stopping else next(iter(self.held), None)
 
 
 @dataclass
