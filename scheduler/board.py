@@ -123,10 +123,9 @@ class Board:
         if job is None:
             return
         lease = job.leases.get(said.lease)
-        for run in said.runs:
-            job.finish(lease, run.lo, run.hi)
-            if run.kind in (m.Kind.ERROR, m.Kind.DEATH):
-                job.failed = True  # the first error stops the job
+        for lo, hi in said.done:
+            job.finish(lease, lo, hi)
+        job.failed = job.failed or said.failed  # the first error stops the job
         if lease is not None:
             lease.call_s = said.call_s
             lease.shed_empty = False

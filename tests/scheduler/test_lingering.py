@@ -1,6 +1,7 @@
 """Workers of a finished job wait a moment for one that is like it: who gets them, and who not."""
 
 from cluster_model import ModelClient, ModelCluster, ModelNode, ident
+from outcomes import outcomes
 
 from burla.scheduler.board import LINGER_S
 from burla.wire import messages as m
@@ -107,9 +108,7 @@ def test_workers_of_a_job_that_failed_do_not_wait() -> None:
     lease = node.active()
     assert lease is not None
     node.held[lease].remove(0, 1)
-    runs = (m.Run(0, 1, m.Kind.ERROR, 1),)
-    said = m.Outcomes(lease=lease, seq=1, runs=runs, output=0, call_s=0.01, dry=0)
-    cluster.say(node.peer, said, [b"e"])
+    cluster.say(node.peer, outcomes(lease, [m.Run(0, 1, m.Kind.ERROR, 1)]), [b"e"])
     assert node.ended == [lease]
 
 

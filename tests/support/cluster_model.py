@@ -5,9 +5,12 @@ Messages from the scheduler take effect at once; what clients and nodes do is de
 
 from dataclasses import dataclass, field
 
+from outcomes import outcomes
+
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Effect, Send
 from burla.wire import messages as m
+from burla.wire.codec import unpack_runs
 from burla.wire.ranges import Ranges
 
 
@@ -41,7 +44,7 @@ class ModelNode:
         for lease, ranges in self.held.items():
             spans = [self.span(lease, lo, hi) for lo, hi in ranges]
             for said in self.unacked[lease]:
-                spans += [self.span(lease, run.lo, run.hi) for run in said.runs]
+                spans += [self.span(lease, lo, hi) for lo, hi in said.done]
             held.append(
                 m.Held(
                     lease, self.jobs[lease], self.slots[lease], tuple(spans), lease in self.stopping
@@ -100,9 +103,7 @@ class ModelNode:
     def run(self, lease: bytes, lo: int, hi: int) -> m.Outcomes:
         spans = [m.Run(a, b, m.Kind.RESULTS, 1) for a, b in self.held[lease].remove(lo, hi)]
         self.seq[lease] += 1
-        said = m.Outcomes(
-            lease=lease, seq=self.seq[lease], runs=tuple(spans), output=0, call_s=0.01, dry=0
-        )
+        said = outcomes(lease, spans, self.seq[lease])
         self.unacked[lease].append(said)
         return said
 
@@ -157,7 +158,7 @@ class ModelClient:
     def take(self, message: m.Message) -> m.AckOutcomes | None:
         match message:
             case m.JobOutcomes():
-                for run in message.runs:
+                for run in unpack_runs(message.runs):
                     self.have.add(run.lo, run.hi)
                 return m.AckOutcomes(message.lease, message.seq)
             case m.JobFailed():
@@ -239,7 +240,7 @@ class ModelCluster:
         self.say(node.peer, node.hello())
         for lease in node.held:
             for said in node.unacked[lease]:
-                self.say(node.peer, said, [b"r"] * len(said.runs))
+                self.say(node.peer, said, [b"r"] * len(unpack_runs(said.runs)))
 
     def reconnect_client(self, client: ModelClient) -> None:
         del self.clients[client.peer]
@@ -260,7 +261,7 @@ class ModelCluster:
         for lo, hi in node.held[lease].pop_front(count):
             node.held[lease].add(lo, hi)
             said = node.run(lease, lo, hi)
-            self.say(node.peer, said, [b"r"] * len(said.runs))
+            self.say(node.peer, said, [b"r"] * len(unpack_runs(said.runs)))
 
     def stop(self, node: ModelNode) -> None:
         for lease in node.stopping:
