@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from burla.wire import messages as m
 
 from . import dealing, held, leases
+from .batches import Batch
 from .effects import Effect, Note, Publish, Send
-from .jobs import Batch, Job, Lease
+from .jobs import Job, Lease
 from .nodes import Lingering, Node
 
 RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return
 JOB_BYTES_MAX = 2 * m.JOB_INPUT_WINDOW  # besides the last batch, whatever its size
 JOB_WINDOW_ALL = 256 << 20  # unacknowledged outcomes of a job, over all its leases
 WINDOW_MIN = 2 << 20  # of one lease
+SCAN_LEASES_MAX = 64  # of a job: with more, who should give work away is not asked each time
+SCAN_S = 0.02
 LINGER_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps forks only once
 
 
@@ -32,13 +35,22 @@ class Board:
         self.effects: list[Effect] = []
         self.instance = instance
         self._leases_made = 0
-        self._dirty: dict[bytes, None] = {}  # jobs whose work must be looked at, in order
-        self.nodes_changed = False  # a node may be free, or a job may want one
+        self._turns = 0
+        self._dirty: dict[bytes, None] = {}  # jobs that may have more to run, in order
+        self._changed: dict[bytes, None] = {}  # nodes that may be free now, or are not any more
+        self._free: dict[bytes, Node] = {}
+        self._dirty_leases: dict[bytes, Lease] = {}
 
     # --- from the client ---
 
     def open_job(
-        self, owner: bytes, python: str, spec: m.OpenJob, function: list[bytes], now_s: float
+        self,
+        owner: bytes,
+        python: str,
+        user: str,
+        spec: m.OpenJob,
+        function: list[bytes],
+        now_s: float,
     ) -> None:
         """Enter a job of client session `owner`, or take up again what it says it holds of it."""
         job = self.jobs.get(spec.job)
@@ -46,14 +58,18 @@ class Board:
             if job.owner == owner:
                 self._resume(job, spec, now_s)
             return
-        job = self.jobs[spec.job] = Job(spec, function, owner, python)
+        job = self.jobs[spec.job] = Job(spec, function, owner, python, user)
         job.opened_s = now_s
+        self._queue_up(job)
         if spec.resumed:
             job.hold_until_s = now_s + RESUME_S
             for node in self.nodes.values():
                 held.adopt_orphans(self, node, job)
         self.touch(job)
-        self.nodes_changed = True
+
+    def _queue_up(self, job: Job) -> None:
+        self._turns += 1
+        job.turn = self._turns
 
     def _resume(self, job: Job, spec: m.OpenJob, now_s: float) -> None:
         """The client reconnected: what was sent to it may be lost; nodelets still have it."""
@@ -96,7 +112,6 @@ class Board:
                 over = m.Linger(lease_id) if lingers else m.EndLease(lease_id, discard=True)
                 self.effects.append(Send(node.peer, over))
         del self.jobs[job.id]
-        self.nodes_changed = True
 
     def fail(self, job: Job, argument: str, text: str) -> None:
         """Tell the client that its job never can be done."""
@@ -129,6 +144,7 @@ class Board:
         if lease is not None:
             lease.call_s = said.call_s
             lease.shed_empty = False
+            self.touch_lease(lease)
         self.tell(
             job,
             m.JobOutcomes(
@@ -144,7 +160,6 @@ class Board:
         if job.is_complete():  # the nodes need not wait for the client's last word
             for each in list(job.leases.values()):
                 self._retire(job, each, now_s)
-        self.touch(job)
 
     def output(self, node: Node, said: m.Output, payload: list[bytes]) -> None:
         """Publish what calls printed; a replay goes to the client alone."""
@@ -168,13 +183,14 @@ class Board:
         for span in said.spans:
             job.give_back(lease, span.lo, span.hi)
         self.touch(job)
+        self.touch_lease(lease)
 
     def stopped(self, node: Node, lease_id: bytes) -> None:
         """The processes of a lease are gone."""
         node.stopping.pop(lease_id, None)
         if node.lingering is not None and node.lingering.lease == lease_id:
             node.lingering = None
-        self.nodes_changed = True
+        self.look_at(node)
 
     def _job_on(self, node: Node, lease_id: bytes) -> Job | None:
         """Return the job of a lease, if the lease is or was `node`'s."""
@@ -186,17 +202,18 @@ class Board:
 
     # --- leases ---
 
-    def start_lease(self, job: Job, node: Node) -> None:
+    def start_lease(self, job: Job, node: Node, now_s: float) -> None:
         """Give a free node to a job."""
         cap = job.spec.max_parallelism
         slots = node.slots(job)
         if cap is not None:
-            slots = min(slots, cap - job.slots())
+            slots = min(slots, cap - job.slots)
         self._leases_made += 1
         lease_id = self.instance[:8] + self._leases_made.to_bytes(8, "big")
-        job.leases[lease_id] = Lease(lease_id, node.id, slots)
+        job.add_lease(Lease(lease_id, node.id, slots, now_s))
         self.lease_jobs[lease_id] = job
         node.lease = lease_id
+        self._free.pop(node.id, None)
         keep = None
         if (lingering := node.lingering) is not None:
             if node.waits_for(job) and slots == lingering.slots:
@@ -218,7 +235,7 @@ class Board:
         )
         self.effects.append(Send(node.peer, start, job.function))
         job.said = ""
-        self.tell(job, m.JobStatus(job.id, "", len(job.leases), job.slots()))
+        self.tell(job, m.JobStatus(job.id, "", len(job.leases), job.slots))
         self.touch(job)
 
     def end_lease(self, job: Job, lease: Lease, *, discard: bool) -> None:
@@ -248,6 +265,7 @@ class Board:
         assert node.lingering is not None
         lease_id, node.lingering = node.lingering.lease, None
         node.stopping[lease_id] = None
+        self.look_at(node)
         discard = lease_id not in self.lease_jobs
         self.effects.append(Send(node.peer, m.EndLease(lease_id, discard)))
 
@@ -258,11 +276,10 @@ class Board:
         self.tell(job, m.LeaseLost(job.id, lease.id, self.nodes[lease.node].name))
 
     def _forget_lease(self, job: Job, lease: Lease) -> None:
-        for lo, hi in list(lease.held):
-            job.give_back(lease, lo, hi)
-        del job.leases[lease.id]
-        self.nodes[lease.node].lease = None
-        self.nodes_changed = True
+        job.drop_lease(lease)
+        node = self.nodes[lease.node]
+        node.lease = None
+        self.look_at(node)
         self.touch(job)
 
     def lose_node(self, node: Node, why: str) -> None:
@@ -276,60 +293,106 @@ class Board:
                 del job.past[lease_id], self.lease_jobs[lease_id]
                 self.tell(job, m.LeaseLost(job.id, lease_id, node.name))
         del self.nodes[node.id]
+        self._free.pop(node.id, None)
 
     # --- work ---
 
     def touch(self, job: Job) -> None:
-        """Look at the work of a job before the effects are handed over."""
+        """Look at all of a job before the effects are handed over: it may have more to run."""
         self._dirty[job.id] = None
+
+    def touch_lease(self, lease: Lease) -> None:
+        """Look at one lease of a job before the effects are handed over: it may have room."""
+        self._dirty_leases[lease.id] = lease
+
+    def look_at(self, node: Node) -> None:
+        """See before the effects are handed over whether a node is free."""
+        self._changed[node.id] = None
 
     def settle(self, now_s: float) -> None:
         """Hand out free nodes, then work."""
-        if self.nodes_changed or self._dirty:
+        if self._changed or self._dirty:
             self._hand_out_nodes(now_s)
         dirty, self._dirty = self._dirty, {}
+        leases, self._dirty_leases = self._dirty_leases, {}
         for job_id in dirty:
             if job := self.jobs.get(job_id):
                 self._hand_out_work(job, now_s)
+        for lease in leases.values():
+            job = self.lease_jobs.get(lease.id)
+            if job is not None and lease.id in job.leases and now_s >= job.hold_until_s:
+                self._feed(job, lease)
+                self._balance(job, now_s)
 
     def _hand_out_nodes(self, now_s: float) -> None:
-        free = [node for node in self.nodes.values() if node.is_free()]
-        jobs = (
-            self.jobs.values()
-            if self.nodes_changed
-            else [self.jobs[j] for j in self._dirty if j in self.jobs]
-        )
-        self.nodes_changed = False
+        for node_id in self._changed:
+            node = self.nodes.get(node_id)
+            if node is not None and node.is_free():
+                self._free[node_id] = node
+            else:
+                self._free.pop(node_id, None)
+        jobs = self.jobs if self._changed else self._dirty
+        self._changed.clear()
+        free = [node for node in self._free.values() if node.is_free()]
         while free:
-            wanting = [job for job in jobs if now_s >= job.hold_until_s]
+            open_jobs = (job for job_id in jobs if (job := self.jobs.get(job_id)))
+            wanting = [job for job in open_jobs if now_s >= job.hold_until_s]
             match = leases.choose(leases.in_turn(wanting, self.jobs.values()), free)
             if match is None:
                 return
-            self.start_lease(*match)
+            self.start_lease(*match, now_s)
             free.remove(match[1])
 
     def _hand_out_work(self, job: Job, now_s: float) -> None:
         if job.failed or now_s < job.hold_until_s:
             return
-        # idle slots first: what comes back from one node must not return to it
-        for lease in sorted(job.leases.values(), key=lambda e: e.held.total / e.slots):
-            count = 0 if lease.draining else dealing.portion(job, lease)
-            if count or lease.forget:
-                self.effects.append(Send(self.nodes[lease.node].peer, *job.deal(lease, count)))
-            if lease.draining and not lease.held:
-                self.end_lease(job, lease, discard=False)
-        if not job.pending and (shed := dealing.shed_from(job)):
+        only_one = len(job.leases) == 1  # it takes whatever comes
+        for lease_id in list(job.leases) if only_one else [*job.idle, *job.hungry]:
+            if not job.pending:
+                break
+            self._feed(job, job.leases[lease_id])
+        self._balance(job, now_s)
+
+    def _feed(self, job: Job, lease: Lease) -> None:
+        """Deal to a lease what it should have, or end it when it is drained."""
+        count = 0 if lease.draining or job.failed else dealing.portion(job, lease)
+        if count or lease.forget:
+            self.effects.append(Send(self.nodes[lease.node].peer, *job.deal(lease, count)))
+        if lease.draining:
+            self._drain(job, lease)
+        elif not job.pending and not lease.idle() and lease.held.total < dealing.target(job, lease):
+            job.hungry[lease.id] = None
+        else:
+            job.hungry.pop(lease.id, None)
+
+    def _balance(self, job: Job, now_s: float) -> None:
+        """Let those who have more than they run give some to those who have nothing to run."""
+        if job.pending or job.failed or not (job.idle and job.unstarted):
+            return
+        if len(job.leases) > SCAN_LEASES_MAX:
+            if now_s < job.scanned_s + SCAN_S:
+                return
+            job.scanned_s = now_s
+        if (shed := dealing.shed_from(job)) is not None:
             self._shed(*shed)
 
     def _shed(self, lease: Lease, count: int) -> None:
         lease.shedding = True
         self.effects.append(Send(self.nodes[lease.node].peer, m.Shed(lease.id, count)))
 
-    def drain_for_waiting(self) -> None:
-        """Take a node from the job with the most if another has none."""
-        lease = leases.to_drain(self.jobs.values(), self.nodes)
-        if lease is not None:
+    # --- handing over ---
+
+    def drain_for_waiting(self, now_s: float) -> None:
+        """Begin to take nodes from those who have more than their share, if others want them."""
+        for lease in leases.to_drain(self.jobs.values(), self.nodes, now_s):
             lease.draining = True
-            if lease.held.total > lease.slots and not lease.shedding:
-                self._shed(lease, lease.held.total)
-            self.touch(self.lease_jobs[lease.id])
+            lease.shed_empty = False
+            self.touch_lease(lease)
+
+    def _drain(self, job: Job, lease: Lease) -> None:
+        """Take back what is not begun; end the lease when nothing runs on it any more."""
+        if not lease.held:
+            self.end_lease(job, lease, discard=False)
+            self._queue_up(job)
+        elif not lease.shedding and not lease.shed_empty:
+            self._shed(lease, lease.held.total)

@@ -11,11 +11,12 @@ from typing import assert_never
 from burla.wire import messages as m
 from burla.wire.messages import ClientToScheduler, NodeletToScheduler
 
-from . import held, leases
+from . import held
 from .board import Board
 from .effects import Effect, Forget, Note, Send
 from .jobs import Job
 from .nodes import Node
+from .waiting import reasons, unsatisfiable
 
 TICK_S = 0.25  # silences, waits and holds are looked at this often
 BEAT_S = 1.0
@@ -33,6 +34,7 @@ class Client:
     session: bytes
     peer: bytes
     python: str
+    user: str  # and machine; shares are by users
     heard_s: float
     unreachable_s: float | None = None
 
@@ -113,7 +115,7 @@ class Scheduler:
                 assert board.nodes[lease.node].lease == lease.id
                 assert board.lease_jobs[lease.id] is job
             cap = job.spec.max_parallelism
-            assert cap is None or job.slots() <= cap
+            assert cap is None or job.slots <= cap
         assert {e for job in board.jobs.values() for e in job.leases} == set(served)
         assert set(board.lease_jobs) == {
             e for job in board.jobs.values() for e in [*job.leases, *job.past]
@@ -128,7 +130,7 @@ class Scheduler:
         old = self.clients.get(hello.session)
         if old is not None and old.peer != peer:
             self._forget(old.peer)
-        client = Client(hello.session, peer, hello.python, now_s)
+        client = Client(hello.session, peer, hello.python, f"{hello.user}@{hello.host}", now_s)
         self.clients[hello.session] = self._peers[peer] = client
         self.board.peers[hello.session] = peer
         if old is not None:  # its CloseJob may have been lost
@@ -177,6 +179,8 @@ class Scheduler:
         if who is None:
             self.board.effects.append(Send(peer, m.Introduce()))
             return
+        if who.unreachable_s is not None and isinstance(who, Node):
+            self.board.look_at(who)
         who.heard_s, who.unreachable_s = now_s, None
         try:
             if isinstance(who, Client):
@@ -192,7 +196,7 @@ class Scheduler:
         board = self.board
         match said:
             case m.OpenJob():
-                board.open_job(client.session, client.python, said, payload, now_s)
+                board.open_job(client.session, client.python, client.user, said, payload, now_s)
             case m.Inputs():
                 if job := self._job_of(client, said.job):
                     board.inputs(job, said, payload)
@@ -249,9 +253,14 @@ class Scheduler:
         for client in list(self.clients.values()):
             if client.is_gone(now_s):
                 self._lose_client(client)
-        for job in list(board.jobs.values()):
-            self._look_after(job, now_s)
-        board.drain_for_waiting()
+        waiting = [job for job in list(board.jobs.values()) if self._look_after(job, now_s)]
+        if waiting:
+            whys = reasons(waiting, board.jobs.values(), list(board.nodes.values()))
+            for job in waiting:
+                if (why := whys.get(job.id)) is not None and why != job.said:
+                    job.said = why
+                    board.tell(job, m.JobStatus(job.id, why, 0, 0))
+        board.drain_for_waiting(now_s)
 
     def _lose_client(self, client: Client) -> None:
         self._forget(client.peer)
@@ -263,27 +272,24 @@ class Scheduler:
             if node.lingering is not None and node.lingering.owner == client.session:
                 self.board.end_lingering(node)
 
-    def _look_after(self, job: Job, now_s: float) -> None:
-        """Tell a waiting job why, fail it if it waits in vain, and end its holds."""
+    def _look_after(self, job: Job, now_s: float) -> bool:
+        """End a job's holds, fail it if it waits in vain; return whether it must be told why."""
         board = self.board
         if job.reopen_by_s is not None and now_s >= job.reopen_by_s:
             board.close(job)
-            return
+            return False
         if (job.hold_until_s or job.limbo) and now_s >= job.hold_until_s:
             job.hold_until_s = 0.0
             job.release_limbo()
             board.touch(job)
         if job.leases or job.failed or now_s - job.opened_s < WAIT_SAID_S:
-            return
+            return False
         if now_s - job.opened_s >= UNFIT_S:
-            misfit = leases.unsatisfiable(job, board.nodes.values())
+            misfit = unsatisfiable(job, board.nodes.values())
             if misfit is not None:
                 board.fail(job, *misfit)
-                return
-        why = leases.why_waiting(job, board.jobs.values(), board.nodes.values())
-        if leases.wants_node(job) and why != job.said:
-            job.said = why
-            board.tell(job, m.JobStatus(job.id, why, 0, 0))
+                return False
+        return True
 
     def _settle(self, now_s: float) -> list[Effect]:
         self.board.settle(now_s)

@@ -30,7 +30,7 @@ def compare(board: Board, node: Node, held: Sequence[m.Held], now_s: float) -> N
         if h.lease != node.lease:
             known = orphans.get(h.lease)  # its time does not begin anew with each connection
             _take(board, node, h, known.until_s if known else now_s + ORPHAN_S)
-    board.nodes_changed = True
+    board.look_at(node)
 
 
 def _compare_lease(board: Board, job: Job, lease: Lease, held: m.Held | None) -> None:
@@ -44,6 +44,7 @@ def _compare_lease(board: Board, job: Job, lease: Lease, held: m.Held | None) ->
     lease.sent = Ranges()  # nor did leaves, perhaps
     lease.shedding = False
     board.touch(job)
+    board.touch_lease(lease)
 
 
 def _take(board: Board, node: Node, held: m.Held, until_s: float) -> None:
@@ -75,22 +76,17 @@ def _adopt(board: Board, node: Node, job: Job, held: m.Held) -> None:
     """Go on with a lease that an earlier scheduler gave, or that we thought lost."""
     board.lease_jobs[held.lease] = job
     cap = job.spec.max_parallelism
-    if held.stopped or (cap is not None and job.slots() + held.slots > cap):
+    if held.stopped or (cap is not None and job.slots + held.slots > cap):
         job.past[held.lease] = node.id  # what it has run is welcome
         if not held.stopped:
             node.stopping[held.lease] = None
             board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
         return
-    lease = job.leases[held.lease] = Lease(held.lease, node.id, held.slots)
+    lease = Lease(held.lease, node.id, held.slots)
+    job.add_lease(lease)
     node.lease = held.lease
     for span in held.spans:
-        for lo, hi in job.done.missing(span.lo, span.hi):
-            for other in job.leases.values():
-                for part in other.held.common(lo, hi):
-                    job.give_back(other, *part)
-            job.pending.remove(lo, hi)
-            job.limbo.remove(lo, hi)
-            lease.held.add(lo, hi)
+        job.adopt(lease, span.lo, span.hi)
     board.touch(job)
 
 
@@ -100,4 +96,5 @@ def end_orphans(board: Board, node: Node, now_s: float) -> None:
         if now_s >= orphan.until_s:
             del node.orphans[lease_id]
             node.stopping[lease_id] = None
+            board.look_at(node)
             board.effects.append(Send(node.peer, m.EndLease(lease_id, discard=True)))

@@ -339,6 +339,9 @@ class AnythingMayHappen(RuleBasedStateMachine):
         self.wire.clear()
         self.session.unlink()
 
+    def say_again(self, said: list[m.JobOutcomes]) -> None:
+        self.wire += [(one, [b"again"] * len(unpack_runs(one.runs))) for one in said]
+
     @precondition(lambda self: not self.linked)
     @rule()
     def connect(self) -> None:
@@ -346,8 +349,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         if not self.session.over:
             self.carry_out(self.session.link(self.now_s))
         for lease, said in self.said.items():
-            for one in said[self.acked[lease] :]:
-                self.wire.append((one, [b"again"] * len(unpack_runs(one.runs))))
+            self.say_again(said[self.acked[lease] :])
             self.say_output(lease, 0)
 
     @precondition(lambda self: self.waiting)
@@ -377,8 +379,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         for lo, hi in self.ran.missing(0, self.entered):
             self.run(LEASE, lo, hi - lo, 1, True)
         for lease, said in self.said.items():
-            for one in said:  # what was lost is sent again by its nodelet
-                self.wire.append((one, [b"again"] * len(unpack_runs(one.runs))))
+            self.say_again(said)  # what was lost is sent again by its nodelet
             assert lease in self.chunks
         for _ in range(5):
             while self.wire:

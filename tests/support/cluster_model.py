@@ -38,6 +38,7 @@ class ModelNode:
     kept: list[bytes] = field(default_factory=list)  # leases whose workers went on with others
     ended: list[bytes] = field(default_factory=list)  # leases that were told to end
     alive: bool = True
+    call_s: float = 0.01  # what it says of its calls
 
     def hello(self) -> m.NodeHello:
         held = []
@@ -103,7 +104,7 @@ class ModelNode:
     def run(self, lease: bytes, lo: int, hi: int) -> m.Outcomes:
         spans = [m.Run(a, b, m.Kind.RESULTS, 1) for a, b in self.held[lease].remove(lo, hi)]
         self.seq[lease] += 1
-        said = outcomes(lease, spans, self.seq[lease])
+        said = outcomes(lease, spans, self.seq[lease], self.call_s)
         self.unacked[lease].append(said)
         return said
 
@@ -120,6 +121,7 @@ class ModelClient:
     peer: bytes
     job: bytes
     max_parallelism: int | None = None
+    user: str = "u"
     have: Ranges = field(default_factory=Ranges)
     entered: int = 0
     batches: list[tuple[int, int]] = field(default_factory=list)
@@ -129,7 +131,7 @@ class ModelClient:
     deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
 
     def hello(self) -> m.ClientHello:
-        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, "u", "h", 1)
+        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, self.user, "h", 1)
 
     def open(self, *, resumed: bool = False, func_cpu: int = 1) -> m.OpenJob:
         return m.OpenJob(
@@ -191,10 +193,10 @@ class ModelCluster:
         self.say(node.peer, node.hello())
         return node
 
-    def client(self, max_parallelism: int | None = None) -> ModelClient:
+    def client(self, max_parallelism: int | None = None, user: str = "u") -> ModelClient:
         number = self._number()
         client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
-        client.max_parallelism = max_parallelism
+        client.max_parallelism, client.user = max_parallelism, user
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(), [b"function"])
