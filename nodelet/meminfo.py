@@ -22,10 +22,11 @@ LOOK_S = 0.1  # between two readings; 1 GB is written in about half a second
 LOOK_NEAR_S = 0.02  # when memory is nearly short
 LOOK_MAX_S = 2.0  # however much a reading costs
 COST_SHARE = 0.005  # of a core, for reading; what follows from it costs as much at most
-COST_SHARE_NEAR = 0.05  # when memory is nearly short
+COST_SHARE_NEAR = 0.01  # when memory is nearly short
+COST_SHARE_SUSPECT = 0.05  # for exact figures of one worker that seems to use too much
 NEAR = 0.5  # of `func_ram`: from here on it is looked at closely
 WATCHED_SHARE = 0.25  # of the node's memory available: below, it is known what each worker uses
-EXACT_S = 5.0  # an exact figure is taken for right for so long, but for what was added since
+EXACT_S = 5.0  # what only an exact figure would show is looked for this often, or less
 FILE_BYTES_MAX = 1 << 16  # of a file in /proc or of a cgroup
 
 
@@ -103,9 +104,10 @@ class _Seen:
     """What is known of a worker's memory; bytes."""
 
     base: int  # that came with the fork
-    resident: int = 0  # when it was looked at exactly
+    again_s: float  # when it may be looked at exactly, although the cheap figure is no reason
     exact: int = 0
-    exact_s: float = -EXACT_S
+    resident: int = 0  # when `exact` was found
+    confirm_s: float = 0.0  # when it may be looked at exactly, since the cheap figure is one
 
 
 class Meter:
@@ -118,6 +120,7 @@ class Meter:
         self.due_s = 0.0  # when to read next
         self._node = NodeMemory() if node is None else node
         self._seen: dict[int, _Seen] = {}  # by pid
+        self._exact_s = 0.0  # of this thread's time, for exact figures in this reading
 
     def read(
         self, workers: Mapping[int, int], templates: Iterable[int], now_s: float
@@ -130,6 +133,7 @@ class Meter:
             now_s: on the caller's clock.
         """
         begun_s = time.thread_time()
+        self._exact_s = 0.0  # it has a share of its own
         reading = self._node.read()
         near = False
         if reading is not None:
@@ -137,7 +141,7 @@ class Meter:
             if watched or self.func_ram or self.budget:
                 reading = self._look_at(workers, templates, reading, now_s)
             near = self._is_near(reading)
-        cost_s = time.thread_time() - begun_s
+        cost_s = time.thread_time() - begun_s - self._exact_s
         look_s, share = (LOOK_NEAR_S, COST_SHARE_NEAR) if near else (LOOK_S, COST_SHARE)
         self.due_s = now_s + min(LOOK_MAX_S, max(look_s, cost_s / share))
         return reading
@@ -165,19 +169,32 @@ class Meter:
         tree = _tree(pid)
         seen = self._seen.get(pid)
         if seen is None:
-            seen = self._seen[pid] = _Seen(_anonymous(_parent(pid)))
+            seen = self._seen[pid] = _Seen(_anonymous(_parent(pid)), now_s + EXACT_S)
         sizes = [_statm(one) for one in tree]
         resident = sum(size for size, _ in sizes)
-        own = sum(size - shared for size, shared in sizes)
-        suspect = 0 < self.func_ram < resident
-        if not suspect and (len(tree) == 1 or not self.budget):
-            return max(0, own - seen.base)
-        guess = seen.exact + max(0, resident - seen.resident)
-        is_old = now_s >= seen.exact_s + EXACT_S
-        if is_old or (0 < self.func_ram < guess):
-            guess = _exact(tree)
-            seen.resident, seen.exact, seen.exact_s = resident, guess, now_s
-        return guess
+        cheap = max(0, sum(size - shared for size, shared in sizes) - seen.base)
+        limit = self.func_ram
+        # a child shares what it had when it was forked; the sum for all workers must not be wrong
+        many = len(tree) > 1 and self.budget > 0
+        if not many and (not limit or resident <= limit):
+            return cheap
+        guess = seen.exact + max(0, resident - seen.resident) if seen.exact else cheap
+        is_suspect = 0 < limit < guess
+        if now_s >= (seen.confirm_s if is_suspect or (not seen.exact and many) else seen.again_s):
+            return self._look_exactly(seen, tree, resident, now_s)
+        return limit if is_suspect else guess  # nobody is killed for a guess
+
+    def _look_exactly(self, seen: _Seen, tree: list[int], resident: int, now_s: float) -> int:
+        begun_s = time.thread_time()
+        seen.exact, seen.resident = _exact(tree), resident
+        cost_s = time.thread_time() - begun_s
+        self._exact_s += cost_s
+        seen.confirm_s = now_s + cost_s / COST_SHARE_SUSPECT
+        later_s = now_s + max(EXACT_S, cost_s / COST_SHARE)
+        for one in self._seen.values():  # of all of them, one at a time
+            one.again_s = max(one.again_s, now_s + cost_s / COST_SHARE)
+        seen.again_s = later_s
+        return seen.exact
 
 
 def _margin(reading: Reading) -> int:

@@ -130,11 +130,9 @@ def test_a_worker_that_keeps_what_its_calls_leave_is_replaced(node: Cluster) -> 
 def test_calls_that_do_not_fit_beside_each_other_all_finish(
     small: tuple[Cluster, Group | None],
 ) -> None:
-    made, group = small
+    made, _ = small
     assert remote_parallel_map(hold, [300] * 8) == [300] * 8
     assert nodelet_lives(made)
-    if group is not None:
-        assert group.oom_kills() == 0  # we were quicker
     assert remote_parallel_map(abs, range(100)) == list(range(100))
 
 

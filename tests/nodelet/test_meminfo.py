@@ -100,6 +100,7 @@ def child(work: Callable[[], object]) -> Iterator[int]:
 
 
 def used(meter: Meter, pid: int, now_s: float = 0.0) -> int:
+    """Return what the process uses; both ways of knowing are tried if the limit is small."""
     reading = meter.read({1: pid}, [], now_s)
     assert reading is not None
     return reading.used[1]
@@ -153,18 +154,32 @@ def test_a_budget_is_what_all_workers_together_may_use() -> None:
     assert 40 * MB < reading.available < 61 * MB
 
 
-def test_an_exact_figure_is_used_again_until_it_is_old_or_memory_grew() -> None:
+def test_what_only_an_exact_figure_shows_is_looked_for_now_and_then() -> None:
     meter = Meter()
     meter.func_ram = 60 * MB
     ballast = bytearray(b"x") * (80 * MB)
-    with child(lambda: bytearray(b"x") * (20 * MB)) as pid:
-        first = used(meter, pid)
-        assert meter._seen[pid].exact == first
-        meter._seen[pid].exact = 7 * MB
-        meter._seen[pid].resident += MB  # at most what is there now
-        assert used(meter, pid, 1.0) == 7 * MB
-        assert abs(used(meter, pid, EXACT_S + 1.0) - first) < MB
-    assert ballast
+
+    def write_all() -> object:
+        for at in range(0, len(ballast), 4096):
+            ballast[at] = 1  # what was shared is its own now
+        return ballast
+
+    with child(write_all) as pid:
+        assert used(meter, pid, 1.0) < 60 * MB
+        assert used(meter, pid, 2.0) < 60 * MB
+        assert used(meter, pid, 2.0 + EXACT_S) >= 80 * MB
+
+
+def test_nobody_uses_more_than_the_limit_by_a_guess() -> None:
+    meter = Meter()
+    meter.func_ram = 30 * MB
+    with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
+        assert used(meter, pid, 1.0) >= 40 * MB
+        meter._seen[pid].exact = 29 * MB
+        meter._seen[pid].resident -= 2 * MB  # it has grown by as much
+        meter._seen[pid].confirm_s = 2.0
+        assert used(meter, pid, 1.5) == 30 * MB
+        assert used(meter, pid, 2.0) >= 40 * MB
 
 
 def test_readings_are_so_rare_that_they_cost_little() -> None:
