@@ -190,11 +190,12 @@ class OutOfMemory(CallFailed):
                 f" its node has {_gb(total)}. Raise func_ram, or use smaller inputs"
             )
         else:
-            seen = f"it used {_gb(used)} or more" if used else "it used all that there was"
+            seen = f"it used {_gb(used)} or more" if used else "it was too quick to be measured"
             text += (
                 f"its node ran out of memory, though no other call ran there: {seen}, the node has"
-                f" {_gb(total)}, of which {_gb(available)} were left. Use smaller inputs, or say by"
-                " func_ram (GB) what a call needs: it then runs on a node that has it"
+                f" {_gb(total)}, of which {_gb(available)} were left when last seen. Use"
+                " smaller inputs, or say by func_ram (GB) what a call needs: it then runs on a node"
+                " that has it"
             )
         super().__init__(text)
         self.burla_input_index = index

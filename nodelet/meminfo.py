@@ -25,7 +25,7 @@ COST_SHARE = 0.005  # of a core, for reading; what follows from it costs as much
 COST_SHARE_NEAR = 0.01  # when memory is nearly short
 COST_SHARE_SUSPECT = 0.05  # for exact figures of one worker that seems to use too much
 NEAR = 0.5  # of `func_ram`: from here on it is looked at closely
-WATCHED_SHARE = 0.25  # of the node's memory available: below, it is known what each worker uses
+WATCHED_SHARE = 0.5  # of the node's memory available: below, it is known what each worker uses
 EXACT_S = 5.0  # what only an exact figure would show is looked for this often, or less
 FILE_BYTES_MAX = 1 << 16  # of a file in /proc or of a cgroup
 

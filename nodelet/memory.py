@@ -78,6 +78,8 @@ class Ration:
         self._bench = bench
         self._func_ram = func_ram
         self._last: Reading | None = None
+        self._used: dict[int, int] = {}  # worker -> what it used when it was last seen alive
+        self._least = 0  # available, in the last two readings
         self._oom_until_s = 0.0  # SIGKILLs until then are the kernel's, for memory
         self._doomed: dict[int, Figures] = {}  # workers that are being killed
         self._kills: dict[int, int] = {}  # index that is tried again -> how often it was killed
@@ -90,7 +92,9 @@ class Ration:
 
     def look(self, reading: Reading, open_: Ranges, now_s: float) -> Iterator[tuple[int, str]]:
         """Take a reading; yield the workers to kill, and why. `open_`: not run yet."""
-        self._last = reading
+        before = self._last or reading
+        self._last, self._least = reading, min(before.available, reading.available)
+        self._used |= {number: used for number, used in reading.used.items() if used}
         if reading.oom_kills:
             self._oom_until_s = now_s + OOM_S
         for index in [i for i in self._kills if not open_.covers(i, i + 1)]:
@@ -174,8 +178,9 @@ class Ration:
         Must be told before the bench is.
         """
         figures = self._doomed.pop(worker.number, None)
+        used = self._used.pop(worker.number, 0)
         if figures is None and how == KILLED:
-            figures = self._by_kernel(worker, now_s)
+            figures = self._by_kernel(used, now_s)
         if figures is not None and not figures.limit and worker.is_busy():
             bench = self._bench
             bench.slots = max(1, min(bench.slots, bench.busy() - 1))
@@ -183,11 +188,12 @@ class Ration:
             self._rise_s = now_s + self._patience_s
         return figures
 
-    def _by_kernel(self, worker: Worker, now_s: float) -> Figures | None:
+    def _by_kernel(self, used: int, now_s: float) -> Figures | None:
+        """Return the figures of a SIGKILL: from before it, since it has freed the memory."""
         last = self._last
         if last is None or not (now_s < self._oom_until_s or self._is_short(last)):
             return None
-        return Figures(last.used.get(worker.number, 0), 0, last.total, last.available)
+        return Figures(used, 0, last.total, self._least)
 
     def judge(
         self, index: int, how: tuple[str, int], figures: Figures | None, worker: Worker

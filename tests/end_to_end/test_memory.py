@@ -139,7 +139,7 @@ def test_calls_that_do_not_fit_beside_each_other_all_finish(
 def test_a_call_that_does_not_fit_alone_is_reported_with_the_figures(
     small: tuple[Cluster, Group | None],
 ) -> None:
-    made, _ = small
+    made, group = small
     begun_s = time.monotonic()
     with pytest.raises(burla.OutOfMemory, match="no other call ran there") as caught:
         remote_parallel_map(hold, [20, 20, 1200, 20, 20, 20])
@@ -147,20 +147,11 @@ def test_a_call_that_does_not_fit_alone_is_reported_with_the_figures(
     error = caught.value
     assert (error.burla_input_index, error.limit) == (2, None)
     assert error.total == NODE
-    assert NODE / 2 < error.used < NODE * 1.1
+    assert error.used < NODE * 1.1
+    if group is None or not group.oom_kills():  # else the kernel was quicker than our last look
+        assert error.used > NODE / 2
     assert nodelet_lives(made)
     assert remote_parallel_map(hold, [20] * 8) == [20] * 8
-
-
-def stop_nodelet_and_grab(megabytes: int) -> int:
-    """Take memory while nobody but the kernel looks."""
-    import os
-    import signal
-
-    if megabytes > 100:
-        stat = Path(f"/proc/{os.getppid()}/stat").read_text()  # of the zygote
-        os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGSTOP)
-    return len(bytearray(b"x") * (megabytes << 20)) >> 20
 
 
 @contextmanager
@@ -190,13 +181,23 @@ def test_when_the_kernel_is_quicker_it_comes_to_the_same(tmp_path: Path) -> None
         if group is None:
             pytest.skip("this system does not let us limit memory")
         with marked_cluster(tmp_path) as (made, _):
-            made.add_node(4, prefix=group.prefix())
+            nodelet = made.add_node(4, prefix=group.prefix()).pid
+
+            def grab(megabytes: int) -> int:
+                """Take memory while nobody but the kernel looks."""
+                import os
+                import signal
+
+                if megabytes > 100:
+                    os.kill(nodelet, signal.SIGSTOP)
+                return len(bytearray(b"x") * (megabytes << 20)) >> 20
+
             with resuming(made, group), pytest.raises(burla.OutOfMemory) as caught:
-                remote_parallel_map(stop_nodelet_and_grab, [20, 20, 1200, 20, 20, 20])
+                remote_parallel_map(grab, [20, 20, 1200, 20, 20, 20])
             assert caught.value.burla_input_index == 2
             assert group.oom_kills() > 0
             assert nodelet_lives(made)
-            assert remote_parallel_map(stop_nodelet_and_grab, [20] * 8) == [20] * 8
+            assert remote_parallel_map(grab, [20] * 8) == [20] * 8
 
 
 def test_workers_are_offered_to_the_kernel_before_the_daemons(node: Cluster) -> None:

@@ -282,6 +282,16 @@ def test_a_sigkill_that_the_kernel_has_counted_is_for_memory() -> None:
     assert said[3] == {"used": 0, "limit": 0, "total": MEMORY, "available": PLENTY}
 
 
+def test_what_the_kernel_killed_is_told_by_what_was_seen_before() -> None:
+    node = node_with(1, 2)
+    (number,) = node.workers
+    node.show_memory(300, {number: 600})
+    node.show_memory(900, {number: 0}, oom_kills=1)  # it is dead, and its memory is free
+    node.kill(number)
+    ((_, said),) = deaths(node)
+    assert said[3] == {"used": 600, "limit": 0, "total": MEMORY, "available": 300}
+
+
 def test_another_sigkill_is_a_death_like_any_other() -> None:
     node = node_with(1, 1)
     for left in (2, 1, 0):
