@@ -27,10 +27,12 @@ from burla.wire.values import (
 from .client import Client, Event, Job, Trouble
 from .effects import Deliver, Fail, Finish, Frames, Part, Window
 from .errors import (
+    CallFailed,
     ClusterError,
     ClusterLost,
     ClusterUnreachable,
     JobFailed,
+    OutOfMemory,
     Refused,
     Unsatisfiable,
     WorkerDied,
@@ -228,16 +230,19 @@ class Caller:
         if isinstance(event, Finish):
             self._job.printer.wait_written()
 
-    def _death(self, index: int, node: str, frame: bytes) -> WorkerDied:
-        how, code, deaths = msgpack.unpackb(frame)
+    def _death(self, index: int, node: str, frame: bytes) -> CallFailed:
+        how, code, deaths, *figures = msgpack.unpackb(frame)
+        shown = None
+        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
+            shown = short_repr(self._inputs[index])
+        call = note_of(index, shown, node)
+        if figures:
+            return OutOfMemory(index, **figures[0], call=call)
         if how == "exit":
             died = how_it_died(code) if code >= 0 else "an unknown exit status"
         else:
             died = how_it_died(-code) if how == "signal" else f"{how} {code}"
-        shown = None
-        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
-            shown = short_repr(self._inputs[index])
-        return WorkerDied(index, died, deaths, call=note_of(index, shown, node))
+        return WorkerDied(index, died, deaths, call=call)
 
     # --- ends ---
 

@@ -111,7 +111,10 @@ def remote_parallel_map(
         inputs: any iterable, one element per call, also a lazy one. `range` and NumPy arrays are
             sent without being unrolled. An endless one is for `generator=True`.
         func_cpu: CPUs for each call, a whole number from 1.
-        func_ram: GB (2**30 bytes) of memory for each call; None: no limit on how many run at once.
+        func_ram: GB (2**30 bytes) of memory for each call: so many run at once as fit, and a call
+            whose processes use more of their own is ended (`OutOfMemory`). None: no limit; when a
+            node's memory runs short, fewer calls run there, and one that was killed for it is
+            called again with fewer beside it, at last alone, before it is an error.
         max_parallelism: how many calls run at the same time at most; None: as many as fit.
         generator: return an iterator that yields results as they complete, instead of a list. The
             calls start now, not at the first `next`; closing or dropping it cancels the rest. The
@@ -127,7 +130,8 @@ def remote_parallel_map(
         TypeError: an argument is of a wrong kind, or cannot be pickled; the text names it.
         ValueError: an argument has an impossible value.
         BurlaError: the cluster cannot be reached, is lost, or cannot run this; or a call's process
-            died again and again (`WorkerDied`). See `burla.errors`.
+            died again and again (`WorkerDied`) or needs too much memory (`OutOfMemory`). See
+            `burla.errors`.
         KeyboardInterrupt: Ctrl-C; all calls are stopped.
         BaseException: what a call raised, as the same class, with `burla_input_index` on it. What
             `inputs` raises while it is advanced comes out unchanged.

@@ -24,7 +24,7 @@ from burla.wire.codec import Joiner, WireError, decode, encode, split
 from burla.wire.sockets import Outbox, Watch
 
 from . import pipes
-from .config import NodeletConfig
+from .config import NodeletConfig, usable_ram
 from .core import Nodelet
 from .effects import (
     AddWorkers,
@@ -43,6 +43,7 @@ from .effects import (
     Send,
     Steal,
 )
+from .memory import Reading
 from .workers import Death, Frame, Leaf, LoadSettings, Outcomes, Span, Workers
 
 UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces; one input may be big
@@ -96,6 +97,7 @@ class Agent:
         )
         self._config, self._dealer, self._clock_s = config, dealer, clock_s
         self._core = Nodelet(hello)
+        self._budget = config.ram if config.ram < usable_ram() else 0
         self._workers = Workers(self, scratch)
         self._joiner = Joiner(UNFINISHED_BYTES_MAX)
         self._outbox = Outbox()
@@ -223,6 +225,8 @@ class Agent:
             variables={"BURLA_JOB_ID": start.job.hex(), "BURLA_NODE": self._config.name},
             func_cpu=start.func_cpu,
             node=self._config.name,
+            func_ram=start.func_ram or 0,
+            ram=self._budget,
         )
         self._workers.begin_lease(effect.function, settings, keep=effect.keep)
 
@@ -299,6 +303,10 @@ class Agent:
         """A worker ended."""
         how, ready, running = death.how, death.ready, death.running
         self._feed(lambda now_s: self._core.died(worker, how, ready, running, now_s))
+
+    def on_memory(self, reading: Reading) -> None:
+        """The memory was looked at."""
+        self._feed(lambda now_s: self._core.memory(reading, now_s))
 
     def on_zygote_death(self) -> None:
         """No worker can be had any more."""

@@ -75,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
         "--ram",
         metavar="GB",
         type=float,
-        help="count this machine's memory as so many GB of 2**30 bytes (default: what it has, or "
-        "what the cgroup allows)",
+        help="count this machine's memory as so many GB of 2**30 bytes, which all workers together "
+        "may use (default: what it has, or what the cgroup allows)",
     )
     parser.add_argument(
         "--name", help="what this node is called in messages (default: the host's name)"

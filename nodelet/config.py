@@ -76,7 +76,7 @@ def cpu_quotas(memberships: str, root: Path) -> Iterator[float]:
         memberships: the text of /proc/self/cgroup.
         root: where cgroups are mounted.
     """
-    for directory in _directories(memberships, root, "cpu"):
+    for directory in cgroup_directories(memberships, root, "cpu"):
         words = _read(directory / "cpu.max").split()  # version 2: "QUOTA|max PERIOD"
         if len(words) != 2:  # version 1
             words = [_read(directory / f"cpu.cfs_{word}_us") for word in ("quota", "period")]
@@ -87,7 +87,7 @@ def cpu_quotas(memberships: str, root: Path) -> Iterator[float]:
 
 def memory_limits(memberships: str, root: Path) -> Iterator[int]:
     """Yield the bytes of memory that each cgroup around a process allows it; see `cpu_quotas`."""
-    for directory in _directories(memberships, root, "memory"):
+    for directory in cgroup_directories(memberships, root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):  # versions 2 and 1
             limit = _read(directory / name)
             if limit.isdigit() and int(limit):
@@ -98,7 +98,7 @@ def _cgroup() -> tuple[str, Path]:
     return _read(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup")
 
 
-def _directories(memberships: str, root: Path, controller: str) -> Iterator[Path]:
+def cgroup_directories(memberships: str, root: Path, controller: str) -> Iterator[Path]:
     """Yield the cgroup directories of a process, from its own up to the root, both versions.
 
     Inside a container its path is often not there, but then the root is its own group.

@@ -17,6 +17,7 @@ from burla.wire.messages import Run, SchedulerToNodelet
 
 from .effects import Effect, KeepBlanks, Note, Quit, Send
 from .lease import Lease, Phase
+from .memory import Reading
 
 BEAT_S = 1.0
 HELLO_S = 2.0  # an Introduce is answered again after this long; many come at once after a reconnect
@@ -104,6 +105,10 @@ class Nodelet:
         if ready:
             return self._tell(lambda lease: lease.died(worker, how, running, now_s), now_s)
         return self._tell(lambda lease: lease.died_loading(how), now_s)
+
+    def memory(self, reading: Reading, now_s: float) -> list[Effect]:
+        """The memory of the node and of its workers was looked at."""
+        return self._tell(lambda lease: lease.memory(reading, now_s), now_s)
 
     def ended(self, now_s: float) -> list[Effect]:
         """All processes of the lease that was to end are gone, and its scratch is wiped."""

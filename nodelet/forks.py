@@ -15,6 +15,7 @@ from typing import Any
 FD_ABOVE = 500  # where our descriptor goes: `os.closerange(3, 256)` and the like pass below it
 FD_HEADROOM = 8  # below the limit on descriptors, when that is lower
 OUTPUT_BUFFER_BYTES = 256 << 10  # what a pipe takes: a line up to here is one write, its end too
+OOM_SCORE = 500  # as if it used half of the machine more: a worker goes before the daemons do
 _IOLBF = 1  # stdio.h
 
 # As a fresh interpreter has them; all others are SIG_DFL.
@@ -50,6 +51,7 @@ def enter_worker(fds: tuple[int, int, int]) -> socket.socket:
         fds: of the command socket, stdout and stderr.
     """
     os.setsid()
+    _offer_to_oom_killer()
     sock = _place(fds)
     _close_others(sock.fileno())
     _open_streams()
@@ -66,6 +68,13 @@ def enter_copy(fds: tuple[int, int, int], template: socket.socket) -> socket.soc
         os.close(fd)
     reseed()
     return sock
+
+
+def _offer_to_oom_killer() -> None:
+    """Let the kernel rather kill this process, and what it forks, than others without memory."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        if int(file.read()) < OOM_SCORE:
+            file.write(b"%d" % OOM_SCORE)
 
 
 def _place(fds: tuple[int, int, int]) -> socket.socket:

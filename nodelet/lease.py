@@ -8,10 +8,8 @@ returned.
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 
-import msgpack
-
 from burla.wire.codec import Frames
-from burla.wire.messages import Deal, Held, Kind, Returned, Run, Shed, Span, StartLease, Stopped
+from burla.wire.messages import Deal, Held, Kind, Returned, Run, Shed, StartLease, Stopped
 from burla.wire.ranges import Ranges
 
 from .crew import Crew
@@ -30,11 +28,11 @@ from .effects import (
     ResumeReading,
     Send,
 )
+from .memory import Ration, Reading
 from .reporting import Report
 from .robbery import Robbery
 from .store import LeafStore
 
-DEATHS_MAX = 3  # of one index: then it is named
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
 
 
@@ -63,7 +61,7 @@ class Lease:
         self._open = Ranges()  # dealt; neither run nor returned
         self._done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
         self._crew = Crew()
-        self._deaths: dict[int, int] = {}  # per index
+        self._ration = Ration(self.bench, start.func_ram)
         self._robbery: Robbery | None = None
         self.is_lingering = False  # its job is over; its workers wait for another
         self._failed = False  # an error is on its way: the job is over, nothing more is dealt
@@ -97,7 +95,7 @@ class Lease:
         self.phase = Phase.SERVING
         self._effects.append(BeginLease(self._start, self._function, keep=True))
         for number in workers:  # they load the function before they look at what they are dealt
-            self.bench.workers[number] = Worker(number, now_s)
+            self.bench.workers[number] = Worker(number, now_s, has_run=True)
         return True
 
     def deal(self, message: Deal, payload: Sequence[bytes]) -> None:
@@ -240,15 +238,26 @@ class Lease:
         who = self.bench.workers.get(worker)
         if who is None:
             return
+        figures = self._ration.died(who, how, now_s)
         self.report.output.finish(worker)
-        if who.is_copy and not who.has_run and how[0] == "signal":
+        if figures is None and who.is_copy and not who.has_run and how[0] == "signal":
             running = None  # what it was forked from is to blame, not a call
             self._effects.append(DropTemplate())
         index = self.bench.bury(who, running)
         if not self.bench.workers:
             self._crew.gone()
         if index is not None:
-            self._blame(index, how, now_s)
+            said = self._ration.judge(index, how, figures, who)
+            if said is None:
+                self.bench.try_again(index)
+            else:
+                self._settle_run(Run(index, index + 1, Kind.DEATH, 1), [said], now_s)
+
+    def memory(self, reading: Reading, now_s: float) -> None:
+        """Take a reading of the node's memory."""
+        if self.phase is Phase.SERVING:
+            for worker, why in self._ration.look(reading, self._open, now_s):
+                self._effects += [Note(why), Kill(worker)]
 
     def ended(self) -> None:
         """All processes of the lease are gone."""
@@ -271,7 +280,7 @@ class Lease:
         self._effects += self.report.due(bench.dry(), not self._open, bench.call_s, now_s)
         self._regulate()
         if self.phase is Phase.STOPPING and self._kill_s < float("inf"):
-            busy = self.bench.busy()
+            busy = bench.busy()
             if not busy or now_s >= self._kill_s:
                 self._kill_s = float("inf")
                 self._effects.append(EndWorkers())
@@ -360,14 +369,6 @@ class Lease:
         self._crew.growing += count
         self._effects.append(AddWorkers(count))
 
-    def _blame(self, index: int, how: tuple[str, int], now_s: float) -> None:
-        deaths = self._deaths[index] = self._deaths.get(index, 0) + 1
-        if deaths < DEATHS_MAX:
-            self.bench.try_again(index)
-        else:
-            run = Run(index, index + 1, Kind.DEATH, 1)
-            self._settle_run(run, [msgpack.packb([*how, deaths])], now_s)
-
     def _give_up(self, now_s: float) -> None:
         """Answer the first input that waits with the reason why nobody can run it."""
         assert self._crew.no_worker is not None
@@ -388,10 +389,9 @@ class Lease:
             self.report.hurry()
 
     def _return(self, got: Ranges) -> None:
-        spans: list[Span] = []
         for lo, hi in got:
             self._open.remove(lo, hi)
-            spans += self.store.spans(lo, hi)
+        spans = [span for lo, hi in got for span in self.store.spans(lo, hi)]
         self._effects.append(Send(Returned(self.id, tuple(spans))))
 
     def _stopped(self) -> None:

@@ -1,10 +1,13 @@
-"""Looks at the slates of busy workers for strides that last too long, and has them cut."""
+"""Looks after busy workers: for strides that last too long, which are cut, and at memory."""
 
 import asyncio
 import signal
 from collections.abc import Callable, Mapping
 
-from .link import Link
+from .link import Link, State
+from .meminfo import Meter
+from .memory import KILLED, Reading
+from .worker_events import LoadSettings
 
 LOOK_S = 0.01  # between two looks
 
@@ -17,11 +20,19 @@ class Lookout:
         loop: asyncio.AbstractEventLoop,
         links: Mapping[int, Link],
         send_signal: Callable[[int, int], None],
+        tell: Callable[[Reading], None],
     ) -> None:
         self._loop = loop
         self._links = links
         self._send_signal = send_signal  # to a worker
+        self._meter = Meter()
+        self._tell = tell
         self._timer: asyncio.TimerHandle | None = None
+
+    def begin_lease(self, settings: LoadSettings) -> None:
+        """Look at memory with these limits."""
+        self._meter.func_ram, self._meter.budget = settings.func_ram, settings.ram
+        self._meter.due_s = 0.0
 
     def wake(self) -> None:
         """Look from now on; a worker was given something."""
@@ -42,3 +53,18 @@ class Lookout:
                 self._send_signal(link.number, signal.SIGURG)  # strides.CUT_SIGNAL
         if busy:
             self.wake()
+            if now_s >= self._meter.due_s:
+                self._measure()
+
+    def see_death(self, how: tuple[str, int]) -> None:
+        """Look at memory before a death is told; the kernel may have killed for it."""
+        if how == KILLED:
+            self._measure()
+
+    def _measure(self) -> None:
+        links = self._links.values()
+        ready = {link.number: link.pid for link in links if link.state == State.READY and link.pid}
+        templates = [link.pid for link in links if link.state == State.TEMPLATE]
+        reading = self._meter.read(ready, templates, self._loop.time())
+        if reading is not None:
+            self._tell(reading)

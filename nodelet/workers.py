@@ -80,7 +80,7 @@ class Workers:
         """
         self._loop = asyncio.get_running_loop()
         self._traffic = Traffic(self._loop, self._take, self._events.on_output, self._on_closed)
-        self._lookout = Lookout(self._loop, self._links, self._signal)
+        self._lookout = Lookout(self._loop, self._links, self._signal, self._events.on_memory)
         self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end)
         slates = make_memory()
         self._memory = Memory(slates)
@@ -129,6 +129,7 @@ class Workers:
         assert (self._lease is not None) == keep, "one lease at a time"
         if self._lease is not None and (template := self._lease.template) is not None:
             self.kill(template.number)
+        self._lookout.begin_lease(settings)
         frames = [msgpack.packb(asdict(settings)), *function]
         self._lease = Growth(pack(Message(Kind.LOAD, frames=frames)), use_template)
         for link in self._links.values():
@@ -271,8 +272,7 @@ class Workers:
                 self._load(lease)
 
     def _load(self, lease: Growth) -> None:
-        blanks = self._blanks()
-        link = blanks[0] if blanks else self._make(None)
+        link = next(iter(self._blanks()), None) or self._make(None)
         link.state = State.LOADING
         self._traffic.send(link, list(lease.load))
 
@@ -368,6 +368,7 @@ class Workers:
             self._loop.call_later(REFILL_S, self._refill)  # later: it may be the same again
             return
         if is_told:
+            self._lookout.see_death(how)
             lease.wanted -= 1
             self._events.on_death(link.number, death)
         if self._lease is lease:
@@ -385,9 +386,8 @@ class Workers:
             return
         self._is_dead = True
         links = list(self._links.values())
-        for link in links:
-            if link.pid:
-                kill_tree(link.pid)
+        for pid in [link.pid for link in links if link.pid]:
+            kill_tree(pid)
         for link in links:
             self._on_death(link, ("signal", signal.SIGKILL))
         if self._ended is not None and not self._ended.done():

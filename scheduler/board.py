@@ -225,6 +225,7 @@ class Board:
             job=job.id,
             slots=slots,
             func_cpu=job.spec.func_cpu,
+            func_ram=job.spec.func_ram,
             unpack=job.spec.unpack,
             environment=job.spec.environment,
             outcome_window=max(

@@ -58,6 +58,7 @@ PURE = {
     "nodelet/dealing.py",
     "nodelet/effects.py",
     "nodelet/lease.py",
+    "nodelet/memory.py",
     "nodelet/reporting.py",
     "nodelet/robbery.py",
     "nodelet/store.py",

@@ -66,7 +66,10 @@ class Kind(IntEnum):
     RESULTS = 0  # values.dump_results: results of the whole run
     RESULT = 1  # values.dump_result: one result; the run has one index
     ERROR = 2  # values.dump_error: the exception that one call raised; the run has one index
-    DEATH = 3  # one frame, msgpack [how, code, deaths]: the call's worker died this often
+    # One frame, msgpack [how, code, deaths]: the call's worker died this often. Killed for memory:
+    # with a fourth element, {"used", "limit" (func_ram; 0: the node ran out), "total", "available"}
+    # in bytes; "total" and "available" are the node's.
+    DEATH = 3
 
 
 class Run(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -273,6 +276,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     outcome_window: Positive  # bytes of unacknowledged outcomes
     report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
     keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
+    func_ram: Positive | None = None  # bytes that one call may use; more ends it
 
 
 class Deal(Bulk, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +22,12 @@ class Cluster:
     nodelets: list[subprocess.Popen[str]] = field(default_factory=list)
     seen: list[psutil.Process] = field(default_factory=list)  # all that must be gone at the end
 
-    def add_node(self, cpus: int, *options: str) -> subprocess.Popen[str]:
-        """Start a nodelet."""
+    def add_node(
+        self, cpus: int, *options: str, prefix: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start a nodelet; `prefix`: a command that becomes it."""
         name = f"node{len(self.nodelets)}"
-        line = [sys.executable, "-m", "burla.nodelet", "--scheduler", self.address]
+        line = [*prefix, sys.executable, "-m", "burla.nodelet", "--scheduler", self.address]
         line += ["--cpus", str(cpus), "--name", name, *options]
         with (self.directory / f"{name}.log").open("w") as log:
             nodelet = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=log, text=True)

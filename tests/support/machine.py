@@ -12,6 +12,7 @@ from typing import Any
 import msgpack
 import psutil
 
+from burla.nodelet.memory import Reading
 from burla.nodelet.pipes import Kind
 from burla.nodelet.slate import CELLS
 from burla.nodelet.workers import Death, Leaf, LoadSettings, Outcomes, Span, Workers
@@ -61,6 +62,7 @@ class Machine:
     outcomes: list[tuple[int, Outcomes]] = field(default_factory=list)
     given_back: list[tuple[int, int, int, int]] = field(default_factory=list)
     settled: list[tuple[int, int, int, int]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     deaths: list[tuple[int, Death]] = field(default_factory=list)
     load_failures: list[Sequence[Any]] = field(default_factory=list)
     output: dict[int, bytearray] = field(default_factory=lambda: {1: bytearray(), 2: bytearray()})
@@ -105,6 +107,9 @@ class Machine:
     def on_death(self, worker: int, death: Death) -> None:
         self.deaths.append((worker, death))
         self._tell("death")
+
+    def on_memory(self, reading: Reading) -> None:
+        self.readings.append(reading)
 
     def on_zygote_death(self) -> None:
         self.zygote_is_dead = True
