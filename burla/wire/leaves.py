@@ -262,7 +262,8 @@ class _Packer:
             return []
         values = values if type(values) is list else list(values)
         if len(values) == 1 and type(values[0]) in (bytes, str) and _is_big(values[0]):
-            return [_leaf(1, take_apart_plain(values))]  # uncopied; and so is the next, perhaps
+            self.run = 1  # nothing is gained if the next, as big, waits for others
+            return [_leaf(1, take_apart_plain(values))]  # uncopied
         data = self._atoms.dump(values)
         return self._pack(values, start) if data is None else self._pack_atoms(values, data)
 
@@ -305,7 +306,7 @@ class _Packer:
         if run:
             leaves.append(_leaf_of(len(run), needed, run))
         elif leaves[-1].bytes >= SHARE_BYTES_MIN:
-            self.run = 1  # nothing is gained if the next, as big, waits for others
+            self.run = 1
         return leaves
 
     def _pickle(self, value: Any, index: int) -> tuple[list[Any], list[memoryview]]:

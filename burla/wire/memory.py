@@ -64,6 +64,7 @@ def create(path: str, parts: Sequence[Any]) -> None:
     """
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
+        os.fchmod(file, 0o600)  # whatever the function has made of the umask
         write(file, parts)
     except BaseException:
         with suppress(OSError):
