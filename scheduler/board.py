@@ -122,8 +122,9 @@ class Board:
             return
         lease = job.leases.get(said.lease)
         for run in said.runs:
+            fresh = job.done.missing(run.lo, run.hi)
             job.finish(lease, run.lo, run.hi)
-            if run.kind in (m.Kind.ERROR, m.Kind.DEATH):
+            if fresh and run.kind in (m.Kind.ERROR, m.Kind.DEATH):
                 job.failed = True  # the first error stops the job
         if lease is not None:
             lease.call_s = said.call_s
