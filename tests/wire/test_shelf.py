@@ -36,6 +36,7 @@ VALUES: Sequence[Any] = [
     [np.ones(1 << 17), np.zeros(1 << 18), "between", np.arange(1 << 16)],
     {"a": bytes(5 << 20), "b": np.full(12345, 7)},
     [float(x) for x in range(200_000)],
+    [np.full(1 << 11, x) for x in range(700)],  # more buffers than one system call takes
 ]
 
 
@@ -98,6 +99,16 @@ def test_results_in_one_pickle_are_given_away_together(on: Shelf, files: Path) -
     frames = Results(str(files)).put(take_apart_results(values))
     assert frames[0][:1] == RESULT
     assert load_results(frames) == values
+
+
+def test_what_is_written_in_part_is_written_on(on: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = [np.arange(1 << 16), np.arange(1 << 17), b"x" * 100_000]
+
+    def write_a_part(file: int, parts: Sequence[memoryview]) -> int:
+        return os.write(file, parts[0][:99_999])
+
+    monkeypatch.setattr(os, "writev", write_a_part)
+    np.testing.assert_equal(load_leaf(on.put(0, 1, pieces_of(value)))[0], value)
 
 
 def test_an_input_is_what_it_was_when_it_was_put_down(on: Shelf) -> None:
