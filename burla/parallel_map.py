@@ -101,6 +101,12 @@ def remote_parallel_map(
     way: a call is repeated only if the process or machine that ran it died before its outcome was
     safe. Results are what the function returned when it returned, as copies.
 
+    Calls never share a process with those of another user, function or option. If the same function
+    is mapped again within 3 seconds, its worker processes may go on: then the function, its
+    globals, its closure, its caches and the caller's own modules are loaded anew; what stays of the
+    call before are installed modules, what was done to them, and what the function left in its
+    process, such as threads, open files and environment variables.
+
     Args:
         function_: any callable, also a lambda or a bound method. It travels with its globals and
             closure as they are now; what this process can import, it can import.

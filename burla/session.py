@@ -14,6 +14,7 @@ from typing import assert_never
 import msgspec
 
 from burla.wire import messages as m
+from burla.wire.codec import WireError, unpack_runs
 from burla.wire.ranges import Range, Ranges
 
 from .effects import Deliver, Effect, Fail, Finish, Part, Say, Send, Show, Wait
@@ -243,7 +244,8 @@ class Session:
     # --- outcomes ---
 
     def _take_outcomes(self, said: m.JobOutcomes, payload: list[bytes], now_s: float) -> None:
-        if not self._fits(said, payload):
+        runs = self._runs_of(said, payload)
+        if not runs:
             return
         lease = self._lease(said.lease, said.node)
         if said.seq in lease.got:
@@ -254,7 +256,7 @@ class Session:
         lease.output.announce(said.output, now_s)
         self._look(said.lease, lease)
         parts, at, inputs, freed = [], 0, 0, 0
-        for run in said.runs:
+        for run in runs:
             frames = payload[at : at + run.frames]
             at += run.frames
             fresh = tuple(self._done.missing(run.lo, run.hi))
@@ -271,13 +273,17 @@ class Session:
         if self._prompt or not parts:
             self._make_safe(said.lease, lease, said.seq)
 
-    def _fits(self, said: m.JobOutcomes, payload: list[bytes]) -> bool:
-        """Return whether the runs lie in what was sent and the frames are as many as declared."""
-        for run in said.runs:
+    def _runs_of(self, said: m.JobOutcomes, payload: list[bytes]) -> list[m.Run]:
+        """Return the runs, if they lie in what was sent and have as many frames as declared."""
+        try:
+            runs = unpack_runs(said.runs)
+        except WireError:
+            return []
+        for run in runs:
             single = run.kind != m.Kind.RESULTS
             if not run.lo < run.hi <= self._next or (single and run.hi != run.lo + 1):
-                return False
-        return sum(run.frames for run in said.runs) == len(payload)
+                return []
+        return runs if sum(run.frames for run in runs) == len(payload) else []
 
     def _settle_batches(self, lo: int, hi: int) -> int:
         """Note the outcomes of [lo, hi); return the bytes of the batches that are complete now."""

@@ -224,7 +224,7 @@ class Agent:
             func_cpu=start.func_cpu,
             node=self._config.name,
         )
-        self._workers.begin_lease(effect.function, settings)
+        self._workers.begin_lease(effect.function, settings, keep=effect.keep)
 
     def _deal(self, effect: DealSpan) -> None:
         span = effect.span

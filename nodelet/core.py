@@ -157,7 +157,7 @@ class Nodelet:
             case m.Refused():
                 self._effects.append(Quit(said.reason))
             case m.StartLease():
-                self._start_lease(said, payload)
+                self._start_lease(said, payload, now_s)
             case m.Deal():
                 if lease := self.leases.get(said.lease):
                     lease.deal(said, payload)
@@ -173,6 +173,9 @@ class Nodelet:
             case m.ReplayOutput():
                 if lease := self.leases.get(said.lease):
                     lease.replay(said.after)
+            case m.Linger():
+                if lease := self.leases.get(said.lease):
+                    lease.linger()
             case m.EndLease():
                 self._end_lease(said, now_s)
             case m.Beat():
@@ -182,6 +185,9 @@ class Nodelet:
 
     def _say_hello(self, now_s: float) -> None:
         self._hello_s = now_s
+        for lease in self.leases.values():
+            if lease.is_lingering:  # whoever hears this may not know of it
+                lease.end(True, now_s)
         held = [h for lease in self.leases.values() if (h := lease.held()) is not None]
         self._effects.append(Send(replace(self._hello, held=tuple(held))))
 
@@ -194,7 +200,7 @@ class Nodelet:
         for lease in self.leases.values():
             lease.send_again()
 
-    def _start_lease(self, said: m.StartLease, function: Sequence[bytes]) -> None:
+    def _start_lease(self, said: m.StartLease, function: Sequence[bytes], now_s: float) -> None:
         if said.lease in self.leases:
             return
         if len(self.leases) >= LEASES_MAX:
@@ -203,7 +209,10 @@ class Nodelet:
                 raise ValueError(f"{LEASES_MAX} leases wait")
             del self.leases[past[0].id]
             self._effects.append(Note(f"outcomes of lease {past[0].id.hex()} are given up"))
-        self.leases[said.lease] = Lease(said, function, self._effects)
+        lease = self.leases[said.lease] = Lease(said, function, self._effects)
+        kept = None if said.keep is None else self.leases.get(said.keep)
+        if kept is not None and not lease.take_over(kept, now_s):
+            kept.end(False, now_s)
 
     def _end_lease(self, said: m.EndLease, now_s: float) -> None:
         lease = self.leases.get(said.lease)
@@ -243,5 +252,9 @@ class Nodelet:
         return effects
 
     def _keep_blanks(self) -> None:
-        cpus = self._hello.cpus
-        self._effects.append(KeepBlanks(min(cpus + min(cpus, BLANKS_SPARE), BLANKS_MAX)))
+        self._effects.append(KeepBlanks(blanks_of(self._hello.cpus)))
+
+
+def blanks_of(cpus: int) -> int:
+    """Return how many blanks a machine holds ready while it has no lease."""
+    return min(cpus + min(cpus, BLANKS_SPARE), BLANKS_MAX)

@@ -33,6 +33,7 @@ class BeginLease:
 
     start: StartLease
     function: Sequence[bytes]
+    keep: bool = False  # the workers of the last lease go on: they load this function, too
 
 
 @dataclass(frozen=True, slots=True)

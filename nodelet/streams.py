@@ -8,10 +8,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from burla.wire.codec import pack_runs
 from burla.wire.messages import (
     FRAME_BYTES_MAX,
     LEASE_OUTPUT_WINDOW,
     OUTPUT_CHUNKS_MAX,
+    RUNS_MAX,
+    Kind,
     Outcomes,
     Output,
     Run,
@@ -20,7 +23,6 @@ from burla.wire.ranges import Ranges
 
 from .effects import Send
 
-RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
 LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
@@ -87,7 +89,9 @@ class OutcomeStream:
         message = Outcomes(
             lease=self._lease,
             seq=self._seq,
-            runs=tuple(runs),
+            done=tuple(Ranges((run.lo, run.hi) for run in runs)),
+            failed=any(run.kind in (Kind.ERROR, Kind.DEATH) for run in runs),
+            runs=pack_runs(runs),
             output=output,
             call_s=call_s,
             dry=dry,
@@ -104,8 +108,8 @@ class OutcomeStream:
         while self._kept and self._kept[0].message.seq <= seq <= self._seq:
             kept = self._kept.popleft()
             self._kept_bytes -= kept.size
-            for run in kept.message.runs:
-                self.held.remove(run.lo, run.hi)
+            for lo, hi in kept.message.done:
+                self.held.remove(lo, hi)
 
     def again(self) -> list[Send]:
         """Return all that is not acknowledged."""
@@ -127,8 +131,9 @@ class OutcomeStream:
         """Assert that the sums are right."""
         assert self._gathered == sum(size for *_, size in self._runs)
         assert self._kept_bytes == sum(kept.size for kept in self._kept)
-        runs = [run for run, *_ in self._runs] + [r for k in self._kept for r in k.message.runs]
-        assert self.held.total == sum(run.hi - run.lo for run in runs), "an outcome twice"
+        parts = [(run.lo, run.hi) for run, *_ in self._runs]
+        parts += [part for kept in self._kept for part in kept.message.done]
+        assert self.held.total == sum(hi - lo for lo, hi in parts), "an outcome twice"
         assert (self.due_since_s is not None) == bool(self._runs)
 
 

@@ -258,6 +258,7 @@ class Walker:
         else:
             self._unsent.append(Message(Kind.NOTHING, Flag.END, self._cell, at, at, at))
         self._write()
+        self._slate.begin(0, 0)  # a death from here on is nobody's
 
     def _write(self) -> None:
         """Write the gathered outcomes; their output goes ahead of them."""

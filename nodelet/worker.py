@@ -56,6 +56,7 @@ class Worker:
         self._walker = Walker(sock, WorkerSlate(pages(page)))
         self._leaves = LeafMemory()
         self._call: Callable[[Any], Any] | None = None
+        self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._node = ""
         self._results: Results | None = None
 
@@ -107,6 +108,10 @@ class Worker:
         started = time.perf_counter_ns()
         settings = msgpack.unpackb(message.frames[0])
         self._leaves = LeafMemory()
+        if self._call is None:
+            self._modules = frozenset(sys.modules)
+        else:
+            values.forget_own_modules(self._modules)
         try:
             os.environ.update(settings["variables"])
             limits.limit_threads(settings["func_cpu"], settings["variables"])
@@ -184,7 +189,7 @@ class Worker:
     def _become_copy(self, page: int, fds: tuple[int, int, int]) -> NoReturn:
         copy = Worker(forks.enter_copy(fds, self._sock), self._pages, page)
         assert self._call is not None
-        copy._call, copy._node = self._call, self._node
+        copy._call, copy._node, copy._modules = self._call, self._node, self._modules
         copy._results = self._results
         copy._walker.load(self._call, self._node, self._results)
         copy.serve()

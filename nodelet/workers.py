@@ -38,7 +38,7 @@ import msgpack
 from .growth import Growth, Step
 from .link import Link, State, make_link
 from .lookout import Lookout
-from .pipes import BadMessageError, Frame, Kind, Leaf, Message, pack
+from .pipes import BadMessageError, Frame, Kind, Leaf, LeafMemory, Message, pack
 from .processes import kill_tree
 from .slate import PAGES, AgentSlate, Memory, make_memory
 from .traffic import Traffic
@@ -57,9 +57,7 @@ class Workers:
     def __init__(self, events: WorkerEvents, scratch: Path | None = None) -> None:
         """Tell `events` what happens.
 
-        Args:
-            events: the owner.
-            scratch: a directory of ours, emptied after each lease and removed at the end.
+        `scratch` is a directory of ours, emptied after each lease and removed at the end.
         """
         self._events = events
         self._scratch = scratch
@@ -81,7 +79,7 @@ class Workers:
             RuntimeError: it does not start; what it said is on stderr.
         """
         self._loop = asyncio.get_running_loop()
-        self._traffic = Traffic(self._loop, self._take, self._on_output, self._on_closed)
+        self._traffic = Traffic(self._loop, self._take, self._events.on_output, self._on_closed)
         self._lookout = Lookout(self._loop, self._links, self._signal)
         self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end)
         slates = make_memory()
@@ -116,12 +114,28 @@ class Workers:
     # --- the lease ---
 
     def begin_lease(
-        self, function: Sequence[Frame], settings: LoadSettings, *, use_template: bool = True
+        self,
+        function: Sequence[Frame],
+        settings: LoadSettings,
+        *,
+        use_template: bool = True,
+        keep: bool = False,
     ) -> None:
-        """Serve a job from now on: its function (values.dump_function) and how it is loaded."""
-        assert self._lease is None, "one lease at a time"
+        """Serve a job from now on: its function (values.dump_function) and how it is loaded.
+
+        With `keep` the workers that are ready go on, and may be dealt spans at once: they load the
+        function before they look at them.
+        """
+        assert (self._lease is not None) == keep, "one lease at a time"
+        if self._lease is not None and (template := self._lease.template) is not None:
+            self.kill(template.number)
         frames = [msgpack.packb(asdict(settings)), *function]
         self._lease = Growth(pack(Message(Kind.LOAD, frames=frames)), use_template)
+        for link in self._links.values():
+            if link.state == State.READY:
+                self._lease.wanted += 1
+                link.leaves = LeafMemory()
+                self._traffic.send(link, list(self._lease.load))
 
     def add_workers(self, count: int) -> None:
         """Make `count` more workers of the lease; `on_ready` or `on_death` tells of each.
@@ -145,8 +159,7 @@ class Workers:
     async def end_lease(self) -> None:
         """Kill all processes of the lease and return when they are gone and the scratch is empty.
 
-        Outcomes and output that were written are told before. Spans that are not settled then are
-        not run; there is no `on_death`.
+        Outcomes and output that were written are told before; there is no `on_death`.
         """
         lease = self._lease
         assert lease is not None, "no lease"
@@ -177,11 +190,6 @@ class Workers:
             self._zygote.send("kill", link.pid)
 
     # --- spans ---
-
-    def free_cells(self, worker: int) -> int:
-        """Return how many more spans this worker takes now."""
-        link = self._links.get(worker)
-        return link.free_cells() if link is not None else 0
 
     def deal(
         self,
@@ -215,11 +223,6 @@ class Workers:
         """Take away [lo, hi), lo >= middle, what a worker has not claimed; None: nothing."""
         link = self._links.get(worker)
         return link.steal(cell, middle) if link is not None else None
-
-    def progress(self, worker: int, cell: int) -> Range | None:
-        """Return [lo, hi): what of a span is not claimed and could be stolen; None: it is over."""
-        link = self._links.get(worker)
-        return link.progress(cell) if link is not None else None
 
     # --- back-pressure ---
 
@@ -298,9 +301,6 @@ class Workers:
             self._let_go(link)
             if self._lease is not None:
                 self.drop_template()
-
-    def _on_output(self, link: Link, stream: int, data: bytes) -> None:
-        self._events.on_output(link.number, stream, data)
 
     def _take(self, link: Link, message: Message) -> None:
         match message.kind:

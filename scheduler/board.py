@@ -7,17 +7,17 @@ Policy is elsewhere: who gets a node in leases.py, who gets how much work in dea
 from collections.abc import Sequence
 
 from burla.wire import messages as m
-from burla.wire.ranges import Ranges
 
-from . import dealing, leases
+from . import dealing, held, leases
 from .effects import Effect, Note, Publish, Send
 from .jobs import Batch, Job, Lease
-from .nodes import ORPHAN_S, Node, Orphan
+from .nodes import Lingering, Node
 
 RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return
 JOB_BYTES_MAX = 2 * m.JOB_INPUT_WINDOW  # besides the last batch, whatever its size
 JOB_WINDOW_ALL = 256 << 20  # unacknowledged outcomes of a job, over all its leases
 WINDOW_MIN = 2 << 20  # of one lease
+LINGER_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps forks only once
 
 
 class Board:
@@ -30,10 +30,10 @@ class Board:
         self.lease_jobs: dict[bytes, Job] = {}  # of active and past leases
         self.peers: dict[bytes, bytes] = {}  # client session -> routing id
         self.effects: list[Effect] = []
-        self._instance = instance
+        self.instance = instance
         self._leases_made = 0
         self._dirty: dict[bytes, None] = {}  # jobs whose work must be looked at, in order
-        self._nodes_changed = False  # a node may be free, or a job may want one
+        self.nodes_changed = False  # a node may be free, or a job may want one
 
     # --- from the client ---
 
@@ -51,9 +51,9 @@ class Board:
         if spec.resumed:
             job.hold_until_s = now_s + RESUME_S
             for node in self.nodes.values():
-                self._adopt_orphans(node, job)
+                held.adopt_orphans(self, node, job)
         self.touch(job)
-        self._nodes_changed = True
+        self.nodes_changed = True
 
     def _resume(self, job: Job, spec: m.OpenJob, now_s: float) -> None:
         """The client reconnected: what was sent to it may be lost; nodelets still have it."""
@@ -92,9 +92,11 @@ class Board:
         for lease_id, node_id in job.past.items():
             self.lease_jobs.pop(lease_id, None)
             if node := self.nodes.get(node_id):
-                self.effects.append(Send(node.peer, m.EndLease(lease_id, discard=True)))
+                lingers = node.lingering is not None and node.lingering.lease == lease_id
+                over = m.Linger(lease_id) if lingers else m.EndLease(lease_id, discard=True)
+                self.effects.append(Send(node.peer, over))
         del self.jobs[job.id]
-        self._nodes_changed = True
+        self.nodes_changed = True
 
     def fail(self, job: Job, argument: str, text: str) -> None:
         """Tell the client that its job never can be done."""
@@ -115,17 +117,16 @@ class Board:
 
     # --- from the nodelet ---
 
-    def outcomes(self, node: Node, said: m.Outcomes, payload: list[bytes]) -> None:
+    def outcomes(self, node: Node, said: m.Outcomes, payload: list[bytes], now_s: float) -> None:
         """Pass outcomes on, and mark them done."""
         job = self._job_on(node, said.lease)
         if job is None:
             return
         lease = job.leases.get(said.lease)
-        for run in said.runs:
-            fresh = job.done.missing(run.lo, run.hi)
-            job.finish(lease, run.lo, run.hi)
-            if fresh and run.kind in (m.Kind.ERROR, m.Kind.DEATH):
-                job.failed = True  # the first error stops the job
+        fresh = any(job.done.missing(lo, hi) for lo, hi in said.done)
+        for lo, hi in said.done:
+            job.finish(lease, lo, hi)
+        job.failed = job.failed or (said.failed and fresh)  # the first error stops the job
         if lease is not None:
             lease.call_s = said.call_s
             lease.shed_empty = False
@@ -143,7 +144,7 @@ class Board:
         )
         if job.is_complete():  # the nodes need not wait for the client's last word
             for each in list(job.leases.values()):
-                self.end_lease(job, each, discard=False)
+                self._retire(job, each, now_s)
         self.touch(job)
 
     def output(self, node: Node, said: m.Output, payload: list[bytes]) -> None:
@@ -172,7 +173,9 @@ class Board:
     def stopped(self, node: Node, lease_id: bytes) -> None:
         """The processes of a lease are gone."""
         node.stopping.pop(lease_id, None)
-        self._nodes_changed = True
+        if node.lingering is not None and node.lingering.lease == lease_id:
+            node.lingering = None
+        self.nodes_changed = True
 
     def _job_on(self, node: Node, lease_id: bytes) -> Job | None:
         """Return the job of a lease, if the lease is or was `node`'s."""
@@ -191,10 +194,16 @@ class Board:
         if cap is not None:
             slots = min(slots, cap - job.slots())
         self._leases_made += 1
-        lease_id = self._instance[:8] + self._leases_made.to_bytes(8, "big")
+        lease_id = self.instance[:8] + self._leases_made.to_bytes(8, "big")
         job.leases[lease_id] = Lease(lease_id, node.id, slots)
         self.lease_jobs[lease_id] = job
         node.lease = lease_id
+        keep = None
+        if (lingering := node.lingering) is not None:
+            if node.waits_for(job) and slots == lingering.slots:
+                node.lingering, keep = None, lingering.lease
+            else:
+                self.end_lingering(node)
         start = m.StartLease(
             lease=lease_id,
             job=job.id,
@@ -206,6 +215,7 @@ class Board:
                 WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // len(job.leases))
             ),
             report_s=dealing.report_s(len(job.leases)),
+            keep=keep,
         )
         self.effects.append(Send(node.peer, start, job.function))
         job.said = ""
@@ -223,6 +233,25 @@ class Board:
         else:
             job.past[lease.id] = node.id
 
+    def _retire(self, job: Job, lease: Lease, now_s: float) -> None:
+        """Take a node back from a job that is complete; a job like it may follow at once."""
+        if job.failed or lease.draining or not job.likeness():
+            self.end_lease(job, lease, discard=False)
+            return
+        self._forget_lease(job, lease)
+        job.past[lease.id] = lease.node
+        self.nodes[lease.node].lingering = Lingering(
+            lease.id, job.likeness(), job.owner, lease.slots, now_s + LINGER_S
+        )
+
+    def end_lingering(self, node: Node) -> None:
+        """End the workers that have waited in vain. The nodelet begins no lease before that."""
+        assert node.lingering is not None
+        lease_id, node.lingering = node.lingering.lease, None
+        node.stopping[lease_id] = None
+        discard = lease_id not in self.lease_jobs
+        self.effects.append(Send(node.peer, m.EndLease(lease_id, discard)))
+
     def lose_lease(self, job: Job, lease: Lease) -> None:
         """Requeue what a lease held whose nodelet does not have it any more."""
         self._forget_lease(job, lease)
@@ -234,7 +263,7 @@ class Board:
             job.give_back(lease, lo, hi)
         del job.leases[lease.id]
         self.nodes[lease.node].lease = None
-        self._nodes_changed = True
+        self.nodes_changed = True
         self.touch(job)
 
     def lose_node(self, node: Node, why: str) -> None:
@@ -249,87 +278,6 @@ class Board:
                 self.tell(job, m.LeaseLost(job.id, lease_id, node.name))
         del self.nodes[node.id]
 
-    # --- what a nodelet says that it holds ---
-
-    def compare_with_held(self, node: Node, held: Sequence[m.Held], now_s: float) -> None:
-        """Bring the board and a nodelet that (re)connected to agree."""
-        by_lease = {h.lease: h for h in held}
-        for lease_id in [e for e in node.stopping if e not in by_lease]:
-            del node.stopping[lease_id]
-        if node.lease is not None:
-            job = self.lease_jobs[node.lease]
-            self._compare_lease(job, job.leases[node.lease], by_lease.get(node.lease))
-        orphans, node.orphans = node.orphans, {}
-        for h in held:
-            if h.lease != node.lease:
-                known = orphans.get(h.lease)  # its time does not begin anew with each connection
-                self._take_held(node, h, known.until_s if known else now_s + ORPHAN_S)
-        self._nodes_changed = True
-
-    def _compare_lease(self, job: Job, lease: Lease, held: m.Held | None) -> None:
-        if held is None or held.stopped:
-            self.lose_lease(job, lease)
-            return
-        has = Ranges((span.lo, span.hi) for span in held.spans)
-        for lo, hi in list(lease.held):
-            for gap in has.missing(lo, hi):  # dealt, but it never arrived
-                job.give_back(lease, *gap)
-        lease.sent = Ranges()  # nor did leaves, perhaps
-        lease.shedding = False
-        self.touch(job)
-
-    def _take_held(self, node: Node, held: m.Held, until_s: float) -> None:
-        """Decide about a lease that is not the one the node serves for us."""
-        job = self.jobs.get(held.job)
-        ours = held.lease.startswith(self._instance[:8])  # then its job is closed, not unknown
-        if job is None and not ours and held.lease not in node.stopping:
-            node.orphans[held.lease] = Orphan(held, until_s)
-        elif job is not None and held.lease in job.past:
-            self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
-        elif job is not None and held.lease not in node.stopping and node.lease is None:
-            self._adopt(node, job, held)
-        else:
-            node.stopping[held.lease] = None
-            self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=True)))
-
-    def _adopt_orphans(self, node: Node, job: Job) -> None:
-        for lease_id, orphan in list(node.orphans.items()):
-            if orphan.held.job == job.id and node.lease is None:
-                del node.orphans[lease_id]
-                self._adopt(node, job, orphan.held)
-                # what it has said since its Hello came before the job, and went nowhere
-                self.effects.append(Send(node.peer, m.Introduce()))
-
-    def _adopt(self, node: Node, job: Job, held: m.Held) -> None:
-        """Go on with a lease that an earlier scheduler gave, or that we thought lost."""
-        self.lease_jobs[held.lease] = job
-        cap = job.spec.max_parallelism
-        if held.stopped or (cap is not None and job.slots() + held.slots > cap):
-            job.past[held.lease] = node.id  # what it has run is welcome
-            if not held.stopped:
-                node.stopping[held.lease] = None
-                self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
-            return
-        lease = job.leases[held.lease] = Lease(held.lease, node.id, held.slots)
-        node.lease = held.lease
-        for span in held.spans:
-            for lo, hi in job.done.missing(span.lo, span.hi):
-                for other in job.leases.values():
-                    for part in other.held.common(lo, hi):
-                        job.give_back(other, *part)
-                job.pending.remove(lo, hi)
-                job.limbo.remove(lo, hi)
-                lease.held.add(lo, hi)
-        self.touch(job)
-
-    def end_orphans(self, node: Node, now_s: float) -> None:
-        """End the leases whose client did not come back in time."""
-        for lease_id, orphan in list(node.orphans.items()):
-            if now_s >= orphan.until_s:
-                del node.orphans[lease_id]
-                node.stopping[lease_id] = None
-                self.effects.append(Send(node.peer, m.EndLease(lease_id, discard=True)))
-
     # --- work ---
 
     def touch(self, job: Job) -> None:
@@ -338,7 +286,7 @@ class Board:
 
     def settle(self, now_s: float) -> None:
         """Hand out free nodes, then work."""
-        if self._nodes_changed or self._dirty:
+        if self.nodes_changed or self._dirty:
             self._hand_out_nodes(now_s)
         dirty, self._dirty = self._dirty, {}
         for job_id in dirty:
@@ -349,10 +297,10 @@ class Board:
         free = [node for node in self.nodes.values() if node.is_free()]
         jobs = (
             self.jobs.values()
-            if self._nodes_changed
+            if self.nodes_changed
             else [self.jobs[j] for j in self._dirty if j in self.jobs]
         )
-        self._nodes_changed = False
+        self.nodes_changed = False
         while free:
             wanting = [job for job in jobs if now_s >= job.hold_until_s]
             match = leases.choose(leases.in_turn(wanting, self.jobs.values()), free)

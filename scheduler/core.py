@@ -11,7 +11,7 @@ from typing import assert_never
 from burla.wire import messages as m
 from burla.wire.messages import ClientToScheduler, NodeletToScheduler
 
-from . import leases
+from . import held, leases
 from .board import Board
 from .effects import Effect, Forget, Note, Send
 from .jobs import Job
@@ -150,7 +150,7 @@ class Scheduler:
             node.peer, node.heard_s, node.unreachable_s = peer, now_s, None
         self._peers[peer] = node
         self._welcome(peer)
-        self.board.compare_with_held(node, hello.held, now_s)
+        held.compare(self.board, node, hello.held, now_s)
 
     def _forget(self, peer: bytes) -> None:
         self._peers.pop(peer, None)
@@ -182,7 +182,7 @@ class Scheduler:
             if isinstance(who, Client):
                 self._from_client(who, message, payload, now_s)  # type: ignore[arg-type]  # checked there
             else:
-                self._from_nodelet(who, message, payload)  # type: ignore[arg-type]  # checked there
+                self._from_nodelet(who, message, payload, now_s)  # type: ignore[arg-type]  # checked there
         except ValueError as error:  # what it says does not fit together: that message is void
             self.board.effects.append(Note(f"ignored {type(message).__name__}: {error}"))
 
@@ -211,11 +211,13 @@ class Scheduler:
             case _:
                 assert_never(said)
 
-    def _from_nodelet(self, node: Node, said: NodeletToScheduler, payload: list[bytes]) -> None:
+    def _from_nodelet(
+        self, node: Node, said: NodeletToScheduler, payload: list[bytes], now_s: float
+    ) -> None:
         board = self.board
         match said:
             case m.Outcomes():
-                board.outcomes(node, said, payload)
+                board.outcomes(node, said, payload, now_s)
             case m.Output():
                 board.output(node, said, payload)
             case m.Returned():
@@ -241,7 +243,9 @@ class Scheduler:
                 self._forget(node.peer)
                 board.lose_node(node, "silent" if silent else "its connection is gone")
             else:
-                board.end_orphans(node, now_s)
+                held.end_orphans(board, node, now_s)
+                if node.lingering is not None and now_s >= node.lingering.until_s:
+                    board.end_lingering(node)
         for client in list(self.clients.values()):
             if client.is_gone(now_s):
                 self._lose_client(client)
@@ -255,6 +259,9 @@ class Scheduler:
         self.board.peers.pop(client.session, None)
         for job in [job for job in self.board.jobs.values() if job.owner == client.session]:
             self.board.close(job)
+        for node in self.board.nodes.values():
+            if node.lingering is not None and node.lingering.owner == client.session:
+                self.board.end_lingering(node)
 
     def _look_after(self, job: Job, now_s: float) -> None:
         """Tell a waiting job why, fail it if it waits in vain, and end its holds."""

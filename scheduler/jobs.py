@@ -7,9 +7,12 @@ An index is in exactly one place: not entered yet, `pending`, in `held` of one l
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from burla.wire.messages import Deal, Inputs, Leaf, OpenJob, Span
 from burla.wire.ranges import Range, Ranges
+
+ALIKE_BYTES_MAX = 1 << 20  # of a function: more takes over 1 ms to compare
 
 
 @dataclass(slots=True)
@@ -99,10 +102,28 @@ class Job:
         self.hold_until_s = 0.0  # nothing is dealt before: nodelets may still say what they hold
         self.reopen_by_s: float | None = None  # said Hello anew: then what it still has, it opens
         self.said = ""  # the last waiting reason told
+        self._likeness: bytes | None = None
 
     def slots(self) -> int:
         """Return how many calls may run at once on its leases."""
         return sum(lease.slots for lease in self.leases.values())
+
+    def likeness(self) -> bytes:
+        """Return what is equal for jobs that may follow each other in the same processes.
+
+        Those are of one session, and have the same function (to the byte) and the same options.
+        Empty: no job is like this one.
+        """
+        if self._likeness is None:
+            spec, self._likeness = self.spec, b""
+            if sum(map(len, self.function)) <= ALIKE_BYTES_MAX:
+                options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
+                digest = blake2b(repr((self.owner, options)).encode(), digest_size=16)
+                for part in (spec.environment, *self.function):
+                    digest.update(len(part).to_bytes(8, "big"))
+                    digest.update(part)
+                self._likeness = digest.digest()
+        return self._likeness
 
     def is_complete(self) -> bool:
         """Return whether every input has its outcome."""

@@ -6,6 +6,7 @@ first.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from .jobs import Job, Lease
 from .nodes import Node
@@ -45,10 +46,15 @@ def in_turn(candidates: Iterable[Job], jobs: Iterable[Job]) -> list[Job]:
 def choose(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Job, Node] | None:
     """Return the job in `jobs` that gets a node next, and which; None: no node fits any of them."""
     for job in jobs:
-        node = max(nodes, key=lambda node: node.slots(job), default=None)
-        if node is not None and node.slots(job):
-            return job, node
+        fitting = [node for node in nodes if node.slots(job)]
+        if fitting:
+            return job, max(fitting, key=partial(_preference, job))
     return None
+
+
+def _preference(job: Job, node: Node) -> tuple[bool, bool, int]:
+    """Return what makes `node` the better one for `job`, the most important first."""
+    return node.waits_for(job), node.lingering is None, node.slots(job)
 
 
 def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node]) -> Lease | None:

@@ -19,6 +19,17 @@ class Orphan:
     until_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Lingering:
+    """A lease of a job that is complete; its workers stay a moment for a job that is like it."""
+
+    lease: bytes
+    likeness: bytes  # of the job
+    owner: bytes  # its client session; when that is gone nobody comes back
+    slots: int
+    until_s: float
+
+
 @dataclass(slots=True)
 class Node:
     """What the scheduler believes about one life of one machine's nodelet."""
@@ -34,6 +45,7 @@ class Node:
     lease: bytes | None = None  # the one it serves
     stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
     orphans: dict[bytes, Orphan] = field(default_factory=dict)
+    lingering: Lingering | None = None  # the node is free all the same
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
@@ -53,6 +65,10 @@ class Node:
         """Return whether it must be given up."""
         broken = self.unreachable_s is not None and now_s - self.unreachable_s >= UNREACHABLE_S
         return broken or now_s - self.heard_s >= SILENCE_S
+
+    def waits_for(self, job: Job) -> bool:
+        """Return whether workers of a job like this one are still there."""
+        return self.lingering is not None and self.lingering.likeness == job.likeness()
 
     def slots(self, job: Job) -> int:
         """Return how many calls of `job` it can run at once; 0: the job does not fit."""

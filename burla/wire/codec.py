@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgpack
 import msgspec
 
-from .messages import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, Bulk, Message
+from .messages import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, RUNS_MAX, Bulk, Message, Run
 
 Frames = Sequence[bytes]
 B = TypeVar("B", bound=Bulk)
@@ -55,6 +55,27 @@ def decode(frames: Sequence[bytes], direction: Any) -> tuple[Any, list[bytes]]:
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError, OverflowError) as error:
         raise WireError(f"{type(error).__name__}: {error}"[:500]) from None
     return message, list(frames[1:])
+
+
+def pack_runs(runs: Sequence[Run]) -> bytes:
+    """Return the table of at most RUNS_MAX runs as it travels in Outcomes and JobOutcomes."""
+    assert len(runs) <= RUNS_MAX, len(runs)
+    table = [(run.lo, run.hi, int(run.kind), run.frames) for run in runs]
+    packed: bytes = msgpack.packb(table)
+    return packed
+
+
+def unpack_runs(packed: bytes) -> list[Run]:
+    """Return what `pack_runs` was given.
+
+    Raises:
+        WireError: these bytes are no such table.
+    """
+    try:
+        table = msgpack.unpackb(packed, use_list=True, strict_map_key=True)
+        return msgspec.convert(table, list[Run])
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError, OverflowError) as error:
+        raise WireError(f"{type(error).__name__}: {error}"[:500]) from None
 
 
 def split(message: B, payload: Frames) -> list[tuple[B, list[bytes]]]:

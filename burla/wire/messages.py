@@ -19,6 +19,8 @@ LEASE_OUTPUT_WINDOW = 1 << 20  # bytes of unacknowledged output per lease
 JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their outcomes yet
 JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
 OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
+RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
+RUN_BYTES_MAX = 24  # of one run in the packed table
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
@@ -26,6 +28,8 @@ Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
 Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=64 << 10)]
+# codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
+Runs = Annotated[bytes, Meta(max_length=RUNS_MAX * RUN_BYTES_MAX)]
 
 
 class Message(Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -204,7 +208,7 @@ class JobOutcomes(Bulk, frozen=True, kw_only=True):
     lease: Id
     seq: Positive  # per lease, from 1; a repeated one changes nothing but is acknowledged again
     node: Word
-    runs: tuple[Run, ...]
+    runs: Runs
     output: Count  # chunks of the lease's output that went ahead of these outcomes
 
 
@@ -268,6 +272,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     environment: bytes
     outcome_window: Positive  # bytes of unacknowledged outcomes
     report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
+    keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
 
 
 class Deal(Bulk, frozen=True, kw_only=True):
@@ -287,6 +292,15 @@ class Shed(Message, frozen=True):
     inputs: Positive
 
 
+class Linger(Message, frozen=True):
+    """scheduler -> nodelet: the job of this lease is over, and nobody wants what it left behind.
+
+    Its workers stay, for a job that is like it, until StartLease names it in `keep`, or EndLease.
+    """
+
+    lease: Id
+
+
 class EndLease(Message, frozen=True):
     """scheduler -> nodelet: stop the lease's workers; answered by Stopped."""
 
@@ -304,6 +318,7 @@ SchedulerToNodelet = (
     | AckOutcomes
     | AckOutput
     | ReplayOutput
+    | Linger
     | EndLease
     | Beat
 )
@@ -329,7 +344,9 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
 
     lease: Id
     seq: Positive
-    runs: tuple[Run, ...]
+    done: tuple[tuple[Count, Positive], ...]  # [lo, hi) that the runs cover, ascending
+    failed: bool  # one of the runs is an error or a death
+    runs: Runs
     output: Count
     call_s: Seconds  # mean time of a recent call; 0: not known
     dry: Count  # slots of the lease that have nothing to run

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from .environment import apply_environment
+from .environment import apply_environment, forget_own_modules
 from .explain import describe_error, name_of, short_repr, why_not_picklable
 from .frames import (
     FRAME_BYTES_MAX,
@@ -63,6 +63,7 @@ __all__ = [
     "dump_results",
     "dump_results_if_atoms",
     "dumps",
+    "forget_own_modules",
     "load_error",
     "load_function",
     "load_leaf",

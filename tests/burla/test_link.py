@@ -15,6 +15,7 @@ from burla.link import (
 )
 from burla.session import Session
 from burla.wire import messages as m
+from burla.wire.codec import pack_runs
 
 JOB = b"j" * 16
 HELLO = m.ClientHello(m.PROTOCOL, "0", "3.11", b"c" * 16, "user", "host", 1)
@@ -142,7 +143,7 @@ def test_each_message_reaches_the_session_of_its_job() -> None:
         lease=b"l" * 16,
         seq=1,
         node="n",
-        runs=(m.Run(0, 1, m.Kind.RESULTS, 1),),
+        runs=pack_runs([m.Run(0, 1, m.Kind.RESULTS, 1)]),
         output=0,
     )
     first = link.receive(said, [b"x"], now_s=0)[0]

@@ -9,6 +9,7 @@ from burla.effects import Deliver, Effect, Fail, Finish, Say, Send, Show, Wait, 
 from burla.replay import GAP_S, REPLAY_AGAIN_S, REPLAYS_MAX
 from burla.session import WAIT_SAID_S, Session
 from burla.wire import messages as m
+from burla.wire.codec import pack_runs, unpack_runs
 from burla.wire.ranges import Ranges
 
 JOB, TOPIC, LEASE, OTHER = b"j" * 16, b"t" * 16, b"1" * 16, b"2" * 16
@@ -44,7 +45,7 @@ def outcomes(
         lease=lease,
         seq=seq,
         node="n",
-        runs=tuple(m.Run(lo, hi, kind, 1) for lo, hi in runs),
+        runs=pack_runs([m.Run(lo, hi, kind, 1) for lo, hi in runs]),
         output=output,
     )
     return said, [b"%d-%d" % run for run in runs]
@@ -346,7 +347,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
             self.carry_out(self.session.link(self.now_s))
         for lease, said in self.said.items():
             for one in said[self.acked[lease] :]:
-                self.wire.append((one, [b"again"] * len(one.runs)))
+                self.wire.append((one, [b"again"] * len(unpack_runs(one.runs))))
             self.say_output(lease, 0)
 
     @precondition(lambda self: self.waiting)
@@ -377,7 +378,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
             self.run(LEASE, lo, hi - lo, 1, True)
         for lease, said in self.said.items():
             for one in said:  # what was lost is sent again by its nodelet
-                self.wire.append((one, [b"again"] * len(one.runs)))
+                self.wire.append((one, [b"again"] * len(unpack_runs(one.runs))))
             assert lease in self.chunks
         for _ in range(5):
             while self.wire:

@@ -15,6 +15,7 @@ import pytest
 import zmq
 from clusters import Cluster
 from marked import caller, marked_cluster
+from outcomes import outcomes
 from seen import in_background, lines, slow_and_logged
 from waiting import wait_gone, wait_until
 
@@ -135,10 +136,8 @@ def junk(chance: Any) -> Iterator[list[bytes]]:
     yield encode(m.CloseJob(bytes(16)))
     yield encode(m.InputsEnd(bytes(16), 7))
     yield encode(m.Returned(bytes(16), (m.Span(1 << 50, 0, 1 << 53),)))
-    outcomes = m.Outcomes(
-        lease=bytes(16), seq=1, runs=(m.Run(0, 9, m.Kind.RESULTS, 1),), output=0, call_s=0.0, dry=0
-    )
-    yield encode(outcomes, [b"cos\nsystem\n(S'true'\ntR."])
+    said = outcomes(bytes(16), [m.Run(0, 9, m.Kind.RESULTS, 1)])
+    yield encode(said, [b"cos\nsystem\n(S'true'\ntR."])
     for size in (1, 10, 100, 1000):
         yield [chance(size)]
         yield [*encode(m.Beat())[:1], chance(size)]

@@ -11,6 +11,7 @@ from worker_model import LEASE, SCHEDULER, ModelNode, ModelWorker, deal
 
 from burla.nodelet import effects as e
 from burla.wire import messages as m
+from burla.wire.codec import unpack_runs
 from burla.wire.messages import Kind
 from burla.wire.ranges import Ranges
 
@@ -45,7 +46,7 @@ class NodeletMachine(RuleBasedStateMachine):
                         continue
                     assert said.seq == len(self.seqs) + 1
                     self.seqs.add(said.seq)
-                    for run in said.runs:
+                    for run in unpack_runs(said.runs):
                         assert self.done.add(run.lo, run.hi) == run.hi - run.lo
                         assert self.dealt.covers(run.lo, run.hi)
                         if run.kind is Kind.DEATH:
@@ -199,7 +200,7 @@ def test_random_kills_never_name_an_index_that_did_not_die_three_times(seed: int
         node.pass_time(0.001)
         for said in node.said():
             if isinstance(said, m.Outcomes):
-                for run in said.runs:
+                for run in unpack_runs(said.runs):
                     done += run.hi - run.lo
                     if run.kind is Kind.DEATH:
                         assert deaths[run.lo] >= 3

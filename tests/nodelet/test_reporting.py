@@ -4,6 +4,7 @@ import pytest
 from worker_model import LEASE, ModelNode, deal, ran
 
 from burla.wire import messages as m
+from burla.wire.codec import unpack_runs
 
 
 def test_outcomes_are_gathered_for_the_report_interval() -> None:
@@ -17,7 +18,7 @@ def test_outcomes_are_gathered_for_the_report_interval() -> None:
     assert node.outcomes() == []
     node.pass_time(0.05)
     (message,) = node.outcomes()
-    assert len(message.runs) == 10
+    assert len(unpack_runs(message.runs)) == 10
     assert message.dry == 0
     assert message.call_s == pytest.approx(0.006)
 

@@ -7,6 +7,7 @@ from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from outcomes import outcomes
 
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Publish, Send
@@ -224,8 +225,7 @@ def test_an_error_of_an_input_that_has_its_outcome_changes_nothing() -> None:
     cluster.run(node, 1)
     lease = node.active()
     assert lease is not None
-    error = m.Run(0, 1, m.Kind.ERROR, 1)
-    late = m.Outcomes(lease=lease, seq=2, runs=(error,), output=0, call_s=0.01, dry=0)
+    late = outcomes(lease, [m.Run(0, 1, m.Kind.ERROR, 1)], seq=2)
     cluster.say(node.peer, late, [b"late"])
     cluster.inputs(client, 2)
     assert held(node)[-1][1] == 4
@@ -240,13 +240,7 @@ def test_the_first_error_stops_the_job() -> None:
     assert lease is not None
     before = list(node.held[lease])
     node.held[lease].remove(0, 1)
-    cluster.say(
-        node.peer,
-        m.Outcomes(
-            lease=lease, seq=1, runs=(m.Run(0, 1, m.Kind.ERROR, 1),), output=0, call_s=0.01, dry=0
-        ),
-        [b"e"],
-    )
+    cluster.say(node.peer, outcomes(lease, [m.Run(0, 1, m.Kind.ERROR, 1)]), [b"e"])
     cluster.inputs(client, 8)
     assert before == [(0, 8)]
     assert list(node.held[lease]) == [(1, 8)]

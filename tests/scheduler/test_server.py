@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+from outcomes import outcomes
 
 from burla.scheduler import server
 from burla.scheduler.config import SchedulerConfig
@@ -113,8 +114,7 @@ def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> N
             while len(arrived) < len(big):
                 arrived += (await node.hear(m.Deal))[1]
             assert arrived == big
-            run = m.Run(0, 1, m.Kind.RESULT, 1)
-            said = m.Outcomes(lease=lease.lease, seq=1, runs=(run,), output=0, call_s=0.1, dry=1)
+            said = outcomes(lease.lease, [m.Run(0, 1, m.Kind.RESULT, 1)])
             await node.say(said, (b"result",))
             _, payload = await client.hear(m.JobOutcomes)
             client.close()

@@ -5,9 +5,12 @@ Messages from the scheduler take effect at once; what clients and nodes do is de
 
 from dataclasses import dataclass, field
 
+from outcomes import outcomes
+
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Effect, Send
 from burla.wire import messages as m
+from burla.wire.codec import unpack_runs
 from burla.wire.ranges import Ranges
 
 
@@ -32,6 +35,8 @@ class ModelNode:
     seq: dict[bytes, int] = field(default_factory=dict)
     stopping: list[bytes] = field(default_factory=list)
     shed: list[m.Shed] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)  # leases whose workers went on with others
+    ended: list[bytes] = field(default_factory=list)  # leases that were told to end
     alive: bool = True
 
     def hello(self) -> m.NodeHello:
@@ -39,7 +44,7 @@ class ModelNode:
         for lease, ranges in self.held.items():
             spans = [self.span(lease, lo, hi) for lo, hi in ranges]
             for said in self.unacked[lease]:
-                spans += [self.span(lease, run.lo, run.hi) for run in said.runs]
+                spans += [self.span(lease, lo, hi) for lo, hi in said.done]
             held.append(
                 m.Held(
                     lease, self.jobs[lease], self.slots[lease], tuple(spans), lease in self.stopping
@@ -55,6 +60,10 @@ class ModelNode:
     def take(self, message: m.Message) -> None:
         match message:
             case m.StartLease():
+                if message.keep in self.held and message.keep not in self.stopping:
+                    assert not self.held[message.keep]
+                    self.stopping.append(message.keep)
+                    self.kept.append(message.keep)
                 assert not self.held or set(self.held) <= set(self.stopping), "two leases"
                 self.held[message.lease] = Ranges()
                 self.jobs[message.lease] = message.job
@@ -74,12 +83,15 @@ class ModelNode:
             case m.Shed():
                 self.shed.append(message)
             case m.EndLease():
+                self.ended.append(message.lease)
                 if message.lease in self.held:
                     if message.lease not in self.stopping:
                         self.stopping.append(message.lease)
                     self.held[message.lease] = Ranges()
                     if message.discard:
                         self.unacked[message.lease] = []
+            case m.Linger():
+                self.unacked[message.lease] = []
             case m.AckOutcomes():
                 if message.lease in self.unacked:
                     self.unacked[message.lease] = [
@@ -91,14 +103,13 @@ class ModelNode:
     def run(self, lease: bytes, lo: int, hi: int) -> m.Outcomes:
         spans = [m.Run(a, b, m.Kind.RESULTS, 1) for a, b in self.held[lease].remove(lo, hi)]
         self.seq[lease] += 1
-        said = m.Outcomes(
-            lease=lease, seq=self.seq[lease], runs=tuple(spans), output=0, call_s=0.01, dry=0
-        )
+        said = outcomes(lease, spans, self.seq[lease])
         self.unacked[lease].append(said)
         return said
 
     def active(self) -> bytes | None:
-        return next((e for e in self.held if e not in self.stopping), None)
+        """Return the lease that is served; one that comes before the last is gone waits."""
+        return None if self.stopping else next(iter(self.held), None)
 
 
 @dataclass
@@ -147,7 +158,7 @@ class ModelClient:
     def take(self, message: m.Message) -> m.AckOutcomes | None:
         match message:
             case m.JobOutcomes():
-                for run in message.runs:
+                for run in unpack_runs(message.runs):
                     self.have.add(run.lo, run.hi)
                 return m.AckOutcomes(message.lease, message.seq)
             case m.JobFailed():
@@ -229,7 +240,7 @@ class ModelCluster:
         self.say(node.peer, node.hello())
         for lease in node.held:
             for said in node.unacked[lease]:
-                self.say(node.peer, said, [b"r"] * len(said.runs))
+                self.say(node.peer, said, [b"r"] * len(unpack_runs(said.runs)))
 
     def reconnect_client(self, client: ModelClient) -> None:
         del self.clients[client.peer]
@@ -250,7 +261,7 @@ class ModelCluster:
         for lo, hi in node.held[lease].pop_front(count):
             node.held[lease].add(lo, hi)
             said = node.run(lease, lo, hi)
-            self.say(node.peer, said, [b"r"] * len(said.runs))
+            self.say(node.peer, said, [b"r"] * len(unpack_runs(said.runs)))
 
     def stop(self, node: ModelNode) -> None:
         for lease in node.stopping:

@@ -12,7 +12,7 @@ from typing import Any
 import zmq
 
 from burla.wire import messages as m
-from burla.wire.codec import Joiner, decode, encode, split
+from burla.wire.codec import Joiner, decode, encode, pack_runs, split
 from burla.wire.sockets import make_socket
 from burla.wire.values import (
     are_atoms,
@@ -119,7 +119,7 @@ class FakeScheduler:
                 lease=job.lease,
                 seq=job.seq,
                 node="fake",
-                runs=tuple(runs),
+                runs=pack_runs(runs),
                 output=len(job.chunks),
             ),
             payload,

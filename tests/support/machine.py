@@ -13,6 +13,7 @@ import msgpack
 import psutil
 
 from burla.nodelet.pipes import Kind
+from burla.nodelet.slate import CELLS
 from burla.nodelet.workers import Death, Leaf, LoadSettings, Outcomes, Span, Workers
 from burla.wire import values
 
@@ -154,6 +155,18 @@ class Machine:
             careful=careful,
         )
         return self._cells
+
+    def progress(self, worker: int, cell: int) -> tuple[int, int] | None:
+        """Return [lo, hi): what is not claimed of a span and could be stolen; None: it is over."""
+        link = self.workers._links.get(worker)
+        if link is None or (number := link.cells.get(cell)) is None:
+            return None
+        dealt = link.dealt[number]
+        return min(max(link.slate.claimed(number), dealt.ran), dealt.end), dealt.end
+
+    def free_cells(self, worker: int) -> int:
+        """Return how many more spans a worker takes now."""
+        return CELLS - len(self.workers._links[worker].dealt)
 
     def results(self) -> dict[int, Any]:
         """Return all outcomes so far by index; a failure as its `values.Failure`."""

@@ -16,7 +16,7 @@ from waiting import LATE_S, wait_gone
 
 from burla.wire import messages as m
 from burla.wire import values
-from burla.wire.codec import Joiner, decode, encode, split
+from burla.wire.codec import Joiner, decode, encode, split, unpack_runs
 from burla.wire.messages import Kind, Leaf, Span
 from burla.wire.ranges import Ranges
 from burla.wire.sockets import make_socket
@@ -152,7 +152,7 @@ class RawScheduler:
         self.outcomes.append(said)
         self.heard.append(said)
         frames: Iterator[bytes] = iter(payload)
-        for run in said.runs:
+        for run in unpack_runs(said.runs):
             got = [next(frames) for _ in range(run.frames)]
             match run.kind:
                 case Kind.RESULTS:

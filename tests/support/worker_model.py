@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from burla.nodelet import effects as e
 from burla.nodelet.core import Nodelet
 from burla.wire import messages as m
+from burla.wire.codec import unpack_runs
 from burla.wire.messages import Kind, Leaf, Run, Span
 from burla.wire.ranges import Ranges
 
@@ -42,7 +43,7 @@ def deal(
 
 
 def ran(messages: list[m.Outcomes]) -> list[tuple[int, int]]:
-    return [(run.lo, run.hi) for message in messages for run in message.runs]
+    return [(run.lo, run.hi) for message in messages for run in unpack_runs(message.runs)]
 
 
 @dataclass

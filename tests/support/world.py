@@ -141,6 +141,9 @@ class SimNode:
                 self.wire.say((effect.message, list(effect.payload)))
             case n.BeginLease():
                 self.lease_job = effect.start.job
+                for worker in self.workers.values() if effect.keep else ():
+                    assert worker.running is None, "a kept worker is busy"
+                    worker.job = self.lease_job
             case n.AddWorkers():
                 for _ in range(effect.count):
                     self._numbers += 1
