@@ -151,6 +151,7 @@ class Caller:
         for leaf in batch.leaves:
             if isinstance(leaf.body, Pieces):
                 frames: Frames = self._shelf.put(at, leaf.count, leaf.body)
+                self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
                 size += sum(map(len, frames)) - leaf.bytes
             else:
                 frames = leaf.body
