@@ -13,8 +13,12 @@ from typing import Any
 from burla.wire.environment import Environment
 
 
-def environment() -> Environment:
-    """Return what a worker on this machine needs to import what this process can."""
+def environment(memory: str | None = None) -> Environment:
+    """Return what a worker on this machine needs to import what this process can.
+
+    Args:
+        memory: directory in memory that this process shares with the workers, if it does.
+    """
     try:
         directory: str | None = os.getcwd()
     except OSError:  # deleted
@@ -34,6 +38,7 @@ def environment() -> Environment:
             for name in ("__file__", "__package__")
             if isinstance(value := main.get(name), str)
         },
+        memory=None if memory is None else os.fsencode(memory),
     )
 
 

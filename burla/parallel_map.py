@@ -9,8 +9,10 @@ from itertools import chain
 from typing import Any, Literal, TypeVar, overload
 
 import msgpack
+import msgspec
 
 from burla.wire import messages as m
+from burla.wire.shelf import Shelf, directory_of
 from burla.wire.values import Sent, cut_batches, dump_function
 
 from .caller import Caller
@@ -171,12 +173,6 @@ def _specify(
     func_ram: float | None,
     max_parallelism: int | None,
 ) -> m.OpenJob:
-    surroundings = msgpack.packb(environment())
-    if len(surroundings) > ENVIRONMENT_BYTES_MAX:
-        raise ValueError(
-            f"sys.path and sys.argv have {len(surroundings)} bytes,"
-            f" at most {ENVIRONMENT_BYTES_MAX} can be sent to the workers"
-        )
     return m.OpenJob(
         job=os.urandom(16),
         topic=os.urandom(16),
@@ -187,8 +183,18 @@ def _specify(
             None if max_parallelism is None else min(NUMBER_MAX, operator.index(max_parallelism))
         ),
         unpack=shape.unpack,
-        environment=surroundings,
+        environment=_surroundings(None),
     )
+
+
+def _surroundings(memory: str | None) -> bytes:
+    packed: bytes = msgpack.packb(environment(memory))
+    if len(packed) > ENVIRONMENT_BYTES_MAX:
+        raise ValueError(
+            f"sys.path and sys.argv have {len(packed)} bytes,"
+            f" at most {ENVIRONMENT_BYTES_MAX} can be sent to the workers"
+        )
+    return packed
 
 
 def _start(
@@ -214,17 +220,15 @@ def _start(
         "max_parallelism": spec.max_parallelism,
     }
     address = cluster_address()
-    job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
-    every = chain([first], batches)
+    directory = None
+    connect: Callable[[], Client] = _connect_private
     if address is not None:
         connect = partial(client_for, address, None, ANSWER_S)
-        return Caller(job, connect, inputs, every, limits, memory=lambda: None)
-    memory = partial(_private_memory, inputs)
-    return Caller(job, _connect_private, inputs, every, limits, memory)
-
-
-def _private_memory(inputs: Iterable[Any]) -> str | None:
-    return None if type(inputs) is range else private_cluster().memory()
+    elif (memory := private_cluster().memory()) is not None:
+        directory = directory_of(memory, spec.job.hex())
+        spec = msgspec.structs.replace(spec, environment=_surroundings(memory))
+    job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
+    return Caller(job, connect, inputs, chain([first], batches), limits, Shelf(directory))
 
 
 def _connect_private() -> Client:

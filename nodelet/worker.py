@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import msgpack
 
 from burla.wire import values
+from burla.wire.shelf import Results, directory_of
 
 from . import forks, limits, pipes
 from .pipes import (
@@ -57,6 +58,7 @@ class Worker:
         self._call: Callable[[Any], Any] | None = None
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._node = ""
+        self._results: Results | None = None
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -113,8 +115,11 @@ class Worker:
         try:
             os.environ.update(settings["variables"])
             limits.limit_threads(settings["func_cpu"], settings["variables"])
+            results = None
             if settings["environment"]:
-                values.apply_environment(msgpack.unpackb(settings["environment"]))
+                environment = msgpack.unpackb(settings["environment"])
+                values.apply_environment(environment)
+                results = _results_in(environment.get("memory"), settings["variables"])
             function = values.load_function(message.frames[1:])
             self._call = values.bind_call(function, settings["unpack"])
         except BaseException as error:  # importing the caller's modules may raise anything
@@ -123,7 +128,8 @@ class Worker:
             self._say(Message(Kind.LOAD_FAILED, frames=frames))
             os._exit(EXIT_OK)
         self._node = settings["node"]
-        self._walker.load(self._call, self._node)
+        self._results = results
+        self._walker.load(self._call, self._node, results)
         flush_output()
         took = time.perf_counter_ns() - started
         self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
@@ -184,8 +190,15 @@ class Worker:
         copy = Worker(forks.enter_copy(fds, self._sock), self._pages, page)
         assert self._call is not None
         copy._call, copy._node, copy._modules = self._call, self._node, self._modules
-        copy._walker.load(self._call, self._node)
+        copy._results = self._results
+        copy._walker.load(self._call, self._node, self._results)
         copy.serve()
+
+
+def _results_in(memory: bytes | None, variables: dict[str, str]) -> Results | None:
+    """Return where big results of the job are put down; None: nowhere, they are sent."""
+    job = variables.get("BURLA_JOB_ID")
+    return Results(directory_of(os.fsdecode(memory), job)) if memory and job else None
 
 
 def rehearse() -> None:
@@ -203,6 +216,7 @@ def rehearse() -> None:
         "shadowed": [],
         "argv": list(sys.argv),
         "main": {},
+        "memory": None,
     }
     settings = {
         "unpack": False,

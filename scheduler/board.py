@@ -138,9 +138,10 @@ class Board:
         if job is None:
             return
         lease = job.leases.get(said.lease)
+        fresh = any(job.done.missing(lo, hi) for lo, hi in said.done)
         for lo, hi in said.done:
             job.finish(lease, lo, hi)
-        job.failed = job.failed or said.failed  # the first error stops the job
+        job.failed = job.failed or (said.failed and fresh)  # the first error stops the job
         if lease is not None:
             lease.call_s = said.call_s
             lease.shed_empty = False

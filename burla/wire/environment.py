@@ -22,6 +22,7 @@ class Environment(TypedDict):
     shadowed: list[str]  # modules of the standard library that stand behind others in `path`
     argv: list[bytes]
     main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
+    memory: bytes | None  # directory in memory that caller and worker share; None: there is none
 
 
 def apply_environment(environment: Environment) -> None:

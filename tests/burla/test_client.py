@@ -28,6 +28,7 @@ from burla import remote_parallel_map as rpm
 from burla.client import Client, Job
 from burla.wire import messages as m
 from burla.wire.leaves import BATCH_BYTES_MAX, LEAF_INPUTS_MAX
+from burla.wire.shelf import Shelf
 
 
 def double(x: int) -> int:
@@ -195,7 +196,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     job = Job(session, "double", True)
     threading.Timer(0.1, dead.set).start()
     with pytest.raises(ClusterError, match="killed"):
-        Caller(job, lambda: client, [1], cut_batches([1]), {}, lambda: None).collect()
+        Caller(job, lambda: client, [1], cut_batches([1]), {}, Shelf(None)).collect()
     client.close()
     assert not client._thread.is_alive()
 

@@ -216,6 +216,21 @@ def test_an_idle_node_gets_what_another_has_not_begun() -> None:
     assert (held(first), held(second)) == ([(0, 1)], [(1, 2)])
 
 
+def test_an_error_of_an_input_that_has_its_outcome_changes_nothing() -> None:
+    """It ran twice; the client, which has a result, would wait for the others for ever."""
+    cluster = ModelCluster()
+    node = cluster.node(cpus=1)
+    client = cluster.client()
+    cluster.inputs(client, 2)
+    cluster.run(node, 1)
+    lease = node.active()
+    assert lease is not None
+    late = outcomes(lease, [m.Run(0, 1, m.Kind.ERROR, 1)], seq=2)
+    cluster.say(node.peer, late, [b"late"])
+    cluster.inputs(client, 2)
+    assert held(node)[-1][1] == 4
+
+
 def test_the_first_error_stops_the_job() -> None:
     cluster = ModelCluster()
     node = cluster.node(cpus=1)

@@ -25,7 +25,7 @@ WAIT_S = 30.0  # nothing takes nearly as long, but on an overloaded machine
 def leaves_of(inputs: Sequence[Any]) -> list[Leaf]:
     """Return the leaves of all inputs of a job."""
     return [
-        Leaf(BATCH, batch.start + at, batch.start + at + leaf.count, leaf.frames)
+        Leaf(BATCH, batch.start + at, batch.start + at + leaf.count, tuple(leaf.frames))
         for batch in values.cut_batches(inputs)
         for at, leaf in _places(batch)
     ]
