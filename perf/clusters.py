@@ -14,7 +14,7 @@ from pathlib import Path
 START_S_MAX = 15.0  # until the scheduler says where it listens
 END_S_MAX = 12.0  # daemons promise to be gone within 10 s
 PYTHON = (sys.executable, "-m")
-LOG_CHARACTERS = 4000  # of each daemon's log are told when a case fails
+LOG_CHARACTERS = 1000  # of each daemon's log are told when a case fails
 
 
 def end(processes: list[subprocess.Popen[bytes]]) -> None:

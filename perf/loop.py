@@ -1,4 +1,4 @@
-"""A loop of small maps with the same function: what a map costs when the next one follows at once."""
+"""A loop of small maps with the same function: the cost of a map that follows at once."""
 
 import statistics
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A nodelet killed by `kill -9` in the middle of a job on four nodes: what it costs, what is left."""
+"""A nodelet killed by `kill -9` in the middle of a job on four nodes: the cost and the rest."""
 
 import os
 import signal

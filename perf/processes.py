@@ -33,14 +33,22 @@ def _state(pid: int) -> str:
     return _text(PROC / str(pid) / "stat").rpartition(")")[2].strip()[:1]
 
 
-def cpu_s(pid: int) -> tuple[float, float]:
-    """Return the seconds of processor time of the main thread of `pid`, and of all its threads."""
-    return _cpu_s(PROC / str(pid) / "task" / str(pid)), _cpu_s(PROC / str(pid))
-
-
-def _cpu_s(folder: Path) -> float:
-    words = _text(folder / "stat").rpartition(")")[2].split()
+def cpu_s(pid: int) -> float:
+    """Return the seconds of processor time of `pid`, over all its threads."""
+    words = _text(PROC / str(pid) / "stat").rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) * TICK_S if words else 0.0
+
+
+def threads_s(pid: int) -> dict[int, float]:
+    """Return for how long each thread of `pid` ran, or could have run had a core been free.
+
+    The main thread comes first; the others of ours are libzmq's.
+    """
+    wanted = {}
+    for task in sorted(_listed(PROC / str(pid) / "task"), key=lambda task: int(task.name)):
+        ran, waited, *_ = map(int, (_text(task / "schedstat") or "0 0").split())
+        wanted[int(task.name)] = (ran + waited) / 1e9
+    return wanted
 
 
 def pss_bytes(pid: int) -> int:
