@@ -69,6 +69,7 @@ class SimulatedNode:
         self._queue.extend(spans)
         self._waiting += sum(span.hi - span.lo for span in spans)
         self._fill(now_s)
+        self._told_dry = min(self._told_dry, self._dry())
 
     def shed(self, inputs: int, now_s: float) -> list[m.Span]:
         """Give back up to `inputs` inputs from the end of what is not begun."""
@@ -106,8 +107,8 @@ class SimulatedNode:
     def report(self, now_s: float) -> list[tuple[m.Outcomes, list[bytes]]]:
         """Return what a nodelet would say now: it gathers, but not while slots run dry."""
         self.advance(now_s)
-        dry = 0 if self._waiting else self._free
-        urgent = dry > self._told_dry
+        dry = self._dry()
+        urgent = dry > self._told_dry or not (self._running or self._waiting)
         self._told_dry = min(self._told_dry, dry)
         late = now_s >= self._done_since_s + self.report_s
         said = []
@@ -117,6 +118,9 @@ class SimulatedNode:
             said.append(outcomes(self.lease, self._seq, part, self.call_s, dry))
             self._told_dry = dry
         return said
+
+    def _dry(self) -> int:
+        return 0 if self._waiting else self._free
 
     def wake_s(self) -> float:
         """Return when `report` must be asked again; infinite: not before a message."""
