@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from burla.wire.owner import Owner, process_started
+
 START_S_MAX = 15.0  # until the scheduler says where it listens
 END_S_MAX = 12.0  # daemons promise to be gone within 10 s
 PYTHON = (sys.executable, "-m")
@@ -41,6 +43,11 @@ def address_of(scheduler: subprocess.Popen[bytes]) -> str:
     return address
 
 
+def _owner() -> str:
+    """Return what lets a daemon end with this process, however that ends."""
+    return str(Owner(os.getpid(), process_started(os.getpid())))
+
+
 @dataclass
 class Cluster:
     """What runs; `nodelets` may be killed and added to, their end is seen to."""
@@ -54,7 +61,7 @@ class Cluster:
         """Start a nodelet that counts as `cpus`."""
         name = f"node{len(self.nodelets)}"
         line = [*PYTHON, "burla.nodelet", "--scheduler", self.address]
-        line += ["--cpus", str(cpus), "--name", name]
+        line += ["--cpus", str(cpus), "--name", name, "--owner", _owner()]
         with (self.folder / f"{name}.log").open("w") as log:
             nodelet = subprocess.Popen(line, stderr=log)
         self.nodelets.append(nodelet)
@@ -83,6 +90,7 @@ def running(cpus: int, nodes: int) -> Iterator[Cluster]:
         temporary = tempfile.TemporaryDirectory(dir="/tmp")  # ipc: 107 bytes at most
         folder = Path(ends.enter_context(temporary))
         line = [*PYTHON, "burla.scheduler", "--bind", f"ipc://{folder}/scheduler"]
+        line += ["--owner", _owner()]
         with (folder / "scheduler.log").open("w") as log:
             scheduler = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log)
         ends.callback(end, [scheduler])

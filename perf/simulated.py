@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from burla.wire import messages as m
+from burla.wire.codec import pack_runs, unpack_runs
 from burla.wire.ranges import Range, Ranges
 
 RESULT = b"\x80\x05K\x00."  # what values.dump_results says of a small int, near enough in size
@@ -19,18 +20,27 @@ def outcomes(
     lease: bytes, seq: int, done: Ranges, call_s: float, dry: int
 ) -> tuple[m.Outcomes, list[bytes]]:
     """Return the message that a nodelet would send once `done` have run, and its payload."""
-    runs = tuple(
+    runs = [
         m.Run(at, min(at + STRIDE, hi), m.Kind.RESULTS, 1)
         for lo, hi in done
         for at in range(lo, hi, STRIDE)
+    ]
+    said = m.Outcomes(
+        lease=lease,
+        seq=seq,
+        done=tuple(done),
+        failed=False,
+        runs=pack_runs(runs),
+        output=0,
+        call_s=call_s,
+        dry=dry,
     )
-    said = m.Outcomes(lease=lease, seq=seq, runs=runs, output=0, call_s=call_s, dry=dry)
     return said, [RESULT] * len(runs)
 
 
 def done_in(said: m.JobOutcomes) -> Ranges:
     """Return the indices that a client learns the outcomes of."""
-    return Ranges((run.lo, run.hi) for run in said.runs)
+    return Ranges((run.lo, run.hi) for run in unpack_runs(said.runs))
 
 
 class SimulatedNode:

@@ -17,7 +17,7 @@ from network import Faults
 from world import Caller, World
 
 QUIET = {"repeat": 0.0, "drop_published": 0.0, "cut_every_s": 0.0}
-LINGER_S = 3.0  # after which nothing of a job may be left, whatever words were lost
+AFTER_S = 8.0  # then nothing of a job may be left: workers linger for 3 s, words get lost
 CHECK_EVERY = 7  # events of a core; no divisor of anything that repeats
 MEANS_S = (0.003, 0.01, 0.03, 0.1)  # of the calls of a job
 EPSILON_S = 1e-9
@@ -90,7 +90,7 @@ def play(seed: int) -> Report:
         callers,
     )
     world.faults.cut_every_s = 0.0
-    world.run_for(LINGER_S)
+    world.run_for(AFTER_S)
     left = [node.name for node in world.nodes if node.alive and node.workers]
     assert not left, f"workers are left on {left} when all jobs are over"
     return report
