@@ -7,7 +7,7 @@ from burla import remote_parallel_map
 
 from .clusters import running
 from .functions import sleep, warm
-from .measure import Options, Series, in_turn, summary, timed
+from .measure import ALONE_S, Options, Series, in_turn, summary, timed
 from .peers import BURLA
 from .uneven import CALLS, LAST, ideal_s, in_order_s, lengths
 
@@ -44,7 +44,7 @@ def measure(options: Options) -> Iterator[Series]:
                 assert results == inputs
                 return seconds
 
-            series = in_turn(Series(f"balance/{order}"), options.rounds, {BURLA: run})
+            series = in_turn(Series(f"balance/{order}"), options.rounds, {BURLA: run}, ALONE_S)
             computed_s, ideal = in_order_s(inputs, slots), ideal_s(inputs, slots)
             median_s = summary(series.seconds[BURLA]).median
             goal_s = GOAL * computed_s + GOAL_S

@@ -8,7 +8,7 @@ from burla import remote_parallel_map
 
 from .clusters import Cluster, running
 from .functions import double, sleep, warm
-from .measure import Options, Series, in_turn, timed
+from .measure import ALONE_S, Options, Series, in_turn, timed
 from .peers import BURLA
 from .processes import descendants, pss_bytes, rss_bytes
 
@@ -50,10 +50,10 @@ def measure(options: Options) -> Iterator[Series]:
             return seconds
 
         tiny()  # the first call of all starts this process's thread
-        tinies = in_turn(Series("cluster/tiny calls"), options.rounds, {BURLA: tiny})
+        tinies = in_turn(Series("cluster/tiny calls"), options.rounds, {BURLA: tiny}, ALONE_S)
         tinies.notes.append(f"{size}, warm; {len(inputs):,} calls, list in, list out")
         yield tinies
-        sleeps = in_turn(Series("cluster/sleeps"), options.rounds, {BURLA: nap})
+        sleeps = in_turn(Series("cluster/sleeps"), options.rounds, {BURLA: nap}, ALONE_S)
         sleeps.notes.append(f"{size}; {len(naps)} calls of sleep({SLEEP_S:g}), as many as slots")
         held_s = max(SLEEP_S, HELD_S * min(1.0, options.scale))
         held = remote_parallel_map(sleep, [held_s] * len(naps), generator=True, spinner=False)

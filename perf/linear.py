@@ -8,7 +8,7 @@ from burla import remote_parallel_map
 
 from .clusters import Cluster, running
 from .functions import double, warm
-from .measure import Options, Series, in_turn, summary, timed
+from .measure import ALONE_S, Options, Series, in_turn, summary, timed
 from .peers import BURLA
 from .processes import forget_peak, peak_bytes, rss_bytes
 
@@ -27,7 +27,7 @@ def measure(options: Options) -> Iterator[Series]:
             BURLA: _run_of(few, cluster, peaks[few]),
             label: _run_of(many, cluster, peaks[many]),
         }
-        series = in_turn(Series("linear"), options.rounds, runs)
+        series = in_turn(Series("linear"), options.rounds, runs, ALONE_S)
     part = summary(series.seconds[label]).median / summary(series.seconds[BURLA]).median
     series.notes.append(f"{few:,} calls over a range, and {many:,}: {part:.1f} times as long")
     for calls, of in peaks.items():

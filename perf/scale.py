@@ -135,6 +135,8 @@ def _told(before: Sample, after: Sample, nodes: int, peak: int) -> tuple[float, 
         limit = f"limited by a single thread: {', '.join(full)}"
     elif after.whole_s - before.whole_s >= FULL * cores * took_s:
         limit = f"limited by this machine's {cores} cores together"
+    elif busy >= GOAL_BUSY:
+        limit = "limited by nothing: the slots were busy"
     else:
         limit = "limited by no core: by how much work was ahead on the nodes"
     shares = ", ".join(f"{name} {part:.0%}" for name, part in parts.items() if part >= TOLD)
