@@ -347,7 +347,7 @@ class Session:
         if output.look_s is None or now_s < output.look_s:
             return
         if output.ask(now_s):
-            self._send(m.ReplayOutput(lease_id, output.due - 1))
+            self._send(m.ReplayOutput(self.id, lease_id, output.due - 1))
             return
         self._show(lease_id, output.give_up())
         self._look(lease_id, lease)

@@ -94,7 +94,7 @@ class Flood:
             count = min(leaf.count, self.total - self._fed)
             if count:
                 leaves.append(m.Leaf(self._batch, self._fed, count, len(leaf.frames)))
-                payload += leaf.frames
+                payload += map(bytes, leaf.frames)
                 self._fed += count
         inputs = m.Inputs(job=self._job, batch=self._batch, start=start, leaves=tuple(leaves))
         self._say(inputs, payload)

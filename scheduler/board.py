@@ -34,6 +34,7 @@ class Board:
         self.peers: dict[bytes, bytes] = {}  # client session -> routing id
         self.effects: list[Effect] = []
         self.instance = instance
+        self.settled_s = float("inf")  # when all nodelets have told what they hold of earlier times
         self._leases_made = 0
         self._turns = 0
         self._dirty: dict[bytes, None] = {}  # jobs that may have more to run, in order
@@ -61,7 +62,7 @@ class Board:
         job = self.jobs[spec.job] = Job(spec, function, owner, python, user)
         job.opened_s = now_s
         self._queue_up(job)
-        if spec.resumed:
+        if spec.resumed and now_s < self.settled_s:  # else its first OpenJob was lost on the way
             job.hold_until_s = now_s + RESUME_S
             for node in self.nodes.values():
                 held.adopt_orphans(self, node, job)
@@ -221,6 +222,7 @@ class Board:
                 node.lingering, keep = None, lingering.lease
             else:
                 self.end_lingering(node)
+        nodes = leases.likely_nodes(job, len(self._free))
         start = m.StartLease(
             lease=lease_id,
             job=job.id,
@@ -229,10 +231,8 @@ class Board:
             func_ram=job.spec.func_ram,
             unpack=job.spec.unpack,
             environment=job.spec.environment,
-            outcome_window=max(
-                WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // len(job.leases))
-            ),
-            report_s=dealing.report_s(len(job.leases)),
+            outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // nodes)),
+            report_s=dealing.report_s(nodes),
             keep=keep,
         )
         self.effects.append(Send(node.peer, start, job.function))

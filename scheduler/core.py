@@ -24,6 +24,7 @@ CLIENT_SILENCE_S = 30.0
 CLIENT_UNREACHABLE_S = 5.0  # a client that reconnects does so within a second
 REOPEN_S = 10.0  # a client that reconnected names its open jobs at once
 UNFIT_S = 5.0  # nodes may still join; then a job that fits none of them fails
+SETTLED_S = 15.0  # a nodelet that says nothing for this long is lost
 WAIT_SAID_S = 0.5  # a job that waits longer is told why
 
 
@@ -63,11 +64,14 @@ class Scheduler:
         self._peers: dict[bytes, Client | Node] = {}  # by routing id
         self._beat_s = 0.0
         self._tick_s = 0.0
+        self._began = False
 
     def receive(
         self, peer: bytes, message: m.Message, payload: list[bytes], now_s: float
     ) -> list[Effect]:
         """Take one message that arrived from `peer` at `now_s`; return what to do, in order."""
+        if not self._began:
+            self._began, self.board.settled_s = True, now_s + SETTLED_S
         match message:
             case m.ClientHello():
                 self._client_hello(peer, message, now_s)
@@ -207,6 +211,8 @@ class Scheduler:
                 of = board.lease_jobs.get(said.lease)
                 if of is not None and of.owner == client.session:
                     board.pass_on(of, said)
+                elif of is None and isinstance(said, m.ReplayOutput):
+                    self._miss_output(client, said, now_s)
             case m.CloseJob():
                 if job := self._job_of(client, said.job):
                     board.close(job)
@@ -236,6 +242,15 @@ class Scheduler:
     def _job_of(self, client: Client, job_id: bytes) -> Job | None:
         job = self.board.jobs.get(job_id)
         return job if job is not None and job.owner == client.session else None
+
+    def _miss_output(self, client: Client, said: m.ReplayOutput, now_s: float) -> None:
+        """Tell a client that waits for output of a lease that nobody has: it may have been cut off.
+
+        Nodelets that this scheduler does not know yet have a moment to say what they hold.
+        """
+        job = self._job_of(client, said.job)
+        if job is not None and now_s >= job.hold_until_s:
+            self.board.tell(job, m.LeaseLost(job.id, said.lease, ""))
 
     # --- time ---
 

@@ -121,6 +121,13 @@ def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node], now_s: float) -> lis
     return list(chosen.values())
 
 
+def likely_nodes(job: Job, free: int) -> int:
+    """Return how many nodes a job will have in a moment, when so many are free."""
+    if job.pending or job.unstarted:
+        return len(job.leases) + min(free, _most_nodes(job) - len(job.leases))
+    return len(job.leases)
+
+
 def _has_more(job: Job) -> bool:
     """Return whether inputs of a job wait to be run."""
     return bool(job.pending or job.unstarted)

@@ -159,8 +159,12 @@ class AckOutput(Message, frozen=True):
 
 
 class ReplayOutput(Message, frozen=True):
-    """client -> scheduler -> nodelet: send output after chunk `after` again, directly."""
+    """client -> scheduler -> nodelet: send output after chunk `after` again, directly.
 
+    If nobody has the lease any more the scheduler answers LeaseLost.
+    """
+
+    job: Id
     lease: Id
     after: Count
 

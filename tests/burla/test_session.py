@@ -134,7 +134,7 @@ def test_missing_output_is_asked_for_until_it_comes() -> None:
     session.receive(*outcomes(1, (0, 1), output=2), now_s=1)
     assert session.next_deadline_s() == 1 + GAP_S
     assert session.expire(1) == []
-    ask = Send(m.ReplayOutput(LEASE, 0))
+    ask = Send(m.ReplayOutput(JOB, LEASE, 0))
     assert session.expire(1 + GAP_S) == [ask]
     assert session.expire(1.5) == []
     assert session.expire(1 + GAP_S + REPLAY_AGAIN_S) == [ask]

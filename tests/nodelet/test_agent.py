@@ -110,7 +110,7 @@ def test_much_output_waits_for_the_reader_and_is_complete(tmp_path: Path) -> Non
         scheduler.listen_for(0.3)
         assert len(scheduler.output[1]) < 3 * m.LEASE_OUTPUT_WINDOW
         assert len(scheduler.results) < 1000
-        scheduler.say(m.ReplayOutput(lease, 0))
+        scheduler.say(m.ReplayOutput(b"J" * 16, lease, 0))
         replayed = scheduler.wait_for(m.Output)
         assert (replayed.replay, replayed.number) == (True, 1)
         scheduler.acknowledges = True

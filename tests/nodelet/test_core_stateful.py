@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from worker_model import LEASE, SCHEDULER, ModelNode, ModelWorker, deal
+from worker_model import JOB, LEASE, SCHEDULER, ModelNode, ModelWorker, deal
 
 from burla.nodelet import effects as e
 from burla.wire import messages as m
@@ -174,7 +174,7 @@ class NodeletMachine(RuleBasedStateMachine):
 
     @rule()
     def replay(self) -> None:
-        self.node.hear(m.ReplayOutput(LEASE, 0))
+        self.node.hear(m.ReplayOutput(JOB, LEASE, 0))
 
     @invariant()
     def nothing_is_in_two_places(self) -> None:

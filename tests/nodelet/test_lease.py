@@ -2,7 +2,7 @@
 
 import msgpack
 import pytest
-from worker_model import LEASE, ModelNode, deal, ran
+from worker_model import JOB, LEASE, ModelNode, deal, ran
 
 from burla.nodelet import effects as e
 from burla.wire import messages as m
@@ -150,7 +150,7 @@ def test_work_that_is_known_already_changes_nothing() -> None:
         (m.Shed(b"?" * 16, 5), []),
         (m.AckOutcomes(LEASE, 77), []),
         (m.AckOutput(LEASE, 77), []),
-        (m.ReplayOutput(LEASE, 77), []),
+        (m.ReplayOutput(JOB, LEASE, 77), []),
     ],
 )
 def test_nonsense_is_ignored(message: tuple[m.Message, list[bytes]]) -> None:

@@ -1,7 +1,7 @@
 """When outcomes and output go to the scheduler, and who waits for whom, as conversations."""
 
 import pytest
-from worker_model import LEASE, ModelNode, deal, ran
+from worker_model import JOB, LEASE, ModelNode, deal, ran
 
 from burla.wire import messages as m
 from burla.wire.codec import unpack_runs
@@ -146,10 +146,10 @@ def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
         node.do(node.core.printed(1, 1 + number % 2, b"%d\n" % number, node.now_s))
     node.pass_time(0.05)
     node.said()
-    node.hear(m.ReplayOutput(LEASE, 2))
+    node.hear(m.ReplayOutput(JOB, LEASE, 2))
     assert node.said() == [m.Output(LEASE, 3, (1, 2), replay=True)]
     node.hear(m.AckOutput(LEASE, 3))
-    node.hear(m.ReplayOutput(LEASE, 0))
+    node.hear(m.ReplayOutput(JOB, LEASE, 0))
     assert node.said() == [m.Output(LEASE, 4, (2,), replay=True)]
 
 
