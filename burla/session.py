@@ -255,10 +255,8 @@ class Session:
         lease.got.add(said.seq, said.seq + 1)
         lease.output.announce(said.output, now_s)
         self._look(said.lease, lease)
-        parts, at, inputs, freed = [], 0, 0, 0
-        for run in runs:
-            frames = payload[at : at + run.frames]
-            at += run.frames
+        parts, inputs, freed = [], 0, 0
+        for run, frames in runs:
             fresh = tuple(self._done.missing(run.lo, run.hi))
             if not fresh or self._failed:
                 continue
@@ -273,17 +271,19 @@ class Session:
         if self._prompt or not parts:
             self._make_safe(said.lease, lease, said.seq)
 
-    def _runs_of(self, said: m.JobOutcomes, payload: list[bytes]) -> list[m.Run]:
-        """Return the runs, if they lie in what was sent and have as many frames as declared."""
+    def _runs_of(
+        self, said: m.JobOutcomes, payload: list[bytes]
+    ) -> list[tuple[m.Run, list[bytes]]]:
+        """Return the runs and their frames, if they lie in what was sent."""
         try:
-            runs = unpack_runs(said.runs)
+            runs = unpack_runs(said.runs, payload)
         except WireError:
             return []
-        for run in runs:
+        for run, _ in runs:
             single = run.kind != m.Kind.RESULTS
             if not run.lo < run.hi <= self._next or (single and run.hi != run.lo + 1):
                 return []
-        return runs if sum(run.frames for run in runs) == len(payload) else []
+        return runs
 
     def _settle_batches(self, lo: int, hi: int) -> int:
         """Note the outcomes of [lo, hi); return the bytes of the batches that are complete now."""

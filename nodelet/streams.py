@@ -77,21 +77,20 @@ class OutcomeStream:
 
     def take(self, output: int, call_s: float, dry: int) -> Send:
         """Return the next message; what it holds is kept until `ack`."""
-        runs: list[Run] = []
-        payload: list[bytes] = []
+        runs: list[tuple[Run, Sequence[bytes]]] = []
         size = 0
         while self._runs and len(runs) < RUNS_MAX and size < GATHER_BYTES:
             run, frames, bytes_ = self._runs.popleft()
-            runs.append(run)
-            payload += frames
+            runs.append((run, frames))
             size += bytes_
         self._seq += 1
+        table, payload = pack_runs(runs)
         message = Outcomes(
             lease=self._lease,
             seq=self._seq,
-            done=tuple(Ranges((run.lo, run.hi) for run in runs)),
-            failed=any(run.kind in (Kind.ERROR, Kind.DEATH) for run in runs),
-            runs=pack_runs(runs),
+            done=tuple(Ranges((run.lo, run.hi) for run, _ in runs)),
+            failed=any(run.kind in (Kind.ERROR, Kind.DEATH) for run, _ in runs),
+            runs=table,
             output=output,
             call_s=call_s,
             dry=dry,

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from burla.wire import messages as m
-from burla.wire.codec import pack_runs, unpack_runs
+from burla.wire.codec import pack_runs, read_runs
 from burla.wire.ranges import Range, Ranges
 
 RESULT = b"\x80\x05K\x00."  # what values.dump_results says of a small int, near enough in size
@@ -25,22 +25,23 @@ def outcomes(
         for lo, hi in done
         for at in range(lo, hi, STRIDE)
     ]
+    table, payload = pack_runs([(run, [RESULT]) for run in runs])
     said = m.Outcomes(
         lease=lease,
         seq=seq,
         done=tuple(done),
         failed=False,
-        runs=pack_runs(runs),
+        runs=table,
         output=0,
         call_s=call_s,
         dry=dry,
     )
-    return said, [RESULT] * len(runs)
+    return said, payload
 
 
 def done_in(said: m.JobOutcomes) -> Ranges:
     """Return the indices that a client learns the outcomes of."""
-    return Ranges((run.lo, run.hi) for run in unpack_runs(said.runs))
+    return Ranges((run.lo, run.hi) for run, _ in read_runs(said.runs))
 
 
 class SimulatedNode:

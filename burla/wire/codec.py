@@ -5,14 +5,28 @@ payload is opaque frames that nobody but a client and a worker opens.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgpack
 import msgspec
+from msgspec import Meta
 
-from .messages import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, RUNS_MAX, Bulk, Message, Run
+from .messages import (
+    HEADER_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    RUNS_MAX,
+    Bulk,
+    Count,
+    Kind,
+    Message,
+    Positive,
+    Run,
+)
+
+BLOCK_BYTES = 64 << 10  # frames of outcomes are joined up to here; a bigger one travels alone
 
 Frames = Sequence[bytes]
+_Row = tuple[Count, Positive, Kind, Annotated[list[Count], Meta(min_length=1)]]
 B = TypeVar("B", bound=Bulk)
 
 
@@ -57,23 +71,66 @@ def decode(frames: Sequence[bytes], direction: Any) -> tuple[Any, list[bytes]]:
     return message, list(frames[1:])
 
 
-def pack_runs(runs: Sequence[Run]) -> bytes:
-    """Return the table of at most RUNS_MAX runs as it travels in Outcomes and JobOutcomes."""
+def pack_runs(runs: Sequence[tuple[Run, Frames]]) -> tuple[bytes, list[bytes]]:
+    """Return the table of at most RUNS_MAX runs as it travels in Outcomes, and their payload.
+
+    The frames of a thousand short calls travel in a few payload frames: each would cost every hop.
+    """
     assert len(runs) <= RUNS_MAX, len(runs)
-    table = [(run.lo, run.hi, int(run.kind), run.frames) for run in runs]
+    table, payload = [], list[bytes]()
+    block: list[bytes] = []
+    room = 0
+    for run, frames in runs:
+        sizes = [len(frame) for frame in frames]
+        table.append((run.lo, run.hi, int(run.kind), sizes))
+        for frame, size in zip(frames, sizes, strict=True):
+            if size > room and block:
+                payload.append(block[0] if len(block) == 1 else b"".join(block))
+                block = []
+            if not block:
+                room = BLOCK_BYTES
+            block.append(frame)
+            room -= size
+    if block:
+        payload.append(block[0] if len(block) == 1 else b"".join(block))
     packed: bytes = msgpack.packb(table)
-    return packed
+    return packed, payload
 
 
-def unpack_runs(packed: bytes) -> list[Run]:
-    """Return what `pack_runs` was given.
+def unpack_runs(packed: bytes, payload: Frames) -> list[tuple[Run, list[bytes]]]:
+    """Return the runs with their frames, as `pack_runs` was given them.
+
+    Raises:
+        WireError: these bytes are no such table, or the payload is not that of the table.
+    """
+    runs = []
+    blocks = iter(payload)
+    block, at = b"", 0
+    for run, sizes in read_runs(packed):
+        frames = []
+        for size in sizes:
+            if at == len(block):
+                block, at = next(blocks, b""), 0
+            if not 0 < size <= len(block) - at:
+                raise WireError(f"a frame of {size} bytes where {len(block) - at} are left")
+            frames.append(block if size == len(block) else block[at : at + size])
+            at += size
+        runs.append((run, frames))
+    if at != len(block) or next(blocks, None) is not None:
+        raise WireError("more payload than the runs have frames")
+    return runs
+
+
+def read_runs(packed: bytes) -> list[tuple[Run, list[int]]]:
+    """Return the runs of a table, and for each the sizes of its frames.
 
     Raises:
         WireError: these bytes are no such table.
     """
     try:
         table = msgpack.unpackb(packed, use_list=True, strict_map_key=True)
-        return msgspec.convert(table, list[Run])
+        rows = msgspec.convert(table, list[_Row])
+        return [(Run(lo, hi, kind, len(sizes)), sizes) for lo, hi, kind, sizes in rows]
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError, OverflowError) as error:
         raise WireError(f"{type(error).__name__}: {error}"[:500]) from None
 

@@ -20,7 +20,7 @@ JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their
 JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
 OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
-RUN_BYTES_MAX = 24  # of one run in the packed table
+RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
@@ -29,7 +29,7 @@ Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=64 << 10)]
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
-Runs = Annotated[bytes, Meta(max_length=RUNS_MAX * RUN_BYTES_MAX)]
+Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
 
 
 class Message(Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):

@@ -134,7 +134,8 @@ def test_a_call_whose_worker_died_is_named(fake: FakeScheduler) -> None:
     def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
         if isinstance(message, m.Inputs):
             run = m.Run(1, 2, m.Kind.DEATH, 1)
-            fake.outcomes(peer, fake.jobs[message.job], [run], [msgpack.packb(["signal", 9, 3])])
+            frames = [msgpack.packb(["signal", 9, 3])]
+            fake.outcomes(peer, fake.jobs[message.job], [(run, frames)])
         return isinstance(message, m.Inputs)
 
     fake.script = script

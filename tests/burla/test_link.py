@@ -1,5 +1,7 @@
 """The conversation with a scheduler that comes, goes, and falls silent."""
 
+from outcomes import table_of
+
 from burla.effects import Deliver, Send, Wait
 from burla.link import (
     BEAT_S,
@@ -15,7 +17,6 @@ from burla.link import (
 )
 from burla.session import Session
 from burla.wire import messages as m
-from burla.wire.codec import pack_runs
 
 JOB = b"j" * 16
 HELLO = m.ClientHello(m.PROTOCOL, "0", "3.11", b"c" * 16, "user", "host", 1)
@@ -143,7 +144,7 @@ def test_each_message_reaches_the_session_of_its_job() -> None:
         lease=b"l" * 16,
         seq=1,
         node="n",
-        runs=pack_runs([m.Run(0, 1, m.Kind.RESULTS, 1)]),
+        runs=table_of([m.Run(0, 1, m.Kind.RESULTS, 1)]),
         output=0,
     )
     first = link.receive(said, [b"x"], now_s=0)[0]

@@ -4,12 +4,13 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from outcomes import payload_of
 
 from burla.effects import Deliver, Effect, Fail, Finish, Say, Send, Show, Wait, Window
 from burla.replay import GAP_S, REPLAY_AGAIN_S, REPLAYS_MAX
 from burla.session import WAIT_SAID_S, Session
 from burla.wire import messages as m
-from burla.wire.codec import pack_runs, unpack_runs
+from burla.wire.codec import pack_runs
 from burla.wire.ranges import Ranges
 
 JOB, TOPIC, LEASE, OTHER = b"j" * 16, b"t" * 16, b"1" * 16, b"2" * 16
@@ -40,15 +41,17 @@ def outcomes(
     lease: bytes = LEASE,
     kind: m.Kind = m.Kind.RESULTS,
 ) -> tuple[m.JobOutcomes, list[bytes]]:
+    rows = [(m.Run(lo, hi, kind, 1), [b"%d-%d" % (lo, hi)]) for lo, hi in runs]
+    table, payload = pack_runs(rows)
     said = m.JobOutcomes(
         job=JOB,
         lease=lease,
         seq=seq,
         node="n",
-        runs=pack_runs([m.Run(lo, hi, kind, 1) for lo, hi in runs]),
+        runs=table,
         output=output,
     )
-    return said, [b"%d-%d" % run for run in runs]
+    return said, payload
 
 
 def printed(number: int, *chunks: bytes, lease: bytes = LEASE) -> tuple[m.JobOutput, list[bytes]]:
@@ -340,7 +343,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         self.session.unlink()
 
     def say_again(self, said: list[m.JobOutcomes]) -> None:
-        self.wire += [(one, [b"again"] * len(unpack_runs(one.runs))) for one in said]
+        self.wire += [(one, payload_of(one.runs)) for one in said]
 
     @precondition(lambda self: not self.linked)
     @rule()

@@ -1,7 +1,6 @@
 """The nodelet's core under any order of events: nothing is lost, nothing is run twice."""
 
 import contextlib
-from itertools import islice
 from random import Random
 
 import msgpack
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from outcomes import runs_of
 from worker_model import JOB, LEASE, SCHEDULER, ModelNode, ModelWorker, deal
 
 from burla.nodelet import effects as e
@@ -49,9 +49,7 @@ class NodeletMachine(RuleBasedStateMachine):
                         continue
                     assert said.seq == len(self.seqs) + 1
                     self.seqs.add(said.seq)
-                    frames = iter(self.node.payload[id(said)])
-                    for run in unpack_runs(said.runs):
-                        first, *_ = islice(frames, run.frames)
+                    for run, (first, *_) in unpack_runs(said.runs, self.node.payload[id(said)]):
                         assert self.done.add(run.lo, run.hi) == run.hi - run.lo
                         assert self.dealt.covers(run.lo, run.hi)
                         if run.kind is Kind.DEATH:
@@ -226,7 +224,7 @@ def test_random_kills_never_name_an_index_that_did_not_die_three_times(seed: int
         node.pass_time(0.001)
         for said in node.said():
             if isinstance(said, m.Outcomes):
-                for run in unpack_runs(said.runs):
+                for run in runs_of(said.runs):
                     done += run.hi - run.lo
                     if run.kind is Kind.DEATH:
                         assert deaths[run.lo] >= 3

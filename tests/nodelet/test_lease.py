@@ -2,11 +2,11 @@
 
 import msgpack
 import pytest
+from outcomes import runs_of
 from worker_model import JOB, LEASE, ModelNode, deal, ran
 
 from burla.nodelet import effects as e
 from burla.wire import messages as m
-from burla.wire.codec import unpack_runs
 from burla.wire.messages import Kind, Run, Span
 
 # --- dealing ---
@@ -173,9 +173,7 @@ def test_an_index_that_kills_three_workers_is_named() -> None:
     node.hear(*deal((0, 3)))
     deaths = 0
     messages: list[m.Outcomes] = []
-    while not any(
-        run.kind is Kind.DEATH for message in messages for run in unpack_runs(message.runs)
-    ):
+    while not any(run.kind is Kind.DEATH for message in messages for run in runs_of(message.runs)):
         node.load()
         for worker in list(node.workers.values()):
             if node.claim(worker) == (1, 2):
@@ -187,7 +185,7 @@ def test_an_index_that_kills_three_workers_is_named() -> None:
         assert deaths <= 3
     assert deaths == 3
     last = messages[-1]
-    assert unpack_runs(last.runs)[-1] == Run(1, 2, Kind.DEATH, 1)
+    assert runs_of(last.runs)[-1] == Run(1, 2, Kind.DEATH, 1)
     assert msgpack.unpackb(node.payload[id(last)][-1]) == ["exit", 7, 3]
 
 
@@ -231,7 +229,7 @@ def test_a_function_that_cannot_be_loaded_is_an_error_of_the_first_input() -> No
     node.do(node.core.load_failed(worker, [b"why"], 0.0))
     node.hear(*deal((5, 9)))
     (message,) = node.outcomes()
-    assert unpack_runs(message.runs) == [Run(5, 6, Kind.ERROR, 1)]
+    assert runs_of(message.runs) == [Run(5, 6, Kind.ERROR, 1)]
     assert node.payload[id(message)] == [b"why"]
     assert node.dealt() == []
 
@@ -243,7 +241,7 @@ def test_a_function_that_kills_whoever_loads_it_is_an_error() -> None:
     for _ in range(3):
         node.kill(next(iter(node.workers)), ("exit", 1))
     (message,) = node.outcomes()
-    assert unpack_runs(message.runs) == [Run(0, 1, Kind.DEATH, 1)]
+    assert runs_of(message.runs) == [Run(0, 1, Kind.DEATH, 1)]
 
 
 def test_copies_that_die_at_once_are_not_made_again_and_blame_nobody() -> None:

@@ -1,11 +1,11 @@
 """A lease whose job is over lingers: its workers go on with another, or end."""
 
 from msgspec.structs import replace
+from outcomes import runs_of
 from worker_model import LEASE, SCHEDULER, ModelNode, deal, ran, start_lease
 
 from burla.nodelet import effects as e
 from burla.wire import messages as m
-from burla.wire.codec import unpack_runs
 from burla.wire.messages import Kind
 
 OTHER = b"O" * 16
@@ -123,7 +123,5 @@ def test_what_a_worker_was_dealt_that_cannot_load_the_function_again_is_run_by_o
     node.claim(node.workers[second])
     node.finish(node.workers[second])
     node.finish_all()
-    got = [
-        (said.lease, run.lo, run.kind) for said in node.outcomes() for run in unpack_runs(said.runs)
-    ]
+    got = [(said.lease, run.lo, run.kind) for said in node.outcomes() for run in runs_of(said.runs)]
     assert sorted(got) == [(OTHER, 0, Kind.RESULTS), (OTHER, 1, Kind.RESULTS)]

@@ -59,9 +59,7 @@ def deaths(node: ModelNode) -> list[tuple[int, list[object]]]:
     """Return what was said of dead calls: index, and the frame."""
     found = []
     for said in node.outcomes():
-        frames = iter(node.payload[id(said)])
-        for run in unpack_runs(said.runs):
-            own = [next(frames) for _ in range(run.frames)]
+        for run, own in unpack_runs(said.runs, node.payload[id(said)]):
             if run.kind is Kind.DEATH:
                 found.append((run.lo, msgpack.unpackb(own[0])))
     return found

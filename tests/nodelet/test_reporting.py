@@ -1,10 +1,10 @@
 """When outcomes and output go to the scheduler, and who waits for whom, as conversations."""
 
 import pytest
+from outcomes import runs_of
 from worker_model import JOB, LEASE, ModelNode, deal, ran
 
 from burla.wire import messages as m
-from burla.wire.codec import unpack_runs
 
 
 def test_outcomes_are_gathered_for_the_report_interval() -> None:
@@ -18,7 +18,7 @@ def test_outcomes_are_gathered_for_the_report_interval() -> None:
     assert node.outcomes() == []
     node.pass_time(0.05)
     (message,) = node.outcomes()
-    assert len(unpack_runs(message.runs)) == 10
+    assert len(runs_of(message.runs)) == 10
     assert message.dry == 0
     assert message.call_s == pytest.approx(0.006)
 

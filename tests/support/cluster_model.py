@@ -5,12 +5,11 @@ Messages from the scheduler take effect at once; what clients and nodes do is de
 
 from dataclasses import dataclass, field
 
-from outcomes import outcomes
+from outcomes import outcomes, payload_of, runs_of
 
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Effect, Send
 from burla.wire import messages as m
-from burla.wire.codec import unpack_runs
 from burla.wire.ranges import Ranges
 
 
@@ -160,7 +159,7 @@ class ModelClient:
     def take(self, message: m.Message) -> m.AckOutcomes | None:
         match message:
             case m.JobOutcomes():
-                for run in unpack_runs(message.runs):
+                for run in runs_of(message.runs):
                     self.have.add(run.lo, run.hi)
                 return m.AckOutcomes(message.lease, message.seq)
             case m.JobFailed():
@@ -242,7 +241,7 @@ class ModelCluster:
         self.say(node.peer, node.hello())
         for lease in node.held:
             for said in node.unacked[lease]:
-                self.say(node.peer, said, [b"r"] * len(unpack_runs(said.runs)))
+                self.say(node.peer, said, payload_of(said.runs))
 
     def reconnect_client(self, client: ModelClient) -> None:
         del self.clients[client.peer]
@@ -263,7 +262,7 @@ class ModelCluster:
         for lo, hi in node.held[lease].pop_front(count):
             node.held[lease].add(lo, hi)
             said = node.run(lease, lo, hi)
-            self.say(node.peer, said, [b"r"] * len(unpack_runs(said.runs)))
+            self.say(node.peer, said, payload_of(said.runs))
 
     def stop(self, node: ModelNode) -> None:
         for lease in node.stopping:

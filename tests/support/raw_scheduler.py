@@ -151,9 +151,7 @@ class RawScheduler:
         assert said.output <= self._chunks.get(said.lease, 0), "its output is late"
         self.outcomes.append(said)
         self.heard.append(said)
-        frames: Iterator[bytes] = iter(payload)
-        for run in unpack_runs(said.runs):
-            got = [next(frames) for _ in range(run.frames)]
+        for run, got in unpack_runs(said.runs, payload):
             match run.kind:
                 case Kind.RESULTS:
                     self.results |= zip(

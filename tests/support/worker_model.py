@@ -3,11 +3,12 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from outcomes import runs_of
+
 from burla.nodelet import effects as e
 from burla.nodelet.core import Nodelet
 from burla.nodelet.memory import Reading
 from burla.wire import messages as m
-from burla.wire.codec import unpack_runs
 from burla.wire.messages import Kind, Leaf, Run, Span
 from burla.wire.ranges import Ranges
 
@@ -50,7 +51,7 @@ def deal(
 
 
 def ran(messages: list[m.Outcomes]) -> list[tuple[int, int]]:
-    return [(run.lo, run.hi) for message in messages for run in unpack_runs(message.runs)]
+    return [(run.lo, run.hi) for message in messages for run in runs_of(message.runs)]
 
 
 @dataclass
