@@ -16,8 +16,9 @@ from burla.wire.codec import Frames
 from burla.wire.messages import Run, SchedulerToNodelet
 
 from .effects import Effect, KeepBlanks, Note, Quit, Send
-from .lease import Lease, Phase
+from .lease import Lease
 from .memory import Reading
+from .phases import Phase
 
 BEAT_S = 1.0
 HELLO_S = 2.0  # an Introduce is answered again after this long; many come at once after a reconnect

@@ -6,7 +6,6 @@ returned.
 """
 
 from collections.abc import Iterable, Sequence
-from enum import Enum, auto
 
 from burla.wire.codec import Frames
 from burla.wire.messages import Deal, Held, Kind, Returned, Run, Shed, StartLease, Stopped
@@ -29,20 +28,12 @@ from .effects import (
     Send,
 )
 from .memory import Ration, Reading
+from .phases import Phase
 from .reporting import Report
 from .robbery import Robbery
 from .store import LeafStore
 
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
-
-
-class Phase(Enum):
-    """How far a lease is."""
-
-    QUEUED = auto()  # an earlier one is still stopping
-    SERVING = auto()
-    STOPPING = auto()
-    STOPPED = auto()  # only unacknowledged outcomes and output are left
 
 
 class Lease:
@@ -107,6 +98,7 @@ class Lease:
         self.store.add(message.leaves, payload)
         self._done.update(dict.fromkeys(message.forget))
         self.bench.left = message.left
+        self.report.every(message.report_s)
         if self.phase in (Phase.STOPPING, Phase.STOPPED):
             return
         for span in message.spans:

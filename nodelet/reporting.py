@@ -19,6 +19,10 @@ class Report:
         self._told_dry = slots
         self._urgent = False
 
+    def every(self, report_s: float) -> None:
+        """Gather outcomes for so long from now on; 0: as before."""
+        self._report_s = report_s or self._report_s
+
     def hurry(self) -> None:
         """Let what was gathered go at once."""
         self._urgent = True

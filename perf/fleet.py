@@ -102,7 +102,7 @@ class Fleet:
         node = self._nodes[number]
         match said:
             case m.Deal() if said.lease == node.lease and said.piece == 0:
-                node.deal(said.spans, time.monotonic())
+                node.deal(said.spans, said.report_s, time.monotonic())
             case m.Shed() if said.lease == node.lease:
                 spans = node.shed(said.inputs, time.monotonic())
                 self._say(number, m.Returned(said.lease, tuple(spans)))

@@ -10,6 +10,7 @@ import time
 import msgspec
 import zmq
 
+from burla.acks import ACK_MESSAGES
 from burla.wire import VERSION, sockets
 from burla.wire import messages as m
 from burla.wire.leaves import cut_batches
@@ -116,7 +117,8 @@ class Flood:
                         assert self.done.add(lo, hi) == hi - lo, "an outcome came twice"
                     assert said.seq == self._acked.get(said.lease, 0) + 1, "out of order"
                     self._acked[said.lease] = said.seq
-                    self._say(m.AckOutcomes(said.lease, said.seq))
+                    if said.seq % ACK_MESSAGES == 0:
+                        self._say(m.AckOutcomes(said.lease, said.seq))
                 case m.JobFailed() | m.Refused() | m.LeaseLost() | m.Introduce():
                     self.failed = f"the scheduler says {said}"
                 case _:

@@ -7,41 +7,40 @@ benchmarks: `outcomes` and `done_in`.
 from collections import deque
 from collections.abc import Sequence
 
+import msgpack
+
 from burla.wire import messages as m
-from burla.wire.codec import pack_runs, read_runs
+from burla.wire.codec import read_runs
 from burla.wire.ranges import Range, Ranges
 
 RESULT = b"\x80\x05K\x00."  # what values.dump_results says of a small int, near enough in size
 RUNS_MAX = 256  # in one message, as in nodelet/streams.py
-STRIDE = 1  # calls in a run: a worker reports each call that takes 50 us and more by itself
 
 
 def outcomes(
     lease: bytes, seq: int, done: Ranges, call_s: float, dry: int
 ) -> tuple[m.Outcomes, list[bytes]]:
     """Return the message that a nodelet would send once `done` have run, and its payload."""
-    runs = [
-        m.Run(at, min(at + STRIDE, hi), m.Kind.RESULTS, 1)
+    rows = [
+        (lo, hi, int(m.Kind.RESULTS), [len(RESULT)] * (hi - lo), True)  # as codec.pack_runs has it
         for lo, hi in done
-        for at in range(lo, hi, STRIDE)
     ]
-    table, payload = pack_runs([(run, [RESULT]) for run in runs])
     said = m.Outcomes(
         lease=lease,
         seq=seq,
         done=tuple(done),
         failed=False,
-        runs=table,
+        runs=msgpack.packb(rows),
         output=0,
         call_s=call_s,
         dry=dry,
     )
-    return said, payload
+    return said, [RESULT * done.total]
 
 
 def done_in(said: m.JobOutcomes) -> Ranges:
     """Return the indices that a client learns the outcomes of."""
-    return Ranges((run.lo, run.hi) for run, _ in read_runs(said.runs))
+    return Ranges((run.lo, run.hi) for run, _, _ in read_runs(said.runs))
 
 
 class SimulatedNode:
@@ -74,8 +73,9 @@ class SimulatedNode:
         self._running.clear()
         self._done = Ranges()
 
-    def deal(self, spans: Sequence[m.Span], now_s: float) -> None:
-        """Take work."""
+    def deal(self, spans: Sequence[m.Span], report_s: float, now_s: float) -> None:
+        """Take work, and report so often from now on."""
+        self.report_s = report_s or self.report_s
         self.advance(now_s)
         self._queue.extend(spans)
         self._waiting += sum(span.hi - span.lo for span in spans)
@@ -125,7 +125,7 @@ class SimulatedNode:
         said = []
         while self._done and (urgent or late or self._done.total >= RUNS_MAX):
             self._seq += 1
-            part = Ranges(self._done.pop_front(RUNS_MAX * STRIDE))
+            part = Ranges(self._done.pop_front(RUNS_MAX))
             said.append(outcomes(self.lease, self._seq, part, self.call_s, dry))
             self._told_dry = dry
         return said

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from burla.wire import messages as m
 
-from . import dealing, held, leases
+from . import dealing, feeding, held, leases
 from .batches import Batch
 from .effects import Effect, Note, Publish, Send
 from .jobs import Job, Lease
@@ -18,8 +18,6 @@ RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's r
 JOB_BYTES_MAX = 2 * m.JOB_INPUT_WINDOW  # besides the last batch, whatever its size
 JOB_WINDOW_ALL = 256 << 20  # unacknowledged outcomes of a job, over all its leases
 WINDOW_MIN = 2 << 20  # of one lease
-SCAN_LEASES_MAX = 64  # of a job: with more, who should give work away is not asked each time
-SCAN_S = 0.02
 LINGER_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps forks only once
 
 
@@ -61,14 +59,15 @@ class Board:
             return
         job = self.jobs[spec.job] = Job(spec, function, owner, python, user)
         job.opened_s = now_s
-        self._queue_up(job)
+        self.queue_up(job)
         if spec.resumed and now_s < self.settled_s:  # else its first OpenJob was lost on the way
             job.hold_until_s = now_s + RESUME_S
             for node in self.nodes.values():
                 held.adopt_orphans(self, node, job)
         self.touch(job)
 
-    def _queue_up(self, job: Job) -> None:
+    def queue_up(self, job: Job) -> None:
+        """Put a job behind all others that are as entitled to a node."""
         self._turns += 1
         job.turn = self._turns
 
@@ -319,12 +318,12 @@ class Board:
         leases, self._dirty_leases = self._dirty_leases, {}
         for job_id in dirty:
             if job := self.jobs.get(job_id):
-                self._hand_out_work(job, now_s)
+                feeding.hand_out(self, job, now_s)
         for lease in leases.values():
             job = self.lease_jobs.get(lease.id)
             if job is not None and lease.id in job.leases and now_s >= job.hold_until_s:
-                self._feed(job, lease)
-                self._balance(job, now_s)
+                feeding.feed(self, job, lease)
+                feeding.balance(self, job, now_s)
 
     def _hand_out_nodes(self, now_s: float) -> None:
         for node_id in self._changed:
@@ -345,43 +344,6 @@ class Board:
             self.start_lease(*match, now_s)
             free.remove(match[1])
 
-    def _hand_out_work(self, job: Job, now_s: float) -> None:
-        if job.failed or now_s < job.hold_until_s:
-            return
-        only_one = len(job.leases) == 1  # it takes whatever comes
-        for lease_id in list(job.leases) if only_one else [*job.idle, *job.hungry]:
-            if not job.pending:
-                break
-            self._feed(job, job.leases[lease_id])
-        self._balance(job, now_s)
-
-    def _feed(self, job: Job, lease: Lease) -> None:
-        """Deal to a lease what it should have, or end it when it is drained."""
-        count = 0 if lease.draining or job.failed else dealing.portion(job, lease)
-        if count or lease.forget:
-            self.effects.append(Send(self.nodes[lease.node].peer, *job.deal(lease, count)))
-        if lease.draining:
-            self._drain(job, lease)
-        elif not job.pending and not lease.idle() and lease.held.total < dealing.target(job, lease):
-            job.hungry[lease.id] = None
-        else:
-            job.hungry.pop(lease.id, None)
-
-    def _balance(self, job: Job, now_s: float) -> None:
-        """Let those who have more than they run give some to those who have nothing to run."""
-        if job.pending or job.failed or not (job.idle and job.unstarted):
-            return
-        if len(job.leases) > SCAN_LEASES_MAX:
-            if now_s < job.scanned_s + SCAN_S:
-                return
-            job.scanned_s = now_s
-        if (shed := dealing.shed_from(job)) is not None:
-            self._shed(*shed)
-
-    def _shed(self, lease: Lease, count: int) -> None:
-        lease.shedding = True
-        self.effects.append(Send(self.nodes[lease.node].peer, m.Shed(lease.id, count)))
-
     # --- handing over ---
 
     def drain_for_waiting(self, now_s: float) -> None:
@@ -390,11 +352,3 @@ class Board:
             lease.draining = True
             lease.shed_empty = False
             self.touch_lease(lease)
-
-    def _drain(self, job: Job, lease: Lease) -> None:
-        """Take back what is not begun; end the lease when nothing runs on it any more."""
-        if not lease.held:
-            self.end_lease(job, lease, discard=False)
-            self._queue_up(job)
-        elif not lease.shedding and not lease.shed_empty:
-            self._shed(lease, lease.held.total)

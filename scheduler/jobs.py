@@ -218,8 +218,11 @@ class Job:
 
     # --- work ---
 
-    def deal(self, lease: Lease, count: int) -> tuple[Deal, list[bytes]]:
-        """Move the first `count` pending indices to `lease`; return the message and its payload."""
+    def deal(self, lease: Lease, count: int, report_s: float) -> tuple[Deal, list[bytes]]:
+        """Move the first `count` pending indices to `lease`; return the message and its payload.
+
+        `report_s` is how often its nodelet should report from now on.
+        """
         spans: list[Span] = []
         leaves: list[Leaf] = []
         payload: list[bytes] = []
@@ -241,6 +244,7 @@ class Job:
             spans=tuple(spans),
             leaves=tuple(leaves),
             forget=forget,
+            report_s=report_s,
         )
         return deal, payload
 

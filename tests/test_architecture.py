@@ -47,6 +47,7 @@ PRODUCT = {"burla/wire", "burla", "scheduler", "nodelet", "provisioning"}
 COMMANDS = "burla/cli.py"  # may import any room of the product, inside a command
 
 PURE = {
+    "burla/acks.py",
     "burla/effects.py",
     "burla/replay.py",
     "burla/session.py",
@@ -59,6 +60,7 @@ PURE = {
     "nodelet/effects.py",
     "nodelet/lease.py",
     "nodelet/memory.py",
+    "nodelet/phases.py",
     "nodelet/reporting.py",
     "nodelet/robbery.py",
     "nodelet/store.py",
@@ -68,6 +70,7 @@ PURE = {
     "scheduler/core.py",
     "scheduler/dealing.py",
     "scheduler/effects.py",
+    "scheduler/feeding.py",
     "scheduler/held.py",
     "scheduler/jobs.py",
     "scheduler/leases.py",

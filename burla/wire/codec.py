@@ -26,7 +26,8 @@ from .messages import (
 BLOCK_BYTES = 64 << 10  # frames of outcomes are joined up to here; a bigger one travels alone
 
 Frames = Sequence[bytes]
-_Row = tuple[Count, Positive, Kind, Annotated[list[Count], Meta(min_length=1)]]
+_Row = tuple[Count, Positive, Kind, Annotated[list[Count], Meta(min_length=1)], bool]
+_SERIES = 4  # place in a row
 B = TypeVar("B", bound=Bulk)
 
 
@@ -77,24 +78,35 @@ def pack_runs(runs: Sequence[tuple[Run, Frames]]) -> tuple[bytes, list[bytes]]:
     The frames of a thousand short calls travel in a few payload frames: each would cost every hop.
     """
     assert len(runs) <= RUNS_MAX, len(runs)
-    table, payload = [], list[bytes]()
+    table: list[list[Any]] = []
+    payload = list[bytes]()
     block: list[bytes] = []
     room = 0
     for run, frames in runs:
-        sizes = [len(frame) for frame in frames]
-        table.append((run.lo, run.hi, int(run.kind), sizes))
-        for frame, size in zip(frames, sizes, strict=True):
-            if size > room and block:
+        _enter(table, run, [len(frame) for frame in frames])
+        for frame in frames:
+            if len(frame) > room and block:
                 payload.append(block[0] if len(block) == 1 else b"".join(block))
                 block = []
             if not block:
                 room = BLOCK_BYTES
             block.append(frame)
-            room -= size
+            room -= len(frame)
     if block:
         payload.append(block[0] if len(block) == 1 else b"".join(block))
     packed: bytes = msgpack.packb(table)
     return packed, payload
+
+
+def _enter(table: list[list[Any]], run: Run, sizes: list[int]) -> None:
+    """Put a run into a table; short calls that follow each other share a row."""
+    single = run.hi - run.lo == len(sizes) == 1
+    last = table[-1] if table else None
+    if single and last and last[_SERIES] and last[1] == run.lo and last[2] == run.kind:
+        last[1] = run.hi
+        last[3] += sizes
+    else:
+        table.append([run.lo, run.hi, int(run.kind), sizes, single])
 
 
 def unpack_runs(packed: bytes, payload: Frames) -> list[tuple[Run, list[bytes]]]:
@@ -106,7 +118,7 @@ def unpack_runs(packed: bytes, payload: Frames) -> list[tuple[Run, list[bytes]]]
     runs = []
     blocks = iter(payload)
     block, at = b"", 0
-    for run, sizes in read_runs(packed):
+    for run, sizes, series in read_runs(packed):
         frames = []
         for size in sizes:
             if at == len(block):
@@ -115,14 +127,22 @@ def unpack_runs(packed: bytes, payload: Frames) -> list[tuple[Run, list[bytes]]]
                 raise WireError(f"a frame of {size} bytes where {len(block) - at} are left")
             frames.append(block if size == len(block) else block[at : at + size])
             at += size
-        runs.append((run, frames))
+        if series:
+            runs += [
+                (Run(index, index + 1, run.kind, 1), [frame])
+                for index, frame in enumerate(frames, run.lo)
+            ]
+        else:
+            runs.append((run, frames))
     if at != len(block) or next(blocks, None) is not None:
         raise WireError("more payload than the runs have frames")
     return runs
 
 
-def read_runs(packed: bytes) -> list[tuple[Run, list[int]]]:
-    """Return the runs of a table, and for each the sizes of its frames.
+def read_runs(packed: bytes) -> list[tuple[Run, list[int], bool]]:
+    """Return the rows of a table: a run, the sizes of its frames, whether it is a series.
+
+    A series is a run for each index, with a frame each.
 
     Raises:
         WireError: these bytes are no such table.
@@ -130,9 +150,12 @@ def read_runs(packed: bytes) -> list[tuple[Run, list[int]]]:
     try:
         table = msgpack.unpackb(packed, use_list=True, strict_map_key=True)
         rows = msgspec.convert(table, list[_Row])
-        return [(Run(lo, hi, kind, len(sizes)), sizes) for lo, hi, kind, sizes in rows]
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError, OverflowError) as error:
         raise WireError(f"{type(error).__name__}: {error}"[:500]) from None
+    for lo, hi, _, sizes, series in rows:
+        if series and hi - lo != len(sizes):
+            raise WireError(f"{len(sizes)} frames for {hi - lo} runs")
+    return [(Run(lo, hi, kind, len(sizes)), sizes, series) for lo, hi, kind, sizes, series in rows]
 
 
 def split(message: B, payload: Frames) -> list[tuple[B, list[bytes]]]:

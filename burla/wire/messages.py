@@ -291,6 +291,7 @@ class Deal(Bulk, frozen=True, kw_only=True):
     spans: tuple[Span, ...]
     leaves: tuple[Leaf, ...]
     forget: tuple[Count, ...]  # batches that are done everywhere: their leaves are not needed again
+    report_s: Seconds = 0.0  # from now on; 0: as before
 
 
 class Shed(Message, frozen=True):

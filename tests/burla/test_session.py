@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from outcomes import payload_of
 
+from burla.acks import ACK_LATE_S
 from burla.effects import Deliver, Effect, Fail, Finish, Say, Send, Show, Wait, Window
 from burla.replay import GAP_S, REPLAY_AGAIN_S, REPLAYS_MAX
 from burla.session import WAIT_SAID_S, Session
@@ -71,8 +72,7 @@ def test_a_job_is_opened_fed_and_closed_when_all_outcomes_are_here() -> None:
     ]
     assert session.end_inputs(0) == [Send(m.InputsEnd(JOB, 5))]
     first = session.receive(*outcomes(1, (3, 5)), now_s=1)
-    assert [type(effect) for effect in first] == [Deliver, Send]
-    assert first[1] == Send(m.AckOutcomes(LEASE, 1))
+    assert [type(effect) for effect in first] == [Deliver]
     last = session.receive(*outcomes(2, (0, 3)), now_s=1)
     assert isinstance(last[0], Deliver)
     assert (last[0].inputs, last[0].freed_bytes) == (3, 3)
@@ -83,6 +83,8 @@ def test_a_job_is_opened_fed_and_closed_when_all_outcomes_are_here() -> None:
 def test_outcomes_that_come_twice_are_delivered_once_and_acknowledged_again() -> None:
     session = begin(4)
     session.receive(*outcomes(1, (0, 2)), now_s=0)
+    assert session.receive(*outcomes(1, (0, 2)), now_s=0) == []
+    assert session.expire(1) == [Send(m.AckOutcomes(LEASE, 1))]
     assert session.receive(*outcomes(1, (0, 2)), now_s=0) == [Send(m.AckOutcomes(LEASE, 1))]
     overlap = session.receive(*outcomes(1, (1, 3), lease=OTHER), now_s=0)
     assert isinstance(overlap[0], Deliver)
@@ -93,7 +95,9 @@ def test_only_what_came_without_a_gap_is_acknowledged() -> None:
     session = begin(6)
     late = session.receive(*outcomes(2, (2, 4)), now_s=0)
     assert [type(effect) for effect in late] == [Deliver]
-    assert Send(m.AckOutcomes(LEASE, 2)) in session.receive(*outcomes(1, (0, 2)), now_s=0)
+    assert session.expire(1) == []
+    session.receive(*outcomes(1, (0, 2)), now_s=0)
+    assert session.expire(1) == [Send(m.AckOutcomes(LEASE, 2))]
 
 
 def test_a_generator_acknowledges_what_it_has_yielded() -> None:
@@ -101,7 +105,10 @@ def test_a_generator_acknowledges_what_it_has_yielded() -> None:
     assert [type(e) for e in session.receive(*outcomes(1, (0, 2)), now_s=0)] == [Deliver]
     assert [type(e) for e in session.receive(*outcomes(2, (2, 4)), now_s=0)] == [Deliver]
     assert session.consumed(LEASE, 2, 0) == []
-    assert session.consumed(LEASE, 1, 0) == [Send(m.AckOutcomes(LEASE, 2))]
+    assert session.consumed(LEASE, 1, 0) == []
+    assert session.next_deadline_s() == ACK_LATE_S
+    assert session.expire(ACK_LATE_S) == [Send(m.AckOutcomes(LEASE, 2))]
+    assert session.next_deadline_s() is None
 
 
 def test_what_does_not_fit_is_ignored() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from burla.wire.codec import pack_runs, read_runs
+from burla.wire.codec import pack_runs, read_runs, unpack_runs
 from burla.wire.messages import Kind, Outcomes, Run
 from burla.wire.ranges import Ranges
 
@@ -28,9 +28,9 @@ def table_of(runs: Sequence[Run]) -> bytes:
 
 def payload_of(table: bytes, byte: bytes = b"r") -> list[bytes]:
     """Return a payload that fits a table of runs."""
-    return [byte * sum(sum(sizes) for _, sizes in read_runs(table))]
+    return [byte * sum(sum(sizes) for _, sizes, _ in read_runs(table))]
 
 
 def runs_of(table: bytes) -> list[Run]:
     """Return the runs of a table."""
-    return [run for run, _ in read_runs(table)]
+    return [run for run, _ in unpack_runs(table, payload_of(table))]
