@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import msgpack
 
+from burla.nodelet.reporting import patience_s
 from burla.wire import messages as m
 from burla.wire.codec import read_runs
 from burla.wire.ranges import Range, Ranges
@@ -59,6 +60,8 @@ class SimulatedNode:
         self._done = Ranges()  # not reported yet
         self._done_since_s = 0.0
         self._told_dry = 0
+        self._urgent = False  # there is something to tell at once
+        self._sent_s = float("-inf")
         self._seq = 0
 
     def begin(self, start: m.StartLease) -> None:
@@ -121,13 +124,15 @@ class SimulatedNode:
         dry = self._dry()
         urgent = dry > self._told_dry or not (self._running or self._waiting)
         self._told_dry = min(self._told_dry, dry)
+        urgent = self._urgent = urgent or self._urgent
+        urgent = urgent and now_s >= self._sent_s + patience_s(self.report_s)
         late = now_s >= self._done_since_s + self.report_s
         said = []
         while self._done and (urgent or late or self._done.total >= RUNS_MAX):
             self._seq += 1
             part = Ranges(self._done.pop_front(RUNS_MAX))
             said.append(outcomes(self.lease, self._seq, part, self.call_s, dry))
-            self._told_dry = dry
+            self._told_dry, self._sent_s, self._urgent = dry, now_s, False
         return said
 
     def _dry(self) -> int:
@@ -139,6 +144,8 @@ class SimulatedNode:
         if not self._running:
             return due_s
         first_s, count, _ = self._running[0]
+        if self._urgent:
+            due_s = min(due_s, self._sent_s + patience_s(self.report_s))
         if self._waiting < count:  # a slot runs dry then
             return min(due_s, first_s)
         return min(due_s, first_s + min(self.call_s, self.report_s))

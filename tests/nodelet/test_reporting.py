@@ -4,6 +4,7 @@ import pytest
 from outcomes import runs_of
 from worker_model import JOB, LEASE, ModelNode, deal, ran
 
+from burla.nodelet.reporting import PROMPT_S, patience_s
 from burla.wire import messages as m
 
 
@@ -25,7 +26,7 @@ def test_outcomes_are_gathered_for_the_report_interval() -> None:
 
 def test_a_slot_that_runs_dry_is_reported_at_once() -> None:
     node = ModelNode()
-    node.serve(report_s=10)
+    node.serve(report_s=PROMPT_S)
     node.hear(*deal((0, 2)))
     node.load()
     one, two = node.workers.values()
@@ -36,6 +37,24 @@ def test_a_slot_that_runs_dry_is_reported_at_once() -> None:
     (message,) = node.outcomes()
     assert (message.seq, message.dry) == (1, 1)
     node.finish(two)
+    (message,) = node.outcomes()
+    assert (message.seq, message.dry) == (2, 2)
+
+
+def test_with_many_nodes_dry_slots_are_told_together() -> None:
+    node = ModelNode()
+    node.serve(report_s=10)
+    node.hear(*deal((0, 2)))
+    node.load()
+    for worker in node.workers.values():
+        node.claim(worker)
+    node.said()
+    one, two = node.workers.values()
+    node.finish(one)
+    assert len(node.outcomes()) == 1
+    node.finish(two)
+    assert node.outcomes() == []
+    node.pass_time(patience_s(10))
     (message,) = node.outcomes()
     assert (message.seq, message.dry) == (2, 2)
 
