@@ -141,11 +141,11 @@ class SimulatedNode:
     def wake_s(self) -> float:
         """Return when `report` must be asked again; infinite: not before a message."""
         due_s = self._done_since_s + self.report_s if self._done else float("inf")
+        if self._urgent:
+            due_s = min(due_s, self._sent_s + patience_s(self.report_s))
         if not self._running:
             return due_s
         first_s, count, _ = self._running[0]
-        if self._urgent:
-            due_s = min(due_s, self._sent_s + patience_s(self.report_s))
         if self._waiting < count:  # a slot runs dry then
             return min(due_s, first_s)
         return min(due_s, first_s + min(self.call_s, self.report_s))
