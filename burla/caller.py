@@ -31,6 +31,7 @@ from .errors import (
     ClusterLost,
     ClusterUnreachable,
     JobFailed,
+    NotAuthorised,
     Refused,
     Unsatisfiable,
     WorkerDied,
@@ -255,6 +256,8 @@ class Caller:
                 raise ClusterError(f"{event.why}\nThe next call starts a new private cluster")
             case Broken():
                 raise ClusterUnreachable(address, event.why)
+            case Rejected(not_authorised=True):
+                raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
             case Rejected():
                 raise Refused(event.reason)
             case Fail(argument="", text=text):

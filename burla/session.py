@@ -15,12 +15,17 @@ import msgspec
 
 from burla.wire import messages as m
 from burla.wire.ranges import Range, Ranges
+from burla.wire.seals import is_sealed
 
 from .effects import Deliver, Effect, Fail, Finish, Part, Say, Send, Show, Wait
 from .replay import OutputOrder, Piece
 
 DONE_RANGES_MAX = 1 << 15  # told in OpenJob, at most 19 bytes each; see HEADER_BYTES_MAX
 WAIT_SAID_S = 1.0  # a job that waits longer says why
+NOT_SEALED = (
+    "outcomes that claim to come from node {} do not bear the seal of this job: they were changed "
+    "on their way, or made up. None of them was opened; ask who runs the cluster"
+)
 PRUNE_MIN = 1024  # forgotten batches at the front that are worth moving a list for
 
 Frames = Sequence[bytes]
@@ -170,6 +175,8 @@ class Session:
             return []
         match message:
             case m.JobOutcomes():
+                if not is_sealed(self._spec.secret, message, payload):
+                    return self.fail("", NOT_SEALED.format(message.node or "?"))
                 self._take_outcomes(message, payload, now_s)
             case m.JobOutput():
                 self._take_output(message, payload, now_s)

@@ -66,7 +66,9 @@ class Lease:
         self.phase = Phase.QUEUED
         self.store = LeafStore()
         self.bench = Bench(start.slots, self.store)
-        self.report = Report(start.lease, start.outcome_window, start.report_s, start.slots)
+        self.report = Report(
+            start.lease, start.outcome_window, start.report_s, start.slots, start.secret
+        )
         self._start = start
         self._function = function
         self._effects = effects
@@ -76,8 +78,7 @@ class Lease:
         self._deaths: dict[int, int] = {}  # per index
         self._robbery: _Robbery | None = None
         self._failed = False  # an error is on its way: the job is over, nothing more is dealt
-        self._discard = False
-        self._paused = False
+        self._discard = self._paused = False
         self._kill_s = 0.0  # while STOPPING: when calls are not waited for any longer
 
     # --- from the scheduler ---
@@ -286,8 +287,7 @@ class Lease:
 
     def is_forgettable(self) -> bool:
         """Return whether nothing of it matters any more."""
-        stopped = self.phase is Phase.STOPPED
-        return stopped and self.report.is_empty()
+        return self.phase is Phase.STOPPED and self.report.is_empty()
 
     def check(self) -> None:
         """Assert that every dealt index is in one place. Costs O(state): for tests."""

@@ -137,6 +137,7 @@ class Board:
                 node=node.name,
                 runs=said.runs,
                 output=said.output,
+                seal=said.seal,
             ),
             payload,
         )
@@ -201,6 +202,7 @@ class Board:
             func_cpu=job.spec.func_cpu,
             unpack=job.spec.unpack,
             environment=job.spec.environment,
+            secret=job.spec.secret,
             outcome_window=max(
                 WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // len(job.leases))
             ),

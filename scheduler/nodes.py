@@ -34,6 +34,7 @@ class Node:
     lease: bytes | None = None  # the one it serves
     stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
     orphans: dict[bytes, Orphan] = field(default_factory=dict)
+    user: str = ""  # public key of its nodelet; empty where there are no keys
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":

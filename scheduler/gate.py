@@ -1,0 +1,159 @@
+"""The gate of a scheduler with keys: looks up who speaks, keeps the table fresh, logs.
+
+What a key may say is decided in admission.py; this file has the files, the clock and the log.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from burla.wire import messages as m
+from burla.wire.codec import WireError, decode
+from burla.wire.keys import KeyFileError, fingerprint
+
+from . import admission
+from .admission import MAY_SAY, AdmissionError, Pace, Role, Table
+from .audit import Audit
+from .effects import Effect, Record, Send
+from .roster import AUDIT, Roster
+
+LOOK_S = 1.0  # a broken table is complained of this often
+REFUSE_S = 1.0  # a connection that is refused is told so this often, whatever it sends
+NAMES_MAX = 4096  # that are paced at once
+AUDIT_S = 0.01  # refusals of one key that are written down: 100 a second
+LOCK_S = 0.2  # everybody waits meanwhile
+ANY_HELLO = m.ClientHello | m.NodeHello | m.Join
+ROUTER_DOMAIN, OUTPUT_DOMAIN = "burla", "burla.output"
+
+log = logging.getLogger(__name__)
+
+
+class Gate:
+    """Who may come in, and say what."""
+
+    def __init__(self, roster: Roster, clock_s: Callable[[], float] = time.time) -> None:
+        """Read the table that lies in `roster`, and open the audit log.
+
+        Raises:
+            KeyFileError: the table is refused.
+            OSError: the audit log cannot be written.
+        """
+        self.is_output_shut: Callable[[str], bool] = lambda user: False  # of the output channel
+        self._roster, self._clock_s = roster, clock_s
+        self._stamp = roster.stamp()
+        self._table: Table = roster.read()
+        self._audit = Audit(roster.directory / AUDIT)
+        self._refusals = Pace(REFUSE_S, NAMES_MAX)
+        self._lines = Pace(AUDIT_S, NAMES_MAX)
+        self._complaint_s = 0.0
+
+    def close(self) -> None:
+        """Close the audit log."""
+        self._audit.close()
+
+    def refresh(self) -> bool:
+        """Read the table again if its file has changed; return whether it says anything new."""
+        stamp = self._roster.stamp()
+        if stamp == self._stamp:
+            return False
+        before = self._table
+        try:
+            self._table = self._roster.read()
+            self._stamp = stamp
+            log.info("read the table of keys again: %d keys", len(self._table))
+        except KeyFileError as error:
+            if stamp is None:
+                self._table = {}  # somebody took it away: nobody may do anything
+            if self._clock_s() >= self._complaint_s:
+                self._complaint_s = self._clock_s() + LOOK_S
+                log.error("the table of keys stays as it was: %s", error)
+        return self._table != before
+
+    def admit(self, domain: str, address: str, key: str) -> str | None:
+        """Answer the ZAP handler: return the key as user id, or None."""
+        self.refresh()
+        role = self._role(key)
+        if domain == OUTPUT_DOMAIN:
+            welcome = role in (Role.CLIENT, Role.ADMIN) and not self.is_output_shut(key)
+        else:
+            welcome = role is not None
+        if not welcome:
+            self._write(key, f"connect from {address}", None, self._why_not(key))
+        return key if welcome else None
+
+    def direction(self, user: str, known: Any) -> Any:
+        """Return the union of messages that a key may say; None: nothing.
+
+        Args:
+            user: the key.
+            known: the union that its connection spoke until now; None: no Hello came yet.
+        """
+        role = self._role(user)
+        if role is None:
+            return None
+        may_say = MAY_SAY[role]
+        return may_say if known is None or known == may_say else None
+
+    def refuse(self, peer: bytes, user: str, frames: list[bytes]) -> list[Effect]:
+        """Return what to do about a message that its sender may not say, or that is none."""
+        if self._role(user) is not None:
+            try:
+                said, _ = decode(frames, ANY_HELLO)
+            except WireError:
+                return []
+            operation = f"say {type(said).__name__}"
+        else:
+            operation = "speak"
+        self._write(user, operation, None, self._why_not(user))
+        if not self._refusals.allows(peer.hex(), self._clock_s()):
+            return []
+        return [Send(peer, m.Refused(self.why_not(user), not_authorised=True))]
+
+    def why_not(self, user: str) -> str:
+        """Return words for somebody whose key may not do what it tried."""
+        text = f"key {user[:16]} may not do this: {self._why_not(user)}"
+        return f"{text}. An administrator can change that by `burla auth`"
+
+    def join(self, peer: bytes, user: str, said: m.Join) -> list[Effect]:
+        """Exchange a join token for a node's own key; return the answer."""
+        key = said.key.hex()
+        try:
+            if said.protocol != m.PROTOCOL:
+                raise AdmissionError(f"the scheduler speaks protocol {m.PROTOCOL}")
+            now_s = self._clock_s()
+            self._table = self._roster.change(
+                lambda table: admission.join(table, user, key, said.name, now_s), LOCK_S
+            )
+            self._stamp = self._roster.stamp()
+        except (AdmissionError, KeyFileError, OSError) as error:
+            self._write(user, f"join with key {fingerprint(said.key)}", None, str(error))
+            text = f"cannot join: {error}. Ask for a new token: `burla auth token`"
+            return [Send(peer, m.Refused(text, not_authorised=True))]
+        self._write(user, f"join with key {fingerprint(said.key)}", None, "ok")
+        return [Send(peer, m.Joined())]
+
+    def record(self, what: Record) -> None:
+        """Write down what the core says."""
+        self._write(what.user, what.operation, what.job, what.result)
+
+    def _role(self, key: str) -> Role | None:
+        return admission.role_of(self._table, key, self._clock_s())
+
+    def _why_not(self, key: str) -> str:
+        role = self._role(key)
+        if role is not None:
+            return f"its role is {role}"
+        return admission.why_not(self._table, key, self._clock_s())
+
+    def _write(self, key: str, operation: str, job: bytes | None, result: str) -> None:
+        now_s = self._clock_s()
+        if result != "ok" and not self._lines.allows(key, now_s):
+            return  # counted in `held_back`
+        entry = self._table.get(key)
+        held_back, self._lines.held_back = self._lines.held_back, 0
+        if held_back:
+            self._audit.write(now_s, "", "", "(flood)", None, f"{held_back} lines left out")
+        name = job.hex() if job is not None else None
+        user = entry.user if entry is not None else ""
+        self._audit.write(now_s, user, key[:16], operation, name, result)
