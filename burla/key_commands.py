@@ -6,14 +6,11 @@ Everything here goes without a prompt, and prints JSON on request.
 import json
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from . import errors
-
-if TYPE_CHECKING:
-    from burla.scheduler.roster import Roster
 
 directory_option = click.option(
     "--dir", "directory", metavar="DIR", help="The scheduler's directory, as in burla-scheduler."
@@ -180,7 +177,7 @@ def _change(directory: str | None, change: Any) -> None:
         raise _refused(error) from None
 
 
-def _roster(directory: str | None) -> "Roster":
+def _roster(directory: str | None) -> Any:
     from burla.scheduler.config import ConfigError, keys_directory
     from burla.scheduler.roster import Roster
 

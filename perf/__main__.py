@@ -15,7 +15,7 @@ from .measure import Options, Series, run_case
 from .peers import ALL, BURLA, installed
 from .report import chart, table
 
-CASES = ("tiny", "latency", "cold", "uneven", "data", "prints")
+CASES = ("tiny", "latency", "cold", "uneven", "data", "prints", "curve")
 
 
 def in_fresh_process(case: str, options: Options) -> list[Series]:

@@ -5,8 +5,15 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from burla.scheduler import admission
+from burla.scheduler.admission import Role
+from burla.scheduler.roster import Roster
+from burla.wire.keys import KeyPair, load_or_make_pair
 
 START_S_MAX = 15.0  # until the scheduler says where it listens
 END_S_MAX = 12.0  # daemons promise to be gone within 10 s
@@ -42,25 +49,55 @@ def cluster(cpus: int, nodes: int = 1) -> Iterator[str | None]:
     if not cpus:
         yield None
         return
-    python = [sys.executable, "-m"]
     with ExitStack() as ends:
         folder = ends.enter_context(
             tempfile.TemporaryDirectory(dir="/tmp")
         )  # ipc: 107 bytes at most
-        scheduler = subprocess.Popen(
-            [*python, "burla.scheduler", "--bind", f"ipc://{folder}/scheduler"],
-            stdout=subprocess.PIPE,
-        )
-        ends.callback(end, scheduler)
-        address = address_of(scheduler)
-        for _ in range(nodes):
-            command = ["burla.nodelet", "--scheduler", address, "--cpus", str(cpus)]
-            ends.callback(end, subprocess.Popen([*python, *command]))
-        before = os.environ.get("BURLA_CLUSTER")
-        os.environ["BURLA_CLUSTER"] = address
-        try:
-            yield address
-        finally:
-            del os.environ["BURLA_CLUSTER"]
-            if before is not None:
-                os.environ["BURLA_CLUSTER"] = before
+        yield _started(ends, cpus, nodes, ["--bind", f"ipc://{folder}/scheduler"])
+
+
+@contextmanager
+def keyed_cluster(cpus: int, nodes: int = 1) -> Iterator[str]:
+    """Do the same over loopback TCP, with new keys in a BURLA_CONFIG_DIR of its own."""
+    with ExitStack() as ends:
+        folder = ends.enter_context(tempfile.TemporaryDirectory())
+        _set(ends, "BURLA_CONFIG_DIR", folder)
+        roster = Roster(Path(folder) / "scheduler")
+        roster.make()
+        user = load_or_make_pair(f"{folder}/user.key", "a benchmark")
+        node = load_or_make_pair(f"{folder}/node.key", "a benchmark")
+        for pair, role in ((user, Role.CLIENT), (node, Role.NODE)):
+            _add(roster, pair, role)
+        yield _started(ends, cpus, nodes, ["--bind", "tcp://127.0.0.1:0"])
+
+
+def _add(roster: Roster, pair: KeyPair, role: Role) -> None:
+    now_s = time.time()
+    roster.change(lambda table: admission.add(table, pair.public.hex(), role, "perf", now_s))
+
+
+def _started(ends: ExitStack, cpus: int, nodes: int, options: list[str]) -> str:
+    """Start the processes, ended by `ends`; return the address."""
+    python = [sys.executable, "-m"]
+    scheduler = subprocess.Popen([*python, "burla.scheduler", *options], stdout=subprocess.PIPE)
+    ends.callback(end, scheduler)
+    address = address_of(scheduler)
+    for _ in range(nodes):
+        command = ["burla.nodelet", "--scheduler", address, "--cpus", str(cpus)]
+        ends.callback(end, subprocess.Popen([*python, *command]))
+    _set(ends, "BURLA_CLUSTER", address)
+    return address
+
+
+def _set(ends: ExitStack, name: str, value: str) -> None:
+    """Set a variable of the environment, as it was before in the end."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+    ends.callback(restore)

@@ -137,20 +137,21 @@ def prune(table: Table, now_s: float) -> Table:
 class Pace:
     """Lets through so much a second for each of a bounded number of names, and counts the rest."""
 
-    interval_s: float
+    per_second: int
     names_max: int
     held_back: int = 0
-    _next_s: dict[str, float] = field(default_factory=dict)
+    _seen: dict[str, tuple[float, int]] = field(default_factory=dict)  # since when, how often
 
     def allows(self, name: str, now_s: float) -> bool:
         """Return whether it is `name`'s turn."""
-        if now_s < self._next_s.get(name, 0.0):
+        since_s, count = self._seen.get(name, (now_s, 0))
+        if not since_s <= now_s < since_s + 1.0:
+            since_s, count = now_s, 0
+        if not count and len(self._seen) >= self.names_max:
+            self._seen = {n: x for n, x in self._seen.items() if x[0] <= now_s < x[0] + 1.0}
+        full = name not in self._seen and len(self._seen) >= self.names_max
+        if full or count >= self.per_second:
             self.held_back += 1
             return False
-        if len(self._next_s) >= self.names_max:
-            self._next_s = {n: s for n, s in self._next_s.items() if s > now_s}
-            if len(self._next_s) >= self.names_max and name not in self._next_s:
-                self.held_back += 1
-                return False
-        self._next_s[name] = now_s + self.interval_s
+        self._seen[name] = (since_s, count + 1)
         return True

@@ -176,6 +176,9 @@ class Channel:
 
     def _offence(self, user: str, what: str) -> None:
         log.warning("key %s is shut out of the output channel: it %s", user[:16] or "(none)", what)
+        del self._refusals[user]
+        if not user:  # without keys nobody can be told from others
+            return
         if len(self._shut_out) >= SHUT_OUT_MAX:
             del self._shut_out[next(iter(self._shut_out))]
         self._shut_out[user] = self._clock_s() + SHUT_OUT_S

@@ -84,6 +84,7 @@ class Scheduler:
         who = self._peers.get(peer)
         if who is not None and who.user != user:  # its routing id is another's now
             self._record(user, "use the connection of another", None, "refused")
+            self._cut_off(peer, who, now_s)
         elif isinstance(message, m.ClientHello):
             self._client_hello(peer, message, now_s, user)
         elif isinstance(message, m.NodeHello):
@@ -202,6 +203,14 @@ class Scheduler:
     def _forget(self, peer: bytes) -> None:
         self._peers.pop(peer, None)
         self.board.effects.append(Forget(peer))
+
+    def _cut_off(self, peer: bytes, who: Client | Node, now_s: float) -> None:
+        """Send nothing more to where `peer` was; it comes back on a new connection, or is lost."""
+        self._forget(peer)
+        who.peer = b""  # unreachable
+        who.unreachable_s = now_s
+        if isinstance(who, Client):
+            self.board.peers.pop(who.session, None)
 
     def _refuse_theft(self, peer: bytes, user: str, what: str) -> None:
         text = "this session belongs to another key; end this process and start a new one"

@@ -18,10 +18,10 @@ from .audit import Audit
 from .effects import Effect, Record, Send
 from .roster import AUDIT, Roster
 
-LOOK_S = 1.0  # a broken table is complained of this often
-REFUSE_S = 1.0  # a connection that is refused is told so this often, whatever it sends
+LOOK_S = 1.0  # a broken table or log is complained of this often
+REFUSALS = 1  # a second: a connection is told so, whatever it sends
 NAMES_MAX = 4096  # that are paced at once
-AUDIT_S = 0.01  # refusals of one key that are written down: 100 a second
+LINES = 100  # a second: refusals of one key that are written down
 LOCK_S = 0.2  # everybody waits meanwhile
 ANY_HELLO = m.ClientHello | m.NodeHello | m.Join
 ROUTER_DOMAIN, OUTPUT_DOMAIN = "burla", "burla.output"
@@ -44,8 +44,8 @@ class Gate:
         self._stamp = roster.stamp()
         self._table: Table = roster.read()
         self._audit = Audit(roster.directory / AUDIT)
-        self._refusals = Pace(REFUSE_S, NAMES_MAX)
-        self._lines = Pace(AUDIT_S, NAMES_MAX)
+        self._refusals = Pace(REFUSALS, NAMES_MAX)
+        self._lines = Pace(LINES, NAMES_MAX)
         self._complaint_s = 0.0
 
     def close(self) -> None:
@@ -65,9 +65,7 @@ class Gate:
         except KeyFileError as error:
             if stamp is None:
                 self._table = {}  # somebody took it away: nobody may do anything
-            if self._clock_s() >= self._complaint_s:
-                self._complaint_s = self._clock_s() + LOOK_S
-                log.error("the table of keys stays as it was: %s", error)
+            self._complain(f"the table of keys stays as it was: {error}")
         return self._table != before
 
     def admit(self, domain: str, address: str, key: str) -> str | None:
@@ -143,7 +141,7 @@ class Gate:
     def _why_not(self, key: str) -> str:
         role = self._role(key)
         if role is not None:
-            return f"its role is {role}"
+            return f"its role is {role}, and it must not choose its routing id"
         return admission.why_not(self._table, key, self._clock_s())
 
     def _write(self, key: str, operation: str, job: bytes | None, result: str) -> None:
@@ -152,8 +150,16 @@ class Gate:
             return  # counted in `held_back`
         entry = self._table.get(key)
         held_back, self._lines.held_back = self._lines.held_back, 0
-        if held_back:
-            self._audit.write(now_s, "", "", "(flood)", None, f"{held_back} lines left out")
         name = job.hex() if job is not None else None
         user = entry.user if entry is not None else ""
-        self._audit.write(now_s, user, key[:16], operation, name, result)
+        try:
+            if held_back:
+                self._audit.write(now_s, "", "", "(flood)", None, f"{held_back} lines left out")
+            self._audit.write(now_s, user, key[:16], operation, name, result)
+        except OSError as error:  # a full disk must not stop the cluster
+            self._complain(f"the audit log cannot be written: {error}")
+
+    def _complain(self, text: str) -> None:
+        if self._clock_s() >= self._complaint_s:
+            self._complaint_s = self._clock_s() + LOOK_S
+            log.error("%s", text)

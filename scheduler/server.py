@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces, per peer; one input or outcome may be big
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 PORT_MAX = 65535
+ROUTING_ID_BYTES = 5  # of those that libzmq makes up: a zero and a number that begins at random
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECTIONS = {
     Client: ClientToScheduler,
@@ -174,7 +175,7 @@ class Server:
         direction = DIRECTIONS[kind]
         if self._gate is not None:
             direction = self._gate.direction(user, direction if kind is not None else None)
-            if direction is None:
+            if direction is None or not _is_assigned(peer):
                 return self._gate.refuse(peer, user, frames[1:])
         try:
             said: tuple[Message, list[bytes]] | None = decode(frames[1:], direction)
@@ -252,6 +253,15 @@ class Server:
         self._outboxes.pop(peer, None)
         self._joiners.pop(peer, None)
         self._carry_out(self._core.unreachable(peer, self._clock_s()))
+
+
+def _is_assigned(peer: bytes) -> bool:
+    """Return whether libzmq chose this routing id, which nobody can guess.
+
+    A peer that chooses its own may choose that of another who is just reconnecting, and be sent
+    what is for that one.
+    """
+    return len(peer) == ROUTING_ID_BYTES and peer[0] == 0
 
 
 def _framed(message: Message, payload: Iterable[bytes]) -> list[list[bytes]]:
