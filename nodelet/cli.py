@@ -191,10 +191,10 @@ def _token(path: str) -> KeyPair:
     """Return the keys that a join token stands for."""
     try:
         if path == "-":
-            text = sys.stdin.read(TOKEN_BYTES_MAX)
+            text = sys.stdin.readline(TOKEN_BYTES_MAX)  # whoever gives it need not close the pipe
         else:
             with open(path) as file:
-                text = file.read(TOKEN_BYTES_MAX)
+                text = file.readline(TOKEN_BYTES_MAX)
         return pair_of(parse_key(text))
     except (OSError, ValueError) as error:
         raise KeyFileError(f"there is no join token in {path}: {error}") from None

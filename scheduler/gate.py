@@ -18,7 +18,7 @@ from .audit import Audit
 from .effects import Effect, Record, Send
 from .roster import AUDIT, Roster
 
-LOOK_S = 1.0  # a broken table or log is complained of this often
+COMPLAIN_S = 1.0  # a log that cannot be written is complained of this often
 REFUSALS = 1  # a second: a connection is told so, whatever it sends
 NAMES_MAX = 4096  # that are paced at once
 LINES = 100  # a second: refusals of one key that are written down
@@ -47,26 +47,31 @@ class Gate:
         self._refusals = Pace(REFUSALS, NAMES_MAX)
         self._lines = Pace(LINES, NAMES_MAX)
         self._complaint_s = 0.0
+        self._is_new = False
 
     def close(self) -> None:
         """Close the audit log."""
         self._audit.close()
 
-    def refresh(self) -> bool:
-        """Read the table again if its file has changed; return whether it says anything new."""
+    def refresh(self) -> None:
+        """Read the table again if its file has changed. Costs one stat if not."""
         stamp = self._roster.stamp()
         if stamp == self._stamp:
-            return False
-        before = self._table
+            return
+        self._stamp = stamp  # one that is refused is not looked at again before it is another
         try:
             self._table = self._roster.read()
-            self._stamp = stamp
             log.info("read the table of keys again: %d keys", len(self._table))
         except KeyFileError as error:
             if stamp is None:
                 self._table = {}  # somebody took it away: nobody may do anything
-            self._complain(f"the table of keys stays as it was: {error}")
-        return self._table != before
+            log.error("the table of keys %s: %s", "is empty" if stamp is None else "stays", error)
+        self._is_new = True
+
+    def has_changed(self) -> bool:
+        """Return whether the table is another than at the last call, whoever has read it."""
+        is_new, self._is_new = self._is_new, False
+        return is_new
 
     def admit(self, domain: str, address: str, key: str) -> str | None:
         """Answer the ZAP handler: return the key as user id, or None."""
@@ -124,6 +129,7 @@ class Gate:
                 lambda table: admission.join(table, user, key, said.name, now_s), LOCK_S
             )
             self._stamp = self._roster.stamp()
+            self._is_new = True  # somebody else may have changed it just before
         except (AdmissionError, KeyFileError, OSError) as error:
             self._write(user, f"join with key {fingerprint(said.key)}", None, str(error))
             text = f"cannot join: {error}. Ask for a new token: `burla auth token`"
@@ -157,9 +163,6 @@ class Gate:
                 self._audit.write(now_s, "", "", "(flood)", None, f"{held_back} lines left out")
             self._audit.write(now_s, user, key[:16], operation, name, result)
         except OSError as error:  # a full disk must not stop the cluster
-            self._complain(f"the audit log cannot be written: {error}")
-
-    def _complain(self, text: str) -> None:
-        if self._clock_s() >= self._complaint_s:
-            self._complaint_s = self._clock_s() + LOOK_S
-            log.error("%s", text)
+            if now_s >= self._complaint_s:
+                self._complaint_s = now_s + COMPLAIN_S
+                log.error("the audit log cannot be written: %s", error)

@@ -30,7 +30,7 @@ LOCK_S = 2.0  # whoever has the lock writes one small file
 LOCK_POLL_S = 0.01
 FORMAT = 1
 
-Stamp = tuple[int, int, int]  # differs whenever the file does: it is replaced, never written to
+Stamp = tuple[int, ...]  # differs whenever the file does: it is replaced, never written to
 
 
 class Roster:
@@ -71,7 +71,7 @@ class Roster:
             found = os.stat(self._path, follow_symlinks=False)
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
     def read(self) -> Table:
         """Return the table as it stands in the file.

@@ -160,7 +160,8 @@ class Server:
                     for frames in sockets.take_in_place(self._router):
                         self._carry_out(self._receive("", frames))
                 else:
-                    if self._gate.refresh():  # each turn: what was revoked is so from now on
+                    self._gate.refresh()  # each turn: what was revoked is so from now on
+                    if self._gate.has_changed():
                         self._expel()
                     for user, frames in sockets.take_with_user(self._router):
                         self._carry_out(self._receive(user, frames))

@@ -137,8 +137,15 @@ def revoked_key(directory: Path) -> None:
         assert at.peer(pair).wait_refused() == "key"
         again, _ = at.client("anna")  # another key of hers is another key
         again.fence()
-        at.ring.revoke(next_node := at.ring.make(Role.NODE, "n"))
-        assert at.peer(next_node).wait_refused() == "key"
+        silent, silent_pair = at.client("carl")
+        silent.open(job)
+        node.say(m.Stopped(lease))
+        lease = node.hear(m.StartLease)[0].lease
+        at.ring.revoke(silent_pair)
+        assert at.peer(silent_pair).wait_refused() == "key"  # noticed by the handshake first
+        assert node.hear(m.EndLease)[0].lease == lease  # he need not say a word for that
+        assert silent.hear(m.Refused)[0].not_authorised
+        at.ring.revoke(at.ring.make(Role.NODE, "n"))
 
 
 def half_handshakes(directory: Path) -> None:
