@@ -8,7 +8,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import zmq
 from keyring import Keyring
 from stage import LATE_MS, Stage, stage
@@ -276,4 +275,3 @@ def loose_files(directory: Path) -> None:
     assert "BadSetting" in done.stderr
     assert "mode 0644" in done.stderr
     at.context.term()
-    assert not [p for p in psutil.process_iter() if str(directory) in " ".join(p.cmdline())]
