@@ -33,6 +33,7 @@ from .errors import (
     ClusterLost,
     ClusterUnreachable,
     JobFailed,
+    NotAuthorised,
     OutOfMemory,
     Refused,
     Unsatisfiable,
@@ -262,6 +263,8 @@ class Caller:
                 raise ClusterError(f"{event.why}\nThe next call starts a new private cluster")
             case Broken():
                 raise ClusterUnreachable(address, event.why)
+            case Rejected(not_authorised=True):
+                raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
             case Rejected():
                 raise Refused(event.reason)
             case Fail(argument="", text=text):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from . import errors
+from .key_commands import auth, login
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
@@ -44,10 +45,14 @@ def commands() -> None:
     from burla import remote_parallel_map
     results = remote_parallel_map(function, inputs)
 
-    Without BURLA_CLUSTER (tcp://HOST:PORT or ipc://PATH) a private cluster on this machine is used;
-    it starts with the first call and is gone when the process ends. burla-scheduler and
-    burla-nodelet make a cluster for many.
+    Without BURLA_CLUSTER (an address as burla-scheduler prints it) or `burla login`, a private
+    cluster on this machine is used; it starts with the first call and is gone when the process
+    ends. burla-scheduler and burla-nodelet make a cluster for many.
     """
+
+
+commands.add_command(login)
+commands.add_command(auth)
 
 
 @commands.command()

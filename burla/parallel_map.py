@@ -12,6 +12,7 @@ import msgpack
 import msgspec
 
 from burla.wire import messages as m
+from burla.wire.addresses import take_apart
 from burla.wire.shelf import Shelf, directory_of
 from burla.wire.values import Sent, cut_batches, dump_function
 
@@ -94,8 +95,9 @@ def remote_parallel_map(
 
     What the calls print appears here, an error is raised here with the remote traceback, and it all
     stops with the first error, with Ctrl-C, and with this process. The cluster is the one that
-    `BURLA_CLUSTER` names (`tcp://HOST:PORT` or `ipc://PATH`); without one, a private cluster on
-    this machine starts with the first call and ends with the process.
+    `BURLA_CLUSTER` names (`burla://HOST:PORT?key=KEY` or `ipc://PATH`), or `burla login` stored;
+    without one, a private cluster on this machine starts with the first call and ends with the
+    process.
 
     Each input is called at least once and its result delivered exactly once, whatever dies on the
     way: a call is repeated only if the process or machine that ran it died before its outcome was
@@ -222,6 +224,8 @@ def _start(
     address = cluster_address()
     directory = None
     connect: Callable[[], Client] = _connect_private
+    if address is not None and take_apart(address).key is not None:
+        spec = msgspec.structs.replace(spec, secret=os.urandom(m.SECRET_BYTES_MAX))
     if address is not None:
         connect = partial(client_for, address, None, ANSWER_S)
     elif (memory := private_cluster().memory()) is not None:

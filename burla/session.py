@@ -16,6 +16,7 @@ import msgspec
 from burla.wire import messages as m
 from burla.wire.codec import WireError, unpack_runs
 from burla.wire.ranges import Range, Ranges
+from burla.wire.seals import NOT_SEALED, is_sealed
 
 from .acks import ACK_LATE_S, Acks
 from .effects import Deliver, Effect, Fail, Finish, Part, Say, Send, Show, Wait
@@ -172,12 +173,13 @@ class Session:
             return []
         match message:
             case m.JobOutcomes():
+                if not is_sealed(self._spec.secret, message, payload):
+                    return self.fail("", NOT_SEALED.format(message.node or "?"))
                 self._take_outcomes(message, payload, now_s)
             case m.JobOutput():
                 self._take_output(message, payload, now_s)
             case m.LeaseLost():
-                lease = self._lease(message.lease, message.node)
-                lease.output.lose(now_s)
+                self._lease(message.lease, message.node).output.lose(now_s)
             case m.JobStatus():
                 self._status = message.waiting
                 self._reconsider(now_s)
@@ -363,8 +365,6 @@ class Session:
         self._show(lease_id, output.give_up())
         self._look(lease_id, lease)
         self._effects.append(Say(f"some output of node {lease.node or '?'} is lost"))
-
-    # --- all of it ---
 
     def _lease(self, lease_id: bytes, node: str) -> _Lease:
         lease = self._leases.setdefault(lease_id, _Lease())

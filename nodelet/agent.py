@@ -21,7 +21,7 @@ import zmq
 from burla.wire import VERSION, sockets
 from burla.wire import messages as m
 from burla.wire.codec import Joiner, WireError, decode, encode, split
-from burla.wire.sockets import Outbox, Watch
+from burla.wire.sockets import Handshakes, Outbox, Watch
 
 from . import pipes
 from .config import NodeletConfig, usable_ram
@@ -62,6 +62,10 @@ class NotAcceptedError(Exception):
     """The scheduler does not take this nodelet; the text is what it said."""
 
 
+class NotAuthorisedError(NotAcceptedError):
+    """The scheduler does not take this nodelet's key."""
+
+
 async def run(config: NodeletConfig) -> None:
     """Offer this machine to the scheduler until cancelled; then leave nothing behind.
 
@@ -71,12 +75,16 @@ async def run(config: NodeletConfig) -> None:
     """
     scratch = Path(tempfile.mkdtemp(prefix="burla-node-", dir=config.scratch))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = sockets.make_socket(context, zmq.DEALER)
-    agent = Agent(config, dealer, scratch)
+    curve = config.curve()
+    dealer = sockets.make_socket(context, zmq.DEALER, curve)
+    handshakes = Handshakes(dealer) if curve is not None else None
+    agent = Agent(config, dealer, scratch, handshakes=handshakes)
     try:
         await agent.serve()
     finally:
         await agent.close()
+        if handshakes is not None:
+            handshakes.close()
         dealer.close(linger=0)
         context.term()
 
@@ -90,12 +98,15 @@ class Agent:
         dealer: zmq.Socket[bytes],
         scratch: Path,
         clock_s: Callable[[], float] = time.monotonic,
+        handshakes: Handshakes | None = None,
     ) -> None:
         """Serve the scheduler that `dealer` will be connected to."""
         hello = m.NodeHello(
             m.PROTOCOL, VERSION, PYTHON, os.urandom(16), config.name, config.cpus, config.ram, ()
         )
         self._config, self._dealer, self._clock_s = config, dealer, clock_s
+        self._handshakes = handshakes
+        self._has_met = False  # the scheduler took our key once
         self._core = Nodelet(hello)
         self._budget = config.ram if config.ram < usable_ram() else 0
         self._workers = Workers(self, scratch)
@@ -119,12 +130,13 @@ class Agent:
         self._watch = Watch(self._dealer)
         try:
             self._feed(self._core.start)
-            self._dealer.connect(self._config.scheduler)
+            self._dealer.connect(self._config.endpoint())
             while self._failure is None:
                 await self._watch.wait_readable(self._wait_s())
                 self._outbox.flush(self._dealer)
                 for frames in sockets.take_in_place(self._dealer):
                     self._receive(frames)
+                self._look_at_handshakes()
                 if self._clock_s() >= self._core.next_deadline_s():
                     self._feed(self._core.expire)
             raise self._failure
@@ -144,7 +156,15 @@ class Agent:
             self._wake_s = min(self._wake_s, now_s + RETRY_S)
         return self._wake_s - now_s
 
+    def _look_at_handshakes(self) -> None:
+        """Give up if the scheduler never will take this key, which libzmq does not say."""
+        what = self._handshakes.refusal() if self._handshakes is not None else None
+        # who has served a scheduler waits for it to come back, whatever answers there meanwhile
+        if what == "key" or (what == "server" and not self._has_met):
+            self._fail(NotAuthorisedError(sockets.REFUSALS[what]))
+
     def _receive(self, frames: list[bytes]) -> None:
+        self._has_met = True
         try:
             said = self._joiner.add(*decode(frames, m.SchedulerToNodelet))
         except WireError as error:
@@ -200,7 +220,8 @@ class Agent:
                 case Note():
                     log.info("%s", effect.text)
                 case Quit():
-                    self._fail(NotAcceptedError(effect.reason))
+                    kind = NotAuthorisedError if effect.not_authorised else NotAcceptedError
+                    self._fail(kind(effect.reason))
                 case _:
                     assert_never(effect)
 

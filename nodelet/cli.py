@@ -5,15 +5,35 @@ argparse and not click: a private cluster pays for every import of its daemons a
 
 import argparse
 import logging
+import os
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from burla.wire import daemon
+from burla.wire.addresses import take_apart
+from burla.wire.keys import (
+    KeyFileError,
+    KeyPair,
+    load_or_make_pair,
+    make_pair,
+    pair_of,
+    parse_key,
+)
 from burla.wire.owner import Owner
+from burla.wire.places import settings_directory
 
-from .agent import NotAcceptedError, run
+from .agent import NotAcceptedError, NotAuthorisedError, run
 from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
+from .joining import NoAnswerError, NotJoinedError, join
 
 EXIT_FAILED = 1
+EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
+EXIT_NOT_AUTHORISED = 77  # sysexits.h EX_NOPERM
+EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
+KEY_FILE = "node.key"
+IN_MEMORY = "none"
+TOKEN_BYTES_MAX = 1024  # a token is one line
 LISTEN_S = 10.0  # how long a nodelet that was started together with its scheduler waits for it
 
 log = logging.getLogger(__name__)
@@ -27,10 +47,12 @@ environment."""
 
 EPILOG = """\
 examples:
-  burla-nodelet --scheduler tcp://127.0.0.1:7270
+  burla-nodelet --scheduler 'burla://HOST:7270?key=...' --join-token-file token   # the first time
+  burla-nodelet --scheduler 'burla://HOST:7270?key=...'                           # later
   burla-nodelet --scheduler ipc:///run/burla.s --cpus 32 --ram 64 --name big-one
 
-exit codes: 0 ended by SIGTERM, 2 wrong usage, 130 Ctrl-C, 1 anything else (it is on stderr)"""
+exit codes: 0 ended by SIGTERM, 2 wrong usage, 69 nothing answers where it is to join, 77 not
+authorised, 78 a key or token file is refused, 130 Ctrl-C, 1 anything else (it is on stderr)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,13 +62,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.INFO if options.owner is None else logging.WARNING
     daemon.prepare("burla-nodelet", level)
     try:
-        config = _config(options)
+        config = _with_key(_config(options), options)
     except ValueError as error:
         parser.error(str(error))
+    except KeyFileError as error:
+        log.error("%s", error)
+        return EXIT_CONFIG
+    except NotJoinedError as error:
+        log.error("cannot join the cluster: %s", error)
+        return EXIT_NOT_AUTHORISED
+    except NoAnswerError as error:
+        log.error("cannot join the cluster: %s", error)
+        return EXIT_UNREACHABLE
     try:
         return daemon.run(lambda: _run(config, options.owner), options.owner)
+    except NotAuthorisedError as error:
+        log.error("refused by the scheduler at %s: %s", config.endpoint(), error)
+        return EXIT_NOT_AUTHORISED
     except NotAcceptedError as error:
-        log.error("refused by the scheduler at %s: %s", config.scheduler, error)
+        log.error("refused by the scheduler at %s: %s", config.endpoint(), error)
         return EXIT_FAILED
 
 
@@ -62,7 +96,19 @@ def _parser() -> argparse.ArgumentParser:
         "--scheduler",
         metavar="ADDRESS",
         required=True,
-        help="the address that burla-scheduler printed: tcp://HOST:PORT or ipc://PATH",
+        help="the address that burla-scheduler printed: burla://HOST:PORT?key=KEY or ipc://PATH",
+    )
+    parser.add_argument(
+        "--join-token-file",
+        metavar="FILE",
+        help="a file with what `burla auth token` printed, - for stdin: makes the key of this node "
+        "known to the scheduler; needed once",
+    )
+    parser.add_argument(
+        "--key-file",
+        metavar="FILE",
+        help="this node's secret key, made if there is none; none: it is kept in memory only, and "
+        "each start needs a token (default: node.key in BURLA_CONFIG_DIR, or your settings)",
     )
     parser.add_argument(
         "--cpus",
@@ -97,6 +143,61 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     if options.owner is not None and options.owner.directory is not None:
         return NodeletConfig(options.scheduler, cpus, ram, name, scratch=options.owner.directory)
     return NodeletConfig(options.scheduler, cpus, ram, name)
+
+
+def _with_key(config: NodeletConfig, options: argparse.Namespace) -> NodeletConfig:
+    """Return the settings with this node's key, which the scheduler then knows, if it needs one.
+
+    Raises:
+        KeyFileError: a key or token is refused.
+        NotJoinedError: the scheduler does not take the token.
+        NoAnswerError: nobody is there.
+    """
+    where = take_apart(config.scheduler)
+    if where.key is None:
+        return config
+    pair, is_new = _own_pair(options.key_file)
+    if options.join_token_file is not None:
+        token = _token(options.join_token_file)
+        try:
+            join(where.endpoint, where.key, token, pair.public, config.name)
+        except NotJoinedError as error:
+            if is_new:
+                raise
+            log.warning("%s; trying with the key that this node has already", error)
+    elif is_new:
+        text = "this node has no key yet: give it --join-token-file (`burla auth token` makes one)"
+        raise NotJoinedError(text)
+    return replace(config, pair=pair)
+
+
+def _own_pair(named: str | None) -> tuple[KeyPair, bool]:
+    """Return this node's keys, and whether they were made just now."""
+    if named == IN_MEMORY:
+        return make_pair(), True
+    if named is None:
+        settings = settings_directory()
+        if settings is None:
+            raise KeyFileError("nobody knows where your settings lie: name a --key-file")
+        named = os.path.join(settings, KEY_FILE)
+    is_new = not os.path.lexists(named)
+    try:
+        return load_or_make_pair(named, "a burla node"), is_new
+    except OSError as error:
+        raise KeyFileError(f"cannot make {named}: {error.strerror}") from None
+
+
+def _token(path: str) -> KeyPair:
+    """Return the keys that a join token stands for."""
+    try:
+        if path == "-":
+            text = sys.stdin.readline(TOKEN_BYTES_MAX)  # whoever gives it need not close the pipe
+        else:
+            with open(path) as file:
+                text = file.readline(TOKEN_BYTES_MAX)
+        return pair_of(parse_key(text))
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"there is no join token in {path}: {error}") from None
 
 
 def _bytes(ram_gb: float) -> int:

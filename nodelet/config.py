@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from burla.wire.addresses import connect_address
+from burla.wire.addresses import connect_address, take_apart
+from burla.wire.keys import ClientCurve, KeyPair
 
 GB = 1 << 30  # bytes
 CPUS_MAX = 8192  # as Linux has at most; each becomes a process, and a typing error should not
@@ -34,6 +35,7 @@ class NodeletConfig:
     # Where the agent may make a directory of its own. Never to be wiped itself: a private
     # cluster's socket and logs lie here, or everybody's temporary files.
     scratch: str = field(default_factory=_temporary_directory)
+    pair: KeyPair | None = None  # this node's keys, for a burla:// address
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.
@@ -48,6 +50,18 @@ class NodeletConfig:
             raise ValueError(f"ram={self.ram}: more than 0")
         if not 0 < len(self.name) <= NAME_CHARACTERS_MAX or not self.name.isprintable():
             raise ValueError(f"name={self.name!r}: 1 to {NAME_CHARACTERS_MAX} printable characters")
+
+    def endpoint(self) -> str:
+        """Return where to connect to."""
+        return take_apart(self.scheduler).endpoint
+
+    def curve(self) -> ClientCurve | None:
+        """Return the keys of the connection; None: it needs none."""
+        key = take_apart(self.scheduler).key
+        if key is None:
+            return None
+        assert self.pair is not None, "cli.py sees to that"
+        return ClientCurve(self.pair, key)
 
 
 def usable_cpus() -> int:

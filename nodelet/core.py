@@ -161,7 +161,7 @@ class Nodelet:
                 if now_s >= self._hello_s + HELLO_S:
                     self._say_hello(now_s)
             case m.Refused():
-                self._effects.append(Quit(said.reason))
+                self._effects.append(Quit(said.reason, said.not_authorised))
             case m.StartLease():
                 self._start_lease(said, payload, now_s)
             case m.Deal():

@@ -110,6 +110,7 @@ class Quit:
     """End the nodelet: the scheduler does not take it."""
 
     reason: str
+    not_authorised: bool = False
 
 
 Effect = (

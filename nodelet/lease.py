@@ -45,7 +45,9 @@ class Lease:
         self.phase = Phase.QUEUED
         self.store = LeafStore()
         self.bench = Bench(start.slots, self.store)
-        self.report = Report(start.lease, start.outcome_window, start.report_s, start.slots)
+        self.report = Report(
+            start.lease, start.outcome_window, start.report_s, start.slots, start.secret
+        )
         self._start = start
         self._function = function
         self._effects = effects
@@ -56,8 +58,7 @@ class Lease:
         self._robbery: Robbery | None = None
         self.is_lingering = False  # its job is over; its workers wait for another
         self._failed = False  # an error is on its way: the job is over, nothing more is dealt
-        self._discard = False
-        self._paused = False
+        self._discard = self._paused = False
         self._kill_s = 0.0  # while STOPPING: when calls are not waited for any longer
 
     # --- from the scheduler ---

@@ -21,9 +21,11 @@ def patience_s(report_s: float) -> float:
 class Report:
     """The two streams of a lease, and what makes them flow."""
 
-    def __init__(self, lease: bytes, window: int, report_s: float, slots: int) -> None:
-        """Start with `slots` dry slots, which the scheduler knows of."""
-        self.outcomes = OutcomeStream(lease, window)
+    def __init__(
+        self, lease: bytes, window: int, report_s: float, slots: int, secret: bytes = b""
+    ) -> None:
+        """Start with `slots` dry slots, which the scheduler knows of; seal by `secret`."""
+        self.outcomes = OutcomeStream(lease, window, secret)
         self.output = OutputStream(lease)
         self._report_s = report_s
         self._told_dry = slots

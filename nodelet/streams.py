@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from burla.wire.codec import pack_runs
 from burla.wire.messages import (
     FRAME_BYTES_MAX,
@@ -20,6 +22,7 @@ from burla.wire.messages import (
     Run,
 )
 from burla.wire.ranges import Ranges
+from burla.wire.seals import seal
 
 from .effects import Send
 
@@ -42,11 +45,11 @@ class _Kept:
 class OutcomeStream:
     """Outcomes of one lease, from a worker's pipe to the acknowledgement."""
 
-    def __init__(self, lease: bytes, window: int) -> None:
-        """Keep at most `window` bytes unacknowledged, but always one message."""
+    def __init__(self, lease: bytes, window: int, secret: bytes = b"") -> None:
+        """Keep at most `window` bytes unacknowledged, but always one message; seal by `secret`."""
         self.held = Ranges()  # indices whose outcomes are here
         self.due_since_s: float | None = None  # when the oldest unsent run came
-        self._lease, self._window = lease, window
+        self._lease, self._window, self._secret = lease, window, secret
         self._runs: deque[tuple[Run, Sequence[bytes], int]] = deque()
         self._gathered = 0  # bytes in `_runs`
         self._kept: deque[_Kept] = deque()
@@ -95,6 +98,7 @@ class OutcomeStream:
             call_s=call_s,
             dry=dry,
         )
+        message = replace(message, seal=seal(self._secret, message, payload))
         self._gathered -= size
         self._kept_bytes += size
         self._kept.append(_Kept(message, payload, size))

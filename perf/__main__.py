@@ -16,7 +16,15 @@ from .peers import ALL, BURLA, installed
 from .report import chart, table
 
 BESIDE_PEERS = ("tiny", "latency", "loop", "cold", "uneven", "data", "prints")
-ALONE = ("cluster", "balance", "shares", "loss", "linear", "scale")  # no peer does the same
+ALONE = (
+    "cluster",
+    "balance",
+    "shares",
+    "loss",
+    "linear",
+    "scale",
+    "curve",
+)  # no peer does the same
 CASES = BESIDE_PEERS + ALONE
 
 

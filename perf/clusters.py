@@ -11,6 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from burla.scheduler import admission
+from burla.scheduler.admission import Role
+from burla.scheduler.roster import Roster
+from burla.wire.keys import KeyPair, load_or_make_pair
 from burla.wire.owner import Owner, process_started
 
 START_S_MAX = 15.0  # until the scheduler says where it listens
@@ -84,12 +88,15 @@ def cluster(cpus: int, nodes: int = 1) -> Iterator[Cluster | None]:
 
 
 @contextmanager
-def running(cpus: int, nodes: int) -> Iterator[Cluster]:
-    """Run a scheduler and `nodes` nodelets that count as `cpus` each; BURLA_CLUSTER names them."""
+def running(cpus: int, nodes: int, bind: str = "") -> Iterator[Cluster]:
+    """Run a scheduler and `nodes` nodelets that count as `cpus` each; BURLA_CLUSTER names them.
+
+    They meet at a socket file, unless `bind` says where.
+    """
     with ExitStack() as ends:
         temporary = tempfile.TemporaryDirectory(dir="/tmp")  # ipc: 107 bytes at most
         folder = Path(ends.enter_context(temporary))
-        line = [*PYTHON, "burla.scheduler", "--bind", f"ipc://{folder}/scheduler"]
+        line = [*PYTHON, "burla.scheduler", "--bind", bind or f"ipc://{folder}/scheduler"]
         line += ["--owner", _owner()]
         with (folder / "scheduler.log").open("w") as log:
             scheduler = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log)
@@ -98,14 +105,43 @@ def running(cpus: int, nodes: int) -> Iterator[Cluster]:
         ends.callback(end, made.nodelets)
         for _ in range(nodes):
             made.add_node(cpus)
-        before = os.environ.get("BURLA_CLUSTER")
-        os.environ["BURLA_CLUSTER"] = made.address
+        _set(ends, "BURLA_CLUSTER", made.address)
         try:
             yield made
         except BaseException:
             made.tell_logs()
             raise
-        finally:
-            del os.environ["BURLA_CLUSTER"]
-            if before is not None:
-                os.environ["BURLA_CLUSTER"] = before
+
+
+@contextmanager
+def keyed_cluster(cpus: int, nodes: int = 1) -> Iterator[Cluster]:
+    """Do the same over loopback TCP, with new keys in a BURLA_CONFIG_DIR of its own."""
+    with ExitStack() as ends:
+        folder = ends.enter_context(tempfile.TemporaryDirectory())
+        _set(ends, "BURLA_CONFIG_DIR", folder)
+        roster = Roster(Path(folder) / "scheduler")
+        roster.make()
+        user = load_or_make_pair(f"{folder}/user.key", "a benchmark")
+        node = load_or_make_pair(f"{folder}/node.key", "a benchmark")
+        for pair, role in ((user, Role.CLIENT), (node, Role.NODE)):
+            _add(roster, pair, role)
+        yield ends.enter_context(running(cpus, nodes, "tcp://127.0.0.1:0"))
+
+
+def _add(roster: Roster, pair: KeyPair, role: Role) -> None:
+    now_s = time.time()
+    roster.change(lambda table: admission.add(table, pair.public.hex(), role, "perf", now_s))
+
+
+def _set(ends: ExitStack, name: str, value: str) -> None:
+    """Set a variable of the environment, as it was before in the end."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+    ends.callback(restore)

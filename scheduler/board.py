@@ -155,6 +155,7 @@ class Board:
                 node=node.name,
                 runs=said.runs,
                 output=said.output,
+                seal=said.seal,
             ),
             payload,
         )
@@ -230,6 +231,7 @@ class Board:
             func_ram=job.spec.func_ram,
             unpack=job.spec.unpack,
             environment=job.spec.environment,
+            secret=job.spec.secret,
             outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // nodes)),
             report_s=dealing.report_s(nodes),
             keep=keep,

@@ -46,6 +46,7 @@ class Node:
     stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
     orphans: dict[bytes, Orphan] = field(default_factory=dict)
     lingering: Lingering | None = None  # the node is free all the same
+    user: str = ""  # public key of its nodelet; empty where there are no keys
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL = 1  # raised with every change that an older peer would misread
+PROTOCOL = 2  # raised with every change that an older peer would misread
 FRAME_BYTES_MAX = 1 << 20  # a payload frame; heartbeats and other jobs get between two of them
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
 HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
@@ -22,7 +22,13 @@ OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
+SEAL_BYTES = 16  # of HMAC-SHA-256: enough against whoever can not try offline
+SECRET_BYTES_MAX = 32
+
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES_MAX)]
+Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
 Seconds = Annotated[float, Meta(ge=0)]
@@ -124,6 +130,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     max_parallelism: Positive | None
     unpack: bool  # the tuple rule, decided by the client
     environment: Annotated[bytes, Meta(max_length=256 << 10)]  # opaque to all but the worker
+    secret: Secret = b""  # seals its outcomes, see seals.py; empty where nobody else could write
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
     done: tuple[tuple[Count, Positive], ...] = ()  # ranges whose outcomes the client has
 
@@ -202,6 +209,7 @@ class Refused(Message, frozen=True):
     """scheduler -> client or nodelet: the connection is not accepted; `reason` is for people."""
 
     reason: Text
+    not_authorised: bool = False  # a matter of keys
 
 
 class Introduce(Message, frozen=True):
@@ -217,6 +225,7 @@ class JobOutcomes(Bulk, frozen=True, kw_only=True):
     node: Word
     runs: Runs
     output: Count  # chunks of the lease's output that went ahead of these outcomes
+    seal: Seal = b""
 
 
 class JobOutput(Message, frozen=True):
@@ -277,6 +286,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     func_cpu: Positive
     unpack: bool
     environment: bytes
+    secret: Secret = b""  # of the job
     outcome_window: Positive  # bytes of unacknowledged outcomes
     report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
     keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
@@ -359,6 +369,7 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
     output: Count
     call_s: Seconds  # mean time of a recent call; 0: not known
     dry: Count  # slots of the lease that have nothing to run
+    seal: Seal = b""  # by the job's secret, over what the client acts on
 
 
 class Output(Message, frozen=True):
@@ -382,5 +393,23 @@ class Stopped(Message, frozen=True):
 
     lease: Id
 
+
+class Join(Message, frozen=True):
+    """joining nodelet -> scheduler, under the key of a join token: this is my own key.
+
+    The only word that such a key may say; answered by Joined or Refused. The token is then used up.
+    """
+
+    protocol: int
+    key: Key  # public
+    name: Word
+
+
+class Joined(Message, frozen=True):
+    """scheduler -> joining nodelet: your key is known from now on; connect with it."""
+
+
+JoiningToScheduler = Join
+SchedulerToJoining = Joined | Refused
 
 NodeletToScheduler = NodeHello | Outcomes | Output | Returned | Stopped | Beat

@@ -132,7 +132,8 @@ def test_jobs_that_were_closed_are_closed_again_after_a_reconnect() -> None:
 
 def test_a_refusal_ends_all_jobs() -> None:
     link = begun()
-    assert link.receive(m.Refused("another protocol"), [], 1) == [Rejected(JOB, "another protocol")]
+    effects = link.receive(m.Refused("another protocol"), [], 1)
+    assert effects == [Rejected(JOB, "another protocol", False)]
     assert link.refused == "another protocol"
 
 

@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from keyring import Keyring, settings
 from waiting import wait_gone, wait_until
 
 
@@ -19,6 +20,7 @@ class Cluster:
     address: str
     scheduler: subprocess.Popen[str]
     directory: Path
+    keyring: Keyring | None = None  # over tcp
     nodelets: list[subprocess.Popen[str]] = field(default_factory=list)
     seen: list[psutil.Process] = field(default_factory=list)  # all that must be gone at the end
 
@@ -59,7 +61,17 @@ class Cluster:
 
 @contextmanager
 def cluster(directory: Path, *cpus: int, bind: str = "") -> Iterator[Cluster]:
-    """Run a cluster with one node per number in `cpus`; BURLA_CLUSTER names it meanwhile."""
+    """Run a cluster with one node per number in `cpus`; BURLA_CLUSTER names it meanwhile.
+
+    Over tcp it has keys, which BURLA_CONFIG_DIR has, too.
+    """
+    with settings(directory / "settings") if bind.startswith("tcp") else nullcontext() as ring:
+        yield from _cluster(directory, cpus, bind, ring)
+
+
+def _cluster(
+    directory: Path, cpus: tuple[int, ...], bind: str, ring: Keyring | None
+) -> Iterator[Cluster]:
     line = [sys.executable, "-m", "burla.scheduler", "--bind", bind or f"ipc://{directory}/s"]
     with (directory / "scheduler.log").open("w") as log:
         scheduler = subprocess.Popen(
@@ -69,7 +81,7 @@ def cluster(directory: Path, *cpus: int, bind: str = "") -> Iterator[Cluster]:
     with scheduler.stdout as out:
         address = out.readline().strip()
     assert address, (directory / "scheduler.log").read_text()
-    made = Cluster(address, scheduler, directory)
+    made = Cluster(address, scheduler, directory, ring)
     before = os.environ.get("BURLA_CLUSTER")
     os.environ["BURLA_CLUSTER"] = address
     try:

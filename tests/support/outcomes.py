@@ -7,14 +7,20 @@ from burla.wire.messages import Kind, Outcomes, Run
 from burla.wire.ranges import Ranges
 
 
-def outcomes(lease: bytes, runs: Sequence[Run], seq: int = 1, call_s: float = 0.01) -> Outcomes:
-    """Return the message about these runs."""
+def outcomes(
+    lease: bytes,
+    runs: Sequence[Run],
+    seq: int = 1,
+    call_s: float = 0.01,
+    frames: Sequence[bytes] = (),
+) -> Outcomes:
+    """Return the message about these runs; `frames` of the only one, else they have a byte each."""
     return Outcomes(
         lease=lease,
         seq=seq,
         done=tuple(Ranges((run.lo, run.hi) for run in runs)),
         failed=any(run.kind in (Kind.ERROR, Kind.DEATH) for run in runs),
-        runs=table_of(runs),
+        runs=pack_runs([(runs[0], frames)])[0] if frames else table_of(runs),
         output=0,
         call_s=call_s,
         dry=0,
