@@ -50,12 +50,15 @@ def foreign_job(directory: Path) -> None:
         bert.say(m.ClientHello(m.PROTOCOL, "0", "3", anna.session, "u", "h", 1))
         assert bert.hear(m.Refused)[0].not_authorised
         bert.fence()
+        bert.passed_over.clear()
         said = outcomes(lease, [m.Run(0, 3, m.Kind.RESULTS, 1)])
         node.say(said, [b"result"])
         passed_on, payload = anna.hear(m.JobOutcomes)
         assert (passed_on.runs, payload) == (said.runs, [b"result"])
-        node.hear(m.EndLease)  # and nothing of what bert said came before
-        assert not bert.socket.poll(0)
+        anna.say(m.CloseJob(job))
+        node.hear(m.Linger)  # and nothing of what bert said came before
+        bert.fence()  # nor has he heard anything
+        assert all(isinstance(word, m.Beat) for word in bert.passed_over)
         lines = [json.loads(line) for line in at.ring.audit().splitlines()]
         tried = [x["operation"] for x in lines if x["user"] == "bert" and x["result"] != "ok"]
         expected = ["open job", "submit", "submit", "close job", "read", "read", "read"]

@@ -35,6 +35,7 @@ class Peer:
         self, stage: "Stage", pair: KeyPair | None, routing_id: bytes | None = None
     ) -> None:
         curve = stage.ring.curve(pair) if pair is not None else None
+        self.passed_over: list[m.Message] = []  # what came while something else was waited for
         self.socket = make_socket(stage.context, zmq.DEALER, curve)
         if routing_id is not None:
             self.socket.setsockopt(zmq.ROUTING_ID, routing_id)
@@ -56,6 +57,7 @@ class Peer:
                 said, payload = decode(self.socket.recv_multipart(), directions)
                 if isinstance(said, kind):
                     return said, payload
+                self.passed_over.append(said)
         raise AssertionError(f"no {kind.__name__}")
 
     def be_client(self, session: bytes | None = None) -> None:
