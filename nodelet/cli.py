@@ -4,14 +4,18 @@ argparse and not click: a private cluster pays for every import of its daemons a
 """
 
 import argparse
+import contextlib
+import dataclasses
 import logging
 from collections.abc import Sequence
 
 from burla.wire import daemon
 from burla.wire.owner import Owner
 
+from . import isolation
 from .agent import NotAcceptedError, run
 from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
+from .kernel import set_dumpable
 
 EXIT_FAILED = 1
 LISTEN_S = 10.0  # how long a nodelet that was started together with its scheduler waits for it
@@ -26,6 +30,13 @@ until SIGTERM or Ctrl-C, and then leaves nothing behind: no process, no file. Ca
 environment."""
 
 EPILOG = """\
+--isolation best takes what this machine allows, best first, and says which it is:
+  uid         (as root) each lease has a user id, processes, IPC, /tmp, /dev/shm and limits of its
+              own; all else is read-only, and its files, in memory, are at most half of --ram
+  namespaces  the same under this user's id, with its home directory hidden
+  landlock    a scratch directory; all else is read-only, this user's home can not be read
+  process     functions have the rights of this user: for people who trust each other
+
 examples:
   burla-nodelet --scheduler tcp://127.0.0.1:7270
   burla-nodelet --scheduler ipc:///run/burla.s --cpus 32 --ram 64 --name big-one
@@ -81,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--name", help="what this node is called in messages (default: the host's name)"
     )
+    parser.add_argument(
+        "--isolation",
+        choices=(isolation.BEST, isolation.Tier.PROCESS.value),
+        default=isolation.BEST,
+        help="how far each lease is shut in; see below (default: best)",
+    )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 
@@ -96,7 +113,30 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     name = host_name() if options.name is None else options.name
     if options.owner is not None and options.owner.directory is not None:
         return NodeletConfig(options.scheduler, cpus, ram, name, scratch=options.owner.directory)
-    return NodeletConfig(options.scheduler, cpus, ram, name)
+    config = NodeletConfig(options.scheduler, cpus, ram, name)
+    return config if options.owner is not None else _isolated(config, options.isolation)
+
+
+def _isolated(config: NodeletConfig, wanted: str) -> NodeletConfig:
+    """Return the settings with the best tier of isolation that works; tell which it is."""
+    with contextlib.suppress(OSError):  # not Linux
+        set_dumpable(False)  # what this process knows, functions must not read
+    confinement = isolation.confinement(config.ram, config.cpus, config.scheduler)
+    tier, why = isolation.choose(wanted, confinement)
+    if tier is isolation.Tier.PROCESS:
+        log.warning(
+            "isolation: process (%s): functions have all rights of this user; let only people "
+            "use this node who trust each other",
+            why,
+        )
+    else:
+        log.info("isolation: %s%s", tier, f" ({why})" if why else "")
+    confinement = dataclasses.replace(
+        confinement,
+        has_root=tier is isolation.Tier.UID,
+        use_landlock=tier is isolation.Tier.LANDLOCK,
+    )
+    return dataclasses.replace(config, tier=tier, confinement=confinement)
 
 
 def _bytes(ram_gb: float) -> int:

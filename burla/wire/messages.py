@@ -322,6 +322,7 @@ class NodeHello(Message, frozen=True):
     cpus: Positive
     ram: Positive  # bytes
     held: tuple[Held, ...]
+    isolation: Word = "process"  # the tier of the node; nodelet/isolation.py has them
 
 
 class Outcomes(Bulk, frozen=True, kw_only=True):
