@@ -35,7 +35,7 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
         client = _clients.get(address)
         if client is None or client.is_closed():
             try:
-                client = _clients[address] = Client(_hello(), address, failed, answer_s)
+                client = _clients[address] = Client(new_hello(), address, failed, answer_s)
             except (zmq.ZMQError, OSError, RuntimeError) as error:
                 raise ClusterError(
                     f"cannot connect to the cluster at {address}: {error}"
@@ -46,7 +46,8 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
         return client
 
 
-def _hello() -> m.ClientHello:
+def new_hello() -> m.ClientHello:
+    """Return the first word of a new session of this process."""
     return m.ClientHello(
         protocol=m.PROTOCOL,
         version=VERSION,

@@ -113,7 +113,7 @@ class Link:
                 self.refused = message.reason
                 self._effects += [Rejected(job, message.reason) for job in self.sessions]
                 self.sessions.clear()
-            case m.Beat():
+            case m.Beat() | m.Nodes():
                 pass
             case m.JobOutcomes() | m.JobOutput() | m.LeaseLost() | m.JobStatus() | m.JobFailed():
                 return self.tell(

@@ -98,7 +98,7 @@ def furnish(confinement: Confinement, uid: int, gid: int) -> None:
     for path in covers:
         kernel.mount("tmpfs", path, "tmpfs", _SAFE, f"size={COVER_BYTES},mode=755")
     for path, fd in opened:
-        _bind(path, fd)
+        bind(path, fd)
         os.close(fd)
     for path in covers:
         kernel.mount("", path, "", _SAFE | _READ_ONLY)
@@ -133,7 +133,7 @@ def _mount_private(size: int, uid: int, gid: int) -> None:
         kernel.mount(part, target, "", kernel.MS_BIND)
 
 
-def _bind(path: str, fd: int) -> None:
+def bind(path: str, fd: int) -> None:
     """Mount what `fd` refers to at `path`, which is made if it is not there any more."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISLNK(mode):

@@ -60,7 +60,7 @@ class Workers:
         launch: Launch | None = None,
         numbers: Iterator[int] | None = None,
     ) -> None:
-        """Tell the owner what happens.
+        """Begin with nothing.
 
         Args:
             events: the owner.
@@ -391,8 +391,7 @@ class Workers:
         self._zygote.kill_left([link.pid for link in self._links.values() if link.pid])
         for link in list(self._links.values()):
             self._on_death(link, ("signal", signal.SIGKILL))
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        self._on_zygote(["ended"])
         self._events.on_zygote_death()
 
     def _signal(self, worker: int, number: int) -> None:

@@ -34,6 +34,7 @@ class Client:
     peer: bytes
     python: str
     heard_s: float
+    user: str = ""  # as it says itself
     unreachable_s: float | None = None
 
     def is_gone(self, now_s: float) -> bool:
@@ -128,7 +129,7 @@ class Scheduler:
         old = self.clients.get(hello.session)
         if old is not None and old.peer != peer:
             self._forget(old.peer)
-        client = Client(hello.session, peer, hello.python, now_s)
+        client = Client(hello.session, peer, hello.python, now_s, hello.user)
         self.clients[hello.session] = self._peers[peer] = client
         self.board.peers[hello.session] = peer
         if old is not None:  # its CloseJob may have been lost
@@ -206,10 +207,21 @@ class Scheduler:
             case m.CloseJob():
                 if job := self._job_of(client, said.job):
                     board.close(job)
+            case m.ListNodes():
+                board.effects.append(Send(client.peer, self._nodes(client)))
             case m.Beat() | m.ClientHello():
                 pass
             case _:
                 assert_never(said)
+
+    def _nodes(self, client: Client) -> m.Nodes:
+        """Return all nodes; costs O(nodes), which only people ask for."""
+        found = []
+        for node in self.board.nodes.values():
+            job = self.board.lease_jobs.get(node.lease or b"")
+            ours = job is not None and self.clients[job.owner].user == client.user
+            found.append(node.status(job.spec.name if job is not None and ours else ""))
+        return m.Nodes(tuple(sorted(found, key=lambda node: node.name)))
 
     def _from_nodelet(self, node: Node, said: NodeletToScheduler, payload: list[bytes]) -> None:
         board = self.board

@@ -21,12 +21,15 @@ class Cluster:
     directory: Path
     nodelets: list[subprocess.Popen[str]] = field(default_factory=list)
     seen: list[psutil.Process] = field(default_factory=list)  # all that must be gone at the end
+    isolation: str = "process"  # of nodes: functions of tests share files with the test
 
-    def add_node(self, cpus: int, *options: str) -> subprocess.Popen[str]:
-        """Start a nodelet."""
+    def add_node(
+        self, cpus: int, *options: str, before: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
+        """Start a nodelet; its command line begins with `before`."""
         name = f"node{len(self.nodelets)}"
-        line = [sys.executable, "-m", "burla.nodelet", "--scheduler", self.address]
-        line += ["--cpus", str(cpus), "--name", name, *options]
+        line = [*before, sys.executable, "-m", "burla.nodelet", "--scheduler", self.address]
+        line += ["--cpus", str(cpus), "--name", name, "--isolation", self.isolation, *options]
         with (self.directory / f"{name}.log").open("w") as log:
             nodelet = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=log, text=True)
         self.nodelets.append(nodelet)
@@ -56,7 +59,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path, *cpus: int, bind: str = "") -> Iterator[Cluster]:
+def cluster(
+    directory: Path, *cpus: int, bind: str = "", isolation: str = "process"
+) -> Iterator[Cluster]:
     """Run a cluster with one node per number in `cpus`; BURLA_CLUSTER names it meanwhile."""
     line = [sys.executable, "-m", "burla.scheduler", "--bind", bind or f"ipc://{directory}/s"]
     with (directory / "scheduler.log").open("w") as log:
@@ -67,7 +72,7 @@ def cluster(directory: Path, *cpus: int, bind: str = "") -> Iterator[Cluster]:
     with scheduler.stdout as out:
         address = out.readline().strip()
     assert address, (directory / "scheduler.log").read_text()
-    made = Cluster(address, scheduler, directory)
+    made = Cluster(address, scheduler, directory, isolation=isolation)
     before = os.environ.get("BURLA_CLUSTER")
     os.environ["BURLA_CLUSTER"] = address
     try:
