@@ -4,6 +4,7 @@ argparse and not click: a private cluster pays for every import of its daemons a
 """
 
 import argparse
+import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
-        return daemon.run(lambda: _run(config, options.owner), options.owner)
+        return daemon.run(lambda: _run(config, options), options.owner)
     except NotAcceptedError as error:
         log.error("refused by the scheduler at %s: %s", config.scheduler, error)
         return EXIT_FAILED
@@ -113,8 +114,7 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     name = host_name() if options.name is None else options.name
     if options.owner is not None and options.owner.directory is not None:
         return NodeletConfig(options.scheduler, cpus, ram, name, scratch=options.owner.directory)
-    config = NodeletConfig(options.scheduler, cpus, ram, name)
-    return config if options.owner is not None else _isolated(config, options.isolation)
+    return NodeletConfig(options.scheduler, cpus, ram, name)
 
 
 def _isolated(config: NodeletConfig, wanted: str) -> NodeletConfig:
@@ -145,7 +145,9 @@ def _bytes(ram_gb: float) -> int:
     return int(ram_gb * GB)
 
 
-async def _run(config: NodeletConfig, owner: Owner | None) -> None:
-    if owner is not None:
+async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
+    if options.owner is not None:  # it works for one user, as that user, in that user's files
         await daemon.wait_listening(config.scheduler, LISTEN_S)
+    else:
+        config = await asyncio.to_thread(_isolated, config, options.isolation)
     await run(config)

@@ -46,7 +46,7 @@ class Tier(StrEnum):
 def choose(wanted: str, confinement: Confinement) -> tuple[Tier, str]:
     """Return the tier for `wanted` ("best" or "process"), and why it is no better one.
 
-    Takes a tenth of a second. To be called before this process has threads or sockets.
+    Waits for a process that tries them: a tenth of a second.
     """
     if wanted != BEST:
         return Tier.PROCESS, "asked for by --isolation"
