@@ -8,6 +8,7 @@ way of a call. One that has served is never used again.
 import asyncio
 import itertools
 import logging
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -86,6 +87,7 @@ class Rooms:
         self._spare: asyncio.Task[Workers] | None = None
         self._keeper: ZygoteLink | None = None
         self._has_current = False
+        self._has_keeper = False
         self.current: Workers
 
     async def start(self) -> None:
@@ -103,17 +105,18 @@ class Rooms:
         self._keeper = ZygoteLink(
             asyncio.get_running_loop(),
             self._inits.take,
-            self._events.on_zygote_death,
+            self._on_keeper_end,
             launch_module("keeper", str(self._scratch), self._confinement),
         )
         try:
             await self._keeper.start()
+            self._has_keeper = True
             self.current = await self._make()
             self._has_current = True
         except BaseException:
             await self.close()
             raise
-        self._spare = asyncio.create_task(self._make_spare())
+        self._begin_spare()
 
     async def close(self) -> None:
         """End the lease, if there is one, and all that there is."""
@@ -144,7 +147,16 @@ class Rooms:
         self.current = await self._spare
         self._has_current = True
         self.current.prepare(self._blanks)
+        self._begin_spare()
+
+    def _begin_spare(self) -> None:
         self._spare = asyncio.create_task(self._make_spare())
+        self._spare.add_done_callback(self._on_spare)
+
+    def _on_spare(self, spare: asyncio.Task[Workers]) -> None:
+        if not spare.cancelled() and (error := spare.exception()) is not None:
+            log.error("%s", error)
+            self._events.on_zygote_death()
 
     async def _make_spare(self) -> Workers:
         """Return a new sandbox; its blanks are forked after a while.
@@ -176,7 +188,20 @@ class Rooms:
             raise
         return workers
 
+    def _on_keeper_end(self) -> None:
+        """End all sandboxes, of which nobody else tells us any more."""
+        self._has_keeper = False
+        for init in self._inits.by_number.values():
+            if init.pid:
+                kill(init.pid)
+            init.returncode = -signal.SIGKILL
+        self._inits.by_number.clear()
+        self._events.on_zygote_death()
+
     def _open(self, init: Init, fds: Sequence[int]) -> Process:
         assert self._keeper is not None
-        self._keeper.send("open", init.number, fds=tuple(fds))
+        if self._has_keeper:
+            self._keeper.send("open", init.number, fds=tuple(fds))
+        else:
+            init.why, init.returncode = "the keeper is gone", 1
         return init

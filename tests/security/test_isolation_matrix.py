@@ -5,6 +5,7 @@ by one sandbox, so two calls of `remote_parallel_map` of different functions are
 """
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -20,7 +21,7 @@ import psutil
 import pytest
 from clusters import Cluster, cluster
 from marked import marked
-from waiting import wait_until
+from waiting import wait_gone, wait_until
 
 from burla import clients, remote_parallel_map
 
@@ -464,3 +465,18 @@ def test_nothing_is_left_of_the_node_itself(tmp_path: Path) -> None:
     left = set(Path("/run/burla").glob("*")) - before
     assert f"uid-{uid}" not in {path.name for path in left}
     assert not list(Path("/sys/fs/cgroup").rglob(f"burla-{uid}"))
+
+
+@pytest.mark.parametrize("whom", ["keeper", "nodelet", "init of a sandbox"])
+def test_nothing_outlives_a_part_that_is_killed(tmp_path: Path, whom: str) -> None:
+    with node(tmp_path) as made:
+        wait_until(lambda: "connected to" in log(made), "the nodelet serves")
+        nodelet = made.nodelets[0]
+        (keeper,) = psutil.Process(nodelet.pid).children()
+        wait_until(lambda: len(keeper.children()) == 2, "a sandbox, and one to spare")
+        below = keeper.children(recursive=True)
+        (init, *_) = keeper.children()
+        pids = {"keeper": keeper.pid, "nodelet": nodelet.pid, "init of a sandbox": init.pid}
+        os.kill(pids[whom], signal.SIGKILL)
+        wait_gone([keeper, *below])
+        assert nodelet.wait(20) == (-9 if whom == "nodelet" else 1)
