@@ -74,6 +74,21 @@ def make(name: str, ram: int, processes: int, root: str = ROOT, memberships: str
     return group
 
 
+def find(name: str, root: str = ROOT) -> Group:
+    """Return what there is of groups called `name` in our own groups and those around them."""
+    with open("/proc/self/cgroup") as file:
+        memberships = file.read()
+    found: dict[str, None] = {}
+    for number, controllers, path in _hierarchies(memberships):
+        for kind in UNIFIED if number == "0" else (",".join(controllers), *controllers):
+            place = os.path.join(root, kind) + path
+            while len(place) > len(root):
+                if os.path.isdir(os.path.join(place, name)):
+                    found[os.path.join(place, name)] = None
+                place = os.path.dirname(place)
+    return Group(list(found))
+
+
 def _hierarchies(memberships: str) -> Iterator[tuple[str, list[str], str]]:
     """Yield number, controllers and our path of each hierarchy."""
     for line in memberships.splitlines():

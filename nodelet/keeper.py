@@ -45,6 +45,14 @@ class Room:
     ended_s: float = 0.0
 
 
+def sweep(uids: Uids) -> None:
+    """Clear away what keepers have left that were killed."""
+    for uid in uids.take_left():
+        with suppress(OSError):
+            cgroups.find(f"burla-{uid}").remove()
+        uids.give_back(uid)
+
+
 class Keeper:
     """The state of the process, and its loop."""
 
@@ -57,6 +65,8 @@ class Keeper:
         self._confinement = confinement
         self._rooms: dict[int, Room] = {}  # by the pid of its init
         self._uids = Uids() if confinement.has_root else None
+        if self._uids is not None:
+            sweep(self._uids)
 
     def run(self) -> NoReturn:
         """Serve the agent until it ends."""

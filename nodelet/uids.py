@@ -53,6 +53,12 @@ class Uids:
             os.unlink(self._path(uid))
         os.close(fd)
 
+    def take_left(self) -> list[int]:
+        """Return ids, ours from now on, whose holders were killed and could not clear up."""
+        names = [name.removeprefix("uid-") for name in os.listdir(self._directory)]
+        left = [int(name) for name in names if name.isdigit()]
+        return [uid for uid in left if uid not in self._locks and self._lock(uid)]
+
     def _path(self, uid: int) -> str:
         return os.path.join(self._directory, f"uid-{uid}")
 
