@@ -63,6 +63,32 @@ def demo() -> None:
     show.main()
 
 
+@commands.group()
+def nodes() -> None:
+    """Say what machines the cluster has."""
+
+
+@nodes.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects, for programs.")
+def list_nodes(as_json: bool) -> None:
+    """Show each node: how far it shuts jobs in, its size, and what it does.
+
+    ISOLATION is uid, namespaces, landlock or process (burla-nodelet --help tells them apart), STATE
+    free, leased or lost. JOB is named if it is yours.
+    """
+    from . import admin
+
+    found = admin.list_nodes()
+    if as_json:
+        import json
+
+        import msgspec
+
+        click.echo(json.dumps([msgspec.structs.asdict(node) for node in found]))
+    else:
+        click.echo(admin.as_table(found))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     try:

@@ -39,10 +39,9 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
     with _lock:
         client = _clients.get(address)
         if client is None or client.is_closed():
-            where = take_apart(address)
-            curve = None if where.key is None else ClientCurve(_user_pair(address), where.key)
+            curve = curve_for(address)
             try:
-                client = _clients[address] = Client(_hello(), address, failed, answer_s, curve)
+                client = _clients[address] = Client(new_hello(), address, failed, answer_s, curve)
             except (zmq.ZMQError, OSError, RuntimeError) as error:
                 raise ClusterError(
                     f"cannot connect to the cluster at {address}: {error}"
@@ -51,6 +50,17 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
             atexit.unregister(_close_all)
             atexit.register(_close_all)
         return client
+
+
+def curve_for(address: str) -> ClientCurve | None:
+    """Return the keys for a connection to `address`; None: it goes without.
+
+    Raises:
+        NotAuthorised: the user has no key yet.
+        BadSetting: the key lies open to others.
+    """
+    where = take_apart(address)
+    return None if where.key is None else ClientCurve(_user_pair(address), where.key)
 
 
 def _user_pair(address: str) -> KeyPair:
@@ -66,7 +76,8 @@ def _user_pair(address: str) -> KeyPair:
         ) from None
 
 
-def _hello() -> m.ClientHello:
+def new_hello() -> m.ClientHello:
+    """Return the first word of a new session of this process."""
     return m.ClientHello(
         protocol=m.PROTOCOL,
         version=VERSION,

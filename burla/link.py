@@ -113,7 +113,7 @@ class Link:
                 self._introduce(now_s)
             case m.Refused():
                 return self.refuse(message)
-            case m.Beat():
+            case m.Beat() | m.Nodes():
                 pass
             case m.JobOutcomes() | m.JobOutput() | m.LeaseLost() | m.JobStatus() | m.JobFailed():
                 return self.tell(

@@ -44,6 +44,7 @@ from .effects import (
     Steal,
 )
 from .memory import Reading
+from .rooms import Rooms
 from .workers import Death, Frame, Leaf, LoadSettings, Outcomes, Span, Workers
 
 UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces; one input may be big
@@ -102,14 +103,22 @@ class Agent:
     ) -> None:
         """Serve the scheduler that `dealer` will be connected to."""
         hello = m.NodeHello(
-            m.PROTOCOL, VERSION, PYTHON, os.urandom(16), config.name, config.cpus, config.ram, ()
+            m.PROTOCOL,
+            VERSION,
+            PYTHON,
+            os.urandom(16),
+            config.name,
+            config.cpus,
+            config.ram,
+            (),
+            isolation=config.tier,
         )
         self._config, self._dealer, self._clock_s = config, dealer, clock_s
         self._handshakes = handshakes
         self._has_met = False  # the scheduler took our key once
         self._core = Nodelet(hello)
         self._budget = config.ram if config.ram < usable_ram() else 0
-        self._workers = Workers(self, scratch)
+        self._rooms = Rooms(self, scratch, config.tier, config.confinement)
         self._joiner = Joiner(UNFINISHED_BYTES_MAX)
         self._outbox = Outbox()
         self._events: deque[Callable[[float], list[Effect]]] = deque()
@@ -126,7 +135,7 @@ class Agent:
             NotAcceptedError: the scheduler refuses it.
             RuntimeError: workers cannot be had (any more).
         """
-        await self._workers.start()
+        await self._rooms.start()
         self._watch = Watch(self._dealer)
         try:
             self._feed(self._core.start)
@@ -147,7 +156,11 @@ class Agent:
         """End all workers."""
         if self._ending is not None:
             await asyncio.wait([self._ending])
-        await self._workers.close()
+        await self._rooms.close()
+
+    @property
+    def _workers(self) -> Workers:
+        return self._rooms.current
 
     def _wait_s(self) -> float:
         now_s = self._clock_s()
@@ -200,7 +213,7 @@ class Agent:
                 case Steal():
                     self._steal(effect)
                 case KeepBlanks():
-                    self._workers.prepare(effect.count)
+                    self._rooms.prepare(effect.count)
                 case BeginLease():
                     self._begin_lease(effect)
                 case AddWorkers():
@@ -275,7 +288,7 @@ class Agent:
 
     async def _end_workers(self) -> None:
         try:
-            await self._workers.end_lease()
+            await self._rooms.end_lease()
         except Exception as error:
             log.exception("the workers of a lease cannot be ended")
             self._fail(error)

@@ -4,6 +4,9 @@ argparse and not click: a private cluster pays for every import of its daemons a
 """
 
 import argparse
+import asyncio
+import contextlib
+import dataclasses
 import logging
 import os
 import sys
@@ -23,9 +26,11 @@ from burla.wire.keys import (
 from burla.wire.owner import Owner
 from burla.wire.places import settings_directory
 
+from . import isolation
 from .agent import NotAcceptedError, NotAuthorisedError, run
 from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
 from .joining import NoAnswerError, NotJoinedError, join
+from .kernel import set_dumpable
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
@@ -46,6 +51,13 @@ until SIGTERM or Ctrl-C, and then leaves nothing behind: no process, no file. Ca
 environment."""
 
 EPILOG = """\
+--isolation best takes what this machine allows, best first, and says which it is:
+  uid         (as root) each lease has a user id, processes, IPC, /tmp, /dev/shm and limits of its
+              own; all else is read-only, and its files, in memory, are at most half of --ram
+  namespaces  the same under this user's id, with its home directory hidden
+  landlock    a scratch directory; all else is read-only, this user's home can not be read
+  process     functions have the rights of this user: for people who trust each other
+
 examples:
   burla-nodelet --scheduler 'burla://HOST:7270?key=...' --join-token-file token   # the first time
   burla-nodelet --scheduler 'burla://HOST:7270?key=...'                           # later
@@ -75,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("cannot join the cluster: %s", error)
         return EXIT_UNREACHABLE
     try:
-        return daemon.run(lambda: _run(config, options.owner), options.owner)
+        return daemon.run(lambda: _run(config, options), options.owner)
     except NotAuthorisedError as error:
         log.error("refused by the scheduler at %s: %s", config.endpoint(), error)
         return EXIT_NOT_AUTHORISED
@@ -126,6 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--name", help="what this node is called in messages (default: the host's name)"
+    )
+    parser.add_argument(
+        "--isolation",
+        choices=(isolation.BEST, isolation.Tier.PROCESS.value),
+        default=isolation.BEST,
+        help="how far each lease is shut in; see below (default: best)",
     )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
@@ -200,13 +218,37 @@ def _token(path: str) -> KeyPair:
         raise KeyFileError(f"there is no join token in {path}: {error}") from None
 
 
+def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> NodeletConfig:
+    """Return the settings with the best tier of isolation that works; tell which it is."""
+    with contextlib.suppress(OSError):  # not Linux
+        set_dumpable(False)  # what this process knows, functions must not read
+    confinement = isolation.confinement(config.ram, config.cpus, config.scheduler, key_file)
+    tier, why = isolation.choose(wanted, confinement)
+    if tier is isolation.Tier.PROCESS:
+        log.warning(
+            "isolation: process (%s): functions have all rights of this user; let only people "
+            "use this node who trust each other",
+            why,
+        )
+    else:
+        log.info("isolation: %s%s", tier, f" ({why})" if why else "")
+    confinement = dataclasses.replace(
+        confinement,
+        has_root=tier is isolation.Tier.UID,
+        use_landlock=tier is isolation.Tier.LANDLOCK,
+    )
+    return dataclasses.replace(config, tier=tier, confinement=confinement)
+
+
 def _bytes(ram_gb: float) -> int:
     if not 0 < ram_gb < 1 << 20:  # also false for nan
         raise ValueError(f"argument --ram: {ram_gb} GB of memory is no machine")
     return int(ram_gb * GB)
 
 
-async def _run(config: NodeletConfig, owner: Owner | None) -> None:
-    if owner is not None:
+async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
+    if options.owner is not None:  # it works for one user, as that user, in that user's files
         await daemon.wait_listening(config.scheduler, LISTEN_S)
+    else:
+        config = await asyncio.to_thread(_isolated, config, options.isolation, options.key_file)
     await run(config)

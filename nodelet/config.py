@@ -13,6 +13,9 @@ from pathlib import Path
 from burla.wire.addresses import connect_address, take_apart
 from burla.wire.keys import ClientCurve, KeyPair
 
+from .isolation import Tier
+from .sandbox import Confinement
+
 GB = 1 << 30  # bytes
 CPUS_MAX = 8192  # as Linux has at most; each becomes a process, and a typing error should not
 NAME_CHARACTERS_MAX = 256  # wire.messages.Word
@@ -36,6 +39,8 @@ class NodeletConfig:
     # cluster's socket and logs lie here, or everybody's temporary files.
     scratch: str = field(default_factory=_temporary_directory)
     pair: KeyPair | None = None  # this node's keys, for a burla:// address
+    tier: Tier = Tier.PROCESS  # how far each lease is shut in
+    confinement: Confinement | None = None  # None: workers are as we are
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.

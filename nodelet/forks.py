@@ -53,7 +53,7 @@ def enter_worker(fds: tuple[int, int, int]) -> socket.socket:
     os.setsid()
     _offer_to_oom_killer()
     sock = _place(fds)
-    _close_others(sock.fileno())
+    close_all_but({sock.fileno()})
     _open_streams()
     reset_signals()
     return sock
@@ -90,14 +90,14 @@ def _place(fds: tuple[int, int, int]) -> socket.socket:
     return sock
 
 
-def _close_others(kept: int) -> None:
+def close_all_but(kept: set[int]) -> None:
     """Close all but 0, 1, 2 and `kept`."""
     try:
         opened = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:  # no /proc; trying a million numbers takes 0.1 s
         opened = list(range(_fd_limit()))
     for fd in opened:
-        if fd > 2 and fd != kept:
+        if fd > 2 and fd not in kept:
             with suppress(OSError):
                 os.close(fd)
 

@@ -21,12 +21,15 @@ class Lookout:
         links: Mapping[int, Link],
         send_signal: Callable[[int, int], None],
         tell: Callable[[Reading], None],
+        seen_from_here: Callable[[int], int],
     ) -> None:
         self._loop = loop
         self._links = links
         self._send_signal = send_signal  # to a worker
         self._meter = Meter()
         self._tell = tell
+        self._seen_from_here = seen_from_here  # a pid of the workers' namespace -> ours
+        self._pids: dict[int, int] = {}  # worker -> pid, as we see it
         self._timer: asyncio.TimerHandle | None = None
 
     def begin_lease(self, settings: LoadSettings) -> None:
@@ -62,9 +65,20 @@ class Lookout:
             self._measure()
 
     def _measure(self) -> None:
-        links = self._links.values()
-        ready = {link.number: link.pid for link in links if link.state == State.READY and link.pid}
-        templates = [link.pid for link in links if link.state == State.TEMPLATE]
+        pids = {n: self._pids.get(n) or self._seen_from_here(x.pid) for n, x in self._busy_links()}
+        self._pids = {number: pid for number, pid in pids.items() if pid}
+        ready, templates = {}, []
+        for number, pid in self._pids.items():
+            if self._links[number].state == State.TEMPLATE:
+                templates.append(pid)
+            else:
+                ready[number] = pid
         reading = self._meter.read(ready, templates, self._loop.time())
         if reading is not None:
             self._tell(reading)
+
+    def _busy_links(self) -> list[tuple[int, Link]]:
+        """Return the workers that have the function, those that only fork included."""
+        with_function = (State.READY, State.TEMPLATE)
+        links = self._links.items()
+        return [(n, link) for n, link in links if link.pid and link.state in with_function]

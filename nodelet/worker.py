@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import msgpack
@@ -20,6 +21,7 @@ from burla.wire import values
 from burla.wire.shelf import Results, directory_of
 
 from . import forks, limits, pipes
+from .kernel import set_dumpable
 from .pipes import (
     HEADER_BYTES,
     LEAF_RECORD,
@@ -70,9 +72,13 @@ class Worker:
             self._say(Message(Kind.HELLO, a=os.getpid()))
             if self._call is None and not select.select([self._sock], [], [], IDLE_S)[0]:
                 rehearse()
-            while (messages := self._parser.read(self._sock)) is not None:
+            messages = self._parser.read(self._sock)
+            with suppress(OSError):  # not Linux
+                set_dumpable(True)  # as usual; until now a worker of another lease might look in
+            while messages is not None:
                 for message in messages:
                     self._obey(message)
+                messages = self._parser.read(self._sock)
             status = EXIT_OK
         except KeyboardInterrupt:
             status = EXIT_INTERRUPTED
@@ -240,9 +246,12 @@ def rehearse() -> None:
     os.environ.update(environment)
 
 
-def run(fds: tuple[int, int, int], memory: Memory, page: int) -> NoReturn:
-    """Be a worker; called in a fresh child of the zygote."""
+def run(
+    fds: tuple[int, int, int], memory: Memory, page: int, confine: Callable[[], None]
+) -> NoReturn:
+    """Be a worker; called in a fresh child of the zygote, which `confine` takes rights from."""
     try:
+        confine()
         worker = Worker(forks.enter_worker(fds), memory.page, page)
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)

@@ -10,8 +10,7 @@ How it is used (all from the loop's thread; no method blocks):
     workers.deal(worker, cell, Span(batch, lo, hi), leaves, left=..., slots=...)
                                                # -> events.on_outcomes(...)*, events.on_settled(...)
     stolen = workers.steal(worker, cell, middle)   # a range that is yours again, or None
-    await workers.end_lease()                  # every process of the lease is gone, scratch is
-    empty await workers.close()
+    await workers.end_lease(); await workers.close()  # all its processes are gone
 
 Custody of indices. A dealt span is the worker's. What `steal` returns is the caller's at once. What
 a worker has not run when its span is over is in `on_settled(..., lo, hi)`, what it gives back
@@ -29,8 +28,9 @@ import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import msgpack
@@ -39,11 +39,10 @@ from .growth import Growth, Step
 from .link import Link, State, make_link
 from .lookout import Lookout
 from .pipes import BadMessageError, Frame, Kind, Leaf, LeafMemory, Message, pack
-from .processes import kill_tree
 from .slate import PAGES, AgentSlate, Memory, make_memory
 from .traffic import Traffic
 from .worker_events import Death, LoadSettings, Outcomes, Range, Span, WorkerEvents
-from .zygote_link import ZygoteLink
+from .zygote_link import Launch, ZygoteLink, launch_module
 
 __all__ = ["Death", "Frame", "Leaf", "LoadSettings", "Outcomes", "Span", "WorkerEvents", "Workers"]
 
@@ -54,15 +53,22 @@ REST_S = 0.02  # after a lease, while half of the blanks are left: the next may 
 class Workers:
     """The zygote and all workers of this machine."""
 
-    def __init__(self, events: WorkerEvents, scratch: Path | None = None) -> None:
-        """Tell `events` what happens.
+    def __init__(
+        self,
+        events: WorkerEvents,
+        scratch: Path | None = None,
+        launch: Launch | None = None,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        """Begin with nothing.
 
-        `scratch` is a directory of ours, emptied after each lease and removed at the end.
+        `scratch`: a directory of ours, emptied after each lease and removed at the end. `launch`:
+        starts the zygote, if not as usual. `numbers`: of workers.
         """
         self._events = events
-        self._scratch = scratch
+        self._launch = launch or launch_module("zygote", str(scratch or ""))
+        self._numbers = numbers or count(1)
         self._links: dict[int, Link] = {}  # by number; all that are not GONE
-        self._next = 1
         self._blanks_wanted = 0
         self._pages = deque(range(PAGES))  # the page freed last is used last
         self._lease: Growth | None = None
@@ -80,16 +86,17 @@ class Workers:
         """
         self._loop = asyncio.get_running_loop()
         self._traffic = Traffic(self._loop, self._take, self._events.on_output, self._on_closed)
-        self._lookout = Lookout(self._loop, self._links, self._signal, self._events.on_memory)
-        self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end)
+        self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end, self._launch)
+        looks = (self._signal, self._events.on_memory, self._zygote.seen_from_here)
+        self._lookout = Lookout(self._loop, self._links, *looks)
         slates = make_memory()
         self._memory = Memory(slates)
         try:
-            await self._zygote.start(slates, str(self._scratch or ""))
+            await self._zygote.start(slates)
             self._has_started, self._is_dead = True, False
         finally:
             os.close(slates)
-            if not self._has_started:
+            if self._is_dead:
                 self._memory.close()
 
     async def close(self) -> None:
@@ -250,8 +257,7 @@ class Workers:
         state = State.BLANK if template is None else State.COPYING
         page = self._pages.popleft()
         slate = AgentSlate(self._memory.page(page))
-        link, fds = make_link(self._next, page, slate, self._traffic.buffer, state)
-        self._next += 1
+        link, fds = make_link(next(self._numbers), page, slate, self._traffic.buffer, state)
         self._links[link.number] = link
         if template is None:
             self._zygote.send("fork", page, fds=fds)
@@ -341,13 +347,11 @@ class Workers:
                     if link.page == page:
                         link.pid = pid
             case ["not forked", int(page), int(number)]:
-                for link in list(self._links.values()):
-                    if link.page == page:
-                        self._on_death(link, ("fork", number))
+                for link in [link for link in self._links.values() if link.page == page]:
+                    self._on_death(link, ("fork", number))
             case ["died", int(pid), str(how), int(status)]:
-                for link in list(self._links.values()):
-                    if link.pid == pid:
-                        self._on_death(link, (how, status))
+                for link in [link for link in self._links.values() if link.pid == pid]:
+                    self._on_death(link, (how, status))
             case ["ended"]:
                 if self._ended is not None and not self._ended.done():
                     self._ended.set_result(None)
@@ -385,16 +389,12 @@ class Workers:
         if self._is_dead:
             return
         self._is_dead = True
-        links = list(self._links.values())
-        for pid in [link.pid for link in links if link.pid]:
-            kill_tree(pid)
-        for link in links:
+        self._zygote.kill_left([link.pid for link in self._links.values() if link.pid])
+        for link in list(self._links.values()):
             self._on_death(link, ("signal", signal.SIGKILL))
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        self._on_zygote(["ended"])
         self._events.on_zygote_death()
 
     def _signal(self, worker: int, number: int) -> None:
-        link = self._links.get(worker)
-        if link is not None and link.pid:
+        if (link := self._links.get(worker)) is not None and link.pid:
             self._zygote.send("signal", link.pid, int(number))

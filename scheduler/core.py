@@ -5,7 +5,6 @@ Feed it what arrives (`receive`), what could not be delivered (`unreachable`) an
 knows who speaks and when; what follows for jobs, nodes and leases is in board.py.
 """
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from burla.wire import messages as m
@@ -13,6 +12,7 @@ from burla.wire.messages import ClientToScheduler, NodeletToScheduler
 
 from . import held
 from .board import Board
+from .clients import Client
 from .effects import Effect, Forget, Note, Record, Send
 from .jobs import Job
 from .nodes import Node
@@ -20,33 +20,11 @@ from .waiting import reasons, unsatisfiable
 
 TICK_S = 0.25  # silences, waits and holds are looked at this often
 BEAT_S = 1.0
-CLIENT_SILENCE_S = 30.0
-CLIENT_UNREACHABLE_S = 5.0  # a client that reconnects does so within a second
 REOPEN_S = 10.0  # a client that reconnected names its open jobs at once
 UNFIT_S = 5.0  # nodes may still join; then a job that fits none of them fails
 SETTLED_S = 15.0  # a nodelet that says nothing for this long is lost
 NOT_FOUND = "not found"
 WAIT_SAID_S = 0.5  # a job that waits longer is told why
-
-
-@dataclass(slots=True)
-class Client:
-    """One client process."""
-
-    session: bytes
-    peer: bytes
-    python: str
-    name: str  # of the user, for people; nodes are shared by users
-    heard_s: float
-    unreachable_s: float | None = None
-    user: str = ""  # its public key, whatever the session says; empty where there are no keys
-
-    def is_gone(self, now_s: float) -> bool:
-        """Return whether it must be given up."""
-        broken = (
-            self.unreachable_s is not None and now_s - self.unreachable_s >= CLIENT_UNREACHABLE_S
-        )
-        return broken or now_s - self.heard_s >= CLIENT_SILENCE_S
 
 
 class Scheduler:
@@ -284,10 +262,21 @@ class Scheduler:
                 if job := self._job_of(client, said.job, "close job"):
                     board.close(job)
                     self._record(client.user, "close job", job.id, "ok")
+            case m.ListNodes():
+                board.effects.append(Send(client.peer, self._nodes(client)))
             case m.Beat() | m.ClientHello():
                 pass
             case _:
                 assert_never(said)
+
+    def _nodes(self, client: Client) -> m.Nodes:
+        """Return all nodes; costs O(nodes), which only people ask for."""
+        found = []
+        for node in self.board.nodes.values():
+            job = self.board.lease_jobs.get(node.lease or b"")
+            ours = job is not None and job.user == client.name
+            found.append(node.status(job.spec.name if job is not None and ours else ""))
+        return m.Nodes(tuple(sorted(found, key=lambda node: node.name)))
 
     def _from_nodelet(
         self, node: Node, said: NodeletToScheduler, payload: list[bytes], now_s: float

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from burla.wire.messages import Held, NodeHello
+from burla.wire.messages import Held, NodeHello, NodeState, NodeStatus
 
 from .jobs import Job
 
@@ -41,6 +41,7 @@ class Node:
     cpus: int
     ram: int  # bytes
     heard_s: float
+    isolation: str = "process"  # its tier, for people
     unreachable_s: float | None = None  # since when its connection is known to be broken
     lease: bytes | None = None  # the one it serves
     stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
@@ -51,7 +52,8 @@ class Node:
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
         """Return the node that said `hello`."""
-        return cls(hello.node, peer, hello.name, hello.python, hello.cpus, hello.ram, now_s)
+        offer = (hello.name, hello.python, hello.cpus, hello.ram)
+        return cls(hello.node, peer, *offer, now_s, hello.isolation)
 
     def is_free(self) -> bool:
         """Return whether it may be leased: every process of earlier leases is proven gone."""
@@ -61,6 +63,14 @@ class Node:
             and not self.orphans
             and self.unreachable_s is None
         )
+
+    def status(self, job: str) -> NodeStatus:
+        """Return how it is, for people; `job`: what it does, if the asker may know."""
+        if self.unreachable_s is not None:
+            state = NodeState.LOST
+        else:
+            state = NodeState.FREE if self.is_free() else NodeState.LEASED
+        return NodeStatus(self.name, self.isolation, self.cpus, self.ram, self.python, state, job)
 
     def is_lost(self, now_s: float) -> bool:
         """Return whether it must be given up."""

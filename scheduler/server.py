@@ -21,8 +21,9 @@ from burla.wire.messages import Bulk, ClientToScheduler, Join, Message, NodeletT
 from burla.wire.sockets import Outbox, Watch
 
 from .channel import Channel
+from .clients import Client
 from .config import SchedulerConfig
-from .core import Client, Scheduler
+from .core import Scheduler
 from .effects import Effect, Forget, Note, Publish, Record, Send
 from .nodes import Node
 

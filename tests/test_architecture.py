@@ -25,7 +25,11 @@ ROOMS = {
 }
 OPENS_PAYLOADS = {"burla.wire.values", "burla.wire.pickling"}  # not for daemons
 DAEMONS = ("burla.scheduler.cli", "burla.scheduler.server", "burla.nodelet.agent")
-FORKING = ("burla.nodelet.zygote", "burla.nodelet.worker")  # what they import runs in workers
+FORKING = (
+    "burla.nodelet.zygote",
+    "burla.nodelet.worker",
+    "burla.nodelet.keeper",
+)  # what they import runs in workers
 
 # Room -> what of ours it may import: whole rooms, or single modules.
 MAY_IMPORT = {
@@ -69,6 +73,7 @@ PURE = {
     "scheduler/batches.py",
     "scheduler/admission.py",
     "scheduler/board.py",
+    "scheduler/clients.py",
     "scheduler/core.py",
     "scheduler/dealing.py",
     "scheduler/effects.py",
@@ -103,6 +108,7 @@ LONG = {  # path -> why it is one file all the same
     "tests/end_to_end/test_crashes.py": "every way in which a worker dies",
     "tests/end_to_end/test_traps.py": "one trap a test, and there are many",
     "tests/scheduler/test_core.py": "one core: conversations, and any order of events",
+    "tests/security/test_isolation_matrix.py": "one table of what a job can not do, a row a test",
     "tests/support/world.py": "one model of all that lies around the three cores",
     "tests/test_architecture.py": "the rules, and that each can be broken",
     "tests/wire/test_scripts.py": "what a script defines, kind by kind",

@@ -5,7 +5,7 @@ whom, when, and what its payload is. A message is decoded against the union of i
 nothing else.
 """
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -182,6 +182,10 @@ class CloseJob(Message, frozen=True):
     job: Id
 
 
+class ListNodes(Message, frozen=True):
+    """client -> scheduler: which nodes are there? Answered by Nodes."""
+
+
 ClientToScheduler = (
     ClientHello
     | OpenJob
@@ -191,6 +195,7 @@ ClientToScheduler = (
     | AckOutput
     | ReplayOutput
     | CloseJob
+    | ListNodes
     | Beat
 )
 
@@ -262,6 +267,32 @@ class JobFailed(Message, frozen=True):
     text: Text
 
 
+class NodeState(StrEnum):
+    """What a node does."""
+
+    FREE = "free"
+    LEASED = "leased"  # or its last lease is still ending
+    LOST = "lost"  # its connection is gone; it may come back
+
+
+class NodeStatus(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One node, for people."""
+
+    name: Word
+    isolation: Word
+    cpus: Positive
+    ram: Positive  # bytes
+    python: Word
+    state: NodeState
+    job: Word  # name of the function it serves, if that is the asker's own; else empty
+
+
+class Nodes(Message, frozen=True):
+    """scheduler -> client: answer to ListNodes: all nodes, by name."""
+
+    nodes: tuple[NodeStatus, ...]
+
+
 SchedulerToClient = (
     Welcome
     | Refused
@@ -271,6 +302,7 @@ SchedulerToClient = (
     | LeaseLost
     | JobStatus
     | JobFailed
+    | Nodes
     | Beat
 )
 
@@ -356,6 +388,7 @@ class NodeHello(Message, frozen=True):
     cpus: Positive
     ram: Positive  # bytes
     held: tuple[Held, ...]
+    isolation: Word = "process"  # the tier of the node; nodelet/isolation.py has them
 
 
 class Outcomes(Bulk, frozen=True, kw_only=True):

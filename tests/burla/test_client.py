@@ -191,7 +191,9 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
 
     fake.script = hold_back(m.Inputs)
     dead = threading.Event()
-    client = Client(clients._hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
+    client = Client(
+        clients.new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8
+    )
     spec = _specify(double, decide_unpack(double), 1, None, None)
     session = Session(spec, dump_function(double), True, time.monotonic())
     job = Job(session, "double", True)

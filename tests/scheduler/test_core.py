@@ -42,6 +42,22 @@ def test_a_node_serves_one_job_at_a_time() -> None:
     assert node.jobs[node.active() or b""] == bob.job
 
 
+def test_nodes_are_listed_with_what_they_do_for_the_asker() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    client = cluster.client()
+    cluster.inputs(client, 1)
+    (sent,) = [
+        effect.message
+        for effect in cluster.core.receive(client.peer, m.ListNodes(), [], cluster.now_s)
+        if isinstance(effect, Send)
+    ]
+    assert isinstance(sent, m.Nodes)
+    (status,) = sent.nodes
+    assert (status.state, status.isolation) == (m.NodeState.LEASED, "process")
+    assert node.jobs[node.active() or b""] == client.job
+
+
 def test_a_job_without_anything_to_run_gives_its_only_node_to_one_that_has() -> None:
     """Its next input may come from the very job that waits: a call inside the inputs."""
     cluster = ModelCluster()

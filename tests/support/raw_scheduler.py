@@ -184,7 +184,7 @@ class Nodelet:
 
     def __init__(self, address: str, cpus: int, log: Path) -> None:
         line = [sys.executable, "-m", "burla.nodelet", "--scheduler", address]
-        line += ["--cpus", str(cpus), "--name", "node"]
+        line += ["--cpus", str(cpus), "--name", "node", "--isolation", "process"]
         with log.open("w") as file:
             self.process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=file)
         self.log = log
