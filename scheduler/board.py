@@ -237,8 +237,9 @@ class Board:
             keep=keep,
         )
         self.effects.append(Send(node.peer, start, job.function))
-        job.said = ""
-        self.tell(job, m.JobStatus(job.id, "", len(job.leases), job.slots))
+        if job.said:  # it was told why it waits
+            job.said = ""
+            self.tell(job, m.JobStatus(job.id, "", len(job.leases), job.slots))
         self.touch(job)
 
     def end_lease(self, job: Job, lease: Lease, *, discard: bool) -> None:

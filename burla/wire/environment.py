@@ -48,9 +48,9 @@ def forget_own_modules(kept: frozenset[str]) -> None:
     standard = os.path.dirname(os.__file__)
     packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     installed = tuple(os.path.join(path, "") for path in (standard, *packages))
-    for name, module in list(sys.modules.items()):
-        place = _place_of(module)
-        if place and name not in kept and not place.startswith(installed):
+    for name in sys.modules.keys() - kept:
+        place = _place_of(sys.modules[name])
+        if place and not place.startswith(installed):
             del sys.modules[name]
 
 
