@@ -13,11 +13,12 @@ from typing import Any, assert_never
 import msgpack
 
 from burla.wire.messages import Kind
-from burla.wire.shelf import SHARE_BYTES_MIN, Shelf
+from burla.wire.shelf import Shelf
 from burla.wire.tracebacks import note_of
 from burla.wire.values import (
     Batch,
     NotLoadableError,
+    Pieces,
     load_error,
     load_result,
     load_results,
@@ -27,10 +28,13 @@ from burla.wire.values import (
 from .client import Client, Event, Job, Trouble
 from .effects import Deliver, Fail, Finish, Frames, Part, Window
 from .errors import (
+    CallFailed,
     ClusterError,
     ClusterLost,
     ClusterUnreachable,
     JobFailed,
+    NotAuthorised,
+    OutOfMemory,
     Refused,
     Unsatisfiable,
     WorkerDied,
@@ -54,7 +58,7 @@ class Caller:
         inputs: object,
         batches: Iterator[Batch],
         limits: Mapping[str, object],
-        memory: Callable[[], str | None],
+        shelf: Shelf,
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
@@ -64,15 +68,14 @@ class Caller:
             inputs: what the caller passed; only looked at for errors.
             batches: the same, in batches.
             limits: arguments of the call by name, for errors.
-            memory: returns a directory in memory that the workers can read, if there is one.
+            shelf: where big inputs and results are put down, if anywhere.
         """
         self._job, self._connect = job, connect
         self._inputs, self._batches, self._limits = inputs, batches, limits
         known = type(inputs) in (list, tuple, range)
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = Window()
-        self._shelf = Shelf(job.id.hex())
-        self._memory = memory
+        self._shelf = shelf
         self._feeding = True
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
 
@@ -114,7 +117,7 @@ class Caller:
 
     def _open(self) -> None:
         self._job.open(self._connect)
-        self._shelf.open(self._memory())
+        self._shelf.open()
 
     def _feed_ahead(self) -> None:
         until_s = time.monotonic() + FEED_AT_CALL_S
@@ -149,10 +152,12 @@ class Caller:
         leaves: list[tuple[int, Frames]] = []
         at, size = batch.start, batch.bytes
         for leaf in batch.leaves:
-            frames: Frames = leaf.frames
-            if leaf.bytes >= SHARE_BYTES_MIN:
-                frames = self._shelf.put(at, leaf.count, leaf.frames)
+            if isinstance(leaf.body, Pieces):
+                frames: Frames = self._shelf.put(at, leaf.count, leaf.body)
+                self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
                 size += sum(map(len, frames)) - leaf.bytes
+            else:
+                frames = leaf.body
             leaves.append((leaf.count, frames))
             at += leaf.count
         return leaves, size
@@ -228,16 +233,19 @@ class Caller:
         if isinstance(event, Finish):
             self._job.printer.wait_written()
 
-    def _death(self, index: int, node: str, frame: bytes) -> WorkerDied:
-        how, code, deaths = msgpack.unpackb(frame)
+    def _death(self, index: int, node: str, frame: bytes) -> CallFailed:
+        how, code, deaths, *figures = msgpack.unpackb(frame)
+        shown = None
+        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
+            shown = short_repr(self._inputs[index])
+        call = note_of(index, shown, node)
+        if figures:
+            return OutOfMemory(index, **figures[0], call=call)
         if how == "exit":
             died = how_it_died(code) if code >= 0 else "an unknown exit status"
         else:
             died = how_it_died(-code) if how == "signal" else f"{how} {code}"
-        shown = None
-        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
-            shown = short_repr(self._inputs[index])
-        return WorkerDied(index, died, deaths, call=note_of(index, shown, node))
+        return WorkerDied(index, died, deaths, call=call)
 
     # --- ends ---
 
@@ -255,6 +263,8 @@ class Caller:
                 raise ClusterError(f"{event.why}\nThe next call starts a new private cluster")
             case Broken():
                 raise ClusterUnreachable(address, event.why)
+            case Rejected(not_authorised=True):
+                raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
             case Rejected():
                 raise Refused(event.reason)
             case Fail(argument="", text=text):

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from types import FunctionType
 from typing import Any
 
 from burla.wire.values import name_of as name_of
@@ -179,6 +180,14 @@ def decide_unpack(function: Callable[..., Any], unpack: bool | None = None) -> S
 
 def _positional(function: Callable[..., Any], name: str) -> tuple[int, int | None] | None:
     """Return the least and greatest number of positional arguments; None: it cannot be known."""
+    if type(function) is FunctionType and not vars(
+        function
+    ):  # the usual one, in a tenth of the time
+        code = function.__code__
+        if not code.co_kwonlyargcount:
+            high = code.co_argcount
+            low = high - len(function.__defaults__ or ())
+            return low, None if code.co_flags & inspect.CO_VARARGS else high
     try:
         parameters = inspect.signature(function).parameters.values()
     except Exception:  # builtins without a signature raise ValueError, odd objects anything

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from . import errors
+from .key_commands import auth, login
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
@@ -46,10 +47,14 @@ def commands() -> None:
     from burla import remote_parallel_map
     results = remote_parallel_map(function, inputs)
 
-    Without BURLA_CLUSTER (tcp://HOST:PORT or ipc://PATH) a private cluster on this machine is used;
-    it starts with the first call and is gone when the process ends. burla-scheduler and
-    burla-nodelet make a cluster for many.
+    Without BURLA_CLUSTER (an address as burla-scheduler prints it) or `burla login`, a private
+    cluster on this machine is used; it starts with the first call and is gone when the process
+    ends. burla-scheduler and burla-nodelet make a cluster for many.
     """
+
+
+commands.add_command(login)
+commands.add_command(auth)
 
 
 @commands.command()
@@ -129,7 +134,7 @@ def gc(cluster: str, json: bool) -> int:
 
 @commands.group()
 def nodes() -> None:
-    """Add, drain and remove nodes of a cluster."""
+    """Show, add, drain and remove nodes of a cluster."""
 
 
 @nodes.command("add")
@@ -163,6 +168,27 @@ def nodes_drain(names: tuple[str, ...], cluster: str, json: bool) -> int:
     from burla.provisioning import cli
 
     return cli.drain(cluster, names, json)
+
+
+@nodes.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects, for programs.")
+def list_nodes(as_json: bool) -> None:
+    """Show each node: how far it shuts jobs in, its size, and what it does.
+
+    ISOLATION is uid, namespaces, landlock or process (burla-nodelet --help tells them apart), STATE
+    free, leased or lost. JOB is named if it is yours.
+    """
+    from . import admin
+
+    found = admin.list_nodes()
+    if as_json:
+        import json
+
+        import msgspec
+
+        click.echo(json.dumps([msgspec.structs.asdict(node) for node in found]))
+    else:
+        click.echo(admin.as_table(found))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

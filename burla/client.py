@@ -22,8 +22,10 @@ from typing import Any, assert_never
 import zmq
 
 from burla.wire import messages as m
+from burla.wire.addresses import publisher_endpoint, take_apart
 from burla.wire.codec import Joiner, WireError, decode, encode, split
-from burla.wire.sockets import Outbox, make_socket, send, take
+from burla.wire.keys import ClientCurve
+from burla.wire.sockets import REFUSALS, Handshakes, Outbox, make_socket, send, take
 
 from .effects import Deliver, Effect, Fail, Finish, Frames, Say, Send, Show, Wait
 from .errors import ClusterError
@@ -149,16 +151,19 @@ class Client:
         address: str,
         failed: Callable[[], str | None] | None,
         answer_s: float,
+        curve: ClientCurve | None = None,
     ) -> None:
         """Connect, without waiting for it.
 
         Args:
             hello: who we are.
-            address: endpoint of the scheduler.
+            address: of the scheduler.
             failed: says what happened if the cluster is known to be gone.
             answer_s: how long a job waits for the first answer.
+            curve: the keys, for a burla:// address.
         """
         self.address = address
+        self._endpoint = take_apart(address).endpoint
         self._failed, self._answer_s = failed, answer_s
         self._commands: deque[Command] = deque()
         self._rung = False
@@ -174,8 +179,9 @@ class Client:
         self._outbox = Outbox()
         self._joiner = Joiner(UNFINISHED_BYTES_MAX)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._dealer = make_socket(self._context, zmq.DEALER)
-        self._sub = make_socket(self._context, zmq.SUB)
+        self._dealer = make_socket(self._context, zmq.DEALER, curve)
+        self._sub = make_socket(self._context, zmq.SUB, curve)
+        self._handshakes = Handshakes(self._dealer) if curve is not None else None
         self._link = Link(hello, answer_s, time.monotonic())
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         try:
@@ -231,8 +237,10 @@ class Client:
             self._end(trouble)
 
     def _serve(self) -> None:
-        self._dealer.connect(self.address)
+        self._dealer.connect(self._endpoint)
         poller = zmq.Poller()
+        if self._handshakes is not None:
+            poller.register(self._handshakes.socket, zmq.POLLIN)
         poller.register(self._sub, zmq.POLLIN)
         poller.register(self._bell.fileno(), zmq.POLLIN)
         look_s = 0.0
@@ -246,6 +254,8 @@ class Client:
             poller.poll(max(0, math.ceil((due_s - now_s) * 1000)))
             self._outbox.flush(self._dealer)
             self._take_messages()
+            if self._handshakes is not None and (what := self._handshakes.refusal()):
+                self._carry_out(self._link.refuse(m.Refused(REFUSALS[what], not_authorised=True)))
             self._take_output()
             self._take_commands()  # last: `wait_sent` gives us time for all of it
             now_s = time.monotonic()
@@ -324,6 +334,7 @@ class Client:
                     assert_never(effect)
 
     def _follow(self, publisher: str) -> None:
+        publisher = publisher_endpoint(publisher, self._endpoint)
         if publisher == self._publisher:
             return  # libzmq reconnects by itself, and says the topics again
         try:
@@ -380,6 +391,8 @@ class Client:
             self._close_sockets()
 
     def _close_sockets(self) -> None:
+        if self._handshakes is not None:
+            self._handshakes.close()
         self._sub.close(0)
         self._dealer.close(LINGER_MS)
         self._context.term()

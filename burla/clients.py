@@ -11,9 +11,12 @@ import zmq
 
 from burla.wire import VERSION
 from burla.wire import messages as m
+from burla.wire.addresses import take_apart
+from burla.wire.keys import ClientCurve, KeyFileError, KeyPair, load_pair
 
 from .client import Client
-from .errors import ClusterError
+from .config import user_key_path
+from .errors import BadSetting, ClusterError, NotAuthorised
 
 _lock = threading.Lock()
 _clients: dict[str, Client] = {}
@@ -30,12 +33,15 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
 
     Raises:
         ClusterError: this process cannot have one: too few descriptors, or it is about to end.
+        NotAuthorised: the user has no key yet.
+        BadSetting: the key lies open to others.
     """
     with _lock:
         client = _clients.get(address)
         if client is None or client.is_closed():
+            curve = curve_for(address)
             try:
-                client = _clients[address] = Client(_hello(), address, failed, answer_s)
+                client = _clients[address] = Client(new_hello(), address, failed, answer_s, curve)
             except (zmq.ZMQError, OSError, RuntimeError) as error:
                 raise ClusterError(
                     f"cannot connect to the cluster at {address}: {error}"
@@ -46,19 +52,44 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
         return client
 
 
-def _hello() -> m.ClientHello:
+def curve_for(address: str) -> ClientCurve | None:
+    """Return the keys for a connection to `address`; None: it goes without.
+
+    Raises:
+        NotAuthorised: the user has no key yet.
+        BadSetting: the key lies open to others.
+    """
+    where = take_apart(address)
+    return None if where.key is None else ClientCurve(_user_pair(address), where.key)
+
+
+def _user_pair(address: str) -> KeyPair:
+    path = user_key_path()
+    if path is None or not os.path.lexists(path):
+        where = path or "a directory for settings, which cannot be told here"
+        raise NotAuthorised(f"you have no key yet ({where}): run `burla login '{address}'` once")
+    try:
+        return load_pair(path)
+    except KeyFileError as error:
+        raise BadSetting(
+            "the user's key", path, f"a secret key of this user's alone; {error}"
+        ) from None
+
+
+def new_hello() -> m.ClientHello:
+    """Return the first word of a new session of this process."""
     return m.ClientHello(
         protocol=m.PROTOCOL,
         version=VERSION,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         session=os.urandom(16),
-        user=_user()[:256],
+        user=user_name()[:256],
         host=socket.gethostname()[:256],
         pid=os.getpid(),
     )
 
 
-def _user() -> str:
+def user_name() -> str:
     """Return the user's name, or number: there may be no environment and no passwd entry."""
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         if user := os.environ.get(name):

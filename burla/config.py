@@ -1,16 +1,17 @@
 """The caller's settings, and where each comes from: keyword, else environment, else file."""
 
 import os
-import sys
+import re
 from typing import Any
 
 from burla.wire.addresses import FORMS, AddressError, connect_address
+from burla.wire.places import settings_directory
 
 from .errors import BadSetting
 
 CLUSTER_VARIABLE = "BURLA_CLUSTER"
-DIRECTORY_VARIABLE = "BURLA_CONFIG_DIR"
 FILE = "config.toml"
+KEY_FILE = "user.key"
 KEYS = ("cluster",)
 
 
@@ -28,8 +29,8 @@ def cluster_address(cluster: str | None = None) -> str | None:
     named = os.environ.get(CLUSTER_VARIABLE)
     if named is not None:
         return _checked(named, CLUSTER_VARIABLE)
-    path = _config_path()
-    if path is None or "cluster" not in (settings := _read(path)):
+    path = settings_path()
+    if path is None or not os.path.exists(path) or "cluster" not in (settings := _read(path)):
         return None
     return _checked(settings["cluster"], f'"cluster" in {path}')
 
@@ -44,29 +45,40 @@ def _checked(address: object, source: str) -> str:
         raise BadSetting(source, address, f"{FORMS}; {error.why}") from None
 
 
-def _config_path() -> str | None:
-    """Return where the settings file is if there is one."""
-    directory = os.environ.get(DIRECTORY_VARIABLE)
-    if not directory:
-        directory = _users_directory()
-        if not os.path.isabs(directory):  # no HOME, and the user is not known to the system
-            return None
-    path = os.path.join(directory, FILE)
-    return path if os.path.exists(path) else None
+def settings_path() -> str | None:
+    """Return where the settings file is, or would be; None: nowhere."""
+    directory = settings_directory()
+    return None if directory is None else os.path.join(directory, FILE)
 
 
-def _users_directory() -> str:
-    """Return where the platform has a user's settings of burla.
+def store_cluster(address: str) -> str:
+    """Write the address of the cluster into the settings file; return where that is.
 
-    As platformdirs has it, which imports half the standard library; and that may be the wrong one,
-    for the caller may have a `random.py` beside the script.
+    Raises:
+        BadSetting: the file is there and is no such file, or cannot be written.
     """
-    if sys.platform == "darwin":
-        base = "~/Library/Application Support"
-    else:
-        named = os.environ.get("XDG_CONFIG_HOME", "")
-        base = named if os.path.isabs(named) else "~/.config"
-    return os.path.join(os.path.expanduser(base), "burla")
+    path = settings_path()
+    if path is None:
+        raise BadSetting("BURLA_CONFIG_DIR", None, "a directory for settings: there is no HOME")
+    lines = []
+    if os.path.exists(path):
+        _read(path)
+        with open(path) as file:
+            lines = [x for x in file.read().splitlines() if not re.match(r"\s*cluster\s*=", x)]
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        with open(f"{path}.new", "w") as file:
+            file.write("\n".join([f'cluster = "{address}"', *lines]) + "\n")
+        os.replace(f"{path}.new", path)
+    except OSError as error:
+        raise BadSetting("the settings file", path, f"writable; {error.strerror}") from None
+    return path
+
+
+def user_key_path() -> str | None:
+    """Return where the user's secret key is, or would be; None: nowhere."""
+    directory = settings_directory()
+    return None if directory is None else os.path.join(directory, KEY_FILE)
 
 
 def _read(path: str) -> dict[str, Any]:

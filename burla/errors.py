@@ -12,6 +12,7 @@
     ├── JobFailed              the job as a whole: the function could not be loaded, and the like
     └── CallFailed             the call of one input; has `burla_input_index`
         ├── WorkerDied             its process died, again and again
+        ├── OutOfMemory            it used more memory than it may, or than its node has
         ├── FunctionExited         the function raised SystemExit, KeyboardInterrupt, GeneratorExit
         ├── InputNotLoadable       the input could not be unpickled by the worker
         ├── ResultNotSendable      what the function returned could not be pickled or unpickled
@@ -24,6 +25,7 @@ TypeError and ValueError, Ctrl-C is KeyboardInterrupt. Each text says what, whic
 import signal
 from typing import Any
 
+GB = 1 << 30  # bytes
 LAST_WORDS_CHARS_MAX = 2_000  # of a dead worker's output in an error's text
 
 
@@ -156,6 +158,55 @@ def how_it_died(status: int) -> str:
         return f"signal {signal.Signals(-status).name}"
     except ValueError:
         return f"signal {-status}"
+
+
+class OutOfMemory(CallFailed):
+    """The call of one input was ended because it used more than `func_ram`, or than its node has.
+
+    What the node ran out of is told only after the call was tried alone there.
+
+    Attributes:
+        burla_input_index: which input.
+        used: bytes, when its process was last looked at; 0: it was too quick for that.
+        limit: func_ram in bytes; None: the node ran out.
+        total: bytes of memory of the node.
+        available: bytes of it that were left.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        *,
+        used: int,
+        limit: int | None,
+        total: int,
+        available: int,
+        call: str = "",
+    ) -> None:
+        text = f"{call or f'input {index}'}: its call was ended because "
+        if limit:
+            text += (
+                f"it used {_gb(used)}, more than func_ram={limit / GB:.4g} allows;"
+                f" its node has {_gb(total)}. Raise func_ram, or use smaller inputs"
+            )
+        else:
+            seen = f"it used {_gb(used)} or more" if used else "it was too quick to be measured"
+            text += (
+                f"its node ran out of memory, though no other call ran there: {seen}, the node has"
+                f" {_gb(total)}, of which {_gb(available)} were left when last seen. Use"
+                " smaller inputs, or say by func_ram (GB) what a call needs: it then runs on a node"
+                " that has it"
+            )
+        super().__init__(text)
+        self.burla_input_index = index
+        self.used = used
+        self.limit = limit or None
+        self.total = total
+        self.available = available
+
+
+def _gb(size: int) -> str:
+    return f"{size / GB:.3g} GB"
 
 
 class FunctionExited(CallFailed):

@@ -54,6 +54,7 @@ class Rejected:
 
     job: bytes
     reason: str
+    not_authorised: bool  # a matter of keys
 
 
 LinkEffect = Send | Subscribe | Forget | ForJob | Broken | Rejected
@@ -66,6 +67,7 @@ class Link:
         """Say hello first, and wait for `answer_s` seconds for the first answer to a job."""
         self.sessions: dict[bytes, Session] = {}
         self.refused: str | None = None  # why the scheduler does not take this client
+        self._not_authorised = False  # that is why
         self._hello = hello
         self._answer_s = answer_s
         self._welcomed = False
@@ -82,7 +84,7 @@ class Link:
     def open(self, session: Session, now_s: float) -> list[LinkEffect]:
         """Begin a job."""
         if self.refused is not None:
-            return [Rejected(session.id, self.refused)]
+            return [Rejected(session.id, self.refused, self._not_authorised)]
         self.sessions[session.id] = session
         if self._welcomed:
             self._add(session, session.link(now_s))
@@ -110,10 +112,8 @@ class Link:
             case m.Introduce():
                 self._introduce(now_s)
             case m.Refused():
-                self.refused = message.reason
-                self._effects += [Rejected(job, message.reason) for job in self.sessions]
-                self.sessions.clear()
-            case m.Beat():
+                return self.refuse(message)
+            case m.Beat() | m.Nodes():
                 pass
             case m.JobOutcomes() | m.JobOutput() | m.LeaseLost() | m.JobStatus() | m.JobFailed():
                 return self.tell(
@@ -146,6 +146,13 @@ class Link:
     def break_all(self, why: str) -> list[LinkEffect]:
         """Fail all jobs because the cluster has ended."""
         self._effects += [Broken(job, "ended", why) for job in self.sessions]
+        self.sessions.clear()
+        return self._hand_over()
+
+    def refuse(self, why: m.Refused) -> list[LinkEffect]:
+        """Fail all jobs, and those to come, because the cluster does not take this client."""
+        self.refused, self._not_authorised = why.reason, why.not_authorised
+        self._effects += [Rejected(job, why.reason, why.not_authorised) for job in self.sessions]
         self.sessions.clear()
         return self._hand_over()
 

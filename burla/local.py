@@ -14,6 +14,7 @@ import signal
 import subprocess
 import threading
 import time
+from typing import Any
 
 from burla.wire.launch import LaunchError, command
 from burla.wire.owner import Owner, memory_of, process_started, remove_directory, this_host
@@ -27,6 +28,7 @@ END_S = 10.0  # the daemons cut themselves off after 8 s; then they are killed
 KILL_S = 2.0
 TAIL_BYTES = 4096  # of a daemon's log, shown when it ends unexpectedly
 LISTEN_POLL_S = 0.002
+IMPATIENCE_MS = 50  # between two looks whether the user is impatient
 
 _DIRECTORY = re.compile(r"burla-(\d+)-(\d*)-([0-9a-f]{8})-[0-9a-f]{8}")
 
@@ -75,23 +77,48 @@ class LocalCluster:
 
     def end(self) -> None:
         """End the daemons, within `END_S` + `KILL_S`, and remove what they have on disk."""
-        running = [daemon for daemon in self._daemons.values() if daemon.poll() is None]
-        broken = len(running) < len(self._daemons)
-        for daemon in running:
-            daemon.terminate()
-        with contextlib.suppress(KeyboardInterrupt):  # an impatient user: kill them now
-            _wait_ended(running, END_S)
-        for daemon in running:
-            daemon.kill()
-        _wait_ended(running, KILL_S)
-        if broken:  # a function that killed what it runs below has left nobody to end it
-            _kill_forks(self._directory)
-        remove_directory(self._directory)
+        with _Impatience() as impatience:
+            running = [daemon for daemon in self._daemons.values() if daemon.poll() is None]
+            broken = len(running) < len(self._daemons)
+            for daemon in running:
+                daemon.terminate()
+            _wait_ended(running, END_S, impatience)
+            for daemon in running:
+                daemon.kill()
+            _wait_ended(running, KILL_S)
+            if broken:  # a function that killed what it runs below has left nobody to end it
+                _kill_forks(self._directory)
+            remove_directory(self._directory)
 
     def disown(self) -> None:
         """Forget the daemons: this is a forked child, and they are its parent's."""
         for daemon in self._daemons.values():
             daemon.returncode = 0  # or subprocess warns of a child that still runs
+
+
+class _Impatience:
+    """Takes Ctrl-C while the cluster ends: it makes that quicker, but does not break it off.
+
+    Daemons that have ended while their owner lived have left the directory to it.
+    """
+
+    def __init__(self) -> None:
+        self.shown = False
+        self._before: Any = None
+
+    def __enter__(self) -> "_Impatience":
+        if signal.getsignal(signal.SIGINT) is None:
+            return self  # C code has it, and it could not be given back
+        with contextlib.suppress(ValueError):  # not the main thread, which alone is interrupted
+            self._before = signal.signal(signal.SIGINT, self._show)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _show(self, number: int, frame: object) -> None:
+        self.shown = True
 
 
 _lock = threading.Lock()  # held while a cluster is started, so that one is started
@@ -218,21 +245,24 @@ def _sweep(base: str) -> None:
                 remove_directory(entry.path)
 
 
-def _wait_ended(daemons: list[subprocess.Popen[bytes]], timeout_s: float) -> None:
+def _wait_ended(
+    daemons: list[subprocess.Popen[bytes]], timeout_s: float, impatience: _Impatience | None = None
+) -> None:
     """Return when all have ended, at once when they do (Popen.wait looks every 50 ms), or late."""
     until = time.monotonic() + timeout_s
     for daemon in daemons:
-        left_s = max(0.0, until - time.monotonic())
         try:
             pidfd = os.pidfd_open(daemon.pid)
         except (OSError, AttributeError):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                daemon.wait(left_s)
+                daemon.wait(max(0.0, until - time.monotonic()))
             continue
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            poll.poll(left_s * 1000)
+            while not (impatience and impatience.shown) and time.monotonic() < until:
+                if poll.poll(IMPATIENCE_MS):
+                    break
         finally:
             os.close(pidfd)
         daemon.poll()

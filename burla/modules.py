@@ -13,8 +13,12 @@ from typing import Any
 from burla.wire.environment import Environment
 
 
-def environment() -> Environment:
-    """Return what a worker on this machine needs to import what this process can."""
+def environment(memory: str | None = None) -> Environment:
+    """Return what a worker on this machine needs to import what this process can.
+
+    Args:
+        memory: directory in memory that this process shares with the workers, if it does.
+    """
     try:
         directory: str | None = os.getcwd()
     except OSError:  # deleted
@@ -34,6 +38,7 @@ def environment() -> Environment:
             for name in ("__file__", "__package__")
             if isinstance(value := main.get(name), str)
         },
+        memory=None if memory is None else os.fsencode(memory),
     )
 
 
@@ -78,8 +83,19 @@ def _standard_names_in(directory: str) -> frozenset[str]:
 _MODULE_SUFFIXES = frozenset(("", *(s[1:] for s in importlib.machinery.all_suffixes())))
 
 
+_asked: tuple[tuple[str, ...], tuple[int, ...], list[ModuleType]] = ((), (), [])
+
+
 def by_value_modules() -> list[ModuleType]:
     """Return the loaded modules, beside `__main__`, that a worker could not import by name."""
+    global _asked
+    path, loaded = tuple(map(str, sys.path)), tuple(map(id, sys.modules.values()))
+    if _asked[:2] != (path, loaded):  # a loop of maps asks again and again
+        _asked = (path, loaded, _find_by_value_modules())
+    return _asked[2]
+
+
+def _find_by_value_modules() -> list[ModuleType]:
     directories = tuple(os.path.join(os.path.abspath(entry), "") for entry in _installed())
     found = []
     for name, module in sys.modules.copy().items():

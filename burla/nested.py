@@ -37,9 +37,9 @@ def run_here(function: Callable[..., Any], inputs: Any, shape: Shape) -> Iterato
     call = bind_call(function, shape.unpack)
     index = 0
     for batch in cut_batches(inputs, check=shape.check):
-        for leaf in batch.leaves:
-            values = load_leaf(leaf.frames)
-            for offset in range(leaf.count):
+        for frames, count in [(leaf.frames, leaf.count) for leaf in batch.leaves]:
+            values = load_leaf(frames)
+            for offset in range(count):
                 yield _call(call, values, offset, index)
                 index += 1
 

@@ -9,8 +9,11 @@ from itertools import chain
 from typing import Any, Literal, TypeVar, overload
 
 import msgpack
+import msgspec
 
 from burla.wire import messages as m
+from burla.wire.addresses import take_apart
+from burla.wire.shelf import Shelf, directory_of
 from burla.wire.values import Sent, cut_batches, dump_function
 
 from .caller import Caller
@@ -92,12 +95,19 @@ def remote_parallel_map(
 
     What the calls print appears here, an error is raised here with the remote traceback, and it all
     stops with the first error, with Ctrl-C, and with this process. The cluster is the one that
-    `BURLA_CLUSTER` names (`tcp://HOST:PORT` or `ipc://PATH`); without one, a private cluster on
-    this machine starts with the first call and ends with the process.
+    `BURLA_CLUSTER` names (`burla://HOST:PORT?key=KEY` or `ipc://PATH`), or `burla login` stored;
+    without one, a private cluster on this machine starts with the first call and ends with the
+    process.
 
     Each input is called at least once and its result delivered exactly once, whatever dies on the
     way: a call is repeated only if the process or machine that ran it died before its outcome was
     safe. Results are what the function returned when it returned, as copies.
+
+    Calls never share a process with those of another user, function or option. If the same function
+    is mapped again within 3 seconds, its worker processes may go on: then the function, its
+    globals, its closure, its caches and the caller's own modules are loaded anew; what stays of the
+    call before are installed modules, what was done to them, and what the function left in its
+    process, such as threads, open files and environment variables.
 
     Args:
         function_: any callable, also a lambda or a bound method. It travels with its globals and
@@ -105,7 +115,10 @@ def remote_parallel_map(
         inputs: any iterable, one element per call, also a lazy one. `range` and NumPy arrays are
             sent without being unrolled. An endless one is for `generator=True`.
         func_cpu: CPUs for each call, a whole number from 1.
-        func_ram: GB (2**30 bytes) of memory for each call; None: no limit on how many run at once.
+        func_ram: GB (2**30 bytes) of memory for each call: so many run at once as fit, and a call
+            whose processes use more of their own is ended (`OutOfMemory`). None: no limit; when a
+            node's memory runs short, fewer calls run there, and one that was killed for it is
+            called again with fewer beside it, at last alone, before it is an error.
         max_parallelism: how many calls run at the same time at most; None: as many as fit.
         generator: return an iterator that yields results as they complete, instead of a list. The
             calls start now, not at the first `next`; closing or dropping it cancels the rest. The
@@ -121,7 +134,8 @@ def remote_parallel_map(
         TypeError: an argument is of a wrong kind, or cannot be pickled; the text names it.
         ValueError: an argument has an impossible value.
         BurlaError: the cluster cannot be reached, is lost, or cannot run this; or a call's process
-            died again and again (`WorkerDied`). See `burla.errors`.
+            died again and again (`WorkerDied`) or needs too much memory (`OutOfMemory`). See
+            `burla.errors`.
         KeyboardInterrupt: Ctrl-C; all calls are stopped.
         BaseException: what a call raised, as the same class, with `burla_input_index` on it. What
             `inputs` raises while it is advanced comes out unchanged.
@@ -161,12 +175,6 @@ def _specify(
     func_ram: float | None,
     max_parallelism: int | None,
 ) -> m.OpenJob:
-    surroundings = msgpack.packb(environment())
-    if len(surroundings) > ENVIRONMENT_BYTES_MAX:
-        raise ValueError(
-            f"sys.path and sys.argv have {len(surroundings)} bytes,"
-            f" at most {ENVIRONMENT_BYTES_MAX} can be sent to the workers"
-        )
     return m.OpenJob(
         job=os.urandom(16),
         topic=os.urandom(16),
@@ -177,8 +185,18 @@ def _specify(
             None if max_parallelism is None else min(NUMBER_MAX, operator.index(max_parallelism))
         ),
         unpack=shape.unpack,
-        environment=surroundings,
+        environment=_surroundings(None),
     )
+
+
+def _surroundings(memory: str | None) -> bytes:
+    packed: bytes = msgpack.packb(environment(memory))
+    if len(packed) > ENVIRONMENT_BYTES_MAX:
+        raise ValueError(
+            f"sys.path and sys.argv have {len(packed)} bytes,"
+            f" at most {ENVIRONMENT_BYTES_MAX} can be sent to the workers"
+        )
+    return packed
 
 
 def _start(
@@ -204,17 +222,17 @@ def _start(
         "max_parallelism": spec.max_parallelism,
     }
     address = cluster_address()
-    job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
-    every = chain([first], batches)
+    directory = None
+    connect: Callable[[], Client] = _connect_private
+    if address is not None and take_apart(address).key is not None:
+        spec = msgspec.structs.replace(spec, secret=os.urandom(m.SECRET_BYTES_MAX))
     if address is not None:
         connect = partial(client_for, address, None, ANSWER_S)
-        return Caller(job, connect, inputs, every, limits, memory=lambda: None)
-    memory = partial(_private_memory, inputs)
-    return Caller(job, _connect_private, inputs, every, limits, memory)
-
-
-def _private_memory(inputs: Iterable[Any]) -> str | None:
-    return None if type(inputs) is range else private_cluster().memory()
+    elif (memory := private_cluster().memory()) is not None:
+        directory = directory_of(memory, spec.job.hex())
+        spec = msgspec.structs.replace(spec, environment=_surroundings(memory))
+    job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
+    return Caller(job, connect, inputs, chain([first], batches), limits, Shelf(directory))
 
 
 def _connect_private() -> Client:

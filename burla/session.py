@@ -14,8 +14,11 @@ from typing import assert_never
 import msgspec
 
 from burla.wire import messages as m
+from burla.wire.codec import WireError, unpack_runs
 from burla.wire.ranges import Range, Ranges
+from burla.wire.seals import NOT_SEALED, is_sealed
 
+from .acks import ACK_LATE_S, Acks
 from .effects import Deliver, Effect, Fail, Finish, Part, Say, Send, Show, Wait
 from .replay import OutputOrder, Piece
 
@@ -40,9 +43,7 @@ class _Lease:
     """What has come from one lease."""
 
     node: str = ""
-    got: Ranges = field(default_factory=Ranges)  # seqs that were received
-    safe: Ranges = field(default_factory=Ranges)  # seqs that were consumed, or brought nothing new
-    acked: int = 0
+    acks: Acks = field(default_factory=Acks)
     shown: int = 0  # output chunks up to this one are written
     output: OutputOrder = field(default_factory=OutputOrder)
 
@@ -75,6 +76,8 @@ class Session:
         self._failed = False  # an outcome is an error: only output is awaited
         self._leases: dict[bytes, _Lease] = {}
         self._lacking: dict[bytes, None] = {}  # leases with missing output, in order
+        self._untold: dict[bytes, None] = {}  # leases with something to acknowledge
+        self._tell_s = 0.0  # when that is done at the latest; 0: there is nothing
         self._stalled = ""  # why the scheduler does nothing for it, as this end sees it
         self._status = ""  # why nothing of it runs, as the scheduler said
         self._waiting, self._waiting_s, self._said = "", 0.0, ""
@@ -96,8 +99,8 @@ class Session:
         if self._total is not None:
             self._send(m.InputsEnd(self.id, self._total))
         for lease_id, lease in self._leases.items():
-            if lease.acked:
-                self._send(m.AckOutcomes(lease_id, lease.acked))
+            if lease.acks.safe:
+                self._acknowledge(lease_id, lease)
             if lease.shown:
                 self._send(m.AckOutput(lease_id, lease.shown))
         return self._settle()
@@ -145,7 +148,7 @@ class Session:
         lease = self._leases.get(lease_id)
         if self.over or lease is None:
             return []
-        self._make_safe(lease_id, lease, seq)
+        self._make_safe(lease_id, lease, seq, now_s)
         return self._settle()
 
     def shown(self, lease_id: bytes, number: int, now_s: float) -> list[Effect]:
@@ -170,12 +173,13 @@ class Session:
             return []
         match message:
             case m.JobOutcomes():
+                if not is_sealed(self._spec.secret, message, payload):
+                    return self.fail("", NOT_SEALED.format(message.node or "?"))
                 self._take_outcomes(message, payload, now_s)
             case m.JobOutput():
                 self._take_output(message, payload, now_s)
             case m.LeaseLost():
-                lease = self._lease(message.lease, message.node)
-                lease.output.lose(now_s)
+                self._lease(message.lease, message.node).output.lose(now_s)
             case m.JobStatus():
                 self._status = message.waiting
                 self._reconsider(now_s)
@@ -200,6 +204,8 @@ class Session:
         if self.over:
             return None
         due = [look for e in self._lacking if (look := self._leases[e].output.look_s) is not None]
+        if self._tell_s:
+            due.append(self._tell_s)
         if self._waiting and self._waiting != self._said:
             due.append(self._waiting_s + WAIT_SAID_S)
         return min(due, default=None)
@@ -208,6 +214,10 @@ class Session:
         """Do what is due."""
         if self.over:
             return []
+        if self._tell_s and now_s >= self._tell_s:
+            self._tell_s = 0.0
+            for lease_id in list(self._untold):
+                self._acknowledge(lease_id, self._leases[lease_id])
         for lease_id in list(self._lacking):
             self._look_for_output(lease_id, self._leases[lease_id], now_s)
         if self._waiting and self._waiting != self._said and now_s >= self._waiting_s + WAIT_SAID_S:
@@ -232,8 +242,7 @@ class Session:
             entered.covers(lo, hi) for lo, hi in self._done.missing(0, self._next)
         ), "an input without outcome is in no batch"
         for lease_id, lease in self._leases.items():
-            assert all(lease.got.covers(lo, hi) for lo, hi in lease.safe)
-            assert lease.acked == 0 or lease.safe.covers(1, lease.acked + 1)
+            lease.acks.check()
             assert lease.shown < lease.output.due
             assert (lease_id in self._lacking) == lease.output.lacking()
             assert lease_id not in self._lacking or lease.output.look_s is not None
@@ -243,20 +252,18 @@ class Session:
     # --- outcomes ---
 
     def _take_outcomes(self, said: m.JobOutcomes, payload: list[bytes], now_s: float) -> None:
-        if not self._fits(said, payload):
+        runs = self._runs_of(said, payload)
+        if not runs:
             return
         lease = self._lease(said.lease, said.node)
-        if said.seq in lease.got:
-            if said.seq <= lease.acked:  # the acknowledgement was lost
-                self._send(m.AckOutcomes(said.lease, lease.acked))
+        if not lease.acks.take(said.seq, sum(map(len, payload))):
+            if said.seq <= lease.acks.told:  # the acknowledgement was lost
+                self._acknowledge(said.lease, lease)
             return
-        lease.got.add(said.seq, said.seq + 1)
         lease.output.announce(said.output, now_s)
         self._look(said.lease, lease)
-        parts, at, inputs, freed = [], 0, 0, 0
-        for run in said.runs:
-            frames = payload[at : at + run.frames]
-            at += run.frames
+        parts, inputs, freed = [], 0, 0
+        for run, frames in runs:
             fresh = tuple(self._done.missing(run.lo, run.hi))
             if not fresh or self._failed:
                 continue
@@ -269,15 +276,21 @@ class Session:
             delivered = Deliver(said.lease, said.seq, said.node, tuple(parts), inputs, freed)
             self._effects.append(delivered)
         if self._prompt or not parts:
-            self._make_safe(said.lease, lease, said.seq)
+            self._make_safe(said.lease, lease, said.seq, now_s)
 
-    def _fits(self, said: m.JobOutcomes, payload: list[bytes]) -> bool:
-        """Return whether the runs lie in what was sent and the frames are as many as declared."""
-        for run in said.runs:
+    def _runs_of(
+        self, said: m.JobOutcomes, payload: list[bytes]
+    ) -> list[tuple[m.Run, list[bytes]]]:
+        """Return the runs and their frames, if they lie in what was sent."""
+        try:
+            runs = unpack_runs(said.runs, payload)
+        except WireError:
+            return []
+        for run, _ in runs:
             single = run.kind != m.Kind.RESULTS
             if not run.lo < run.hi <= self._next or (single and run.hi != run.lo + 1):
-                return False
-        return sum(run.frames for run in said.runs) == len(payload)
+                return []
+        return runs
 
     def _settle_batches(self, lo: int, hi: int) -> int:
         """Note the outcomes of [lo, hi); return the bytes of the batches that are complete now."""
@@ -309,13 +322,19 @@ class Session:
             del self._starts[:done]
             self._first += done
 
-    def _make_safe(self, lease_id: bytes, lease: _Lease, seq: int) -> None:
-        lease.safe.add(seq, seq + 1)
-        first = lease.safe.first()
-        if first is not None and first[0] == 1 and first[1] - 1 > lease.acked:
-            lease.acked = first[1] - 1
-            if not self._is_complete():  # else the job is about to be closed
-                self._send(m.AckOutcomes(lease_id, lease.acked))
+    def _make_safe(self, lease_id: bytes, lease: _Lease, seq: int, now_s: float) -> None:
+        at_once = lease.acks.make_safe(seq)
+        if self._is_complete() or lease.acks.safe == lease.acks.told:
+            return  # the job is about to be closed, or an earlier message is not safe
+        if at_once:
+            self._acknowledge(lease_id, lease)
+        else:
+            self._untold[lease_id] = None
+            self._tell_s = self._tell_s or now_s + ACK_LATE_S
+
+    def _acknowledge(self, lease_id: bytes, lease: _Lease) -> None:
+        self._untold.pop(lease_id, None)
+        self._send(m.AckOutcomes(lease_id, lease.acks.tell()))
 
     # --- output ---
 
@@ -341,13 +360,11 @@ class Session:
         if output.look_s is None or now_s < output.look_s:
             return
         if output.ask(now_s):
-            self._send(m.ReplayOutput(lease_id, output.due - 1))
+            self._send(m.ReplayOutput(self.id, lease_id, output.due - 1))
             return
         self._show(lease_id, output.give_up())
         self._look(lease_id, lease)
         self._effects.append(Say(f"some output of node {lease.node or '?'} is lost"))
-
-    # --- all of it ---
 
     def _lease(self, lease_id: bytes, node: str) -> _Lease:
         lease = self._leases.setdefault(lease_id, _Lease())

@@ -23,10 +23,10 @@ import zmq
 from burla.wire import VERSION, sockets
 from burla.wire import messages as m
 from burla.wire.codec import Joiner, WireError, decode, encode, split
-from burla.wire.sockets import Outbox, Watch
+from burla.wire.sockets import Handshakes, Outbox, Watch
 
 from . import pipes
-from .config import NodeletConfig
+from .config import NodeletConfig, usable_ram
 from .core import Nodelet
 from .effects import (
     AddWorkers,
@@ -47,6 +47,8 @@ from .effects import (
     Send,
     Steal,
 )
+from .memory import Reading
+from .rooms import Rooms
 from .workers import Death, Frame, Leaf, LoadSettings, Outcomes, Span, Workers
 
 UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces; one input may be big
@@ -66,6 +68,10 @@ class NotAcceptedError(Exception):
     """The scheduler does not take this nodelet; the text is what it said."""
 
 
+class NotAuthorisedError(NotAcceptedError):
+    """The scheduler does not take this nodelet's key."""
+
+
 async def run(config: NodeletConfig) -> None:
     """Offer this machine to the scheduler until cancelled or done leaving; leave nothing behind.
 
@@ -75,8 +81,10 @@ async def run(config: NodeletConfig) -> None:
     """
     scratch = Path(tempfile.mkdtemp(prefix="burla-node-", dir=config.scratch))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = sockets.make_socket(context, zmq.DEALER)
-    agent = Agent(config, dealer, scratch)
+    curve = config.curve()
+    dealer = sockets.make_socket(context, zmq.DEALER, curve)
+    handshakes = Handshakes(dealer) if curve is not None else None
+    agent = Agent(config, dealer, scratch, handshakes=handshakes)
     try:
         asyncio.get_running_loop().add_signal_handler(LEAVE_SIGNAL, agent.leave)
         await agent.serve()
@@ -84,6 +92,8 @@ async def run(config: NodeletConfig) -> None:
         if config.ready_file is not None:
             config.ready_file.unlink(missing_ok=True)
         await agent.close()
+        if handshakes is not None:
+            handshakes.close()
         dealer.close(linger=0)
         context.term()
 
@@ -97,14 +107,26 @@ class Agent:
         dealer: zmq.Socket[bytes],
         scratch: Path,
         clock_s: Callable[[], float] = time.monotonic,
+        handshakes: Handshakes | None = None,
     ) -> None:
         """Serve the scheduler that `dealer` will be connected to."""
         hello = m.NodeHello(
-            m.PROTOCOL, VERSION, PYTHON, os.urandom(16), config.name, config.cpus, config.ram, ()
+            m.PROTOCOL,
+            VERSION,
+            PYTHON,
+            os.urandom(16),
+            config.name,
+            config.cpus,
+            config.ram,
+            (),
+            isolation=config.tier,
         )
         self._config, self._dealer, self._clock_s = config, dealer, clock_s
+        self._handshakes = handshakes
+        self._has_met = False  # the scheduler took our key once
         self._core = Nodelet(hello)
-        self._workers = Workers(self, scratch)
+        self._budget = config.ram if config.ram < usable_ram() else 0
+        self._rooms = Rooms(self, scratch, config.tier, config.confinement)
         self._joiner = Joiner(UNFINISHED_BYTES_MAX)
         self._outbox = Outbox()
         self._events: deque[Callable[[float], list[Effect]]] = deque()
@@ -122,16 +144,17 @@ class Agent:
             NotAcceptedError: the scheduler refuses it.
             RuntimeError: workers cannot be had (any more).
         """
-        await self._workers.start()
+        await self._rooms.start()
         self._watch = Watch(self._dealer)
         try:
             self._feed(self._core.start)
-            self._dealer.connect(self._config.scheduler)
+            self._dealer.connect(self._config.endpoint())
             while self._failure is None and not self._left:
                 await self._watch.wait_readable(self._wait_s())
                 self._outbox.flush(self._dealer)
                 for frames in sockets.take_in_place(self._dealer):
                     self._receive(frames)
+                self._look_at_handshakes()
                 if self._clock_s() >= self._core.next_deadline_s():
                     self._feed(self._core.expire)
             if self._failure is not None:
@@ -143,7 +166,11 @@ class Agent:
         """End all workers."""
         if self._ending is not None:
             await asyncio.wait([self._ending])
-        await self._workers.close()
+        await self._rooms.close()
+
+    @property
+    def _workers(self) -> Workers:
+        return self._rooms.current
 
     def _wait_s(self) -> float:
         now_s = self._clock_s()
@@ -152,7 +179,15 @@ class Agent:
             self._wake_s = min(self._wake_s, now_s + RETRY_S)
         return self._wake_s - now_s
 
+    def _look_at_handshakes(self) -> None:
+        """Give up if the scheduler never will take this key, which libzmq does not say."""
+        what = self._handshakes.refusal() if self._handshakes is not None else None
+        # who has served a scheduler waits for it to come back, whatever answers there meanwhile
+        if what == "key" or (what == "server" and not self._has_met):
+            self._fail(NotAuthorisedError(sockets.REFUSALS[what]))
+
     def _receive(self, frames: list[bytes]) -> None:
+        self._has_met = True
         try:
             said = self._joiner.add(*decode(frames, m.SchedulerToNodelet))
         except WireError as error:
@@ -188,7 +223,7 @@ class Agent:
                 case Steal():
                     self._steal(effect)
                 case KeepBlanks():
-                    self._workers.prepare(effect.count)
+                    self._rooms.prepare(effect.count)
                 case BeginLease():
                     self._begin_lease(effect)
                 case AddWorkers():
@@ -208,7 +243,8 @@ class Agent:
                 case Note():
                     log.info("%s", effect.text)
                 case Quit():
-                    self._fail(NotAcceptedError(effect.reason))
+                    kind = NotAuthorisedError if effect.not_authorised else NotAcceptedError
+                    self._fail(kind(effect.reason))
                 case Heard():
                     self._note_heard()
                 case Leave():
@@ -248,8 +284,10 @@ class Agent:
             variables={"BURLA_JOB_ID": start.job.hex(), "BURLA_NODE": self._config.name},
             func_cpu=start.func_cpu,
             node=self._config.name,
+            func_ram=start.func_ram or 0,
+            ram=self._budget,
         )
-        self._workers.begin_lease(effect.function, settings)
+        self._workers.begin_lease(effect.function, settings, keep=effect.keep)
 
     def _deal(self, effect: DealSpan) -> None:
         span = effect.span
@@ -275,7 +313,7 @@ class Agent:
 
     async def _end_workers(self) -> None:
         try:
-            await self._workers.end_lease()
+            await self._rooms.end_lease()
         except Exception as error:
             log.exception("the workers of a lease cannot be ended")
             self._fail(error)
@@ -324,6 +362,10 @@ class Agent:
         """A worker ended."""
         how, ready, running = death.how, death.ready, death.running
         self._feed(lambda now_s: self._core.died(worker, how, ready, running, now_s))
+
+    def on_memory(self, reading: Reading) -> None:
+        """The memory was looked at."""
+        self._feed(lambda now_s: self._core.memory(reading, now_s))
 
     def on_zygote_death(self) -> None:
         """No worker can be had any more."""

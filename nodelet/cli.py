@@ -4,17 +4,42 @@ argparse and not click: a private cluster pays for every import of its daemons a
 """
 
 import argparse
+import asyncio
+import contextlib
+import dataclasses
 import logging
+import os
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from burla.wire import daemon
+from burla.wire.addresses import take_apart
+from burla.wire.keys import (
+    KeyFileError,
+    KeyPair,
+    load_or_make_pair,
+    make_pair,
+    pair_of,
+    parse_key,
+)
 from burla.wire.owner import Owner
+from burla.wire.places import settings_directory
 
-from .agent import NotAcceptedError, run
+from . import isolation
+from .agent import NotAcceptedError, NotAuthorisedError, run
 from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
+from .joining import NoAnswerError, NotJoinedError, join
+from .kernel import set_dumpable
 
 EXIT_FAILED = 1
+EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
+EXIT_NOT_AUTHORISED = 77  # sysexits.h EX_NOPERM
+EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
+KEY_FILE = "node.key"
+IN_MEMORY = "none"
+TOKEN_BYTES_MAX = 1024  # a token is one line
 LISTEN_S = 10.0  # how long a nodelet that was started together with its scheduler waits for it
 
 log = logging.getLogger(__name__)
@@ -27,11 +52,20 @@ until SIGTERM or Ctrl-C, and then leaves nothing behind: no process, no file. SI
 it takes no more work, finishes the calls that run, and ends. Calls inherit its environment."""
 
 EPILOG = """\
+--isolation best takes what this machine allows, best first, and says which it is:
+  uid         (as root) each lease has a user id, processes, IPC, /tmp, /dev/shm and limits of its
+              own; all else is read-only, and its files, in memory, are at most half of --ram
+  namespaces  the same under this user's id, with its home directory hidden
+  landlock    a scratch directory; all else is read-only, this user's home can not be read
+  process     functions have the rights of this user: for people who trust each other
+
 examples:
-  burla-nodelet --scheduler tcp://127.0.0.1:7270
+  burla-nodelet --scheduler 'burla://HOST:7270?key=...' --join-token-file token   # the first time
+  burla-nodelet --scheduler 'burla://HOST:7270?key=...'                           # later
   burla-nodelet --scheduler ipc:///run/burla.s --cpus 32 --ram 64 --name big-one
 
-exit codes: 0 SIGTERM or drained, 2 wrong usage, 130 Ctrl-C, 1 anything else (see stderr)"""
+exit codes: 0 SIGTERM or drained, 2 wrong usage, 69 nothing answers where it is to join, 77 not
+authorised, 78 a key or token file is refused, 130 Ctrl-C, 1 anything else (it is on stderr)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,13 +75,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.INFO if options.owner is None else logging.WARNING
     daemon.prepare("burla-nodelet", level)
     try:
-        config = _config(options)
+        config = _with_key(_config(options), options)
     except ValueError as error:
         parser.error(str(error))
+    except KeyFileError as error:
+        log.error("%s", error)
+        return EXIT_CONFIG
+    except NotJoinedError as error:
+        log.error("cannot join the cluster: %s", error)
+        return EXIT_NOT_AUTHORISED
+    except NoAnswerError as error:
+        log.error("cannot join the cluster: %s", error)
+        return EXIT_UNREACHABLE
     try:
-        return daemon.run(lambda: _run(config, options.owner), options.owner)
+        return daemon.run(lambda: _run(config, options), options.owner)
+    except NotAuthorisedError as error:
+        log.error("refused by the scheduler at %s: %s", config.endpoint(), error)
+        return EXIT_NOT_AUTHORISED
     except NotAcceptedError as error:
-        log.error("refused by the scheduler at %s: %s", config.scheduler, error)
+        log.error("refused by the scheduler at %s: %s", config.endpoint(), error)
         return EXIT_FAILED
 
 
@@ -63,7 +109,19 @@ def _parser() -> argparse.ArgumentParser:
         "--scheduler",
         metavar="ADDRESS",
         required=True,
-        help="the address that burla-scheduler printed: tcp://HOST:PORT or ipc://PATH",
+        help="the address that burla-scheduler printed: burla://HOST:PORT?key=KEY or ipc://PATH",
+    )
+    parser.add_argument(
+        "--join-token-file",
+        metavar="FILE",
+        help="a file with what `burla auth token` printed, - for stdin: makes the key of this node "
+        "known to the scheduler; needed once",
+    )
+    parser.add_argument(
+        "--key-file",
+        metavar="FILE",
+        help="this node's secret key, made if there is none; none: it is kept in memory only, and "
+        "each start needs a token (default: node.key in BURLA_CONFIG_DIR, or your settings)",
     )
     parser.add_argument(
         "--cpus",
@@ -76,8 +134,8 @@ def _parser() -> argparse.ArgumentParser:
         "--ram",
         metavar="GB",
         type=float,
-        help="count this machine's memory as so many GB of 2**30 bytes (default: what it has, or "
-        "what the cgroup allows)",
+        help="count this machine's memory as so many GB of 2**30 bytes, which all workers together "
+        "may use (default: what it has, or what the cgroup allows)",
     )
     parser.add_argument(
         "--name", help="what this node is called in messages (default: the host's name)"
@@ -87,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         type=Path,
         help="a file that is there, and not older than a minute, while the scheduler answers",
+    )
+    parser.add_argument(
+        "--isolation",
+        choices=(isolation.BEST, isolation.Tier.PROCESS.value),
+        default=isolation.BEST,
+        help="how far each lease is shut in; see below (default: best)",
     )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
@@ -108,13 +172,92 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     return NodeletConfig(options.scheduler, cpus, ram, name, ready)
 
 
+def _with_key(config: NodeletConfig, options: argparse.Namespace) -> NodeletConfig:
+    """Return the settings with this node's key, which the scheduler then knows, if it needs one.
+
+    Raises:
+        KeyFileError: a key or token is refused.
+        NotJoinedError: the scheduler does not take the token.
+        NoAnswerError: nobody is there.
+    """
+    where = take_apart(config.scheduler)
+    if where.key is None:
+        return config
+    pair, is_new = _own_pair(options.key_file)
+    if options.join_token_file is not None:
+        token = _token(options.join_token_file)
+        try:
+            join(where.endpoint, where.key, token, pair.public, config.name)
+        except NotJoinedError as error:
+            if is_new:
+                raise
+            log.warning("%s; trying with the key that this node has already", error)
+    elif is_new:
+        text = "this node has no key yet: give it --join-token-file (`burla auth token` makes one)"
+        raise NotJoinedError(text)
+    return replace(config, pair=pair)
+
+
+def _own_pair(named: str | None) -> tuple[KeyPair, bool]:
+    """Return this node's keys, and whether they were made just now."""
+    if named == IN_MEMORY:
+        return make_pair(), True
+    if named is None:
+        settings = settings_directory()
+        if settings is None:
+            raise KeyFileError("nobody knows where your settings lie: name a --key-file")
+        named = os.path.join(settings, KEY_FILE)
+    is_new = not os.path.lexists(named)
+    try:
+        return load_or_make_pair(named, "a burla node"), is_new
+    except OSError as error:
+        raise KeyFileError(f"cannot make {named}: {error.strerror}") from None
+
+
+def _token(path: str) -> KeyPair:
+    """Return the keys that a join token stands for."""
+    try:
+        if path == "-":
+            text = sys.stdin.readline(TOKEN_BYTES_MAX)  # whoever gives it need not close the pipe
+        else:
+            with open(path) as file:
+                text = file.readline(TOKEN_BYTES_MAX)
+        return pair_of(parse_key(text))
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"there is no join token in {path}: {error}") from None
+
+
+def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> NodeletConfig:
+    """Return the settings with the best tier of isolation that works; tell which it is."""
+    with contextlib.suppress(OSError):  # not Linux
+        set_dumpable(False)  # what this process knows, functions must not read
+    confinement = isolation.confinement(config.ram, config.cpus, config.scheduler, key_file)
+    tier, why = isolation.choose(wanted, confinement)
+    if tier is isolation.Tier.PROCESS:
+        log.warning(
+            "isolation: process (%s): functions have all rights of this user; let only people "
+            "use this node who trust each other",
+            why,
+        )
+    else:
+        log.info("isolation: %s%s", tier, f" ({why})" if why else "")
+    confinement = dataclasses.replace(
+        confinement,
+        has_root=tier is isolation.Tier.UID,
+        use_landlock=tier is isolation.Tier.LANDLOCK,
+    )
+    return dataclasses.replace(config, tier=tier, confinement=confinement)
+
+
 def _bytes(ram_gb: float) -> int:
     if not 0 < ram_gb < 1 << 20:  # also false for nan
         raise ValueError(f"argument --ram: {ram_gb} GB of memory is no machine")
     return int(ram_gb * GB)
 
 
-async def _run(config: NodeletConfig, owner: Owner | None) -> None:
-    if owner is not None:
+async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
+    if options.owner is not None:  # it works for one user, as that user, in that user's files
         await daemon.wait_listening(config.scheduler, LISTEN_S)
+    else:
+        config = await asyncio.to_thread(_isolated, config, options.isolation, options.key_file)
     await run(config)

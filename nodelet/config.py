@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from burla.wire.addresses import connect_address
+from burla.wire.addresses import connect_address, take_apart
+from burla.wire.keys import ClientCurve, KeyPair
+
+from .isolation import Tier
+from .sandbox import Confinement
 
 GB = 1 << 30  # bytes
 CPUS_MAX = 8192  # as Linux has at most; each becomes a process, and a typing error should not
@@ -35,6 +39,9 @@ class NodeletConfig:
     # Where the agent may make a directory of its own. Never to be wiped itself: a private
     # cluster's socket and logs lie here, or everybody's temporary files.
     scratch: str = field(default_factory=_temporary_directory)
+    pair: KeyPair | None = None  # this node's keys, for a burla:// address
+    tier: Tier = Tier.PROCESS  # how far each lease is shut in
+    confinement: Confinement | None = None  # None: workers are as we are
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.
@@ -49,6 +56,18 @@ class NodeletConfig:
             raise ValueError(f"ram={self.ram}: more than 0")
         if not 0 < len(self.name) <= NAME_CHARACTERS_MAX or not self.name.isprintable():
             raise ValueError(f"name={self.name!r}: 1 to {NAME_CHARACTERS_MAX} printable characters")
+
+    def endpoint(self) -> str:
+        """Return where to connect to."""
+        return take_apart(self.scheduler).endpoint
+
+    def curve(self) -> ClientCurve | None:
+        """Return the keys of the connection; None: it needs none."""
+        key = take_apart(self.scheduler).key
+        if key is None:
+            return None
+        assert self.pair is not None, "cli.py sees to that"
+        return ClientCurve(self.pair, key)
 
 
 def usable_cpus() -> int:
@@ -77,7 +96,7 @@ def cpu_quotas(memberships: str, root: Path) -> Iterator[float]:
         memberships: the text of /proc/self/cgroup.
         root: where cgroups are mounted.
     """
-    for directory in _directories(memberships, root, "cpu"):
+    for directory in cgroup_directories(memberships, root, "cpu"):
         words = _read(directory / "cpu.max").split()  # version 2: "QUOTA|max PERIOD"
         if len(words) != 2:  # version 1
             words = [_read(directory / f"cpu.cfs_{word}_us") for word in ("quota", "period")]
@@ -88,7 +107,7 @@ def cpu_quotas(memberships: str, root: Path) -> Iterator[float]:
 
 def memory_limits(memberships: str, root: Path) -> Iterator[int]:
     """Yield the bytes of memory that each cgroup around a process allows it; see `cpu_quotas`."""
-    for directory in _directories(memberships, root, "memory"):
+    for directory in cgroup_directories(memberships, root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):  # versions 2 and 1
             limit = _read(directory / name)
             if limit.isdigit() and int(limit):
@@ -99,7 +118,7 @@ def _cgroup() -> tuple[str, Path]:
     return _read(Path("/proc/self/cgroup")), Path("/sys/fs/cgroup")
 
 
-def _directories(memberships: str, root: Path, controller: str) -> Iterator[Path]:
+def cgroup_directories(memberships: str, root: Path, controller: str) -> Iterator[Path]:
     """Yield the cgroup directories of a process, from its own up to the root, both versions.
 
     Inside a container its path is often not there, but then the root is its own group.

@@ -16,7 +16,9 @@ from burla.wire.codec import Frames
 from burla.wire.messages import Run, SchedulerToNodelet
 
 from .effects import Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
-from .lease import Lease, Phase
+from .lease import Lease
+from .memory import Reading
+from .phases import Phase
 
 BEAT_S = 1.0
 HELLO_S = 2.0  # an Introduce is answered again after this long; many come at once after a reconnect
@@ -109,6 +111,10 @@ class Nodelet:
             return self._tell(lambda lease: lease.died(worker, how, running, now_s), now_s)
         return self._tell(lambda lease: lease.died_loading(how), now_s)
 
+    def memory(self, reading: Reading, now_s: float) -> list[Effect]:
+        """The memory of the node and of its workers was looked at."""
+        return self._tell(lambda lease: lease.memory(reading, now_s), now_s)
+
     def ended(self, now_s: float) -> list[Effect]:
         """All processes of the lease that was to end are gone, and its scratch is wiped."""
         return self._tell(lambda lease: lease.ended(), now_s)
@@ -171,9 +177,9 @@ class Nodelet:
                 if now_s >= self._hello_s + HELLO_S:
                     self._say_hello(now_s)
             case m.Refused():
-                self._effects.append(Quit(said.reason))
+                self._effects.append(Quit(said.reason, said.not_authorised))
             case m.StartLease():
-                self._start_lease(said, payload)
+                self._start_lease(said, payload, now_s)
             case m.Deal():
                 if lease := self.leases.get(said.lease):
                     lease.deal(said, payload)
@@ -189,6 +195,9 @@ class Nodelet:
             case m.ReplayOutput():
                 if lease := self.leases.get(said.lease):
                     lease.replay(said.after)
+            case m.Linger():
+                if lease := self.leases.get(said.lease):
+                    lease.linger()
             case m.EndLease():
                 self._end_lease(said, now_s)
             case m.Released():
@@ -200,6 +209,9 @@ class Nodelet:
 
     def _say_hello(self, now_s: float) -> None:
         self._hello_s = now_s
+        for lease in self.leases.values():
+            if lease.is_lingering:  # whoever hears this may not know of it
+                lease.end(True, now_s)
         held = [h for lease in self.leases.values() if (h := lease.held()) is not None]
         self._effects.append(Send(replace(self._hello, held=tuple(held))))
 
@@ -216,7 +228,7 @@ class Nodelet:
         if self._leaving:
             self._effects.append(Send(m.Leaving()))
 
-    def _start_lease(self, said: m.StartLease, function: Sequence[bytes]) -> None:
+    def _start_lease(self, said: m.StartLease, function: Sequence[bytes], now_s: float) -> None:
         if said.lease in self.leases:
             return
         if len(self.leases) >= LEASES_MAX:
@@ -225,7 +237,10 @@ class Nodelet:
                 raise ValueError(f"{LEASES_MAX} leases wait")
             del self.leases[past[0].id]
             self._effects.append(Note(f"outcomes of lease {past[0].id.hex()} are given up"))
-        self.leases[said.lease] = Lease(said, function, self._effects)
+        lease = self.leases[said.lease] = Lease(said, function, self._effects)
+        kept = None if said.keep is None else self.leases.get(said.keep)
+        if kept is not None and not lease.take_over(kept, now_s):
+            kept.end(False, now_s)
 
     def _end_lease(self, said: m.EndLease, now_s: float) -> None:
         lease = self.leases.get(said.lease)
@@ -267,5 +282,9 @@ class Nodelet:
         return effects
 
     def _keep_blanks(self) -> None:
-        cpus = self._hello.cpus
-        self._effects.append(KeepBlanks(min(cpus + min(cpus, BLANKS_SPARE), BLANKS_MAX)))
+        self._effects.append(KeepBlanks(blanks_of(self._hello.cpus)))
+
+
+def blanks_of(cpus: int) -> int:
+    """Return how many blanks a machine holds ready while it has no lease."""
+    return min(cpus + min(cpus, BLANKS_SPARE), BLANKS_MAX)

@@ -48,6 +48,7 @@ class Worker:
     heard_s: float  # when it last sent outcomes, or was dealt a span while it had none
     is_copy: bool = False  # forked from a template that had loaded the function
     has_run: bool = False
+    doomed: bool = False  # it is being killed
     cells: deque[Cell] = field(default_factory=deque)  # the first is the one it is in
 
     def is_busy(self) -> bool:
@@ -96,7 +97,8 @@ class Bench:
 
     def __init__(self, slots: int, store: LeafStore) -> None:
         """Start without work or workers."""
-        self.slots = slots
+        self.most = slots  # of the lease
+        self.slots = slots  # that may run at once now: fewer, down to one, while memory is short
         self.left = 0  # inputs of the job that nobody was dealt
         self.queue = Ranges()
         self.retry: dict[int, int] = {}  # index that died -> `_chunks` from which it may be tried
@@ -130,13 +132,15 @@ class Bench:
         """Yield what goes to whom now: first to who has nothing, then behind running chunks."""
         if not self.queue and not self.retry:
             return
+        room = self._room()
         for worker in self.workers.values():
-            if not worker.cells:
+            if room > 0 and not worker.cells and not worker.doomed:
                 dealt = self._deal_to(worker, now_s)
                 if dealt is None:
                     return
+                room -= 1
                 yield dealt
-        if not self.call_s or self.call_s >= BEHIND_S:
+        if not self.call_s or self.call_s >= BEHIND_S or self.slots < self.most:
             return
         missing = self.slots - len(self.workers)  # what is left must do for those who come
         for worker in self.workers.values():
@@ -148,6 +152,12 @@ class Bench:
             if dealt is None:
                 return
             yield dealt
+
+    def _room(self) -> int:
+        """Return how many more workers may be given something to run."""
+        if self.slots == self.most:
+            return self.most  # a worker is in no other's way
+        return self.slots - sum(bool(worker.cells) for worker in self.workers.values())
 
     def _deal_to(self, worker: Worker, now_s: float) -> Dealt | None:
         taken = self._next()
@@ -219,6 +229,8 @@ class Bench:
 
     def _has_room(self) -> bool:
         """Return whether somebody could be dealt something to run at once."""
+        if self._room() <= 0:
+            return False
         if len(self.workers) < self.slots:
             return True
         return any(not worker.cells for worker in self.workers.values())
@@ -372,5 +384,6 @@ class Bench:
                 assert cell.stop <= cell.hi or cell.lo == cell.hi, cell
                 places.append((cell.lo, cell.hi))
         assert sum(hi - lo for lo, hi in places) == Ranges(places).total, places
-        assert len(self.workers) <= self.slots
+        assert len(self.workers) <= self.most
+        assert 1 <= self.slots <= self.most
         assert all(self.queue.covers(lo, hi) for lo, hi in self.careful)

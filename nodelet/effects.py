@@ -33,6 +33,7 @@ class BeginLease:
 
     start: StartLease
     function: Sequence[bytes]
+    keep: bool = False  # the workers of the last lease go on: they load this function, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class Quit:
     """End the nodelet: the scheduler does not take it."""
 
     reason: str
+    not_authorised: bool = False
 
 
 @dataclass(frozen=True, slots=True)

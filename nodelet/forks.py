@@ -15,6 +15,7 @@ from typing import Any
 FD_ABOVE = 500  # where our descriptor goes: `os.closerange(3, 256)` and the like pass below it
 FD_HEADROOM = 8  # below the limit on descriptors, when that is lower
 OUTPUT_BUFFER_BYTES = 256 << 10  # what a pipe takes: a line up to here is one write, its end too
+OOM_SCORE = 500  # as if it used half of the machine more: a worker goes before the daemons do
 _IOLBF = 1  # stdio.h
 
 # As a fresh interpreter has them; all others are SIG_DFL.
@@ -50,8 +51,9 @@ def enter_worker(fds: tuple[int, int, int]) -> socket.socket:
         fds: of the command socket, stdout and stderr.
     """
     os.setsid()
+    _offer_to_oom_killer()
     sock = _place(fds)
-    _close_others(sock.fileno())
+    close_all_but({sock.fileno()})
     _open_streams()
     reset_signals()
     return sock
@@ -68,6 +70,13 @@ def enter_copy(fds: tuple[int, int, int], template: socket.socket) -> socket.soc
     return sock
 
 
+def _offer_to_oom_killer() -> None:
+    """Let the kernel rather kill this process, and what it forks, than others without memory."""
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
+        if int(file.read()) < OOM_SCORE:
+            file.write(b"%d" % OOM_SCORE)
+
+
 def _place(fds: tuple[int, int, int]) -> socket.socket:
     """Put our socket where nobody stumbles upon it, and the pipes at 1 and 2."""
     above = max(3, min(FD_ABOVE, _fd_limit() - FD_HEADROOM))
@@ -81,14 +90,14 @@ def _place(fds: tuple[int, int, int]) -> socket.socket:
     return sock
 
 
-def _close_others(kept: int) -> None:
+def close_all_but(kept: set[int]) -> None:
     """Close all but 0, 1, 2 and `kept`."""
     try:
         opened = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:  # no /proc; trying a million numbers takes 0.1 s
         opened = list(range(_fd_limit()))
     for fd in opened:
-        if fd > 2 and fd != kept:
+        if fd > 2 and fd not in kept:
             with suppress(OSError):
                 os.close(fd)
 

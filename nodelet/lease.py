@@ -5,18 +5,14 @@ this node is open (on the bench), or its outcome is kept until it is acknowledge
 returned.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
-
-import msgpack
+from collections.abc import Iterable, Sequence
 
 from burla.wire.codec import Frames
-from burla.wire.messages import Deal, Held, Kind, Returned, Run, Shed, Span, StartLease, Stopped
+from burla.wire.messages import Deal, Held, Kind, Returned, Run, Shed, StartLease, Stopped
 from burla.wire.ranges import Ranges
 
 from .crew import Crew
-from .dealing import Bench, Worker
+from .dealing import Bench, Theft, Worker
 from .effects import (
     AddWorkers,
     BeginLease,
@@ -30,31 +26,14 @@ from .effects import (
     PauseReading,
     ResumeReading,
     Send,
-    Steal,
 )
+from .memory import Ration, Reading
+from .phases import Phase
 from .reporting import Report
+from .robbery import Robbery
 from .store import LeafStore
 
-DEATHS_MAX = 3  # of one index: then it is named
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
-
-
-class Phase(Enum):
-    """How far a lease is."""
-
-    QUEUED = auto()  # an earlier one is still stopping
-    SERVING = auto()
-    STOPPING = auto()
-    STOPPED = auto()  # only unacknowledged outcomes and output are left
-
-
-@dataclass(slots=True)
-class _Robbery:
-    """Steals that were asked for; all are answered before anything else happens."""
-
-    cells: dict[tuple[int, int], None]
-    shed: Shed | None  # the inputs go back to the scheduler; None: to the queue
-    got: Ranges = field(default_factory=Ranges)
 
 
 class Lease:
@@ -66,18 +45,20 @@ class Lease:
         self.phase = Phase.QUEUED
         self.store = LeafStore()
         self.bench = Bench(start.slots, self.store)
-        self.report = Report(start.lease, start.outcome_window, start.report_s, start.slots)
+        self.report = Report(
+            start.lease, start.outcome_window, start.report_s, start.slots, start.secret
+        )
         self._start = start
         self._function = function
         self._effects = effects
         self._open = Ranges()  # dealt; neither run nor returned
         self._done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
         self._crew = Crew()
-        self._deaths: dict[int, int] = {}  # per index
-        self._robbery: _Robbery | None = None
+        self._ration = Ration(self.bench, start.func_ram)
+        self._robbery: Robbery | None = None
+        self.is_lingering = False  # its job is over; its workers wait for another
         self._failed = False  # an error is on its way: the job is over, nothing more is dealt
-        self._discard = False
-        self._paused = False
+        self._discard = self._paused = False
         self._kill_s = 0.0  # while STOPPING: when calls are not waited for any longer
 
     # --- from the scheduler ---
@@ -88,6 +69,27 @@ class Lease:
         self._effects.append(BeginLease(self._start, self._function))
         self._add_workers(1)
 
+    def linger(self) -> None:
+        """Forget what is not acknowledged, and keep the workers."""
+        self._discard = True
+        self.report.drop()
+        self.is_lingering = self.phase is Phase.SERVING
+
+    def take_over(self, old: "Lease", now_s: float) -> bool:
+        """Begin with the workers of a lease that has nothing to do; return whether that can be."""
+        idle = old.phase is Phase.SERVING and not (old._open or old._paused or old._failed)
+        workers = list(old.bench.workers)
+        busy = old._robbery or old._crew.growing or any(w.cells for w in old.bench.workers.values())
+        if not idle or busy or not 0 < len(workers) <= self.bench.slots:
+            return False
+        old.phase, old.is_lingering = Phase.STOPPED, False
+        old.bench.workers.clear()
+        self.phase = Phase.SERVING
+        self._effects.append(BeginLease(self._start, self._function, keep=True))
+        for number in workers:  # they load the function before they look at what they are dealt
+            self.bench.workers[number] = Worker(number, now_s, has_run=True)
+        return True
+
     def deal(self, message: Deal, payload: Sequence[bytes]) -> None:
         """Take work. What is known already changes nothing.
 
@@ -97,6 +99,7 @@ class Lease:
         self.store.add(message.leaves, payload)
         self._done.update(dict.fromkeys(message.forget))
         self.bench.left = message.left
+        self.report.every(message.report_s)
         if self.phase in (Phase.STOPPING, Phase.STOPPED):
             return
         for span in message.spans:
@@ -113,13 +116,13 @@ class Lease:
             return
         got = Ranges(self.bench.give_back(message.inputs))
         missing = message.inputs - got.total
-        robbery = _Robbery({}, message, got)
+        robbery = Robbery(message, got)
         workers = self.bench.workers.values()
         for worker in sorted(workers, key=lambda w: -max((c.stop for c in w.cells), default=0)):
             taken = min(missing, worker.unstarted())
             if taken > 0:
                 missing -= taken
-                self._steal(worker, taken, robbery)
+                self._rob(robbery, self.bench.take_back(worker, taken))
         if self._robbery is None:
             self._return(got)
 
@@ -135,9 +138,9 @@ class Lease:
             self._kill_s = now_s + INTERRUPT_S
             busy = [worker for worker in self.bench.workers.values() if worker.is_busy()]
             self._effects += [Interrupt(worker.number) for worker in busy]
-            robbery = _Robbery({}, None)
+            robbery = Robbery()
             for worker in busy:  # it would go on with the next call
-                self._steal(worker, worker.unstarted(), robbery)
+                self._rob(robbery, self.bench.take_back(worker, worker.unstarted()))
             self._open = Ranges()
             self.bench.queue = Ranges()
             self.bench.careful = Ranges()
@@ -175,10 +178,10 @@ class Lease:
             self.bench.workers[worker] = Worker(worker, now_s, is_copy)
 
     def load_failed(self, worker: int, frames: Sequence[bytes]) -> None:
-        """A worker could not load the function, and is gone."""
+        """A worker could not load the function, perhaps a second one, and is gone."""
+        if who := self.bench.workers.get(worker):
+            self.bench.bury(who, None)
         self._crew.failed(frames, bool(self.bench.workers))
-        if self._crew.no_worker is None:
-            self._effects.append(Note(f"worker {worker} could not load what others could"))
 
     def ran(
         self, worker: int, cell: int, run: Run, frames: Frames, seconds: float, now_s: float
@@ -211,14 +214,8 @@ class Lease:
         """Take [lo, hi), perhaps empty, that was stolen."""
         robbery = self._robbery
         assert robbery is not None, (worker, cell)
-        del robbery.cells[worker, cell]
-        if lo < hi:
-            self.bench.rob(worker, cell, lo, hi)
-            if robbery.shed is None:
-                self.bench.requeue(lo, hi)
-            else:
-                robbery.got.add(lo, hi)
-        if not robbery.cells:
+        robbery.answer(self.bench, worker, cell, lo, hi)
+        if robbery.is_over():
             self._robbery = None
             if robbery.shed is not None:
                 self._return(robbery.got)
@@ -234,15 +231,26 @@ class Lease:
         who = self.bench.workers.get(worker)
         if who is None:
             return
+        figures = self._ration.died(who, how, now_s)
         self.report.output.finish(worker)
-        if who.is_copy and not who.has_run and how[0] == "signal":
+        if figures is None and who.is_copy and not who.has_run and how[0] == "signal":
             running = None  # what it was forked from is to blame, not a call
             self._effects.append(DropTemplate())
         index = self.bench.bury(who, running)
         if not self.bench.workers:
             self._crew.gone()
         if index is not None:
-            self._blame(index, how, now_s)
+            said = self._ration.judge(index, how, figures, who)
+            if said is None:
+                self.bench.try_again(index)
+            else:
+                self._settle_run(Run(index, index + 1, Kind.DEATH, 1), [said], now_s)
+
+    def memory(self, reading: Reading, now_s: float) -> None:
+        """Take a reading of the node's memory."""
+        if self.phase is Phase.SERVING:
+            for worker, why in self._ration.look(reading, self._open, now_s):
+                self._effects += [Note(why), Kill(worker)]
 
     def ended(self) -> None:
         """All processes of the lease are gone."""
@@ -265,7 +273,7 @@ class Lease:
         self._effects += self.report.due(bench.dry(), not self._open, bench.call_s, now_s)
         self._regulate()
         if self.phase is Phase.STOPPING and self._kill_s < float("inf"):
-            busy = self.bench.busy()
+            busy = bench.busy()
             if not busy or now_s >= self._kill_s:
                 self._kill_s = float("inf")
                 self._effects.append(EndWorkers())
@@ -286,8 +294,7 @@ class Lease:
 
     def is_forgettable(self) -> bool:
         """Return whether nothing of it matters any more."""
-        stopped = self.phase is Phase.STOPPED
-        return stopped and self.report.is_empty()
+        return self.phase is Phase.STOPPED and self.report.is_empty()
 
     def check(self) -> None:
         """Assert that every dealt index is in one place. Costs O(state): for tests."""
@@ -322,17 +329,12 @@ class Lease:
         wanted = min(room, bench.waiting() - self._crew.growing)
         if wanted > 0 and self._crew.may_grow():
             self._add_workers(wanted)
-        thefts = bench.thefts(now_s)
-        if thefts:
-            self._robbery = _Robbery({}, None)
-            for theft in thefts:
-                self._robbery.cells[theft.worker, theft.cell] = None
-                self._effects.append(Steal(theft.worker, theft.cell, theft.middle))
+        self._rob(Robbery(), bench.thefts(now_s))
 
-    def _steal(self, worker: Worker, inputs: int, robbery: _Robbery) -> None:
-        for theft in self.bench.take_back(worker, inputs):
-            robbery.cells[theft.worker, theft.cell] = None
-            self._effects.append(Steal(theft.worker, theft.cell, theft.middle))
+    def _rob(self, robbery: Robbery, thefts: Iterable[Theft]) -> None:
+        """Ask for steals; until all are answered nothing else happens."""
+        for theft in thefts:
+            self._effects.append(robbery.ask(theft))
             self._robbery = robbery
 
     def _regulate(self) -> None:
@@ -360,14 +362,6 @@ class Lease:
         self._crew.growing += count
         self._effects.append(AddWorkers(count))
 
-    def _blame(self, index: int, how: tuple[str, int], now_s: float) -> None:
-        deaths = self._deaths[index] = self._deaths.get(index, 0) + 1
-        if deaths < DEATHS_MAX:
-            self.bench.try_again(index)
-        else:
-            run = Run(index, index + 1, Kind.DEATH, 1)
-            self._settle_run(run, [msgpack.packb([*how, deaths])], now_s)
-
     def _give_up(self, now_s: float) -> None:
         """Answer the first input that waits with the reason why nobody can run it."""
         assert self._crew.no_worker is not None
@@ -388,10 +382,9 @@ class Lease:
             self.report.hurry()
 
     def _return(self, got: Ranges) -> None:
-        spans: list[Span] = []
         for lo, hi in got:
             self._open.remove(lo, hi)
-            spans += self.store.spans(lo, hi)
+        spans = [span for lo, hi in got for span in self.store.spans(lo, hi)]
         self._effects.append(Send(Returned(self.id, tuple(spans))))
 
     def _stopped(self) -> None:

@@ -84,10 +84,6 @@ class Link:
 
     # --- spans ---
 
-    def free_cells(self) -> int:
-        """Return how many more spans can be dealt now."""
-        return CELLS - len(self.dealt)
-
     def open(
         self,
         name: int,
@@ -120,14 +116,6 @@ class Link:
             return None
         dealt.end = lo
         return lo, hi
-
-    def progress(self, name: int) -> Range | None:
-        """Return [lo, hi): what is not claimed of a span and can be stolen; None: it is over."""
-        cell = self.cells.get(name)
-        if cell is None:
-            return None
-        dealt = self.dealt[cell]
-        return min(max(self.slate.claimed(cell), dealt.ran), dealt.end), dealt.end
 
     def take(self, message: Message) -> Iterator[Outcomes | GivenBack]:
         """Yield what a message about a span means.

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import select
 import signal
+import socket
 from contextlib import suppress
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -14,6 +16,59 @@ def become_subreaper() -> bool:
         return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except AttributeError:
         return False
+
+
+class Bell:
+    """Wakes a single-threaded parent: when a child ends, it is told something, or its owner ends.
+
+    A process has one, which takes its signal handlers.
+    """
+
+    def __init__(self, control: socket.socket, owner: int) -> None:
+        """Listen to `control`.
+
+        Args:
+            control: the owner's orders.
+            owner: the parent; 0: it is outside of our pid namespace, in which we are the first.
+        """
+        self._owner = owner
+        self._ended = False
+        self._wake, waker = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        if owner:  # else nobody within the namespace shall end us
+            signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._control = control.fileno()
+        self._poller = select.poll()
+        self._poller.register(self._wake, select.POLLIN)
+        self._poller.register(self._control, select.POLLIN)
+        if owner:
+            with suppress(AttributeError, OSError):  # no pidfd: the control socket's end tells it
+                self._poller.register(os.pidfd_open(owner), select.POLLIN)
+
+    def _end(self, number: int, frame: object) -> None:
+        self._ended = True
+
+    def owner_lives(self) -> bool:
+        """Return whether we shall go on."""
+        return not self._ended and os.getppid() == self._owner
+
+    def wait(self, timeout_ms: int | None) -> bool:
+        """Return, after a while or sooner, whether there is an order to read."""
+        told = False
+        for fd, _ in self._poller.poll(timeout_ms):
+            if fd == self._wake:
+                with suppress(BlockingIOError):
+                    os.read(self._wake, 4096)
+            elif fd == self._control:
+                told = True
+            else:
+                self._ended = True
+        return told and not self._ended
 
 
 def children_of(pid: int) -> list[int]:
@@ -52,6 +107,16 @@ def descendants_of(pid: int) -> list[int]:
         found += children
         todo += children
     return found
+
+
+def number_outside(init: int, inner: int) -> int:
+    """Return the number here of process `inner` in the pid namespace of `init`; 0: it is gone."""
+    for pid in (init, *descendants_of(init)):
+        with suppress(OSError), open(f"/proc/{pid}/status") as file:
+            line = next((line for line in file if line.startswith("NSpid:")), "0")
+            if int(line.split()[-1]) == inner:
+                return pid
+    return 0
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

@@ -7,21 +7,38 @@ and when all is done. Output goes ahead of the outcomes that it belongs to.
 from .effects import Send
 from .streams import OUTPUT_GATHER_S, OutcomeStream, OutputStream
 
+PROMPT_S = 0.02  # up to this interval a dry slot is told at once
+
+
+def patience_s(report_s: float) -> float:
+    """Return how long after a report a dry slot waits for the next one.
+
+    A scheduler of many nodes that all run dry could not keep up, and would make it worse.
+    """
+    return max(0.0, report_s - PROMPT_S) / 2
+
 
 class Report:
     """The two streams of a lease, and what makes them flow."""
 
-    def __init__(self, lease: bytes, window: int, report_s: float, slots: int) -> None:
-        """Start with `slots` dry slots, which the scheduler knows of."""
-        self.outcomes = OutcomeStream(lease, window)
+    def __init__(
+        self, lease: bytes, window: int, report_s: float, slots: int, secret: bytes = b""
+    ) -> None:
+        """Start with `slots` dry slots, which the scheduler knows of; seal by `secret`."""
+        self.outcomes = OutcomeStream(lease, window, secret)
         self.output = OutputStream(lease)
         self._report_s = report_s
         self._told_dry = slots
         self._urgent = False
+        self._sent_s = float("-inf")  # when the last report was sent
+
+    def every(self, report_s: float) -> None:
+        """Gather outcomes for so long from now on; 0: as before."""
+        self._report_s = report_s or self._report_s
 
     def hurry(self) -> None:
         """Let what was gathered go at once."""
-        self._urgent = True
+        self._urgent, self._sent_s = True, float("-inf")
 
     def due(self, dry: int, all_done: bool, call_s: float, now_s: float) -> list[Send]:
         """Return what must be sent now.
@@ -42,13 +59,14 @@ class Report:
         output.release(now_s)
         since_s = outcomes.due_since_s
         late = since_s is not None and now_s >= since_s + self._report_s
-        while outcomes.may_send() and (late or self._urgent or outcomes.is_big()):
+        urgent = self._urgent and now_s >= self._sent_s + patience_s(self._report_s)
+        while outcomes.may_send() and (late or urgent or outcomes.is_big()):
             output.release(now_s, marked=True)
             sends += output.take()
             if output.is_blocked():
                 return sends  # its window is full; the outcomes behind it wait too
             sends.append(outcomes.take(output.number, call_s, dry))
-            self._told_dry = dry
+            self._told_dry, self._sent_s = dry, now_s
         if outcomes.due_since_s is None:
             self._urgent = False
         printed_s = output.due_since_s
@@ -63,6 +81,8 @@ class Report:
         times = []
         if self.outcomes.due_since_s is not None and self.outcomes.may_send():
             times.append(self.outcomes.due_since_s + self._report_s)
+            if self._urgent:
+                times.append(self._sent_s + patience_s(self._report_s))
         if self.output.due_since_s is not None:
             times.append(self.output.due_since_s + OUTPUT_GATHER_S)
         line_s = self.output.lines_due_s()

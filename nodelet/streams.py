@@ -8,19 +8,24 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
+from burla.wire.codec import pack_runs
 from burla.wire.messages import (
     FRAME_BYTES_MAX,
     LEASE_OUTPUT_WINDOW,
     OUTPUT_CHUNKS_MAX,
+    RUNS_MAX,
+    Kind,
     Outcomes,
     Output,
     Run,
 )
 from burla.wire.ranges import Ranges
+from burla.wire.seals import seal
 
 from .effects import Send
 
-RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
 LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
@@ -40,11 +45,11 @@ class _Kept:
 class OutcomeStream:
     """Outcomes of one lease, from a worker's pipe to the acknowledgement."""
 
-    def __init__(self, lease: bytes, window: int) -> None:
-        """Keep at most `window` bytes unacknowledged, but always one message."""
+    def __init__(self, lease: bytes, window: int, secret: bytes = b"") -> None:
+        """Keep at most `window` bytes unacknowledged, but always one message; seal by `secret`."""
         self.held = Ranges()  # indices whose outcomes are here
         self.due_since_s: float | None = None  # when the oldest unsent run came
-        self._lease, self._window = lease, window
+        self._lease, self._window, self._secret = lease, window, secret
         self._runs: deque[tuple[Run, Sequence[bytes], int]] = deque()
         self._gathered = 0  # bytes in `_runs`
         self._kept: deque[_Kept] = deque()
@@ -75,23 +80,25 @@ class OutcomeStream:
 
     def take(self, output: int, call_s: float, dry: int) -> Send:
         """Return the next message; what it holds is kept until `ack`."""
-        runs: list[Run] = []
-        payload: list[bytes] = []
+        runs: list[tuple[Run, Sequence[bytes]]] = []
         size = 0
         while self._runs and len(runs) < RUNS_MAX and size < GATHER_BYTES:
             run, frames, bytes_ = self._runs.popleft()
-            runs.append(run)
-            payload += frames
+            runs.append((run, frames))
             size += bytes_
         self._seq += 1
+        table, payload = pack_runs(runs)
         message = Outcomes(
             lease=self._lease,
             seq=self._seq,
-            runs=tuple(runs),
+            done=tuple(Ranges((run.lo, run.hi) for run, _ in runs)),
+            failed=any(run.kind in (Kind.ERROR, Kind.DEATH) for run, _ in runs),
+            runs=table,
             output=output,
             call_s=call_s,
             dry=dry,
         )
+        message = replace(message, seal=seal(self._secret, message, payload))
         self._gathered -= size
         self._kept_bytes += size
         self._kept.append(_Kept(message, payload, size))
@@ -104,8 +111,8 @@ class OutcomeStream:
         while self._kept and self._kept[0].message.seq <= seq <= self._seq:
             kept = self._kept.popleft()
             self._kept_bytes -= kept.size
-            for run in kept.message.runs:
-                self.held.remove(run.lo, run.hi)
+            for lo, hi in kept.message.done:
+                self.held.remove(lo, hi)
 
     def again(self) -> list[Send]:
         """Return all that is not acknowledged."""
@@ -127,8 +134,9 @@ class OutcomeStream:
         """Assert that the sums are right."""
         assert self._gathered == sum(size for *_, size in self._runs)
         assert self._kept_bytes == sum(kept.size for kept in self._kept)
-        runs = [run for run, *_ in self._runs] + [r for k in self._kept for r in k.message.runs]
-        assert self.held.total == sum(run.hi - run.lo for run in runs), "an outcome twice"
+        parts = [(run.lo, run.hi) for run, *_ in self._runs]
+        parts += [part for kept in self._kept for part in kept.message.done]
+        assert self.held.total == sum(hi - lo for lo, hi in parts), "an outcome twice"
         assert (self.due_since_s is not None) == bool(self._runs)
 
 

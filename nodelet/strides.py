@@ -14,13 +14,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter_ns
 from typing import Any
 
 from burla.wire import values
 from burla.wire.leaves import ATOMS
+from burla.wire.shelf import Results
 
 from .pipes import MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX, Flag, Frame, Kind, Message, pack, send_all
 from .slate import WorkerSlate
@@ -47,6 +48,7 @@ class Walker:
         self._pid = os.getpid()
         self._call: Callable[[Any], Any] = _no_function
         self._node = ""
+        self._results: Results | None = None
         self._several = False  # the last result was immutable
         self._call_ns = 0  # learnt; kept from span to span
         self._cell = 0
@@ -67,10 +69,17 @@ class Walker:
         self._out: list[Any] = []
         self._sent = 0
 
-    def load(self, call: Callable[[Any], Any], node: str) -> None:
-        """Turn to another function; `node` is what this machine is called in errors."""
+    def load(self, call: Callable[[Any], Any], node: str, results: Results | None = None) -> None:
+        """Turn to another function.
+
+        Args:
+            call: called with each input.
+            node: what this machine is called in errors.
+            results: where big results are put down; None: they are sent.
+        """
         self._call = call
         self._node = node
+        self._results = results
         self._several = False
         self._call_ns = 0
 
@@ -107,6 +116,7 @@ class Walker:
                 or len(self._kept) > GATHER_RESULTS
             ):
                 self._write()
+        self._inputs, self._out = [], []  # they may be big, and their memory is wanted again
         self._end(at)
 
     def _claim(self, span: Span, at: int) -> int:
@@ -198,13 +208,13 @@ class Walker:
             results, self._kept = self._kept, []
             self._note_results(self._kept_lo, results, self._kept_ns)
 
-    def _note(self, kind: Kind, lo: int, hi: int, took_ns: int, frames: list[bytes]) -> None:
+    def _note(self, kind: Kind, lo: int, hi: int, took_ns: int, frames: Sequence[bytes]) -> None:
         self._note_kept()
         self._unsent.append(Message(kind, 0, self._cell, lo, hi, 0, took_ns, frames))
         self._unsent_bytes += sum(map(len, frames))
 
     def _note_results(self, lo: int, results: list[Any], took_ns: int) -> None:
-        frames = values.dump_results(results)
+        frames = self._frames_of(values.take_apart_results(results))
         count = len(results)
         if len(frames) > MESSAGE_FRAMES_MAX and count > 1:
             self._note_results(lo, results[: count // 2], took_ns)
@@ -214,9 +224,12 @@ class Walker:
         else:
             self._note(Kind.RESULTS, lo, lo + count, took_ns, frames)
 
+    def _frames_of(self, pieces: values.Pieces) -> Sequence[bytes]:
+        return pieces.cut() if self._results is None else self._results.put(pieces)
+
     def _note_result(self, index: int, result: Any, took_ns: int, span: Span) -> None:
         try:
-            frames = values.dump_result(result)
+            frames = self._frames_of(values.take_apart_result(result))
             if len(frames) > MESSAGE_FRAMES_MAX:
                 raise values.ResultNotPicklableError(
                     f"the result is larger than {MESSAGE_BYTES_MAX >> 30} GiB"
@@ -245,6 +258,7 @@ class Walker:
         else:
             self._unsent.append(Message(Kind.NOTHING, Flag.END, self._cell, at, at, at))
         self._write()
+        self._slate.begin(0, 0)  # a death from here on is nobody's
 
     def _write(self) -> None:
         """Write the gathered outcomes; their output goes ahead of them."""

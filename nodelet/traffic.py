@@ -15,7 +15,7 @@ class Traffic:
         self,
         loop: asyncio.AbstractEventLoop,
         on_message: Callable[[Link, Message], None],
-        on_output: Callable[[Link, int, bytes], None],
+        on_output: Callable[[int, int, bytes], None],
         on_closed: Callable[[Link], None],
     ) -> None:
         """Tell what arrives.
@@ -70,14 +70,14 @@ class Traffic:
         while self._read(link):
             pass
         self.drain_output(link)
-        while link.pipes.release(lambda stream, data: self._on_output(link, stream, data)):
+        while link.pipes.release(lambda stream, data: self._on_output(link.number, stream, data)):
             pass
 
     def drain_output(self, link: Link, *, settle: bool = True) -> None:
         """Take the output that is there now; settle: all of it that belongs to an outcome."""
 
         def take(stream: int, data: bytes) -> None:
-            self._on_output(link, stream, data)
+            self._on_output(link.number, stream, data)
 
         for fd in link.pipes.drain(take, settle=settle):
             self._loop.remove_reader(fd)
@@ -138,7 +138,7 @@ class Traffic:
                 self.drain_output(link, settle=False)
 
             def take(stream: int, data: bytes, link: Link = link) -> None:
-                self._on_output(link, stream, data)
+                self._on_output(link.number, stream, data)
 
             if link.pipes.release(take):
                 self._hush(link)

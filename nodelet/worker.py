@@ -12,13 +12,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import msgpack
 
 from burla.wire import values
+from burla.wire.shelf import Results, directory_of
 
 from . import forks, limits, pipes
+from .kernel import set_dumpable
 from .pipes import (
     HEADER_BYTES,
     LEAF_RECORD,
@@ -55,7 +58,9 @@ class Worker:
         self._walker = Walker(sock, WorkerSlate(pages(page)))
         self._leaves = LeafMemory()
         self._call: Callable[[Any], Any] | None = None
+        self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._node = ""
+        self._results: Results | None = None
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -67,9 +72,13 @@ class Worker:
             self._say(Message(Kind.HELLO, a=os.getpid()))
             if self._call is None and not select.select([self._sock], [], [], IDLE_S)[0]:
                 rehearse()
-            while (messages := self._parser.read(self._sock)) is not None:
+            messages = self._parser.read(self._sock)
+            with suppress(OSError):  # not Linux
+                set_dumpable(True)  # as usual; until now a worker of another lease might look in
+            while messages is not None:
                 for message in messages:
                     self._obey(message)
+                messages = self._parser.read(self._sock)
             status = EXIT_OK
         except KeyboardInterrupt:
             status = EXIT_INTERRUPTED
@@ -105,11 +114,18 @@ class Worker:
         started = time.perf_counter_ns()
         settings = msgpack.unpackb(message.frames[0])
         self._leaves = LeafMemory()
+        if self._call is None:
+            self._modules = frozenset(sys.modules)
+        else:
+            values.forget_own_modules(self._modules)
         try:
             os.environ.update(settings["variables"])
             limits.limit_threads(settings["func_cpu"], settings["variables"])
+            results = None
             if settings["environment"]:
-                values.apply_environment(msgpack.unpackb(settings["environment"]))
+                environment = msgpack.unpackb(settings["environment"])
+                values.apply_environment(environment)
+                results = _results_in(environment.get("memory"), settings["variables"])
             function = values.load_function(message.frames[1:])
             self._call = values.bind_call(function, settings["unpack"])
         except BaseException as error:  # importing the caller's modules may raise anything
@@ -118,7 +134,8 @@ class Worker:
             self._say(Message(Kind.LOAD_FAILED, frames=frames))
             os._exit(EXIT_OK)
         self._node = settings["node"]
-        self._walker.load(self._call, self._node)
+        self._results = results
+        self._walker.load(self._call, self._node, results)
         flush_output()
         took = time.perf_counter_ns() - started
         self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
@@ -178,9 +195,16 @@ class Worker:
     def _become_copy(self, page: int, fds: tuple[int, int, int]) -> NoReturn:
         copy = Worker(forks.enter_copy(fds, self._sock), self._pages, page)
         assert self._call is not None
-        copy._call, copy._node = self._call, self._node
-        copy._walker.load(self._call, self._node)
+        copy._call, copy._node, copy._modules = self._call, self._node, self._modules
+        copy._results = self._results
+        copy._walker.load(self._call, self._node, self._results)
         copy.serve()
+
+
+def _results_in(memory: bytes | None, variables: dict[str, str]) -> Results | None:
+    """Return where big results of the job are put down; None: nowhere, they are sent."""
+    job = variables.get("BURLA_JOB_ID")
+    return Results(directory_of(os.fsdecode(memory), job)) if memory and job else None
 
 
 def rehearse() -> None:
@@ -198,6 +222,7 @@ def rehearse() -> None:
         "shadowed": [],
         "argv": list(sys.argv),
         "main": {},
+        "memory": None,
     }
     settings = {
         "unpack": False,
@@ -221,9 +246,12 @@ def rehearse() -> None:
     os.environ.update(environment)
 
 
-def run(fds: tuple[int, int, int], memory: Memory, page: int) -> NoReturn:
-    """Be a worker; called in a fresh child of the zygote."""
+def run(
+    fds: tuple[int, int, int], memory: Memory, page: int, confine: Callable[[], None]
+) -> NoReturn:
+    """Be a worker; called in a fresh child of the zygote, which `confine` takes rights from."""
     try:
+        confine()
         worker = Worker(forks.enter_worker(fds), memory.page, page)
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)

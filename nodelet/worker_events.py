@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from .memory import Reading
 from .pipes import Frame, Kind
 
 Range = tuple[int, int]  # [lo, hi)
@@ -18,6 +19,8 @@ class LoadSettings:
     variables: dict[str, str] = field(default_factory=dict)  # BURLA_JOB_ID, BURLA_NODE, ...
     func_cpu: int = 1  # threads of numeric libraries, unless the environment sets them
     node: str = ""  # what this machine is called in errors
+    func_ram: int = 0  # bytes that one call may use; 0: no limit
+    ram: int = 0  # bytes for all workers together; 0: what the machine has
 
 
 class Span(NamedTuple):
@@ -78,6 +81,9 @@ class WorkerEvents(Protocol):
 
     def on_death(self, worker: int, death: Death) -> None:
         """It ended by itself, or was killed by `kill`. Not told of workers ended by `end_lease`."""
+
+    def on_memory(self, reading: Reading) -> None:
+        """The memory of the node and of its workers; told while something runs."""
 
     def on_zygote_death(self) -> None:
         """No worker can be had any more (their deaths are told before): end the nodelet."""

@@ -10,8 +10,7 @@ How it is used (all from the loop's thread; no method blocks):
     workers.deal(worker, cell, Span(batch, lo, hi), leaves, left=..., slots=...)
                                                # -> events.on_outcomes(...)*, events.on_settled(...)
     stolen = workers.steal(worker, cell, middle)   # a range that is yours again, or None
-    await workers.end_lease()                  # every process of the lease is gone, scratch is
-    empty await workers.close()
+    await workers.end_lease(); await workers.close()  # all its processes are gone
 
 Custody of indices. A dealt span is the worker's. What `steal` returns is the caller's at once. What
 a worker has not run when its span is over is in `on_settled(..., lo, hi)`, what it gives back
@@ -29,8 +28,9 @@ import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 import msgpack
@@ -38,12 +38,11 @@ import msgpack
 from .growth import Growth, Step
 from .link import Link, State, make_link
 from .lookout import Lookout
-from .pipes import BadMessageError, Frame, Kind, Leaf, Message, pack
-from .processes import kill_tree
+from .pipes import BadMessageError, Frame, Kind, Leaf, LeafMemory, Message, pack
 from .slate import PAGES, AgentSlate, Memory, make_memory
 from .traffic import Traffic
 from .worker_events import Death, LoadSettings, Outcomes, Range, Span, WorkerEvents
-from .zygote_link import ZygoteLink
+from .zygote_link import Launch, ZygoteLink, launch_module
 
 __all__ = ["Death", "Frame", "Leaf", "LoadSettings", "Outcomes", "Span", "WorkerEvents", "Workers"]
 
@@ -54,17 +53,22 @@ REST_S = 0.02  # after a lease, while half of the blanks are left: the next may 
 class Workers:
     """The zygote and all workers of this machine."""
 
-    def __init__(self, events: WorkerEvents, scratch: Path | None = None) -> None:
-        """Tell `events` what happens.
+    def __init__(
+        self,
+        events: WorkerEvents,
+        scratch: Path | None = None,
+        launch: Launch | None = None,
+        numbers: Iterator[int] | None = None,
+    ) -> None:
+        """Begin with nothing.
 
-        Args:
-            events: the owner.
-            scratch: a directory of ours, emptied after each lease and removed at the end.
+        `scratch`: a directory of ours, emptied after each lease and removed at the end. `launch`:
+        starts the zygote, if not as usual. `numbers`: of workers.
         """
         self._events = events
-        self._scratch = scratch
+        self._launch = launch or launch_module("zygote", str(scratch or ""))
+        self._numbers = numbers or count(1)
         self._links: dict[int, Link] = {}  # by number; all that are not GONE
-        self._next = 1
         self._blanks_wanted = 0
         self._pages = deque(range(PAGES))  # the page freed last is used last
         self._lease: Growth | None = None
@@ -81,17 +85,18 @@ class Workers:
             RuntimeError: it does not start; what it said is on stderr.
         """
         self._loop = asyncio.get_running_loop()
-        self._traffic = Traffic(self._loop, self._take, self._on_output, self._on_closed)
-        self._lookout = Lookout(self._loop, self._links, self._signal)
-        self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end)
+        self._traffic = Traffic(self._loop, self._take, self._events.on_output, self._on_closed)
+        self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end, self._launch)
+        looks = (self._signal, self._events.on_memory, self._zygote.seen_from_here)
+        self._lookout = Lookout(self._loop, self._links, *looks)
         slates = make_memory()
         self._memory = Memory(slates)
         try:
-            await self._zygote.start(slates, str(self._scratch or ""))
+            await self._zygote.start(slates)
             self._has_started, self._is_dead = True, False
         finally:
             os.close(slates)
-            if not self._has_started:
+            if self._is_dead:
                 self._memory.close()
 
     async def close(self) -> None:
@@ -116,12 +121,29 @@ class Workers:
     # --- the lease ---
 
     def begin_lease(
-        self, function: Sequence[Frame], settings: LoadSettings, *, use_template: bool = True
+        self,
+        function: Sequence[Frame],
+        settings: LoadSettings,
+        *,
+        use_template: bool = True,
+        keep: bool = False,
     ) -> None:
-        """Serve a job from now on: its function (values.dump_function) and how it is loaded."""
-        assert self._lease is None, "one lease at a time"
+        """Serve a job from now on: its function (values.dump_function) and how it is loaded.
+
+        With `keep` the workers that are ready go on, and may be dealt spans at once: they load the
+        function before they look at them.
+        """
+        assert (self._lease is not None) == keep, "one lease at a time"
+        if self._lease is not None and (template := self._lease.template) is not None:
+            self.kill(template.number)
+        self._lookout.begin_lease(settings)
         frames = [msgpack.packb(asdict(settings)), *function]
         self._lease = Growth(pack(Message(Kind.LOAD, frames=frames)), use_template)
+        for link in self._links.values():
+            if link.state == State.READY:
+                self._lease.wanted += 1
+                link.leaves = LeafMemory()
+                self._traffic.send(link, list(self._lease.load))
 
     def add_workers(self, count: int) -> None:
         """Make `count` more workers of the lease; `on_ready` or `on_death` tells of each.
@@ -145,8 +167,7 @@ class Workers:
     async def end_lease(self) -> None:
         """Kill all processes of the lease and return when they are gone and the scratch is empty.
 
-        Outcomes and output that were written are told before. Spans that are not settled then are
-        not run; there is no `on_death`.
+        Outcomes and output that were written are told before; there is no `on_death`.
         """
         lease = self._lease
         assert lease is not None, "no lease"
@@ -177,11 +198,6 @@ class Workers:
             self._zygote.send("kill", link.pid)
 
     # --- spans ---
-
-    def free_cells(self, worker: int) -> int:
-        """Return how many more spans this worker takes now."""
-        link = self._links.get(worker)
-        return link.free_cells() if link is not None else 0
 
     def deal(
         self,
@@ -216,11 +232,6 @@ class Workers:
         link = self._links.get(worker)
         return link.steal(cell, middle) if link is not None else None
 
-    def progress(self, worker: int, cell: int) -> Range | None:
-        """Return [lo, hi): what of a span is not claimed and could be stolen; None: it is over."""
-        link = self._links.get(worker)
-        return link.progress(cell) if link is not None else None
-
     # --- back-pressure ---
 
     def pause_reading(self) -> None:
@@ -246,8 +257,7 @@ class Workers:
         state = State.BLANK if template is None else State.COPYING
         page = self._pages.popleft()
         slate = AgentSlate(self._memory.page(page))
-        link, fds = make_link(self._next, page, slate, self._traffic.buffer, state)
-        self._next += 1
+        link, fds = make_link(next(self._numbers), page, slate, self._traffic.buffer, state)
         self._links[link.number] = link
         if template is None:
             self._zygote.send("fork", page, fds=fds)
@@ -268,8 +278,7 @@ class Workers:
                 self._load(lease)
 
     def _load(self, lease: Growth) -> None:
-        blanks = self._blanks()
-        link = blanks[0] if blanks else self._make(None)
+        link = next(iter(self._blanks()), None) or self._make(None)
         link.state = State.LOADING
         self._traffic.send(link, list(lease.load))
 
@@ -298,9 +307,6 @@ class Workers:
             self._let_go(link)
             if self._lease is not None:
                 self.drop_template()
-
-    def _on_output(self, link: Link, stream: int, data: bytes) -> None:
-        self._events.on_output(link.number, stream, data)
 
     def _take(self, link: Link, message: Message) -> None:
         match message.kind:
@@ -341,13 +347,11 @@ class Workers:
                     if link.page == page:
                         link.pid = pid
             case ["not forked", int(page), int(number)]:
-                for link in list(self._links.values()):
-                    if link.page == page:
-                        self._on_death(link, ("fork", number))
+                for link in [link for link in self._links.values() if link.page == page]:
+                    self._on_death(link, ("fork", number))
             case ["died", int(pid), str(how), int(status)]:
-                for link in list(self._links.values()):
-                    if link.pid == pid:
-                        self._on_death(link, (how, status))
+                for link in [link for link in self._links.values() if link.pid == pid]:
+                    self._on_death(link, (how, status))
             case ["ended"]:
                 if self._ended is not None and not self._ended.done():
                     self._ended.set_result(None)
@@ -368,6 +372,7 @@ class Workers:
             self._loop.call_later(REFILL_S, self._refill)  # later: it may be the same again
             return
         if is_told:
+            self._lookout.see_death(how)
             lease.wanted -= 1
             self._events.on_death(link.number, death)
         if self._lease is lease:
@@ -384,17 +389,12 @@ class Workers:
         if self._is_dead:
             return
         self._is_dead = True
-        links = list(self._links.values())
-        for link in links:
-            if link.pid:
-                kill_tree(link.pid)
-        for link in links:
+        self._zygote.kill_left([link.pid for link in self._links.values() if link.pid])
+        for link in list(self._links.values()):
             self._on_death(link, ("signal", signal.SIGKILL))
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        self._on_zygote(["ended"])
         self._events.on_zygote_death()
 
     def _signal(self, worker: int, number: int) -> None:
-        link = self._links.get(worker)
-        if link is not None and link.pid:
+        if (link := self._links.get(worker)) is not None and link.pid:
             self._zygote.send("signal", link.pid, int(number))

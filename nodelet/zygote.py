@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -21,7 +22,7 @@ import msgpack
 
 from . import forks, worker
 from .pipes import CONTROL_BYTES_MAX
-from .processes import become_subreaper, children_of, kill, kill_group, kill_tree
+from .processes import Bell, become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory
 
 ROUND_MS = 5  # between two looks at what is still alive while a lease is ended
@@ -29,10 +30,31 @@ ORPHANS_MAX = 1024  # deaths remembered of processes that the agent has not name
 FORBIDDEN = ("zmq", "asyncio", "uvloop")  # they bring threads or descriptors that forks inherit
 
 
+def _leave_as_it_is() -> None:
+    pass
+
+
 class Zygote:
     """The state of the process, and its loop."""
 
-    def __init__(self, control: socket.socket, agent: int, memory: Memory, scratch: str) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        agent: int,
+        memory: Memory,
+        scratch: str,
+        confine: Callable[[], None] = _leave_as_it_is,
+    ) -> None:
+        """Serve the agent behind `control`.
+
+        Args:
+            control: orders and answers.
+            agent: its pid; 0: we are the init of a sandbox.
+            memory: the slates.
+            scratch: a directory of ours.
+            confine: what each worker calls before it does anything.
+        """
+        self._confine = confine
         self._control = control
         self._agent = agent
         self._memory = memory
@@ -44,38 +66,14 @@ class Zygote:
 
     def run(self) -> NoReturn:
         """Serve the agent until it ends."""
-        wake, waker = os.pipe()
-        os.set_blocking(wake, False)
-        os.set_blocking(waker, False)
-        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-        ended = False
-
-        def end(number: int, frame: object) -> None:
-            nonlocal ended
-            ended = True
-
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.signal(signal.SIGTERM, end)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        poller = select.poll()
-        poller.register(wake, select.POLLIN)
-        poller.register(self._control, select.POLLIN)
-        with suppress(AttributeError, OSError):  # no pidfd: the control socket's end tells it too
-            poller.register(os.pidfd_open(self._agent), select.POLLIN)
+        bell = Bell(self._control, self._agent)
         self._say("ready")
-        while not ended and os.getppid() == self._agent:
-            events = poller.poll(ROUND_MS if self._ending is not None else None)
-            for fd, _ in events:
-                if fd == wake:
-                    with suppress(BlockingIOError):
-                        os.read(wake, 4096)
-                elif fd == self._control.fileno():
-                    ended = not self._obey()
-                else:
-                    ended = True
+        is_there = True
+        while is_there and bell.owner_lives():
+            if bell.wait(ROUND_MS if self._ending is not None else None):
+                is_there = self._obey()
             self._reap()
-            if self._ending is not None and not ended:
+            if self._ending is not None and is_there:
                 self._end_round(self._ending)
         self._end()
 
@@ -119,7 +117,7 @@ class Zygote:
             self._say("not forked", page, error.errno or 0)
             pid = -1
         if pid == 0:
-            worker.run(fds, self._memory, page)
+            worker.run(fds, self._memory, page, self._confine)
         for fd in fds:
             os.close(fd)
         if pid > 0:
@@ -163,6 +161,9 @@ class Zygote:
     def _end_round(self, keep: frozenset[int]) -> None:
         """Kill all but `keep`; say so when nothing else is left."""
         left = [pid for pid in children_of(os.getpid()) if pid not in keep]
+        if not self._agent:
+            self._kill_namespace()
+            left = []
         for pid in left:
             kill_tree(pid)
         # a list read while children end may miss some: believe an empty one the second time
@@ -172,6 +173,14 @@ class Zygote:
             self._orphans.clear()
             self._wipe()
             self._say("ended")
+
+    def _kill_namespace(self) -> None:
+        """Kill all in our namespace but us, and wait until they are gone."""
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # at one moment: no fork is quicker
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
 
     def _wipe(self) -> None:
         entries: list[os.DirEntry[str]] = []
@@ -186,6 +195,8 @@ class Zygote:
 
     def _end(self) -> NoReturn:
         """Kill everything below and go."""
+        if not self._agent:
+            os._exit(0)  # the kernel kills all that is in the namespace, and waits for it
         self._ending = frozenset()
         while self._ending is not None:
             self._end_round(self._ending)
@@ -197,11 +208,16 @@ class Zygote:
         os._exit(0)
 
 
-def main(argv: list[str]) -> NoReturn:
-    """Be the zygote of an agent: `CONTROL_FD SLATES_FD AGENT_PID SCRATCH`."""
+def refuse_forbidden() -> None:
+    """Raise if something is loaded that must not be in a process that forks."""
     loaded = [name for name in FORBIDDEN if name in sys.modules]
     if loaded:
-        raise RuntimeError(f"the zygote must not import {loaded}")
+        raise RuntimeError(f"a process that forks must not import {loaded}")
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Be the zygote of an agent: `CONTROL_FD SLATES_FD AGENT_PID SCRATCH [CONFINEMENT]`."""
+    refuse_forbidden()
     control = socket.socket(fileno=int(argv[0]))
     memory = Memory(int(argv[1]))
     os.close(int(argv[1]))
@@ -210,4 +226,8 @@ def main(argv: list[str]) -> NoReturn:
     worker.rehearse()  # what is imported or cached on first use then is so in all workers
     gc.collect()
     gc.freeze()  # a collection in a worker would copy every page it looks at
+    if argv[4:]:
+        from .seal import seal  # a private cluster does without, and without what it imports
+
+        seal(argv[3], argv[4])
     Zygote(control, int(argv[2]), memory, argv[3]).run()

@@ -15,7 +15,17 @@ from .measure import Options, Series, run_case
 from .peers import ALL, BURLA, installed
 from .report import chart, table
 
-CASES = ("tiny", "latency", "cold", "uneven", "data", "prints")
+BESIDE_PEERS = ("tiny", "latency", "loop", "cold", "uneven", "data", "prints")
+ALONE = (
+    "cluster",
+    "balance",
+    "shares",
+    "loss",
+    "linear",
+    "scale",
+    "curve",
+)  # no peer does the same
+CASES = BESIDE_PEERS + ALONE
 
 
 def in_fresh_process(case: str, options: Options) -> list[Series]:
@@ -34,7 +44,11 @@ def parser() -> argparse.ArgumentParser:
         "over the contender's in the same round; under 1, burla is faster.",
     )
     made.add_argument(
-        "cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; default: all"
+        "cases",
+        nargs="*",
+        metavar="CASE",
+        help=f"beside peers: {', '.join(BESIDE_PEERS)} (default: these); burla alone, some minutes "
+        f"and some GB: {', '.join(ALONE)}",
     )
     made.add_argument("--rounds", type=int, default=5, help="how often each contender runs (5)")
     made.add_argument("--peers", nargs="*", choices=peers, default=peers, help="default: all")
@@ -59,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"perf: {name} is not installed, left out (pip install '.[perf]')", file=sys.stderr)
     options = Options(names, given.rounds, len(os.sched_getaffinity(0)), given.scale)
     results: list[Series] = []
-    for case in given.cases or CASES:
+    for case in given.cases or BESIDE_PEERS:
         for series in in_fresh_process(case, options):
             table(series, sys.stdout)
             results.append(series)

@@ -11,6 +11,7 @@ from typing import TypeVar
 R = TypeVar("R")
 
 SLOW_S = 8.0  # a contender that took longer in one round has shown enough: it sits out the others
+ALONE_S = float("inf")  # the same where there are no others: each round is wanted
 
 
 @dataclass(frozen=True)

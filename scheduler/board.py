@@ -7,17 +7,18 @@ Policy is elsewhere: who gets a node in leases.py, who gets how much work in dea
 from collections.abc import Sequence
 
 from burla.wire import messages as m
-from burla.wire.ranges import Ranges
 
-from . import dealing, leases
+from . import dealing, feeding, held, leases
+from .batches import Batch
 from .effects import Effect, Note, Publish, Send
-from .jobs import Batch, Job, Lease
-from .nodes import ORPHAN_S, Node, Orphan
+from .jobs import Job, Lease
+from .nodes import Lingering, Node
 
 RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return
 JOB_BYTES_MAX = 2 * m.JOB_INPUT_WINDOW  # besides the last batch, whatever its size
 JOB_WINDOW_ALL = 256 << 20  # unacknowledged outcomes of a job, over all its leases
 WINDOW_MIN = 2 << 20  # of one lease
+LINGER_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps forks only once
 
 
 class Board:
@@ -30,15 +31,25 @@ class Board:
         self.lease_jobs: dict[bytes, Job] = {}  # of active and past leases
         self.peers: dict[bytes, bytes] = {}  # client session -> routing id
         self.effects: list[Effect] = []
-        self._instance = instance
+        self.instance = instance
+        self.settled_s = float("inf")  # when all nodelets have told what they hold of earlier times
         self._leases_made = 0
-        self._dirty: dict[bytes, None] = {}  # jobs whose work must be looked at, in order
-        self._nodes_changed = False  # a node may be free, or a job may want one
+        self._turns = 0
+        self._dirty: dict[bytes, None] = {}  # jobs that may have more to run, in order
+        self._changed: dict[bytes, None] = {}  # nodes that may be free now, or are not any more
+        self._free: dict[bytes, Node] = {}
+        self._dirty_leases: dict[bytes, Lease] = {}
 
     # --- from the client ---
 
     def open_job(
-        self, owner: bytes, python: str, spec: m.OpenJob, function: list[bytes], now_s: float
+        self,
+        owner: bytes,
+        python: str,
+        user: str,
+        spec: m.OpenJob,
+        function: list[bytes],
+        now_s: float,
     ) -> None:
         """Enter a job of client session `owner`, or take up again what it says it holds of it."""
         job = self.jobs.get(spec.job)
@@ -46,14 +57,19 @@ class Board:
             if job.owner == owner:
                 self._resume(job, spec, now_s)
             return
-        job = self.jobs[spec.job] = Job(spec, function, owner, python)
+        job = self.jobs[spec.job] = Job(spec, function, owner, python, user)
         job.opened_s = now_s
-        if spec.resumed:
+        self.queue_up(job)
+        if spec.resumed and now_s < self.settled_s:  # else its first OpenJob was lost on the way
             job.hold_until_s = now_s + RESUME_S
             for node in self.nodes.values():
-                self._adopt_orphans(node, job)
+                held.adopt_orphans(self, node, job)
         self.touch(job)
-        self._nodes_changed = True
+
+    def queue_up(self, job: Job) -> None:
+        """Put a job behind all others that are as entitled to a node."""
+        self._turns += 1
+        job.turn = self._turns
 
     def _resume(self, job: Job, spec: m.OpenJob, now_s: float) -> None:
         """The client reconnected: what was sent to it may be lost; nodelets still have it."""
@@ -92,9 +108,10 @@ class Board:
         for lease_id, node_id in job.past.items():
             self.lease_jobs.pop(lease_id, None)
             if node := self.nodes.get(node_id):
-                self.effects.append(Send(node.peer, m.EndLease(lease_id, discard=True)))
+                lingers = node.lingering is not None and node.lingering.lease == lease_id
+                over = m.Linger(lease_id) if lingers else m.EndLease(lease_id, discard=True)
+                self.effects.append(Send(node.peer, over))
         del self.jobs[job.id]
-        self._nodes_changed = True
 
     def fail(self, job: Job, argument: str, text: str) -> None:
         """Tell the client that its job never can be done."""
@@ -115,19 +132,20 @@ class Board:
 
     # --- from the nodelet ---
 
-    def outcomes(self, node: Node, said: m.Outcomes, payload: list[bytes]) -> None:
+    def outcomes(self, node: Node, said: m.Outcomes, payload: list[bytes], now_s: float) -> None:
         """Pass outcomes on, and mark them done."""
         job = self._job_on(node, said.lease)
         if job is None:
             return
         lease = job.leases.get(said.lease)
-        for run in said.runs:
-            job.finish(lease, run.lo, run.hi)
-            if run.kind in (m.Kind.ERROR, m.Kind.DEATH):
-                job.failed = True  # the first error stops the job
+        fresh = any(job.done.missing(lo, hi) for lo, hi in said.done)
+        for lo, hi in said.done:
+            job.finish(lease, lo, hi)
+        job.failed = job.failed or (said.failed and fresh)  # the first error stops the job
         if lease is not None:
             lease.call_s = said.call_s
             lease.shed_empty = False
+            self.touch_lease(lease)
         self.tell(
             job,
             m.JobOutcomes(
@@ -137,13 +155,13 @@ class Board:
                 node=node.name,
                 runs=said.runs,
                 output=said.output,
+                seal=said.seal,
             ),
             payload,
         )
         if job.is_complete():  # the nodes need not wait for the client's last word
             for each in list(job.leases.values()):
-                self.end_lease(job, each, discard=False)
-        self.touch(job)
+                self._retire(job, each, now_s)
 
     def output(self, node: Node, said: m.Output, payload: list[bytes]) -> None:
         """Publish what calls printed; a replay goes to the client alone."""
@@ -167,11 +185,14 @@ class Board:
         for span in said.spans:
             job.give_back(lease, span.lo, span.hi)
         self.touch(job)
+        self.touch_lease(lease)
 
     def stopped(self, node: Node, lease_id: bytes) -> None:
         """The processes of a lease are gone."""
         node.stopping.pop(lease_id, None)
-        self._nodes_changed = True
+        if node.lingering is not None and node.lingering.lease == lease_id:
+            node.lingering = None
+        self.look_at(node)
 
     def _job_on(self, node: Node, lease_id: bytes) -> Job | None:
         """Return the job of a lease, if the lease is or was `node`'s."""
@@ -183,32 +204,42 @@ class Board:
 
     # --- leases ---
 
-    def start_lease(self, job: Job, node: Node) -> None:
+    def start_lease(self, job: Job, node: Node, now_s: float) -> None:
         """Give a free node to a job."""
         cap = job.spec.max_parallelism
         slots = node.slots(job)
         if cap is not None:
-            slots = min(slots, cap - job.slots())
+            slots = min(slots, cap - job.slots)
         self._leases_made += 1
-        lease_id = self._instance[:8] + self._leases_made.to_bytes(8, "big")
-        job.leases[lease_id] = Lease(lease_id, node.id, slots)
+        lease_id = self.instance[:8] + self._leases_made.to_bytes(8, "big")
+        job.add_lease(Lease(lease_id, node.id, slots, now_s))
         self.lease_jobs[lease_id] = job
         node.lease = lease_id
+        self._free.pop(node.id, None)
+        keep = None
+        if (lingering := node.lingering) is not None:
+            if node.waits_for(job) and slots == lingering.slots:
+                node.lingering, keep = None, lingering.lease
+            else:
+                self.end_lingering(node)
+        nodes = leases.likely_nodes(job, len(self._free))
         start = m.StartLease(
             lease=lease_id,
             job=job.id,
             slots=slots,
             func_cpu=job.spec.func_cpu,
+            func_ram=job.spec.func_ram,
             unpack=job.spec.unpack,
             environment=job.spec.environment,
-            outcome_window=max(
-                WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // len(job.leases))
-            ),
-            report_s=dealing.report_s(len(job.leases)),
+            secret=job.spec.secret,
+            outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // nodes)),
+            report_s=dealing.report_s(nodes),
+            keep=keep,
         )
         self.effects.append(Send(node.peer, start, job.function))
-        job.said = ""
-        self.tell(job, m.JobStatus(job.id, "", len(job.leases), job.slots()))
+        if job.said:  # it was told why it waits
+            job.said = ""
+            self.tell(job, m.JobStatus(job.id, "", len(job.leases), job.slots))
         self.touch(job)
 
     def end_lease(self, job: Job, lease: Lease, *, discard: bool) -> None:
@@ -222,6 +253,27 @@ class Board:
         else:
             job.past[lease.id] = node.id
 
+    def _retire(self, job: Job, lease: Lease, now_s: float) -> None:
+        """Take a node back from a job that is complete; a job like it may follow at once."""
+        leaving = self.nodes[lease.node].leaving
+        if job.failed or lease.draining or leaving or not job.likeness():
+            self.end_lease(job, lease, discard=False)
+            return
+        self._forget_lease(job, lease)
+        job.past[lease.id] = lease.node
+        self.nodes[lease.node].lingering = Lingering(
+            lease.id, job.likeness(), job.owner, lease.slots, now_s + LINGER_S
+        )
+
+    def end_lingering(self, node: Node) -> None:
+        """End the workers that have waited in vain. The nodelet begins no lease before that."""
+        assert node.lingering is not None
+        lease_id, node.lingering = node.lingering.lease, None
+        node.stopping[lease_id] = None
+        self.look_at(node)
+        discard = lease_id not in self.lease_jobs
+        self.effects.append(Send(node.peer, m.EndLease(lease_id, discard)))
+
     def lose_lease(self, job: Job, lease: Lease) -> None:
         """Requeue what a lease held whose nodelet does not have it any more."""
         self._forget_lease(job, lease)
@@ -229,11 +281,10 @@ class Board:
         self.tell(job, m.LeaseLost(job.id, lease.id, self.nodes[lease.node].name))
 
     def _forget_lease(self, job: Job, lease: Lease) -> None:
-        for lo, hi in list(lease.held):
-            job.give_back(lease, lo, hi)
-        del job.leases[lease.id]
-        self.nodes[lease.node].lease = None
-        self._nodes_changed = True
+        job.drop_lease(lease)
+        node = self.nodes[lease.node]
+        node.lease = None
+        self.look_at(node)
         self.touch(job)
 
     def lose_node(self, node: Node, why: str) -> None:
@@ -247,153 +298,75 @@ class Board:
                 del job.past[lease_id], self.lease_jobs[lease_id]
                 self.tell(job, m.LeaseLost(job.id, lease_id, node.name))
         del self.nodes[node.id]
-
-    # --- what a nodelet says that it holds ---
-
-    def compare_with_held(self, node: Node, held: Sequence[m.Held], now_s: float) -> None:
-        """Bring the board and a nodelet that (re)connected to agree."""
-        by_lease = {h.lease: h for h in held}
-        for lease_id in [e for e in node.stopping if e not in by_lease]:
-            del node.stopping[lease_id]
-        if node.lease is not None:
-            job = self.lease_jobs[node.lease]
-            self._compare_lease(job, job.leases[node.lease], by_lease.get(node.lease))
-        orphans, node.orphans = node.orphans, {}
-        for h in held:
-            if h.lease != node.lease:
-                known = orphans.get(h.lease)  # its time does not begin anew with each connection
-                self._take_held(node, h, known.until_s if known else now_s + ORPHAN_S)
-        self._nodes_changed = True
-
-    def _compare_lease(self, job: Job, lease: Lease, held: m.Held | None) -> None:
-        if held is None or held.stopped:
-            self.lose_lease(job, lease)
-            return
-        has = Ranges((span.lo, span.hi) for span in held.spans)
-        for lo, hi in list(lease.held):
-            for gap in has.missing(lo, hi):  # dealt, but it never arrived
-                job.give_back(lease, *gap)
-        lease.sent = Ranges()  # nor did leaves, perhaps
-        lease.shedding = False
-        self.touch(job)
-
-    def _take_held(self, node: Node, held: m.Held, until_s: float) -> None:
-        """Decide about a lease that is not the one the node serves for us."""
-        job = self.jobs.get(held.job)
-        ours = held.lease.startswith(self._instance[:8])  # then its job is closed, not unknown
-        if job is None and not ours and held.lease not in node.stopping:
-            node.orphans[held.lease] = Orphan(held, until_s)
-        elif job is not None and held.lease in job.past:
-            self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
-        elif job is not None and held.lease not in node.stopping and node.lease is None:
-            self._adopt(node, job, held)
-        else:
-            node.stopping[held.lease] = None
-            self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=True)))
-
-    def _adopt_orphans(self, node: Node, job: Job) -> None:
-        for lease_id, orphan in list(node.orphans.items()):
-            if orphan.held.job == job.id and node.lease is None:
-                del node.orphans[lease_id]
-                self._adopt(node, job, orphan.held)
-                # what it has said since its Hello came before the job, and went nowhere
-                self.effects.append(Send(node.peer, m.Introduce()))
-
-    def _adopt(self, node: Node, job: Job, held: m.Held) -> None:
-        """Go on with a lease that an earlier scheduler gave, or that we thought lost."""
-        self.lease_jobs[held.lease] = job
-        cap = job.spec.max_parallelism
-        if held.stopped or (cap is not None and job.slots() + held.slots > cap):
-            job.past[held.lease] = node.id  # what it has run is welcome
-            if not held.stopped:
-                node.stopping[held.lease] = None
-                self.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
-            return
-        lease = job.leases[held.lease] = Lease(held.lease, node.id, held.slots)
-        node.lease = held.lease
-        for span in held.spans:
-            for lo, hi in job.done.missing(span.lo, span.hi):
-                for other in job.leases.values():
-                    for part in other.held.common(lo, hi):
-                        job.give_back(other, *part)
-                job.pending.remove(lo, hi)
-                job.limbo.remove(lo, hi)
-                lease.held.add(lo, hi)
-        self.touch(job)
-
-    def end_orphans(self, node: Node, now_s: float) -> None:
-        """End the leases whose client did not come back in time."""
-        for lease_id, orphan in list(node.orphans.items()):
-            if now_s >= orphan.until_s:
-                del node.orphans[lease_id]
-                node.stopping[lease_id] = None
-                self.effects.append(Send(node.peer, m.EndLease(lease_id, discard=True)))
+        self._free.pop(node.id, None)
 
     # --- work ---
 
     def touch(self, job: Job) -> None:
-        """Look at the work of a job before the effects are handed over."""
+        """Look at all of a job before the effects are handed over: it may have more to run."""
         self._dirty[job.id] = None
+
+    def touch_lease(self, lease: Lease) -> None:
+        """Look at one lease of a job before the effects are handed over: it may have room."""
+        self._dirty_leases[lease.id] = lease
+
+    def look_at(self, node: Node) -> None:
+        """See before the effects are handed over whether a node is free."""
+        self._changed[node.id] = None
 
     def settle(self, now_s: float) -> None:
         """Hand out free nodes, then work."""
-        if self._nodes_changed or self._dirty:
+        if self._changed or self._dirty:
             self._hand_out_nodes(now_s)
         dirty, self._dirty = self._dirty, {}
+        leases, self._dirty_leases = self._dirty_leases, {}
         for job_id in dirty:
             if job := self.jobs.get(job_id):
-                self._hand_out_work(job, now_s)
+                feeding.hand_out(self, job, now_s)
+        for lease in leases.values():
+            job = self.lease_jobs.get(lease.id)
+            if job is not None and lease.id in job.leases and now_s >= job.hold_until_s:
+                feeding.feed(self, job, lease)
+                feeding.balance(self, job, now_s)
 
     def _hand_out_nodes(self, now_s: float) -> None:
-        free = [node for node in self.nodes.values() if node.is_free()]
-        for node in self.nodes.values():
-            if node.leaving and node.serves_nobody():
+        for node_id in self._changed:
+            node = self.nodes.get(node_id)
+            if node is not None and node.leaving and node.serves_nobody():
                 self.effects.append(Send(node.peer, m.Released()))
-        jobs = (
-            self.jobs.values()
-            if self._nodes_changed
-            else [self.jobs[j] for j in self._dirty if j in self.jobs]
-        )
-        self._nodes_changed = False
+            if node is not None and node.is_free():
+                self._free[node_id] = node
+            else:
+                self._free.pop(node_id, None)
+        jobs = self.jobs if self._changed else self._dirty
+        self._changed.clear()
+        free = [node for node in self._free.values() if node.is_free()]
         while free:
-            wanting = [job for job in jobs if now_s >= job.hold_until_s]
+            open_jobs = (job for job_id in jobs if (job := self.jobs.get(job_id)))
+            wanting = [job for job in open_jobs if now_s >= job.hold_until_s]
             match = leases.choose(leases.in_turn(wanting, self.jobs.values()), free)
             if match is None:
                 return
-            self.start_lease(*match)
+            self.start_lease(*match, now_s)
             free.remove(match[1])
 
-    def _hand_out_work(self, job: Job, now_s: float) -> None:
-        if job.failed or now_s < job.hold_until_s:
-            return
-        # idle slots first: what comes back from one node must not return to it
-        for lease in sorted(job.leases.values(), key=lambda e: e.held.total / e.slots):
-            count = 0 if lease.draining else dealing.portion(job, lease)
-            if count or lease.forget:
-                self.effects.append(Send(self.nodes[lease.node].peer, *job.deal(lease, count)))
-            if lease.draining and not lease.held:
-                self.end_lease(job, lease, discard=False)
-        if not job.pending and (shed := dealing.shed_from(job)):
-            self._shed(*shed)
+    # --- handing over ---
 
-    def _shed(self, lease: Lease, count: int) -> None:
-        lease.shedding = True
-        self.effects.append(Send(self.nodes[lease.node].peer, m.Shed(lease.id, count)))
-
-    def drain_for_waiting(self) -> None:
-        """Take a node from the job with the most if another has none."""
-        lease = leases.to_drain(self.jobs.values(), self.nodes)
-        if lease is not None:
+    def drain_for_waiting(self, now_s: float) -> None:
+        """Begin to take nodes from those who have more than their share, if others want them."""
+        for lease in leases.to_drain(self.jobs.values(), self.nodes, now_s):
             self._drain(lease)
 
     def leave(self, node: Node) -> None:
         """Give a node no more work; it is released when it serves nobody."""
-        node.leaving = self._nodes_changed = True
+        node.leaving = True
+        self.look_at(node)
+        if node.lingering is not None:
+            self.end_lingering(node)
         if node.lease is not None:
             self._drain(self.lease_jobs[node.lease].leases[node.lease])
 
     def _drain(self, lease: Lease) -> None:
         lease.draining = True
-        if lease.held.total > lease.slots and not lease.shedding:
-            self._shed(lease, lease.held.total)
-        self.touch(self.lease_jobs[lease.id])
+        lease.shed_empty = False
+        self.touch_lease(lease)

@@ -6,26 +6,34 @@ argparse and not click: a private cluster pays for every import of its daemons a
 import argparse
 import contextlib
 import errno
+import json
 import logging
 import os
 import socket
 import stat
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import zmq
 
 from burla.wire import daemon
-from burla.wire.addresses import AddressError, ipc_path
+from burla.wire.addresses import AddressError, bind_address, full_address, ipc_path
+from burla.wire.keys import KeyFileError
 from burla.wire.owner import Owner
 
-from .config import ConfigError, SchedulerConfig
-from .server import run
+from .config import ConfigError, SchedulerConfig, keys_directory
+from .roster import Roster
+from .server import named, run
 
 BIND = "tcp://127.0.0.1:7270"
 EXIT_USAGE = 2
 EXIT_BUSY = 75  # sysexits.h EX_TEMPFAIL
 EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
+DIRECTORY_HELP = (
+    "where the cluster's keys and its audit log are (default: scheduler/ in BURLA_CONFIG_DIR, or "
+    "in your settings of burla)"
+)
 PROBE_S = 1.0  # whoever listens on a local socket takes a connection at once
 
 DESCRIPTION = """\
@@ -36,32 +44,46 @@ say goes to stderr. It runs until SIGTERM or Ctrl-C, and then leaves nothing beh
 
 EPILOG = """\
 examples:
-  burla-scheduler                             # on a port of its own, for this machine
+  burla-scheduler init                        # once: make the cluster's keys
+  burla-scheduler                             # for this machine
+  burla-scheduler --bind tcp://0.0.0.0:7270   # for others, too; output goes over the next port
   burla-scheduler --bind tcp://127.0.0.1:0    # on any free port; read it from stdout
-  burla-scheduler --bind ipc:///run/burla.s   # on a socket file, for this user only
+  burla-scheduler --bind ipc:///run/burla.s   # on a socket file, for this user only: no keys
 
 then, with the address that it printed:
-  burla-nodelet --scheduler ADDRESS           # give it this machine's CPUs; as many as you like
-  BURLA_CLUSTER=ADDRESS python script.py      # and use it
+  burla auth token > token                    # good for one node, within ten minutes
+  burla-nodelet --scheduler ADDRESS --join-token-file token
+  burla login ADDRESS                         # each user; prints what to do here:
+  burla auth add KEY --user NAME
+  BURLA_CLUSTER=ADDRESS python script.py      # instead of what `burla login` stored
 
-exit codes: 0 ended by SIGTERM, 2 wrong usage, 75 the address is in use, 78 the address is refused,
-130 Ctrl-C, 1 anything else (it is on stderr)"""
+exit codes: 0 ended by SIGTERM, 2 wrong usage, 75 the address is in use, 78 the address or a key is
+refused, 130 Ctrl-C, 1 anything else (it is on stderr)"""
+
+INIT_DESCRIPTION = """\
+Make the keys of a cluster, unless there are some, and print the address that users and nodes need.
+
+The secret key stays in the directory, in a file for this user only. Who it is copied by, is the
+cluster."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a scheduler as the command line says; return the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["init"]:
+        return _init(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     level = logging.INFO if options.owner is None else logging.WARNING
     daemon.prepare("burla-scheduler", level)
-    os.umask(0o077)  # a socket file is for this user only: there are no keys yet
+    os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
-        config = SchedulerConfig(bind=options.bind)
+        config = SchedulerConfig(bind=options.bind, keys=_keys(options))
         _check_free(config.bind)
         return daemon.run(lambda: run(config, _announce), options.owner)
     except AddressError as error:
         parser.error(f"argument --bind: {error}")
-    except ConfigError as error:
+    except (ConfigError, KeyFileError) as error:
         return _fail(str(error), EXIT_CONFIG)
     except (OSError, zmq.ZMQError) as error:  # a ZMQError is no OSError
         return _explain(error, options.bind)
@@ -79,11 +101,55 @@ def _parser() -> argparse.ArgumentParser:
         "--bind",
         metavar="ADDRESS",
         default=BIND,
-        help="where to listen: tcp://127.0.0.1:PORT (port 0 picks a free one) or ipc://PATH; "
-        "nothing that other machines could reach, until there are keys (default: %(default)s)",
+        help="where to listen: tcp://HOST:PORT (port 0 picks a free one), which needs keys, or "
+        "ipc://PATH (default: %(default)s)",
     )
+    parser.add_argument("--dir", metavar="DIR", help=DIRECTORY_HELP)
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
+
+
+def _keys(options: argparse.Namespace) -> Path | None:
+    """Return the directory of the keys; a private cluster has none."""
+    return keys_directory(options.dir) if options.owner is None else None
+
+
+def _init(arguments: Sequence[str]) -> int:
+    """Make the keys of a cluster; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="burla-scheduler init",
+        description=INIT_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dir", metavar="DIR", help=DIRECTORY_HELP)
+    parser.add_argument(
+        "--bind",
+        metavar="ADDRESS",
+        default=BIND,
+        help="where the scheduler will listen, for the address that is printed: tcp://HOST:PORT "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    options = parser.parse_args(arguments)
+    try:
+        bind = bind_address(options.bind)
+        if ipc_path(bind) is not None or bind.endswith(":0"):
+            parser.error("argument --bind: a tcp address with a port; ipc:// needs no keys")
+        directory = keys_directory(options.dir)
+        pair = Roster(directory).make()
+    except AddressError as error:
+        parser.error(f"argument --bind: {error}")
+    except (ConfigError, KeyFileError) as error:
+        return _fail(str(error), EXIT_CONFIG)
+    except OSError as error:
+        return _fail(f"cannot make keys in {directory}: {error.strerror}", EXIT_CONFIG)
+    address = full_address(named(bind), pair.public)
+    if options.json:
+        facts = {"address": address, "key": pair.public.hex(), "directory": str(directory)}
+        address = json.dumps(facts)
+    _announce(address)
+    return 0
 
 
 def _announce(address: str) -> None:

@@ -1,8 +1,15 @@
 """The scheduler's settings; made once by cli.py and passed down."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
-from burla.wire.addresses import bind_address, stays_on_this_machine
+from burla.wire.addresses import bind_address, ipc_path
+from burla.wire.places import settings_directory
+
+from .roster import SERVER_KEY
+
+FOLDER = "scheduler"  # of its keys, inside the user's settings
 
 
 class ConfigError(Exception):
@@ -14,17 +21,33 @@ class SchedulerConfig:
     """What a scheduler is told at its start."""
 
     bind: str  # where it listens; tcp port 0 picks one
+    keys: Path | None = None  # directory of its keys; None: only for ipc, which files guard
 
     def __post_init__(self) -> None:
         """Bring the address to its normal form.
 
         Raises:
             AddressError: `bind` is not an address.
-            ConfigError: it is one that others could reach.
+            ConfigError: it is a tcp address, and there are no keys.
         """
         object.__setattr__(self, "bind", bind_address(self.bind))
-        if not stays_on_this_machine(self.bind):
+        if ipc_path(self.bind) is not None:
+            object.__setattr__(self, "keys", None)
+        elif self.keys is None or not os.path.lexists(self.keys / SERVER_KEY):
             raise ConfigError(
-                f"refusing to listen on {self.bind}: whoever can connect can run code here, and "
-                "there are no keys yet that say who may; use tcp://127.0.0.1:PORT or ipc://PATH"
+                f"refusing to listen on {self.bind} without keys: run `burla-scheduler init` first"
             )
+
+
+def keys_directory(named: str | None) -> Path:
+    """Return the directory of the scheduler's keys: as named, or the user's.
+
+    Raises:
+        ConfigError: none is named, and the user has no directory for settings.
+    """
+    if named is not None:
+        return Path(os.path.abspath(named))
+    settings = settings_directory()
+    if settings is None:
+        raise ConfigError("nobody knows where your settings lie: name the directory by --dir")
+    return Path(settings) / FOLDER

@@ -5,43 +5,26 @@ Feed it what arrives (`receive`), what could not be delivered (`unreachable`) an
 knows who speaks and when; what follows for jobs, nodes and leases is in board.py.
 """
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from burla.wire import messages as m
 from burla.wire.messages import ClientToScheduler, NodeletToScheduler
 
-from . import leases
+from . import held
 from .board import Board
-from .effects import Effect, Forget, Note, Send
+from .clients import Client
+from .effects import Effect, Forget, Note, Record, Send
 from .jobs import Job
 from .nodes import Node
+from .waiting import reasons, unsatisfiable
 
 TICK_S = 0.25  # silences, waits and holds are looked at this often
 BEAT_S = 1.0
-CLIENT_SILENCE_S = 30.0
-CLIENT_UNREACHABLE_S = 5.0  # a client that reconnects does so within a second
 REOPEN_S = 10.0  # a client that reconnected names its open jobs at once
 UNFIT_S = 5.0  # nodes may still join; then a job that fits none of them fails
+SETTLED_S = 15.0  # a nodelet that says nothing for this long is lost
+NOT_FOUND = "not found"
 WAIT_SAID_S = 0.5  # a job that waits longer is told why
-
-
-@dataclass(slots=True)
-class Client:
-    """One client process."""
-
-    session: bytes
-    peer: bytes
-    python: str
-    heard_s: float
-    unreachable_s: float | None = None
-
-    def is_gone(self, now_s: float) -> bool:
-        """Return whether it must be given up."""
-        broken = (
-            self.unreachable_s is not None and now_s - self.unreachable_s >= CLIENT_UNREACHABLE_S
-        )
-        return broken or now_s - self.heard_s >= CLIENT_SILENCE_S
 
 
 class Scheduler:
@@ -61,18 +44,37 @@ class Scheduler:
         self._peers: dict[bytes, Client | Node] = {}  # by routing id
         self._beat_s = 0.0
         self._tick_s = 0.0
+        self._began = False
 
     def receive(
-        self, peer: bytes, message: m.Message, payload: list[bytes], now_s: float
+        self,
+        peer: bytes,
+        message: m.Message,
+        payload: list[bytes],
+        now_s: float,
+        user: str = "",
     ) -> list[Effect]:
-        """Take one message that arrived from `peer` at `now_s`; return what to do, in order."""
-        match message:
-            case m.ClientHello():
-                self._client_hello(peer, message, now_s)
-            case m.NodeHello():
-                self._node_hello(peer, message, now_s)
-            case _:
-                self._from_known(peer, message, payload, now_s)
+        """Take one message that arrived at `now_s`; return what to do, in order.
+
+        Args:
+            peer: routing id of the connection.
+            message: what was said.
+            payload: its frames.
+            now_s: when.
+            user: public key of who said it; empty where there are no keys.
+        """
+        if not self._began:
+            self._began, self.board.settled_s = True, now_s + SETTLED_S
+        who = self._peers.get(peer)
+        if who is not None and who.user != user:  # its routing id is another's now
+            self._record(user, "use the connection of another", None, "refused")
+            self._cut_off(peer, who, now_s)
+        elif isinstance(message, m.ClientHello):
+            self._client_hello(peer, message, now_s, user)
+        elif isinstance(message, m.NodeHello):
+            self._node_hello(peer, message, now_s, user)
+        else:
+            self._from_known(peer, message, payload, now_s)
         return self._settle(now_s)
 
     def unreachable(self, peer: bytes, now_s: float) -> list[Effect]:
@@ -101,6 +103,28 @@ class Scheduler:
         who = self._peers.get(peer)
         return None if who is None else type(who)
 
+    def follower(self, job_id: bytes) -> tuple[bytes | None, str]:
+        """Return the routing id and the key of a job's client, for whom its output is."""
+        job = self.board.jobs.get(job_id)
+        client = self.clients.get(job.owner) if job is not None else None
+        return (None, "") if client is None else (client.peer, client.user)
+
+    def peers(self) -> list[tuple[bytes, str]]:
+        """Return all connections that said Hello: routing id and key."""
+        return [(peer, who.user) for peer, who in self._peers.items()]
+
+    def expel(self, peer: bytes, why: str, now_s: float) -> list[Effect]:
+        """Give up a peer whose key may not do any more what it does; return what to do."""
+        who = self._peers[peer]
+        self.board.effects.append(Send(peer, m.Refused(why, not_authorised=True)))
+        self._record(who.user, "go on", None, "refused")
+        if isinstance(who, Client):
+            self._lose_client(who)
+        else:
+            self._forget(peer)
+            self.board.lose_node(who, "its key was revoked")
+        return self._settle(now_s)
+
     def check(self) -> None:
         """Assert what holds between any two calls. Costs O(state): for tests."""
         board = self.board
@@ -113,7 +137,7 @@ class Scheduler:
                 assert board.nodes[lease.node].lease == lease.id
                 assert board.lease_jobs[lease.id] is job
             cap = job.spec.max_parallelism
-            assert cap is None or job.slots() <= cap
+            assert cap is None or job.slots <= cap
         assert {e for job in board.jobs.values() for e in job.leases} == set(served)
         assert set(board.lease_jobs) == {
             e for job in board.jobs.values() for e in [*job.leases, *job.past]
@@ -122,13 +146,17 @@ class Scheduler:
 
     # --- who speaks ---
 
-    def _client_hello(self, peer: bytes, hello: m.ClientHello, now_s: float) -> None:
+    def _client_hello(self, peer: bytes, hello: m.ClientHello, now_s: float, user: str) -> None:
         if not self._agrees(peer, hello.protocol, hello.version):
             return
         old = self.clients.get(hello.session)
+        if old is not None and old.user != user:
+            self._refuse_theft(peer, user, "take over a session")
+            return
         if old is not None and old.peer != peer:
             self._forget(old.peer)
-        client = Client(hello.session, peer, hello.python, now_s)
+        name = f"key {user[:8]}" if user else f"{hello.user}@{hello.host}"
+        client = Client(hello.session, peer, hello.python, name, now_s, user=user)
         self.clients[hello.session] = self._peers[peer] = client
         self.board.peers[hello.session] = peer
         if old is not None:  # its CloseJob may have been lost
@@ -137,12 +165,17 @@ class Scheduler:
                     job.reopen_by_s = now_s + REOPEN_S
         self._welcome(peer)
 
-    def _node_hello(self, peer: bytes, hello: m.NodeHello, now_s: float) -> None:
+    def _node_hello(self, peer: bytes, hello: m.NodeHello, now_s: float, user: str) -> None:
         if not self._agrees(peer, hello.protocol, hello.version):
             return
         node = self.board.nodes.get(hello.node)
+        if node is not None and node.user != user:
+            self._refuse_theft(peer, user, "take over a node")
+            return
         if node is None:
             node = self.board.nodes[hello.node] = Node.from_hello(peer, hello, now_s)
+            node.user = user
+            self._record(user, f"join as node {node.name}", None, "ok")
             self.board.effects.append(Note(f"node {node.name} joined: {node.cpus} CPUs"))
         else:
             if node.peer != peer:
@@ -150,11 +183,27 @@ class Scheduler:
             node.peer, node.heard_s, node.unreachable_s = peer, now_s, None
         self._peers[peer] = node
         self._welcome(peer)
-        self.board.compare_with_held(node, hello.held, now_s)
+        held.compare(self.board, node, hello.held, now_s)
 
     def _forget(self, peer: bytes) -> None:
         self._peers.pop(peer, None)
         self.board.effects.append(Forget(peer))
+
+    def _cut_off(self, peer: bytes, who: Client | Node, now_s: float) -> None:
+        """Send nothing more to where `peer` was; it comes back on a new connection, or is lost."""
+        self._forget(peer)
+        who.peer = b""  # unreachable
+        who.unreachable_s = now_s
+        if isinstance(who, Client):
+            self.board.peers.pop(who.session, None)
+
+    def _refuse_theft(self, peer: bytes, user: str, what: str) -> None:
+        text = "this session belongs to another key; end this process and start a new one"
+        self.board.effects.append(Send(peer, m.Refused(text, not_authorised=True)))
+        self._record(user, what, None, "refused")
+
+    def _record(self, user: str, operation: str, job: bytes | None, result: str) -> None:
+        self.board.effects.append(Record(user, operation, job, result))
 
     def _agrees(self, peer: bytes, protocol: int, version: str) -> bool:
         if protocol == m.PROTOCOL:
@@ -177,12 +226,14 @@ class Scheduler:
         if who is None:
             self.board.effects.append(Send(peer, m.Introduce()))
             return
+        if who.unreachable_s is not None and isinstance(who, Node):
+            self.board.look_at(who)
         who.heard_s, who.unreachable_s = now_s, None
         try:
             if isinstance(who, Client):
                 self._from_client(who, message, payload, now_s)  # type: ignore[arg-type]  # checked there
             else:
-                self._from_nodelet(who, message, payload)  # type: ignore[arg-type]  # checked there
+                self._from_nodelet(who, message, payload, now_s)  # type: ignore[arg-type]  # checked there
         except ValueError as error:  # what it says does not fit together: that message is void
             self.board.effects.append(Note(f"ignored {type(message).__name__}: {error}"))
 
@@ -192,30 +243,48 @@ class Scheduler:
         board = self.board
         match said:
             case m.OpenJob():
-                board.open_job(client.session, client.python, said, payload, now_s)
+                self._open_job(client, said, payload, now_s)
             case m.Inputs():
-                if job := self._job_of(client, said.job):
+                if job := self._job_of(client, said.job, "submit"):
                     board.inputs(job, said, payload)
             case m.InputsEnd():
-                if job := self._job_of(client, said.job):
+                if job := self._job_of(client, said.job, "submit"):
                     board.inputs_end(job, said.total)
             case m.AckOutcomes() | m.AckOutput() | m.ReplayOutput():
                 of = board.lease_jobs.get(said.lease)
                 if of is not None and of.owner == client.session:
                     board.pass_on(of, said)
+                elif of is not None:
+                    self._record(client.user, "read", of.id, NOT_FOUND)
+                elif isinstance(said, m.ReplayOutput):
+                    self._miss_output(client, said, now_s)
             case m.CloseJob():
-                if job := self._job_of(client, said.job):
+                if job := self._job_of(client, said.job, "close job"):
                     board.close(job)
+                    self._record(client.user, "close job", job.id, "ok")
+            case m.ListNodes():
+                board.effects.append(Send(client.peer, self._nodes(client)))
             case m.Beat() | m.ClientHello():
                 pass
             case _:
                 assert_never(said)
 
-    def _from_nodelet(self, node: Node, said: NodeletToScheduler, payload: list[bytes]) -> None:
+    def _nodes(self, client: Client) -> m.Nodes:
+        """Return all nodes; costs O(nodes), which only people ask for."""
+        found = []
+        for node in self.board.nodes.values():
+            job = self.board.lease_jobs.get(node.lease or b"")
+            ours = job is not None and job.user == client.name
+            found.append(node.status(job.spec.name if job is not None and ours else ""))
+        return m.Nodes(tuple(sorted(found, key=lambda node: node.name)))
+
+    def _from_nodelet(
+        self, node: Node, said: NodeletToScheduler, payload: list[bytes], now_s: float
+    ) -> None:
         board = self.board
         match said:
             case m.Outcomes():
-                board.outcomes(node, said, payload)
+                board.outcomes(node, said, payload, now_s)
             case m.Output():
                 board.output(node, said, payload)
             case m.Returned():
@@ -229,9 +298,34 @@ class Scheduler:
             case _:
                 assert_never(said)
 
-    def _job_of(self, client: Client, job_id: bytes) -> Job | None:
+    def _open_job(
+        self, client: Client, said: m.OpenJob, payload: list[bytes], now_s: float
+    ) -> None:
+        known = self.board.jobs.get(said.job)
+        if known is not None and known.owner != client.session:
+            self._record(client.user, "open job", said.job, NOT_FOUND)
+            self.board.effects.append(Send(client.peer, m.JobFailed(said.job, "", NOT_FOUND)))
+            return
+        self.board.open_job(client.session, client.python, client.name, said, payload, now_s)
+        if known is None:
+            self._record(client.user, "open job", said.job, "ok")
+
+    def _job_of(self, client: Client, job_id: bytes, operation: str) -> Job | None:
+        """Return a job of `client`; of another's it learns no more than of one that never was."""
         job = self.board.jobs.get(job_id)
-        return job if job is not None and job.owner == client.session else None
+        if job is None or job.owner == client.session:
+            return job
+        self._record(client.user, operation, job_id, NOT_FOUND)
+        return None
+
+    def _miss_output(self, client: Client, said: m.ReplayOutput, now_s: float) -> None:
+        """Tell a client that waits for output of a lease that nobody has: it may have been cut off.
+
+        Nodelets that this scheduler does not know yet have a moment to say what they hold.
+        """
+        job = self._job_of(client, said.job, "read")
+        if job is not None and now_s >= job.hold_until_s:
+            self.board.tell(job, m.LeaseLost(job.id, said.lease, ""))
 
     # --- time ---
 
@@ -243,13 +337,20 @@ class Scheduler:
                 self._forget(node.peer)
                 board.lose_node(node, "silent" if silent else "its connection is gone")
             else:
-                board.end_orphans(node, now_s)
+                held.end_orphans(board, node, now_s)
+                if node.lingering is not None and now_s >= node.lingering.until_s:
+                    board.end_lingering(node)
         for client in list(self.clients.values()):
             if client.is_gone(now_s):
                 self._lose_client(client)
-        for job in list(board.jobs.values()):
-            self._look_after(job, now_s)
-        board.drain_for_waiting()
+        waiting = [job for job in list(board.jobs.values()) if self._look_after(job, now_s)]
+        if waiting:
+            whys = reasons(waiting, board.jobs.values(), list(board.nodes.values()))
+            for job in waiting:
+                if (why := whys.get(job.id)) is not None and why != job.said:
+                    job.said = why
+                    board.tell(job, m.JobStatus(job.id, why, 0, 0))
+        board.drain_for_waiting(now_s)
 
     def _lose_client(self, client: Client) -> None:
         self._forget(client.peer)
@@ -257,28 +358,28 @@ class Scheduler:
         self.board.peers.pop(client.session, None)
         for job in [job for job in self.board.jobs.values() if job.owner == client.session]:
             self.board.close(job)
+        for node in self.board.nodes.values():
+            if node.lingering is not None and node.lingering.owner == client.session:
+                self.board.end_lingering(node)
 
-    def _look_after(self, job: Job, now_s: float) -> None:
-        """Tell a waiting job why, fail it if it waits in vain, and end its holds."""
+    def _look_after(self, job: Job, now_s: float) -> bool:
+        """End a job's holds, fail it if it waits in vain; return whether it must be told why."""
         board = self.board
         if job.reopen_by_s is not None and now_s >= job.reopen_by_s:
             board.close(job)
-            return
+            return False
         if (job.hold_until_s or job.limbo) and now_s >= job.hold_until_s:
             job.hold_until_s = 0.0
             job.release_limbo()
             board.touch(job)
         if job.leases or job.failed or now_s - job.opened_s < WAIT_SAID_S:
-            return
+            return False
         if now_s - job.opened_s >= UNFIT_S:
-            misfit = leases.unsatisfiable(job, board.nodes.values())
+            misfit = unsatisfiable(job, board.nodes.values())
             if misfit is not None:
                 board.fail(job, *misfit)
-                return
-        why = leases.why_waiting(job, board.jobs.values(), board.nodes.values())
-        if leases.wants_node(job) and why != job.said:
-            job.said = why
-            board.tell(job, m.JobStatus(job.id, why, 0, 0))
+                return False
+        return True
 
     def _settle(self, now_s: float) -> list[Effect]:
         self.board.settle(now_s)

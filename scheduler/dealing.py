@@ -17,6 +17,7 @@ REPORT_NODE_S = 0.0025  # a job on n nodes is reported on every n times this, wi
 LEASE_BYTES = 32 << 20  # inputs held by a lease beyond one per slot
 UNKNOWN_AHEAD = 2  # calls per slot while nobody knows how long one takes
 SHED_MIN_S = 0.002  # what is done sooner than a round trip is not worth moving
+SHEDS_MAX = 8  # of one job at once: each looks at all its leases
 
 
 def report_s(nodes: int) -> float:
@@ -24,25 +25,29 @@ def report_s(nodes: int) -> float:
     return min(REPORT_MAX_S, max(REPORT_MIN_S, nodes * REPORT_NODE_S))
 
 
+def target(job: Job, lease: Lease) -> int:
+    """Return how many indices `lease` should hold, if there are enough."""
+    if len(job.leases) == 1:  # nobody else could run it; who comes later gets it by Shed
+        return lease.held.total + job.pending.total
+    if not lease.call_s:
+        return lease.slots * UNKNOWN_AHEAD
+    ahead_s = AHEAD_INTERVALS * report_s(len(job.leases))
+    return lease.slots + ceil(lease.slots * ahead_s / lease.call_s)
+
+
 def portion(job: Job, lease: Lease) -> int:
     """Return how many pending indices `lease` should get now."""
     pending = job.pending.total
-    held = lease.held.total
-    slots = lease.slots
-    if len(job.leases) == 1:
-        target = held + pending  # nobody else could run it; who comes later gets it by Shed
-    elif lease.call_s:
-        ahead_s = AHEAD_INTERVALS * report_s(len(job.leases))
-        target = slots + ceil(slots * ahead_s / lease.call_s)
-    else:
-        target = slots * UNKNOWN_AHEAD
-    room = target - held
+    held, slots = lease.held.total, lease.slots
+    room = target(job, lease) - held
     if room <= 0 or not pending:
         return 0
     if len(job.leases) > 1:
         # every slot its share; then half of a fair share at a time, so that the end is even
-        share = pending * slots / job.slots()
-        room = min(room, max(ceil(share / 2), min(slots - held, ceil(share))))
+        share = pending * slots / job.slots
+        idle = job.slots - (job.held - job.unstarted)
+        at_once = ceil(pending * lease.idle() / idle) if idle else 0
+        room = min(room, max(ceil(share / 2), min(lease.idle(), at_once)))
     fitting = int((LEASE_BYTES - lease.weight) / max(1.0, _bytes_of_next(job)))
     return max(0, min(room, pending, max(slots - held, fitting)))
 
@@ -55,15 +60,16 @@ def _bytes_of_next(job: Job) -> float:
 def shed_from(job: Job) -> tuple[Lease, int] | None:
     """Return the lease that should give back inputs, and how many; None: nobody should.
 
-    Asked when nothing is pending: some lease has idle slots, and another holds more than it runs.
+    Asked when nothing is pending and some lease has an idle slot: then another that holds more
+    than it runs, and would finish last, gives the idle ones their share of it.
     """
-    idle = sum(max(0, lease.slots - lease.held.total) for lease in job.leases.values())
-    if not idle:
+    idle = job.slots - (job.held - job.unstarted)
+    if idle <= 0 or not job.unstarted:
         return None
     best: tuple[float, Lease] | None = None
     for lease in job.leases.values():
-        spare = lease.held.total - lease.slots
-        if spare <= 0 or lease.shedding or lease.shed_empty:
+        spare = lease.unstarted()
+        if not spare or lease.shedding or lease.shed_empty:
             continue
         ahead_s = spare * lease.call_s / lease.slots
         if lease.call_s and ahead_s < SHED_MIN_S:
@@ -73,5 +79,4 @@ def shed_from(job: Job) -> tuple[Lease, int] | None:
     if best is None:
         return None
     lease = best[1]
-    spare = lease.held.total - lease.slots
-    return lease, max(1, ceil(spare * idle / (idle + lease.slots)))
+    return lease, max(1, ceil(lease.unstarted() * idle / (idle + lease.slots)))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from burla.wire.messages import Message
+from burla.wire.messages import JobOutput, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Send a message to all who follow `topic`, over the PUB channel."""
+    """Send output of a job to its client, over the PUB channel if that follows `topic`."""
 
     topic: bytes
-    message: Message
+    message: JobOutput
     payload: Sequence[bytes] = ()
 
 
@@ -38,4 +38,14 @@ class Forget:
     peer: bytes
 
 
-Effect = Send | Publish | Note | Forget
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write a line to the audit log: what somebody did, or was kept from doing."""
+
+    user: str  # public key of whoever it was; empty where there are no keys
+    operation: str
+    job: bytes | None
+    result: str  # "ok", or why not
+
+
+Effect = Send | Publish | Note | Forget | Record

@@ -2,58 +2,21 @@
 
 An index is in exactly one place: not entered yet, `pending`, in `held` of one lease, in `limbo`
 (its outcome was forwarded, but the client that reconnected says that it lacks it), or `done`.
+What policy asks of a job over and over (`slots`, `held`, `unstarted`, `empty`) is counted along, so
+that no question costs time in proportion to its leases.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
-from burla.wire.messages import Deal, Inputs, Leaf, OpenJob, Span
+from burla.wire.messages import Deal, Leaf, OpenJob, Span
 from burla.wire.ranges import Range, Ranges
 
+from .batches import Batch
 
-@dataclass(slots=True)
-class Batch:
-    """Consecutive inputs as the client sent them; immutable but for `left`."""
-
-    number: int
-    start: int
-    stop: int
-    leaves: list[Leaf]
-    frames: list[list[bytes]]  # per leaf
-    size: int  # bytes of all frames
-    left: int  # indices without an outcome
-
-    @classmethod
-    def from_inputs(cls, message: Inputs, payload: list[bytes]) -> "Batch":
-        """Return the batch that `message` describes.
-
-        Raises:
-            ValueError: the leaves are not consecutive, or do not match the payload.
-        """
-        at, frame, frames = message.start, 0, []
-        for leaf in message.leaves:
-            if leaf.start != at or leaf.batch != message.batch:
-                raise ValueError(f"leaf {leaf} of batch {message.batch} where {at} is due")
-            frames.append(payload[frame : frame + leaf.frames])
-            at, frame = at + leaf.count, frame + leaf.frames
-        if frame != len(payload) or at == message.start:
-            raise ValueError(f"batch {message.batch}: {len(payload)} frames, {frame} declared")
-        size = sum(map(len, payload))
-        leaves = list(message.leaves)
-        return cls(message.batch, message.start, at, leaves, frames, size, at - message.start)
-
-    def bytes_each(self) -> float:
-        """Return the mean size of its inputs."""
-        return self.size / (self.stop - self.start)
-
-    def leaves_of(self, lo: int, hi: int) -> Iterator[tuple[Leaf, list[bytes]]]:
-        """Yield the leaves that [lo, hi) lies in, with their frames."""
-        first = bisect_right(self.leaves, lo, key=lambda leaf: leaf.start) - 1
-        for leaf, frames in zip(self.leaves[first:], self.frames[first:], strict=True):
-            if leaf.start >= hi:
-                return
-            yield leaf, frames
+ALIKE_BYTES_MAX = 1 << 20  # of a function: more takes over 1 ms to compare
 
 
 @dataclass(slots=True)
@@ -63,6 +26,7 @@ class Lease:
     id: bytes
     node: bytes
     slots: int
+    since_s: float = 0.0  # when it began, on the caller's clock
     held: Ranges = field(default_factory=Ranges)  # dealt, no outcome yet
     sent: Ranges = field(default_factory=Ranges)  # whose leaves the nodelet has
     forget: list[int] = field(default_factory=list)  # batches to name in the next Deal
@@ -72,17 +36,28 @@ class Lease:
     shed_empty: bool = False  # had nothing to give since its last outcomes
     draining: bool = False  # gets no more; is ended when nothing is held
 
+    def idle(self) -> int:
+        """Return how many of its slots have nothing to run."""
+        return max(0, self.slots - self.held.total)
+
+    def unstarted(self) -> int:
+        """Return how many of its inputs wait behind those that run."""
+        return max(0, self.held.total - self.slots)
+
 
 class Job:
     """One remote_parallel_map call."""
 
-    def __init__(self, spec: OpenJob, function: list[bytes], owner: bytes, python: str) -> None:
-        """Open a job for the client session `owner`."""
+    def __init__(
+        self, spec: OpenJob, function: list[bytes], owner: bytes, python: str, user: str
+    ) -> None:
+        """Open a job for the client session `owner` of `user`."""
         self.spec = spec
         self.id = spec.job
         self.function = function
         self.owner = owner
         self.python = python
+        self.user = user
         self.batches: dict[int, Batch] = {}  # those with indices that are not done
         self.starts: list[int] = []  # of all batches ever entered, ascending
         self.numbers: list[int] = []  # theirs; a resumed job lacks those that were done before
@@ -94,19 +69,97 @@ class Job:
         self.weight = 0  # of the batches held here
         self.leases: dict[bytes, Lease] = {}
         self.past: dict[bytes, bytes] = {}  # ended leases with unacknowledged outcomes -> node
+        self.slots = 0  # of all leases: calls that may run at once
+        self.held = 0  # indices on leases
+        self.unstarted = 0  # of those, what waits behind what runs
+        self.empty = 0  # leases that hold nothing
+        self.idle: dict[bytes, None] = {}  # leases with an idle slot, who has waited longest first
+        self.hungry: dict[bytes, None] = {}  # others that would take more work ahead
         self.failed = False  # an error went to the client: nothing more is dealt
         self.opened_s = 0.0
+        self.turn = 0  # among equals the lowest is next; who gave up a node goes to the end
         self.hold_until_s = 0.0  # nothing is dealt before: nodelets may still say what they hold
         self.reopen_by_s: float | None = None  # said Hello anew: then what it still has, it opens
         self.said = ""  # the last waiting reason told
+        self.scanned_s = 0.0  # when all leases were last looked at, of very many
+        self._likeness: bytes | None = None
 
-    def slots(self) -> int:
-        """Return how many calls may run at once on its leases."""
-        return sum(lease.slots for lease in self.leases.values())
+    def likeness(self) -> bytes:
+        """Return what is equal for jobs that may follow each other in the same processes.
+
+        Those are of one session, and have the same function (to the byte) and the same options.
+        Empty: no job is like this one.
+        """
+        if self._likeness is None:
+            spec, self._likeness = self.spec, b""
+            if sum(map(len, self.function)) <= ALIKE_BYTES_MAX:
+                options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
+                digest = blake2b(repr((self.owner, options)).encode(), digest_size=16)
+                for part in (spec.environment, *self.function):
+                    digest.update(len(part).to_bytes(8, "big"))
+                    digest.update(part)
+                self._likeness = digest.digest()
+        return self._likeness
 
     def is_complete(self) -> bool:
         """Return whether every input has its outcome."""
         return self.total is not None and self.done.total >= self.total
+
+    # --- leases ---
+
+    def add_lease(self, lease: Lease) -> None:
+        """Count a lease in; it may hold something already."""
+        self.leases[lease.id] = lease
+        self.slots += lease.slots
+        self.empty += 1
+        if lease.held:
+            self._count(lease, 0)
+        else:
+            self.idle[lease.id] = None
+
+    def drop_lease(self, lease: Lease) -> None:
+        """Make what a lease holds pending again, and count it out."""
+        for lo, hi in list(lease.held):
+            self.give_back(lease, lo, hi)
+        del self.leases[lease.id]
+        self.slots -= lease.slots
+        self.empty -= 1
+        self.idle.pop(lease.id, None)
+        self.hungry.pop(lease.id, None)
+
+    def _count(self, lease: Lease, before: int) -> None:
+        """Take note that what a lease holds has changed; it held so many before."""
+        after, slots = lease.held.total, lease.slots
+        self.held += after - before
+        self.unstarted += max(0, after - slots) - max(0, before - slots)
+        self.empty += (not after) - (not before)
+        if after < slots:
+            self.hungry.pop(lease.id, None)
+            self.idle.setdefault(lease.id, None)
+        else:
+            self.idle.pop(lease.id, None)
+
+    def _hold(self, lease: Lease, lo: int, hi: int) -> None:
+        before = lease.held.total
+        lease.held.add(lo, hi)
+        self._count(lease, before)
+
+    def _release(self, lease: Lease, lo: int, hi: int) -> list[Range]:
+        """Take [lo, hi) from a lease; return the parts that it held."""
+        before = lease.held.total
+        parts = lease.held.remove(lo, hi)
+        if parts:
+            self._count(lease, before)
+            for part in parts:
+                self._lighten(lease, *part)
+        return parts
+
+    def _lighten(self, lease: Lease, lo: int, hi: int) -> None:
+        for span in self.spans(lo, hi):
+            if batch := self.batches.get(span.batch):
+                lease.weight -= batch.bytes_each() * (span.hi - span.lo)
+
+    # --- batches ---
 
     def enter(self, batch: Batch) -> None:
         """Take a batch; what of it is not done or on a lease becomes pending.
@@ -129,9 +182,10 @@ class Job:
         self._keep(batch)
         for lo, hi in self.done.missing(batch.start, batch.stop):
             self.pending.add(lo, hi)
-        for elsewhere in (self.limbo, *(lease.held for lease in self.leases.values())):
-            for lo, hi in elsewhere.common(batch.start, batch.stop):
-                self.pending.remove(lo, hi)
+        if self.spec.resumed:  # else nobody can hold what has just come
+            for elsewhere in (self.limbo, *(lease.held for lease in self.leases.values())):
+                for lo, hi in elsewhere.common(batch.start, batch.stop):
+                    self.pending.remove(lo, hi)
 
     def _enter_again(self, batch: Batch) -> None:
         at = bisect_right(self.starts, batch.start) - 1
@@ -162,19 +216,25 @@ class Job:
             if stop >= hi:
                 return
 
-    def deal(self, lease: Lease, count: int) -> tuple[Deal, list[bytes]]:
-        """Move the first `count` pending indices to `lease`; return the message and its payload."""
+    # --- work ---
+
+    def deal(self, lease: Lease, count: int, report_s: float) -> tuple[Deal, list[bytes]]:
+        """Move the first `count` pending indices to `lease`; return the message and its payload.
+
+        `report_s` is how often its nodelet should report from now on.
+        """
         spans: list[Span] = []
         leaves: list[Leaf] = []
         payload: list[bytes] = []
         for lo, hi in self.pending.pop_front(count):
-            lease.held.add(lo, hi)
+            self._hold(lease, lo, hi)
             for span in self.spans(lo, hi):
                 spans.append(span)
                 batch = self.batches[span.batch]
                 lease.weight += batch.bytes_each() * (span.hi - span.lo)
                 for leaf, frames in batch.leaves_of(span.lo, span.hi):
                     if lease.sent.add(leaf.start, leaf.start + leaf.count):
+                        batch.leases[lease.id] = None
                         leaves.append(leaf)
                         payload += frames
         forget, lease.forget = tuple(lease.forget), []
@@ -184,13 +244,23 @@ class Job:
             spans=tuple(spans),
             leaves=tuple(leaves),
             forget=forget,
+            report_s=report_s,
         )
         return deal, payload
 
+    def adopt(self, lease: Lease, lo: int, hi: int) -> None:
+        """Let `lease`, which says that it has [lo, hi), hold what of it is not done."""
+        for part in self.done.missing(lo, hi):
+            for other in self.leases.values():
+                for at in other.held.common(*part):
+                    self.give_back(other, *at)
+            self.pending.remove(*part)
+            self.limbo.remove(*part)
+            self._hold(lease, *part)
+
     def give_back(self, lease: Lease, lo: int, hi: int) -> None:
         """Make what `lease` holds of [lo, hi) pending again."""
-        for part in lease.held.remove(lo, hi):
-            self._lighten(lease, *part)
+        for part in self._release(lease, lo, hi):
             self.pending.add(*part)
 
     def finish(self, lease: Lease | None, lo: int, hi: int) -> None:
@@ -200,17 +270,12 @@ class Job:
 
     def _finish_open(self, lease: Lease | None, lo: int, hi: int) -> None:
         self.done.add(lo, hi)
-        found = 0
-        if lease is not None:
-            for part in lease.held.remove(lo, hi):
-                self._lighten(lease, *part)
-                found += part[1] - part[0]
-        if found < hi - lo:  # it was requeued meanwhile: late, but welcome
+        parts = self._release(lease, lo, hi) if lease is not None else []
+        if sum(b - a for a, b in parts) < hi - lo:  # it was requeued meanwhile: late, but welcome
             self.pending.remove(lo, hi)
             self.limbo.remove(lo, hi)
             for other in self.leases.values():
-                for part in other.held.remove(lo, hi):
-                    self._lighten(other, *part)
+                self._release(other, lo, hi)
         for span in self.spans(lo, hi):
             if batch := self.batches.get(span.batch):
                 batch.left -= span.hi - span.lo
@@ -220,14 +285,12 @@ class Job:
     def _drop(self, batch: Batch) -> None:
         del self.batches[batch.number]
         self.weight -= batch.size
-        for lease in self.leases.values():
-            if lease.sent.remove(batch.start, batch.stop):
+        for lease_id in batch.leases:
+            lease = self.leases.get(lease_id)
+            if lease is not None and lease.sent.remove(batch.start, batch.stop):
                 lease.forget.append(batch.number)
 
-    def _lighten(self, lease: Lease, lo: int, hi: int) -> None:
-        for span in self.spans(lo, hi):
-            if batch := self.batches.get(span.batch):
-                lease.weight -= batch.bytes_each() * (span.hi - span.lo)
+    # --- a client that reconnected ---
 
     def undo(self, have: tuple[Range, ...]) -> None:
         """Take the client's word for what it has: other outcomes are looked for in limbo.
@@ -272,3 +335,11 @@ class Job:
         assert left == {n: b.left for n, b in self.batches.items()}
         assert all(left.values())
         assert self.weight == sum(b.size for b in self.batches.values())
+        leases = self.leases.values()
+        assert self.slots == sum(lease.slots for lease in leases)
+        assert self.held == sum(lease.held.total for lease in leases)
+        assert self.unstarted == sum(lease.unstarted() for lease in leases)
+        assert self.empty == sum(not lease.held for lease in leases)
+        assert set(self.idle) == {lease.id for lease in leases if lease.idle()}
+        assert not set(self.idle) & set(self.hungry)
+        assert set(self.hungry) <= set(self.leases)

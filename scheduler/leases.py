@@ -1,16 +1,20 @@
-"""Which free node goes to which job, and who must give one up. Pure policy.
+"""Which node goes to which job, and who must give one up. Pure policy.
 
-Users first, then their jobs: whoever has the fewest nodes gets the next one; among equals, who came
-first.
+Fair shares: users first, then their jobs. Whoever has the fewest nodes gets the next one; among
+equals, who came first. Where nobody has two more than the poorest there is nothing to share out;
+then those who have nothing take turns with those who have had theirs for a while.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from .jobs import Job, Lease
 from .nodes import Node
 
-MISFITS_SAID = 4  # nodes named in one line
+TURN_S = 2.0  # with more jobs than nodes: so long a job keeps a node that others wait for
+NEARLY_DONE_S = 0.5  # a job that will be done this soon keeps its nodes: a change takes as long
+DRAINS_MAX = 32  # begun at once: each looks at all jobs
 
 
 def wants_node(job: Job) -> bool:
@@ -18,13 +22,10 @@ def wants_node(job: Job) -> bool:
     if job.failed or job.is_complete():
         return False
     cap = job.spec.max_parallelism
-    if cap is not None and job.slots() >= cap:
+    if cap is not None and job.slots >= cap:
         return False
-    if not job.leases:
-        return True
-    unstarted = sum(max(0, e.held.total - e.slots) for e in job.leases.values())
-    empty = sum(not lease.held for lease in job.leases.values())  # each takes an input or more
-    return job.pending.total + unstarted > empty
+    # each lease without anything takes an input or more
+    return not job.leases or job.pending.total + job.unstarted > job.empty
 
 
 def in_turn(candidates: Iterable[Job], jobs: Iterable[Job]) -> list[Job]:
@@ -32,80 +33,150 @@ def in_turn(candidates: Iterable[Job], jobs: Iterable[Job]) -> list[Job]:
     wanting = [job for job in candidates if wants_node(job)]
     if len(wanting) < 2:
         return wanting
-    by_user: Counter[bytes] = Counter()
-    for job in jobs:
-        by_user[job.owner] += len(job.leases)
-    # who has nothing to run yet comes last: it might never have
-    return sorted(
-        wanting,
-        key=lambda job: (not job.pending, by_user[job.owner], len(job.leases), job.opened_s),
-    )
+    shares = Shares(jobs)
+    return sorted(wanting, key=shares.claim)
 
 
 def choose(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Job, Node] | None:
     """Return the job in `jobs` that gets a node next, and which; None: no node fits any of them."""
     for job in jobs:
-        node = max(nodes, key=lambda node: node.slots(job), default=None)
-        if node is not None and node.slots(job):
-            return job, node
+        fitting = [node for node in nodes if node.slots(job)]
+        if fitting:
+            return job, max(fitting, key=partial(_preference, job))
     return None
 
 
-def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node]) -> Lease | None:
-    """Return a lease that should be handed over to a job that has none; None: nobody waits so.
+def _preference(job: Job, node: Node) -> tuple[bool, bool, int]:
+    """Return what makes `node` the better one for `job`, the most important first."""
+    return node.waits_for(job), node.lingering is None, node.slots(job)
 
-    Taken from a job that has nothing to run on it now (its inputs come slowly, perhaps from the job
-    that waits), else from the one with the most nodes, if it keeps at least one. Never two for one
-    waiting job.
+
+class Shares:
+    """How many nodes each user and job has; those that are being drained count no more."""
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        """Count what they have now."""
+        self.users: Counter[str] = Counter()
+        self.jobs: Counter[bytes] = Counter()
+        for job in jobs:
+            kept = sum(not lease.draining for lease in job.leases.values())
+            self.users[job.user] += kept
+            self.jobs[job.id] += kept
+
+    def claim(self, job: Job) -> tuple[bool, int, int, int]:
+        """Return what jobs are sorted by, the most entitled first."""
+        # who has nothing to run yet comes last: it might never have
+        return (not _has_more(job), self.users[job.user], self.jobs[job.id], job.turn)
+
+    def move(self, lender: Job | None, taker: Job) -> None:
+        """Count one node from one job to another; None: it was nobody's."""
+        if lender is not None:
+            self.users[lender.user] -= 1
+            self.jobs[lender.id] -= 1
+        self.users[taker.user] += 1
+        self.jobs[taker.id] += 1
+
+    def may_take(self, lender: Job, taker: Job) -> bool:
+        """Return whether the taker is so much poorer that a node should change hands."""
+        if lender.user != taker.user:
+            return self.users[lender.user] >= self.users[taker.user] + 2
+        return self.jobs[lender.id] >= self.jobs[taker.id] + 2
+
+    def wealth(self, job: Job) -> tuple[int, int]:
+        """Return how rich a job is, its user first."""
+        return self.users[job.user], self.jobs[job.id]
+
+
+def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node], now_s: float) -> list[Lease]:
+    """Return the leases that should be handed over to jobs that are entitled to more.
+
+    They are taken from jobs that have nothing to run on them now (their inputs come slowly, perhaps
+    from the job that waits), else from the richest that has two more than the poorest; and for a
+    job that has none, from one that has had its node for TURN_S.
     """
     jobs = list(jobs)
-    waiting = [job for job in jobs if not job.leases and wants_node(job)]
-    under_way = sum(lease.draining for job in jobs for lease in job.leases.values())
-    under_way += sum(bool(node.stopping) for node in nodes.values())
-    if len(waiting) <= under_way:
-        return None
-    with_work = [job for job in waiting if job.pending]  # two idle jobs must not take turns
-    for idle in (job for job in jobs if with_work and not job.pending):
-        for lease in idle.leases.values():
-            node = nodes[lease.node]
-            if not (lease.held or lease.draining) and any(map(node.slots, with_work)):
-                return lease
-    for rich in sorted(jobs, key=lambda job: -len(job.leases)):
-        leases = [lease for lease in rich.leases.values() if not lease.draining]
-        if len(leases) < 2:
+    wanting = [job for job in jobs if wants_node(job)]
+    if not wanting or (len(wanting) == len(jobs) == 1):
+        return []
+    shares = Shares(jobs)
+    coming = sum(lease.draining for job in jobs for lease in job.leases.values())
+    coming += sum(bool(node.stopping) and node.lease is None for node in nodes.values())
+    chosen: dict[bytes, Lease] = {}
+    for _ in range(DRAINS_MAX):
+        taker = min(wanting, key=shares.claim, default=None)
+        if taker is None:
+            break
+        if coming:  # a node that will be free goes to whoever is next in turn
+            coming -= 1
+            shares.move(None, taker)
+        elif found := _lease_for(taker, jobs, nodes, shares, chosen, now_s):
+            lender, lease = found
+            chosen[lease.id] = lease
+            shares.move(lender, taker)
+        else:
+            wanting.remove(taker)
             continue
-        fits = [e for e in leases if any(nodes[e.node].slots(job) for job in waiting)]
-        if fits:
-            return min(fits, key=lambda lease: lease.held.total)
+        if shares.jobs[taker.id] >= _most_nodes(taker):
+            wanting.remove(taker)
+    return list(chosen.values())
+
+
+def likely_nodes(job: Job, free: int) -> int:
+    """Return how many nodes a job will have in a moment, when so many are free."""
+    if job.pending or job.unstarted:
+        return len(job.leases) + min(free, _most_nodes(job) - len(job.leases))
+    return len(job.leases)
+
+
+def _has_more(job: Job) -> bool:
+    """Return whether inputs of a job wait to be run."""
+    return bool(job.pending or job.unstarted)
+
+
+def _most_nodes(job: Job) -> int:
+    """Return with how many nodes a job can do something: an input for each."""
+    return len(job.leases) + max(1, job.pending.total + job.unstarted - job.empty)
+
+
+def _lease_for(
+    taker: Job,
+    jobs: Sequence[Job],
+    nodes: dict[bytes, Node],
+    shares: Shares,
+    chosen: dict[bytes, Lease],
+    now_s: float,
+) -> tuple[Job, Lease] | None:
+    """Return a lease that `taker` should get, and whose it is."""
+
+    def leases_of(job: Job) -> list[Lease]:
+        free = (e for e in job.leases.values() if not e.draining and e.id not in chosen)
+        return [lease for lease in free if nodes[lease.node].slots(taker)]
+
+    if _has_more(taker):  # two jobs that have nothing to run must not take turns
+        for job in jobs:
+            if job is not taker and not _has_more(job):
+                for lease in leases_of(job):
+                    if not lease.held:
+                        return job, lease
+    for job in sorted(jobs, key=shares.wealth, reverse=True):
+        if job is taker or _is_nearly_done(job):
+            continue
+        leases = leases_of(job)
+        if not shares.may_take(job, taker):
+            leases = [] if shares.jobs[taker.id] else [e for e in leases if _had_its_turn(e, now_s)]
+            if shares.users[job.user] < shares.users[taker.user]:
+                leases = []
+        if leases:
+            return job, min(leases, key=lambda lease: lease.held.total)
     return None
 
 
-def why_waiting(job: Job, jobs: Iterable[Job], nodes: Iterable[Node]) -> str:
-    """Return one line for the caller of `job`, which has no node."""
-    nodes = list(nodes)
-    if not nodes:
-        return "no node is connected to the cluster"
-    misfits = [why for node in nodes if (why := node.misfit(job)[1])]
-    fitting = len(nodes) - len(misfits)
-    if not fitting:
-        return f"no connected node fits: {'; '.join(misfits[:MISFITS_SAID])}"
-    others = [other for other in jobs if other is not job]
-    serving = sum(len(other.leases) for other in others)
-    ahead = sum(not o.leases and o.opened_s < job.opened_s and wants_node(o) for o in others)
-    text = (
-        f"all {fitting} fitting nodes are busy" if fitting > 1 else "the only fitting node is busy"
-    )
-    text += f" ({serving} serve other jobs" + (f", {ahead} jobs are ahead)" if ahead else ")")
-    return text
+def _had_its_turn(lease: Lease, now_s: float) -> bool:
+    return now_s - lease.since_s >= TURN_S
 
 
-def unsatisfiable(job: Job, nodes: Iterable[Node]) -> tuple[str, str] | None:
-    """Return the argument that no connected node can satisfy, and why; None: some node fits."""
-    misfits = [node.misfit(job) for node in nodes]
-    if not misfits or not all(why for _, why in misfits):
-        return None
-    argument = misfits[0][0]
-    reasons = "; ".join(why for _, why in misfits[:MISFITS_SAID])
-    if argument == "python":  # not an argument of the call
-        return "", f"no node of the cluster runs this Python version ({reasons})"
-    return argument, f"no node of the cluster can run one such call ({reasons})"
+def _is_nearly_done(job: Job) -> bool:
+    call_s = max((lease.call_s for lease in job.leases.values()), default=0.0)
+    if job.total is None or not call_s or not job.slots:
+        return False
+    return (job.total - job.done.total) * call_s / job.slots < NEARLY_DONE_S

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from burla.wire.messages import Held, NodeHello
+from burla.wire.messages import Held, NodeHello, NodeState, NodeStatus
 
 from .jobs import Job
 
@@ -19,6 +19,17 @@ class Orphan:
     until_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Lingering:
+    """A lease of a job that is complete; its workers stay a moment for a job that is like it."""
+
+    lease: bytes
+    likeness: bytes  # of the job
+    owner: bytes  # its client session; when that is gone nobody comes back
+    slots: int
+    until_s: float
+
+
 @dataclass(slots=True)
 class Node:
     """What the scheduler believes about one life of one machine's nodelet."""
@@ -30,16 +41,20 @@ class Node:
     cpus: int
     ram: int  # bytes
     heard_s: float
+    isolation: str = "process"  # its tier, for people
     unreachable_s: float | None = None  # since when its connection is known to be broken
     leaving: bool = False  # it is to end: it gets no lease any more, and gives back the one it has
     lease: bytes | None = None  # the one it serves
     stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
     orphans: dict[bytes, Orphan] = field(default_factory=dict)
+    lingering: Lingering | None = None  # the node is free all the same
+    user: str = ""  # public key of its nodelet; empty where there are no keys
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
         """Return the node that said `hello`."""
-        return cls(hello.node, peer, hello.name, hello.python, hello.cpus, hello.ram, now_s)
+        offer = (hello.name, hello.python, hello.cpus, hello.ram)
+        return cls(hello.node, peer, *offer, now_s, hello.isolation)
 
     def is_free(self) -> bool:
         """Return whether it may be leased: every process of earlier leases is proven gone."""
@@ -49,10 +64,22 @@ class Node:
         """Return whether every process of earlier leases is proven gone."""
         return self.lease is None and not self.stopping and not self.orphans
 
+    def status(self, job: str) -> NodeStatus:
+        """Return how it is, for people; `job`: what it does, if the asker may know."""
+        if self.unreachable_s is not None:
+            state = NodeState.LOST
+        else:
+            state = NodeState.FREE if self.is_free() else NodeState.LEASED
+        return NodeStatus(self.name, self.isolation, self.cpus, self.ram, self.python, state, job)
+
     def is_lost(self, now_s: float) -> bool:
         """Return whether it must be given up."""
         broken = self.unreachable_s is not None and now_s - self.unreachable_s >= UNREACHABLE_S
         return broken or now_s - self.heard_s >= SILENCE_S
+
+    def waits_for(self, job: Job) -> bool:
+        """Return whether workers of a job like this one are still there."""
+        return self.lingering is not None and self.lingering.likeness == job.likeness()
 
     def slots(self, job: Job) -> int:
         """Return how many calls of `job` it can run at once; 0: the job does not fit."""

@@ -1,25 +1,40 @@
 """The scheduler shell: ROUTER and PUB sockets and the clock around the core. Decides nothing."""
 
+import asyncio
+import contextlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import zmq
 
 from burla.wire import VERSION, sockets
+from burla.wire.addresses import ANY_HOST, full_address
 from burla.wire.codec import Joiner, WireError, decode, encode, split
-from burla.wire.messages import Bulk, ClientToScheduler, Message, NodeletToScheduler
+from burla.wire.keys import ServerCurve
+from burla.wire.messages import Bulk, ClientToScheduler, Join, Message, NodeletToScheduler
 from burla.wire.sockets import Outbox, Watch
 
+from .channel import Channel
+from .clients import Client
 from .config import SchedulerConfig
-from .core import Client, Scheduler
-from .effects import Effect, Forget, Note, Publish, Send
+from .core import Scheduler
+from .effects import Effect, Forget, Note, Publish, Record, Send
 from .nodes import Node
 
+if TYPE_CHECKING:
+    from .gate import Gate
+    from .zap import Zap
+
 UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces, per peer; one input or outcome may be big
+IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
+PORT_MAX = 65535
+ROUTING_ID_BYTES = 5  # of those that libzmq makes up: a zero and a number that begins at random
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECTIONS = {
     Client: ClientToScheduler,
@@ -34,37 +49,77 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
 
     Raises:
         zmq.ZMQError: the address cannot be bound; EADDRINUSE when somebody listens there.
+        KeyFileError: the keys are refused.
     """
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    router = sockets.make_socket(context, zmq.ROUTER)
-    publisher = sockets.make_socket(context, zmq.PUB)
-    try:
-        address, channel = _bind(router, publisher, config.bind)
-        core = Scheduler(os.urandom(16), VERSION, channel)
-        server = Server(core, router, publisher)
-        announce(address)
-        await server.serve()
-    finally:
-        router.close(linger=200)  # a last word may still go out
-        publisher.close(linger=0)
-        context.term()
-        _unlink(config.bind)
+    keyed = config.keys is not None
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS if keyed else 1)
+    with contextlib.ExitStack() as ends:
+        ends.callback(_unlink, config.bind)
+        ends.callback(context.term)
+        doors = _doors(config.keys, context, ends) if config.keys is not None else None
+        router = sockets.make_socket(context, zmq.ROUTER, doors.router if doors else None)
+        ends.callback(router.close, linger=200)  # a last word may still go out
+        channel = Channel(context, doors.output if doors else None, time.monotonic)
+        ends.callback(channel.close)
+        endpoint, publisher = _bind(router, channel, config.bind)
+        core = Scheduler(os.urandom(16), VERSION, publisher)
+        server = Server(core, router, channel, gate=doors.gate if doors else None)
+        async with asyncio.TaskGroup() as tasks:
+            if doors is not None:
+                doors.gate.is_output_shut = channel.is_shut_out
+                tasks.create_task(doors.zap.serve())
+                endpoint = full_address(named(endpoint), doors.router.pair.public)
+            tasks.create_task(server.serve())
+            announce(endpoint)
 
 
-def _bind(router: zmq.Socket[bytes], publisher: zmq.Socket[bytes], bind: str) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Doors:
+    """What a scheduler with keys has more than one without."""
+
+    gate: "Gate"
+    zap: "Zap"
+    router: ServerCurve
+    output: ServerCurve
+
+
+def _doors(
+    keys: Path, context: zmq.Context[zmq.Socket[bytes]], ends: contextlib.ExitStack
+) -> Doors:
+    """Read the keys, and bind the ZAP handler, which must be there before any socket asks it."""
+    from .gate import OUTPUT_DOMAIN, ROUTER_DOMAIN, Gate  # a private cluster starts without them
+    from .roster import Roster
+    from .zap import Zap
+
+    roster = Roster(keys)
+    pair = roster.server_pair()
+    gate = Gate(roster)
+    ends.callback(gate.close)
+    zap = Zap(context, gate.admit)
+    ends.callback(zap.close)
+    return Doors(gate, zap, ServerCurve(pair, ROUTER_DOMAIN), ServerCurve(pair, OUTPUT_DOMAIN))
+
+
+def _bind(router: zmq.Socket[bytes], channel: Channel, bind: str) -> tuple[str, str]:
     """Bind both sockets; return their endpoints as others can connect to them."""
     if bind.startswith("ipc://"):
         router.bind(bind)
-        publisher.bind(f"{bind}.pub")
-        return bind, f"{bind}.pub"
-    if "[" not in bind:  # else an IPv4 endpoint is told as [::ffff:127.0.0.1]
-        router.setsockopt(zmq.IPV6, 0)
-        publisher.setsockopt(zmq.IPV6, 0)
+        return bind, channel.bind(f"{bind}.pub", ipv6=True)
+    ipv6 = "[" in bind  # else an IPv4 endpoint is told as [::ffff:127.0.0.1]
+    router.setsockopt(zmq.IPV6, int(ipv6))
     router.bind(bind)
-    address = router.getsockopt_string(zmq.LAST_ENDPOINT)
-    host = address.removeprefix("tcp://").rpartition(":")[0]
-    publisher.bind(f"tcp://{host}:0")
-    return address, publisher.getsockopt_string(zmq.LAST_ENDPOINT)
+    endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+    host, _, port = endpoint.rpartition(":")
+    if not bind.endswith(":0") and int(port) < PORT_MAX:
+        with contextlib.suppress(zmq.ZMQError):  # taken: any other does, and is told
+            return endpoint, channel.bind(f"{host}:{int(port) + 1}", ipv6=ipv6)
+    return endpoint, channel.bind(f"{host}:0", ipv6=ipv6)
+
+
+def named(endpoint: str) -> str:
+    """Return an endpoint that others can try: one that listens everywhere by this host's name."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    return f"tcp://{socket.gethostname()}:{port}" if host in ANY_HOST else endpoint
 
 
 def _unlink(bind: str) -> None:
@@ -81,45 +136,72 @@ class Server:
         self,
         core: Scheduler,
         router: zmq.Socket[bytes],
-        publisher: zmq.Socket[bytes],
+        channel: Channel,
         clock_s: Callable[[], float] = time.monotonic,
+        gate: "Gate | None" = None,
     ) -> None:
-        """Serve `core` over sockets that are bound."""
-        self._core, self._router, self._publisher = core, router, publisher
-        self._clock_s = clock_s
+        """Serve `core` over sockets that are bound; who is heard, the gate decides if any."""
+        self._core, self._router, self._channel = core, router, channel
+        self._clock_s, self._gate = clock_s, gate
         self._joiners: dict[bytes, Joiner] = {}
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
-        self._public = Outbox()
 
     async def serve(self) -> None:
         """Take, decide, carry out; until cancelled."""
         watch = Watch(self._router)
+        self._channel.watch(watch.wake)
         try:
             while True:
                 wait_s = max(0.0, self._core.next_deadline_s() - self._clock_s())
-                if self._outboxes or self._public:
+                if self._outboxes or self._channel.is_waiting():
                     wait_s = min(wait_s, OUTBOX_RETRY_S)
                 await watch.wait_readable(wait_s)
                 self._flush()
-                for frames in sockets.take_in_place(self._router):
-                    self._carry_out(self._receive(frames))
+                if self._gate is None:
+                    for frames in sockets.take_in_place(self._router):
+                        self._carry_out(self._receive("", frames))
+                else:
+                    self._gate.refresh()  # each turn: what was revoked is so from now on
+                    if self._gate.has_changed():
+                        self._expel()
+                    for user, frames in sockets.take_with_user(self._router):
+                        self._carry_out(self._receive(user, frames))
                 if self._clock_s() >= self._core.next_deadline_s():
                     self._carry_out(self._core.expire(self._clock_s()))
         finally:
             watch.close()
 
-    def _receive(self, frames: list[bytes]) -> list[Effect]:
+    def _receive(self, user: str, frames: list[bytes]) -> list[Effect]:
         peer = frames[0]
         kind = self._core.direction(peer)
+        direction = DIRECTIONS[kind]
+        if self._gate is not None:
+            direction = self._gate.direction(user, direction if kind is not None else None)
+            if direction is None or not _is_assigned(peer):
+                return self._gate.refuse(peer, user, frames[1:])
         try:
-            said: tuple[Message, list[bytes]] | None = decode(frames[1:], DIRECTIONS[kind])
+            said: tuple[Message, list[bytes]] | None = decode(frames[1:], direction)
             if kind is not None and isinstance(said[0], Bulk):  # type: ignore[index]  # just set
                 joiner = self._joiners.setdefault(peer, Joiner(UNFINISHED_BYTES_MAX))
                 said = joiner.add(*said)  # type: ignore[misc]  # just set
         except WireError as error:
             log.warning("ignored a frame of %s: %s", peer.hex(), error)
+            return [] if self._gate is None else self._gate.refuse(peer, user, frames[1:])
+        if said is None:
             return []
-        return [] if said is None else self._core.receive(peer, *said, self._clock_s())
+        if isinstance(said[0], Join):
+            assert self._gate is not None  # its union has no Join without keys
+            return self._gate.join(peer, user, said[0])
+        return self._core.receive(peer, *said, self._clock_s(), user)
+
+    def _expel(self) -> None:
+        """Give up the connections whose keys may not do any more what they do."""
+        assert self._gate is not None
+        for peer, user in self._core.peers():
+            speaks = DIRECTIONS[self._core.direction(peer)]
+            if self._gate.direction(user, speaks) is None:
+                why = self._gate.why_not(user)
+                self._carry_out(self._core.expel(peer, why, self._clock_s()))
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -128,16 +210,24 @@ class Server:
                     for frames in _framed(effect.message, effect.payload):
                         self._send(effect.peer, frames)
                 case Publish():
-                    frames = [effect.topic, *encode(effect.message, effect.payload)]
-                    if self._public or not sockets.send(self._publisher, frames):
-                        self._public.put(frames)
+                    self._publish(effect)
                 case Forget():
                     self._outboxes.pop(effect.peer, None)
                     self._joiners.pop(effect.peer, None)
                 case Note():
                     log.info("%s", effect.text)
+                case Record():
+                    if self._gate is not None:
+                        self._gate.record(effect)
                 case _:
                     assert_never(effect)
+
+    def _publish(self, effect: Publish) -> None:
+        """Send output to who follows the topic, or to the client directly if it does not (yet)."""
+        frames = encode(effect.message, effect.payload)
+        peer, user = self._core.follower(effect.message.job)
+        if not self._channel.publish(user, [effect.topic, *frames]) and peer is not None:
+            self._send(peer, frames)
 
     def _send(self, peer: bytes, frames: list[bytes]) -> None:
         framed = [peer, *frames]
@@ -151,7 +241,7 @@ class Server:
             self._unreachable(peer, error)
 
     def _flush(self) -> None:
-        self._public.flush(self._publisher)
+        self._channel.serve()
         for peer, outbox in list(self._outboxes.items()):
             try:
                 if outbox.flush(self._router):
@@ -165,6 +255,15 @@ class Server:
         self._outboxes.pop(peer, None)
         self._joiners.pop(peer, None)
         self._carry_out(self._core.unreachable(peer, self._clock_s()))
+
+
+def _is_assigned(peer: bytes) -> bool:
+    """Return whether libzmq chose this routing id, which nobody can guess.
+
+    A peer that chooses its own may choose that of another who is just reconnecting, and be sent
+    what is for that one.
+    """
+    return len(peer) == ROUTING_ID_BYTES and peer[0] == 0
 
 
 def _framed(message: Message, payload: Iterable[bytes]) -> list[list[bytes]]:

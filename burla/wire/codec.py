@@ -5,14 +5,29 @@ payload is opaque frames that nobody but a client and a worker opens.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgpack
 import msgspec
+from msgspec import Meta
 
-from .messages import HEADER_BYTES_MAX, PAYLOAD_BYTES_MAX, Bulk, Message
+from .messages import (
+    HEADER_BYTES_MAX,
+    PAYLOAD_BYTES_MAX,
+    RUNS_MAX,
+    Bulk,
+    Count,
+    Kind,
+    Message,
+    Positive,
+    Run,
+)
+
+BLOCK_BYTES = 64 << 10  # frames of outcomes are joined up to here; a bigger one travels alone
 
 Frames = Sequence[bytes]
+_Row = tuple[Count, Positive, Kind, Annotated[list[Count], Meta(min_length=1)], bool]
+_SERIES = 4  # place in a row
 B = TypeVar("B", bound=Bulk)
 
 
@@ -55,6 +70,92 @@ def decode(frames: Sequence[bytes], direction: Any) -> tuple[Any, list[bytes]]:
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError, OverflowError) as error:
         raise WireError(f"{type(error).__name__}: {error}"[:500]) from None
     return message, list(frames[1:])
+
+
+def pack_runs(runs: Sequence[tuple[Run, Frames]]) -> tuple[bytes, list[bytes]]:
+    """Return the table of at most RUNS_MAX runs as it travels in Outcomes, and their payload.
+
+    The frames of a thousand short calls travel in a few payload frames: each would cost every hop.
+    """
+    assert len(runs) <= RUNS_MAX, len(runs)
+    table: list[list[Any]] = []
+    payload = list[bytes]()
+    block: list[bytes] = []
+    room = 0
+    for run, frames in runs:
+        _enter(table, run, [len(frame) for frame in frames])
+        for frame in frames:
+            if len(frame) > room and block:
+                payload.append(block[0] if len(block) == 1 else b"".join(block))
+                block = []
+            if not block:
+                room = BLOCK_BYTES
+            block.append(frame)
+            room -= len(frame)
+    if block:
+        payload.append(block[0] if len(block) == 1 else b"".join(block))
+    packed: bytes = msgpack.packb(table)
+    return packed, payload
+
+
+def _enter(table: list[list[Any]], run: Run, sizes: list[int]) -> None:
+    """Put a run into a table; short calls that follow each other share a row."""
+    single = run.hi - run.lo == len(sizes) == 1
+    last = table[-1] if table else None
+    if single and last and last[_SERIES] and last[1] == run.lo and last[2] == run.kind:
+        last[1] = run.hi
+        last[3] += sizes
+    else:
+        table.append([run.lo, run.hi, int(run.kind), sizes, single])
+
+
+def unpack_runs(packed: bytes, payload: Frames) -> list[tuple[Run, list[bytes]]]:
+    """Return the runs with their frames, as `pack_runs` was given them.
+
+    Raises:
+        WireError: these bytes are no such table, or the payload is not that of the table.
+    """
+    runs = []
+    blocks = iter(payload)
+    block, at = b"", 0
+    for run, sizes, series in read_runs(packed):
+        frames = []
+        for size in sizes:
+            if at == len(block):
+                block, at = next(blocks, b""), 0
+            if not 0 < size <= len(block) - at:
+                raise WireError(f"a frame of {size} bytes where {len(block) - at} are left")
+            frames.append(block if size == len(block) else block[at : at + size])
+            at += size
+        if series:
+            runs += [
+                (Run(index, index + 1, run.kind, 1), [frame])
+                for index, frame in enumerate(frames, run.lo)
+            ]
+        else:
+            runs.append((run, frames))
+    if at != len(block) or next(blocks, None) is not None:
+        raise WireError("more payload than the runs have frames")
+    return runs
+
+
+def read_runs(packed: bytes) -> list[tuple[Run, list[int], bool]]:
+    """Return the rows of a table: a run, the sizes of its frames, whether it is a series.
+
+    A series is a run for each index, with a frame each.
+
+    Raises:
+        WireError: these bytes are no such table.
+    """
+    try:
+        table = msgpack.unpackb(packed, use_list=True, strict_map_key=True)
+        rows = msgspec.convert(table, list[_Row])
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError, OverflowError) as error:
+        raise WireError(f"{type(error).__name__}: {error}"[:500]) from None
+    for lo, hi, _, sizes, series in rows:
+        if series and hi - lo != len(sizes):
+            raise WireError(f"{len(sizes)} frames for {hi - lo} runs")
+    return [(Run(lo, hi, kind, len(sizes)), sizes, series) for lo, hi, kind, sizes, series in rows]
 
 
 def split(message: B, payload: Frames) -> list[tuple[B, list[bytes]]]:

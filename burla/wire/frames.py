@@ -7,10 +7,10 @@ A big one has a first frame that says how to join the others; its buffers travel
 
 import pickle
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from .shelf import SHARED, fetch
+from .memory import ALIGN, fetch, is_reference
 
 FRAME_BYTES_MAX = 1 << 20  # a frame; bigger ones would hold up heartbeats behind them on the socket
 OUT_OF_BAND_BYTES_MIN = (
@@ -30,21 +30,31 @@ class NotLoadableError(Exception):
 
 def dump_plain(obj: object) -> list[bytes]:
     """Return the frames of an object of which all parts are importable or builtin."""
-    return encode(obj, lambda write, hold: pickle.Pickler(write, protocol=5, buffer_callback=hold))
+    return take_apart_plain(obj).cut()
 
 
-def encode(obj: object, make_pickler: Callable[[Any, Any], Any]) -> list[bytes]:
-    """Return the frames of `obj`, pickled by what `make_pickler(file, buffer_callback)` returns."""
+def take_apart_plain(obj: object) -> "Pieces":
+    """Return the pickle of an object of which all parts are importable or builtin."""
+    return take_apart(
+        obj, lambda write, hold: pickle.Pickler(write, protocol=5, buffer_callback=hold)
+    )
+
+
+def take_apart(obj: object, make_pickler: Callable[[Any, Any], Any]) -> "Pieces":
+    """Return `obj` as pickled by what `make_pickler(file, buffer_callback)` returns."""
     pieces = Pieces()
     make_pickler(pieces, pieces.hold).dump(obj)
-    return cut(pieces.data, pieces.buffers)
+    return pieces
 
 
 class Pieces:
-    """Takes what a pickler writes without joining it, and the big buffers it leaves out."""
+    """Takes what a pickler writes without joining it, and the big buffers it leaves out.
+
+    All of it may alias what was pickled, until it is cut or written.
+    """
 
     def __init__(self) -> None:
-        self.data: list[Any] = []  # bytes-like; may alias mutable objects until they are cut
+        self.data: list[Any] = []  # bytes-like
         self.buffers: list[memoryview] = []
         self.write = self.data.append
 
@@ -59,14 +69,36 @@ class Pieces:
         self.buffers.append(view)
         return False
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes these are."""
+        return sum(map(len, self.data)) + sum(view.nbytes for view in self.buffers)
+
+    def cut(self) -> list[bytes]:
+        """Return the frames, which are copies."""
+        return cut(self.data, self.buffers)
+
+    def lay_out(self) -> list[Any]:
+        """Return what is written to a file one behind the other: the buffers are aligned in it."""
+        parts = [_head(sum(map(len, self.data)), self.buffers), *self.data]
+        at = sum(map(len, parts))
+        for view in self.buffers:
+            parts += (bytes(-at % ALIGN), view)
+            at += -at % ALIGN + view.nbytes
+        return parts
+
+
+def _head(size: int, buffers: Sequence[memoryview]) -> bytes:
+    sizes = [size, *(view.nbytes for view in buffers)]
+    return _HEADER.pack(_JOINED, len(buffers)) + b"".join(map(_SIZE.pack, sizes))
+
 
 def cut(data: Sequence[Any], buffers: Sequence[memoryview]) -> list[bytes]:
     """Return the frames of a pickle and its buffers; copies every byte once at most."""
     size = sum(map(len, data))
     if not buffers and size <= FRAME_BYTES_MAX:
         return [bytes(data[0]) if len(data) == 1 else b"".join(data)]
-    sizes = [size, *(view.nbytes for view in buffers)]
-    head = _HEADER.pack(_JOINED, len(buffers)) + b"".join(map(_SIZE.pack, sizes))
+    head = _head(size, buffers)
     if len(head) + size <= FRAME_BYTES_MAX:
         frames = [b"".join([head, *data])]
     elif len(head) <= FRAME_BYTES_MAX:
@@ -105,44 +137,44 @@ def join(frames: Frames) -> tuple[Any, list[Any]]:
         NotLoadableError: these frames are not what `cut` returned.
     """
     first: Any = frames[0]
-    if first[:1] == SHARED:
-        try:
-            mapped, spans = fetch(first)
-        except OSError as error:
-            raise NotLoadableError(f"shared memory cannot be mapped: {error}") from None
-        first = mapped[spans[0][0] :][: spans[0][1]]
-        places = iter(spans[1:])
-        return _join(first, lambda size: _take_in_place(mapped, places, size))
-    rest = iter(frames[1:])
-    return _join(first, lambda size: _take(rest, size))
-
-
-def _join(first: Any, take: Callable[[int], Any]) -> tuple[Any, list[Any]]:
+    if is_reference(first):
+        return _join_in_place(first)
     if first[:1] != _JOINED:
         return first, []
+    rest = iter(frames[1:])
+    at, sizes = _sizes(first)
+    data: Any = memoryview(first)[at:]
+    if len(data) != sizes[0]:
+        data = _take(rest, sizes[0])
+    return data, [_take(rest, size) for size in sizes[1:]]
+
+
+def _join_in_place(reference: Any) -> tuple[Any, list[Any]]:
+    """Return the pickle and its buffers, which are parts of what `Pieces.lay_out` returned."""
+    try:
+        mapped = fetch(reference)
+    except OSError as error:
+        raise NotLoadableError(f"shared memory cannot be mapped: {error}") from None
+    at, sizes = _sizes(mapped)
+    parts: list[Any] = []
+    for size in sizes:
+        at += -at % ALIGN if parts else 0  # the pickle itself follows its head
+        parts.append(mapped[at : at + size])
+        at += size
+    if at != len(mapped):
+        raise NotLoadableError(f"parts of {at} bytes came as {len(mapped)} bytes")
+    return parts[0], parts[1:]
+
+
+def _sizes(first: Any) -> tuple[int, list[int]]:
+    """Return where the head of a value ends, and the sizes of the pickle and its buffers."""
     try:
         (_, count) = _HEADER.unpack_from(first)
-        body = _HEADER.size + _SIZE.size * (count + 1)
-        sizes = [
-            _SIZE.unpack_from(first, _HEADER.size + _SIZE.size * i)[0] for i in range(count + 1)
-        ]
+        end = _HEADER.size + _SIZE.size * (count + 1)
+        places = range(_HEADER.size, end, _SIZE.size)
+        return end, [_SIZE.unpack_from(first, place)[0] for place in places]
     except struct.error as error:
         raise NotLoadableError(f"the first frame of a value is malformed: {error}") from None
-    data: Any = memoryview(first)[body:]
-    if len(data) != sizes[0]:
-        data = take(sizes[0])
-    return data, [take(size) for size in sizes[1:]]
-
-
-def _take_in_place(mapped: memoryview, places: Iterator[tuple[int, int]], size: int) -> Any:
-    """Return the next `size` bytes of whole frames, which lie one behind the other in `mapped`."""
-    start, got = -1, 0
-    while got < size and (place := next(places, None)) is not None:
-        start = place[0] if start < 0 else start
-        got += place[1]
-    if got != size:
-        raise NotLoadableError(f"a part of {size} bytes came as {got} bytes")
-    return mapped[start : start + size]
 
 
 def _take(frames: Any, size: int) -> bytearray:

@@ -15,7 +15,8 @@ from itertools import accumulate, chain, islice
 from typing import Any, overload
 
 from .explain import describe_error, why_not_picklable
-from .frames import Frames, NotLoadableError, Pieces, cut, dump_plain
+from .frames import Frames, NotLoadableError, Pieces, take_apart_plain
+from .memory import SHARE_BYTES_MIN
 from .pickling import InputPickler, Sent, load_definitions, loads, refresh_dispatch_table
 
 LEAF_INPUTS_MAX = 256  # a span that needs one input makes its whole leaf travel
@@ -43,15 +44,24 @@ class InputNotLoadableError(NotLoadableError):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A run of inputs pickled together."""
+    """A run of inputs pickled together.
+
+    One of SHARE_BYTES_MIN and more may alias the input until its frames are taken, or it is put
+    down in memory; nothing else may happen before.
+    """
 
     count: int
-    frames: tuple[bytes, ...]
+    body: tuple[bytes, ...] | Pieces
+
+    @property
+    def frames(self) -> Frames:
+        """Return the frames to send."""
+        return self.body.cut() if isinstance(self.body, Pieces) else self.body
 
     @property
     def bytes(self) -> int:
         """Return the size of all frames."""
-        return sum(map(len, self.frames))
+        return self.body.size if isinstance(self.body, Pieces) else sum(map(len, self.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,7 @@ def cut_batches(
         packer = _Packer(sent or Sent())
         if type(inputs) is list or type(inputs) is tuple:
             pull = _pull_slices(inputs)
+            packer.run = 1 if inputs and _is_big(inputs[0]) else LEAF_INPUTS_MAX
         else:
             pull, limit = _pull_one_by_one(iter(inputs), clock_s), BATCH_INPUTS_FIRST_LAZY
         take = _take_pickled(pull, packer, check)
@@ -182,6 +193,13 @@ def is_sliceable_array(inputs: object) -> bool:
     return array.ndim >= 1 and not array.dtype.hasobject
 
 
+def _is_big(value: object) -> bool:
+    """Return whether it is plain that the value has SHARE_BYTES_MIN bytes and more."""
+    if type(value) in (bytes, bytearray, str):
+        return len(value) >= SHARE_BYTES_MIN  # type: ignore[arg-type]  # they have lengths
+    return is_sliceable_array(value) and value.nbytes >= SHARE_BYTES_MIN  # type: ignore[attr-defined]
+
+
 def _take_range(inputs: range) -> _Take:
     def take(start: int, count_max: int, until_s: float) -> Sequence[Leaf]:
         part = inputs[start : start + count_max]
@@ -195,7 +213,7 @@ def _take_array(inputs: Any) -> _Take:
 
     def take(start: int, count_max: int, until_s: float) -> Sequence[Leaf]:
         part = inputs[start : start + min(count_max, max(1, LEAF_BYTES_MAX // row_bytes))]
-        return [Leaf(len(part), tuple(dump_plain(part)))] if len(part) else []
+        return [_leaf(len(part), take_apart_plain(part))] if len(part) else []
 
     return take
 
@@ -243,6 +261,9 @@ class _Packer:
         if not values:
             return []
         values = values if type(values) is list else list(values)
+        if len(values) == 1 and type(values[0]) in (bytes, str) and _is_big(values[0]):
+            self.run = 1  # nothing is gained if the next, as big, waits for others
+            return [_leaf(1, take_apart_plain(values))]  # uncopied
         data = self._atoms.dump(values)
         return self._pack(values, start) if data is None else self._pack_atoms(values, data)
 
@@ -252,7 +273,7 @@ class _Packer:
             self.run = min(LEAF_ATOMS_MAX, max(1, count, LEAF_BYTES_MAX * count // len(data) // 2))
             return [Leaf(count, (data,))]
         if count == 1:
-            return [Leaf(1, tuple(cut([data], [])))]
+            return [_leaf(1, take_apart_plain(values))]
         self.run = half = count // 2
         return [
             leaf
@@ -284,6 +305,8 @@ class _Packer:
                 needed |= self._pickler.definitions
         if run:
             leaves.append(_leaf_of(len(run), needed, run))
+        elif leaves[-1].bytes >= SHARE_BYTES_MIN:
+            self.run = 1
         return leaves
 
     def _pickle(self, value: Any, index: int) -> tuple[list[Any], list[memoryview]]:
@@ -314,8 +337,12 @@ def _leaf_of(
 ) -> Leaf:
     if buffers is None:
         sizes = [len(one) for one in data]
-        return Leaf(count, tuple(dump_plain((_RUN, definitions, sizes, b"".join(data)))))
-    return Leaf(count, tuple(dump_plain((_ALONE, definitions, list(data), list(buffers)))))
+        return _leaf(count, take_apart_plain((_RUN, definitions, sizes, b"".join(data))))
+    return _leaf(count, take_apart_plain((_ALONE, definitions, list(data), list(buffers))))
+
+
+def _leaf(count: int, pieces: Pieces) -> Leaf:
+    return Leaf(count, pieces if pieces.size >= SHARE_BYTES_MIN else tuple(pieces.cut()))
 
 
 def load_leaf(frames: Frames) -> Sequence[Any]:

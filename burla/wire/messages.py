@@ -5,12 +5,12 @@ whom, when, and what its payload is. A message is decoded against the union of i
 nothing else.
 """
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL = 1  # raised with every change that an older peer would misread
+PROTOCOL = 2  # raised with every change that an older peer would misread
 FRAME_BYTES_MAX = 1 << 20  # a payload frame; heartbeats and other jobs get between two of them
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
 HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
@@ -19,13 +19,23 @@ LEASE_OUTPUT_WINDOW = 1 << 20  # bytes of unacknowledged output per lease
 JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their outcomes yet
 JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
 OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
+RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
+RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
+
+SEAL_BYTES = 16  # of HMAC-SHA-256: enough against whoever can not try offline
+SECRET_BYTES_MAX = 32
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES_MAX)]
+Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
 Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
 Text = Annotated[str, Meta(max_length=64 << 10)]
+# codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
+Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
 
 
 class Message(Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
@@ -62,7 +72,10 @@ class Kind(IntEnum):
     RESULTS = 0  # values.dump_results: results of the whole run
     RESULT = 1  # values.dump_result: one result; the run has one index
     ERROR = 2  # values.dump_error: the exception that one call raised; the run has one index
-    DEATH = 3  # one frame, msgpack [how, code, deaths]: the call's worker died this often
+    # One frame, msgpack [how, code, deaths]: the call's worker died this often. Killed for memory:
+    # with a fourth element, {"used", "limit" (func_ram; 0: the node ran out), "total", "available"}
+    # in bytes; "total" and "available" are the node's.
+    DEATH = 3
 
 
 class Run(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -117,6 +130,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     max_parallelism: Positive | None
     unpack: bool  # the tuple rule, decided by the client
     environment: Annotated[bytes, Meta(max_length=256 << 10)]  # opaque to all but the worker
+    secret: Secret = b""  # seals its outcomes, see seals.py; empty where nobody else could write
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
     done: tuple[tuple[Count, Positive], ...] = ()  # ranges whose outcomes the client has
 
@@ -152,8 +166,12 @@ class AckOutput(Message, frozen=True):
 
 
 class ReplayOutput(Message, frozen=True):
-    """client -> scheduler -> nodelet: send output after chunk `after` again, directly."""
+    """client -> scheduler -> nodelet: send output after chunk `after` again, directly.
 
+    If nobody has the lease any more the scheduler answers LeaseLost.
+    """
+
+    job: Id
     lease: Id
     after: Count
 
@@ -162,6 +180,10 @@ class CloseJob(Message, frozen=True):
     """client -> scheduler: the job is over (complete, failed or cancelled): stop all of it."""
 
     job: Id
+
+
+class ListNodes(Message, frozen=True):
+    """client -> scheduler: which nodes are there? Answered by Nodes."""
 
 
 ClientToScheduler = (
@@ -173,6 +195,7 @@ ClientToScheduler = (
     | AckOutput
     | ReplayOutput
     | CloseJob
+    | ListNodes
     | Beat
 )
 
@@ -191,6 +214,7 @@ class Refused(Message, frozen=True):
     """scheduler -> client or nodelet: the connection is not accepted; `reason` is for people."""
 
     reason: Text
+    not_authorised: bool = False  # a matter of keys
 
 
 class Introduce(Message, frozen=True):
@@ -204,8 +228,9 @@ class JobOutcomes(Bulk, frozen=True, kw_only=True):
     lease: Id
     seq: Positive  # per lease, from 1; a repeated one changes nothing but is acknowledged again
     node: Word
-    runs: tuple[Run, ...]
+    runs: Runs
     output: Count  # chunks of the lease's output that went ahead of these outcomes
+    seal: Seal = b""
 
 
 class JobOutput(Message, frozen=True):
@@ -242,6 +267,32 @@ class JobFailed(Message, frozen=True):
     text: Text
 
 
+class NodeState(StrEnum):
+    """What a node does."""
+
+    FREE = "free"
+    LEASED = "leased"  # or its last lease is still ending
+    LOST = "lost"  # its connection is gone; it may come back
+
+
+class NodeStatus(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One node, for people."""
+
+    name: Word
+    isolation: Word
+    cpus: Positive
+    ram: Positive  # bytes
+    python: Word
+    state: NodeState
+    job: Word  # name of the function it serves, if that is the asker's own; else empty
+
+
+class Nodes(Message, frozen=True):
+    """scheduler -> client: answer to ListNodes: all nodes, by name."""
+
+    nodes: tuple[NodeStatus, ...]
+
+
 SchedulerToClient = (
     Welcome
     | Refused
@@ -251,6 +302,7 @@ SchedulerToClient = (
     | LeaseLost
     | JobStatus
     | JobFailed
+    | Nodes
     | Beat
 )
 
@@ -266,8 +318,11 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     func_cpu: Positive
     unpack: bool
     environment: bytes
+    secret: Secret = b""  # of the job
     outcome_window: Positive  # bytes of unacknowledged outcomes
     report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
+    keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
+    func_ram: Positive | None = None  # bytes that one call may use; more ends it
 
 
 class Deal(Bulk, frozen=True, kw_only=True):
@@ -278,6 +333,7 @@ class Deal(Bulk, frozen=True, kw_only=True):
     spans: tuple[Span, ...]
     leaves: tuple[Leaf, ...]
     forget: tuple[Count, ...]  # batches that are done everywhere: their leaves are not needed again
+    report_s: Seconds = 0.0  # from now on; 0: as before
 
 
 class Shed(Message, frozen=True):
@@ -289,6 +345,15 @@ class Shed(Message, frozen=True):
 
 class Released(Message, frozen=True):
     """scheduler -> nodelet: answer to Leaving, once the node serves nobody: it may end."""
+
+
+class Linger(Message, frozen=True):
+    """scheduler -> nodelet: the job of this lease is over, and nobody wants what it left behind.
+
+    Its workers stay, for a job that is like it, until StartLease names it in `keep`, or EndLease.
+    """
+
+    lease: Id
 
 
 class EndLease(Message, frozen=True):
@@ -308,6 +373,7 @@ SchedulerToNodelet = (
     | AckOutcomes
     | AckOutput
     | ReplayOutput
+    | Linger
     | EndLease
     | Released
     | Beat
@@ -327,6 +393,7 @@ class NodeHello(Message, frozen=True):
     cpus: Positive
     ram: Positive  # bytes
     held: tuple[Held, ...]
+    isolation: Word = "process"  # the tier of the node; nodelet/isolation.py has them
 
 
 class Outcomes(Bulk, frozen=True, kw_only=True):
@@ -334,10 +401,13 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
 
     lease: Id
     seq: Positive
-    runs: tuple[Run, ...]
+    done: tuple[tuple[Count, Positive], ...]  # [lo, hi) that the runs cover, ascending
+    failed: bool  # one of the runs is an error or a death
+    runs: Runs
     output: Count
     call_s: Seconds  # mean time of a recent call; 0: not known
     dry: Count  # slots of the lease that have nothing to run
+    seal: Seal = b""  # by the job's secret, over what the client acts on
 
 
 class Output(Message, frozen=True):
@@ -368,5 +438,23 @@ class Leaving(Message, frozen=True):
     Said again after each Welcome. Answered by Released when its last lease has ended.
     """
 
+
+class Join(Message, frozen=True):
+    """joining nodelet -> scheduler, under the key of a join token: this is my own key.
+
+    The only word that such a key may say; answered by Joined or Refused. The token is then used up.
+    """
+
+    protocol: int
+    key: Key  # public
+    name: Word
+
+
+class Joined(Message, frozen=True):
+    """scheduler -> joining nodelet: your key is known from now on; connect with it."""
+
+
+JoiningToScheduler = Join
+SchedulerToJoining = Joined | Refused
 
 NodeletToScheduler = NodeHello | Outcomes | Output | Returned | Stopped | Leaving | Beat

@@ -20,7 +20,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from .enums import fill_enum, make_enum, reduce_enum
-from .frames import Frames, NotLoadableError, encode, join
+from .frames import Frames, NotLoadableError, Pieces, join, take_apart
 
 SENT_CLASSES_MAX = 4096  # classes kept alive here because a worker may name them; oldest go first
 
@@ -47,7 +47,12 @@ class Sent:
 
 def dumps(obj: object) -> list[bytes]:
     """Return the frames of any object; what they were made of may change afterwards."""
-    return encode(obj, lambda write, hold: Pickler(write, hold))
+    return take_apart_any(obj).cut()
+
+
+def take_apart_any(obj: object) -> Pieces:
+    """Return the pickle of any object, as long as nothing that it was made of changes."""
+    return take_apart(obj, lambda write, hold: Pickler(write, hold))
 
 
 def loads(frames: Frames) -> Any:

@@ -4,12 +4,16 @@ Raw sockets with DONTWAIT, driven from asyncio by their edge-triggered FD: `zmq.
 future per message, and a cancelled `recv` of it can lose one.
 """
 
+import os
+import struct
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import zmq
+
+from .keys import ClientCurve, ServerCurve
 
 HWM = 1000  # messages per peer; our windows (bytes) stay below it
 MESSAGE_BYTES_MAX = 16 << 20  # one frame; ours are at most 1 MiB and a header
@@ -17,11 +21,36 @@ DRAIN_MESSAGES = 256  # taken per turn of the loop, then others have theirs
 DRAIN_S = 0.002
 RETRY_S = 0.002  # a peer whose pipe is full is tried again after this long
 COPY_BYTES = 32 << 10  # frames below are copied on their way: cheaper than the bookkeeping
+SUBSCRIPTION_BYTES_MAX = 1024  # a handshake command of CURVE fits; a subscription has 17 bytes
+HANDSHAKES_MAX = 3  # that end without a reason; they are tried again after 100 ms each
+ZAP_REFUSED = 400
+REFUSALS = {
+    "key": "the scheduler does not know this key, or it was revoked; an administrator can add it "
+    "by `burla auth add` (`burla login` prints the command)",
+    "server": "whoever answers there has not the key that this address names: the scheduler has "
+    "got new keys, or it is something else. Take no other address but from who runs the cluster",
+}
+HANDSHAKE_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
 BUFFER_BYTES = 4 << 20  # of the kernel, per direction, as far as it allows: fewer turns per frame
 
 
-def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
-    """Return a socket with every option set that must be set before bind or connect."""
+def make_socket(
+    context: zmq.Context[zmq.Socket[bytes]],
+    kind: int,
+    curve: ClientCurve | ServerCurve | None = None,
+) -> zmq.Socket[bytes]:
+    """Return a socket with every option set that must be set before bind or connect.
+
+    Args:
+        context: of the socket.
+        kind: ROUTER, DEALER, XPUB, ...
+        curve: the keys, for TCP; None for what never leaves this machine.
+    """
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, HWM)
@@ -42,7 +71,60 @@ def make_socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socke
     socket.setsockopt(zmq.IPV6, 1)
     if kind == zmq.ROUTER:
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # a send to nobody is an error, not silence
+    if kind == zmq.XPUB:
+        socket.setsockopt(zmq.XPUB_MANUAL, 1)  # nobody gets a topic that we did not grant
+        socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
+    if isinstance(curve, ServerCurve):
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, curve.pair.secret)
+        socket.setsockopt(zmq.ZAP_DOMAIN, curve.domain.encode())  # without one, nobody is asked
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    elif curve is not None:
+        socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.pair.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, curve.pair.secret)
     return socket
+
+
+class Handshakes:
+    """Tells that a connecting socket never will get through; libzmq tries on and says nothing."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        """Watch `socket`, which is not connected yet."""
+        self._watched = socket
+        self._failures = 0
+        self._refusal: Literal["key", "server"] | None = None
+        name = f"inproc://handshakes-{os.urandom(8).hex()}"
+        socket.monitor(name, HANDSHAKE_EVENTS)
+        self.socket = socket.context.socket(zmq.PAIR)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(name)
+
+    def refusal(self) -> Literal["key", "server"] | None:
+        """Return what is wrong for good, as far as is known now; None: nothing.
+
+        `key`: the other end does not know ours, or does not want it any more. `server`: the other
+        end does not have the key that we expect.
+        """
+        for event, *_ in take(self.socket):
+            number, value = struct.unpack_from("=hi", event)
+            if number == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._failures, self._refusal = 0, None
+            elif number == zmq.EVENT_HANDSHAKE_FAILED_AUTH and value == ZAP_REFUSED:
+                self._refusal = "key"
+            elif number == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                self._refusal = "server"  # it speaks without keys, or not ZMTP; libzmq gives up
+            elif number == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+                # it hung up: our hello is no hello to another key; or it was just ending
+                self._failures += 1
+                if self._failures >= HANDSHAKES_MAX:
+                    self._refusal = "server"
+        return self._refusal
+
+    def close(self) -> None:
+        """Watch no longer. To be called before the socket is closed."""
+        self._watched.disable_monitor()
+        self.socket.close(0)
 
 
 class Watch:
@@ -99,6 +181,21 @@ def take_in_place(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
     what their handlers raise then, as Ctrl-C does, is lost.
     """
     return ([_content(frame) for frame in frames] for frames in _take(socket))
+
+
+def take_with_user(socket: zmq.Socket[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield as `take_in_place` does, each with the user id that the ZAP handler gave its sender.
+
+    It belongs to the connection that the message came on, whatever its routing id says.
+    """
+    return ((_user(frames[-1]), [_content(frame) for frame in frames]) for frames in _take(socket))
+
+
+def _user(frame: zmq.Frame) -> str:
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:  # nobody asked: ipc, or libzmq's own words about a peer that left
+        return ""
 
 
 def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:

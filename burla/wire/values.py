@@ -10,9 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from .environment import apply_environment
+from .environment import apply_environment, forget_own_modules
 from .explain import describe_error, name_of, short_repr, why_not_picklable
-from .frames import FRAME_BYTES_MAX, Frames, NotLoadableError, cut, dump_plain, encode
+from .frames import (
+    FRAME_BYTES_MAX,
+    Frames,
+    NotLoadableError,
+    Pieces,
+    cut,
+    take_apart,
+    take_apart_plain,
+)
 from .leaves import (
     AtomsPickler,
     Batch,
@@ -30,6 +38,7 @@ from .pickling import (
     dumps,
     load_from_caller,
     loads,
+    take_apart_any,
 )
 from .tracebacks import Failure, dump_error, load_error, note_of
 
@@ -41,6 +50,7 @@ __all__ = [
     "InputNotLoadableError",
     "Leaf",
     "NotLoadableError",
+    "Pieces",
     "ResultNotPicklableError",
     "Sent",
     "apply_environment",
@@ -53,6 +63,7 @@ __all__ = [
     "dump_results",
     "dump_results_if_atoms",
     "dumps",
+    "forget_own_modules",
     "load_error",
     "load_function",
     "load_leaf",
@@ -62,6 +73,8 @@ __all__ = [
     "name_of",
     "note_of",
     "short_repr",
+    "take_apart_result",
+    "take_apart_results",
 ]
 
 SAMPLE_MAX = 256  # inputs whose classes are sent along with the function
@@ -91,7 +104,10 @@ def dump_function(
     sent.by_value |= {module.__name__ for module in by_value}
     classes = list(dict.fromkeys(map(type, sample[:SAMPLE_MAX])))
     try:
-        return encode((function, classes), lambda write, hold: FunctionPickler(write, hold, sent))
+        pieces = take_apart(
+            (function, classes), lambda write, hold: FunctionPickler(write, hold, sent)
+        )
+        return pieces.cut()
     except Exception as error:
         sent.classes.clear()
         name = name or name_of(function)
@@ -122,7 +138,14 @@ def bind_call(function: Callable[..., Any], unpack: bool) -> Callable[[Any], Any
 
 def dump_results(results: list[Any]) -> list[bytes]:
     """Return the frames of results of which `are_atoms` is true, in one pickle."""
-    return cut([pickle.dumps(results, 5)], [])
+    return take_apart_results(results).cut()
+
+
+def take_apart_results(results: list[Any]) -> Pieces:
+    """Return what `dump_results` makes frames of, big texts and bytes uncopied."""
+    pieces = Pieces()
+    pickle.Pickler(pieces, 5).dump(results)
+    return pieces
 
 
 def dump_results_if_atoms(results: list[Any]) -> list[bytes] | None:
@@ -143,8 +166,17 @@ def dump_result(result: object) -> list[bytes]:
     Raises:
         ResultNotPicklableError: it cannot be pickled; the text names the part by its path.
     """
+    return take_apart_result(result).cut()
+
+
+def take_apart_result(result: object) -> Pieces:
+    """Return what `dump_result` makes frames of; it may alias the result.
+
+    Raises:
+        ResultNotPicklableError: it cannot be pickled; the text names the part by its path.
+    """
     try:
-        return dump_plain(result) if are_atoms((result,)) else dumps(result)
+        return take_apart_plain(result) if are_atoms((result,)) else take_apart_any(result)
     except Exception as error:
         why = why_not_picklable(result, "result", error)
         raise ResultNotPicklableError(why) from error

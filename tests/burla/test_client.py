@@ -28,6 +28,7 @@ from burla import remote_parallel_map as rpm
 from burla.client import Client, Job
 from burla.wire import messages as m
 from burla.wire.leaves import BATCH_BYTES_MAX, LEAF_INPUTS_MAX
+from burla.wire.shelf import Shelf
 
 
 def double(x: int) -> int:
@@ -133,7 +134,8 @@ def test_a_call_whose_worker_died_is_named(fake: FakeScheduler) -> None:
     def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
         if isinstance(message, m.Inputs):
             run = m.Run(1, 2, m.Kind.DEATH, 1)
-            fake.outcomes(peer, fake.jobs[message.job], [run], [msgpack.packb(["signal", 9, 3])])
+            frames = [msgpack.packb(["signal", 9, 3])]
+            fake.outcomes(peer, fake.jobs[message.job], [(run, frames)])
         return isinstance(message, m.Inputs)
 
     fake.script = script
@@ -189,13 +191,15 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
 
     fake.script = hold_back(m.Inputs)
     dead = threading.Event()
-    client = Client(clients._hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
+    client = Client(
+        clients.new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8
+    )
     spec = _specify(double, decide_unpack(double), 1, None, None)
     session = Session(spec, dump_function(double), True, time.monotonic())
     job = Job(session, "double", True)
     threading.Timer(0.1, dead.set).start()
     with pytest.raises(ClusterError, match="killed"):
-        Caller(job, lambda: client, [1], cut_batches([1]), {}, lambda: None).collect()
+        Caller(job, lambda: client, [1], cut_batches([1]), {}, Shelf(None)).collect()
     client.close()
     assert not client._thread.is_alive()
 

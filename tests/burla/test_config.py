@@ -30,11 +30,17 @@ def test_a_file_without_a_cluster_configures_none(directory: Path) -> None:
 def test_the_call_goes_before_the_environment_and_that_before_the_file(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(directory, 'cluster = "tcp://file:1"\n')
-    assert cluster_address() == "tcp://file:1"
-    monkeypatch.setenv("BURLA_CLUSTER", "tcp://environment:1")
-    assert cluster_address() == "tcp://environment:1"
-    assert cluster_address("tcp://call:1") == "tcp://call:1"
+    write(
+        directory,
+        'cluster = "ipc:///file"\n',
+    )
+    assert cluster_address() == "ipc:///file"
+    monkeypatch.setenv(
+        "BURLA_CLUSTER",
+        "ipc:///environment",
+    )
+    assert cluster_address() == "ipc:///environment"
+    assert cluster_address("ipc:///call") == "ipc:///call"
 
 
 def test_the_users_directory_is_the_platforms(
@@ -63,7 +69,9 @@ def test_what_is_no_address_is_an_error_that_repeats_it_wherever_it_came_from(
     monkeypatch.setenv("BURLA_CLUSTER", address)
     with pytest.raises(errors.BadSetting) as caught:
         cluster_address()
-    assert str(caught.value).startswith(f"BURLA_CLUSTER is {address!r}: it must be tcp://HOST:PORT")
+    assert str(caught.value).startswith(
+        f"BURLA_CLUSTER is {address!r}: it must be burla://HOST:PORT"
+    )
 
 
 @pytest.mark.parametrize(

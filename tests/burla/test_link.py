@@ -1,5 +1,7 @@
 """The conversation with a scheduler that comes, goes, and falls silent."""
 
+from outcomes import table_of
+
 from burla.effects import Deliver, Send, Wait
 from burla.link import (
     BEAT_S,
@@ -130,7 +132,8 @@ def test_jobs_that_were_closed_are_closed_again_after_a_reconnect() -> None:
 
 def test_a_refusal_ends_all_jobs() -> None:
     link = begun()
-    assert link.receive(m.Refused("another protocol"), [], 1) == [Rejected(JOB, "another protocol")]
+    effects = link.receive(m.Refused("another protocol"), [], 1)
+    assert effects == [Rejected(JOB, "another protocol", False)]
     assert link.refused == "another protocol"
 
 
@@ -142,7 +145,7 @@ def test_each_message_reaches_the_session_of_its_job() -> None:
         lease=b"l" * 16,
         seq=1,
         node="n",
-        runs=(m.Run(0, 1, m.Kind.RESULTS, 1),),
+        runs=table_of([m.Run(0, 1, m.Kind.RESULTS, 1)]),
         output=0,
     )
     first = link.receive(said, [b"x"], now_s=0)[0]

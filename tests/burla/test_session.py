@@ -4,11 +4,14 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from outcomes import payload_of
 
+from burla.acks import ACK_LATE_S
 from burla.effects import Deliver, Effect, Fail, Finish, Say, Send, Show, Wait, Window
 from burla.replay import GAP_S, REPLAY_AGAIN_S, REPLAYS_MAX
 from burla.session import WAIT_SAID_S, Session
 from burla.wire import messages as m
+from burla.wire.codec import pack_runs
 from burla.wire.ranges import Ranges
 
 JOB, TOPIC, LEASE, OTHER = b"j" * 16, b"t" * 16, b"1" * 16, b"2" * 16
@@ -39,15 +42,17 @@ def outcomes(
     lease: bytes = LEASE,
     kind: m.Kind = m.Kind.RESULTS,
 ) -> tuple[m.JobOutcomes, list[bytes]]:
+    rows = [(m.Run(lo, hi, kind, 1), [b"%d-%d" % (lo, hi)]) for lo, hi in runs]
+    table, payload = pack_runs(rows)
     said = m.JobOutcomes(
         job=JOB,
         lease=lease,
         seq=seq,
         node="n",
-        runs=tuple(m.Run(lo, hi, kind, 1) for lo, hi in runs),
+        runs=table,
         output=output,
     )
-    return said, [b"%d-%d" % run for run in runs]
+    return said, payload
 
 
 def printed(number: int, *chunks: bytes, lease: bytes = LEASE) -> tuple[m.JobOutput, list[bytes]]:
@@ -67,8 +72,7 @@ def test_a_job_is_opened_fed_and_closed_when_all_outcomes_are_here() -> None:
     ]
     assert session.end_inputs(0) == [Send(m.InputsEnd(JOB, 5))]
     first = session.receive(*outcomes(1, (3, 5)), now_s=1)
-    assert [type(effect) for effect in first] == [Deliver, Send]
-    assert first[1] == Send(m.AckOutcomes(LEASE, 1))
+    assert [type(effect) for effect in first] == [Deliver]
     last = session.receive(*outcomes(2, (0, 3)), now_s=1)
     assert isinstance(last[0], Deliver)
     assert (last[0].inputs, last[0].freed_bytes) == (3, 3)
@@ -79,6 +83,8 @@ def test_a_job_is_opened_fed_and_closed_when_all_outcomes_are_here() -> None:
 def test_outcomes_that_come_twice_are_delivered_once_and_acknowledged_again() -> None:
     session = begin(4)
     session.receive(*outcomes(1, (0, 2)), now_s=0)
+    assert session.receive(*outcomes(1, (0, 2)), now_s=0) == []
+    assert session.expire(1) == [Send(m.AckOutcomes(LEASE, 1))]
     assert session.receive(*outcomes(1, (0, 2)), now_s=0) == [Send(m.AckOutcomes(LEASE, 1))]
     overlap = session.receive(*outcomes(1, (1, 3), lease=OTHER), now_s=0)
     assert isinstance(overlap[0], Deliver)
@@ -89,7 +95,9 @@ def test_only_what_came_without_a_gap_is_acknowledged() -> None:
     session = begin(6)
     late = session.receive(*outcomes(2, (2, 4)), now_s=0)
     assert [type(effect) for effect in late] == [Deliver]
-    assert Send(m.AckOutcomes(LEASE, 2)) in session.receive(*outcomes(1, (0, 2)), now_s=0)
+    assert session.expire(1) == []
+    session.receive(*outcomes(1, (0, 2)), now_s=0)
+    assert session.expire(1) == [Send(m.AckOutcomes(LEASE, 2))]
 
 
 def test_a_generator_acknowledges_what_it_has_yielded() -> None:
@@ -97,7 +105,10 @@ def test_a_generator_acknowledges_what_it_has_yielded() -> None:
     assert [type(e) for e in session.receive(*outcomes(1, (0, 2)), now_s=0)] == [Deliver]
     assert [type(e) for e in session.receive(*outcomes(2, (2, 4)), now_s=0)] == [Deliver]
     assert session.consumed(LEASE, 2, 0) == []
-    assert session.consumed(LEASE, 1, 0) == [Send(m.AckOutcomes(LEASE, 2))]
+    assert session.consumed(LEASE, 1, 0) == []
+    assert session.next_deadline_s() == ACK_LATE_S
+    assert session.expire(ACK_LATE_S) == [Send(m.AckOutcomes(LEASE, 2))]
+    assert session.next_deadline_s() is None
 
 
 def test_what_does_not_fit_is_ignored() -> None:
@@ -133,7 +144,7 @@ def test_missing_output_is_asked_for_until_it_comes() -> None:
     session.receive(*outcomes(1, (0, 1), output=2), now_s=1)
     assert session.next_deadline_s() == 1 + GAP_S
     assert session.expire(1) == []
-    ask = Send(m.ReplayOutput(LEASE, 0))
+    ask = Send(m.ReplayOutput(JOB, LEASE, 0))
     assert session.expire(1 + GAP_S) == [ask]
     assert session.expire(1.5) == []
     assert session.expire(1 + GAP_S + REPLAY_AGAIN_S) == [ask]
@@ -338,6 +349,9 @@ class AnythingMayHappen(RuleBasedStateMachine):
         self.wire.clear()
         self.session.unlink()
 
+    def say_again(self, said: list[m.JobOutcomes]) -> None:
+        self.wire += [(one, payload_of(one.runs)) for one in said]
+
     @precondition(lambda self: not self.linked)
     @rule()
     def connect(self) -> None:
@@ -345,8 +359,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         if not self.session.over:
             self.carry_out(self.session.link(self.now_s))
         for lease, said in self.said.items():
-            for one in said[self.acked[lease] :]:
-                self.wire.append((one, [b"again"] * len(one.runs)))
+            self.say_again(said[self.acked[lease] :])
             self.say_output(lease, 0)
 
     @precondition(lambda self: self.waiting)
@@ -376,8 +389,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
         for lo, hi in self.ran.missing(0, self.entered):
             self.run(LEASE, lo, hi - lo, 1, True)
         for lease, said in self.said.items():
-            for one in said:  # what was lost is sent again by its nodelet
-                self.wire.append((one, [b"again"] * len(one.runs)))
+            self.say_again(said)  # what was lost is sent again by its nodelet
             assert lease in self.chunks
         for _ in range(5):
             while self.wire:

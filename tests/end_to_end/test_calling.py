@@ -18,6 +18,8 @@ from waiting import wait_until
 
 from burla import ClusterError, ClusterUnreachable, Unsatisfiable, remote_parallel_map
 from burla.errors import BadSetting
+from burla.wire.addresses import full_address
+from burla.wire.keys import load_or_make_pair, make_pair
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared")]
 
@@ -421,13 +423,16 @@ def test_a_silent_address_is_an_error_that_repeats_it(tmp_path: Path) -> None:
         for one in (mute, full):
             one.bind(("127.0.0.1", 0))
         mute.listen()  # takes connections and never says a word
-        addresses = [f"tcp://127.0.0.1:{one.getsockname()[1]}" for one in (mute, full)]
+        key = make_pair().public
+        ports = [one.getsockname()[1] for one in (mute, full)]
+        addresses = [full_address(f"tcp://127.0.0.1:{port}", key) for port in ports]
         addresses.append(f"ipc://{tmp_path}/nobody")
         scripts = []
         for number, address in enumerate(addresses):
             directory = tmp_path / str(number)
             directory.mkdir()
-            env = dict(os.environ) | {"BURLA_CLUSTER": address}
+            load_or_make_pair(str(tmp_path / "user.key"), "a test")
+            env = dict(os.environ) | {"BURLA_CLUSTER": address, "BURLA_CONFIG_DIR": str(tmp_path)}
             scripts.append(started(source, directory, env=env))
         entered = [script.__enter__() for script in scripts]
         try:
@@ -445,7 +450,7 @@ def test_all_errors_of_a_cluster_are_one_kind() -> None:
 
 def test_tcp_works_as_ipc_does(tmp_path: Path) -> None:
     with cluster(tmp_path, 2, bind="tcp://127.0.0.1:0") as made:
-        assert made.address.startswith("tcp://127.0.0.1:")
+        assert made.address.startswith("burla://127.0.0.1:")
         done = run(
             "from burla import remote_parallel_map as m\nprint(m(lambda x: print(x), range(3)))",
             tmp_path,

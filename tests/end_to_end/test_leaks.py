@@ -17,6 +17,10 @@ MEASURE = """
 import gc, json, os, signal, sys, threading, time
 import psutil
 from burla import remote_parallel_map
+from burla.nodelet.config import usable_cpus
+from burla.nodelet.core import blanks_of
+
+BLANKS = blanks_of(usable_cpus())
 
 def named():
     "Return the caller, its daemons, and below the nodelet the zygote."
@@ -55,10 +59,16 @@ def settled(before):
             return now
         time.sleep(0.05)
 
+def wait_idle():
+    "Return when the workers of the last job are gone, and as many blanks wait as at the start."
+    until = time.monotonic() + 15
+    while len(named()["zygote"].children()) != BLANKS and time.monotonic() < until:
+        time.sleep(0.05)
+
 def report(job, warm, count):
     for _ in range(warm):
         job()
-    time.sleep(0.5)
+    wait_idle()
     before = measure()
     for _ in range(count):
         job()

@@ -15,13 +15,17 @@ import pytest
 import zmq
 from clusters import Cluster
 from marked import caller, marked_cluster
+from outcomes import outcomes
 from seen import in_background, lines, slow_and_logged
 from waiting import wait_gone, wait_until
 
 import burla
 from burla import remote_parallel_map
+from burla.scheduler.admission import Role
 from burla.wire import messages as m
+from burla.wire.addresses import take_apart
 from burla.wire.codec import decode, encode
+from burla.wire.sockets import make_socket
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +36,8 @@ def restart_scheduler(made: Cluster) -> None:
     """Kill the scheduler and start another one at the same address."""
     made.scheduler.kill()
     made.scheduler.wait()
-    line = [sys.executable, "-m", "burla.scheduler", "--bind", made.address]
+    endpoint = take_apart(made.address).endpoint
+    line = [sys.executable, "-m", "burla.scheduler", "--bind", endpoint]
     with (made.directory / "scheduler2.log").open("a") as log:
         made.scheduler = subprocess.Popen(
             line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
@@ -83,12 +88,15 @@ def test_the_scheduler_is_killed_while_results_stream_and_each_comes_once(tmp_pa
 # --- peers that lie ---
 
 
-def connect(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
-    dealer = context.socket(zmq.DEALER)
+def connect(
+    context: zmq.Context[zmq.Socket[bytes]], made: Cluster, role: Role = Role.CLIENT
+) -> zmq.Socket[bytes]:
+    curve = made.keyring.curve(made.keyring.make(role)) if made.keyring is not None else None
+    dealer = make_socket(context, zmq.DEALER, curve)
     dealer.setsockopt(zmq.LINGER, 500)
     dealer.setsockopt(zmq.RCVTIMEO, 20_000)
     dealer.setsockopt(zmq.SNDTIMEO, 20_000)
-    dealer.connect(address)
+    dealer.connect(take_apart(made.address).endpoint)
     return dealer
 
 
@@ -135,10 +143,8 @@ def junk(chance: Any) -> Iterator[list[bytes]]:
     yield encode(m.CloseJob(bytes(16)))
     yield encode(m.InputsEnd(bytes(16), 7))
     yield encode(m.Returned(bytes(16), (m.Span(1 << 50, 0, 1 << 53),)))
-    outcomes = m.Outcomes(
-        lease=bytes(16), seq=1, runs=(m.Run(0, 9, m.Kind.RESULTS, 1),), output=0, call_s=0.0, dry=0
-    )
-    yield encode(outcomes, [b"cos\nsystem\n(S'true'\ntR."])
+    said = outcomes(bytes(16), [m.Run(0, 9, m.Kind.RESULTS, 1)])
+    yield encode(said, [b"cos\nsystem\n(S'true'\ntR."])
     for size in (1, 10, 100, 1000):
         yield [chance(size)]
         yield [*encode(m.Beat())[:1], chance(size)]
@@ -146,14 +152,18 @@ def junk(chance: Any) -> Iterator[list[bytes]]:
 
 def test_malformed_frames_from_raw_sockets_disturb_nobody(tmp_path: Path) -> None:
     with marked_cluster(tmp_path, 2, bind="tcp://127.0.0.1:0") as (made, _):
-        host, port = made.address.removeprefix("tcp://").split(":")
+        host, port = take_apart(made.address).endpoint.removeprefix("tcp://").split(":")
         with in_background(
             lambda: remote_parallel_map(slow_and_logged(tmp_path, 0.02), range(100))
         ) as result:
             wait_until(lambda: len(lines(tmp_path)) > 10, "10 calls begun")
             with zmq.Context() as context:
-                for hello in (None, client_hello(), node_hello(python="3.99")):
-                    with connect(context, made.address) as liar:
+                for hello, role in (
+                    (None, Role.CLIENT),
+                    (client_hello(), Role.CLIENT),
+                    (node_hello(python="3.99"), Role.NODE),
+                ):
+                    with connect(context, made, role) as liar:
                         if hello is not None:
                             liar.send_multipart(encode(hello))
                         for frames in junk(os.urandom):
@@ -176,7 +186,7 @@ def ask(dealer: zmq.Socket[bytes], hello: m.Message) -> object:
 def test_another_protocol_is_refused_in_one_clear_line(tmp_path: Path) -> None:
     with marked_cluster(tmp_path) as (made, _), zmq.Context() as context:
         for hello in (client_hello(protocol=99), node_hello(protocol=99, version="9.9")):
-            with connect(context, made.address) as dealer:
+            with connect(context, made) as dealer:
                 said = ask(dealer, hello)
             assert isinstance(said, m.Refused)
             assert "\n" not in said.reason
@@ -206,7 +216,7 @@ def test_a_cluster_of_another_python_is_said_in_one_clear_line(tmp_path: Path) -
     with (
         marked_cluster(tmp_path) as (made, _),
         zmq.Context() as context,
-        connect(context, made.address) as other,
+        connect(context, made) as other,
     ):
         assert isinstance(ask(other, node_hello(python="3.99", name="future")), m.Welcome)
         with beating(other), pytest.raises(burla.BurlaError) as caught:

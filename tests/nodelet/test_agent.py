@@ -34,9 +34,9 @@ def test_jobs_one_after_the_other_in_processes_of_their_own(tmp_path: Path) -> N
 def test_a_million_tiny_calls(tmp_path: Path) -> None:
     with node(tmp_path) as (scheduler, _):
         assert scheduler.call(double, range(1 << 20)) == list(range(0, 2 << 20, 2))
-        seen = Ranges((run.lo, run.hi) for said in scheduler.outcomes for run in said.runs)
+        seen = Ranges((lo, hi) for said in scheduler.outcomes for lo, hi in said.done)
         assert list(seen) == [(0, 1 << 20)]
-        assert sum(run.hi - run.lo for said in scheduler.outcomes for run in said.runs) == 1 << 20
+        assert sum(hi - lo for said in scheduler.outcomes for lo, hi in said.done) == 1 << 20
 
 
 def test_thirty_two_workers_run_at_once(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_much_output_waits_for_the_reader_and_is_complete(tmp_path: Path) -> Non
         scheduler.listen_for(0.3)
         assert len(scheduler.output[1]) < 3 * m.LEASE_OUTPUT_WINDOW
         assert len(scheduler.results) < 1000
-        scheduler.say(m.ReplayOutput(lease, 0))
+        scheduler.say(m.ReplayOutput(b"J" * 16, lease, 0))
         replayed = scheduler.wait_for(m.Output)
         assert (replayed.replay, replayed.number) == (True, 1)
         scheduler.acknowledges = True
@@ -156,7 +156,7 @@ def test_killed_workers_lose_nothing(tmp_path: Path) -> None:
                 os.kill(random.choice(victims).pid, signal.SIGKILL)
         assert kills > 3
         assert scheduler.results == {x: -x for x in range(2000)}
-        assert sum(r.hi - r.lo for said in scheduler.outcomes for r in said.runs) == 2000
+        assert sum(hi - lo for said in scheduler.outcomes for lo, hi in said.done) == 2000
 
 
 def test_an_input_that_kills_its_worker_is_named_after_three_deaths(tmp_path: Path) -> None:

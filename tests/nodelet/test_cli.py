@@ -26,7 +26,7 @@ from burla.nodelet.config import (
 from burla.wire.addresses import AddressError
 
 LATE_S = 20
-NOBODY = "tcp://127.0.0.1:1"  # nothing listens there: the nodelet tries again and again
+NOBODY = "ipc:///tmp/nobody"  # nothing listens there: the nodelet tries again and again
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

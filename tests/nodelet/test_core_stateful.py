@@ -3,14 +3,17 @@
 import contextlib
 from random import Random
 
+import msgpack
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from worker_model import LEASE, SCHEDULER, ModelNode, ModelWorker, deal
+from outcomes import runs_of
+from worker_model import JOB, LEASE, SCHEDULER, ModelNode, ModelWorker, deal
 
 from burla.nodelet import effects as e
 from burla.wire import messages as m
+from burla.wire.codec import unpack_runs
 from burla.wire.messages import Kind
 from burla.wire.ranges import Ranges
 
@@ -33,6 +36,7 @@ class NodeletMachine(RuleBasedStateMachine):
         self.printed = 0
         self.failed = False
         self.deaths: dict[int, int] = {}
+        self.kills: dict[int, int] = {}  # for memory
         self.hear_node()
 
     def hear_node(self) -> None:
@@ -45,12 +49,12 @@ class NodeletMachine(RuleBasedStateMachine):
                         continue
                     assert said.seq == len(self.seqs) + 1
                     self.seqs.add(said.seq)
-                    for run in said.runs:
+                    for run, (first, *_) in unpack_runs(said.runs, self.node.payload[id(said)]):
                         assert self.done.add(run.lo, run.hi) == run.hi - run.lo
                         assert self.dealt.covers(run.lo, run.hi)
                         if run.kind is Kind.DEATH:
                             self.failed = True
-                            assert self.deaths[run.lo] == 3
+                            self.check_death(run.lo, first)
                 case m.Output():
                     assert said.number <= self.chunks + 1, "a gap"
                     self.chunks = max(self.chunks, said.number + len(said.streams) - 1)
@@ -60,6 +64,12 @@ class NodeletMachine(RuleBasedStateMachine):
                         assert self.returned.add(span.lo, span.hi) == span.hi - span.lo
                 case _:
                     pass
+
+    def check_death(self, index: int, frame: bytes) -> None:
+        """Assert that an index is named only for good reason."""
+        _, _, deaths, *figures = msgpack.unpackb(frame)
+        assert deaths == (self.kills if figures else self.deaths)[index]
+        assert figures or deaths == 3
 
     def workers(self) -> list[ModelWorker]:
         return [worker for worker in self.node.workers.values() if worker.ready]
@@ -104,7 +114,22 @@ class NodeletMachine(RuleBasedStateMachine):
                 index = worker.running[0]
                 self.deaths[index] = self.deaths.get(index, 0) + 1
             if worker.ready:
-                self.node.kill(worker.number)
+                self.node.kill(worker.number, ("exit", 1))
+
+    @rule(
+        available=st.sampled_from([0, 30, 70, 150, 500]),
+        used=st.lists(st.sampled_from([0, 5, 50, 300, 800]), min_size=9, max_size=9),
+    )
+    def see_memory(self, available: int, used: list[int]) -> None:
+        workers = {w.number: w for w in self.workers()}
+        sizes = dict(zip(workers, used, strict=False))
+        before = set(self.node.workers)
+        self.node.show_memory(available, sizes)
+        for number in before - set(self.node.workers):
+            running = workers[number].running
+            if running and running[1] - running[0] == 1:
+                index = running[0]
+                self.kills[index] = self.kills.get(index, 0) + 1
 
     @rule(pick=st.integers(0, 9), size=st.integers(1, 300_000))
     def show(self, pick: int, size: int) -> None:
@@ -147,7 +172,7 @@ class NodeletMachine(RuleBasedStateMachine):
 
     @rule()
     def replay(self) -> None:
-        self.node.hear(m.ReplayOutput(LEASE, 0))
+        self.node.hear(m.ReplayOutput(JOB, LEASE, 0))
 
     @invariant()
     def nothing_is_in_two_places(self) -> None:
@@ -199,7 +224,7 @@ def test_random_kills_never_name_an_index_that_did_not_die_three_times(seed: int
         node.pass_time(0.001)
         for said in node.said():
             if isinstance(said, m.Outcomes):
-                for run in said.runs:
+                for run in runs_of(said.runs):
                     done += run.hi - run.lo
                     if run.kind is Kind.DEATH:
                         assert deaths[run.lo] >= 3

@@ -2,7 +2,8 @@
 
 import msgpack
 import pytest
-from worker_model import LEASE, ModelNode, deal, ran
+from outcomes import runs_of
+from worker_model import JOB, LEASE, ModelNode, deal, ran
 
 from burla.nodelet import effects as e
 from burla.wire import messages as m
@@ -149,7 +150,7 @@ def test_work_that_is_known_already_changes_nothing() -> None:
         (m.Shed(b"?" * 16, 5), []),
         (m.AckOutcomes(LEASE, 77), []),
         (m.AckOutput(LEASE, 77), []),
-        (m.ReplayOutput(LEASE, 77), []),
+        (m.ReplayOutput(JOB, LEASE, 77), []),
     ],
 )
 def test_nonsense_is_ignored(message: tuple[m.Message, list[bytes]]) -> None:
@@ -172,7 +173,7 @@ def test_an_index_that_kills_three_workers_is_named() -> None:
     node.hear(*deal((0, 3)))
     deaths = 0
     messages: list[m.Outcomes] = []
-    while not any(run.kind is Kind.DEATH for message in messages for run in message.runs):
+    while not any(run.kind is Kind.DEATH for message in messages for run in runs_of(message.runs)):
         node.load()
         for worker in list(node.workers.values()):
             if node.claim(worker) == (1, 2):
@@ -184,7 +185,7 @@ def test_an_index_that_kills_three_workers_is_named() -> None:
         assert deaths <= 3
     assert deaths == 3
     last = messages[-1]
-    assert last.runs[-1] == Run(1, 2, Kind.DEATH, 1)
+    assert runs_of(last.runs)[-1] == Run(1, 2, Kind.DEATH, 1)
     assert msgpack.unpackb(node.payload[id(last)][-1]) == ["exit", 7, 3]
 
 
@@ -228,7 +229,7 @@ def test_a_function_that_cannot_be_loaded_is_an_error_of_the_first_input() -> No
     node.do(node.core.load_failed(worker, [b"why"], 0.0))
     node.hear(*deal((5, 9)))
     (message,) = node.outcomes()
-    assert message.runs == (Run(5, 6, Kind.ERROR, 1),)
+    assert runs_of(message.runs) == [Run(5, 6, Kind.ERROR, 1)]
     assert node.payload[id(message)] == [b"why"]
     assert node.dealt() == []
 
@@ -240,7 +241,7 @@ def test_a_function_that_kills_whoever_loads_it_is_an_error() -> None:
     for _ in range(3):
         node.kill(next(iter(node.workers)), ("exit", 1))
     (message,) = node.outcomes()
-    assert message.runs == (Run(0, 1, Kind.DEATH, 1),)
+    assert runs_of(message.runs) == [Run(0, 1, Kind.DEATH, 1)]
 
 
 def test_copies_that_die_at_once_are_not_made_again_and_blame_nobody() -> None:

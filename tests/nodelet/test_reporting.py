@@ -1,8 +1,10 @@
 """When outcomes and output go to the scheduler, and who waits for whom, as conversations."""
 
 import pytest
-from worker_model import LEASE, ModelNode, deal, ran
+from outcomes import runs_of
+from worker_model import JOB, LEASE, ModelNode, deal, ran
 
+from burla.nodelet.reporting import PROMPT_S, patience_s
 from burla.wire import messages as m
 
 
@@ -17,14 +19,14 @@ def test_outcomes_are_gathered_for_the_report_interval() -> None:
     assert node.outcomes() == []
     node.pass_time(0.05)
     (message,) = node.outcomes()
-    assert len(message.runs) == 10
+    assert len(runs_of(message.runs)) == 10
     assert message.dry == 0
     assert message.call_s == pytest.approx(0.006)
 
 
 def test_a_slot_that_runs_dry_is_reported_at_once() -> None:
     node = ModelNode()
-    node.serve(report_s=10)
+    node.serve(report_s=PROMPT_S)
     node.hear(*deal((0, 2)))
     node.load()
     one, two = node.workers.values()
@@ -35,6 +37,24 @@ def test_a_slot_that_runs_dry_is_reported_at_once() -> None:
     (message,) = node.outcomes()
     assert (message.seq, message.dry) == (1, 1)
     node.finish(two)
+    (message,) = node.outcomes()
+    assert (message.seq, message.dry) == (2, 2)
+
+
+def test_with_many_nodes_dry_slots_are_told_together() -> None:
+    node = ModelNode()
+    node.serve(report_s=10)
+    node.hear(*deal((0, 2)))
+    node.load()
+    for worker in node.workers.values():
+        node.claim(worker)
+    node.said()
+    one, two = node.workers.values()
+    node.finish(one)
+    assert len(node.outcomes()) == 1
+    node.finish(two)
+    assert node.outcomes() == []
+    node.pass_time(patience_s(10))
     (message,) = node.outcomes()
     assert (message.seq, message.dry) == (2, 2)
 
@@ -145,10 +165,10 @@ def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
         node.do(node.core.printed(1, 1 + number % 2, b"%d\n" % number, node.now_s))
     node.pass_time(0.05)
     node.said()
-    node.hear(m.ReplayOutput(LEASE, 2))
+    node.hear(m.ReplayOutput(JOB, LEASE, 2))
     assert node.said() == [m.Output(LEASE, 3, (1, 2), replay=True)]
     node.hear(m.AckOutput(LEASE, 3))
-    node.hear(m.ReplayOutput(LEASE, 0))
+    node.hear(m.ReplayOutput(JOB, LEASE, 0))
     assert node.said() == [m.Output(LEASE, 4, (2,), replay=True)]
 
 

@@ -70,7 +70,7 @@ def test_what_is_left_bounds_a_stride() -> None:
             async with asyncio.timeout(20):
                 while claimed <= 200:  # nothing is told of a worker that is in a call
                     await asyncio.sleep(0.005)
-                    claimed, _ = m.workers.progress(worker, cell) or (0, 0)
+                    claimed, _ = m.progress(worker, cell) or (0, 0)
             return claimed
 
     assert run(main()) <= 200 + 10
@@ -258,7 +258,7 @@ def test_stealing_from_a_running_worker_loses_nothing() -> None:
             cell = m.deal(first, 0, total, leaves)
             stolen: list[tuple[int, int]] = []
             while True:
-                progress = m.workers.progress(first, cell)
+                progress = m.progress(first, cell)
                 if progress is None or progress[0] >= progress[1]:
                     break
                 got = m.workers.steal(first, cell, progress[1] - (progress[1] - progress[0]) // 8)
@@ -267,7 +267,7 @@ def test_stealing_from_a_running_worker_loses_nothing() -> None:
                 stolen.append(got)
                 m.deal(second, *got, leaves)
                 await asyncio.sleep(0)
-                if not m.workers.free_cells(second):
+                if not m.free_cells(second):
                     break
             await m.until(lambda: len(m.settled) == 1 + len(stolen))
             missing = [(lo, hi) for _, _, lo, hi in m.settled if lo < hi]

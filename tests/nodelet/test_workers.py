@@ -240,7 +240,7 @@ def test_spans_that_were_queued_are_lost_with_their_worker(tmp_path: Path) -> No
             first = m.deal(worker, 0, 10, leaves)
             second = m.deal(worker, 10, 90, leaves)
             assert m.workers.steal(worker, second, 50) == (50, 90)
-            await poll(lambda: m.workers.progress(worker, first) != (0, 10))
+            await poll(lambda: m.progress(worker, first) != (0, 10))
             m.workers.kill(worker)
             await m.until(lambda: bool(m.deaths))
             death = m.deaths[0][1]
@@ -369,7 +369,7 @@ def test_workers_wait_while_nobody_reads() -> None:
             cell = m.deal(worker, 0, 400, leaves_of(range(400)), careful=True)
             before = None
             while True:  # until it stands still
-                progress = m.workers.progress(worker, cell)
+                progress = m.progress(worker, cell)
                 if progress is not None and progress == before and progress[0] > 1:
                     break
                 before = progress

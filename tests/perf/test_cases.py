@@ -7,20 +7,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
+from waiting import wait_gone
 
-from perf.__main__ import CASES, main
+from perf.__main__ import ALONE, BESIDE_PEERS, main
 
 ROOT = Path(__file__).parents[2]
 CASE_S_MAX = 100.0
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("case", CASES)
-def test_a_case_measures_burla_beside_a_peer(case: str, tmp_path: Path) -> None:
-    file = tmp_path / "out.json"
+def measured(case: str, folder: Path) -> list[dict[str, Any]]:
+    """Run `case` as a user would, but tiny; return its series, each of which was told."""
+    file = folder / "out.json"
     command = [sys.executable, "-m", "perf", case, "--rounds", "1", "--scale", "0.005"]
     command += ["--peers", "Pool", "--json", str(file)]
     pipe = subprocess.PIPE
@@ -29,16 +30,46 @@ def test_a_case_measures_burla_beside_a_peer(case: str, tmp_path: Path) -> None:
     )
     try:
         said, errors = process.communicate(timeout=CASE_S_MAX)
-    finally:  # whatever a case that failed has started is in its group
+        if not process.returncode:
+            wait_gone(group(process.pid))  # nobody but those who saw its end a moment later
+    finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert process.returncode == 0, errors
-    for series in json.loads(file.read_text())["series"]:
-        assert series["name"].split("/")[0] == case
-        assert next(iter(series["seconds"])) == "burla"
+    series: list[dict[str, Any]] = json.loads(file.read_text())["series"]
+    for each in series:
+        assert each["name"].split("/")[0] == case
+        assert next(iter(each["seconds"])) == "burla"
+        assert each["name"] in said
+    assert series
+    return series
+
+
+def group(leader: int) -> list[psutil.Process]:
+    """Return what runs in the process group of `leader`."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == leader and process.pid != leader:
+                found.append(process)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("case", BESIDE_PEERS)
+def test_a_case_measures_burla_beside_a_peer(case: str, tmp_path: Path) -> None:
+    for series in measured(case, tmp_path):
         assert len(series["seconds"]) >= 2
-        assert series["name"] in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("case", ALONE)
+def test_a_case_measures_burla_alone(case: str, tmp_path: Path) -> None:
+    for series in measured(case, tmp_path):
+        assert all(len(seconds) == 1 for seconds in series["seconds"].values())
 
 
 def test_an_unknown_case_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 import zmq
+from keyring import Keyring
 
+from burla.scheduler.admission import Role
 from burla.scheduler.config import ConfigError, SchedulerConfig
-from burla.wire.addresses import AddressError
+from burla.wire.addresses import AddressError, take_apart
 from burla.wire.codec import decode, encode
 from burla.wire.messages import Beat, Introduce
+from burla.wire.sockets import make_socket
 
 LATE_S = 20
 
@@ -44,11 +47,12 @@ def ended(*arguments: str) -> tuple[int, str]:
         return process.returncode, err
 
 
-def answers(address: str) -> bool:
-    """Return whether a scheduler at `address` answers a peer that it does not know."""
-    with zmq.Context() as context, context.socket(zmq.DEALER) as peer:
-        peer.setsockopt(zmq.LINGER, 0)
-        peer.connect(address)
+def answers(endpoint: str, ring: Keyring | None = None) -> bool:
+    """Return whether a scheduler at `endpoint` answers a peer that it does not know."""
+    curve = ring.curve(ring.make(Role.CLIENT)) if ring is not None else None
+    with zmq.Context() as context, make_socket(context, zmq.DEALER, curve) as peer:
+        peer.connect(endpoint)
+        peer.poll(LATE_S * 1000, zmq.POLLOUT)
         peer.send_multipart(encode(Beat()))
         if not peer.poll(LATE_S * 1000):
             return False
@@ -63,10 +67,13 @@ def short() -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.mark.parametrize("bind", ["tcp://0.0.0.0:0", "tcp://10.1.2.3:1", "tcp://host:1"])
-def test_what_others_could_reach_is_refused(bind: str) -> None:
-    with pytest.raises(ConfigError, match="refusing to listen on " + re.escape(bind)):
-        SchedulerConfig(bind=bind)
+@pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "tcp://10.1.2.3:1", "tcp://host:1"])
+def test_nobody_listens_on_tcp_without_keys(bind: str, tmp_path: Path) -> None:
+    for keys in (None, tmp_path):
+        with pytest.raises(ConfigError, match="refusing to listen on " + re.escape(bind)):
+            SchedulerConfig(bind=bind, keys=keys)
+    Keyring(tmp_path)
+    assert SchedulerConfig(bind=bind, keys=tmp_path).keys == tmp_path
 
 
 def test_a_malformed_address_is_no_setting() -> None:
@@ -77,11 +84,13 @@ def test_a_malformed_address_is_no_setting() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_port_0_picks_one_that_takes_connections_until_a_signal(
-    number: signal.Signals, code: int
+    number: signal.Signals, code: int, tmp_path: Path
 ) -> None:
-    with scheduler("--bind", "tcp://127.0.0.1:0") as process:
+    ring = Keyring(tmp_path)
+    with scheduler("--bind", "tcp://127.0.0.1:0", "--dir", str(tmp_path)) as process:
         address = first_line(process)
-        found = re.fullmatch(r"tcp://127\.0\.0\.1:(\d+)", address)
+        key = ring.server.public.hex()
+        found = re.fullmatch(rf"burla://127\.0\.0\.1:(\d+)\?key={key}", address)
         assert found, address
         port = int(found[1])
         socket.create_connection(("127.0.0.1", port), LATE_S).close()
@@ -107,15 +116,19 @@ def test_a_socket_file_is_for_this_user_and_gone_at_the_end(short: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["tcp", "ipc"])
 def test_an_address_in_use_is_said_in_words_and_left_to_its_user(scheme: str, short: Path) -> None:
-    with scheduler("--bind", f"ipc://{short}/s" if scheme == "ipc" else "tcp://127.0.0.1:0") as one:
-        address = first_line(one)
-        code, err = ended("--bind", address)
+    bind = f"ipc://{short}/s" if scheme == "ipc" else "tcp://127.0.0.1:0"
+    keys = ("--dir", str(short / "keys"))
+    ring = Keyring(short / "keys")
+    with scheduler("--bind", bind, *keys) as one:
+        whole = first_line(one)
+        address = take_apart(whole).endpoint
+        code, err = ended("--bind", address, *keys)
         assert code == 75
         assert err == (
             f"burla-scheduler: cannot listen on {address}: the address is in use, "
             "perhaps by another burla-scheduler\n"
         )
-        assert answers(address)
+        assert answers(address, ring if scheme == "tcp" else None)
         one.terminate()
         assert one.wait(LATE_S) == 0
 
@@ -145,13 +158,15 @@ def test_a_file_that_is_no_socket_is_not_touched(short: Path) -> None:
 @pytest.mark.parametrize(
     ("bind", "code", "words"),
     [
-        ("tcp://0.0.0.0:0", 78, "refusing to listen on tcp://0.0.0.0:0"),
+        ("tcp://0.0.0.0:0", 78, "run `burla-scheduler init` first"),
         ("127.0.0.1:7270", 2, "'127.0.0.1:7270' is not the address of a scheduler"),
         ("ipc:///no/such/place/s", 78, "no such directory"),
     ],
 )
-def test_an_address_that_cannot_be_used_is_explained(bind: str, code: int, words: str) -> None:
-    found, err = ended("--bind", bind)
+def test_an_address_that_cannot_be_used_is_explained(
+    bind: str, code: int, words: str, tmp_path: Path
+) -> None:
+    found, err = ended("--bind", bind, "--dir", str(tmp_path))
     assert (found, words in err, "Traceback" in err) == (code, True, False), err
 
 

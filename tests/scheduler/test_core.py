@@ -7,6 +7,7 @@ from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from outcomes import outcomes
 
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Publish, Send
@@ -39,6 +40,22 @@ def test_a_node_serves_one_job_at_a_time() -> None:
     assert node.active() is None  # told to end, and not leased again before it says Stopped
     cluster.stop(node)
     assert node.jobs[node.active() or b""] == bob.job
+
+
+def test_nodes_are_listed_with_what_they_do_for_the_asker() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    client = cluster.client()
+    cluster.inputs(client, 1)
+    (sent,) = [
+        effect.message
+        for effect in cluster.core.receive(client.peer, m.ListNodes(), [], cluster.now_s)
+        if isinstance(effect, Send)
+    ]
+    assert isinstance(sent, m.Nodes)
+    (status,) = sent.nodes
+    assert (status.state, status.isolation) == (m.NodeState.LEASED, "process")
+    assert node.jobs[node.active() or b""] == client.job
 
 
 def test_a_job_without_anything_to_run_gives_its_only_node_to_one_that_has() -> None:
@@ -233,6 +250,21 @@ def test_an_idle_node_gets_what_another_has_not_begun() -> None:
     assert (held(first), held(second)) == ([(0, 1)], [(1, 2)])
 
 
+def test_an_error_of_an_input_that_has_its_outcome_changes_nothing() -> None:
+    """It ran twice; the client, which has a result, would wait for the others for ever."""
+    cluster = ModelCluster()
+    node = cluster.node(cpus=1)
+    client = cluster.client()
+    cluster.inputs(client, 2)
+    cluster.run(node, 1)
+    lease = node.active()
+    assert lease is not None
+    late = outcomes(lease, [m.Run(0, 1, m.Kind.ERROR, 1)], seq=2)
+    cluster.say(node.peer, late, [b"late"])
+    cluster.inputs(client, 2)
+    assert held(node)[-1][1] == 4
+
+
 def test_the_first_error_stops_the_job() -> None:
     cluster = ModelCluster()
     node = cluster.node(cpus=1)
@@ -242,13 +274,7 @@ def test_the_first_error_stops_the_job() -> None:
     assert lease is not None
     before = list(node.held[lease])
     node.held[lease].remove(0, 1)
-    cluster.say(
-        node.peer,
-        m.Outcomes(
-            lease=lease, seq=1, runs=(m.Run(0, 1, m.Kind.ERROR, 1),), output=0, call_s=0.01, dry=0
-        ),
-        [b"e"],
-    )
+    cluster.say(node.peer, outcomes(lease, [m.Run(0, 1, m.Kind.ERROR, 1)]), [b"e"])
     cluster.inputs(client, 8)
     assert before == [(0, 8)]
     assert list(node.held[lease]) == [(1, 8)]

@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 import zmq
+from keyring import Keyring
+from outcomes import outcomes
 
 from burla.scheduler import server
+from burla.scheduler.admission import Role
 from burla.scheduler.config import SchedulerConfig
 from burla.wire import messages as m
 from burla.wire import sockets
+from burla.wire.addresses import take_apart
 from burla.wire.codec import decode, encode, split
+from burla.wire.keys import ClientCurve
 
 JOB, SESSION = os.urandom(16), os.urandom(16)
 
@@ -21,9 +26,11 @@ JOB, SESSION = os.urandom(16), os.urandom(16)
 class Peer:
     """A raw DEALER that talks to the scheduler."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
-        self.socket = sockets.make_socket(context, zmq.DEALER)
-        self.socket.connect(address)
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, curve: ClientCurve | None
+    ) -> None:
+        self.socket = sockets.make_socket(context, zmq.DEALER, curve)
+        self.socket.connect(take_apart(address).endpoint)
         self.watch = sockets.Watch(self.socket)
 
     async def say(self, message: m.Message, payload: tuple[bytes, ...] = ()) -> None:
@@ -50,10 +57,16 @@ class Peer:
         self.socket.close()
 
 
+def config(bind: str, ring: Keyring | None) -> SchedulerConfig:
+    return SchedulerConfig(bind=bind, keys=None if ring is None else ring.roster.directory)
+
+
 @asynccontextmanager
-async def serving(bind: str) -> AsyncIterator[tuple[zmq.Context[zmq.Socket[bytes]], str]]:
+async def serving(
+    bind: str, ring: Keyring | None = None
+) -> AsyncIterator[tuple[zmq.Context[zmq.Socket[bytes]], str]]:
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(server.run(SchedulerConfig(bind=bind), listening.set_result))
+    task = asyncio.create_task(server.run(config(bind, ring), listening.set_result))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     try:
         task.add_done_callback(lambda ended: listening.done() or listening.cancel())
@@ -93,10 +106,14 @@ def open_job() -> m.OpenJob:
 @pytest.mark.parametrize("kind", ["tcp", "ipc"])
 def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> None:
     bind = "tcp://127.0.0.1:0" if kind == "tcp" else f"ipc://{tmp_path}/s"
+    ring = Keyring(tmp_path / "keys") if kind == "tcp" else None
 
     async def play() -> list[bytes]:
-        async with serving(bind) as (context, address):
-            client, node = Peer(context, address), Peer(context, address)
+        async with serving(bind, ring) as (context, address):
+            curves: list[ClientCurve | None] = [None, None]
+            if ring is not None:
+                curves = [ring.curve(ring.make(role)) for role in (Role.CLIENT, Role.NODE)]
+            client, node = (Peer(context, address, curve) for curve in curves)
             await node.say(node_hello())
             await client.say(client_hello())
             await client.hear(m.Welcome)
@@ -113,8 +130,7 @@ def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> N
             while len(arrived) < len(big):
                 arrived += (await node.hear(m.Deal))[1]
             assert arrived == big
-            run = m.Run(0, 1, m.Kind.RESULT, 1)
-            said = m.Outcomes(lease=lease.lease, seq=1, runs=(run,), output=0, call_s=0.1, dry=1)
+            said = outcomes(lease.lease, [m.Run(0, 1, m.Kind.RESULT, 1)])
             await node.say(said, (b"result",))
             _, payload = await client.hear(m.JobOutcomes)
             client.close()
@@ -122,13 +138,13 @@ def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> N
             return payload
 
     assert asyncio.run(play()) == [b"result"]
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == (["keys"] if kind == "tcp" else [])
 
 
-def test_malformed_frames_disturb_nobody() -> None:
+def test_malformed_frames_disturb_nobody(tmp_path: Path) -> None:
     async def play() -> None:
-        async with serving("tcp://127.0.0.1:0") as (context, address):
-            stranger, client = Peer(context, address), Peer(context, address)
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            stranger, client = Peer(context, address, None), Peer(context, address, None)
             await client.say(client_hello())
             await client.hear(m.Welcome)
             for _ in range(200):
@@ -144,10 +160,10 @@ def test_malformed_frames_disturb_nobody() -> None:
     asyncio.run(play())
 
 
-def test_output_reaches_who_follows_the_topic() -> None:
+def test_output_reaches_who_follows_the_topic(tmp_path: Path) -> None:
     async def play() -> list[bytes]:
-        async with serving("tcp://127.0.0.1:0") as (context, address):
-            client, node = Peer(context, address), Peer(context, address)
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            client, node = Peer(context, address, None), Peer(context, address, None)
             await client.say(client_hello())
             welcome, _ = await client.hear(m.Welcome)
             assert isinstance(welcome, m.Welcome)
@@ -175,10 +191,30 @@ def test_output_reaches_who_follows_the_topic() -> None:
     assert isinstance(decode([header], m.SchedulerToClient)[0], m.JobOutput)
 
 
-def test_an_address_in_use_is_an_error() -> None:
+def test_output_reaches_a_client_that_follows_nothing(tmp_path: Path) -> None:
+    async def play() -> list[bytes]:
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            client, node = Peer(context, address, None), Peer(context, address, None)
+            await client.say(client_hello())
+            await node.say(node_hello())
+            await client.say(open_job(), (b"function",))
+            lease, _ = await node.hear(m.StartLease)
+            assert isinstance(lease, m.StartLease)
+            await node.say(m.Output(lease.lease, 1, (1,)), (b"hello\n",))
+            _, chunks = await client.hear(m.JobOutput)
+            client.close()
+            node.close()
+            return chunks
+
+    assert asyncio.run(play()) == [b"hello\n"]
+
+
+def test_an_address_in_use_is_an_error(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path)
+
     async def play(bind: str) -> None:
-        async with serving(bind) as (_, address), serving(address):
-            pass
+        async with serving(bind, ring) as (_, address):
+            await server.run(config(take_apart(address).endpoint, ring), print)
 
     with pytest.raises(zmq.ZMQError, match="in use"):
         asyncio.run(play("tcp://127.0.0.1:0"))

@@ -5,6 +5,8 @@ Messages from the scheduler take effect at once; what clients and nodes do is de
 
 from dataclasses import dataclass, field
 
+from outcomes import outcomes, payload_of, runs_of
+
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Effect, Send
 from burla.wire import messages as m
@@ -32,15 +34,18 @@ class ModelNode:
     seq: dict[bytes, int] = field(default_factory=dict)
     stopping: list[bytes] = field(default_factory=list)
     shed: list[m.Shed] = field(default_factory=list)
+    kept: list[bytes] = field(default_factory=list)  # leases whose workers went on with others
+    ended: list[bytes] = field(default_factory=list)  # leases that were told to end
     alive: bool = True
     released: bool = False  # told that it may end
+    call_s: float = 0.01  # what it says of its calls
 
     def hello(self) -> m.NodeHello:
         held = []
         for lease, ranges in self.held.items():
             spans = [self.span(lease, lo, hi) for lo, hi in ranges]
             for said in self.unacked[lease]:
-                spans += [self.span(lease, run.lo, run.hi) for run in said.runs]
+                spans += [self.span(lease, lo, hi) for lo, hi in said.done]
             held.append(
                 m.Held(
                     lease, self.jobs[lease], self.slots[lease], tuple(spans), lease in self.stopping
@@ -56,6 +61,10 @@ class ModelNode:
     def take(self, message: m.Message) -> None:
         match message:
             case m.StartLease():
+                if message.keep in self.held and message.keep not in self.stopping:
+                    assert not self.held[message.keep]
+                    self.stopping.append(message.keep)
+                    self.kept.append(message.keep)
                 assert not self.held or set(self.held) <= set(self.stopping), "two leases"
                 self.held[message.lease] = Ranges()
                 self.jobs[message.lease] = message.job
@@ -77,12 +86,15 @@ class ModelNode:
             case m.Released():
                 self.released = True
             case m.EndLease():
+                self.ended.append(message.lease)
                 if message.lease in self.held:
                     if message.lease not in self.stopping:
                         self.stopping.append(message.lease)
                     self.held[message.lease] = Ranges()
                     if message.discard:
                         self.unacked[message.lease] = []
+            case m.Linger():
+                self.unacked[message.lease] = []
             case m.AckOutcomes():
                 if message.lease in self.unacked:
                     self.unacked[message.lease] = [
@@ -94,14 +106,13 @@ class ModelNode:
     def run(self, lease: bytes, lo: int, hi: int) -> m.Outcomes:
         spans = [m.Run(a, b, m.Kind.RESULTS, 1) for a, b in self.held[lease].remove(lo, hi)]
         self.seq[lease] += 1
-        said = m.Outcomes(
-            lease=lease, seq=self.seq[lease], runs=tuple(spans), output=0, call_s=0.01, dry=0
-        )
+        said = outcomes(lease, spans, self.seq[lease], self.call_s)
         self.unacked[lease].append(said)
         return said
 
     def active(self) -> bytes | None:
-        return next((e for e in self.held if e not in self.stopping), None)
+        """Return the lease that is served; one that comes before the last is gone waits."""
+        return None if self.stopping else next(iter(self.held), None)
 
 
 @dataclass
@@ -112,6 +123,7 @@ class ModelClient:
     peer: bytes
     job: bytes
     max_parallelism: int | None = None
+    user: str = "u"
     have: Ranges = field(default_factory=Ranges)
     entered: int = 0
     batches: list[tuple[int, int]] = field(default_factory=list)
@@ -121,7 +133,7 @@ class ModelClient:
     deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
 
     def hello(self) -> m.ClientHello:
-        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, "u", "h", 1)
+        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, self.user, "h", 1)
 
     def open(self, *, resumed: bool = False, func_cpu: int = 1) -> m.OpenJob:
         return m.OpenJob(
@@ -150,7 +162,7 @@ class ModelClient:
     def take(self, message: m.Message) -> m.AckOutcomes | None:
         match message:
             case m.JobOutcomes():
-                for run in message.runs:
+                for run in runs_of(message.runs):
                     self.have.add(run.lo, run.hi)
                 return m.AckOutcomes(message.lease, message.seq)
             case m.JobFailed():
@@ -183,10 +195,10 @@ class ModelCluster:
         self.say(node.peer, node.hello())
         return node
 
-    def client(self, max_parallelism: int | None = None) -> ModelClient:
+    def client(self, max_parallelism: int | None = None, user: str = "u") -> ModelClient:
         number = self._number()
         client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
-        client.max_parallelism = max_parallelism
+        client.max_parallelism, client.user = max_parallelism, user
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(), [b"function"])
@@ -232,7 +244,7 @@ class ModelCluster:
         self.say(node.peer, node.hello())
         for lease in node.held:
             for said in node.unacked[lease]:
-                self.say(node.peer, said, [b"r"] * len(said.runs))
+                self.say(node.peer, said, payload_of(said.runs))
 
     def reconnect_client(self, client: ModelClient) -> None:
         del self.clients[client.peer]
@@ -253,7 +265,7 @@ class ModelCluster:
         for lo, hi in node.held[lease].pop_front(count):
             node.held[lease].add(lo, hi)
             said = node.run(lease, lo, hi)
-            self.say(node.peer, said, [b"r"] * len(said.runs))
+            self.say(node.peer, said, payload_of(said.runs))
 
     def stop(self, node: ModelNode) -> None:
         for lease in node.stopping:

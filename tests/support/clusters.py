@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from keyring import Keyring, settings
 from waiting import wait_gone, wait_until
 
 
@@ -19,14 +20,18 @@ class Cluster:
     address: str
     scheduler: subprocess.Popen[str]
     directory: Path
+    keyring: Keyring | None = None  # over tcp
     nodelets: list[subprocess.Popen[str]] = field(default_factory=list)
     seen: list[psutil.Process] = field(default_factory=list)  # all that must be gone at the end
+    isolation: str = "process"  # of nodes: functions of tests share files with the test
 
-    def add_node(self, cpus: int, *options: str) -> subprocess.Popen[str]:
-        """Start a nodelet."""
+    def add_node(
+        self, cpus: int, *options: str, prefix: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start a nodelet; `prefix`: a command that becomes it."""
         name = f"node{len(self.nodelets)}"
-        line = [sys.executable, "-m", "burla.nodelet", "--scheduler", self.address]
-        line += ["--cpus", str(cpus), "--name", name, *options]
+        line = [*prefix, sys.executable, "-m", "burla.nodelet", "--scheduler", self.address]
+        line += ["--cpus", str(cpus), "--name", name, "--isolation", self.isolation, *options]
         with (self.directory / f"{name}.log").open("w") as log:
             nodelet = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=log, text=True)
         self.nodelets.append(nodelet)
@@ -56,8 +61,20 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path, *cpus: int, bind: str = "") -> Iterator[Cluster]:
-    """Run a cluster with one node per number in `cpus`; BURLA_CLUSTER names it meanwhile."""
+def cluster(
+    directory: Path, *cpus: int, bind: str = "", isolation: str = "process"
+) -> Iterator[Cluster]:
+    """Run a cluster with one node per number in `cpus`; BURLA_CLUSTER names it meanwhile.
+
+    Over tcp it has keys, which BURLA_CONFIG_DIR has, too.
+    """
+    with settings(directory / "settings") if bind.startswith("tcp") else nullcontext() as ring:
+        yield from _cluster(directory, cpus, bind, isolation, ring)
+
+
+def _cluster(
+    directory: Path, cpus: tuple[int, ...], bind: str, isolation: str, ring: Keyring | None
+) -> Iterator[Cluster]:
     line = [sys.executable, "-m", "burla.scheduler", "--bind", bind or f"ipc://{directory}/s"]
     with (directory / "scheduler.log").open("w") as log:
         scheduler = subprocess.Popen(
@@ -67,7 +84,7 @@ def cluster(directory: Path, *cpus: int, bind: str = "") -> Iterator[Cluster]:
     with scheduler.stdout as out:
         address = out.readline().strip()
     assert address, (directory / "scheduler.log").read_text()
-    made = Cluster(address, scheduler, directory)
+    made = Cluster(address, scheduler, directory, ring, isolation=isolation)
     before = os.environ.get("BURLA_CLUSTER")
     os.environ["BURLA_CLUSTER"] = address
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import zmq
 
 from burla.wire import messages as m
-from burla.wire.codec import Joiner, decode, encode, split
+from burla.wire.codec import Joiner, decode, encode, pack_runs, split
 from burla.wire.sockets import make_socket
 from burla.wire.values import (
     are_atoms,
@@ -110,8 +110,9 @@ class FakeScheduler:
         message = m.JobOutput(job.spec.job, job.lease, after + 1, streams)
         return message, [chunk for _, chunk in new]
 
-    def outcomes(self, peer: bytes, job: FakeJob, runs: list[m.Run], payload: list[bytes]) -> None:
+    def outcomes(self, peer: bytes, job: FakeJob, runs: list[tuple[m.Run, list[bytes]]]) -> None:
         job.seq += 1
+        table, payload = pack_runs(runs)
         self.send(
             peer,
             m.JobOutcomes(
@@ -119,7 +120,7 @@ class FakeScheduler:
                 lease=job.lease,
                 seq=job.seq,
                 node="fake",
-                runs=tuple(runs),
+                runs=table,
                 output=len(job.chunks),
             ),
             payload,
@@ -128,18 +129,15 @@ class FakeScheduler:
     def run_inputs(self, peer: bytes, message: m.Inputs, payload: list[bytes]) -> None:
         job = self.jobs[message.job]
         shown = len(job.chunks)
-        runs: list[m.Run] = []
-        frames: list[bytes] = []
+        runs: list[tuple[m.Run, list[bytes]]] = []
         at = 0
         for leaf in message.leaves:
             inputs = load_leaf(payload[at : at + leaf.frames])
             at += leaf.frames
-            for run, encoded in self._run_leaf(job, inputs, leaf.start, leaf.count):
-                runs.append(run)
-                frames += encoded
+            runs += self._run_leaf(job, inputs, leaf.start, leaf.count)
         if len(job.chunks) > shown:
             self.publish(job, *self.output_since(job, shown))
-        self.outcomes(peer, job, runs, frames)
+        self.outcomes(peer, job, runs)
 
     def _run_leaf(
         self, job: FakeJob, inputs: Any, start: int, count: int

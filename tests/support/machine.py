@@ -12,7 +12,9 @@ from typing import Any
 import msgpack
 import psutil
 
+from burla.nodelet.memory import Reading
 from burla.nodelet.pipes import Kind
+from burla.nodelet.slate import CELLS
 from burla.nodelet.workers import Death, Leaf, LoadSettings, Outcomes, Span, Workers
 from burla.wire import values
 
@@ -23,7 +25,7 @@ WAIT_S = 30.0  # nothing takes nearly as long, but on an overloaded machine
 def leaves_of(inputs: Sequence[Any]) -> list[Leaf]:
     """Return the leaves of all inputs of a job."""
     return [
-        Leaf(BATCH, batch.start + at, batch.start + at + leaf.count, leaf.frames)
+        Leaf(BATCH, batch.start + at, batch.start + at + leaf.count, tuple(leaf.frames))
         for batch in values.cut_batches(inputs)
         for at, leaf in _places(batch)
     ]
@@ -60,6 +62,7 @@ class Machine:
     outcomes: list[tuple[int, Outcomes]] = field(default_factory=list)
     given_back: list[tuple[int, int, int, int]] = field(default_factory=list)
     settled: list[tuple[int, int, int, int]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     deaths: list[tuple[int, Death]] = field(default_factory=list)
     load_failures: list[Sequence[Any]] = field(default_factory=list)
     output: dict[int, bytearray] = field(default_factory=lambda: {1: bytearray(), 2: bytearray()})
@@ -104,6 +107,9 @@ class Machine:
     def on_death(self, worker: int, death: Death) -> None:
         self.deaths.append((worker, death))
         self._tell("death")
+
+    def on_memory(self, reading: Reading) -> None:
+        self.readings.append(reading)
 
     def on_zygote_death(self) -> None:
         self.zygote_is_dead = True
@@ -154,6 +160,18 @@ class Machine:
             careful=careful,
         )
         return self._cells
+
+    def progress(self, worker: int, cell: int) -> tuple[int, int] | None:
+        """Return [lo, hi): what is not claimed of a span and could be stolen; None: it is over."""
+        link = self.workers._links.get(worker)
+        if link is None or (number := link.cells.get(cell)) is None:
+            return None
+        dealt = link.dealt[number]
+        return min(max(link.slate.claimed(number), dealt.ran), dealt.end), dealt.end
+
+    def free_cells(self, worker: int) -> int:
+        """Return how many more spans a worker takes now."""
+        return CELLS - len(self.workers._links[worker].dealt)
 
     def results(self) -> dict[int, Any]:
         """Return all outcomes so far by index; a failure as its `values.Failure`."""

@@ -16,7 +16,7 @@ from waiting import LATE_S, wait_gone
 
 from burla.wire import messages as m
 from burla.wire import values
-from burla.wire.codec import Joiner, decode, encode, split
+from burla.wire.codec import Joiner, decode, encode, split, unpack_runs
 from burla.wire.messages import Kind, Leaf, Span
 from burla.wire.ranges import Ranges
 from burla.wire.sockets import make_socket
@@ -151,9 +151,7 @@ class RawScheduler:
         assert said.output <= self._chunks.get(said.lease, 0), "its output is late"
         self.outcomes.append(said)
         self.heard.append(said)
-        frames: Iterator[bytes] = iter(payload)
-        for run in said.runs:
-            got = [next(frames) for _ in range(run.frames)]
+        for run, got in unpack_runs(said.runs, payload):
             match run.kind:
                 case Kind.RESULTS:
                     self.results |= zip(
@@ -186,7 +184,7 @@ class Nodelet:
 
     def __init__(self, address: str, cpus: int, log: Path) -> None:
         line = [sys.executable, "-m", "burla.nodelet", "--scheduler", address]
-        line += ["--cpus", str(cpus), "--name", "node"]
+        line += ["--cpus", str(cpus), "--name", "node", "--isolation", "process"]
         with log.open("w") as file:
             self.process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=file)
         self.log = log

@@ -3,12 +3,16 @@
 from collections import deque
 from dataclasses import dataclass, field
 
+from outcomes import runs_of
+
 from burla.nodelet import effects as e
 from burla.nodelet.core import Nodelet
+from burla.nodelet.memory import Reading
 from burla.wire import messages as m
 from burla.wire.messages import Kind, Leaf, Run, Span
 from burla.wire.ranges import Ranges
 
+MEMORY = 1000  # bytes of a node
 LEASE, JOB, SCHEDULER = b"L" * 16, b"J" * 16, b"S" * 16
 
 
@@ -17,7 +21,11 @@ def hello(cpus: int = 2) -> m.NodeHello:
 
 
 def start_lease(
-    slots: int = 2, lease: bytes = LEASE, report_s: float = 0.02, window: int = 32 << 20
+    slots: int = 2,
+    lease: bytes = LEASE,
+    report_s: float = 0.02,
+    window: int = 32 << 20,
+    func_ram: int | None = None,
 ) -> m.StartLease:
     return m.StartLease(
         lease=lease,
@@ -28,6 +36,7 @@ def start_lease(
         environment=b"",
         outcome_window=window,
         report_s=report_s,
+        func_ram=func_ram,
     )
 
 
@@ -42,7 +51,7 @@ def deal(
 
 
 def ran(messages: list[m.Outcomes]) -> list[tuple[int, int]]:
-    return [(run.lo, run.hi) for message in messages for run in message.runs]
+    return [(run.lo, run.hi) for message in messages for run in runs_of(message.runs)]
 
 
 @dataclass
@@ -79,6 +88,8 @@ class ModelNode:
         self.paused = False
         self.ending = False
         self._made = 0
+        self._doing = 0  # calls of `do` that are not over
+        self._doomed: deque[int] = deque()  # to be killed when they are
         self.do(self.core.start(0.0))
 
     # --- what the test does ---
@@ -177,6 +188,11 @@ class ModelNode:
         args = (number, how, worker.ready, worker.running, self.now_s)
         self.do(self.core.died(*args))
 
+    def show_memory(self, available: int, used: dict[int, int], **more: int) -> None:
+        """Let the core see the memory of the node, which has MEMORY bytes."""
+        reading = Reading(MEMORY, available, used=used, **more)
+        self.do(self.core.memory(reading, self.now_s))
+
     def end(self) -> None:
         """Say that the processes of the ending lease are gone."""
         assert self.ending
@@ -187,10 +203,14 @@ class ModelNode:
     # --- what the core asks for ---
 
     def do(self, effects: list[e.Effect]) -> None:
+        self._doing += 1
         for effect in effects:
             self._carry_out(effect)
             if not isinstance(effect, e.Send):
                 self.effects.append(effect)
+        self._doing -= 1
+        while self._doomed and not self._doing:  # nothing is answered before its turn
+            self.kill(self._doomed.popleft())
 
     def _carry_out(self, effect: e.Effect) -> None:
         match effect:
@@ -218,7 +238,7 @@ class ModelNode:
             case e.Interrupt():
                 self.workers[effect.worker].interrupted = True
             case e.Kill():
-                self.kill(effect.worker)
+                self._doomed.append(effect.worker)
             case e.EndWorkers():
                 self.ending = True
             case e.Note():

@@ -65,7 +65,7 @@ class ModelWorker:
         if not self.spans or self.running is not None:
             return
         span = self.spans[0]
-        several = 1 if self.careful else world.random.randint(1, 4)
+        several = 1 if self.careful else world.random.randint(1, world.stride_max)
         self.running = (span.at, min(span.hi, span.at + several))
         seconds = sum(world.call_s(self.job, i) for i in range(*self.running))
         world.clock.after(seconds, lambda: self._ran(seconds))
@@ -113,6 +113,7 @@ class SimNode:
         self.workers: dict[int, ModelWorker] = {}
         self.lease_job = b""
         self.alive = True
+        self.born_s, self.died_s = world.clock.now_s, float("inf")
         self._numbers = 0
         self._depth = 0
         self._timer_s: float | None = None
@@ -131,7 +132,8 @@ class SimNode:
                 self._carry_out(effect)
         self._depth -= 1
         if not self._depth:
-            self.core.check()
+            if self.world.is_check_due():
+                self.core.check()
             self._set_timer()
 
     def _carry_out(self, effect: n.Effect) -> None:
@@ -141,6 +143,9 @@ class SimNode:
                 self.wire.say((effect.message, list(effect.payload)))
             case n.BeginLease():
                 self.lease_job = effect.start.job
+                for worker in self.workers.values() if effect.keep else ():
+                    assert worker.running is None, "a kept worker is busy"
+                    worker.job = self.lease_job
             case n.AddWorkers():
                 for _ in range(effect.count):
                     self._numbers += 1
@@ -189,7 +194,7 @@ class SimNode:
         self.world.clock.after(0.001, tell)
 
     def die(self) -> None:
-        self.alive = False
+        self.alive, self.died_s = False, self.world.clock.now_s
         for worker in self.workers.values():
             worker.alive = False
         self.wire.close()
@@ -219,27 +224,36 @@ class Caller:
     finished: bool = False
     error: str = ""
     dead_index: int | None = None
+    user: str = ""
+    cap: int | None = None  # of the calls that run at once
     started_s: float = 0.0
+    first_s: float = float("inf")  # when its first result came
     ended_s: float = 0.0
 
 
 class SimClient:
     """A client process: the link and its sessions, and callers that consume at once."""
 
-    def __init__(self, world: "World") -> None:
-        self.world = world
+    def __init__(self, world: "World", user: str) -> None:
+        self.world, self.user = world, user
         self.callers: dict[bytes, Caller] = {}
         self.alive = True
         self._timer_s: float | None = None
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), "u", "h", 1)
+        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), user, "h", 1)
         self.link = Link(hello, 10.0, world.clock.now_s)
         self.wire = world.new_wire(self.heard)
         self.do(self.link.start())
 
-    def call(self, inputs: int, max_parallelism: int | None = None) -> Caller:
+    def call(
+        self, inputs: int, max_parallelism: int | None = None, mean_s: float | None = None
+    ) -> Caller:
         world = self.world
         job, now_s = world.random.randbytes(16), world.clock.now_s
-        caller = self.callers[job] = Caller(job, inputs, started_s=now_s)
+        caller = self.callers[job] = Caller(
+            job, inputs, user=self.user, cap=max_parallelism, started_s=now_s
+        )
+        if mean_s is not None:
+            world.means_s[job] = mean_s
         world.printed[job] = bytearray()
         world.topics[job] = self
         spec = m.OpenJob(
@@ -337,6 +351,7 @@ class SimClient:
                 assert index not in caller.results, f"index {index} delivered twice"
                 at = 8 * (index - part.run.lo)
                 caller.results[index] = data[at : at + 8]
+                caller.first_s = min(caller.first_s, self.world.clock.now_s)
 
     def die(self) -> None:
         self.alive = False
@@ -346,7 +361,8 @@ class SimClient:
 class World:
     """All of it, from one seed."""
 
-    def __init__(self, seed: int, faults: Faults | None = None) -> None:
+    def __init__(self, seed: int, faults: Faults | None = None, check_every: int = 1) -> None:
+        self._check_every, self._checks = check_every, 0  # checks cost a third of the time
         self.random = random.Random(seed)
         self.clock = Clock()
         self.faults = faults or Faults()
@@ -358,7 +374,9 @@ class World:
         self.lost_output: set[bytes] = set()
         self.poison: set[tuple[bytes, int]] = set()
         self.killings = 0  # of all workers at once
-        self.mean_s = 0.005
+        self.mean_s = 0.005  # of a call
+        self.stride_max = 4  # calls that a worker runs before it says so
+        self.means_s: dict[bytes, float] = {}  # of a call of some jobs
         self._wires: dict[bytes, Wire] = {}
         self._timer_s: float | None = None
         self.start_scheduler()
@@ -387,13 +405,20 @@ class World:
         self.nodes.append(node)
         return node
 
-    def add_client(self) -> SimClient:
-        client = SimClient(self)
+    def add_client(self, user: str = "u") -> SimClient:
+        client = SimClient(self, user)
         self.clients.append(client)
         return client
 
     def call_s(self, job: bytes, index: int) -> float:
-        return random.Random(job + index.to_bytes(8, "big")).expovariate(1 / self.mean_s)
+        return random.Random(job + index.to_bytes(8, "big")).expovariate(
+            1 / self.means_s.get(job, self.mean_s)
+        )
+
+    def is_check_due(self) -> bool:
+        """Return whether a core should be checked now."""
+        self._checks += 1
+        return self._checks % self._check_every == 0
 
     def kills(self, job: bytes, index: int) -> bool:
         return (job, index) in self.poison
@@ -415,7 +440,8 @@ class World:
                     self._publish(effect)
                 case _:
                     pass
-        self.core.check()
+        if self.is_check_due():
+            self.core.check()
         self._schedule()
 
     def _publish(self, effect: s.Publish) -> None:

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burla.wire import messages as m
-from burla.wire.codec import Joiner, WireError, decode, encode, split
+from burla.wire.codec import (
+    BLOCK_BYTES,
+    Joiner,
+    WireError,
+    decode,
+    encode,
+    pack_runs,
+    split,
+    unpack_runs,
+)
 
 JOB = bytes(range(16))
 
@@ -108,3 +117,45 @@ def test_a_header_that_is_too_long_is_not_sent() -> None:
     leaves = tuple(m.Leaf(0, i, 1, 1) for i in range(400_000))
     with pytest.raises(WireError):
         encode(m.Inputs(job=JOB, batch=0, start=0, leaves=leaves))
+
+
+def test_frames_of_many_runs_travel_in_few_and_come_apart_again() -> None:
+    big = b"b" * (BLOCK_BYTES + 1)
+    runs = [
+        (m.Run(at, at + 1, m.Kind.RESULT, len(frames)), frames)
+        for at, frames in enumerate([[b"a"], [b"bc", b"d"], [big], [b"e", big, big], [b"f"] * 9])
+    ]
+    table, payload = pack_runs(runs)
+    assert unpack_runs(table, payload) == runs
+    assert len(payload) == 6
+    small = [(m.Run(at, at + 1, m.Kind.RESULTS, 1), [b"x" * 50]) for at in range(256)]
+    table, payload = pack_runs(small)
+    assert (len(payload), len(table)) < (2, 2 * 256 + 64)  # one row
+    assert unpack_runs(table, payload) == small
+
+
+@pytest.mark.parametrize(
+    ("table", "payload"),
+    [
+        (b"", [b"x"]),
+        (b"\xc1", [b"x"]),
+        (msgpack.packb([[0, 1, 0, [], False]]), []),
+        (msgpack.packb([[0, 1, 0, [0], False]]), [b""]),
+        (msgpack.packb([[0, 1, 0, [2], False]]), [b"x"]),
+        (msgpack.packb([[0, 1, 0, [1], False]]), [b"xy"]),
+        (msgpack.packb([[0, 1, 0, [1], False]]), [b"x", b"y"]),
+        (msgpack.packb([[0, 1, 9, [1], False]]), [b"x"]),
+        (msgpack.packb([[0, 0, 0, [1], False]]), [b"x"]),
+        (msgpack.packb([[-1, 1, 0, [1], False]]), [b"x"]),
+        (msgpack.packb([[0, 1, 0, 1, False]]), [b"x"]),
+        (msgpack.packb([[0, 3, 0, [1, 1], True]]), [b"xx"]),
+        (msgpack.packb([[3, 1, 0, [1, 1], True]]), [b"xx"]),
+        (msgpack.packb([[0, 1, 0, [-1], False]]), [b"x"]),
+        (msgpack.packb([[0, 1, 0, [1 << 60], False]]), [b"x"]),
+    ],
+)
+def test_a_table_that_does_not_fit_its_payload_is_no_message(
+    table: bytes, payload: list[bytes]
+) -> None:
+    with pytest.raises(WireError):
+        unpack_runs(table, payload)

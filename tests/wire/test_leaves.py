@@ -117,6 +117,17 @@ def test_a_big_input_is_alone_in_its_leaf(big: Any) -> None:
     assert type(load_leaf(batch.leaves[1].frames)[0]) is type(big)
 
 
+@pytest.mark.parametrize("make", [np.ones, bytes, lambda n: "x" * n, lambda n: [np.ones(n)]])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_inputs_that_are_big_are_sent_one_by_one(make: Any, lazy: bool) -> None:
+    bigs = [make(2 << 20) for _ in range(14)]
+    batches = cut_batches(iter(bigs) if lazy else bigs)
+    counts = [(batch.count, len(batch.leaves)) for batch in batches]
+    first = 1 if lazy or not isinstance(bigs[0], list) else BATCH_INPUTS_FIRST
+    assert counts[0] == (first, first)  # who knows what is in a list
+    assert set(counts[1:]) == {(1, 1)}
+
+
 def test_inputs_that_are_mutable_share_nothing() -> None:
     shared = [1]
     (batch,) = cut_batches([shared, shared, {"k": shared}])

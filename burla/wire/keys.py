@@ -1,0 +1,205 @@
+"""Keys: who is at the other end of a TCP connection. How they are made, stored, read and named.
+
+A key is 32 bytes (Curve25519), written as 64 hexadecimal digits wherever people and files see one:
+a shell, an address and a JSON file take those as they are. A secret key lies in a file of its own
+that nobody but its owner can read, in a place where nobody else can exchange it; everything else
+is refused, not repaired.
+"""
+
+import contextlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+
+KEY_BYTES = 32
+FINGERPRINT_DIGITS = 16  # of the public key: for people and logs
+FILE_BYTES_MAX = 4096  # a key file has two lines
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+class KeyFileError(Exception):
+    """A key file that is not there, or that others could have read or written; says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """One identity; the secret half never leaves the process but to its file."""
+
+    public: bytes
+    secret: bytes
+
+    def __repr__(self) -> str:
+        """Name it without its secret."""
+        return f"KeyPair({fingerprint(self.public)})"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCurve:
+    """What a connecting socket needs: its own keys, and whom it expects."""
+
+    pair: KeyPair
+    server: bytes  # public key
+
+
+@dataclass(frozen=True, slots=True)
+class ServerCurve:
+    """What a listening socket needs."""
+
+    pair: KeyPair
+    domain: str  # told to the ZAP handler: which socket somebody knocks at
+
+
+def parse_key(text: str) -> bytes:
+    """Return the key that `text` says.
+
+    Raises:
+        ValueError: it is not 64 hexadecimal digits.
+    """
+    if not _KEY.fullmatch(text.strip().lower()):
+        raise ValueError("a key has 64 hexadecimal digits")
+    return bytes.fromhex(text.strip())
+
+
+def fingerprint(public: bytes) -> str:
+    """Return a short name of a public key."""
+    return public.hex()[:FINGERPRINT_DIGITS]
+
+
+def make_pair() -> KeyPair:
+    """Return new keys."""
+    import zmq  # not for those who only read addresses
+    from zmq.utils import z85
+
+    public, secret = zmq.curve_keypair()
+    return KeyPair(z85.decode(public), z85.decode(secret))
+
+
+def pair_of(secret: bytes) -> KeyPair:
+    """Return the keys that `secret` is the secret half of."""
+    import zmq
+    from zmq.utils import z85
+
+    return KeyPair(z85.decode(zmq.curve_public(z85.encode(secret))), secret)
+
+
+def load_pair(path: str) -> KeyPair:
+    """Return the keys in a file.
+
+    Raises:
+        KeyFileError: there is none, or others could read or exchange it.
+    """
+    text = read_private(path)
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    try:
+        return pair_of(parse_key(lines[0] if len(lines) == 1 else ""))
+    except ValueError:
+        raise KeyFileError(f"{path} holds no secret key") from None
+
+
+def load_or_make_pair(path: str, what: str) -> KeyPair:
+    """Return the keys in a file, made now if there is none; whoever comes second reads the first's.
+
+    Args:
+        path: of the file.
+        what: whose key it is, for the comment in it.
+
+    Raises:
+        KeyFileError: it, or the place where it would be, is open to others.
+        OSError: it cannot be written.
+    """
+    if not os.path.lexists(path):
+        pair = make_pair()
+        text = f"# secret key of {what}: nobody else may have it\n{pair.secret.hex()}\n"
+        write_private(path, text, replace=False)
+    return load_pair(path)
+
+
+def read_private(path: str, bytes_max: int = FILE_BYTES_MAX) -> str:
+    """Return what is in a file that only this user can read or write.
+
+    Raises:
+        KeyFileError: it is not there, or is open to others.
+    """
+    _check_place(path)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise KeyFileError(f"{path} is not there") from None
+    except OSError as error:
+        why = "it is a symbolic link" if os.path.islink(path) else error.strerror
+        raise KeyFileError(f"{path} is refused: {why}") from None
+    try:
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
+            raise KeyFileError(f"{path} is refused: it is not a file")
+        if found.st_uid not in (os.geteuid(), 0):
+            raise KeyFileError(f"{path} is refused: it belongs to user {found.st_uid}")
+        if found.st_mode & 0o077:
+            mode = stat.S_IMODE(found.st_mode)
+            raise KeyFileError(
+                f"{path} is refused: others can get at it (mode {mode:04o}); if nobody has seen "
+                f"it, chmod 600 {path}, else make new keys"
+            )
+        data = os.read(file, bytes_max + 1)
+        while data and len(data) <= bytes_max and (more := os.read(file, bytes_max)):
+            data += more
+    finally:
+        os.close(file)
+    if len(data) > bytes_max:
+        raise KeyFileError(f"{path} is refused: it has more than {bytes_max} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise KeyFileError(f"{path} is refused: it is not text") from None
+
+
+def write_private(path: str, text: str, *, replace: bool) -> None:
+    """Write a file that only this user can read; nobody ever sees half of it.
+
+    Args:
+        path: of the file; its directory is made if it is not there.
+        text: what to write.
+        replace: take the place of a file that is there; else that one stays as it is.
+
+    Raises:
+        KeyFileError: the place is open to others.
+        OSError: it cannot be written.
+    """
+    directory = os.path.dirname(os.path.abspath(path))
+    os.makedirs(directory, 0o700, exist_ok=True)
+    _check_place(path)
+    draft = os.path.join(directory, f".{os.path.basename(path)}.{os.urandom(8).hex()}")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            os.fchmod(file, 0o600)  # whatever the umask is
+            os.write(file, text.encode())
+            os.fsync(file)
+        finally:
+            os.close(file)
+        if replace:
+            os.replace(draft, path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, path)  # unlike a rename, it never replaces
+    finally:
+        if os.path.lexists(draft):
+            os.unlink(draft)
+
+
+def _check_place(path: str) -> None:
+    """Raise KeyFileError if others could put another file in the place of `path`."""
+    here = os.path.realpath(os.path.dirname(os.path.abspath(path)))
+    first = True
+    while True:
+        try:
+            mode = os.stat(here).st_mode
+        except OSError as error:
+            raise KeyFileError(f"{path} is not there: {here}: {error.strerror}") from None
+        # in a sticky directory, as /tmp is, others can make files but not exchange ours
+        if mode & 0o002 and (first or not mode & stat.S_ISVTX):
+            raise KeyFileError(f"{path} is refused: everybody can write to {here}")
+        if here == os.path.dirname(here):
+            return
+        here, first = os.path.dirname(here), False

@@ -1,0 +1,127 @@
+"""The same map again and again: the same processes, and a function as it stands at each call."""
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from clusters import Cluster, wait_for_zygote
+from scripts import succeed
+from waiting import wait_gone
+
+from burla import remote_parallel_map
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared")]
+
+
+def test_a_loop_of_maps_runs_in_the_same_processes() -> None:
+    def pid(x: int) -> int:
+        time.sleep(0.02)  # so that both workers get one
+        return os.getpid()
+
+    first = set(remote_parallel_map(pid, range(2)))
+    assert len(first) == 2
+    for _ in range(5):
+        assert set(remote_parallel_map(pid, range(2))) == first
+
+
+def test_another_function_or_other_options_mean_other_processes() -> None:
+    def pid(x: int) -> int:
+        return os.getpid()
+
+    pids = [
+        *remote_parallel_map(pid, [1]),
+        *remote_parallel_map(lambda x: os.getpid(), [1]),
+        *remote_parallel_map(pid, [1], func_cpu=2),
+        *remote_parallel_map(pid, [1], max_parallelism=1),
+    ]
+    assert len(set(pids)) == 4
+
+
+def test_a_function_that_refers_to_something_else_now_is_another_function() -> None:
+    factor = 2
+
+    def scaled(x: int) -> tuple[int, int]:
+        return x * factor, os.getpid()
+
+    (first, one) = remote_parallel_map(scaled, [1])[0]
+    factor = 3
+    (second, other) = remote_parallel_map(scaled, [1])[0]
+    assert (first, second) == (2, 3)
+    assert one != other
+
+
+def test_globals_closures_and_caches_are_those_of_the_call(tmp_path: Path) -> None:
+    source = """
+    import functools, os
+    from burla import remote_parallel_map
+
+    calls = []
+
+    @functools.lru_cache
+    def cached(x):
+        calls.append(x)
+        return len(calls)
+
+    def f(x):
+        return cached(x), len(calls), os.getpid()
+
+    seen = [remote_parallel_map(f, [7, 7])[-1] for _ in range(4)]
+    print(max(s[:2] for s in seen), len({s[2] for s in seen}) < 4)
+    """
+    assert succeed(source, tmp_path) == "(1, 1) True\n"
+
+
+def test_the_callers_own_modules_are_read_anew(tmp_path: Path) -> None:
+    source = """
+    import os, sys
+    from burla import remote_parallel_map
+    sys.dont_write_bytecode = True
+
+    def f(x):
+        import helper
+        return helper.WORD, os.getpid()
+
+    got = []
+    for word in "one", "two":
+        with open("helper.py", "w") as file:
+            file.write(f"WORD = {word!r}")
+        got += remote_parallel_map(f, [1])
+    print([word for word, _ in got], got[0][1] == got[1][1])
+    """
+    assert succeed(source, tmp_path, cwd=tmp_path) == "['one', 'two'] True\n"
+
+
+def test_each_job_has_its_own_id_in_the_environment() -> None:
+    def job(x: int) -> str:
+        return os.environ["BURLA_JOB_ID"]
+
+    assert len({remote_parallel_map(job, [1])[0] for _ in range(3)}) == 3
+
+
+def test_workers_that_nobody_comes_back_to_are_gone_soon(shared: Cluster) -> None:
+    (pid,) = remote_parallel_map(lambda x: os.getpid(), [1])
+    worker = psutil.Process(pid)
+    wait_gone([worker])
+    wait_for_zygote(shared, shared.nodelets[0])
+
+
+def test_workers_of_a_caller_that_has_ended_are_gone_soon(tmp_path: Path) -> None:
+    source = """
+    import os
+    from burla import remote_parallel_map
+    print(*remote_parallel_map(lambda x: os.getpid(), [1]))
+    """
+    pid = int(succeed(source, tmp_path))
+    if psutil.pid_exists(pid):
+        wait_gone([psutil.Process(pid)])
+
+
+def test_a_worker_killed_while_it_waits_does_not_matter() -> None:
+    def pid(x: int) -> int:
+        return os.getpid()
+
+    (first,) = remote_parallel_map(pid, [1])
+    psutil.Process(first).kill()
+    assert remote_parallel_map(pid, [1]) != [first]

@@ -1,0 +1,37 @@
+"""Who tries what, and what comes of it: one row a test, as the table of the issue has them.
+
+The rows themselves are functions in tests/support/rows_*.py: each is given an empty directory.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import rows_keys as keys
+import rows_output as output
+import rows_tenants as tenants
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+ROWS = [
+    pytest.param(keys.plain_client, id="plain client"),
+    pytest.param(keys.unknown_client_key, id="unknown client key"),
+    pytest.param(keys.wrong_server_key, id="wrong server key"),
+    pytest.param(keys.revoked_key, id="revoked key on a live connection"),
+    pytest.param(tenants.foreign_job, id="tenant B cancels, reads, submits into A's job"),
+    pytest.param(tenants.stolen_routing_id, id="stolen routing id"),
+    pytest.param(output.foreign_topics, id='subscribe to "", a prefix, A\'s topic'),
+    pytest.param(output.shifted_grants, id="a message where only subscriptions belong"),
+    pytest.param(tenants.wrong_roles, id="client sends as node and node as client"),
+    pytest.param(tenants.replays, id="replayed submit and outcome"),
+    pytest.param(keys.half_handshakes, id="slowloris and 2,000 half handshakes"),
+    pytest.param(output.topic_flood, id="topic flood"),
+    pytest.param(tenants.flipped_byte, id="flipped byte in an outcome (never unpickled)"),
+    pytest.param(keys.join_tokens, id="expired and reused join token"),
+    pytest.param(keys.loose_files, id="loose key file modes"),
+]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_row(row: Callable[[Path], None], tmp_path: Path) -> None:
+    row(tmp_path)

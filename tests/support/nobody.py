@@ -1,0 +1,35 @@
+"""Runs a command as a user without any right: `python nobody.py COMMAND...`, as root.
+
+This Python may lie where only root may enter (its home): it is shown to the user all the same, in a
+mount namespace of the command's own.
+"""
+
+import os
+import sys
+
+from burla.nodelet import isolation, kernel, sandbox
+
+UID = 65534
+
+
+def main(command: list[str]) -> None:
+    """Become the command."""
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    wanted = isolation.confinement(1 << 30, 1, "tcp://127.0.0.1:1", None)
+    covers, binds = sandbox.plan(wanted)
+    opened = [(path, os.open(path, os.O_PATH)) for path in binds]
+    for path in covers:
+        kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
+    for path, fd in opened:
+        sandbox.bind(path, fd)
+        os.close(fd)
+    os.setgroups([])
+    os.setresgid(UID, UID, UID)
+    os.setresuid(UID, UID, UID)
+    os.environ["HOME"] = "/nonexistent"
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

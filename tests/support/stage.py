@@ -1,0 +1,197 @@
+"""A real scheduler with keys, and raw peers that may say to it what they like."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import zmq
+from keyring import Keyring
+from waiting import LATE_S
+
+from burla.scheduler.admission import Role
+from burla.wire import messages as m
+from burla.wire.addresses import publisher_endpoint, take_apart
+from burla.wire.codec import decode, encode
+from burla.wire.keys import KeyPair
+from burla.wire.sockets import Handshakes, make_socket
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+LATE_MS = int(LATE_S * 1000)
+
+M = TypeVar("M", bound=m.Message)
+
+
+class Peer:
+    """A DEALER under some key; `routing_id` only for those who want to be taken for another."""
+
+    def __init__(
+        self, stage: "Stage", pair: KeyPair | None, routing_id: bytes | None = None
+    ) -> None:
+        curve = stage.ring.curve(pair) if pair is not None else None
+        self.passed_over: list[m.Message] = []  # what came while something else was waited for
+        self.socket = make_socket(stage.context, zmq.DEALER, curve)
+        if routing_id is not None:
+            self.socket.setsockopt(zmq.ROUTING_ID, routing_id)
+        self.handshakes = Handshakes(self.socket)
+        self.socket.connect(stage.endpoint)
+        self.session = os.urandom(16)
+        self.publisher = ""
+
+    def say(self, message: m.Message, payload: Sequence[bytes] = ()) -> None:
+        assert self.socket.poll(LATE_MS, zmq.POLLOUT), "not connected"
+        self.socket.send_multipart(encode(message, payload))
+
+    def hear(self, kind: type[M]) -> tuple[M, list[bytes]]:
+        """Return the next message of a kind; what else comes is passed over."""
+        until_s = time.monotonic() + LATE_S
+        while time.monotonic() < until_s:
+            if self.socket.poll(100):
+                directions = m.SchedulerToClient | m.SchedulerToNodelet | m.SchedulerToJoining
+                said, payload = decode(self.socket.recv_multipart(), directions)
+                if isinstance(said, kind):
+                    return said, payload
+                self.passed_over.append(said)
+        raise AssertionError(f"no {kind.__name__}")
+
+    def be_client(self, session: bytes | None = None) -> None:
+        self.session = session or self.session
+        self.say(m.ClientHello(m.PROTOCOL, "0", PYTHON, self.session, "u", "h", 1))
+        self.publisher = self.hear(m.Welcome)[0].publisher
+
+    def be_node(self) -> None:
+        self.say(m.NodeHello(m.PROTOCOL, "0", PYTHON, os.urandom(16), "raw", 1, 1 << 30, ()))
+        self.hear(m.Welcome)
+
+    def open(self, job: bytes, topic: bytes = bytes(16), inputs: int = 1) -> None:
+        """Open a job with inputs that nobody can run."""
+        self.say(open_job(job, topic), [b"function"])
+        self.say(inputs_of(job, inputs), [b"leaf"])
+        self.say(m.InputsEnd(job, inputs))
+
+    def fence(self) -> None:
+        """Return when all that was said before has been dealt with."""
+        self.say(m.ClientHello(m.PROTOCOL, "0", PYTHON, self.session, "u", "h", 1))
+        self.hear(m.Welcome)
+
+    def wait_refused(self) -> str:
+        """Return what libzmq found out when it was not let in."""
+        assert self.handshakes.socket.poll(LATE_MS)
+        until_s = time.monotonic() + LATE_S
+        while time.monotonic() < until_s:
+            if (what := self.handshakes.refusal()) is not None:
+                return what
+            self.handshakes.socket.poll(100)
+        raise AssertionError("it was let in, or nothing happened")
+
+    def close(self) -> None:
+        self.handshakes.close()
+        self.socket.close(0)
+
+
+def open_job(job: bytes, topic: bytes = bytes(16)) -> m.OpenJob:
+    return m.OpenJob(
+        job=job,
+        topic=topic,
+        name="f",
+        func_cpu=1,
+        func_ram=None,
+        max_parallelism=None,
+        unpack=False,
+        environment=b"",
+    )
+
+
+def inputs_of(job: bytes, count: int = 1) -> m.Inputs:
+    return m.Inputs(job=job, batch=0, start=0, leaves=(m.Leaf(0, 0, count, 1),))
+
+
+@dataclass
+class Stage:
+    """A scheduler process, its keys, and the peers that came."""
+
+    ring: Keyring
+    process: subprocess.Popen[str]
+    address: str
+    context: zmq.Context[zmq.Socket[bytes]]
+    ends: ExitStack
+
+    @property
+    def endpoint(self) -> str:
+        return take_apart(self.address).endpoint
+
+    def place(self) -> tuple[str, int]:
+        host, _, port = self.endpoint.removeprefix("tcp://").rpartition(":")
+        return host, int(port)
+
+    def peer(self, pair: KeyPair | None, routing_id: bytes | None = None) -> Peer:
+        peer = Peer(self, pair, routing_id)
+        self.ends.callback(peer.close)
+        return peer
+
+    def client(self, user: str) -> tuple[Peer, KeyPair]:
+        """Return a client that was welcomed, of a user of its own."""
+        pair = self.ring.make(Role.CLIENT, user)
+        peer = self.peer(pair)
+        peer.be_client()
+        return peer, pair
+
+    def node(self) -> Peer:
+        """Return a node that was welcomed."""
+        peer = self.peer(self.ring.make(Role.NODE, "raw"))
+        peer.be_node()
+        return peer
+
+    def subscriber(self, pair: KeyPair, publisher: str, kind: int = zmq.SUB) -> zmq.Socket[bytes]:
+        """Return a socket that is connected to the output channel."""
+        socket = make_socket(self.context, kind, self.ring.curve(pair))
+        self.ends.callback(socket.close, 0)
+        with socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED) as monitor:
+            socket.connect(publisher_endpoint(publisher, self.endpoint))
+            assert monitor.poll(LATE_MS), "not connected"
+            socket.disable_monitor()
+        return socket
+
+    def usage(self) -> psutil.Process:
+        return psutil.Process(self.process.pid)
+
+    def run(self, module: str, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        """Run one of our programs, or a "script", to its end."""
+        line = [sys.executable, *(["-m", module] if module != "script" else []), *arguments]
+        return subprocess.run(
+            line, capture_output=True, text=True, timeout=LATE_S * 2, check=False, **more
+        )
+
+
+@contextmanager
+def stage(directory: Path) -> Iterator[Stage]:
+    """Run a scheduler over TCP with keys in `directory`."""
+    ring = Keyring(directory / "scheduler")
+    with ExitStack() as ends:
+        line = [sys.executable, "-m", "burla.scheduler", "--bind", "tcp://127.0.0.1:0"]
+        log = ends.enter_context((directory / "scheduler.log").open("w"))
+        process = ends.enter_context(
+            subprocess.Popen(
+                [*line, "--dir", str(ring.roster.directory)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        )
+        assert process.stdout is not None
+        try:
+            address = process.stdout.readline().strip()
+            assert address, (directory / "scheduler.log").read_text()
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            ends.callback(context.destroy, 0)
+            yield Stage(ring, process, address, context, ends)
+            assert process.poll() is None, "the scheduler has died"
+        finally:
+            process.terminate()
+            process.wait(LATE_S)
