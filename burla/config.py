@@ -5,13 +5,12 @@ import re
 from typing import Any
 
 from burla.wire.addresses import FORMS, AddressError, connect_address
-from burla.wire.places import settings_directory
+from burla.wire.places import USER_KEY_FILE, settings_directory
 
 from .errors import BadSetting
 
 CLUSTER_VARIABLE = "BURLA_CLUSTER"
 FILE = "config.toml"
-KEY_FILE = "user.key"
 KEYS = ("cluster",)
 
 
@@ -78,7 +77,7 @@ def store_cluster(address: str) -> str:
 def user_key_path() -> str | None:
     """Return where the user's secret key is, or would be; None: nowhere."""
     directory = settings_directory()
-    return None if directory is None else os.path.join(directory, KEY_FILE)
+    return None if directory is None else os.path.join(directory, USER_KEY_FILE)
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -179,13 +179,17 @@ quote() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
 
 service() { # node.sh runs the nodelet; who runs node.sh is systemd, or `bootstrap.sh supervise`
     { echo '#!/bin/sh'
+      if [ -n "$TOKEN" ]; then # needed until its key is known
+          printf 'set -- --key-file %s\n' "$(quote "$DIRECTORY/node.key")"
+          printf '[ ! -f %s ] || set -- "$@" --join-token-file %s\n' \
+              "$(quote "$DIRECTORY/token")" "$(quote "$DIRECTORY/token")"
+      fi
       printf 'exec %s' "$(quote "$DIRECTORY/venv/bin/burla-nodelet")"
       printf ' --scheduler %s --name %s' "$(quote "$SCHEDULER")" "$(quote "$NAME")"
       printf ' --ready-file %s' "$(quote "$DIRECTORY/ready")"
       [ -z "$CPUS" ] || printf ' --cpus %s' "$(quote "$CPUS")"
       [ -z "$RAM" ] || printf ' --ram %s' "$(quote "$RAM")"
-      [ -z "$TOKEN" ] || printf ' --join-token-file %s' "$(quote "$DIRECTORY/token")"
-      echo; } > "$DIRECTORY/node.sh"
+      echo ' "$@"'; } > "$DIRECTORY/node.sh"
     if [ -n "${BURLA_SCRIPT-}" ]; then printf '%s\n' "$BURLA_SCRIPT" > "$DIRECTORY/bootstrap.new"
     else cat "$0" > "$DIRECTORY/bootstrap.new" # it may be the very file that is replaced
     fi

@@ -29,14 +29,6 @@ class NoCluster(ProvisioningError):
     """There is no cluster of this name."""
 
 
-def no_keys(node: str) -> bytes | None:
-    """Return a fresh one-time token by which a node may join; None: this scheduler asks for none.
-
-    The one place where provisioning depends on keys.
-    """
-    return None
-
-
 def ask_passphrase(path: str) -> str | None:
     """Ask for the passphrase of a key at the terminal; None: there is nobody to ask."""
     if not sys.stderr.isatty():
@@ -81,7 +73,7 @@ def up(
 def _up(state: State, json: bool) -> int:
     view = View()
     with st.alone(state.config.name):
-        cluster = Cluster(state, no_keys, ask_passphrase)
+        cluster = Cluster(state, ask_passphrase)
         with view.shown():
             results = cluster.up(view.watch)
         st.write(cluster.state)
@@ -102,7 +94,7 @@ def down(name: str, json: bool) -> int:
         return 0
     view = View()
     with st.alone(name):
-        cluster = Cluster(state, no_keys, ask_passphrase)
+        cluster = Cluster(state, ask_passphrase)
         with view.shown():
             results = cluster.down(view.watch)
     if json:
@@ -113,7 +105,7 @@ def down(name: str, json: bool) -> int:
 
 def status(name: str, json: bool) -> int:
     """Show a cluster: its scheduler, and the phase of each node."""
-    cluster = Cluster(_known(name), no_keys, ask_passphrase)
+    cluster = Cluster(_known(name), ask_passphrase)
     results = cluster.look()
     away = cluster.config.scheduler and not cluster.config.bind
     runs = bool(away) or cluster.scheduler.pid() is not None
@@ -140,7 +132,7 @@ def remove(name: str, nodes: Sequence[str], json: bool) -> int:
     state = _known(name)
     view = View()
     with st.alone(name):
-        cluster = Cluster(state, no_keys, ask_passphrase)
+        cluster = Cluster(state, ask_passphrase)
         members = cluster.named(nodes)
         with view.shown():
             results = cluster.remove(members, view.watch)
@@ -164,7 +156,7 @@ def drain(name: str, nodes: Sequence[str], json: bool) -> int:
     state = _known(name)
     view = View()
     with st.alone(name):
-        cluster = Cluster(state, no_keys, ask_passphrase)
+        cluster = Cluster(state, ask_passphrase)
         with view.shown():
             results = cluster.drain(nodes, view.watch)
     if json:
@@ -175,7 +167,7 @@ def drain(name: str, nodes: Sequence[str], json: bool) -> int:
 
 def collect(name: str, json: bool) -> int:
     """Delete machines of a cluster that ended, failed or are past their time; no others."""
-    cluster = Cluster(_known(name), no_keys, ask_passphrase)
+    cluster = Cluster(_known(name), ask_passphrase)
     view = View()
     with st.alone(name), view.shown():
         found = [m for fleet in cluster.fleets().values() for m in fleet.collect(view.watch)]

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from burla.wire import VERSION
+from burla.wire.addresses import AddressError, bind_address, full_address, take_apart
 
 from . import bootstrap, state, wheels
-from .bootstrap import JoinToken
 from .daemons import Daemon
 from .fleet import Fleet
+from .keys import Keys
 from .machines import BadConfig, Machine, ProvisioningError, Transport, named
 from .members import Installed, Local, Member
 from .slurm import Slurm
@@ -20,6 +21,7 @@ from .steps import Wanted
 
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
 SCHEDULER = "scheduler"
+KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
 
 Watch = Callable[[str, str], None]  # is told the name of a member and its phase
 AskPassphrase = Callable[[str], str | None]
@@ -39,20 +41,17 @@ class Result:
 class Cluster:
     """One cluster. Its methods do what is missing, and tell `watch` what they do."""
 
-    def __init__(
-        self, known: State, join_token: JoinToken, ask: AskPassphrase = lambda path: None
-    ) -> None:
+    def __init__(self, known: State, ask: AskPassphrase = lambda path: None) -> None:
         """Take charge of what is known of a cluster.
 
         Args:
             known: from the file, or new.
-            join_token: yields a fresh token for a node; None where there are no keys.
             ask: for the passphrase of an SSH key.
         """
         self.state = known
         self.config = known.config
         self.directory = state.directory_of(known.config.name)
-        self._join_token, self._ask = join_token, ask
+        self._ask = ask
         self.refusals: list[str] = []  # of providers, in words
 
     # --- the scheduler ---
@@ -71,16 +70,34 @@ class Cluster:
         config = self.config
         if not (config.scheduler and not config.bind) and self.scheduler.pid() is None:
             watch(SCHEDULER, "starting")
-            # the address of before, so that nodes which are still there find it again
-            bind = self.state.address if not config.scheduler else ""
-            bind = bind or config.bind or self._private_address()
-            process = self.scheduler.start("burla.scheduler.cli", "--bind", bind)
+            bind = bind_of(config.bind or self._private_address(), self.state.address)
+            options = ["--bind", bind]
+            if bind.startswith("tcp:"):
+                self._keys.make()
+                options += ["--dir", str(self.directory / KEYS)]
+            process = self.scheduler.start("burla.scheduler.cli", *options)
             said = self.scheduler.first_line(process)
-            self.state.address = config.scheduler or said
-        self.state.address = self.state.address or config.scheduler
+            self.state.address = reached_at(config.scheduler, said)
+        self.state.address = self.state.address or reached_at(config.scheduler, "")
         state.write(self.state)
+        if self._has_keys() and self._keys.directory is not None:
+            self._keys.let_in_user()
         watch(SCHEDULER, "ready")
         return self.state.address
+
+    @property
+    def _keys(self) -> Keys:
+        """The keys of our scheduler; of one that runs elsewhere, those of this user."""
+        away = self.config.scheduler and not self.config.bind
+        return Keys(None if away else self.directory / KEYS)
+
+    def _has_keys(self) -> bool:
+        """Return whether the scheduler takes nobody without a key."""
+        return self.state.address.startswith("burla:")
+
+    def _join_token(self, node: str) -> bytes | None:
+        """Return a fresh token by which one node may join; None: this scheduler asks for none."""
+        return self._keys.token() if self._has_keys() else None
 
     def _private_address(self) -> str:
         if self.config.ssh.hosts or self.config.gce.nodes or self.config.slurm.nodes:
@@ -168,6 +185,7 @@ class Cluster:
             directory=config.ssh.directory,
             cpus=config.ssh.cpus,
             ram_gb=config.ssh.ram_gb,
+            needs_token=self._has_keys(),
             script=bootstrap.script_digest(),
             join_s=config.join_s,
         )
@@ -275,6 +293,46 @@ class Cluster:
             return Result(member.name, done, "", time.monotonic() - began_s, phases or {})
 
         return _parallel(one, members)
+
+
+def bind_of(wanted: str, before: str) -> str:
+    """Return where to listen so that nodes which are still there find the scheduler again.
+
+    Args:
+        wanted: what the user set; a tcp port 0 is any.
+        before: the address that was announced; empty: none.
+
+    Raises:
+        BadConfig: `wanted` is nothing that one could listen on.
+    """
+    try:
+        bind = bind_address(wanted)
+    except AddressError as error:
+        raise BadConfig(f"bind: {error}") from None
+    if bind.startswith("tcp:") and bind.endswith(":0") and before.startswith("burla:"):
+        return bind.removesuffix("0") + take_apart(before).endpoint.rpartition(":")[2]
+    return bind
+
+
+def reached_at(wanted: str, said: str) -> str:
+    """Return the address of a scheduler, as nodes and clients reach it.
+
+    Args:
+        wanted: what the user set, a whole address or tcp://HOST:PORT; empty: as it says itself.
+        said: by the scheduler that was started; empty: it runs elsewhere.
+
+    Raises:
+        BadConfig: `wanted` is no address.
+    """
+    try:
+        key = take_apart(said).key if said else None
+        if wanted.startswith("tcp:") and key is not None:
+            return full_address(wanted, key)
+        if wanted:
+            take_apart(wanted)  # complains
+        return wanted or said
+    except AddressError as error:
+        raise BadConfig(f"scheduler: {error}") from None
 
 
 def failed(machine: Machine) -> str:

@@ -130,6 +130,7 @@ class Local:
         if not self._ready.exists():
             said = tail(self._daemon.log.read_text()) or "it says nothing"
             raise StepFailed(f"joining: no answer of {self.scheduler} to {self.name}: {said}")
+        self._token.unlink(missing_ok=True)
         return {}
 
     def _start(self) -> None:
@@ -138,10 +139,10 @@ class Local:
         options += ["--cpus", str(self.cpus)] if self.cpus is not None else []
         token = self.join_token(self.name)
         if token is not None:
-            path = self.directory / f"{self.name}.token"
-            path.touch(mode=0o600)
-            path.write_bytes(token)
-            options += ["--join-token-file", str(path)]
+            self._token.touch(mode=0o600)
+            self._token.write_bytes(token)
+            options += ["--join-token-file", str(self._token)]
+            options += ["--key-file", str(self.directory / f"{self.name}.key")]
         process = self._daemon.start("burla.nodelet.cli", *options)
         assert process.stdout is not None
         process.stdout.close()  # it says nothing there
@@ -170,6 +171,10 @@ class Local:
     @property
     def _daemon(self) -> Daemon:
         return Daemon(self.name, self.directory)
+
+    @property
+    def _token(self) -> Path:
+        return self.directory / f"{self.name}.token"
 
     @property
     def _ready(self) -> Path:

@@ -7,6 +7,7 @@ its walltime ends and drains; whoever submits needs no more than sbatch, squeue 
 import getpass
 import shlex
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from burla.wire.launch import command
 
 from .bootstrap import JoinToken
 from .config import ClusterConfig
+from .keys import TOKEN_S
 from .machines import BadConfig, Machine, ProvisioningError, tail
 from .plan import CLUSTER, MANAGED
 from .steps import READY_S_MAX
@@ -32,7 +34,8 @@ SCRIPT = """\
 #!/bin/sh
 name=slurm-$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID
 ready={directory}/$name.ready
-{nodelet} --name "$name" --ready-file "$ready" --cpus "$SLURM_CPUS_PER_TASK" {token} &
+{keys}
+{nodelet} --name "$name" --ready-file "$ready" --cpus "$SLURM_CPUS_PER_TASK" "$@" &
 child=$!
 trap 'kill -USR1 $child' USR1
 trap 'kill -TERM $child' TERM
@@ -40,6 +43,14 @@ status=255
 while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
 rm -f "$ready"
 exit $status
+"""
+
+
+# A task has a token of its own, and a key by which it comes back if Slurm starts it again.
+KEYS = """\
+set -- --key-file {directory}/$name.key
+token={tokens}/$SLURM_ARRAY_TASK_ID
+[ ! -f "$token" ] || set -- "$@" --join-token-file "$token"
 """
 
 
@@ -55,7 +66,7 @@ class Slurm:
             config: of the cluster.
             directory: on the file system that all nodes share; for logs and ready files.
             scheduler: its address, as the nodes reach it.
-            join_token: yields a fresh token for each submission.
+            join_token: yields a fresh token for each node.
         """
         self.config, self.directory = config, directory
         self._scheduler, self._join_token = scheduler, join_token
@@ -100,23 +111,38 @@ class Slurm:
         line += [f"--time={slurm.walltime_min}", f"--cpus-per-task={slurm.cpus}", "--nodes=1"]
         line += [f"--signal=B:USR1@{slurm.drain_s}", f"--output={self.directory}/%A_%a.log"]
         line += [f"--partition={slurm.partition}"] if slurm.partition else []
-        job = _call([*line, *slurm.options], self._script()).strip().split(";")[0]
+        job = _call([*line, *slurm.options], self._script(count)).strip().split(";")[0]
         numbers = range(1, count + 1)
         return [
             Machine(f"slurm-{job}-{n}", f"{job}_{n}", "slurm", "creating", grown=grown)
             for n in numbers
         ]
 
-    def _script(self) -> str:
+    def _script(self, count: int) -> str:
         nodelet = command("burla.nodelet.cli", "--scheduler", self._scheduler)
-        token, option = self._join_token(self._name), ""
-        if token is not None:
-            path = self.directory / "token"
-            path.touch(mode=0o600)
-            path.write_bytes(token)
-            option = f"--join-token-file {shlex.quote(str(path))}"
         folder = shlex.quote(str(self.directory))
-        return SCRIPT.format(directory=folder, nodelet=shlex.join(nodelet), token=option)
+        keys = ""
+        if (tokens := self._tokens(count)) is not None:
+            keys = KEYS.format(directory=folder, tokens=shlex.quote(str(tokens)))
+        return SCRIPT.format(directory=folder, nodelet=shlex.join(nodelet), keys=keys)
+
+    def _tokens(self, count: int) -> Path | None:
+        """Return a new folder with a token for each task, by number; None: none is needed."""
+        first = self._join_token(self._name)
+        if first is None:
+            return None
+        if self.config.slurm.wait_s > TOKEN_S:
+            raise BadConfig(
+                f"slurm.wait_s is {self.config.slurm.wait_s:.0f}: it must be up to {TOKEN_S:.0f},"
+                " for a node that starts later has a join token that has expired"
+            )
+        folder = Path(tempfile.mkdtemp(prefix="tokens-", dir=self.directory))
+        for number in range(1, count + 1):
+            token = first if number == 1 else self._join_token(self._name)
+            path = folder / str(number)
+            path.touch(mode=0o600)
+            path.write_bytes(token or b"")
+        return folder
 
     def delete(self, machines: Sequence[Machine]) -> None:
         """Cancel tasks; see `machines.Provisioner`."""

@@ -4,6 +4,7 @@ import os
 import sys
 
 DIRECTORY_VARIABLE = "BURLA_CONFIG_DIR"
+USER_KEY_FILE = "user.key"  # the user's secret key, in the directory
 
 
 def settings_directory() -> str | None:

@@ -67,7 +67,8 @@ def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
     [
         (["up"], 78, "a cluster of what?"),
         (["up", "--ssh", "h"], 78, "set bind to an address"),
-        (["up", "--local", "--bind", "nonsense"], 1, "the scheduler does not start"),
+        (["up", "--local", "--bind", "nonsense"], 78, "bind: 'nonsense' is not the address"),
+        (["up", "--local", "--scheduler", "tcp://h:1"], 78, "tcp:// goes without keys"),
         (["up", "nowhere.toml"], 78, "not readable TOML"),
         (["status"], 69, "there is no cluster 'default'"),
         (["nodes", "add", "h"], 69, "there is no cluster 'default'"),

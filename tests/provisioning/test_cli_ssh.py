@@ -1,20 +1,32 @@
 """`burla up` on three SSH hosts, from nothing to a map, and back to nothing."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from hosts import Hosts
+from hosts import NETWORK, Host, Hosts
 from marked import marked
 from users import User
+from waiting import wait_until
 from wanted import wheelhouse
 
 from burla.provisioning.wheels import WHEEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 WARM_S = 10.0  # a second run on three finished machines: promised
+
+ALL = """
+from burla import remote_parallel_map as m
+def f(x):
+    import os, time
+    time.sleep(0.5)
+    return os.environ["BURLA_NODE"]
+print(*m(f, range(12)))
+"""
 
 
 @pytest.fixture
@@ -30,12 +42,12 @@ def at_home(user: User, hosts: Hosts) -> None:
     shutil.copytree(hosts.ssh, user.home / ".ssh")
 
 
-def config(user: User, hosts: Hosts) -> Path:
+def config(user: User, hosts: Hosts, bind: str = "") -> Path:
     targets = [f"root@{host.address}" for host in hosts.hosts]
     file = user.home / "lab.toml"
     house = next(path.parent for name, path in wheelhouse().paths.items() if name != WHEEL)
     file.write_text(
-        f'bind = "ipc://{user.home}/s"\nwheelhouse = "{house}"\n'
+        f'bind = "{bind or f"ipc://{user.home}/s"}"\nwheelhouse = "{house}"\n'
         f"[ssh]\nhosts = {targets}\ncpus = 1\n"
     )
     return file
@@ -103,3 +115,61 @@ def test_one_that_fails_is_told_and_the_others_are_ready(user: User, hosts: Host
             good.first().resume()
         assert "unknown" in said
         user.burla("down", "--cluster", "lab")
+
+
+def test_over_tcp_three_machines_join_by_tokens_and_a_map_runs_over_them(
+    user: User, hosts: Hosts
+) -> None:
+    three = [hosts.add() for _ in range(3)]
+    before = [host.files() for host in three]
+    at_home(user, hosts)
+    file = config(user, hosts, f"tcp://{NETWORK}.1:0")
+    with marked() as mark:
+        said = user.said("up", str(file))
+        assert (said["ready"], said["failed"]) == (3, 0)
+        address = said["scheduler"]
+        assert address.startswith(f"burla://{NETWORK}.1:")
+        user.environment["BURLA_CLUSTER"] = address
+        assert set(user.python(ALL).split()) == {host.address for host in three}
+        folder = user.home / ".local/state/burla/lab/keys"
+        assert keys(user, folder) == ["admin", "node", "node", "node"]
+        assert [host.files().count(".burla/lab/token") for host in three] == [0] * 3
+
+        again = user.said("up", str(file))  # nothing to do, so no token is made
+        assert all(list(node["phases"]) == ["probing"] for node in again["nodes"])
+
+        pid = int((folder.parent / "scheduler.pid").read_text().split()[0])
+        psutil.Process(pid).kill()  # begun again it has the same keys, and the port of before
+        assert user.said("up", str(file))["scheduler"] == address
+        assert set(user.python(ALL).split()) == {host.address for host in three}
+
+        three[0].call("kill -TERM $(cut -d' ' -f1 /root/.burla/lab/pid)")
+        wait_until(lambda: not three[0].processes(), "no node there")
+        assert user.said("up", str(file))["ready"] == 3  # with a new token for the key it has
+        assert keys(user, folder) == ["admin", "node", "node", "node"]
+
+        used = user.burla("auth", "token", "--dir", str(folder)).stdout.strip()
+        assert "was used before" in refused(three[1], address, "ab" * 32)
+        joined = refused(three[1], address, used, "timeout -s TERM 10")
+        assert "cannot join" not in joined
+        assert "was used before" in refused(three[1], address, used)
+
+        assert user.said("down", "--cluster", "lab")["failed"] == 0
+        assert mark.processes() == []
+    assert [host.processes() for host in three] == [[]] * 3
+    assert [host.files() for host in three] == before
+    left = [".config/burla/user.key", "lab.toml"]
+    assert [f for f in user.files() if f == "lab.toml" or "burla/" in f] == left
+
+
+def keys(user: User, folder: Path) -> list[str]:
+    """Return the roles of all keys that are valid; join tokens that were used are not."""
+    rows = json.loads(user.burla("auth", "list", "--dir", str(folder), "--json").stdout)
+    return sorted(row["role"] for row in rows if row["revoked"] is None)
+
+
+def refused(host: Host, address: str, token: str, before: str = "") -> str:
+    """Return what a nodelet says at a machine that is to join by a token and forgets its key."""
+    nodelet = "/root/.burla/lab/venv/bin/burla-nodelet --join-token-file - --key-file none"
+    options = f"--scheduler '{address}' --name more --isolation process"
+    return host.call(f"echo {token} | {before} {nodelet} {options} 2>&1 || :")
