@@ -3,7 +3,7 @@
 name = "lab"                        # of the cluster
 bind = "tcp://10.0.0.1:7270"        # where its scheduler listens, on this machine
 scheduler = "tcp://head:7270"       # where nodes reach it, if that is another address; without
-                                    # `bind`, the burla:// or ipc:// address of one that runs already
+                                    # `bind`, burla://... or ipc://... of one that runs already
 wheelhouse = "auto"                 # nodes without an index: wheels are fetched here and shipped
 
 [ssh]

@@ -62,7 +62,11 @@ class Keys:
         Raises:
             NoKeys: the scheduler's keys are not on this machine.
         """
-        said = self._call("burla.cli", "auth", "token", "--json")
+        try:
+            said = self._call("burla.cli", "auth", "token", "--json")
+        except NoKeys as error:
+            where = "run this on the scheduler's machine" if self.directory is None else ""
+            raise NoKeys(f"no join token: {error}{where and f'; {where}'}") from None
         return str(json.loads(said)["token"]).encode() + b"\n"
 
     def _call(self, module: str, *words: str) -> str:

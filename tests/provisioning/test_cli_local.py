@@ -46,6 +46,36 @@ def test_a_cluster_on_this_machine_comes_is_used_is_mended_and_goes(user: User) 
         assert user.said("down")["nodes"] == []  # a second time does nothing
 
 
+def test_over_tcp_it_has_keys_and_its_caller_is_in(user: User) -> None:
+    with marked() as mark:
+        said = user.said("up", "--local", "--bind", "tcp://127.0.0.1:0")
+        address = said["scheduler"]
+        assert address.startswith("burla://127.0.0.1:")
+        assert user.use(address) == "['local-1', 'local-1']\n"
+        folder = user.home / ".local/state/burla/default"
+        assert not (folder / "local-1.token").exists()
+        for name in ("scheduler", "local-1"):
+            psutil.Process(int((folder / f"{name}.pid").read_text().split()[0])).kill()
+            assert user.said("up")["scheduler"] == address
+            assert user.use(address) == "['local-1', 'local-1']\n"
+        user.said("down")
+        assert mark.processes() == []
+    assert [f for f in user.files() if "burla/" in f] == [".config/burla/user.key"]
+
+
+def test_nodes_join_a_scheduler_that_runs_already_where_its_keys_are(user: User) -> None:
+    with marked():
+        first = user.said("up", "--local", "--bind", "tcp://127.0.0.1:0")["scheduler"]
+        line = ("up", "--local", "--cluster", "more", "--scheduler", first)
+        done = user.burla(*line, code=1)
+        assert "no join token" in done.stderr
+        keys = user.home / ".config/burla/scheduler"
+        keys.symlink_to(user.home / ".local/state/burla/default/keys")
+        assert user.said(*line)["ready"] == 1
+        user.said("down", "--cluster", "more")
+        user.said("down")
+
+
 def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
     file = tmp_path / "lab.toml"
     file.write_text("[local]\nnodes = 2\ncpus = 1\n")

@@ -58,6 +58,34 @@ def test_nodes_of_slurm_come_are_used_and_go(user: User, site: Path) -> None:
     assert [f for f in user.files() if "burla/" in f] == []
 
 
+def test_each_node_of_slurm_joins_by_a_token_of_its_own(user: User, site: Path) -> None:
+    with marked():
+        user.environment["SLURM_CONF"] = str(site / "slurm.conf")
+        file = config(user)
+        file.write_text(file.read_text().replace(f"ipc://{user.home}/s", "tcp://127.0.0.1:0"))
+        said = user.said("up", str(file))
+        assert (said["ready"], said["failed"]) == (2, 0), said
+        assert said["scheduler"].startswith("burla://127.0.0.1:")
+        assert "slurm-" in user.use(said["scheduler"])
+        folder = user.home / ".local/state/burla/hpc/keys"
+        rows = json.loads(user.burla("auth", "list", "--dir", str(folder), "--json").stdout)
+        nodes = {row["user"] for row in rows if row["role"] == "node"}
+        assert nodes == {node["name"] for node in said["nodes"]}
+        assert all(row["revoked"] for row in rows if row["role"] == "join")
+        user.said("down", "--cluster", "hpc")
+    assert [f for f in user.files() if "burla/" in f] == [".config/burla/user.key"]
+
+
+def test_a_token_that_would_expire_in_the_queue_is_said_before(user: User, site: Path) -> None:
+    with marked():
+        user.environment["SLURM_CONF"] = str(site / "slurm.conf")
+        file = config(user, wait_s=3600)
+        file.write_text(file.read_text().replace(f"ipc://{user.home}/s", "tcp://127.0.0.1:0"))
+        done = user.burla("up", str(file), code=1)
+        assert "slurm.wait_s is 3600: it must be up to 600" in done.stderr
+        user.said("down", "--cluster", "hpc")
+
+
 def test_a_walltime_that_ends_in_the_middle_loses_no_call(user: User, site: Path) -> None:
     """One node is Slurm's, of a minute; the other one stays."""
     with marked():
