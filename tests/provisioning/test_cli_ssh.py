@@ -12,8 +12,11 @@ from hosts import NETWORK, Host, Hosts
 from marked import marked
 from users import User
 from waiting import wait_until
-from wanted import wheelhouse
+from wanted import want, wheelhouse
 
+from burla.provisioning.machines import StepFailed
+from burla.provisioning.members import Installed
+from burla.provisioning.ssh import SshSettings, connect
 from burla.provisioning.wheels import WHEEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -160,6 +163,33 @@ def test_over_tcp_three_machines_join_by_tokens_and_a_map_runs_over_them(
     assert [host.files() for host in three] == before
     left = [".config/burla/user.key", "lab.toml"]
     assert [f for f in user.files() if f == "lab.toml" or "burla/" in f] == left
+
+
+def test_a_token_that_was_used_is_told(user: User, hosts: Hosts) -> None:
+    host, wheels = hosts.add(), wheelhouse()
+    at_home(user, hosts)
+    settings = SshSettings(hosts.ssh)
+    with marked():
+        bind = f"tcp://{NETWORK}.1:0"
+        address = user.said("up", "--local", "--bind", bind)["scheduler"]
+        wanted = want(wheels, address, needs_token=True, join_s=5)
+        folder = user.home / ".local/state/burla/default/keys"
+        made = user.burla("auth", "token", "--dir", str(folder)).stdout.strip()
+        user.burla("auth", "revoke", "join token", "--dir", str(folder))
+        node = Installed(
+            "n1",
+            lambda: connect(settings, f"root@{host.address}"),
+            wanted,
+            wheels,
+            lambda name: made.encode(),
+        )
+        with pytest.raises(StepFailed, match="joining: ") as caught:
+            node.up(lambda phase: None)
+        print(caught.value)
+        assert "join token" in str(caught.value)
+        assert "was used before" in str(caught.value)
+        node.remove(lambda phase: None)
+        user.said("down")
 
 
 def keys(user: User, folder: Path) -> list[str]:
