@@ -8,9 +8,7 @@ The library blocks, so none of this runs on the scheduler's loop. `insert_unary`
 client of our own, because `insert()` polls by a second client that ignores `client_options`.
 """
 
-import base64
 import getpass
-import lzma
 import re
 import time
 import uuid
@@ -18,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +31,7 @@ from .capacity import Answer, Place, Places, Refusal, classify
 from .config import ClusterConfig
 from .machines import Machine, ProvisioningError, named
 from .plan import CLUSTER, MANAGED
-from .wheels import WHEEL, make_wheel
+from .wheels import WHEEL, packed_wheel
 
 T = TypeVar("T")
 STARTUP = Path(__file__).with_name("startup.sh")
@@ -44,7 +41,8 @@ TRIES = 6  # of a call that is answered "busy"; waits add up to half a minute
 PAUSE_S = 1.0  # before the second try; doubles
 OPERATION_S = 180.0  # an insert that has not ended by then is given up, and what it made deleted
 POLL_S = 1.0
-METADATA_BYTES_MAX = 256 << 10  # of one value
+METADATA_BYTES_MAX = 250_000  # of one value; Compute Engine takes 256 KB
+METADATA_ALL_BYTES_MAX = 500_000  # of all of them; Compute Engine takes 512 KB
 LABEL = re.compile(r"[^a-z0-9_-]")
 ENDED = {"TERMINATED", "STOPPED", "SUSPENDED"}
 ENDING = {"STOPPING", "SUSPENDING", "DEPROVISIONING"}
@@ -308,11 +306,13 @@ class Gce:
 
     def _metadata(self, name: str) -> dict[str, str]:
         token = self._join_token(name)
+        wheel = packed_wheel(METADATA_BYTES_MAX)
         said = {
             "startup-script": STARTUP.read_text(),
             "enable-guest-attributes": "TRUE",
             "burla-bootstrap": bootstrap.script().decode(),
-            "burla-wheel": packed_wheel(),
+            **{f"burla-wheel-{number}": part for number, part in enumerate(wheel)},
+            "burla-wheel-parts": " ".join(map(str, range(len(wheel)))),
             "burla-wheel-name": WHEEL,
             "burla-name": name,
             "burla-cluster": self.config.name,
@@ -324,8 +324,8 @@ class Gce:
             "burla-index": self.config.index,
             "burla-token": token.decode() if token else "",
         }
-        for key, value in said.items():
-            assert len(value) <= METADATA_BYTES_MAX, (key, len(value))
+        size = sum(len(key) + len(value) for key, value in said.items())
+        assert size <= METADATA_ALL_BYTES_MAX, size
         return said
 
     # --- delete ---
@@ -372,12 +372,6 @@ class Gce:
             self._pause(pause_s)
             pause_s *= 2
         raise AssertionError  # the last round returns or raises
-
-
-@cache
-def packed_wheel() -> str:
-    """Return our wheel as text that fits into a value of the metadata."""
-    return base64.b64encode(lzma.compress(make_wheel(compress=False))).decode()
 
 
 def _answer(error: Any) -> Answer:

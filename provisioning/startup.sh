@@ -33,7 +33,7 @@ watch preempted TRUE < /dev/null > /dev/null 2>&1 &
 watch attributes/burla-drain true < /dev/null > /dev/null 2>&1 &
 
 say installing
-attribute wheel | python3 -I -c '
+for part in $(attribute wheel-parts); do attribute "wheel-$part"; done | python3 -I -c '
 import base64, lzma, sys
 sys.stdout.buffer.write(lzma.decompress(base64.b64decode(sys.stdin.buffer.read())))' > "$directory/$(attribute wheel-name)"
 python=$(attribute python)

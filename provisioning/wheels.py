@@ -9,6 +9,7 @@ import csv
 import hashlib
 import importlib.metadata
 import io
+import lzma
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache as once
 from pathlib import Path
 
 import burla
@@ -151,3 +153,10 @@ def _write(path: Path, data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(data)
     os.replace(file.name, path)
+
+
+@once
+def packed_wheel(part_max: int) -> list[str]:
+    """Return our wheel, packed, as texts of at most `part_max` characters."""
+    text = base64.b64encode(lzma.compress(make_wheel(compress=False))).decode()
+    return [text[begin : begin + part_max] for begin in range(0, len(text), part_max)]

@@ -1,5 +1,7 @@
 """The wheel that is made from the running burla is one that pip takes."""
 
+import base64
+import lzma
 import subprocess
 import sys
 import zipfile
@@ -64,3 +66,10 @@ def test_a_wheelhouse_goes_along_but_for_another_burla(tmp_path: Path) -> None:
     made = wheels.gather(tmp_path, str(house), "3.11")
     assert sorted(made.paths) == [wheels.WHEEL, "zmq-1-py3-none-any.whl"]
     assert made.is_wheelhouse
+
+
+def test_our_wheel_packed_in_parts_is_whole_and_fits_into_metadata() -> None:
+    parts = wheels.packed_wheel(100_000)
+    assert max(map(len, parts)) <= 100_000
+    assert lzma.decompress(base64.b64decode("".join(parts))) == wheels.make_wheel(compress=False)
+    assert sum(map(len, parts)) < 400_000  # 512 KB with all else that a cloud machine is told
