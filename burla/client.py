@@ -71,6 +71,7 @@ class Job:
         self._session = session
         self._client: Client | None = None
         self._over = False
+        self._is_unsaid = False  # inputs were added of which the other thread has not heard
 
     def open(self, connect: Callable[[], "Client"]) -> None:
         """Begin, over a client that takes jobs; the first inputs are to follow at once."""
@@ -81,8 +82,16 @@ class Job:
                 return
 
     def add_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
-        """Send the next inputs: per leaf, how many they are and their frames."""
-        self._post(lambda s, now_s: s.add_batch(leaves, now_s))
+        """Send the next inputs after `flush`: per leaf, how many they are and their frames."""
+        if self._client is not None:
+            self._client.post(self, lambda s, now_s: s.add_batch(leaves, now_s), ring=False)
+            self._is_unsaid = True
+
+    def flush(self) -> None:
+        """Let what was added be sent soon."""
+        if self._is_unsaid and self._client is not None:
+            self._is_unsaid = False
+            self._client.ring()
 
     def add_last_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
         """Send the next inputs and say that no more come, which wakes the other thread once."""
@@ -194,22 +203,26 @@ class Client:
             self._commands.append((job, session))
         return True  # without ringing: inputs follow
 
-    def post(self, job: Job, event: Callable[[Session, float], list[Effect]]) -> None:
-        """Let something happen to the session of a job, soon, in the thread that owns it."""
+    def post(
+        self, job: Job, event: Callable[[Session, float], list[Effect]], *, ring: bool = True
+    ) -> None:
+        """Let something happen to the session of a job, in the thread that owns it."""
         self._commands.append((job, event))
-        self._ring()
+        if ring:
+            self.ring()
 
     def close(self) -> None:
         """End all jobs and the thread, within a bounded time."""
         self._closing = True
-        self._ring()
+        self.ring()
         self._thread.join(CLOSE_S)
 
     def is_closed(self) -> bool:
         """Return whether it takes no jobs any more."""
         return self._closed or self._closing or self._link.refused is not None
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Have the thread look at what was posted."""
         if not self._rung:
             self._rung = True
             try:
