@@ -111,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _keys(options: argparse.Namespace) -> Path | None:
     """Return the directory of the keys; a private cluster has none."""
-    return keys_directory(options.dir) if options.owner is None else None
+    is_private = options.owner is not None and options.dir is None
+    return None if is_private else keys_directory(options.dir)
 
 
 def _init(arguments: Sequence[str]) -> int:
