@@ -62,7 +62,7 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
         channel = Channel(context, doors.output if doors else None, time.monotonic)
         ends.callback(channel.close)
         endpoint, publisher = _bind(router, channel, config.bind)
-        core = Scheduler(os.urandom(16), VERSION, publisher)
+        core = Scheduler(os.urandom(16), VERSION, publisher, config.quotas)
         server = Server(core, router, channel, gate=doors.gate if doors else None)
         async with asyncio.TaskGroup() as tasks:
             if doors is not None:

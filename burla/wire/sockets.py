@@ -17,6 +17,7 @@ from .keys import ClientCurve, ServerCurve
 
 HWM = 1000  # messages per peer; our windows (bytes) stay below it
 MESSAGE_BYTES_MAX = 16 << 20  # one frame; ours are at most 1 MiB and a header
+FRAMES_MAX = 1 << 16  # of one message; those of an honest one are 64 B each at the very least
 DRAIN_MESSAGES = 256  # taken per turn of the loop, then others have theirs
 DRAIN_S = 0.002
 RETRY_S = 0.002  # a peer whose pipe is full is tried again after this long
@@ -201,13 +202,30 @@ def _user(frame: zmq.Frame) -> str:
 def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
     until = time.monotonic() + DRAIN_S
     for _ in range(DRAIN_MESSAGES):
+        if not _skip(socket):
+            return
         try:
-            frames = socket.recv_multipart(zmq.DONTWAIT, copy=False)
+            frames = [socket.recv(zmq.DONTWAIT, copy=False)]
         except zmq.Again:
             return
-        yield frames
+        while frames[-1].more and len(frames) < FRAMES_MAX:  # libzmq has all of a message, or none
+            frames.append(socket.recv(zmq.DONTWAIT, copy=False))
+        if not frames[-1].more:
+            yield frames
         if time.monotonic() > until:
             return
+
+
+def _skip(socket: zmq.Socket[bytes]) -> bool:
+    """Drop what is left of a message with too many frames, a bounded part of it at a time.
+
+    Return whether the next frame begins a message.
+    """
+    for _ in range(FRAMES_MAX):
+        if not socket.getsockopt(zmq.RCVMORE):
+            return True
+        socket.recv(zmq.DONTWAIT)
+    return not socket.getsockopt(zmq.RCVMORE)
 
 
 def _content(frame: zmq.Frame) -> bytes:
