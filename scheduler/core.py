@@ -117,16 +117,16 @@ class Scheduler:
         """Return all connections that said Hello: routing id and key."""
         return [(peer, who.user) for peer, who in self._peers.items()]
 
-    def expel(self, peer: bytes, why: str, now_s: float) -> list[Effect]:
-        """Give up a peer whose key may not do any more what it does; return what to do."""
+    def expel(self, peer: bytes, why: str, now_s: float, *, keys: bool = True) -> list[Effect]:
+        """Give up a peer, as a matter of keys or for what it does; return what to do."""
         who = self._peers[peer]
-        self.board.effects.append(Send(peer, m.Refused(why, not_authorised=True)))
+        self.board.effects.append(Send(peer, m.Refused(why, not_authorised=keys)))
         self._record(who.user, "go on", None, "refused")
         if isinstance(who, Client):
             self._lose_client(who)
         else:
             self._forget(peer)
-            self.board.lose_node(who, "its key was revoked")
+            self.board.lose_node(who, why)
         return self._settle(now_s)
 
     def check(self) -> None:
@@ -251,7 +251,7 @@ class Scheduler:
             else:
                 self._from_nodelet(who, message, payload, now_s)  # type: ignore[arg-type]  # checked there
         except ValueError as error:  # what it says does not fit together: that message is void
-            self.board.effects.append(Note(f"ignored {type(message).__name__}: {error}"))
+            self.board.effects.append(Note(f"ignored {type(message).__name__}: {error}", peer))
 
     def _from_client(
         self, client: Client, said: ClientToScheduler, payload: list[bytes], now_s: float

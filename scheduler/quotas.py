@@ -7,10 +7,11 @@ windows of an honest client keep it far below these figures.
 
 from dataclasses import dataclass
 
+from burla.wire.codec import FRAME_COST as FRAME_COST
+
 JOBS_MAX = 1000  # a process has one per thread; a user has some processes
 INPUTS_MAX = 1 << 26  # 32 jobs with full windows of tiny inputs
 BYTES_MAX = 8 << 30  # 32 jobs with full windows, or two inputs of the largest size
-FRAME_COST = 64  # bytes that an empty frame takes here
 LEAF_COST = 256  # likewise a leaf
 JOB_COST = 8 << 10  # likewise a job
 
