@@ -283,6 +283,7 @@ class Job:
 
     def adopt(self, lease: Lease, lo: int, hi: int) -> None:
         """Let `lease`, which says that it has [lo, hi), hold what of it is not done."""
+        hi = hi if self.spec.resumed else min(hi, self.entered)  # else nobody can have more
         for part in self.done.missing(lo, hi):
             for other in self.leases.values():
                 for at in other.held.common(*part):
@@ -293,8 +294,9 @@ class Job:
 
     def give_back(self, lease: Lease, lo: int, hi: int) -> None:
         """Make what `lease` holds of [lo, hi) pending again."""
-        for part in self._release(lease, lo, hi):
-            self.pending.add(*part)
+        for first, last in self._release(lease, lo, hi):
+            self.limbo.add(first, min(last, self.entered))  # the rest comes with its batch
+            self._recover(first, last)
 
     def finish(self, lease: Lease | None, lo: int, hi: int) -> None:
         """Mark [lo, hi) done; the outcomes came from `lease` (None: from one that has ended)."""
@@ -346,10 +348,14 @@ class Job:
     def release_limbo(self) -> None:
         """Give up waiting for outcomes that nobody sent again: their indices are pending."""
         for lo, hi in list(self.limbo):
-            for span in self.spans(lo, hi):
-                if span.batch in self.batches:
-                    self.limbo.remove(span.lo, span.hi)
-                    self.pending.add(span.lo, span.hi)
+            self._recover(lo, hi)
+
+    def _recover(self, lo: int, hi: int) -> None:
+        """Make what of [lo, hi) is in limbo pending, as far as its batches are here."""
+        for span in self.spans(lo, hi):
+            if span.batch in self.batches:
+                for part in self.limbo.remove(span.lo, span.hi):
+                    self.pending.add(*part)
 
     def check(self) -> None:
         """Assert that every index is in exactly one place. Costs O(state): for tests."""
