@@ -300,6 +300,7 @@ class Job:
 
     def finish(self, lease: Lease | None, lo: int, hi: int) -> None:
         """Mark [lo, hi) done; the outcomes came from `lease` (None: from one that has ended)."""
+        hi = hi if self.spec.resumed else min(hi, self.entered)  # nobody can have run more
         for part in self.done.missing(lo, hi):
             self._finish_open(lease, *part)
 

@@ -21,6 +21,21 @@ DIRECTIONS: dict[bytes, Any] = {
     b"spare": m.NodeletToScheduler,
 }
 STEP_S = 0.3
+GAPS = 60_000  # about what fits into a header
+
+
+def opened(**more: Any) -> m.OpenJob:
+    return m.OpenJob(
+        job=JOB,
+        topic=JOB,
+        name="f",
+        func_cpu=1,
+        func_ram=None,
+        max_parallelism=None,
+        unpack=False,
+        environment=b"",
+        **more,
+    )
 
 
 class Siege:
@@ -70,17 +85,7 @@ class Siege:
         core, now_s = self.core, self.now_s
         hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
         core.receive(b"honest", hello, [], now_s, "honest")
-        spec = m.OpenJob(
-            job=JOB,
-            topic=JOB,
-            name="f",
-            func_cpu=1,
-            func_ram=None,
-            max_parallelism=None,
-            unpack=False,
-            environment=b"",
-        )
-        core.receive(b"honest", spec, [b"f"], now_s, "honest")
+        core.receive(b"honest", opened(), [b"f"], now_s, "honest")
         core.receive(b"honest", m.InputsEnd(JOB, 1), [], now_s, "honest")
         leaves = (m.Leaf(0, 0, 1, 1),)
         said = m.Inputs(job=JOB, batch=0, start=0, leaves=leaves)
@@ -92,6 +97,36 @@ class Siege:
             core.receive(fresh, node, [], now_s, "honest")
         assert core.board.jobs[JOB].leases
         core.check()
+
+
+def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
+    core = Scheduler(bytes(16), "0", "pub")
+    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
+    core.receive(b"c", hello, [], 0.0)
+    core.receive(b"c", opened(resumed=True), [b"f"], 0.0)
+    span = m.Span(0, 0, 3)
+    held = m.Held(IDS[0], JOB, 1, (span,), stopped=False)
+    for name in (b"n" * 16, b"o" * 16):  # the second has no right to the lease of the first
+        node = m.NodeHello(m.PROTOCOL, "0", "3.11", name, "n", 1, 1 << 30, (held,))
+        core.receive(name, node, [], 0.0)
+        core.check()
+    core.receive(b"n" * 16, m.Returned(IDS[0], (span,)), [], 0.0)
+    core.check()
+    said = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 3, 1),))
+    core.receive(b"c", said, [b"leaf"], 0.0)
+    core.check()
+    job = core.board.jobs[JOB]
+    assert job.pending.total + job.held == 3
+
+
+def test_a_job_with_very_many_gaps_is_taken_up_again_in_time() -> None:
+    core = Scheduler(bytes(16), "0", "pub")
+    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
+    core.receive(b"c", hello, [], 0.0)
+    done = tuple((at, at + 1) for at in range(0, 2 * GAPS, 2))
+    for _ in range(2):  # it once cost the square of their number: minutes
+        core.receive(b"c", opened(resumed=True, done=done), [b"f"], 0.0)
+    assert core.board.jobs[JOB].done.total == GAPS
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)
