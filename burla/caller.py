@@ -25,7 +25,7 @@ from burla.wire.values import (
     short_repr,
 )
 
-from .client import Client, Event, Job, Trouble
+from .client import Client
 from .effects import Deliver, Fail, Finish, Frames, Part, Window
 from .errors import (
     CallFailed,
@@ -40,12 +40,16 @@ from .errors import (
     WorkerDied,
     how_it_died,
 )
+from .job import Event, Job, Trouble
 from .link import Broken, Rejected
 from .outcomes import exception_of, result_not_loadable
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
 
-BUSY_S = 0.001  # pickling for longer than this would hold up the thread that sends
+# Pickling for longer than this holds up the thread that sends. Letting it have its turn costs about
+# 1 ms; so not often, once the workers have something for a while.
+BUSY_FIRST_S, BUSY_S = 0.001, 0.005
+FIRST_S = 0.01
 
 
 class Caller:
@@ -77,6 +81,7 @@ class Caller:
         self._window = Window()
         self._shelf = shelf
         self._feeding = True
+        self._begun_s = 0.0
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
 
     def collect(self) -> list[Any]:
@@ -117,12 +122,14 @@ class Caller:
 
     def _open(self) -> None:
         self._job.open(self._connect)
+        self._begun_s = time.monotonic()
         self._shelf.open()
 
     def _feed_ahead(self) -> None:
         until_s = time.monotonic() + FEED_AT_CALL_S
         while self._may_feed() and time.monotonic() < until_s:
             self._feed(None)
+        self._job.flush()
 
     def _may_feed(self) -> bool:
         return self._feeding and self._window.has_room() and self._shelf.has_room()
@@ -143,7 +150,9 @@ class Caller:
             self._job.add_last_batch(leaves)
             return
         self._job.add_batch(leaves)
-        if time.monotonic() - self._rested_s > BUSY_S:
+        now_s = time.monotonic()
+        busy_s = BUSY_FIRST_S if now_s < self._begun_s + FIRST_S else BUSY_S
+        if now_s > self._rested_s + busy_s:
             self._job.wait_sent()
             self._rested_s = time.monotonic()
 
@@ -169,6 +178,7 @@ class Caller:
             self._feed(results)
         while events.empty() and self._may_feed():
             self._feed(results)
+        self._job.flush()
         event = self._next_event()
         if isinstance(event, Deliver):
             self._window.free(event)

@@ -7,16 +7,12 @@ carries out what link.py decides, and decides nothing.
 
 import logging
 import math
-import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from queue import SimpleQueue
 from typing import Any, assert_never
 
 import zmq
@@ -29,114 +25,17 @@ from burla.wire.sockets import REFUSALS, Handshakes, Outbox, make_socket, send, 
 
 from .effects import Deliver, Effect, Fail, Finish, Frames, Say, Send, Show, Wait
 from .errors import ClusterError
+from .job import Job, Trouble
 from .link import Broken, Forget, ForJob, Link, LinkEffect, Rejected, Subscribe
-from .printer import Printer
 from .progress import lost_line, waiting_line
 from .session import Session
 
 UNFINISHED_BYTES_MAX = 64 << 30  # a result in pieces must fit into the caller's memory, not here
 FAILED_LOOK_S = 0.25  # how often we look whether the private cluster's daemons still run
-SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is no harm in late
 CLOSE_S = 1.0  # at exit: to tell the scheduler that the jobs are over
 LINGER_MS = 500  # of that, for the socket to send it
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something in this process ended the job: writing its output, or our own thread."""
-
-    error: BaseException
-
-
-Event = Deliver | Finish | Fail | Broken | Rejected | Trouble
-
-
-class Job:
-    """One map call, as its calling thread holds it."""
-
-    def __init__(self, session: Session, name: str, spinner: bool) -> None:
-        """Prepare a job whose output goes to what `sys.stdout` and `sys.stderr` are now."""
-        self.events: SimpleQueue[Event] = SimpleQueue()
-        self.id = session.id
-        self.name = name
-        self.spinner = spinner
-        self.address = ""
-        self.pid = os.getpid()  # a child that is forked from it must keep away
-        self.printer = Printer(
-            sys.stdout,
-            sys.stderr,
-            lambda lease, number: self._post(lambda s, now_s: s.shown(lease, number, now_s)),
-            lambda error: self.events.put(Trouble(error)),
-        )
-        self._session = session
-        self._client: Client | None = None
-        self._over = False
-
-    def open(self, connect: Callable[[], "Client"]) -> None:
-        """Begin, over a client that takes jobs; the first inputs are to follow at once."""
-        while True:
-            self._client = connect()
-            self.address = self._client.address
-            if self._client.open(self, self._session):
-                return
-
-    def add_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
-        """Send the next inputs: per leaf, how many they are and their frames."""
-        self._post(lambda s, now_s: s.add_batch(leaves, now_s))
-
-    def add_last_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
-        """Send the next inputs and say that no more come, which wakes the other thread once."""
-
-        def add(session: Session, now_s: float) -> list[Effect]:
-            return [*session.add_batch(leaves, now_s), *session.end_inputs(now_s)]
-
-        self._post(add)
-
-    def wait_sent(self) -> None:
-        """Return when all inputs that were added are with libzmq, or soon if they cannot be.
-
-        A thread that computes keeps the interpreter's lock from the thread that sends for 5 ms
-        each time that one gives it up, which is with every frame.
-        """
-        sent = threading.Lock()
-        sent.acquire()
-
-        def say(session: Session, now_s: float) -> list[Effect]:
-            sent.release()
-            return []
-
-        self._post(say)
-        sent.acquire(timeout=SENT_S)
-
-    def end_inputs(self) -> None:
-        """Say that no more inputs come."""
-        self._post(lambda s, now_s: s.end_inputs(now_s))
-
-    def consumed(self, delivered: Deliver) -> None:
-        """Say that the user has these outcomes."""
-        lease, seq = delivered.lease, delivered.seq
-        self._post(lambda s, now_s: s.consumed(lease, seq, now_s))
-
-    def wait_event(self) -> Event:
-        """Return what happens next; Ctrl-C interrupts it."""
-        event = self.events.get()
-        self._over = not isinstance(event, Deliver | Trouble)
-        return event
-
-    def close(self) -> None:
-        """Stop the job unless it is over, and its output. May be called in any thread."""
-        if self.pid != os.getpid():
-            return  # this is a forked child
-        if not self._over:
-            self._over = True
-            self._post(lambda s, now_s: s.close(now_s))
-        self.printer.abandon()
-
-    def _post(self, event: Callable[[Session, float], list[Effect]]) -> None:
-        if self._client is not None:
-            self._client.post(self, event)
 
 
 Command = tuple[Job, Callable[[Session, float], list[Effect]] | Session]
@@ -200,22 +99,26 @@ class Client:
             self._commands.append((job, session))
         return True  # without ringing: inputs follow
 
-    def post(self, job: Job, event: Callable[[Session, float], list[Effect]]) -> None:
-        """Let something happen to the session of a job, soon, in the thread that owns it."""
+    def post(
+        self, job: Job, event: Callable[[Session, float], list[Effect]], *, ring: bool = True
+    ) -> None:
+        """Let something happen to the session of a job, in the thread that owns it."""
         self._commands.append((job, event))
-        self._ring()
+        if ring:
+            self.ring()
 
     def close(self) -> None:
         """End all jobs and the thread, within a bounded time."""
         self._closing = True
-        self._ring()
+        self.ring()
         self._thread.join(CLOSE_S)
 
     def is_closed(self) -> bool:
         """Return whether it takes no jobs any more."""
         return self._closed or self._closing or self._link.refused is not None
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Have the thread look at what was posted."""
         if not self._rung:
             self._rung = True
             try:

@@ -18,9 +18,10 @@ from burla.wire.values import Sent, cut_batches, dump_function
 
 from .caller import Caller
 from .calls import Shape, check_arguments, decide_unpack, name_of
-from .client import Client, Job
+from .client import Client
 from .clients import client_for
 from .config import cluster_address
+from .job import Job
 from .local import private_cluster
 from .modules import by_value_modules, environment
 from .nested import is_nested, run_here

@@ -86,6 +86,7 @@ class Lease:
         old.bench.workers.clear()
         self.phase = Phase.SERVING
         self._effects.append(BeginLease(self._start, self._function, keep=True))
+        self.bench.expect(old.bench)
         for number in workers:  # they load the function before they look at what they are dealt
             self.bench.workers[number] = Worker(number, now_s, has_run=True)
         return True

@@ -76,6 +76,7 @@ class Link:
     dealt: dict[int, _Dealt] = field(default_factory=dict)  # by cell of the slate, as dealt
     cells: dict[int, int] = field(default_factory=dict)  # the caller's name -> cell of the slate
     leaves: LeafMemory = field(default_factory=LeafMemory)
+    load: list[Frame] = field(default_factory=list)  # a function to be loaded before the next span
     unsent: list[Frame] = field(default_factory=list)  # what the socket does not take now
     is_closed: bool = False  # nothing more is read from its socket
     died: tuple[str, int] | None = None
@@ -83,6 +84,10 @@ class Link:
     _slow_since_s: float = 0.0
 
     # --- spans ---
+
+    def change_function(self, load: list[Frame]) -> None:
+        """Have the worker load another function when it gets something to run."""
+        self.load, self.leaves = load, LeafMemory()
 
     def open(
         self,
@@ -102,7 +107,8 @@ class Link:
         self.slate.open(cell, span.lo, span.hi)
         flags = Flag.CAREFUL if careful else 0
         message = Message(Kind.SPAN, flags, cell, span.lo, span.hi, left, slots)
-        return pack_span(message, leaves, self.leaves)
+        load, self.load = self.load, []
+        return [*load, *pack_span(message, leaves, self.leaves)]
 
     def steal(self, name: int, middle: int) -> Range | None:
         """Take what is not claimed of [middle, ...) of a span; None: nothing."""

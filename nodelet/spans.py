@@ -19,6 +19,11 @@ class Leaf:
         self._frames = frames
         self._inputs: Sequence[Any] | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its inputs, which have been decoded, are numbers and texts, or tuples of such."""
+        return type(self._inputs) in (list, range)
+
     def inputs(self) -> Sequence[Any]:
         """Return all its inputs.
 
@@ -51,6 +56,10 @@ class Span:
         while self.leaves[self._at].lo > index:  # a stride over several leaves ended early
             self._at -= 1
         return self.leaves[self._at]
+
+    def is_plain(self, lo: int, hi: int) -> bool:
+        """Return whether the inputs [lo, hi), which have been decoded, are numbers and texts."""
+        return all(leaf.is_plain for leaf in self.leaves if leaf.lo < hi and leaf.hi > lo)
 
     def drop(self, before: int) -> None:
         """Let go of the leaves that end at `before` or earlier, which may be big."""

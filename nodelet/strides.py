@@ -23,6 +23,7 @@ from burla.wire import values
 from burla.wire.leaves import ATOMS
 from burla.wire.shelf import Results
 
+from .closed import is_closed
 from .pipes import MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX, Flag, Frame, Kind, Message, pack, send_all
 from .slate import WorkerSlate
 from .spans import Span
@@ -47,6 +48,7 @@ class Walker:
         self._slate = slate
         self._pid = os.getpid()
         self._call: Callable[[Any], Any] = _no_function
+        self._is_closed = False
         self._node = ""
         self._results: Results | None = None
         self._several = False  # the last result was immutable
@@ -78,6 +80,7 @@ class Walker:
             results: where big results are put down; None: they are sent.
         """
         self._call = call
+        self._is_closed = is_closed(call)
         self._node = node
         self._results = results
         self._several = False
@@ -142,7 +145,8 @@ class Walker:
             self._leave_if_forked(problem)
             self._note_error(at, problem, 0, span)
             return at + 1
-        error, odd = self._call_all(at, inputs)
+        plain = self._is_closed and end - at > 1 and span.is_plain(at, end)
+        error, odd = self._call_all(at, inputs, plain)
         took = perf_counter_ns() - started
         self._leave_if_forked(error)
         begin, done = at + self._sent, at + len(self._out)
@@ -163,8 +167,12 @@ class Walker:
         self._learn(spent // max(1, at - begin))
         return at
 
-    def _call_all(self, at: int, inputs: list[Any]) -> tuple[BaseException | None, Any]:
+    def _call_all(
+        self, at: int, inputs: list[Any], plain: bool
+    ) -> tuple[BaseException | None, Any]:
         """Call the function on all inputs, up to the first result that is mutable, or error.
+
+        With `plain` none of the results can change any more, whatever they are.
 
         Returns:
             The error or None, and the mutable result or _NONE.
@@ -175,6 +183,9 @@ class Walker:
         self._begin, self._inputs, self._out, self._sent = at, inputs, out, 0
         self._calling = True
         try:
+            if plain:
+                out.extend(map(call, inputs))
+                return None, _NONE
             for x in inputs:
                 result = call(x)
                 if type(result) not in atoms and not (

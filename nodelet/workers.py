@@ -38,7 +38,7 @@ import msgpack
 from .growth import Growth, Step
 from .link import Link, State, make_link
 from .lookout import Lookout
-from .pipes import BadMessageError, Frame, Kind, Leaf, LeafMemory, Message, pack
+from .pipes import BadMessageError, Frame, Kind, Leaf, Message, pack
 from .slate import PAGES, AgentSlate, Memory, make_memory
 from .traffic import Traffic
 from .worker_events import Death, LoadSettings, Outcomes, Range, Span, WorkerEvents
@@ -130,8 +130,8 @@ class Workers:
     ) -> None:
         """Serve a job from now on: its function (values.dump_function) and how it is loaded.
 
-        With `keep` the workers that are ready go on, and may be dealt spans at once: they load the
-        function before they look at them.
+        With `keep` the workers that are ready go on, and may be dealt spans at once: each loads the
+        function with its first one.
         """
         assert (self._lease is not None) == keep, "one lease at a time"
         if self._lease is not None and (template := self._lease.template) is not None:
@@ -142,8 +142,7 @@ class Workers:
         for link in self._links.values():
             if link.state == State.READY:
                 self._lease.wanted += 1
-                link.leaves = LeafMemory()
-                self._traffic.send(link, list(self._lease.load))
+                link.change_function(self._lease.load)
 
     def add_workers(self, count: int) -> None:
         """Make `count` more workers of the lease; `on_ready` or `on_death` tells of each.

@@ -88,16 +88,16 @@ def cluster(cpus: int, nodes: int = 1) -> Iterator[Cluster | None]:
 
 
 @contextmanager
-def running(cpus: int, nodes: int, bind: str = "") -> Iterator[Cluster]:
+def running(cpus: int, nodes: int, *options: str) -> Iterator[Cluster]:
     """Run a scheduler and `nodes` nodelets that count as `cpus` each; BURLA_CLUSTER names them.
 
-    They meet at a socket file, unless `bind` says where.
+    They meet at a socket file, unless `options` of the scheduler say where.
     """
     with ExitStack() as ends:
         temporary = tempfile.TemporaryDirectory(dir="/tmp")  # ipc: 107 bytes at most
         folder = Path(ends.enter_context(temporary))
-        line = [*PYTHON, "burla.scheduler", "--bind", bind or f"ipc://{folder}/scheduler"]
-        line += ["--owner", _owner()]
+        line = [*PYTHON, "burla.scheduler", "--owner", _owner()]
+        line += options or ("--bind", f"ipc://{folder}/scheduler")
         with (folder / "scheduler.log").open("w") as log:
             scheduler = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=log)
         ends.callback(end, [scheduler])
@@ -125,7 +125,9 @@ def keyed_cluster(cpus: int, nodes: int = 1) -> Iterator[Cluster]:
         node = load_or_make_pair(f"{folder}/node.key", "a benchmark")
         for pair, role in ((user, Role.CLIENT), (node, Role.NODE)):
             _add(roster, pair, role)
-        yield ends.enter_context(running(cpus, nodes, "tcp://127.0.0.1:0"))
+        yield ends.enter_context(
+            running(cpus, nodes, "--bind", "tcp://127.0.0.1:0", "--dir", f"{folder}/scheduler")
+        )
 
 
 def _add(roster: Roster, pair: KeyPair, role: Role) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from burla.wire.messages import Inputs, Leaf
 
+from .quotas import FRAME_COST, LEAF_COST
+
 
 @dataclass(slots=True)
 class Batch:
@@ -18,6 +20,7 @@ class Batch:
     frames: list[list[bytes]]  # per leaf
     size: int  # bytes of all frames
     left: int  # indices without an outcome
+    cost: int  # bytes that it takes here, for quotas
     leases: dict[bytes, None] = field(default_factory=dict)  # whose nodelets have leaves of it
 
     @classmethod
@@ -37,7 +40,9 @@ class Batch:
             raise ValueError(f"batch {message.batch}: {len(payload)} frames, {frame} declared")
         size = sum(map(len, payload))
         leaves = list(message.leaves)
-        return cls(message.batch, message.start, at, leaves, frames, size, at - message.start)
+        cost = size + FRAME_COST * frame + LEAF_COST * len(leaves)
+        count = at - message.start
+        return cls(message.batch, message.start, at, leaves, frames, size, count, cost)
 
     def bytes_each(self) -> float:
         """Return the mean size of its inputs."""

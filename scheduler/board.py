@@ -11,8 +11,9 @@ from burla.wire import messages as m
 from . import dealing, feeding, held, leases
 from .batches import Batch
 from .effects import Effect, Note, Publish, Send
-from .jobs import Job, Lease
+from .jobs import Job, Lease, cost_of
 from .nodes import Lingering, Node
+from .quotas import Quotas, Usage, excess
 
 RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return
 JOB_BYTES_MAX = 2 * m.JOB_INPUT_WINDOW  # besides the last batch, whatever its size
@@ -24,10 +25,12 @@ LINGER_S = 3.0  # workers wait so long for a job like theirs; a loop of small ma
 class Board:
     """Everything the scheduler knows about work."""
 
-    def __init__(self, instance: bytes) -> None:
+    def __init__(self, instance: bytes, quotas: Quotas | None = None) -> None:
         """Start empty; leases are named after `instance` (16 bytes), so that lives don't mix."""
         self.nodes: dict[bytes, Node] = {}  # by id
         self.jobs: dict[bytes, Job] = {}
+        self.quotas = Quotas() if quotas is None else quotas
+        self.usages: dict[str, Usage] = {}  # by tenant: those with open jobs
         self.lease_jobs: dict[bytes, Job] = {}  # of active and past leases
         self.peers: dict[bytes, bytes] = {}  # client session -> routing id
         self.effects: list[Effect] = []
@@ -50,14 +53,23 @@ class Board:
         spec: m.OpenJob,
         function: list[bytes],
         now_s: float,
-    ) -> None:
-        """Enter a job of client session `owner`, or take up again what it says it holds of it."""
+        tenant: str = "",
+    ) -> str:
+        """Enter a job of client session `owner`, or take up again what it says it holds of it.
+
+        Return which quota of `tenant` keeps it from being opened; empty: none does.
+        """
         job = self.jobs.get(spec.job)
         if job is not None:
             if job.owner == owner:
                 self._resume(job, spec, now_s)
-            return
-        job = self.jobs[spec.job] = Job(spec, function, owner, python, user)
+            return ""
+        usage = self.usages.get(tenant, Usage())
+        if why := excess(self.quotas, usage, 1, 0, cost_of(spec, function)):
+            return why
+        job = self.jobs[spec.job] = Job(spec, function, owner, python, user, usage)
+        self.usages[tenant] = usage
+        job.tenant = tenant
         job.opened_s = now_s
         self.queue_up(job)
         if spec.resumed and now_s < self.settled_s:  # else its first OpenJob was lost on the way
@@ -65,6 +77,7 @@ class Board:
             for node in self.nodes.values():
                 held.adopt_orphans(self, node, job)
         self.touch(job)
+        return ""
 
     def queue_up(self, job: Job) -> None:
         """Put a job behind all others that are as entitled to a node."""
@@ -91,9 +104,14 @@ class Board:
             ValueError: it contradicts itself or what came before.
         """
         batch = Batch.from_inputs(message, payload)
+        why = excess(self.quotas, job.usage, 0, batch.stop - batch.start, batch.cost)
+        if job.weight > JOB_BYTES_MAX:
+            why = f"the job has {job.weight} bytes of inputs under way"
+        if why:  # nothing more of it is kept
+            if not job.failed:
+                self.fail(job, "inputs", why)
+            return
         job.enter(batch)
-        if job.weight - batch.size > JOB_BYTES_MAX:
-            self.fail(job, "inputs", f"the job has {job.weight} bytes of inputs under way")
         self.touch(job)
 
     def inputs_end(self, job: Job, total: int) -> None:
@@ -112,6 +130,18 @@ class Board:
                 over = m.Linger(lease_id) if lingers else m.EndLease(lease_id, discard=True)
                 self.effects.append(Send(node.peer, over))
         del self.jobs[job.id]
+        job.discharge()
+        if not job.usage.jobs:
+            del self.usages[job.tenant]
+
+    def end_session(self, session: bytes) -> None:
+        """Stop all that a client has here, and send it nothing more."""
+        self.peers.pop(session, None)
+        for job in [job for job in self.jobs.values() if job.owner == session]:
+            self.close(job)
+        for node in self.nodes.values():
+            if node.lingering is not None and node.lingering.owner == session:
+                self.end_lingering(node)
 
     def fail(self, job: Job, argument: str, text: str) -> None:
         """Tell the client that its job never can be done."""
@@ -255,8 +285,7 @@ class Board:
 
     def _retire(self, job: Job, lease: Lease, now_s: float) -> None:
         """Take a node back from a job that is complete; a job like it may follow at once."""
-        leaving = self.nodes[lease.node].leaving
-        if job.failed or lease.draining or leaving or not job.likeness():
+        if job.failed or lease.draining or not job.likeness():
             self.end_lease(job, lease, discard=False)
             return
         self._forget_lease(job, lease)
@@ -342,8 +371,7 @@ class Board:
         self._changed.clear()
         free = [node for node in self._free.values() if node.is_free()]
         while free:
-            open_jobs = (job for job_id in jobs if (job := self.jobs.get(job_id)))
-            wanting = [job for job in open_jobs if now_s >= job.hold_until_s]
+            wanting = [j for job in jobs if (j := self.jobs.get(job)) and now_s >= j.hold_until_s]
             match = leases.choose(leases.in_turn(wanting, self.jobs.values()), free)
             if match is None:
                 return

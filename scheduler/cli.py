@@ -23,6 +23,7 @@ from burla.wire.keys import KeyFileError
 from burla.wire.owner import Owner
 
 from .config import ConfigError, SchedulerConfig, keys_directory
+from .quotas import Quotas
 from .roster import Roster
 from .server import named, run
 
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     daemon.prepare("burla-scheduler", level)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
-        config = SchedulerConfig(bind=options.bind, keys=_keys(options))
+        config = SchedulerConfig(options.bind, _keys(options), _quotas(options))
         _check_free(config.bind)
         return daemon.run(lambda: run(config, _announce), options.owner)
     except AddressError as error:
@@ -105,13 +106,26 @@ def _parser() -> argparse.ArgumentParser:
         "ipc://PATH (default: %(default)s)",
     )
     parser.add_argument("--dir", metavar="DIR", help=DIRECTORY_HELP)
+    for name, what in (("jobs", "open jobs"), ("inputs", "inputs under way"), ("bytes", "bytes")):
+        parser.add_argument(
+            f"--tenant-{name}",
+            metavar="N",
+            type=int,
+            default=getattr(Quotas(), f"{name}_max"),
+            help=f"how many {what} each key may have at once (default: %(default)s)",
+        )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 
 
+def _quotas(options: argparse.Namespace) -> Quotas:
+    return Quotas(options.tenant_jobs, options.tenant_inputs, options.tenant_bytes)
+
+
 def _keys(options: argparse.Namespace) -> Path | None:
     """Return the directory of the keys; a private cluster has none."""
-    return keys_directory(options.dir) if options.owner is None else None
+    is_private = options.owner is not None and options.dir is None
+    return None if is_private else keys_directory(options.dir)
 
 
 def _init(arguments: Sequence[str]) -> int:

@@ -1,12 +1,13 @@
 """The scheduler's settings; made once by cli.py and passed down."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from burla.wire.addresses import bind_address, ipc_path
 from burla.wire.places import settings_directory
 
+from .quotas import Quotas
 from .roster import SERVER_KEY
 
 FOLDER = "scheduler"  # of its keys, inside the user's settings
@@ -22,14 +23,17 @@ class SchedulerConfig:
 
     bind: str  # where it listens; tcp port 0 picks one
     keys: Path | None = None  # directory of its keys; None: only for ipc, which files guard
+    quotas: Quotas = field(default_factory=Quotas)  # of each tenant
 
     def __post_init__(self) -> None:
         """Bring the address to its normal form.
 
         Raises:
             AddressError: `bind` is not an address.
-            ConfigError: it is a tcp address, and there are no keys.
+            ConfigError: it is a tcp address, and there are no keys; or a quota leaves nothing.
         """
+        if min(self.quotas.jobs_max, self.quotas.inputs_max, self.quotas.bytes_max) < 1:
+            raise ConfigError("a quota is at least 1")
         object.__setattr__(self, "bind", bind_address(self.bind))
         if ipc_path(self.bind) is not None:
             object.__setattr__(self, "keys", None)

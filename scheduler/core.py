@@ -10,12 +10,13 @@ from typing import assert_never
 from burla.wire import messages as m
 from burla.wire.messages import ClientToScheduler, NodeletToScheduler
 
-from . import held
+from . import checking, held
 from .board import Board
 from .clients import Client
 from .effects import Effect, Forget, Note, Record, Send
 from .jobs import Job
 from .nodes import Node
+from .quotas import Quotas
 from .waiting import reasons, unsatisfiable
 
 TICK_S = 0.25  # silences, waits and holds are looked at this often
@@ -30,15 +31,18 @@ WAIT_SAID_S = 0.5  # a job that waits longer is told why
 class Scheduler:
     """Holds per-job queues and leases nodes to jobs."""
 
-    def __init__(self, instance: bytes, version: str, publisher: str) -> None:
+    def __init__(
+        self, instance: bytes, version: str, publisher: str, quotas: Quotas | None = None
+    ) -> None:
         """Start empty.
 
         Args:
             instance: 16 bytes, new with each life of the scheduler; leases are named after it.
             version: of burla, told in the Welcome.
             publisher: endpoint of the PUB channel, told in the Welcome.
+            quotas: what each tenant may have at once.
         """
-        self.board = Board(instance)
+        self.board = Board(instance, quotas)
         self.clients: dict[bytes, Client] = {}  # by session
         self._instance, self._version, self._publisher = instance, version, publisher
         self._peers: dict[bytes, Client | Node] = {}  # by routing id
@@ -113,36 +117,21 @@ class Scheduler:
         """Return all connections that said Hello: routing id and key."""
         return [(peer, who.user) for peer, who in self._peers.items()]
 
-    def expel(self, peer: bytes, why: str, now_s: float) -> list[Effect]:
-        """Give up a peer whose key may not do any more what it does; return what to do."""
+    def expel(self, peer: bytes, why: str, now_s: float, *, keys: bool = True) -> list[Effect]:
+        """Give up a peer, as a matter of keys or for what it does; return what to do."""
         who = self._peers[peer]
-        self.board.effects.append(Send(peer, m.Refused(why, not_authorised=True)))
+        self.board.effects.append(Send(peer, m.Refused(why, not_authorised=keys)))
         self._record(who.user, "go on", None, "refused")
         if isinstance(who, Client):
             self._lose_client(who)
         else:
             self._forget(peer)
-            self.board.lose_node(who, "its key was revoked")
+            self.board.lose_node(who, why)
         return self._settle(now_s)
 
     def check(self) -> None:
         """Assert what holds between any two calls. Costs O(state): for tests."""
-        board = self.board
-        served = [node.lease for node in board.nodes.values() if node.lease is not None]
-        assert len(served) == len(set(served))
-        for job in board.jobs.values():
-            job.check()
-            assert job.owner in self.clients
-            for lease in job.leases.values():
-                assert board.nodes[lease.node].lease == lease.id
-                assert board.lease_jobs[lease.id] is job
-            cap = job.spec.max_parallelism
-            assert cap is None or job.slots <= cap
-        assert {e for job in board.jobs.values() for e in job.leases} == set(served)
-        assert set(board.lease_jobs) == {
-            e for job in board.jobs.values() for e in [*job.leases, *job.past]
-        }
-        assert not board.effects
+        checking.check(self.board, self.clients)
 
     # --- who speaks ---
 
@@ -155,6 +144,7 @@ class Scheduler:
             return
         if old is not None and old.peer != peer:
             self._forget(old.peer)
+        self._be_only(peer, hello.session)
         name = f"key {user[:8]}" if user else f"{hello.user}@{hello.host}"
         client = Client(hello.session, peer, hello.python, name, now_s, user=user)
         self.clients[hello.session] = self._peers[peer] = client
@@ -172,6 +162,7 @@ class Scheduler:
         if node is not None and node.user != user:
             self._refuse_theft(peer, user, "take over a node")
             return
+        self._be_only(peer, hello.node)
         if node is None:
             node = self.board.nodes[hello.node] = Node.from_hello(peer, hello, now_s)
             node.user = user
@@ -184,6 +175,15 @@ class Scheduler:
         self._peers[peer] = node
         self._welcome(peer)
         held.compare(self.board, node, hello.held, now_s)
+
+    def _be_only(self, peer: bytes, name: bytes) -> None:
+        """Give up what a connection was if it says Hello as something else: it is one thing."""
+        who = self._peers.get(peer)
+        if isinstance(who, Client) and who.session != name:
+            self._lose_client(who)
+        elif isinstance(who, Node) and who.id != name:
+            self._forget(peer)
+            self.board.lose_node(who, "its connection is another node's now")
 
     def _forget(self, peer: bytes) -> None:
         self._peers.pop(peer, None)
@@ -235,7 +235,7 @@ class Scheduler:
             else:
                 self._from_nodelet(who, message, payload, now_s)  # type: ignore[arg-type]  # checked there
         except ValueError as error:  # what it says does not fit together: that message is void
-            self.board.effects.append(Note(f"ignored {type(message).__name__}: {error}"))
+            self.board.effects.append(Note(f"ignored {type(message).__name__}: {error}", peer))
 
     def _from_client(
         self, client: Client, said: ClientToScheduler, payload: list[bytes], now_s: float
@@ -306,9 +306,13 @@ class Scheduler:
             self._record(client.user, "open job", said.job, NOT_FOUND)
             self.board.effects.append(Send(client.peer, m.JobFailed(said.job, "", NOT_FOUND)))
             return
-        self.board.open_job(client.session, client.python, client.name, said, payload, now_s)
+        why = self.board.open_job(
+            client.session, client.python, client.name, said, payload, now_s, client.user
+        )
+        if why:
+            self.board.effects.append(Send(client.peer, m.JobFailed(said.job, "", why)))
         if known is None:
-            self._record(client.user, "open job", said.job, "ok")
+            self._record(client.user, "open job", said.job, why or "ok")
 
     def _job_of(self, client: Client, job_id: bytes, operation: str) -> Job | None:
         """Return a job of `client`; of another's it learns no more than of one that never was."""
@@ -355,12 +359,7 @@ class Scheduler:
     def _lose_client(self, client: Client) -> None:
         self._forget(client.peer)
         del self.clients[client.session]
-        self.board.peers.pop(client.session, None)
-        for job in [job for job in self.board.jobs.values() if job.owner == client.session]:
-            self.board.close(job)
-        for node in self.board.nodes.values():
-            if node.lingering is not None and node.lingering.owner == client.session:
-                self.board.end_lingering(node)
+        self.board.end_session(client.session)
 
     def _look_after(self, job: Job, now_s: float) -> bool:
         """End a job's holds, fail it if it waits in vain; return whether it must be told why."""

@@ -26,9 +26,10 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Write a line to the log."""
+    """Write a line to the log; so many a second if it is about what a peer says."""
 
     text: str
+    peer: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

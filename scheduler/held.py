@@ -50,6 +50,9 @@ def _compare_lease(board: Board, job: Job, lease: Lease, held: m.Held | None) ->
 def _take(board: Board, node: Node, held: m.Held, until_s: float) -> None:
     """Decide about a lease that is not the one the node serves for us."""
     job = board.jobs.get(held.job)
+    if _is_anothers(board, node, held):
+        board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=True)))
+        return
     ours = held.lease.startswith(board.instance[:8])  # then its job is closed, not unknown
     if job is None and not ours and held.lease not in node.stopping:
         node.orphans[held.lease] = Orphan(held, until_s)
@@ -62,11 +65,19 @@ def _take(board: Board, node: Node, held: m.Held, until_s: float) -> None:
         board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=True)))
 
 
+def _is_anothers(board: Board, node: Node, held: m.Held) -> bool:
+    """Return whether a lease is known, and not as this node's for this job: no honest word."""
+    job = board.lease_jobs.get(held.lease)
+    return job is not None and (job.id != held.job or job.past.get(held.lease) != node.id)
+
+
 def adopt_orphans(board: Board, node: Node, job: Job) -> None:
     """Go on with leases of a job that was not known when the nodelet told of them."""
     for lease_id, orphan in list(node.orphans.items()):
         if orphan.held.job == job.id and node.lease is None:
             del node.orphans[lease_id]
+            if _is_anothers(board, node, orphan.held):
+                continue
             _adopt(board, node, job, orphan.held)
             # what it has said since its Hello came before the job, and went nowhere
             board.effects.append(Send(node.peer, m.Introduce()))

@@ -15,6 +15,7 @@ from burla.wire.messages import Deal, Leaf, OpenJob, Span
 from burla.wire.ranges import Range, Ranges
 
 from .batches import Batch
+from .quotas import FRAME_COST, JOB_COST, Usage
 
 ALIKE_BYTES_MAX = 1 << 20  # of a function: more takes over 1 ms to compare
 
@@ -45,19 +46,37 @@ class Lease:
         return max(0, self.held.total - self.slots)
 
 
+def cost_of(spec: OpenJob, function: list[bytes]) -> int:
+    """Return how many bytes a job takes here before it has inputs, for quotas."""
+    frames = sum(map(len, function)) + FRAME_COST * len(function)
+    return JOB_COST + len(spec.environment) + frames
+
+
 class Job:
     """One remote_parallel_map call."""
 
     def __init__(
-        self, spec: OpenJob, function: list[bytes], owner: bytes, python: str, user: str
+        self,
+        spec: OpenJob,
+        function: list[bytes],
+        owner: bytes,
+        python: str,
+        user: str,
+        usage: Usage | None = None,
     ) -> None:
-        """Open a job for the client session `owner` of `user`."""
+        """Open a job for the client session `owner` of `user`; count it in `usage`."""
+        self.usage = Usage() if usage is None else usage  # of its tenant
+        self.usage.jobs += 1
+        self.cost = cost_of(spec, function)  # bytes that count for the tenant
+        self.usage.bytes_held += self.cost
+        self.kept = 0  # inputs that count for the tenant: of the batches held here
         self.spec = spec
         self.id = spec.job
         self.function = function
         self.owner = owner
         self.python = python
         self.user = user
+        self.tenant = ""  # whose quotas it is counted for: the key
         self.batches: dict[int, Batch] = {}  # those with indices that are not done
         self.starts: list[int] = []  # of all batches ever entered, ascending
         self.numbers: list[int] = []  # theirs; a resumed job lacks those that were done before
@@ -204,6 +223,20 @@ class Job:
         if batch.left:
             self.batches[batch.number] = batch
             self.weight += batch.size
+            self._charge(batch, 1)
+
+    def _charge(self, batch: Batch, sign: int) -> None:
+        inputs, cost = sign * (batch.stop - batch.start), sign * batch.cost
+        self.kept += inputs
+        self.cost += cost
+        self.usage.inputs += inputs
+        self.usage.bytes_held += cost
+
+    def discharge(self) -> None:
+        """Count nothing of this job any more: it is closed."""
+        self.usage.jobs -= 1
+        self.usage.inputs -= self.kept
+        self.usage.bytes_held -= self.cost
 
     def spans(self, lo: int, hi: int) -> Iterator[Span]:
         """Yield [lo, hi) cut at the bounds of batches, as far as batches have been entered."""
@@ -250,6 +283,7 @@ class Job:
 
     def adopt(self, lease: Lease, lo: int, hi: int) -> None:
         """Let `lease`, which says that it has [lo, hi), hold what of it is not done."""
+        hi = hi if self.spec.resumed else min(hi, self.entered)  # else nobody can have more
         for part in self.done.missing(lo, hi):
             for other in self.leases.values():
                 for at in other.held.common(*part):
@@ -260,11 +294,13 @@ class Job:
 
     def give_back(self, lease: Lease, lo: int, hi: int) -> None:
         """Make what `lease` holds of [lo, hi) pending again."""
-        for part in self._release(lease, lo, hi):
-            self.pending.add(*part)
+        for first, last in self._release(lease, lo, hi):
+            self.limbo.add(first, min(last, self.entered))  # the rest comes with its batch
+            self._recover(first, last)
 
     def finish(self, lease: Lease | None, lo: int, hi: int) -> None:
         """Mark [lo, hi) done; the outcomes came from `lease` (None: from one that has ended)."""
+        hi = hi if self.spec.resumed else min(hi, self.entered)  # nobody can have run more
         for part in self.done.missing(lo, hi):
             self._finish_open(lease, *part)
 
@@ -285,6 +321,7 @@ class Job:
     def _drop(self, batch: Batch) -> None:
         del self.batches[batch.number]
         self.weight -= batch.size
+        self._charge(batch, -1)
         for lease_id in batch.leases:
             lease = self.leases.get(lease_id)
             if lease is not None and lease.sent.remove(batch.start, batch.stop):
@@ -304,19 +341,22 @@ class Job:
                 for span in self.spans(*gap):
                     if batch := self.batches.get(span.batch):
                         batch.left += span.hi - span.lo
-        for lo, hi in self.done:
-            if not Ranges(known).covers(lo, hi):
-                for gap in known.missing(lo, hi):
-                    self.done.remove(*gap)
-                    self.finish(None, *gap)
+        for lo, hi in list(self.done):
+            for gap in known.missing(lo, hi):
+                self.done.remove(*gap)
+                self.finish(None, *gap)
 
     def release_limbo(self) -> None:
         """Give up waiting for outcomes that nobody sent again: their indices are pending."""
         for lo, hi in list(self.limbo):
-            for span in self.spans(lo, hi):
-                if span.batch in self.batches:
-                    self.limbo.remove(span.lo, span.hi)
-                    self.pending.add(span.lo, span.hi)
+            self._recover(lo, hi)
+
+    def _recover(self, lo: int, hi: int) -> None:
+        """Make what of [lo, hi) is in limbo pending, as far as its batches are here."""
+        for span in self.spans(lo, hi):
+            if span.batch in self.batches:
+                for part in self.limbo.remove(span.lo, span.hi):
+                    self.pending.add(*part)
 
     def check(self) -> None:
         """Assert that every index is in exactly one place. Costs O(state): for tests."""
@@ -335,6 +375,9 @@ class Job:
         assert left == {n: b.left for n, b in self.batches.items()}
         assert all(left.values())
         assert self.weight == sum(b.size for b in self.batches.values())
+        assert self.kept == sum(b.stop - b.start for b in self.batches.values())
+        costs = sum(b.cost for b in self.batches.values())
+        assert self.cost == cost_of(self.spec, self.function) + costs
         leases = self.leases.values()
         assert self.slots == sum(lease.slots for lease in leases)
         assert self.held == sum(lease.held.total for lease in leases)

@@ -15,11 +15,12 @@ import zmq
 
 from burla.wire import VERSION, sockets
 from burla.wire.addresses import ANY_HOST, full_address
-from burla.wire.codec import Joiner, WireError, decode, encode, split
+from burla.wire.codec import Joiner, Room, WireError, decode, encode, split
 from burla.wire.keys import ServerCurve
 from burla.wire.messages import Bulk, ClientToScheduler, Join, Message, NodeletToScheduler
 from burla.wire.sockets import Outbox, Watch
 
+from .admission import Pace
 from .channel import Channel
 from .clients import Client
 from .config import SchedulerConfig
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from .gate import Gate
     from .zap import Zap
 
+OUTBOX_COST_MAX = 64 << 20  # 200,000 short words for a peer that never reads: no honest one
+COMPLAINTS_PER_S = 10  # lines in the log about what one peer says
+COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces, per peer; one input or outcome may be big
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 PORT_MAX = 65535
@@ -62,7 +66,7 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
         channel = Channel(context, doors.output if doors else None, time.monotonic)
         ends.callback(channel.close)
         endpoint, publisher = _bind(router, channel, config.bind)
-        core = Scheduler(os.urandom(16), VERSION, publisher)
+        core = Scheduler(os.urandom(16), VERSION, publisher, config.quotas)
         server = Server(core, router, channel, gate=doors.gate if doors else None)
         async with asyncio.TaskGroup() as tasks:
             if doors is not None:
@@ -144,6 +148,8 @@ class Server:
         self._core, self._router, self._channel = core, router, channel
         self._clock_s, self._gate = clock_s, gate
         self._joiners: dict[bytes, Joiner] = {}
+        self._rooms: dict[str, Room] = {}  # of clients, by key: as many as there are keys
+        self._complaints = Pace(COMPLAINTS_PER_S, COMPLAINERS_MAX)
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
 
     async def serve(self) -> None:
@@ -182,10 +188,11 @@ class Server:
         try:
             said: tuple[Message, list[bytes]] | None = decode(frames[1:], direction)
             if kind is not None and isinstance(said[0], Bulk):  # type: ignore[index]  # just set
-                joiner = self._joiners.setdefault(peer, Joiner(UNFINISHED_BYTES_MAX))
-                said = joiner.add(*said)  # type: ignore[misc]  # just set
+                joiner = self._joiner(peer, user, kind)
+                said = joiner.add(said[0], said[1], len(frames[1]))  # type: ignore[index]  # set
         except WireError as error:
-            log.warning("ignored a frame of %s: %s", peer.hex(), error)
+            if self._may_complain(peer):
+                log.warning("ignored a frame of %s: %s", peer.hex(), error)
             return [] if self._gate is None else self._gate.refuse(peer, user, frames[1:])
         if said is None:
             return []
@@ -193,6 +200,25 @@ class Server:
             assert self._gate is not None  # its union has no Join without keys
             return self._gate.join(peer, user, said[0])
         return self._core.receive(peer, *said, self._clock_s(), user)
+
+    def _joiner(self, peer: bytes, user: str, kind: type[Client] | type[Node]) -> Joiner:
+        """Return what joins the pieces of a peer; all clients of a key share the quota of bytes."""
+        joiner = self._joiners.get(peer)
+        if joiner is None:
+            room = None
+            if kind is Client:
+                room = self._rooms.setdefault(user, Room(self._core.board.quotas.bytes_max))
+            joiner = self._joiners[peer] = Joiner(UNFINISHED_BYTES_MAX, room)
+        return joiner
+
+    def _may_complain(self, peer: bytes) -> bool:
+        return self._complaints.allows(peer.hex(), self._clock_s())
+
+    def _drop(self, peer: bytes) -> None:
+        """Forget what is kept for a connection."""
+        self._outboxes.pop(peer, None)
+        if joiner := self._joiners.pop(peer, None):
+            joiner.close()
 
     def _expel(self) -> None:
         """Give up the connections whose keys may not do any more what they do."""
@@ -212,10 +238,10 @@ class Server:
                 case Publish():
                     self._publish(effect)
                 case Forget():
-                    self._outboxes.pop(effect.peer, None)
-                    self._joiners.pop(effect.peer, None)
+                    self._drop(effect.peer)
                 case Note():
-                    log.info("%s", effect.text)
+                    if not effect.peer or self._may_complain(effect.peer):
+                        log.info("%s", effect.text)
                 case Record():
                     if self._gate is not None:
                         self._gate.record(effect)
@@ -233,12 +259,21 @@ class Server:
         framed = [peer, *frames]
         if outbox := self._outboxes.get(peer):
             outbox.put(framed)
+            if outbox.cost > OUTBOX_COST_MAX:
+                self._give_up(peer)
             return
         try:
             if not sockets.send(self._router, framed):
                 self._outboxes.setdefault(peer, Outbox()).put(framed)
         except zmq.ZMQError as error:
             self._unreachable(peer, error)
+
+    def _give_up(self, peer: bytes) -> None:
+        """Drop a peer that asks and asks, or is told and told, and never reads."""
+        self._drop(peer)
+        if self._core.direction(peer) is not None:
+            why = "you do not read what is sent to you"
+            self._carry_out(self._core.expel(peer, why, self._clock_s(), keys=False))
 
     def _flush(self) -> None:
         self._channel.serve()
@@ -252,8 +287,7 @@ class Server:
     def _unreachable(self, peer: bytes, error: zmq.ZMQError) -> None:
         if error.errno != zmq.EHOSTUNREACH:
             raise error
-        self._outboxes.pop(peer, None)
-        self._joiners.pop(peer, None)
+        self._drop(peer)
         self._carry_out(self._core.unreachable(peer, self._clock_s()))
 
 

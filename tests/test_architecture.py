@@ -78,6 +78,7 @@ PURE = {
     "scheduler/batches.py",
     "scheduler/admission.py",
     "scheduler/board.py",
+    "scheduler/checking.py",
     "scheduler/clients.py",
     "scheduler/core.py",
     "scheduler/dealing.py",
@@ -87,6 +88,7 @@ PURE = {
     "scheduler/jobs.py",
     "scheduler/leases.py",
     "scheduler/nodes.py",
+    "scheduler/quotas.py",
     "scheduler/waiting.py",
 }
 PURE_NEEDS = {  # a list of what is allowed: what is not on it may read a clock or a socket

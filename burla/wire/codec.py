@@ -14,6 +14,7 @@ from msgspec import Meta
 from .messages import (
     HEADER_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
+    PIECE_FRAMES_MAX,
     RUNS_MAX,
     Bulk,
     Count,
@@ -23,6 +24,8 @@ from .messages import (
     Run,
 )
 
+HEADER_COST = 16  # times the bytes of a header is what its message takes once it is decoded
+FRAME_COST = 64  # bytes that an empty frame takes
 BLOCK_BYTES = 64 << 10  # frames of outcomes are joined up to here; a bigger one travels alone
 
 Frames = Sequence[bytes]
@@ -163,7 +166,7 @@ def split(message: B, payload: Frames) -> list[tuple[B, list[bytes]]]:
     groups: list[list[bytes]] = [[]]
     room = PAYLOAD_BYTES_MAX
     for frame in payload:
-        if groups[-1] and len(frame) > room:
+        if groups[-1] and (len(frame) > room or len(groups[-1]) == PIECE_FRAMES_MAX):
             groups.append([])
             room = PAYLOAD_BYTES_MAX
         groups[-1].append(frame)
@@ -177,20 +180,38 @@ def split(message: B, payload: Frames) -> list[tuple[B, list[bytes]]]:
     ]
 
 
+class Room:
+    """How many bytes some joiners may hold together."""
+
+    def __init__(self, bytes_max: int) -> None:
+        """Have room for `bytes_max`."""
+        self.bytes_max = bytes_max
+        self.used = 0
+
+
 class Joiner:
     """Puts the pieces of messages from one peer together again; bounded in bytes.
 
     Pieces of one message come in order (a ZeroMQ connection keeps it), others may lie between.
     """
 
-    def __init__(self, bytes_max: int) -> None:
-        """Refuse to hold more than `bytes_max` bytes of unfinished messages."""
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._unfinished: dict[Message, tuple[int, list[bytes]]] = {}  # next piece, frames so far
+    def __init__(self, bytes_max: int, shared: Room | None = None) -> None:
+        """Refuse to hold more than `bytes_max` bytes, or than others leave in the `shared` room."""
+        self._rooms = [Room(bytes_max)] + ([] if shared is None else [shared])
+        # next piece, frames so far, bytes that they take
+        self._unfinished: dict[Message, tuple[int, list[bytes], int]] = {}
 
-    def add(self, message: Message, payload: list[bytes]) -> tuple[Message, list[bytes]] | None:
+    def close(self) -> None:
+        """Drop what is unfinished."""
+        self._use(-self._rooms[0].used)
+        self._unfinished.clear()
+
+    def add(
+        self, message: Message, payload: list[bytes], header_bytes: int = 0
+    ) -> tuple[Message, list[bytes]] | None:
         """Take what was decoded; return a whole message, or None while pieces are missing.
+
+        `header_bytes` is the length of its header, if it is to count.
 
         Raises:
             WireError: a piece out of order, or too many bytes; the unfinished message is dropped.
@@ -198,16 +219,23 @@ class Joiner:
         if not isinstance(message, Bulk) or message.pieces == 1:
             return message, payload
         whole = msgspec.structs.replace(message, piece=0, pieces=1)
-        due, frames = self._unfinished.pop(whole, (0, []))
-        self._bytes -= sum(map(len, frames))
+        start = (0, list[bytes](), HEADER_COST * header_bytes)
+        due, frames, size = self._unfinished.pop(whole, start)
+        if due:
+            self._use(-size)
         if message.piece != due or due >= message.pieces:
             raise WireError(f"piece {message.piece} of {message.pieces} where {due} is due")
         frames += payload
         if due + 1 == message.pieces:
             return whole, frames
-        size = sum(map(len, frames))
-        if self._bytes + size > self._bytes_max:
-            raise WireError(f"over {self._bytes_max} bytes in unfinished messages")
-        self._bytes += size
-        self._unfinished[whole] = (due + 1, frames)
+        size += sum(map(len, payload)) + FRAME_COST * (len(payload) + 1)
+        for room in self._rooms:
+            if room.used + size > room.bytes_max:
+                raise WireError(f"over {room.bytes_max} bytes in unfinished messages")
+        self._use(size)
+        self._unfinished[whole] = (due + 1, frames, size)
         return None
+
+    def _use(self, size: int) -> None:
+        for room in self._rooms:
+            room.used += size

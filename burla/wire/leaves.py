@@ -20,7 +20,7 @@ from .memory import SHARE_BYTES_MIN
 from .pickling import InputPickler, Sent, load_definitions, loads, refresh_dispatch_table
 
 LEAF_INPUTS_MAX = 256  # a span that needs one input makes its whole leaf travel
-LEAF_ATOMS_MAX = 4096  # the same for plain numbers and texts: unpickled in 0.1 ms
+LEAF_ATOMS_MAX = 16384  # the same for plain numbers and texts: unpickled in 0.5 ms
 LEAF_BYTES_MAX = 1 << 16  # the same; a bigger input is alone in its leaf
 BATCH_INPUTS_FIRST = 8  # so that work starts at once
 BATCH_INPUTS_FIRST_LAZY = 1  # who knows when an iterator gives its second

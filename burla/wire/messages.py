@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 PROTOCOL = 2  # raised with every change that an older peer would misread
 FRAME_BYTES_MAX = 1 << 20  # a payload frame; heartbeats and other jobs get between two of them
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
+PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
 HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
 LEASE_OUTCOME_WINDOW = 32 << 20  # bytes of unacknowledged outcomes per lease; stops its workers
 LEASE_OUTPUT_WINDOW = 1 << 20  # bytes of unacknowledged output per lease

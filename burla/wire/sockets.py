@@ -17,9 +17,11 @@ from .keys import ClientCurve, ServerCurve
 
 HWM = 1000  # messages per peer; our windows (bytes) stay below it
 MESSAGE_BYTES_MAX = 16 << 20  # one frame; ours are at most 1 MiB and a header
+FRAMES_MAX = 1 << 16  # of one message; ours have a quarter of that at most, see codec.split
 DRAIN_MESSAGES = 256  # taken per turn of the loop, then others have theirs
 DRAIN_S = 0.002
 RETRY_S = 0.002  # a peer whose pipe is full is tried again after this long
+MESSAGE_COST = 256  # bytes that an empty message takes while it waits
 COPY_BYTES = 32 << 10  # frames below are copied on their way: cheaper than the bookkeeping
 SUBSCRIPTION_BYTES_MAX = 1024  # a handshake command of CURVE fits; a subscription has 17 bytes
 HANDSHAKES_MAX = 3  # that end without a reason; they are tried again after 100 ms each
@@ -201,13 +203,30 @@ def _user(frame: zmq.Frame) -> str:
 def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
     until = time.monotonic() + DRAIN_S
     for _ in range(DRAIN_MESSAGES):
+        if not _skip(socket):
+            return
         try:
-            frames = socket.recv_multipart(zmq.DONTWAIT, copy=False)
+            frames = [socket.recv(zmq.DONTWAIT, copy=False)]
         except zmq.Again:
             return
-        yield frames
+        while frames[-1].more and len(frames) < FRAMES_MAX:  # libzmq has all of a message, or none
+            frames.append(socket.recv(zmq.DONTWAIT, copy=False))
+        if not frames[-1].more:
+            yield frames
         if time.monotonic() > until:
             return
+
+
+def _skip(socket: zmq.Socket[bytes]) -> bool:
+    """Drop what is left of a message with too many frames, a bounded part of it at a time.
+
+    Return whether the next frame begins a message.
+    """
+    for _ in range(FRAMES_MAX):
+        if not socket.getsockopt(zmq.RCVMORE):
+            return True
+        socket.recv(zmq.DONTWAIT)
+    return not socket.getsockopt(zmq.RCVMORE)
 
 
 def _content(frame: zmq.Frame) -> bytes:
@@ -231,12 +250,17 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
     return True
 
 
+def _cost(frames: Sequence[bytes]) -> int:
+    return MESSAGE_COST + sum(len(frame) for frame in frames[:2])  # routing id and header
+
+
 class Outbox:
     """Messages for one peer that did not fit into its pipe yet, in order."""
 
     def __init__(self) -> None:
         """Start empty."""
         self._waiting: deque[Sequence[bytes]] = deque()
+        self.cost = 0  # of what waits, without payloads: those are bounded by our windows
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -244,6 +268,7 @@ class Outbox:
     def put(self, frames: Sequence[bytes]) -> None:
         """Queue one message."""
         self._waiting.append(frames)
+        self.cost += _cost(frames)
 
     def flush(self, socket: zmq.Socket[bytes]) -> bool:
         """Send what fits; return whether all went.
@@ -254,5 +279,5 @@ class Outbox:
         while self._waiting:
             if not send(socket, self._waiting[0]):
                 return False
-            self._waiting.popleft()
+            self.cost -= _cost(self._waiting.popleft())
         return True

@@ -25,7 +25,8 @@ from burla import (
     clients,
 )
 from burla import remote_parallel_map as rpm
-from burla.client import Client, Job
+from burla.client import Client
+from burla.job import Job
 from burla.wire import messages as m
 from burla.wire.leaves import BATCH_BYTES_MAX, LEAF_INPUTS_MAX
 from burla.wire.shelf import Shelf

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from clusters import Cluster, cluster
 from marked import marked
 from waiting import wait_gone, wait_until
 
+import burla
 from burla import clients, remote_parallel_map
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
@@ -385,7 +386,8 @@ def test_fork_bomb(shared: Cluster) -> None:
                     return "full"
                 time.sleep(600)
 
-    assert ask(bomb) == "full"
+    with suppress(burla.OutOfMemory):  # whichever limit it meets first
+        assert ask(bomb) == "full"
     assert ask(lambda x: x + 1, 1) == 2
     assert shared.nodelets[0].poll() is None
 
@@ -412,14 +414,12 @@ def test_disk_full(shared: Cluster) -> None:
 
 
 def test_memory_full(shared: Cluster) -> None:
-    import burla
-
     def fill(_: None) -> None:
         kept = []
         while True:
             kept.append(b"x" * (16 << 20))
 
-    with pytest.raises(burla.WorkerDied):
+    with pytest.raises((burla.WorkerDied, burla.OutOfMemory)):
         ask(fill)
     assert ask(lambda x: x + 1, 1) == 2
     assert shared.nodelets[0].poll() is None

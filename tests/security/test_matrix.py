@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rows_hostile as hostile
 import rows_keys as keys
 import rows_output as output
 import rows_tenants as tenants
@@ -23,10 +24,20 @@ ROWS = [
     pytest.param(output.foreign_topics, id='subscribe to "", a prefix, A\'s topic'),
     pytest.param(output.shifted_grants, id="a message where only subscriptions belong"),
     pytest.param(tenants.wrong_roles, id="client sends as node and node as client"),
+    pytest.param(hostile.mutated_frames, id="10,000 mutated frames"),
+    pytest.param(hostile.huge_array, id="array header claiming 2^32"),
+    pytest.param(hostile.ten_gigabytes, id="10 GB frame declared"),
+    pytest.param(hostile.endless_multipart, id="endless multipart"),
     pytest.param(tenants.replays, id="replayed submit and outcome"),
     pytest.param(keys.half_handshakes, id="slowloris and 2,000 half handshakes"),
+    pytest.param(hostile.raw_connections, id="ten thousand raw connections"),
+    pytest.param(hostile.never_reads, id="asks without end and never reads"),
+    pytest.param(hostile.quotas, id="quotas per tenant"),
     pytest.param(output.topic_flood, id="topic flood"),
     pytest.param(tenants.flipped_byte, id="flipped byte in an outcome (never unpickled)"),
+    pytest.param(
+        hostile.pickle_bombs, id="pickle bombs in every field of scheduler and nodelet messages"
+    ),
     pytest.param(keys.join_tokens, id="expired and reused join token"),
     pytest.param(keys.loose_files, id="loose key file modes"),
 ]

@@ -18,6 +18,9 @@ def main(command: list[str]) -> None:
     kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     wanted = isolation.confinement(1 << 30, 1, "tcp://127.0.0.1:1", None)
     covers, binds = sandbox.plan(wanted)
+    for shut in filter(None, map(sandbox._shut, binds)):
+        if shut not in covers:  # below /tmp, which a sandbox covers as a whole
+            covers.append(shut)
     opened = [(path, os.open(path, os.O_PATH)) for path in binds]
     for path in covers:
         kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
