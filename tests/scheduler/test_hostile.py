@@ -6,6 +6,7 @@ from typing import Any
 from hostile import Words, mutate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opening import open_job
 
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Effect, Publish, Send
@@ -22,20 +23,6 @@ DIRECTIONS: dict[bytes, Any] = {
 }
 STEP_S = 0.3
 GAPS = 60_000  # about what fits into a header
-
-
-def opened(**more: Any) -> m.OpenJob:
-    return m.OpenJob(
-        job=JOB,
-        topic=JOB,
-        name="f",
-        func_cpu=1,
-        func_ram=None,
-        max_parallelism=None,
-        unpack=False,
-        environment=b"",
-        **more,
-    )
 
 
 class Siege:
@@ -85,7 +72,7 @@ class Siege:
         core, now_s = self.core, self.now_s
         hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
         core.receive(b"honest", hello, [], now_s, "honest")
-        core.receive(b"honest", opened(), [b"f"], now_s, "honest")
+        core.receive(b"honest", open_job(JOB), [b"f"], now_s, "honest")
         core.receive(b"honest", m.InputsEnd(JOB, 1), [], now_s, "honest")
         leaves = (m.Leaf(0, 0, 1, 1),)
         said = m.Inputs(job=JOB, batch=0, start=0, leaves=leaves)
@@ -103,7 +90,7 @@ def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
     core = Scheduler(bytes(16), "0", "pub")
     hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
     core.receive(b"c", hello, [], 0.0)
-    core.receive(b"c", opened(resumed=True), [b"f"], 0.0)
+    core.receive(b"c", open_job(JOB, resumed=True), [b"f"], 0.0)
     span = m.Span(0, 0, 3)
     held = m.Held(IDS[0], JOB, 1, (span,), stopped=False)
     for name in (b"n" * 16, b"o" * 16):  # the second has no right to the lease of the first
@@ -125,7 +112,7 @@ def test_a_job_with_very_many_gaps_is_taken_up_again_in_time() -> None:
     core.receive(b"c", hello, [], 0.0)
     done = tuple((at, at + 1) for at in range(0, 2 * GAPS, 2))
     for _ in range(2):  # it once cost the square of their number: minutes
-        core.receive(b"c", opened(resumed=True, done=done), [b"f"], 0.0)
+        core.receive(b"c", open_job(JOB, resumed=True, done=done), [b"f"], 0.0)
     assert core.board.jobs[JOB].done.total == GAPS
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import zmq
 from keyring import Keyring
+from opening import open_job
 from outcomes import outcomes
 
 from burla.scheduler import server
@@ -90,19 +91,6 @@ def node_hello() -> m.NodeHello:
     return m.NodeHello(m.PROTOCOL, "0", "3.11", os.urandom(16), "n", 2, 1 << 30, ())
 
 
-def open_job() -> m.OpenJob:
-    return m.OpenJob(
-        job=JOB,
-        topic=JOB,
-        name="f",
-        func_cpu=1,
-        func_ram=None,
-        max_parallelism=None,
-        unpack=False,
-        environment=b"",
-    )
-
-
 @pytest.mark.parametrize("kind", ["tcp", "ipc"])
 def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> None:
     bind = "tcp://127.0.0.1:0" if kind == "tcp" else f"ipc://{tmp_path}/s"
@@ -118,7 +106,7 @@ def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> N
             await client.say(client_hello())
             await client.hear(m.Welcome)
             big = [os.urandom(m.FRAME_BYTES_MAX) for _ in range(5)]
-            await client.say(open_job(), (b"function",))
+            await client.say(open_job(JOB, JOB), (b"function",))
             leaf = m.Leaf(0, 0, 1, 5)
             inputs = m.Inputs(job=JOB, batch=0, start=0, leaves=(leaf,))
             for piece in split(inputs, big):
@@ -172,7 +160,7 @@ def test_output_reaches_who_follows_the_topic(tmp_path: Path) -> None:
             follower.setsockopt(zmq.SUBSCRIBE, JOB)
             watch = sockets.Watch(follower)
             await node.say(node_hello())
-            await client.say(open_job(), (b"function",))
+            await client.say(open_job(JOB, JOB), (b"function",))
             lease, _ = await node.hear(m.StartLease)
             assert isinstance(lease, m.StartLease)
             frames: list[bytes] = []
@@ -197,7 +185,7 @@ def test_output_reaches_a_client_that_follows_nothing(tmp_path: Path) -> None:
             client, node = Peer(context, address, None), Peer(context, address, None)
             await client.say(client_hello())
             await node.say(node_hello())
-            await client.say(open_job(), (b"function",))
+            await client.say(open_job(JOB, JOB), (b"function",))
             lease, _ = await node.hear(m.StartLease)
             assert isinstance(lease, m.StartLease)
             await node.say(m.Output(lease.lease, 1, (1,)), (b"hello\n",))

@@ -1,5 +1,7 @@
 """Keys in the scheduler's core: sessions, nodes and jobs belong to the key that brought them."""
 
+from opening import open_job
+
 from burla.scheduler.core import Scheduler
 from burla.scheduler.effects import Effect, Forget, Record, Send
 from burla.wire import messages as m
@@ -16,23 +18,10 @@ def node() -> m.NodeHello:
     return m.NodeHello(m.PROTOCOL, "0", "3.11", NODE, "n", 2, 1 << 30, ())
 
 
-def opened() -> m.OpenJob:
-    return m.OpenJob(
-        job=JOB,
-        topic=JOB,
-        name="f",
-        func_cpu=1,
-        func_ram=None,
-        max_parallelism=None,
-        unpack=False,
-        environment=b"",
-    )
-
-
 def begun() -> Scheduler:
     core = Scheduler(bytes(16), "0", "pub")
     core.receive(b"anna", client(SESSION), [], 0.0, ANNA)
-    core.receive(b"anna", opened(), [b"f"], 0.0, ANNA)
+    core.receive(b"anna", open_job(JOB), [b"f"], 0.0, ANNA)
     core.receive(b"bert", client(OTHER), [], 0.0, BERT)
     return core
 
@@ -83,14 +72,14 @@ def test_another_key_on_a_nodes_connection_gets_no_work() -> None:
     core.receive(b"n", node(), [], 0.0, ANNA)
     core.receive(b"n", m.Beat(), [], 0.1, BERT)
     core.receive(b"anna", client(SESSION), [], 0.2, ANNA)
-    effects = core.receive(b"anna", opened(), [b"f"], 0.2, ANNA)
+    effects = core.receive(b"anna", open_job(JOB), [b"f"], 0.2, ANNA)
     assert not sent_to(b"n", effects)
     core.check()
 
 
 def test_another_tenants_job_is_not_found() -> None:
     core = begun()
-    effects = core.receive(b"bert", opened(), [b"f"], 1.0, BERT)
+    effects = core.receive(b"bert", open_job(JOB), [b"f"], 1.0, BERT)
     assert sent_to(b"bert", effects) == [m.JobFailed(JOB, "", "not found")]
     for word in (m.CloseJob(JOB), m.InputsEnd(JOB, 0)):
         effects = core.receive(b"bert", word, [], 1.0, BERT)

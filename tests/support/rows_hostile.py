@@ -12,9 +12,10 @@ from random import Random
 import msgspec
 import zmq
 from hostile import mutate
+from opening import open_job
 from outcomes import outcomes
 from rows_tenants import Bomb
-from stage import LATE_MS, Peer, Stage, inputs_of, open_job, stage
+from stage import LATE_MS, Peer, Stage, inputs_of, stage
 from waiting import LATE_S, wait_until
 
 from burla.scheduler.admission import Role

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from keyring import settings
 from msgspec.structs import replace
+from opening import open_job
 from outcomes import outcomes, table_of
-from stage import Peer, Stage, inputs_of, open_job, stage
+from stage import Peer, Stage, inputs_of, stage
 from waiting import LATE_S, wait_until
 
 import burla

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import psutil
 import zmq
 from keyring import Keyring
+from opening import open_job
 from waiting import LATE_S
 
 from burla.scheduler.admission import Role
@@ -93,19 +94,6 @@ class Peer:
     def close(self) -> None:
         self.handshakes.close()
         self.socket.close(0)
-
-
-def open_job(job: bytes, topic: bytes = bytes(16)) -> m.OpenJob:
-    return m.OpenJob(
-        job=job,
-        topic=topic,
-        name="f",
-        func_cpu=1,
-        func_ram=None,
-        max_parallelism=None,
-        unpack=False,
-        environment=b"",
-    )
 
 
 def inputs_of(job: bytes, count: int = 1) -> m.Inputs:
