@@ -13,19 +13,25 @@ CALLS = 40  # of one contender in a row; the median of them is its number for th
 def measure(options: Options) -> Iterator[Series]:
     """Yield the one series."""
     calls = max(5, options.scaled(CALLS))
+    series = medians("latency", options, calls, [21])
+    series.notes.append(f"a round is the median of {calls} calls, one after the other")
+    yield series
+
+
+def medians(name: str, options: Options, maps: int, inputs: list[int]) -> Series:
+    """Return the series whose rounds are each the median of so many maps, one after the other."""
+    expected = [double(x) for x in inputs]
 
     def run_of(contender: Contender) -> Callable[[], float]:
-        def call() -> float:
-            seconds, results = timed(lambda: contender.map(double, [21], None))
-            assert results == [42]
+        def once() -> float:
+            seconds, results = timed(lambda: contender.map(double, inputs, None))
+            assert results == expected
             return seconds
 
-        return lambda: statistics.median(call() for _ in range(calls))
+        return lambda: statistics.median(once() for _ in range(maps))
 
     with started(options.contenders, options.workers) as contenders:
         runs = {contender.name: run_of(contender) for contender in contenders}
         for run in runs.values():
             run()
-        series = in_turn(Series("latency"), options.rounds, runs)
-        series.notes.append(f"a round is the median of {calls} calls, one after the other")
-        yield series
+        return in_turn(Series(name), options.rounds, runs)
