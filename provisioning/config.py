@@ -86,17 +86,6 @@ class SlurmConfig:
 
 
 @dataclass(frozen=True)
-class GrowConfig:
-    """How far the cluster grows for jobs that ask."""
-
-    max_nodes: int = 0  # 0: it does not
-    max_cost_per_h: float = 10.0  # in the currency of `prices`
-    prices: dict[str, float] = field(default_factory=dict)  # machine type -> per hour
-    idle_min: float = 10.0  # a node that nobody uses for this long goes
-    grown_idle_min: float = 1.0  # one that was made for a job goes after this
-
-
-@dataclass(frozen=True)
 class ClusterConfig:
     """One cluster."""
 
@@ -112,7 +101,6 @@ class ClusterConfig:
     local: LocalConfig = field(default_factory=LocalConfig)
     gce: GceConfig = field(default_factory=GceConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
-    grow: GrowConfig = field(default_factory=GrowConfig)
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anybody.

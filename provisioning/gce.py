@@ -130,7 +130,6 @@ class Gce:
         labels = dict(instance.labels)
         zone = instance.zone.rpartition("/")[2]
         state, why = self._state(instance, zone)
-        machine_type = instance.machine_type.rpartition("/")[2]
         expires = labels.get("burla-expires", "")
         return Machine(
             name=instance.name,
@@ -140,7 +139,6 @@ class Gce:
             why=why,
             expires_s=float(expires) if expires.isdigit() else None,
             grown=labels.get("burla-grown") == "true",
-            cost_per_h=self.config.grow.prices.get(machine_type, 0.0),
             labels=labels,
         )
 

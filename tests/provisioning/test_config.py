@@ -29,6 +29,7 @@ def test_more_hosts_are_added_once() -> None:
     [
         ({"nane": "x"}, "nane is not a setting; known: name"),
         ({"ssh": {"host": []}}, "ssh.host is not a setting"),
+        ({"grow": {"max_nodes": 3}}, "grow is not a setting"),
         ({"ssh": ["a"]}, "must be a table"),
         ({"ssh": {"hosts": "a"}}, "must be a list of texts"),
         ({"name": "a b"}, "letters, digits"),
