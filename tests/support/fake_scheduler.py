@@ -104,11 +104,13 @@ class FakeScheduler:
         if self.publishes:
             self.pub.send_multipart([job.spec.topic, *encode(message, chunks)])
 
-    def output_since(self, job: FakeJob, after: int) -> tuple[m.JobOutput, list[bytes]]:
-        new = job.chunks[after:]
-        streams = tuple(stream for stream, _ in new)
-        message = m.JobOutput(job.spec.job, job.lease, after + 1, streams)
-        return message, [chunk for _, chunk in new]
+    def output_since(self, job: FakeJob, after: int) -> Iterator[tuple[m.JobOutput, list[bytes]]]:
+        """Yield the chunks after number `after`, cut as a nodelet cuts them."""
+        for start in range(after, len(job.chunks), m.OUTPUT_CHUNKS_MAX):
+            new = job.chunks[start : start + m.OUTPUT_CHUNKS_MAX]
+            streams = tuple(stream for stream, _ in new)
+            message = m.JobOutput(job.spec.job, job.lease, start + 1, streams)
+            yield message, [chunk for _, chunk in new]
 
     def outcomes(self, peer: bytes, job: FakeJob, runs: list[tuple[m.Run, list[bytes]]]) -> None:
         job.seq += 1
@@ -135,8 +137,8 @@ class FakeScheduler:
             inputs = load_leaf(payload[at : at + leaf.frames])
             at += leaf.frames
             runs += self._run_leaf(job, inputs, leaf.start, leaf.count)
-        if len(job.chunks) > shown:
-            self.publish(job, *self.output_since(job, shown))
+        for output, chunks in self.output_since(job, shown):
+            self.publish(job, output, chunks)
         self.outcomes(peer, job, runs)
 
     def _run_leaf(
@@ -212,7 +214,8 @@ class FakeScheduler:
                 self.run_inputs(peer, message, payload)
             case m.ReplayOutput():
                 job = next(job for job in self.jobs.values() if job.lease == message.lease)
-                self.send(peer, *self.output_since(job, message.after))
+                for output, chunks in self.output_since(job, message.after):
+                    self.send(peer, output, chunks)
             case m.Beat():
                 self.send(peer, m.Beat())
             case _:
