@@ -176,7 +176,7 @@ def list_nodes(as_json: bool) -> None:
     """Show each node: how far it shuts jobs in, its size, and what it does.
 
     ISOLATION is uid, namespaces, landlock or process (burla-nodelet --help tells them apart), STATE
-    free, leased or lost. JOB is named if it is yours.
+    free, leased, leaving (it takes no more work) or lost. JOB is named if it is yours.
     """
     from . import admin
 

@@ -64,7 +64,8 @@ def up(
     config = config.with_hosts((*config.ssh.hosts, *hosts))
     nodes = max(config.local.nodes, local)
     config = replace(config, local=replace(config.local, nodes=nodes))
-    if not (config.ssh.hosts or nodes or config.gce.nodes or config.slurm.nodes):
+    machines = config.gce.nodes or config.slurm.nodes or config.grows_by
+    if not (config.ssh.hosts or nodes or machines):
         raise BadConfig("a cluster of what? Say --local, --ssh HOST, or name a TOML file")
     address = known.address if known is not None else ""
     return _up(State(config, address), json)
@@ -80,7 +81,8 @@ def _up(state: State, json: bool) -> int:
     if json:
         print(as_json(state.config.name, cluster.state.address, results))
     advice = f"Use it: export BURLA_CLUSTER={cluster.state.address}"
-    view.sum(results, "ready", advice if any(not r.why for r in results) else "")
+    usable = not results or any(not result.why for result in results)
+    view.sum(results, "ready", advice if usable else "")
     return _code(results)
 
 
@@ -107,8 +109,8 @@ def status(name: str, json: bool) -> int:
     """Show a cluster: its scheduler, and the phase of each node."""
     cluster = Cluster(_known(name), ask_passphrase)
     results = cluster.look()
-    away = cluster.config.scheduler and not cluster.config.bind
-    runs = bool(away) or cluster.scheduler.pid() is not None
+    away = cluster.head.is_away
+    runs = away or cluster.head.scheduler.pid() is not None
     if json:
         print(as_json(name, cluster.state.address if runs else "", results))
     else:

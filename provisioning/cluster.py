@@ -7,21 +7,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from burla.wire import VERSION
-from burla.wire.addresses import AddressError, bind_address, full_address, take_apart
 
 from . import bootstrap, state, wheels
-from .daemons import Daemon
 from .fleet import Fleet
-from .keys import Keys
-from .machines import BadConfig, Machine, ProvisioningError, Transport, named
+from .head import AUTOSCALER, SCHEDULER, Head
+from .machines import Machine, ProvisioningError, Transport, named
 from .members import Installed, Local, Member
 from .slurm import Slurm
 from .state import State
 from .steps import Wanted
 
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
-SCHEDULER = "scheduler"
-KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
 
 Watch = Callable[[str, str], None]  # is told the name of a member and its phase
 AskPassphrase = Callable[[str], str | None]
@@ -41,71 +37,25 @@ class Result:
 class Cluster:
     """One cluster. Its methods do what is missing, and tell `watch` what they do."""
 
-    def __init__(self, known: State, ask: AskPassphrase = lambda path: None) -> None:
+    def __init__(
+        self,
+        known: State,
+        ask: AskPassphrase = lambda path: None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         """Take charge of what is known of a cluster.
 
         Args:
             known: from the file, or new.
             ask: for the passphrase of an SSH key.
+            pause: waits between tries at a provider.
         """
         self.state = known
         self.config = known.config
         self.directory = state.directory_of(known.config.name)
-        self._ask = ask
+        self.head = Head(known)
+        self._ask, self._pause = ask, pause
         self.refusals: list[str] = []  # of providers, in words
-
-    # --- the scheduler ---
-
-    @property
-    def scheduler(self) -> Daemon:
-        """The scheduler's daemon on this machine."""
-        return Daemon(SCHEDULER, self.directory)
-
-    def start_scheduler(self, watch: Watch) -> str:
-        """Start the scheduler unless it runs, here or elsewhere; return its address.
-
-        Raises:
-            ProvisioningError: it does not start.
-        """
-        config = self.config
-        if not (config.scheduler and not config.bind) and self.scheduler.pid() is None:
-            watch(SCHEDULER, "starting")
-            bind = bind_of(config.bind or self._private_address(), self.state.address)
-            options = ["--bind", bind]
-            if bind.startswith("tcp:"):
-                self._keys.make()
-                options += ["--dir", str(self.directory / KEYS)]
-            process = self.scheduler.start("burla.scheduler.cli", *options)
-            said = self.scheduler.first_line(process)
-            self.state.address = reached_at(config.scheduler, said)
-        self.state.address = self.state.address or reached_at(config.scheduler, "")
-        state.write(self.state)
-        if self._has_keys() and self._keys.directory is not None:
-            self._keys.let_in_user()
-        watch(SCHEDULER, "ready")
-        return self.state.address
-
-    @property
-    def _keys(self) -> Keys:
-        """The keys of our scheduler; of one that runs elsewhere, those of this user."""
-        away = self.config.scheduler and not self.config.bind
-        return Keys(None if away else self.directory / KEYS)
-
-    def _has_keys(self) -> bool:
-        """Return whether the scheduler takes nobody without a key."""
-        return self.state.address.startswith("burla:")
-
-    def _join_token(self, node: str) -> bytes | None:
-        """Return a fresh token by which one node may join; None: this scheduler asks for none."""
-        return self._keys.token() if self._has_keys() else None
-
-    def _private_address(self) -> str:
-        if self.config.ssh.hosts or self.config.gce.nodes or self.config.slurm.nodes:
-            raise BadConfig(
-                "other machines must be able to reach the scheduler: set bind to an address of this"
-                " machine (tcp://10.0.0.1:7270), or scheduler to that of one that runs elsewhere"
-            )
-        return f"ipc://{self.directory}/s"
 
     # --- members ---
 
@@ -126,7 +76,7 @@ class Cluster:
                 self.directory,
                 self.state.address,
                 local.cpus,
-                self._join_token,
+                self.head.join_token,
                 self.config.join_s,
             )
 
@@ -146,7 +96,7 @@ class Cluster:
         self.state.names = names
         for name, target in names.items():
             yield Installed(
-                name, connection(target), self._wanted(name), self._wheels, self._join_token
+                name, connection(target), self._wanted(name), self._wheels, self.head.join_token
             )
 
     def fleets(self) -> dict[str, Fleet]:
@@ -162,11 +112,12 @@ class Cluster:
                 from . import gce  # google-cloud-compute: an extra, and slow to import
             except ImportError as error:
                 raise ProvisioningError(f"pip install 'burla[gce]': {error}") from None
-            cloud = gce.Gce(config, self.state.address, self._join_token, self.refusals.append)
+            say = self.refusals.append
+            cloud = gce.Gce(config, self.state.address, self.head.join_token, say, self._pause)
             found["gce"] = Fleet(cloud, config.gce.nodes, config.gce.boot_s)
-        if config.slurm.nodes:
+        if config.by_slurm:
             folder = self.directory / "slurm"
-            jobs = Slurm(config, folder, self.state.address, self._join_token)
+            jobs = Slurm(config, folder, self.state.address, self.head.join_token)
             found["slurm"] = Fleet(jobs, config.slurm.nodes, config.slurm.wait_s)
         return found
 
@@ -185,19 +136,23 @@ class Cluster:
             directory=config.ssh.directory,
             cpus=config.ssh.cpus,
             ram_gb=config.ssh.ram_gb,
-            needs_token=self._has_keys(),
+            needs_token=self.head.has_keys(),
             script=bootstrap.script_digest(),
             join_s=config.join_s,
         )
 
     def up(self, watch: Watch) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
-        if self.config.slurm.nodes:  # nothing is started where there is no Slurm
+        if self.config.by_slurm:  # nothing is started where there is no Slurm
             self.fleets()["slurm"].provisioner.observe()
-        self.start_scheduler(watch)
+        self.head.start_scheduler(watch)
         results = self._each(self.members(), watch, "ready", lambda member, say: member.up(say))
-        for provider, fleet in self.fleets().items():
+        fleets = self.fleets()
+        self.head.autoscaler.stop()  # it must not delete what is made here, and learns what is new
+        for provider, fleet in fleets.items():
             results += self._fleet_up(provider, fleet, watch)
+        if fleets:
+            self.head.start_autoscaler(watch)
         return results
 
     def _fleet_up(self, provider: str, fleet: Fleet, watch: Watch) -> list[Result]:
@@ -223,7 +178,10 @@ class Cluster:
                 return Result(member.name, "unknown", str(error))
 
         results = _parallel(one, self.members())
-        for fleet in self.fleets().values():
+        fleets = self.fleets()
+        if fleets and self.head.autoscaler.pid() is None:
+            results.append(Result(AUTOSCALER, "stopped", "it does not run: burla up starts it"))
+        for fleet in fleets.values():
             for machine in fleet.provisioner.observe():
                 results.append(Result(machine.name, machine.state, machine.why))
         return results
@@ -256,6 +214,7 @@ class Cluster:
 
     def down(self, watch: Watch) -> list[Result]:
         """End all of it; a member that can not be reached is told, and stays known."""
+        self.head.autoscaler.stop()
         results = self.remove(self.members(), watch)
         for provider, fleet in self.fleets().items():
             try:
@@ -264,7 +223,7 @@ class Cluster:
                 results.append(Result(provider, "removing", str(error)))
         if not any(result.why for result in results):
             watch(SCHEDULER, "removing")
-            self.scheduler.stop()
+            self.head.scheduler.stop()
             state.forget(self.config.name)
             watch(SCHEDULER, "removed")
         return results
@@ -293,46 +252,6 @@ class Cluster:
             return Result(member.name, done, "", time.monotonic() - began_s, phases or {})
 
         return _parallel(one, members)
-
-
-def bind_of(wanted: str, before: str) -> str:
-    """Return where to listen so that nodes which are still there find the scheduler again.
-
-    Args:
-        wanted: what the user set; a tcp port 0 is any.
-        before: the address that was announced; empty: none.
-
-    Raises:
-        BadConfig: `wanted` is nothing that one could listen on.
-    """
-    try:
-        bind = bind_address(wanted)
-    except AddressError as error:
-        raise BadConfig(f"bind: {error}") from None
-    if bind.startswith("tcp:") and bind.endswith(":0") and before.startswith("burla:"):
-        return bind.removesuffix("0") + take_apart(before).endpoint.rpartition(":")[2]
-    return bind
-
-
-def reached_at(wanted: str, said: str) -> str:
-    """Return the address of a scheduler, as nodes and clients reach it.
-
-    Args:
-        wanted: what the user set, a whole address or tcp://HOST:PORT; empty: as it says itself.
-        said: by the scheduler that was started; empty: it runs elsewhere.
-
-    Raises:
-        BadConfig: `wanted` is no address.
-    """
-    try:
-        key = take_apart(said).key if said else None
-        if wanted.startswith("tcp:") and key is not None:
-            return full_address(wanted, key)
-        if wanted:
-            take_apart(wanted)  # complains
-        return wanted or said
-    except AddressError as error:
-        raise BadConfig(f"scheduler: {error}") from None
 
 
 def failed(machine: Machine) -> str:

@@ -11,8 +11,12 @@ hosts = ["root@node1", "node2"]     # as for ssh; ~/.ssh/config counts
 
 [local]
 nodes = 1
+
+[grow]                              # machines for jobs with grow=True; [gce] or [slurm] says which
+max_nodes = 8
 """
 
+import math
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -86,6 +90,20 @@ class SlurmConfig:
 
 
 @dataclass(frozen=True)
+class GrowConfig:
+    """How far machines of a provider are made for jobs that ask, and when idle ones go."""
+
+    provider: str = ""  # "gce" or "slurm"; empty: gce if it has a project, else slurm
+    max_nodes: int = 0  # of this provider, standing ones included; 0: none is made for jobs
+    max_cost_per_h: float | None = None  # of all of them, in the currency of `prices`; None: any
+    # machine type -> per hour; "TYPE spot" for a spot machine, which else is taken to cost as much
+    prices: dict[str, float] = field(default_factory=dict)
+    keep: int = 0  # machines that stay however idle they are
+    idle_min: float = 10.0  # one that nobody uses for this long is deleted
+    grown_idle_min: float = 1.0  # one that was made for a job is deleted after this
+
+
+@dataclass(frozen=True)
 class ClusterConfig:
     """One cluster."""
 
@@ -101,6 +119,7 @@ class ClusterConfig:
     local: LocalConfig = field(default_factory=LocalConfig)
     gce: GceConfig = field(default_factory=GceConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    grow: GrowConfig = field(default_factory=GrowConfig)
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anybody.
@@ -124,9 +143,35 @@ class ClusterConfig:
             "never, prefer or only",
         )
         _must(0 < self.gce.run_h <= RUN_H_MAX, "gce.run_h", self.gce.run_h, f"up to {RUN_H_MAX} h")
-        if self.gce.nodes:
+        self._check_grow()
+        if self.gce.nodes or self.grows_by == "gce":
             _must(self.gce.project, "gce.project", "", "the project that pays")
             _must(self.gce.zones, "gce.zones", (), "one zone or more, as us-central1-a")
+
+    def _check_grow(self) -> None:
+        grow = self.grow
+        _must(grow.provider in ("", "gce", "slurm"), "grow.provider", grow.provider, "gce or slurm")
+        for name, count in (("max_nodes", grow.max_nodes), ("keep", grow.keep)):
+            _must(0 <= count <= NODES_MAX, f"grow.{name}", count, f"0 to {NODES_MAX}")
+        for name, value in (
+            ("max_cost_per_h", grow.max_cost_per_h or 0.0),
+            ("idle_min", grow.idle_min),
+            ("grown_idle_min", grow.grown_idle_min),
+            *((f"prices.{kind}", price) for kind, price in grow.prices.items()),
+        ):
+            _must(0 <= value < math.inf, f"grow.{name}", value, "0 or more")
+
+    @property
+    def grows_by(self) -> str:
+        """Return the provider of the machines that are made for jobs; empty: none is."""
+        if not self.grow.max_nodes:
+            return ""
+        return self.grow.provider or ("gce" if self.gce.project else "slurm")
+
+    @property
+    def by_slurm(self) -> bool:
+        """Whether Slurm is asked for nodes."""
+        return self.slurm.nodes > 0 or self.grows_by == "slurm"
 
     def with_hosts(self, hosts: tuple[str, ...]) -> "ClusterConfig":
         """Return this with more SSH hosts."""
@@ -186,7 +231,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if get_origin(hint) is dict:
         if not isinstance(value, dict):
             raise BadConfig(f"{name} is {value!r}: it must be a table")
-        return dict(value)
+        return {key: _convert(get_args(hint)[1], x, f"{name}.{key}") for key, x in value.items()}
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if float in kinds and type(value) is int:
         return float(value)

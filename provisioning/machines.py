@@ -46,6 +46,19 @@ class Machine:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a machine that a provider makes is sure to have."""
+
+    cpus: int
+    ram: int = 0  # bytes; 0: not known
+
+    def slots(self, func_cpu: int, func_ram: int | None) -> int:
+        """Return how many calls it could run at once; `func_ram`: bytes of each, if it says."""
+        slots = self.cpus // func_cpu
+        return min(slots, self.ram // func_ram) if self.ram and func_ram else slots
+
+
 class Finished(NamedTuple):
     """How a command ended, and the end of what it wrote to stdout and stderr."""
 
@@ -68,7 +81,7 @@ class Transport(Protocol):
 
 
 class Provisioner(Protocol):
-    """Gets machines and gives them up. Calls block, and may be made from any one thread."""
+    """Gets machines and gives them up. Calls block; one `create` at a time, beside the others."""
 
     def observe(self) -> list[Machine]:
         """Return all machines of the cluster that exist, in whatever state."""
@@ -79,6 +92,16 @@ class Provisioner(Protocol):
         Raises:
             ProvisioningError: not one can be had; says why.
         """
+
+    def shape(self) -> Shape:
+        """Return what the next machine will have at least.
+
+        Raises:
+            ProvisioningError: there is no such kind of machine.
+        """
+
+    def price_per_h(self) -> float | None:
+        """Return what the next machine costs at most; None: not known."""
 
     def delete(self, machines: Sequence[Machine]) -> None:
         """Give machines up; one that is gone already is no error."""

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from burla.wire.messages import ClientToScheduler, JoiningToScheduler, NodeletToScheduler
+from burla.wire.messages import (
+    AdminToScheduler,
+    ClientToScheduler,
+    JoiningToScheduler,
+    NodeletToScheduler,
+)
 
 TOKEN_S = 600.0  # a join token is good for ten minutes, and once
 KEYS_MAX = 10_000  # in one table, revoked ones included
@@ -25,13 +30,13 @@ class Role(StrEnum):
 
     CLIENT = "client"  # opens jobs
     NODE = "node"  # runs calls
-    ADMIN = "admin"  # a client, of whom commands for administrators take orders
+    ADMIN = "admin"  # a client; may also be the autoscaler
     JOIN = "join"  # a join token: may name one key, which is a node's from then on
 
 
 MAY_SAY: Mapping[Role, Any] = {
     Role.CLIENT: ClientToScheduler,
-    Role.ADMIN: ClientToScheduler,
+    Role.ADMIN: AdminToScheduler,
     Role.NODE: NodeletToScheduler,
     Role.JOIN: JoiningToScheduler,
 }

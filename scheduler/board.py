@@ -364,7 +364,7 @@ class Board:
             if node is not None and node.leaving and node.serves_nobody():
                 self.effects.append(Send(node.peer, m.Released()))
             if node is not None and node.is_free():
-                self._free[node_id] = node
+                self._free[node_id], node.idle_since_s = node, now_s
             else:
                 self._free.pop(node_id, None)
         jobs = self.jobs if self._changed else self._dirty

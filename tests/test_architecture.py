@@ -82,6 +82,7 @@ PURE = {
     "scheduler/clients.py",
     "scheduler/core.py",
     "scheduler/dealing.py",
+    "scheduler/demand.py",
     "scheduler/effects.py",
     "scheduler/feeding.py",
     "scheduler/held.py",
@@ -89,6 +90,7 @@ PURE = {
     "scheduler/leases.py",
     "scheduler/nodes.py",
     "scheduler/quotas.py",
+    "scheduler/status.py",
     "scheduler/waiting.py",
 }
 PURE_NEEDS = {  # a list of what is allowed: what is not on it may read a clock or a socket

@@ -2,7 +2,7 @@
 
 import pytest
 
-from burla.provisioning.cluster import bind_of, reached_at
+from burla.provisioning.head import bind_of, reached_at
 from burla.provisioning.machines import BadConfig
 
 KEY = "ab" * 32

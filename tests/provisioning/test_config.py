@@ -29,7 +29,11 @@ def test_more_hosts_are_added_once() -> None:
     [
         ({"nane": "x"}, "nane is not a setting; known: name"),
         ({"ssh": {"host": []}}, "ssh.host is not a setting"),
-        ({"grow": {"max_nodes": 3}}, "grow is not a setting"),
+        ({"grow": {"max_nodes": -1}}, "grow.max_nodes is -1: it must be 0 to"),
+        ({"grow": {"provider": "aws"}}, "gce or slurm"),
+        ({"grow": {"prices": {"n2": "1"}}}, "grow.prices.n2 is '1': it must be of type float"),
+        ({"grow": {"max_cost_per_h": -1}}, "grow.max_cost_per_h is -1.0: it must be 0 or more"),
+        ({"grow": {"max_nodes": 1}, "gce": {"project": "p"}}, "gce.zones"),
         ({"ssh": ["a"]}, "must be a table"),
         ({"ssh": {"hosts": "a"}}, "must be a list of texts"),
         ({"name": "a b"}, "letters, digits"),

@@ -123,6 +123,9 @@ class FakeGce:
                     return self._faulty("list", lambda: self._list(query))
                 case ["GET", "zones", zone, "operations", name]:
                     return self._faulty("get", lambda: self.operations[name])
+                case ["GET", "zones", _, "machineTypes", name]:
+                    cpus = int(name.rpartition("-")[2])
+                    return {"name": name, "guestCpus": cpus, "memoryMb": 4096 * cpus}
                 case ["GET", "zones", zone, "instances", name, "getGuestAttributes"]:
                     return self._guest(name)
                 case _:

@@ -135,6 +135,18 @@ def wrong_roles(directory: Path) -> None:
         assert [x["operation"] for x in lines].count("open job") == 1
 
 
+def false_autoscaler(directory: Path) -> None:
+    """Only an administrator may ask what all jobs wait for, and keep nodes from being leased."""
+    with stage(directory) as at:
+        anna, _ = at.client("anna")
+        node = at.node()
+        anna.say(m.AskDemand("all is well", 1, 1, ("n",)))
+        anna.fence()
+        assert not anna.socket.poll(0)
+        anna.open(os.urandom(16))
+        node.hear(m.StartLease)  # nobody has retired it
+
+
 def replays(directory: Path) -> None:
     with stage(directory) as at:
         anna, _ = at.client("anna")
