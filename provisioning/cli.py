@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from . import config as c
 from . import state as st
@@ -43,7 +44,7 @@ def up(
     name: str | None,
     hosts: Sequence[str],
     local: int,
-    settings: dict[str, str],
+    settings: dict[str, Any],
     json: bool,
 ) -> int:
     """Make a cluster, or mend one: start what does not run, on what is not done yet.
@@ -53,20 +54,23 @@ def up(
         name: of the cluster; None: as the file says, or "default".
         hosts: SSH hosts besides those of the file.
         local: nodes on this machine besides those of the file.
-        settings: `bind`, `scheduler`, `wheelhouse`, `index`; go before the file's.
+        settings: what other options say, by their names; go before the file's.
         json: say the result on stdout as JSON.
     """
     config = c.load(file) if file is not None else ClusterConfig()
-    config = replace(config, **({"name": name} if name else {}), **settings)  # type: ignore[arg-type]  # texts
+    config = replace(config, name=name or config.name)
     known = st.read(config.name)
     if file is None and known is not None:  # the same again, and perhaps more
-        config = replace(known.config, **settings)  # type: ignore[arg-type]  # texts
+        config = known.config
+    config = config.with_options(settings)
     config = config.with_hosts((*config.ssh.hosts, *hosts))
     nodes = max(config.local.nodes, local)
     config = replace(config, local=replace(config.local, nodes=nodes))
     machines = config.gce.nodes or config.slurm.nodes or config.grows_by
     if not (config.ssh.hosts or nodes or machines):
-        raise BadConfig("a cluster of what? Say --local, --ssh HOST, or name a TOML file")
+        raise BadConfig(
+            "a cluster of what? Say --local, --ssh HOST, --gce, --slurm, or name a TOML file"
+        )
     address = known.address if known is not None else ""
     return _up(State(config, address), json)
 

@@ -32,6 +32,12 @@ T = TypeVar("T")
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 NODES_MAX = 1000  # of one kind; a typing error should not become a bill
 DRAIN_S_MAX = 7 * 86400
+OPTIONS = {  # of the command line -> the table in which a setting is called so
+    **dict.fromkeys(("bind", "scheduler", "wheelhouse", "index"), ""),
+    **dict.fromkeys(("project", "zones", "machine_types"), "gce"),
+    "partition": "slurm",
+    "max_nodes": "grow",
+}
 RUN_H_MAX = 120 * 24  # Compute Engine's longest max_run_duration
 
 
@@ -172,6 +178,25 @@ class ClusterConfig:
     def by_slurm(self) -> bool:
         """Whether Slurm is asked for nodes."""
         return self.slurm.nodes > 0 or self.grows_by == "slurm"
+
+    def with_options(self, said: Mapping[str, Any]) -> "ClusterConfig":
+        """Return this with what options of the command line say, by their names.
+
+        Raises:
+            BadConfig: one is for a provider that is not named, or impossible.
+        """
+        providers = [name for name in ("gce", "slurm") if said.get(name)]
+        if "nodes" in said and not providers:
+            raise BadConfig("--nodes of what? Say --gce or --slurm, too")
+        tables: dict[str, dict[str, Any]] = {name: {} for name in (*providers, "")}
+        for name in providers:
+            tables[name]["nodes"] = said.get("nodes", getattr(self, name).nodes or 1)
+        for option, value in said.items():
+            if option in OPTIONS:
+                tables.setdefault(OPTIONS[option], {})[option] = value
+        plain = tables.pop("")
+        nested = {name: replace(getattr(self, name), **table) for name, table in tables.items()}
+        return replace(self, **plain, **nested)
 
     def with_hosts(self, hosts: tuple[str, ...]) -> "ClusterConfig":
         """Return this with more SSH hosts."""

@@ -24,6 +24,21 @@ def test_more_hosts_are_added_once() -> None:
     assert ClusterConfig().with_hosts(("a", "b", "a")).ssh.hosts == ("a", "b")
 
 
+def test_options_say_what_a_file_could() -> None:
+    cloud = {"gce": True, "project": "p", "zones": ("a", "b"), "machine_types": ("t",)}
+    one = ClusterConfig().with_options(cloud | {"bind": "tcp://h:1", "max_nodes": 4})
+    table = {"nodes": 1, "project": "p", "zones": ["a", "b"], "machine_types": ["t"]}
+    assert one == parse({"bind": "tcp://h:1", "gce": table, "grow": {"max_nodes": 4}})
+    assert one.with_options(cloud | {"nodes": 0}).gce.nodes == 0
+    assert one.with_options(cloud).gce.nodes == 1
+    hpc = ClusterConfig().with_options({"slurm": True, "nodes": 3, "partition": "q"})
+    assert hpc == parse({"slurm": {"nodes": 3, "partition": "q"}})
+    with pytest.raises(BadConfig, match="--nodes of what"):
+        ClusterConfig().with_options({"nodes": 3})
+    with pytest.raises(BadConfig, match="the project that pays"):
+        ClusterConfig().with_options({"gce": True})
+
+
 @pytest.mark.parametrize(
     ("said", "text"),
     [
