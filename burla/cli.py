@@ -106,7 +106,7 @@ def up(
     """Make a cluster, as FILE (TOML) or options say; run again, it mends what is broken."""
     from burla.provisioning import cli
 
-    said = {name: value for name, value in settings.items() if value not in (None, (), False)}
+    said = {name: x for name, x in settings.items() if x is not None and x is not False and x != ()}
     return cli.up(file, cluster, hosts, int(local), said, json)
 
 

@@ -1,36 +1,30 @@
-"""The autoscaler: makes machines for jobs whose wait would be long, deletes those that nobody uses.
+"""An autoscaler: makes machines for jobs whose wait would be long, deletes those nobody uses.
 
-A daemon beside the scheduler, because the library of a cloud blocks. Every few seconds it asks the
-scheduler what jobs wait for and how idle its nodes are, looks which machines there are, and does
-what plan.py says. It knows nothing that it could not see again: it may die at any time.
+It looks at the machines of one provider every few seconds, asks the scheduler what jobs wait for
+and how idle nodes are, and does what plan.py says, a step at a time: what can not be done does not
+keep the other steps from being done. It may die at any time; whoever starts it again finds all.
 """
 
-import argparse
-import asyncio
 import logging
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from burla.wire import daemon
 from burla.wire import messages as m
 from burla.wire.asking import NoAnswer, NotTaken
 
-from . import plan, state
-from .cluster import Cluster
+from . import plan
 from .machines import Machine, Provisioner, ProvisioningError, Shape, named
 from .plan import Limits
-from .providers import Providers
 
-LOOK_S = 5.0  # between two looks; the scheduler forgets what we said after six of them
 BACKOFF_S = 60.0  # no machine is asked for so long after one failed; doubles
 BACKOFF_MAX_S = 600.0
-
+UNSEEN_S = 60.0  # a ready machine whose node the scheduler has not heard of for so long is idle
 NO_SHAPE = Shape(0)  # no machine is made
 
 Ask = Callable[[m.AskDemand], m.Demand]
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -38,11 +32,13 @@ log = logging.getLogger(__name__)
 class Autoscaler:
     """Looks and acts; `look` and `make` may run in two threads."""
 
+    name: str  # of its own for each provider of a cluster
     provisioner: Provisioner
     ask: Ask
     limits: Limits
     python: str  # minor version that new machines run
     boot_s: float  # from its creation to its first Hello; then a machine is given up
+    gone: Callable[[Sequence[str]], None] = lambda names: None  # is told what was deleted
     clock_s: Callable[[], float] = time.monotonic
     now_s: Callable[[], float] = time.time  # epoch time, for what expires
     _doing: str = ""  # for callers who wait
@@ -54,24 +50,22 @@ class Autoscaler:
     _trouble: str = ""
     _backoff_s: float = BACKOFF_S
     _pause_until_s: float = -float("inf")
+    _logged: str = ""
 
     def look(self) -> int:
         """Delete what nobody needs; return how many machines to make now."""
-        count = 0
-        try:
-            try:
-                there = self._delete_lost(self.provisioner.observe())
-                demand = self._say(self._deleted)
-                count = self._missing(demand.wishes, there)
-                self._delete_idle(demand.nodes, there)
-            except ProvisioningError as error:
-                log.warning("%s", error)
-                self._doing = f"machines cannot be made or seen now: {error}"
-            if (self._doing, self._shape) != self._told:
-                self._say(self._deleted)
-        except (NoAnswer, NotTaken) as error:
-            log.warning("the scheduler: %s", error)
-            return 0
+        demand = self._say(self._deleted)
+        there = self._attempt(self.provisioner.observe)
+        if there is None:
+            self._doing = "nobody can see now which machines there are"
+            count = 0
+        else:
+            names = {machine.name for machine in there}
+            self._deleted &= names
+            self._attempt(lambda: self._delete_lost(there))
+            count = self._act(demand, there) if demand is not None else 0
+        if (self._doing, self._shape) != self._told:
+            self._say(self._deleted)
         return count
 
     def make(self, count: int) -> None:
@@ -80,154 +74,124 @@ class Autoscaler:
         try:
             made = self.provisioner.create(count, grown=True)
         except ProvisioningError as error:
-            self._fail(str(error))
-            return
-        log.info("made %s", named(machine.name for machine in made))
-        if len(made) == count:
-            self._backoff_s = BACKOFF_S
+            self._back_off(str(error))
+        else:
+            log.info("made %s", named(machine.name for machine in made))
+
+    def _act(self, demand: m.Demand, there: Sequence[Machine]) -> int:
+        self._attempt(lambda: self._delete_late(demand.nodes, there))
+        self._attempt(lambda: self._delete_idle(demand.nodes, there))
+        return self._attempt(lambda: self._missing(demand.wishes, there)) or 0
 
     # --- growing ---
 
     def _missing(self, wishes: Sequence[m.Wish], there: Sequence[Machine]) -> int:
-        self._shape = self.provisioner.shape() if self.limits.max_nodes else NO_SHAPE
-        wanted = sum(plan.wanted(wish, self._shape, self.python) for wish in wishes)
-        price = self.provisioner.price_per_h()
-        growth = plan.grow(wanted, there, self.limits, price)
-        coming = sum(machine.state in plan.COMING for machine in there)
-        pausing = self.clock_s() < self._pause_until_s
         if not self.limits.max_nodes:
-            self._doing = "no machines are made for jobs here: grow.max_nodes is 0"
-        elif coming or (growth.count and not pausing):
-            self._doing = f"machines on their way: {coming + growth.count * (not pausing)}"
+            self._doing = ""
+            return 0
+        self._doing, self._shape = "nobody knows now what machines there could be", NO_SHAPE
+        self._shape = self.provisioner.shape()
+        wanted = sum(plan.wanted(wish, self._shape, self.python) for wish in wishes)
+        growth = plan.grow(wanted, there, self.limits, self.provisioner.price_per_h())
+        coming = sum(machine.state in plan.COMING for machine in there)
+        count = growth.count if self.clock_s() >= self._pause_until_s else 0
+        if coming or count:
+            self._doing = f"machines on their way: {coming + count}"
         else:
-            self._doing = self._trouble if pausing else growth.why
-        return 0 if pausing else growth.count
+            self._doing = self._trouble if growth.count else growth.why
+        return count
 
-    def _fail(self, why: str) -> None:
-        log.warning("no machine: %s", why)
-        self._trouble = f"no machine can be had now: {why}"
+    def _back_off(self, why: str) -> None:
+        self._log(f"no machine: {why}")
+        self._trouble = f"no machine can be had now, it is tried again: {why}"
         self._pause_until_s = self.clock_s() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
 
     # --- deleting ---
 
-    def _delete_lost(self, machines: Sequence[Machine]) -> list[Machine]:
-        """Delete what ended, failed, is past its time or never joins; return the others."""
-        self._deleted &= {machine.name for machine in machines}
-        now_s = self.clock_s()
-        coming = [machine for machine in machines if machine.state in plan.COMING]
-        since = {x.name: self._coming_since_s.get(x.name, now_s) for x in coming}
-        self._coming_since_s = since
-        late = [x for x in coming if plan.is_ours(x) and now_s - since[x.name] >= self.boot_s]
-        lost = plan.orphans(machines, self.now_s())
-        for machine in late:
-            why = f"it has not joined within {self.boot_s:.0f} s"
-            self._fail(f"{machine.name}: {why} ({machine.why or 'it said nothing'})")
-        for machine in lost:
-            if machine.state == "failed":
-                self._fail(f"{machine.name}: {machine.why}")
-        self._delete([*lost, *late])
-        return [machine for machine in machines if machine not in lost and machine not in late]
+    def _delete_lost(self, there: Sequence[Machine]) -> None:
+        """Delete what ended, failed or is past its time."""
+        lost = plan.orphans(there, self.now_s())
+        failed = [f"{machine.name}: {machine.why}" for machine in lost if machine.state == "failed"]
+        if failed:
+            self._back_off(named(failed, 1))
+        self._delete(lost)
+
+    def _delete_late(self, nodes: Sequence[m.NodeStatus], there: Sequence[Machine]) -> None:
+        """Delete what never joins; of a machine whose node is here nobody needs to say so."""
+        known, now_s = {node.name for node in nodes}, self.clock_s()
+        coming = [x for x in there if x.state in plan.COMING and x.name not in known]
+        if any(x.name in self._coming_since_s and x.name in known for x in there):
+            self._backoff_s = BACKOFF_S  # one has joined
+        self._coming_since_s = {x.name: self._coming_since_s.get(x.name, now_s) for x in coming}
+        late = [x for x in coming if now_s - self._coming_since_s[x.name] >= self.boot_s]
+        if late:
+            why = late[0].why or "it said nothing"
+            self._back_off(f"{late[0].name} has not joined within {self.boot_s:.0f} s ({why})")
+        self._delete(late)
 
     def _delete_idle(self, nodes: Sequence[m.NodeStatus], there: Sequence[Machine]) -> None:
-        victims = plan.shrink(there, self._idle_s(nodes, there), self.limits)
+        idle_s = self._seen_idle_s(nodes) | self._unseen_idle_s(nodes, there)
+        victims = plan.shrink(there, idle_s, self.limits)
         names = frozenset(machine.name for machine in victims)
-        if not names:
-            return
         # a job may have got one of them just now: only what the scheduler leases no more is deleted
-        said = {node.name: node for node in self._say(self._deleted | names).nodes}
-        idle = [x for x in victims if x.name not in said or _is_retired(said[x.name])]
-        self._delete(idle)
-        self._deleted |= {machine.name for machine in idle}
+        again = self._say(self._deleted | names) if names else None
+        if again is not None:
+            busy = {node.name for node in again.nodes if not _is_retired(node)}
+            idle = [machine for machine in victims if machine.name not in busy]
+            self._deleted |= {machine.name for machine in idle}
+            self._delete(idle)
 
-    def _idle_s(
+    def _seen_idle_s(self, nodes: Sequence[m.NodeStatus]) -> dict[str, float]:
+        """Return how long nodes have served nobody; of several of one name, the busiest counts."""
+        least: dict[str, float] = {}
+        for node in nodes:
+            least[node.name] = min(node.idle_s, least.get(node.name, node.idle_s))
+        return {name: idle_s for name, idle_s in least.items() if idle_s > 0}
+
+    def _unseen_idle_s(
         self, nodes: Sequence[m.NodeStatus], there: Sequence[Machine]
-    ) -> Mapping[str, float]:
-        """Return how long each machine has served nobody; busy ones are not in it."""
-        known = {node.name: node.idle_s for node in nodes}
-        now_s = self.clock_s()
+    ) -> dict[str, float]:
+        """Return how long the scheduler has not known the nodes of machines that are ready."""
+        known, now_s = {node.name for node in nodes}, self.clock_s()
         unseen = [x.name for x in there if x.state == "ready" and x.name not in known]
         self._unseen_since_s = {name: self._unseen_since_s.get(name, now_s) for name in unseen}
-        idle = {name: idle_s for name, idle_s in known.items() if idle_s > 0}
-        return idle | {name: now_s - since_s for name, since_s in self._unseen_since_s.items()}
+        for_s = {name: now_s - since_s for name, since_s in self._unseen_since_s.items()}
+        return {name: seconds for name, seconds in for_s.items() if seconds >= UNSEEN_S}
 
     def _delete(self, machines: Sequence[Machine]) -> None:
         ours = [machine for machine in machines if plan.is_ours(machine)]
         if ours:
-            log.info("deleting %s", named(machine.name for machine in ours))
+            names = [machine.name for machine in ours]
+            self._log(f"deleting {named(names)}")
             self.provisioner.delete(ours)
+            self.gone(names)
 
-    def _say(self, retire: frozenset[str]) -> m.Demand:
+    # --- talking ---
+
+    def _say(self, retire: frozenset[str]) -> m.Demand | None:
+        """Tell the scheduler what is done; return what it says, None if it is silent."""
         self._told = self._doing, self._shape
         shape, names = self._shape, tuple(sorted(retire))
-        return self.ask(m.AskDemand(self._doing, shape.cpus, shape.ram, names))
+        try:
+            return self.ask(m.AskDemand(self.name, self._doing, shape.cpus, shape.ram, names))
+        except (NoAnswer, NotTaken, ProvisioningError) as error:
+            self._log(f"the scheduler: {error}")
+            return None
+
+    def _attempt(self, step: Callable[[], T]) -> T | None:
+        try:
+            return step()
+        except ProvisioningError as error:
+            self._log(str(error))
+            return None
+
+    def _log(self, text: str) -> None:
+        """Write down what is new."""
+        if text != self._logged:
+            self._logged = text
+            log.info("%s", text)
 
 
 def _is_retired(node: m.NodeStatus) -> bool:
     return node.state is m.NodeState.LEAVING and node.idle_s > 0
-
-
-class Stopping(ProvisioningError):
-    """This process is about to end: nothing new is begun."""
-
-
-def of_cluster(cluster: Cluster) -> Autoscaler:
-    """Return the autoscaler of a cluster that is up."""
-    config, fleets = cluster.config, cluster.fleets()
-    grow = config.grow
-    limits = Limits(
-        grow.max_nodes,
-        grow.max_cost_per_h,
-        grow.keep,
-        grow.idle_min * 60,
-        grow.grown_idle_min * 60,
-    )
-    return Autoscaler(
-        Providers({name: fleet.provisioner for name, fleet in fleets.items()}, config.grows_by),
-        cluster.head.ask,
-        limits,
-        config.python,
-        max(fleet.boot_s for fleet in fleets.values()),
-    )
-
-
-async def serve(autoscaler: Autoscaler, look_s: float = LOOK_S) -> None:
-    """Look and act until cancelled. What blocks runs in threads."""
-    making: asyncio.Task[None] | None = None
-    async with asyncio.TaskGroup() as group:
-        while True:
-            count = await asyncio.to_thread(autoscaler.look)
-            if count and (making is None or making.done()):
-                making = group.create_task(asyncio.to_thread(autoscaler.make, count))
-            await asyncio.sleep(look_s)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the autoscaler of a cluster that `burla up` knows; return the exit code."""
-    parser = argparse.ArgumentParser(prog="burla-autoscaler", description=__doc__)
-    parser.add_argument("--cluster", required=True, help="its name")
-    parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks")
-    options = parser.parse_args(arguments)
-    daemon.prepare("burla-autoscaler")
-    known = state.read(options.cluster)
-    if known is None:
-        print(f"burla-autoscaler: there is no cluster {options.cluster!r}", file=sys.stderr)
-        return 1
-    stopping = threading.Event()
-
-    def pause(seconds: float) -> None:
-        if stopping.wait(seconds):
-            raise Stopping("the autoscaler is about to end")
-
-    async def run() -> None:
-        try:
-            await serve(of_cluster(Cluster(known, pause=pause)), options.look)
-        finally:
-            stopping.set()
-
-    print("looking", flush=True)
-    return daemon.run(run)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

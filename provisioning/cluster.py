@@ -42,6 +42,7 @@ class Cluster:
         known: State,
         ask: AskPassphrase = lambda path: None,
         pause: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """Take charge of what is known of a cluster.
 
@@ -49,6 +50,7 @@ class Cluster:
             known: from the file, or new.
             ask: for the passphrase of an SSH key.
             pause: waits between tries at a provider.
+            say: is told each refusal of a provider; None: they are kept for the sum of `up`.
         """
         self.state = known
         self.config = known.config
@@ -56,6 +58,7 @@ class Cluster:
         self.head = Head(known)
         self._ask, self._pause = ask, pause
         self.refusals: list[str] = []  # of providers, in words
+        self._say = self.refusals.append if say is None else say
 
     # --- members ---
 
@@ -112,8 +115,8 @@ class Cluster:
                 from . import gce  # google-cloud-compute: an extra, and slow to import
             except ImportError as error:
                 raise ProvisioningError(f"pip install 'burla[gce]': {error}") from None
-            say = self.refusals.append
-            cloud = gce.Gce(config, self.state.address, self.head.join_token, say, self._pause)
+            where = (self.state.address, self.head.join_token)
+            cloud = gce.Gce(config, *where, self._say, self._pause)
             found["gce"] = Fleet(cloud, config.gce.nodes, config.gce.boot_s)
         if config.by_slurm:
             folder = self.directory / "slurm"
@@ -149,10 +152,12 @@ class Cluster:
         results = self._each(self.members(), watch, "ready", lambda member, say: member.up(say))
         fleets = self.fleets()
         self.head.autoscaler.stop()  # it must not delete what is made here, and learns what is new
-        for provider, fleet in fleets.items():
-            results += self._fleet_up(provider, fleet, watch)
-        if fleets:
-            self.head.start_autoscaler(watch)
+        try:
+            for provider, fleet in fleets.items():
+                results += self._fleet_up(provider, fleet, watch)
+        finally:
+            if fleets:
+                self.head.start_autoscaler(watch)
         return results
 
     def _fleet_up(self, provider: str, fleet: Fleet, watch: Watch) -> list[Result]:

@@ -11,6 +11,7 @@ import requests.exceptions as network
 from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import compute_v1
 
 from .capacity import Answer, Refusal, classify
@@ -63,6 +64,10 @@ class ComputeApi:
                 return call()
             except exceptions.GoogleAPICallError as error:
                 answer = _answer(error)
+            except TransportError as error:  # of the service that gives out credentials
+                answer = Answer(Refusal.BUSY, f"no credentials now: {error}")
+            except GoogleAuthError as error:
+                answer = Answer(Refusal.NO, f"no credentials: {error}")
             except (exceptions.RetryError, network.RequestException, ConnectionError) as error:
                 answer = Answer(Refusal.BUSY, f"the connection broke: {error}")
             if answer.refusal is not Refusal.BUSY or not left:
@@ -77,4 +82,4 @@ def _answer(error: Any) -> Answer:
     status = int(error.code or 0)
     reasons = [e.get("reason", "") for e in error.errors or () if isinstance(e, dict)]
     answer = classify(status, next(iter(reasons), ""), str(error.message or ""))
-    return Answer(answer.refusal, f"{status} {answer.text}")
+    return Answer(answer.refusal, f"{status} {answer.text}", status)

@@ -100,11 +100,12 @@ class GrowConfig:
     """How far machines of a provider are made for jobs that ask, and when idle ones go."""
 
     provider: str = ""  # "gce" or "slurm"; empty: gce if it has a project, else slurm
-    max_nodes: int = 0  # of this provider, standing ones included; 0: none is made for jobs
+    # with so many machines of this provider, standing ones included, no more are made for jobs
+    max_nodes: int = 0
     max_cost_per_h: float | None = None  # of all of them, in the currency of `prices`; None: any
     # machine type -> per hour; "TYPE spot" for a spot machine, which else is taken to cost as much
     prices: dict[str, float] = field(default_factory=dict)
-    keep: int = 0  # machines that stay however idle they are
+    keep: int = 0  # of each provider, that stay however idle they are; nobody replaces lost ones
     idle_min: float = 10.0  # one that nobody uses for this long is deleted
     grown_idle_min: float = 1.0  # one that was made for a job is deleted after this
 
@@ -156,7 +157,6 @@ class ClusterConfig:
 
     def _check_grow(self) -> None:
         grow = self.grow
-        _must(grow.provider in ("", "gce", "slurm"), "grow.provider", grow.provider, "gce or slurm")
         for name, count in (("max_nodes", grow.max_nodes), ("keep", grow.keep)):
             _must(0 <= count <= NODES_MAX, f"grow.{name}", count, f"0 to {NODES_MAX}")
         for name, value in (
@@ -166,13 +166,17 @@ class ClusterConfig:
             *((f"prices.{kind}", price) for kind, price in grow.prices.items()),
         ):
             _must(0 <= value < math.inf, f"grow.{name}", value, "0 or more")
+        allowed = ("gce", "slurm") if grow.max_nodes and not self.grows_by else ("", "gce", "slurm")
+        _must(grow.provider in allowed, "grow.provider", grow.provider, "gce or slurm")
 
     @property
     def grows_by(self) -> str:
         """Return the provider of the machines that are made for jobs; empty: none is."""
         if not self.grow.max_nodes:
             return ""
-        return self.grow.provider or ("gce" if self.gce.project else "slurm")
+        return self.grow.provider or (
+            "gce" if self.gce.project else "slurm" * bool(self.slurm.nodes)
+        )
 
     @property
     def by_slurm(self) -> bool:
@@ -194,6 +198,8 @@ class ClusterConfig:
         for option, value in said.items():
             if option in OPTIONS:
                 tables.setdefault(OPTIONS[option], {})[option] = value
+        if "grow" in tables and providers:
+            tables["grow"]["provider"] = providers[0]
         plain = tables.pop("")
         nested = {name: replace(getattr(self, name), **table) for name, table in tables.items()}
         return replace(self, **plain, **nested)

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from google.cloud import compute_v1
 
 from . import bootstrap
 from .bootstrap import JoinToken
-from .capacity import Answer, Place, Places, Refusal, classify
+from .capacity import MISSING, Answer, Place, Places, Refusal, classify
 from .compute import CALL_S, ComputeApi, Refused
 from .config import ClusterConfig
-from .machines import Machine, ProvisioningError, Shape, named
+from .machines import BadConfig, Machine, ProvisioningError, Shape, named
 from .plan import CLUSTER, MANAGED
 from .wheels import WHEEL, packed_wheel
 
@@ -103,11 +104,7 @@ class Gce:
             why=why,
             expires_s=float(expires) if expires.isdigit() else None,
             grown=labels.get("burla-grown") == "true",
-            cost_per_h=self._price(
-                instance.machine_type.rpartition("/")[2],
-                spot=instance.scheduling.provisioning_model == "SPOT",
-            )
-            or 0.0,
+            cost_per_h=self._cost(instance),
             labels=labels,
         )
 
@@ -134,8 +131,10 @@ class Gce:
             said = self._api.call(
                 lambda: self._api.instances.get_guest_attributes(request=request, timeout=CALL_S)
             )
-        except Refused:
-            return ""  # it has not said anything yet
+        except Refused as refused:
+            if refused.answer.status != MISSING:
+                raise
+            return ""  # it has not said anything yet, or is gone
         return next((str(i.value) for i in said.query_value.items if i.key == "state"), "")
 
     # --- what the next one is ---
@@ -148,11 +147,20 @@ class Gce:
         return self._shape
 
     def _shape_of(self, machine_type: str) -> Shape:
-        request = compute_v1.GetMachineTypeRequest(
-            project=self.gce.project, zone=self.gce.zones[0], machine_type=machine_type
-        )
-        found = self._api.call(lambda: self._api.machine_types.get(request=request, timeout=CALL_S))
-        return Shape(found.guest_cpus, found.memory_mb << 20)
+        for zone in self.gce.zones:
+            request = compute_v1.GetMachineTypeRequest(
+                project=self.gce.project, zone=zone, machine_type=machine_type
+            )
+            try:
+                found = self._api.call(
+                    partial(self._api.machine_types.get, request, timeout=CALL_S)
+                )
+            except Refused as refused:
+                if refused.answer.status != MISSING:
+                    raise
+                continue
+            return Shape(found.guest_cpus, found.memory_mb << 20)
+        raise BadConfig(f"gce.machine_types: {machine_type} is in none of the zones")
 
     def price_per_h(self) -> float | None:
         """Return the most that any of the machine types costs; see `machines.Provisioner`."""
@@ -160,6 +168,12 @@ class Gce:
         prices = [self._price(kind, spot=spot) for kind in self.gce.machine_types for spot in spots]
         known = [price for price in prices if price is not None]
         return max(known) if len(known) == len(prices) else None
+
+    def _cost(self, instance: Any) -> float:
+        """Return what a machine costs; if nobody said, as much as the next one."""
+        spot = instance.scheduling.provisioning_model == "SPOT"
+        price = self._price(instance.machine_type.rpartition("/")[2], spot=spot)
+        return price if price is not None else self.price_per_h() or 0.0
 
     def _price(self, machine_type: str, *, spot: bool) -> float | None:
         prices = self.config.grow.prices
@@ -188,6 +202,7 @@ class Gce:
     def _create_one(self, grown: bool) -> Machine:
         said: list[str] = []
         for place in self._places.open(time.monotonic()):
+            self._pause(0.0)  # whoever wants to end may do it here
             name = f"burla-{label(self.config.name)[:40]}-{uuid.uuid4().hex[:8]}"
             try:
                 self._insert(place, name, grown)
@@ -327,10 +342,18 @@ class Gce:
         """Delete machines; see `machines.Provisioner`."""
         if not machines:
             return
+
+        def one(machine: Machine) -> ProvisioningError | None:
+            try:
+                self._delete_one(machine.name, machine.address)
+            except ProvisioningError as error:  # the others go all the same
+                return error
+            return None
+
         with ThreadPoolExecutor(PARALLEL_MAX) as pool:
-            list(
-                pool.map(lambda machine: self._delete_one(machine.name, machine.address), machines)
-            )
+            errors = [error for error in pool.map(one, machines) if error is not None]
+        if errors:
+            raise errors[0]
 
     def _delete_one(self, name: str, zone: str) -> None:
         request = compute_v1.DeleteInstanceRequest(
@@ -341,7 +364,7 @@ class Gce:
                 lambda: self._api.instances.delete_unary(request=request, timeout=CALL_S)
             )
         except Refused as refused:
-            if "404" not in refused.answer.text:
+            if refused.answer.status != MISSING:
                 raise ProvisioningError(f"{name} can not be deleted: {refused}") from refused
 
 

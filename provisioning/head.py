@@ -4,7 +4,8 @@ import getpass
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from burla.wire.addresses import AddressError, bind_address, full_address, take_
 
 from . import state
 from .daemons import Daemon
-from .keys import Keys, user_pair
+from .keys import Keys, NoKeys, user_pair
 from .machines import BadConfig
 from .state import State
 
@@ -77,8 +78,10 @@ class Head:
         """
         watch(AUTOSCALER, "starting")
         state.write(self.state)  # it reads the cluster from there
+        if self.has_keys() and self.is_away:
+            self._keys.let_in_user()  # only an administrator may ask what jobs wait for
         options = ("--cluster", self.state.config.name)
-        process = self.autoscaler.start("burla.provisioning.autoscaler", *options)
+        process = self.autoscaler.start("burla.provisioning.autoscaling", *options)
         self.autoscaler.first_line(process)
         watch(AUTOSCALER, "ready")
 
@@ -100,6 +103,12 @@ class Head:
     def join_token(self, node: str) -> bytes | None:
         """Return a fresh token by which one node may join; None: this scheduler asks for none."""
         return self._keys.token() if self.has_keys() else None
+
+    def forget_nodes(self, names: Sequence[str]) -> None:
+        """Let nobody in by the keys of nodes whose machines are deleted."""
+        for name in names if self.has_keys() else ():
+            with suppress(NoKeys):  # it never joined
+                self._keys.revoke(name)
 
     @property
     def _directory(self) -> Path:

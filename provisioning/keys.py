@@ -49,6 +49,14 @@ class Keys:
         words = ("add", key, "--user", getpass.getuser(), "--role", "admin", "--json")
         self._call("burla.cli", "auth", *words)
 
+    def revoke(self, user: str) -> None:
+        """Let nobody in by the keys of a user or a node.
+
+        Raises:
+            NoKeys: there are none.
+        """
+        self._call("burla.cli", "auth", "revoke", user, "--json")
+
     def token(self) -> bytes:
         """Return a fresh join token: it makes one machine a node, within `TOKEN_S`.
 

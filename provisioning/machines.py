@@ -39,7 +39,6 @@ class Machine:
     provider: str  # "gce", "slurm"
     state: str = "ready"  # or "creating", "joining", "failed", "ending", "ended"
     why: str = ""  # of a failure
-    born_s: float = 0.0  # epoch time of its creation; 0: not ours
     expires_s: float | None = None  # epoch time of its end whatever we do; None: never
     grown: bool = False  # made for a job that asked, not by people
     cost_per_h: float = 0.0
@@ -104,7 +103,11 @@ class Provisioner(Protocol):
         """Return what the next machine costs at most; None: not known."""
 
     def delete(self, machines: Sequence[Machine]) -> None:
-        """Give machines up; one that is gone already is no error."""
+        """Give machines up; one that is gone already is no error.
+
+        Raises:
+            ProvisioningError: one or more can not be given up; all others were.
+        """
 
 
 def tail(text: str, lines_max: int = 6) -> str:

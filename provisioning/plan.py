@@ -66,6 +66,8 @@ def wanted(wish: Wish, shape: Shape, python: str) -> int:
         return 0
     if not wish.slots:
         return int(not wish.fits or wish.waited_s >= LONG_WAIT_S)
+    if not wish.call_s and wish.waited_s < LONG_WAIT_S:
+        return 0  # its function may still be loading
     # while no call has ended, the calls are taken to last for as long as they have
     work_s = wish.calls * (wish.call_s or wish.waited_s)
     slots = min(calls, work_s / LONG_WAIT_S - wish.slots)
@@ -91,7 +93,7 @@ def grow(
     affordable: float = wanted
     if limits.max_cost_per_h is not None:
         if price_per_h is None:
-            return Growth(0, "there is no price for such a machine in grow.prices")
+            return Growth(0, "nobody said what a machine costs (grow.prices)")
         spent = sum(machine.cost_per_h for machine in there)
         if price_per_h > 0:
             affordable = (limits.max_cost_per_h - spent) / price_per_h + ROUNDING
@@ -99,8 +101,12 @@ def grow(
     if count == wanted:
         return Growth(count)
     if room <= affordable:
-        return Growth(count, f"grow.max_nodes is {limits.max_nodes}")
-    return Growth(count, f"grow.max_cost_per_h is {limits.max_cost_per_h:g}")
+        most = (
+            f"the cluster has all the machines that it may (grow.max_nodes is {limits.max_nodes})"
+        )
+        return Growth(count, most)
+    most = f"(grow.max_cost_per_h is {limits.max_cost_per_h:g})"
+    return Growth(count, f"the cluster has all the machines that it may pay for {most}")
 
 
 def shrink(
@@ -118,7 +124,7 @@ def shrink(
         most_s = limits.grown_idle_s if machine.grown else limits.idle_s
         return idle_s.get(machine.name, -1.0) >= most_s
 
-    there = alive(machines)
+    there = [machine for machine in machines if machine.state == "ready"]
     spare = max(0, len(there) - limits.keep)
     return sorted(filter(is_idle, there), key=lambda machine: not machine.grown)[:spare]
 

@@ -27,8 +27,9 @@ STATES = {
     "PENDING": "creating",
     "CONFIGURING": "creating",
     "RUNNING": "joining",
-    "COMPLETING": "ending",
 }
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
+ENDED |= {"OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}  # what is not named here may yet go on
 # Slurm's warning comes to the batch shell, which is the parent of the nodelet; a signal ends a wait
 # before the child has ended, so it waits again.
 SCRIPT = """\
@@ -85,10 +86,12 @@ class Slurm:
         return machines
 
     def _machine(self, task: str, name: str, state: str, reason: str, grown: bool) -> Machine:
-        phase = STATES.get(state, "ended")
+        phase = "ended" if state in ENDED else STATES.get(state, "ending")
         if phase == "joining" and self._is_ready(name):
             phase = "ready"
         why = f"Slurm says: {reason}" if phase == "creating" and reason != "None" else ""
+        if phase == "ending" and state != "COMPLETING":
+            why = f"Slurm says: {state}"
         return Machine(
             name=name,
             address=task,

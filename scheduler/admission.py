@@ -18,6 +18,7 @@ from burla.wire.messages import (
 
 TOKEN_S = 600.0  # a join token is good for ten minutes, and once
 KEYS_MAX = 10_000  # in one table, revoked ones included
+NODE_REVOKED_S = 86400.0  # a node's key is told as revoked for so long, then as unknown
 NAME_CHARACTERS_MAX = 256
 
 
@@ -130,12 +131,17 @@ def join(table: Table, token: str, key: str, name: str, now_s: float) -> Table:
 
 
 def prune(table: Table, now_s: float) -> Table:
-    """Return the table without tokens that expired: nobody needs to know of them."""
-    return {
-        key: entry
-        for key, entry in table.items()
-        if entry.expires_s is None or now_s < entry.expires_s
-    }
+    """Return the table without what nobody needs to know: expired tokens, nodes long revoked.
+
+    Machines come and go, and each has a key of its own.
+    """
+
+    def is_needed(entry: Entry) -> bool:
+        if entry.role is Role.NODE and entry.revoked_s is not None:
+            return now_s < entry.revoked_s + NODE_REVOKED_S
+        return entry.expires_s is None or now_s < entry.expires_s
+
+    return {key: entry for key, entry in table.items() if is_needed(entry)}
 
 
 @dataclass(slots=True)

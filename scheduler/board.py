@@ -75,7 +75,7 @@ class Board:
         if spec.resumed and now_s < self.settled_s:  # else its first OpenJob was lost on the way
             job.hold_until_s = now_s + RESUME_S
             for node in self.nodes.values():
-                held.adopt_orphans(self, node, job)
+                held.adopt_orphans(self, node, job, now_s)
         self.touch(job)
         return ""
 

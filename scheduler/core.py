@@ -13,7 +13,7 @@ from burla.wire.messages import AdminToScheduler, NodeletToScheduler
 from . import checking, held
 from .board import Board
 from .clients import Client
-from .demand import Autoscaler
+from .demand import EXPECTED_S, Autoscalers
 from .effects import Effect, Forget, Note, Record, Send
 from .jobs import Job
 from .nodes import Node
@@ -48,7 +48,7 @@ class Scheduler:
         self.clients: dict[bytes, Client] = {}  # by session
         self._instance, self._version, self._publisher = instance, version, publisher
         self._peers: dict[bytes, Client | Node] = {}  # by routing id
-        self._autoscaler = Autoscaler()
+        self._autoscalers = Autoscalers()
         self._beat_s = 0.0
         self._tick_s = 0.0
         self._began = False
@@ -72,6 +72,7 @@ class Scheduler:
         """
         if not self._began:
             self._began, self.board.settled_s = True, now_s + SETTLED_S
+            self._autoscalers.expected_s = now_s + EXPECTED_S
         who = self._peers.get(peer)
         if who is not None and who.user != user:  # its routing id is another's now
             self._record(user, "use the connection of another", None, "refused")
@@ -269,7 +270,7 @@ class Scheduler:
                 nodes = m.Nodes(node_statuses(board, client.name, now_s))
                 board.effects.append(Send(client.peer, nodes))
             case m.AskDemand():
-                demand = self._autoscaler.ask(board, said, client.name, now_s)
+                demand = self._autoscalers.ask(board, said, client.name, now_s)
                 board.effects.append(Send(client.peer, demand))
             case m.Beat() | m.ClientHello():
                 pass
@@ -345,13 +346,15 @@ class Scheduler:
         for client in list(self.clients.values()):
             if client.is_gone(now_s):
                 self._lose_client(client)
-        self._autoscaler.expire(board, now_s)
+        self._autoscalers.expire(board, now_s)
         waiting = [job for job in list(board.jobs.values()) if self._look_after(job, now_s)]
         if waiting:
             whys = reasons(waiting, board.jobs.values(), list(board.nodes.values()))
             for job in waiting:
-                why = whys.get(job.id)
-                if why is not None and (why := why + self._autoscaler.said_of(job)) != job.said:
+                if (why := whys.get(job.id)) is None:
+                    continue
+                why += self._autoscalers.said_of(job, board)
+                if why != job.said:
                     job.said = why
                     board.tell(job, m.JobStatus(job.id, why, 0, 0))
         board.drain_for_waiting(now_s)
@@ -373,7 +376,7 @@ class Scheduler:
             board.touch(job)
         if job.leases or job.failed or now_s - job.opened_s < WAIT_SAID_S:
             return False
-        if now_s - job.opened_s >= UNFIT_S and not self._autoscaler.would_fit(job):
+        if now_s - job.opened_s >= UNFIT_S and not self._autoscalers.may_make(job, now_s):
             misfit = unsatisfiable(job, board.nodes.values())
             if misfit is not None:
                 board.fail(job, *misfit)

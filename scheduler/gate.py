@@ -25,7 +25,7 @@ REFUSALS = 1  # a second: a connection is told so, whatever it sends
 NAMES_MAX = 4096  # that are paced at once
 LINES = 100  # a second: refusals of one key that are written down
 LOCK_S = 0.2  # everybody waits meanwhile
-ANY_HELLO = m.ClientHello | m.NodeHello | m.Join
+ANSWERED = m.ClientHello | m.NodeHello | m.Join | m.AskDemand  # others are met with silence
 ROUTER_DOMAIN, OUTPUT_DOMAIN = "burla", "burla.output"
 # What a connection is when it has said Hello under a key of this role; a join token never does.
 KINDS = {Role.CLIENT: Client, Role.ADMIN: Client, Role.NODE: Node}
@@ -105,7 +105,7 @@ class Gate:
         """Return what to do about a message that its sender may not say, or that is none."""
         if self._role(user) is not None:
             try:
-                said, _ = decode(frames, ANY_HELLO)
+                said, _ = decode(frames, ANSWERED)
             except WireError:
                 return []
             operation = f"say {type(said).__name__}"

@@ -232,8 +232,7 @@ class Server:
         for effect in effects:
             match effect:
                 case Send():
-                    for frames in _framed(effect.message, effect.payload):
-                        self._send(effect.peer, frames)
+                    self._send_message(effect)
                 case Publish():
                     self._publish(effect)
                 case Forget():
@@ -246,6 +245,15 @@ class Server:
                         self._gate.record(effect)
                 case _:
                     assert_never(effect)
+
+    def _send_message(self, effect: Send) -> None:
+        try:
+            pieces = _framed(effect.message, effect.payload)
+        except WireError as error:  # whatever made it too long costs this message only
+            log.error("not sent to %s: %s", effect.peer.hex(), error)
+            return
+        for frames in pieces:
+            self._send(effect.peer, frames)
 
     def _publish(self, effect: Publish) -> None:
         """Send output to who follows the topic, or to the client directly if it does not (yet)."""

@@ -34,6 +34,7 @@ Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
 Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
+Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
 Text = Annotated[str, Meta(max_length=64 << 10)]
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
 Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
@@ -113,7 +114,7 @@ class ClientHello(Message, frozen=True):
 
     protocol: int
     version: Word
-    python: Word  # "3.11": functions travel only between equal minors
+    python: Minor  # "3.11": functions travel only between equal minors
     session: Id  # one per client process; the same after a reconnect
     user: Word
     host: Word
@@ -191,10 +192,11 @@ class ListNodes(Message, frozen=True):
 class AskDemand(Message, frozen=True):
     """autoscaler -> scheduler: what do jobs wait for? Answered by Demand.
 
-    An autoscaler is a client that may be an administrator; it asks every few seconds. What it said
-    last counts until it asks again, for a bounded time.
+    An autoscaler is a client that may be an administrator; it asks every few seconds. What one of
+    this name said last counts until it asks again, for a bounded time.
     """
 
+    name: Word
     doing: Text  # about the demand, for callers who wait; empty: nothing
     cpus: Count  # of a node that it would make; 0: it makes none
     ram: Count  # likewise, in bytes; 0: not known
@@ -299,7 +301,7 @@ class NodeStatus(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     isolation: Word
     cpus: Positive
     ram: Positive  # bytes
-    python: Word
+    python: Minor
     state: NodeState
     job: Word  # name of the function it serves, if that is the asker's own; else empty
     idle_s: Seconds = 0.0  # since when it serves nobody; 0: it does
@@ -314,7 +316,7 @@ class Nodes(Message, frozen=True):
 class Wish(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A job for which machines may be made, and what is known of how long it will last."""
 
-    python: Word
+    python: Minor
     func_cpu: Positive
     func_ram: Positive | None  # bytes per call
     calls: Count  # inputs without outcome, as far as they were sent
@@ -428,7 +430,7 @@ class NodeHello(Message, frozen=True):
 
     protocol: int
     version: Word
-    python: Word
+    python: Minor
     node: Id  # one per life of a nodelet: its epoch
     name: Word
     cpus: Positive

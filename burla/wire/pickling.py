@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
 from .frames import Frames, NotLoadableError, Pieces, join, take_apart
 
@@ -74,19 +75,9 @@ def refresh_dispatch_table() -> None:
         _registered = len(copyreg.dispatch_table)
         _dispatch_table.clear()
         _dispatch_table.update(_Base.dispatch_table)
-        _dispatch_table[CodeType] = _reduce_code
+        _dispatch_table[CodeType] = reduce_code
 
 
-def _reduce_code(code: CodeType) -> Any:
-    """Return how to pickle code with the name of its file, which tracebacks and source need.
-
-    cloudpickle leaves it out since 3.1.3.
-    """
-    make, arguments = _cp._code_reduce(code)
-    return make, (*arguments[:_FILENAME], code.co_filename, *arguments[_FILENAME + 1 :])
-
-
-_FILENAME = 10  # its place among the arguments of `types.CodeType`
 _registered = -1
 
 

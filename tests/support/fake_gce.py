@@ -72,6 +72,7 @@ class FakeGce:
     room: int = 1000  # machines that there may be; then the quota is used up
     quota: str = ""  # message of a quota error for every insert
     ignores_filters: bool = False
+    machine_types: dict[str, set[str]] = field(default_factory=dict)  # by zone; none: all of them
     vms: dict[str, Vm] = field(default_factory=dict)
     inserts: list[tuple[str, str, bool]] = field(default_factory=list)  # zone, type, spot
     requests: list[str] = field(default_factory=list)
@@ -123,7 +124,9 @@ class FakeGce:
                     return self._faulty("list", lambda: self._list(query))
                 case ["GET", "zones", zone, "operations", name]:
                     return self._faulty("get", lambda: self.operations[name])
-                case ["GET", "zones", _, "machineTypes", name]:
+                case ["GET", "zones", zone, "machineTypes", name]:
+                    if self.machine_types and name not in self.machine_types.get(zone, ()):
+                        raise HttpError(404, "notFound", f"no machine type {name} in {zone}")
                     cpus = int(name.rpartition("-")[2])
                     return {"name": name, "guestCpus": cpus, "memoryMb": 4096 * cpus}
                 case ["GET", "zones", zone, "instances", name, "getGuestAttributes"]:

@@ -140,9 +140,8 @@ def false_autoscaler(directory: Path) -> None:
     with stage(directory) as at:
         anna, _ = at.client("anna")
         node = at.node()
-        anna.say(m.AskDemand("all is well", 1, 1, ("n",)))
-        anna.fence()
-        assert not anna.socket.poll(0)
+        anna.say(m.AskDemand("false", "all is well", 1, 1, ("n",)))
+        assert anna.hear(m.Refused)[0].not_authorised
         anna.open(os.urandom(16))
         node.hear(m.StartLease)  # nobody has retired it
 
