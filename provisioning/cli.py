@@ -143,13 +143,7 @@ def remove(name: str, nodes: Sequence[str], json: bool) -> int:
         with view.shown():
             results = cluster.remove(members, view.watch)
         gone = {result.name for result in results if not result.why}
-        targets = {cluster.state.names[node] for node in gone if node in cluster.state.names}
-        kept = tuple(host for host in state.config.ssh.hosts if host not in targets)
-        local = sum(node not in cluster.state.names for node in gone)
-        config = state.config.with_hosts(kept)
-        left = replace(config.local, nodes=config.local.nodes - local)
-        state.config = replace(config, local=left)
-        state.names = {n: target for n, target in state.names.items() if n not in gone}
+        cluster.leave_out([member for member in members if member.name in gone])
         st.write(state)
     if json:
         print(as_json(name, state.address, results))

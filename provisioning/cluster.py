@@ -12,7 +12,7 @@ from . import bootstrap, state, wheels
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
 from .machines import Machine, ProvisioningError, Transport, named
-from .members import Installed, Local, Member
+from .members import Installed, Local, Member, Rented
 from .slurm import Slurm
 from .state import State
 from .steps import Wanted
@@ -208,14 +208,31 @@ class Cluster:
         Raises:
             ProvisioningError: one of them is none.
         """
-        members = {member.name: member for member in self.members()}
+        members: dict[str, Member] = {member.name: member for member in self.members()}
         by_target = {target: name for name, target in self.state.names.items()}
         found = [by_target.get(name, name) for name in names]
+        for fleet in self.fleets().values() if set(found) - set(members) else ():
+            for machine in fleet.provisioner.observe():
+                members[machine.name] = Rented(machine, fleet.provisioner)
         for name in found:
             if name not in members:
                 known = ", ".join(members) or "none"
                 raise ProvisioningError(f"{name!r} is no node of this cluster; there are: {known}")
         return [members[name] for name in found]
+
+    def leave_out(self, gone: Sequence[Member]) -> None:
+        """Want members no more that were removed."""
+        config = self.config
+        for member in gone:
+            match member:
+                case Installed():
+                    target = self.state.names.pop(member.name)
+                    config = config.with_hosts(tuple(h for h in config.ssh.hosts if h != target))
+                case Local():
+                    config = config.with_fewer("local")
+                case Rented() if not member.machine.grown:
+                    config = config.with_fewer(member.machine.provider)
+        self.config = self.state.config = config
 
     def down(self, watch: Watch) -> list[Result]:
         """End all of it; a member that can not be reached is told, and stays known."""

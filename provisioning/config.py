@@ -204,6 +204,11 @@ class ClusterConfig:
         nested = {name: replace(getattr(self, name), **table) for name, table in tables.items()}
         return replace(self, **plain, **nested)
 
+    def with_fewer(self, kind: str) -> "ClusterConfig":
+        """Return this with one node less of a kind: "local", "gce" or "slurm"."""
+        table = getattr(self, kind)
+        return replace(self, **{kind: replace(table, nodes=max(0, table.nodes - 1))})
+
     def with_hosts(self, hosts: tuple[str, ...]) -> "ClusterConfig":
         """Return this with more SSH hosts."""
         return replace(self, ssh=replace(self.ssh, hosts=tuple(dict.fromkeys(hosts))))

@@ -35,6 +35,7 @@ OPERATION_S = 180.0  # an insert that has not ended by then is given up, and wha
 POLL_S = 1.0
 METADATA_BYTES_MAX = 250_000  # of one value; Compute Engine takes 256 KB
 METADATA_ALL_BYTES_MAX = 500_000  # of all of them; Compute Engine takes 512 KB
+DRAIN = "burla-drain"  # of the metadata: seconds to drain in, or "no"
 LABEL = re.compile(r"[^a-z0-9_-]")
 ENDED = {"TERMINATED", "STOPPED", "SUSPENDED"}
 ENDING = {"STOPPING", "SUSPENDING", "DEPROVISIONING"}
@@ -328,6 +329,7 @@ class Gce:
             "burla-scheduler": self._scheduler,
             "burla-silence": str(self.gce.silence_s),
             "burla-then": "poweroff",
+            DRAIN: "no",
             "burla-wheelhouse": self.gce.wheelhouse,
             "burla-index": self.config.index,
             "burla-token": token.decode() if token else "",
@@ -336,7 +338,18 @@ class Gce:
         assert size <= METADATA_ALL_BYTES_MAX, size
         return said
 
-    # --- delete ---
+    # --- drain and delete ---
+
+    def drain(self, machine: Machine, wait_s: float) -> None:
+        """Tell a machine by its metadata, which startup.sh watches; see `machines.Provisioner`."""
+        where = {"project": self.gce.project, "zone": machine.address, "instance": machine.name}
+        get = compute_v1.GetInstanceRequest(**where)
+        found = self._api.call(partial(self._api.instances.get, get, timeout=CALL_S)).metadata
+        items = [item for item in found.items if item.key != DRAIN]
+        items.append(compute_v1.Items(key=DRAIN, value=str(int(wait_s))))
+        metadata = compute_v1.Metadata(fingerprint=found.fingerprint, items=items)
+        put = compute_v1.SetMetadataInstanceRequest(**where, metadata_resource=metadata)
+        self._api.call(partial(self._api.instances.set_metadata_unary, put, timeout=CALL_S))
 
     def delete(self, machines: Sequence[Machine]) -> None:
         """Delete machines; see `machines.Provisioner`."""

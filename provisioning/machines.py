@@ -102,6 +102,14 @@ class Provisioner(Protocol):
     def price_per_h(self) -> float | None:
         """Return what the next machine costs at most; None: not known."""
 
+    def drain(self, machine: Machine, wait_s: float) -> None:
+        """Have a machine take no more work; it says "drained", or ends, when what runs has ended.
+
+        Args:
+            machine: of those that exist.
+            wait_s: after this what still runs is left.
+        """
+
     def delete(self, machines: Sequence[Machine]) -> None:
         """Give machines up; one that is gone already is no error.
 

@@ -159,6 +159,10 @@ class Slurm:
         """Return 0: who uses Slurm does not pay by the hour; see `machines.Provisioner`."""
         return 0.0
 
+    def drain(self, machine: Machine, wait_s: float) -> None:
+        """Have the nodelet of a task finish what runs, and end; see `machines.Provisioner`."""
+        _call(["scancel", "--batch", "--signal=USR1", machine.address])
+
     def delete(self, machines: Sequence[Machine]) -> None:
         """Cancel tasks; see `machines.Provisioner`."""
         if machines:

@@ -91,6 +91,18 @@ def test_machines_come_one_is_preempted_in_the_middle_and_all_go(
         assert user.said("up", str(file))["ready"] == 2  # the lost one is replaced
         assert len(gce.alive()) == 2
         assert user.said("status", "--cluster", "cloud")["ready"] == 2
+
+        drained, removed = gce.alive()
+        with in_background(lambda: user.python(SLOW)) as result:
+            wait_until(lambda: len(results.read_text().split()) > 170, "calls run again")
+            user.said("nodes", "drain", "--cluster", "cloud", drained)
+            assert gce.alive() == [removed]
+            ran = list(map(int, re.findall(r"ran (\d+)", result())))
+        assert sorted(ran) == list(range(150))  # each once
+        assert user.said("up", str(file))["ready"] == 2
+        user.said("nodes", "remove", "--cluster", "cloud", removed)
+        assert removed not in gce.alive()
+        assert user.said("up", "--cluster", "cloud")["ready"] == 1  # one less is wanted
         user.said("down", "--cluster", "cloud")
         assert gce.alive() == []
 

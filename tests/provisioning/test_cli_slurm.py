@@ -55,6 +55,10 @@ def test_nodes_of_slurm_come_are_used_and_go(user: User, site: Path) -> None:
         assert "slurm-" in user.use(said["scheduler"])
         assert user.said("up", "--cluster", "hpc")["nodes"] == said["nodes"]
         assert user.said("status", "--cluster", "hpc")["ready"] == 2
+        first = said["nodes"][0]["name"]
+        user.said("nodes", "drain", "--cluster", "hpc", first)
+        assert len(run("squeue", "--noheader").splitlines()) == 1
+        assert user.said("up", "--cluster", "hpc")["ready"] == 2
         user.said("down", "--cluster", "hpc")
     assert [f for f in user.files() if "burla/" in f] == []
 

@@ -120,6 +120,10 @@ class FakeGce:
                     return self._faulty("insert", lambda: self._insert(zone, query, body))
                 case ["DELETE", "zones", zone, "instances", name]:
                     return self._faulty("delete", lambda: self._delete(zone, name))
+                case ["GET", "zones", zone, "instances", name]:
+                    return self._instance(zone, name).body
+                case ["POST", "zones", zone, "instances", name, "setMetadata"]:
+                    return self._set_metadata(self._instance(zone, name), body)
                 case ["GET", "aggregated", "instances"]:
                     return self._faulty("list", lambda: self._list(query))
                 case ["GET", "zones", zone, "operations", name]:
@@ -193,6 +197,7 @@ class FakeGce:
     def _boot(self, zone: str, body: JSON, *, stillborn: bool) -> None:
         name = body["name"]
         body |= {"status": "RUNNING", "id": "42", "zone": f"https://x/projects/p/zones/{zone}"}
+        body.setdefault("metadata", {})["fingerprint"] = "print"
         vm = self.vms[name] = Vm(body, time.time() + self.later_s)
         if self.spawn and not stillborn:
             vm.server = _serve(_Metadata, vm)
@@ -219,10 +224,20 @@ class FakeGce:
                 if vm.process is not None and vm.process.poll() is not None:
                     vm.body["status"] = "TERMINATED"
 
-    def _delete(self, zone: str, name: str) -> JSON:
+    def _instance(self, zone: str, name: str) -> Vm:
         vm = self.vms.get(name)
         if vm is None or not vm.body["zone"].endswith(f"/{zone}"):
             raise HttpError(404, "notFound", f"The resource '{name}' was not found")
+        return vm
+
+    def _set_metadata(self, vm: Vm, body: JSON) -> JSON:
+        if body.get("fingerprint") != vm.body["metadata"]["fingerprint"]:
+            raise HttpError(412, "conditionNotMet", "Supplied fingerprint does not match current")
+        vm.body["metadata"] = body | {"fingerprint": f"print-{len(self.requests)}"}
+        return {"name": "operation-m", "status": "DONE"}
+
+    def _delete(self, zone: str, name: str) -> JSON:
+        self._instance(zone, name)
         self.end(name)
         return {"name": "operation-d", "status": "DONE", "zone": zone}
 
