@@ -48,7 +48,7 @@ def foreign_job(directory: Path) -> None:
         bert.say(m.CloseJob(job))
         for word in (m.AckOutcomes(lease, 1), m.AckOutput(lease, 1), m.ReplayOutput(job, lease, 1)):
             bert.say(word)
-        bert.say(m.ClientHello(m.PROTOCOL, "0", "3", anna.session, "u", "h", 1))
+        bert.say(m.ClientHello(m.PROTOCOL, "0", "3.11", anna.session, "u", "h", 1))
         assert bert.hear(m.Refused)[0].not_authorised
         bert.fence()
         bert.passed_over.clear()
