@@ -61,7 +61,7 @@ class Session:
             now_s: when it starts, on the caller's clock.
         """
         self.id = spec.job
-        self.topic = spec.topic
+        self.topic = spec.topic  # may be replaced before it is opened
         self.born_s = now_s
         self.over = False
         self.opened = False  # the scheduler may know of it
@@ -91,7 +91,8 @@ class Session:
         self._stalled = ""
         self._reconsider(now_s)
         done = sorted(sorted(self._done, key=lambda r: r[0] - r[1])[:DONE_RANGES_MAX])
-        spec = msgspec.structs.replace(self._spec, resumed=self.opened, done=tuple(done))
+        told = {"topic": self.topic, "resumed": self.opened, "done": tuple(done)}
+        spec = msgspec.structs.replace(self._spec, **told)
         self._send(spec, self._function)
         self.opened = True
         for batch in self._batches.values():
