@@ -29,11 +29,10 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
-import msgpack
+import msgspec
 
 from .growth import Growth, Step
 from .link import Link, State, make_link
@@ -137,7 +136,7 @@ class Workers:
         if self._lease is not None and (template := self._lease.template) is not None:
             self.kill(template.number)
         self._lookout.begin_lease(settings)
-        frames = [msgpack.packb(asdict(settings)), *function]
+        frames = [msgspec.msgpack.encode(settings), *function]
         self._lease = Growth(pack(Message(Kind.LOAD, frames=frames)), use_template)
         for link in self._links.values():
             if link.state == State.READY:
