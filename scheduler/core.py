@@ -247,6 +247,8 @@ class Scheduler:
             case m.Inputs():
                 if job := self._job_of(client, said.job, "submit"):
                     board.inputs(job, said, payload)
+                    if said.total is not None:
+                        board.inputs_end(job, said.total)
             case m.InputsEnd():
                 if job := self._job_of(client, said.job, "submit"):
                     board.inputs_end(job, said.total)

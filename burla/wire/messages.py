@@ -143,6 +143,7 @@ class Inputs(Bulk, frozen=True, kw_only=True):
     batch: Count
     start: Count
     leaves: tuple[Leaf, ...]
+    total: Count | None = None  # of the job: this is its last batch; InputsEnd need not follow
 
 
 class InputsEnd(Message, frozen=True):
