@@ -90,7 +90,7 @@ class Link:
         if self.refused is not None:
             return [Rejected(session.id, self.refused, self._not_authorised)]
         self.sessions[session.id] = session
-        self._say_late()
+        self._late_s = now_s  # at once, but after the inputs, which are there already
         if self._welcomed:
             self._add(session, session.link(now_s), now_s)
         else:
