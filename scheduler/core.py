@@ -10,7 +10,7 @@ from typing import assert_never
 from burla.wire import messages as m
 from burla.wire.messages import ClientToScheduler, NodeletToScheduler
 
-from . import checking, held
+from . import checking, held, lingering
 from .board import Board
 from .clients import Client
 from .effects import Effect, Forget, Note, Record, Send
@@ -345,7 +345,8 @@ class Scheduler:
             else:
                 held.end_orphans(board, node, now_s)
                 if node.lingering is not None and now_s >= node.lingering.until_s:
-                    board.end_lingering(node)
+                    lingering.end(board, node)
+                lingering.tell_over(board, node)
         for client in list(self.clients.values()):
             if client.is_gone(now_s):
                 self._lose_client(client)

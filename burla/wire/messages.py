@@ -325,6 +325,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
     keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
     func_ram: Positive | None = None  # bytes that one call may use; more ends it
+    over: tuple[Id, ...] = ()  # earlier leases, to be ended as by EndLease(discard=True)
 
 
 class Deal(Bulk, frozen=True, kw_only=True):
