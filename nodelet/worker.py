@@ -117,6 +117,7 @@ class Worker:
         is_first = self._call is None
         if is_first:
             self._modules = frozenset(sys.modules)
+            values.compile_once()
         else:
             values.forget_own_modules(self._modules)
         try:

@@ -184,14 +184,14 @@ def _has_room(directory: str, size: int) -> bool:
 
 def _remove(directory: str) -> None:
     for _ in range(CLEAR_TRIES_MAX):
+        try:
+            os.rmdir(directory)  # most jobs put nothing down
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass
         with suppress(OSError):
             for name in os.listdir(directory):
                 with suppress(OSError):
                     os.unlink(os.path.join(directory, name))
-        try:
-            os.rmdir(directory)
-        except FileNotFoundError:
-            return
-        except OSError:  # something was put there meanwhile
-            continue
-        return
