@@ -34,6 +34,7 @@ UNFINISHED_BYTES_MAX = 64 << 30  # a result in pieces must fit into the caller's
 FAILED_LOOK_S = 0.25  # how often we look whether the private cluster's daemons still run
 CLOSE_S = 1.0  # at exit: to tell the scheduler that the jobs are over
 LINGER_MS = 500  # of that, for the socket to send it
+IDLE_TOPICS_MAX = 8  # of jobs that are over: still followed, for the next ones of a loop of maps
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Client:
         self._closing = False
         self._jobs: dict[bytes, Job] = {}
         self._topics: dict[bytes, bytes] = {}
+        self._idle_topics: list[bytes] = []
         self._publisher = ""
         self._outbox = Outbox()
         self._joiner = Joiner(UNFINISHED_BYTES_MAX)
@@ -191,12 +193,23 @@ class Client:
             job, command = self._commands.popleft()
             now_s = time.monotonic()
             if isinstance(command, Session):
-                self._jobs[job.id], self._topics[job.id] = job, command.topic
-                self._sub.setsockopt(zmq.SUBSCRIBE, command.topic)
+                self._jobs[job.id] = job
+                self._follow_topic(command)
                 self._carry_out(self._link.open(command, now_s))
             else:
                 self._carry_out(self._link.tell(job.id, command, now_s))
                 self._forget_closed(job.id)
+
+    def _follow_topic(self, session: Session) -> None:
+        """Follow the topic of a job, or give it one that was an earlier job's and is followed.
+
+        To subscribe and unsubscribe costs the scheduler half of what a small job does.
+        """
+        if self._idle_topics:
+            session.topic = self._idle_topics.pop()
+        else:
+            self._sub.setsockopt(zmq.SUBSCRIBE, session.topic)
+        self._topics[session.id] = session.topic
 
     def _take_messages(self) -> None:
         for frames in take(self._dealer):
@@ -280,7 +293,9 @@ class Client:
 
     def _forget_closed(self, job_id: bytes) -> None:
         if job_id not in self._link.sessions and self._jobs.pop(job_id, None) is not None:
-            self._sub.setsockopt(zmq.UNSUBSCRIBE, self._topics.pop(job_id))
+            self._idle_topics.append(self._topics.pop(job_id))
+            if len(self._idle_topics) > IDLE_TOPICS_MAX:
+                self._sub.setsockopt(zmq.UNSUBSCRIBE, self._idle_topics.pop(0))
 
     def _end(self, trouble: BaseException) -> None:
         with self._gate:

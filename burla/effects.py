@@ -15,6 +15,7 @@ class Send:
 
     message: m.Message
     payload: Frames = ()
+    is_late: bool = False  # it may wait a moment for others, that the scheduler is woken but once
 
 
 @dataclass(frozen=True, slots=True)

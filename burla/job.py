@@ -78,11 +78,7 @@ class Job:
 
     def add_last_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
         """Send the next inputs and say that no more come, which wakes the other thread once."""
-
-        def add(session: Session, now_s: float) -> list[Effect]:
-            return [*session.add_batch(leaves, now_s), *session.end_inputs(now_s)]
-
-        self._post(add)
+        self._post(lambda s, now_s: s.add_batch(leaves, now_s, last=True))
 
     def wait_sent(self) -> None:
         """Return when all inputs that were added are with libzmq, or soon if they cannot be.

@@ -16,6 +16,8 @@ from .session import Session
 BEAT_S = 1.0
 SILENCE_S = 60.0  # a scheduler that says nothing for this long is gone
 SILENCE_SAID_S = 5.0  # it beats each second: the user is told after a few
+LATE_S = 0.05  # what may be said late waits so long for the next job: those of a loop are sooner
+LATE_MAX = 8  # so many words wait at most
 CLOSED_KEPT = 256  # ids of closed jobs, told again when the connection that carried them broke
 
 
@@ -75,6 +77,8 @@ class Link:
         self._heard_s: float | None = None
         self._beat_s = now_s + BEAT_S
         self._closed: deque[bytes] = deque(maxlen=CLOSED_KEPT)
+        self._late: list[Send] = []
+        self._late_s = 0.0  # when they are said at the latest
         self._effects: list[LinkEffect] = [Send(hello)]
 
     def start(self) -> list[LinkEffect]:
@@ -86,10 +90,11 @@ class Link:
         if self.refused is not None:
             return [Rejected(session.id, self.refused, self._not_authorised)]
         self.sessions[session.id] = session
+        self._late_s = now_s  # at once, but after the inputs, which are there already
         if self._welcomed:
-            self._add(session, session.link(now_s))
+            self._add(session, session.link(now_s), now_s)
         else:
-            self._add(session, session.stall("the cluster has not answered yet", now_s))
+            self._add(session, session.stall("the cluster has not answered yet", now_s), now_s)
         return self._hand_over()
 
     def tell(
@@ -98,7 +103,7 @@ class Link:
         """Let an event happen to the session of `job` if it is still there."""
         session = self.sessions.get(job)
         if session is not None:
-            self._add(session, event(session, now_s))
+            self._add(session, event(session, now_s), now_s)
         return self._hand_over()
 
     def receive(
@@ -130,12 +135,16 @@ class Link:
     def next_deadline_s(self) -> float:
         """Return when `expire` must be called next. Costs O(open jobs of this process)."""
         dues = [s.next_deadline_s() for s in self.sessions.values()]
+        if self._late:
+            dues.append(self._late_s)
         return min([self._beat_s, *(due for due in dues if due is not None)])
 
     def expire(self, now_s: float) -> list[LinkEffect]:
         """Do what is due at `now_s`."""
+        if self._late and now_s >= self._late_s:
+            self._say_late()
         for session in list(self.sessions.values()):
-            self._add(session, session.expire(now_s))
+            self._add(session, session.expire(now_s), now_s)
         if now_s >= self._beat_s:
             self._beat_s = now_s + BEAT_S
             self._effects.append(Send(m.Beat()))
@@ -159,12 +168,14 @@ class Link:
     def close_all(self, now_s: float) -> list[LinkEffect]:
         """Close all jobs: this process ends."""
         for session in list(self.sessions.values()):
-            self._add(session, session.close(now_s))
+            self._add(session, session.close(now_s), now_s)
+        self._say_late()
         return self._hand_over()
 
     def check(self) -> None:
         """Assert what holds between any two calls. Costs O(state): for tests."""
         assert not self._effects
+        assert len(self._late) <= LATE_MAX
         for job, session in self.sessions.items():
             assert session.id == job
             assert not session.over
@@ -176,13 +187,14 @@ class Link:
         self._effects.append(Subscribe(welcome.publisher))
         self._effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
-            self._add(session, session.link(now_s))
+            self._add(session, session.link(now_s), now_s)
 
     def _introduce(self, now_s: float) -> None:
         """Say hello again, once for the many words that a new scheduler did not understand."""
         if not self._welcomed and now_s - self._hello_s < BEAT_S:
             return
         self._welcomed, self._hello_s = False, now_s
+        self._late.clear()  # all are about jobs that are closed, which is told again
         for session in self.sessions.values():
             session.unlink()
         self._effects += [Forget(), Send(self._hello)]
@@ -198,17 +210,30 @@ class Link:
         if silent_s >= SILENCE_S:
             self._break(session, "lost", f"its scheduler is silent since {silent_s:.0f} s")
         elif silent_s >= SILENCE_SAID_S:
-            self._add(session, session.stall("its scheduler is silent", now_s))
+            self._add(session, session.stall("its scheduler is silent", now_s), now_s)
         else:
-            self._add(session, session.stall("", now_s))
+            self._add(session, session.stall("", now_s), now_s)
 
     def _break(self, session: Session, how: Literal["unreachable", "lost"], why: str) -> None:
         del self.sessions[session.id]
         self._closed.append(session.id)
         self._effects.append(Broken(session.id, how, why))
 
-    def _add(self, session: Session, effects: list[Effect]) -> None:
-        self._effects += [e if isinstance(e, Send) else ForJob(session.id, e) for e in effects]
+    def _say_late(self) -> None:
+        self._effects += self._late
+        self._late.clear()
+
+    def _add(self, session: Session, effects: list[Effect], now_s: float) -> None:
+        for effect in effects:
+            if not isinstance(effect, Send):
+                self._effects.append(ForJob(session.id, effect))
+            elif effect.is_late:
+                self._late_s = self._late_s if self._late else now_s + LATE_S
+                self._late.append(effect)
+            else:
+                self._effects.append(effect)
+        if len(self._late) > LATE_MAX:
+            self._say_late()
         if session.over and self.sessions.pop(session.id, None) is not None:
             self._closed.append(session.id)
 

@@ -194,7 +194,7 @@ def _specify(
             None if max_parallelism is None else min(NUMBER_MAX, operator.index(max_parallelism))
         ),
         unpack=shape.unpack,
-        environment=_surroundings(None),
+        environment=b"",  # comes when the cluster is known
     )
 
 
@@ -232,7 +232,7 @@ def _start(
         "max_parallelism": spec.max_parallelism,
     }
     address = cluster_address()
-    directory = None
+    memory = directory = None
     connect: Callable[[], Client] = _connect_private
     if address is not None and take_apart(address).key is not None:
         spec = msgspec.structs.replace(spec, secret=os.urandom(m.SECRET_BYTES_MAX))
@@ -242,7 +242,7 @@ def _start(
         connect = partial(client_for, address, None, ANSWER_S)
     elif (memory := private_cluster().memory()) is not None:
         directory = directory_of(memory, spec.job.hex())
-        spec = msgspec.structs.replace(spec, environment=_surroundings(memory))
+    spec = msgspec.structs.replace(spec, environment=_surroundings(memory))
     job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
     return Caller(job, connect, inputs, chain([first], batches), limits, Shelf(directory))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
-import msgspec
+from msgspec.structs import replace
 
 from burla.wire import messages as m
 from burla.wire.codec import WireError, unpack_runs
@@ -19,14 +19,14 @@ from burla.wire.ranges import Range, Ranges
 from burla.wire.seals import NOT_SEALED, is_sealed
 
 from .acks import ACK_LATE_S, Acks
-from .effects import Deliver, Effect, Fail, Finish, Part, Say, Send, Show, Wait
+from .effects import Deliver, Effect, Fail, Finish, Frames, Part, Say, Send, Show, Wait
 from .replay import OutputOrder, Piece
 
 DONE_RANGES_MAX = 1 << 15  # told in OpenJob, at most 19 bytes each; see HEADER_BYTES_MAX
 WAIT_SAID_S = 1.0  # a job that waits longer says why
 PRUNE_MIN = 1024  # forgotten batches at the front that are worth moving a list for
 
-Frames = Sequence[bytes]
+Runs = list[tuple[m.Run, list[bytes]]]
 AboutJob = m.JobOutcomes | m.JobOutput | m.LeaseLost | m.JobStatus | m.JobFailed
 
 
@@ -61,7 +61,7 @@ class Session:
             now_s: when it starts, on the caller's clock.
         """
         self.id = spec.job
-        self.topic = spec.topic
+        self.topic = spec.topic  # may be replaced before it is opened
         self.born_s = now_s
         self.over = False
         self.opened = False  # the scheduler may know of it
@@ -91,7 +91,7 @@ class Session:
         self._stalled = ""
         self._reconsider(now_s)
         done = sorted(sorted(self._done, key=lambda r: r[0] - r[1])[:DONE_RANGES_MAX])
-        spec = msgspec.structs.replace(self._spec, resumed=self.opened, done=tuple(done))
+        spec = replace(self._spec, topic=self.topic, resumed=self.opened, done=tuple(done))
         self._send(spec, self._function)
         self.opened = True
         for batch in self._batches.values():
@@ -117,8 +117,10 @@ class Session:
 
     # --- what the caller has ---
 
-    def add_batch(self, leaves: Sequence[tuple[int, Frames]], now_s: float) -> list[Effect]:
-        """Take the next inputs: per leaf, how many they are and their frames."""
+    def add_batch(
+        self, leaves: Sequence[tuple[int, Frames]], now_s: float, *, last: bool = False
+    ) -> list[Effect]:
+        """Take the next inputs, or the last: per leaf, how many they are and their frames."""
         if self.over:
             return []
         assert self._total is None, self._total
@@ -128,7 +130,10 @@ class Session:
             parts.append(m.Leaf(number, at, count, len(frames)))
             payload += frames
             at += count
-        message = m.Inputs(job=self.id, batch=number, start=start, leaves=tuple(parts))
+        self._total = at if last else None
+        message = m.Inputs(
+            job=self.id, batch=number, start=start, leaves=tuple(parts), total=self._total
+        )
         self._batches[number] = _Batch(message, payload, sum(map(len, payload)), at - start)
         self._starts.append(start)
         self._next = at
@@ -191,11 +196,9 @@ class Session:
 
     def fail(self, argument: str, text: str) -> list[Effect]:
         """End the job because it can not go on."""
-        if not self.over:
-            self._effects.append(Fail(argument, text))
-            self._end()
-        effects, self._effects = self._effects, []
-        return effects
+        self._effects.append(Fail(argument, text))
+        self._end()
+        return self._settle()
 
     # --- time ---
 
@@ -278,9 +281,7 @@ class Session:
         if self._prompt or not parts:
             self._make_safe(said.lease, lease, said.seq, now_s)
 
-    def _runs_of(
-        self, said: m.JobOutcomes, payload: list[bytes]
-    ) -> list[tuple[m.Run, list[bytes]]]:
+    def _runs_of(self, said: m.JobOutcomes, payload: list[bytes]) -> Runs:
         """Return the runs and their frames, if they lie in what was sent."""
         try:
             runs = unpack_runs(said.runs, payload)
@@ -377,9 +378,9 @@ class Session:
         if why != self._waiting:
             self._waiting, self._waiting_s = why, now_s
 
-    def _send(self, message: m.Message, payload: Frames = ()) -> None:
+    def _send(self, message: m.Message, payload: Frames = (), *, is_late: bool = False) -> None:
         if self._linked:
-            self._effects.append(Send(message, payload))
+            self._effects.append(Send(message, payload, is_late))
 
     def _is_complete(self) -> bool:
         return self._failed or self._done.total == self._total
@@ -388,12 +389,12 @@ class Session:
         """Finish a job that has all it can get; hand over the effects."""
         if not self.over and self._is_complete() and not self._lacking:
             self._effects.append(Finish())
-            self._end()
+            self._end(is_late=not self._failed)  # nothing of it runs any more
         effects, self._effects = self._effects, []
         return effects
 
-    def _end(self) -> None:
+    def _end(self, *, is_late: bool = False) -> None:
         if not self.over:
             self.over = True
-            self._send(m.CloseJob(self.id))
+            self._send(m.CloseJob(self.id), is_late=is_late)
             self._batches.clear()

@@ -132,7 +132,7 @@ class Agent:
         self._events: deque[Callable[[float], list[Effect]]] = deque()
         self._is_feeding = False
         self._slots = 1  # of the lease
-        self._wake_s = 0.0  # when the task that waits will look at the clock
+        self._wake_s: float | None = None  # when `serve` looks at the clock; None: it does not wait
         self._failure: Exception | None = None
         self._left = False  # it was asked to leave, and is done
         self._ending: asyncio.Task[None] | None = None
@@ -151,6 +151,7 @@ class Agent:
             self._dealer.connect(self._config.endpoint())
             while self._failure is None and not self._left:
                 await self._watch.wait_readable(self._wait_s())
+                self._wake_s = None
                 self._outbox.flush(self._dealer)
                 for frames in sockets.take_in_place(self._dealer):
                     self._receive(frames)
@@ -208,7 +209,7 @@ class Agent:
                 self._carry_out(self._events.popleft()(self._clock_s()))
         finally:
             self._is_feeding = False
-        if self._core.next_deadline_s() < self._wake_s:
+        if self._wake_s is not None and self._core.next_deadline_s() < self._wake_s:
             self._watch.wake()
 
     # --- effects ---
@@ -273,7 +274,8 @@ class Agent:
             encoded = encode(piece, frames)
             if self._outbox or not sockets.send(self._dealer, encoded):
                 self._outbox.put(encoded)
-        self._watch.wake()  # a send may eat the sign that something has come
+        if self._wake_s is not None and (self._outbox or self._watch.readable()):
+            self._watch.wake()  # a send may eat the sign that something has come
 
     def _begin_lease(self, effect: BeginLease) -> None:
         start = effect.start

@@ -229,6 +229,9 @@ class Nodelet:
             self._effects.append(Send(m.Leaving()))
 
     def _start_lease(self, said: m.StartLease, function: Sequence[bytes], now_s: float) -> None:
+        for lease_id in said.over:
+            if earlier := self.leases.get(lease_id):
+                earlier.end(True, now_s)
         if said.lease in self.leases:
             return
         if len(self.leases) >= LEASES_MAX:

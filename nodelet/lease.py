@@ -262,7 +262,7 @@ class Lease:
 
     def settle(self, now_s: float) -> None:
         """Deal, steal, report, pause and end, as things stand."""
-        if self._robbery is not None:
+        if self._robbery is not None or self._only_waits():
             return
         self._forget_done()
         self._regulate()
@@ -281,6 +281,8 @@ class Lease:
 
     def next_deadline_s(self) -> float | None:
         """Return when `settle` must be called next; None: not before something happens."""
+        if self._only_waits():
+            return None
         times: list[float] = []
         due_s = self.report.next_deadline_s()
         if due_s is not None:
@@ -314,6 +316,10 @@ class Lease:
             assert not self.report.outcomes.held.common(lo, hi), (lo, hi)
 
     # --- helpers ---
+
+    def _only_waits(self) -> bool:
+        """Return whether all that may still happen is that what was sent is acknowledged."""
+        return self.phase is Phase.STOPPED and not self._done and self.report.is_sent()
 
     def _feed(self, now_s: float) -> None:
         bench = self.bench

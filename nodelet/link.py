@@ -89,6 +89,11 @@ class Link:
         """Have the worker load another function when it gets something to run."""
         self.load, self.leaves = load, LeafMemory()
 
+    def take_load(self) -> list[Frame]:
+        """Return what the worker is to load, if it has not been sent; it is now."""
+        load, self.load = self.load, []
+        return load
+
     def open(
         self,
         name: int,
@@ -107,8 +112,7 @@ class Link:
         self.slate.open(cell, span.lo, span.hi)
         flags = Flag.CAREFUL if careful else 0
         message = Message(Kind.SPAN, flags, cell, span.lo, span.hi, left, slots)
-        load, self.load = self.load, []
-        return [*load, *pack_span(message, leaves, self.leaves)]
+        return [*self.take_load(), *pack_span(message, leaves, self.leaves)]
 
     def steal(self, name: int, middle: int) -> Range | None:
         """Take what is not claimed of [middle, ...) of a span; None: nothing."""

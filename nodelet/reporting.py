@@ -102,6 +102,11 @@ class Report:
         """Return whether all is acknowledged."""
         return self.outcomes.is_empty() and self.output.is_empty()
 
+    def is_sent(self) -> bool:
+        """Return whether nothing waits to be sent, though it may not be acknowledged yet."""
+        due = (self.outcomes.due_since_s, self.output.due_since_s, self.output.lines_due_s())
+        return due == (None, None, None)
+
     def drop(self) -> None:
         """Forget everything: nobody wants it."""
         self.outcomes.drop()

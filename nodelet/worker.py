@@ -114,8 +114,10 @@ class Worker:
         started = time.perf_counter_ns()
         settings = msgpack.unpackb(message.frames[0])
         self._leaves = LeafMemory()
-        if self._call is None:
+        is_first = self._call is None
+        if is_first:
             self._modules = frozenset(sys.modules)
+            values.compile_once()
         else:
             values.forget_own_modules(self._modules)
         try:
@@ -137,8 +139,9 @@ class Worker:
         self._results = results
         self._walker.load(self._call, self._node, results)
         flush_output()
-        took = time.perf_counter_ns() - started
-        self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
+        if is_first:  # else it is known to be ready, and the outcomes that follow tell the rest
+            took = time.perf_counter_ns() - started
+            self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
 
     # --- spans ---
 

@@ -29,11 +29,10 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
-import msgpack
+import msgspec
 
 from .growth import Growth, Step
 from .link import Link, State, make_link
@@ -130,19 +129,21 @@ class Workers:
     ) -> None:
         """Serve a job from now on: its function (values.dump_function) and how it is loaded.
 
-        With `keep` the workers that are ready go on, and may be dealt spans at once: each loads the
-        function with its first one.
+        With `keep` the workers that are ready go on, and may be dealt spans at once: the first
+        loads the function now, each of the others with its first span.
         """
         assert (self._lease is not None) == keep, "one lease at a time"
         if self._lease is not None and (template := self._lease.template) is not None:
             self.kill(template.number)
         self._lookout.begin_lease(settings)
-        frames = [msgpack.packb(asdict(settings)), *function]
+        frames = [msgspec.msgpack.encode(settings), *function]
         self._lease = Growth(pack(Message(Kind.LOAD, frames=frames)), use_template)
-        for link in self._links.values():
-            if link.state == State.READY:
-                self._lease.wanted += 1
-                link.change_function(self._lease.load)
+        ready = [link for link in self._links.values() if link.state == State.READY]
+        self._lease.wanted += len(ready)
+        for link in ready:
+            link.change_function(self._lease.load)
+        for link in ready[:1]:  # the first span is for it, and on its way
+            self._traffic.send(link, link.take_load())
 
     def add_workers(self, count: int) -> None:
         """Make `count` more workers of the lease; `on_ready` or `on_death` tells of each.

@@ -8,18 +8,17 @@ from collections.abc import Sequence
 
 from burla.wire import messages as m
 
-from . import dealing, feeding, held, leases
+from . import dealing, feeding, held, leases, lingering
 from .batches import Batch
 from .effects import Effect, Note, Publish, Send
 from .jobs import Job, Lease, cost_of
-from .nodes import Lingering, Node
+from .nodes import Node
 from .quotas import Quotas, Usage, excess
 
 RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return
 JOB_BYTES_MAX = 2 * m.JOB_INPUT_WINDOW  # besides the last batch, whatever its size
 JOB_WINDOW_ALL = 256 << 20  # unacknowledged outcomes of a job, over all its leases
 WINDOW_MIN = 2 << 20  # of one lease
-LINGER_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps forks only once
 
 
 class Board:
@@ -126,9 +125,7 @@ class Board:
         for lease_id, node_id in job.past.items():
             self.lease_jobs.pop(lease_id, None)
             if node := self.nodes.get(node_id):
-                lingers = node.lingering is not None and node.lingering.lease == lease_id
-                over = m.Linger(lease_id) if lingers else m.EndLease(lease_id, discard=True)
-                self.effects.append(Send(node.peer, over))
+                lingering.close(self, node, lease_id)
         del self.jobs[job.id]
         job.discharge()
         if not job.usage.jobs:
@@ -141,7 +138,7 @@ class Board:
             self.close(job)
         for node in self.nodes.values():
             if node.lingering is not None and node.lingering.owner == session:
-                self.end_lingering(node)
+                lingering.end(self, node)
 
     def fail(self, job: Job, argument: str, text: str) -> None:
         """Tell the client that its job never can be done."""
@@ -191,7 +188,7 @@ class Board:
         )
         if job.is_complete():  # the nodes need not wait for the client's last word
             for each in list(job.leases.values()):
-                self._retire(job, each, now_s)
+                lingering.retire(self, job, each, now_s)
 
     def output(self, node: Node, said: m.Output, payload: list[bytes]) -> None:
         """Publish what calls printed; a replay goes to the client alone."""
@@ -246,12 +243,7 @@ class Board:
         self.lease_jobs[lease_id] = job
         node.lease = lease_id
         self._free.pop(node.id, None)
-        keep = None
-        if (lingering := node.lingering) is not None:
-            if node.waits_for(job) and slots == lingering.slots:
-                node.lingering, keep = None, lingering.lease
-            else:
-                self.end_lingering(node)
+        keep = lingering.keep(self, node, job, slots)
         nodes = leases.likely_nodes(job, len(self._free))
         start = m.StartLease(
             lease=lease_id,
@@ -265,6 +257,7 @@ class Board:
             outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // nodes)),
             report_s=dealing.report_s(nodes),
             keep=keep,
+            over=lingering.take_over(node),
         )
         self.effects.append(Send(node.peer, start, job.function))
         if job.said:  # it was told why it waits
@@ -274,7 +267,7 @@ class Board:
 
     def end_lease(self, job: Job, lease: Lease, *, discard: bool) -> None:
         """Take a node back; it is free when its nodelet says Stopped."""
-        self._forget_lease(job, lease)
+        self.forget_lease(job, lease)
         node = self.nodes[lease.node]
         node.stopping[lease.id] = None
         self.effects.append(Send(node.peer, m.EndLease(lease.id, discard)))
@@ -283,33 +276,14 @@ class Board:
         else:
             job.past[lease.id] = node.id
 
-    def _retire(self, job: Job, lease: Lease, now_s: float) -> None:
-        """Take a node back from a job that is complete; a job like it may follow at once."""
-        if job.failed or lease.draining or not job.likeness():
-            self.end_lease(job, lease, discard=False)
-            return
-        self._forget_lease(job, lease)
-        job.past[lease.id] = lease.node
-        self.nodes[lease.node].lingering = Lingering(
-            lease.id, job.likeness(), job.owner, lease.slots, now_s + LINGER_S
-        )
-
-    def end_lingering(self, node: Node) -> None:
-        """End the workers that have waited in vain. The nodelet begins no lease before that."""
-        assert node.lingering is not None
-        lease_id, node.lingering = node.lingering.lease, None
-        node.stopping[lease_id] = None
-        self.look_at(node)
-        discard = lease_id not in self.lease_jobs
-        self.effects.append(Send(node.peer, m.EndLease(lease_id, discard)))
-
     def lose_lease(self, job: Job, lease: Lease) -> None:
         """Requeue what a lease held whose nodelet does not have it any more."""
-        self._forget_lease(job, lease)
+        self.forget_lease(job, lease)
         del self.lease_jobs[lease.id]
         self.tell(job, m.LeaseLost(job.id, lease.id, self.nodes[lease.node].name))
 
-    def _forget_lease(self, job: Job, lease: Lease) -> None:
+    def forget_lease(self, job: Job, lease: Lease) -> None:
+        """Take a lease from a job; its node may be free now."""
         job.drop_lease(lease)
         node = self.nodes[lease.node]
         node.lease = None
@@ -390,7 +364,7 @@ class Board:
         node.leaving = True
         self.look_at(node)
         if node.lingering is not None:
-            self.end_lingering(node)
+            lingering.end(self, node)
         if node.lease is not None:
             self._drain(self.lease_jobs[node.lease].leases[node.lease])
 

@@ -10,7 +10,7 @@ from typing import assert_never
 from burla.wire import messages as m
 from burla.wire.messages import AdminToScheduler, NodeletToScheduler
 
-from . import checking, held
+from . import checking, held, lingering
 from .board import Board
 from .clients import Client
 from .demand import EXPECTED_S, Autoscalers
@@ -251,6 +251,8 @@ class Scheduler:
             case m.Inputs():
                 if job := self._job_of(client, said.job, "submit"):
                     board.inputs(job, said, payload)
+                    if said.total is not None:
+                        board.inputs_end(job, said.total)
             case m.InputsEnd():
                 if job := self._job_of(client, said.job, "submit"):
                     board.inputs_end(job, said.total)
@@ -342,7 +344,8 @@ class Scheduler:
             else:
                 held.end_orphans(board, node, now_s)
                 if node.lingering is not None and now_s >= node.lingering.until_s:
-                    board.end_lingering(node)
+                    lingering.end(board, node)
+                lingering.tell_over(board, node)
         for client in list(self.clients.values()):
             if client.is_gone(now_s):
                 self._lose_client(client)

@@ -50,6 +50,7 @@ class Node:
     stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
     orphans: dict[bytes, Orphan] = field(default_factory=dict)
     lingering: Lingering | None = None  # the node is free all the same
+    over: dict[bytes, None] = field(default_factory=dict)  # past leases of closed jobs: to be told
     user: str = ""  # public key of its nodelet; empty where there are no keys
 
     @classmethod

@@ -88,6 +88,7 @@ PURE = {
     "scheduler/held.py",
     "scheduler/jobs.py",
     "scheduler/leases.py",
+    "scheduler/lingering.py",
     "scheduler/nodes.py",
     "scheduler/quotas.py",
     "scheduler/status.py",

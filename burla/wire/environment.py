@@ -8,10 +8,14 @@ import importlib
 import os
 import sys
 from contextlib import suppress
-from types import ModuleType
-from typing import TypedDict
+from importlib.machinery import SourceFileLoader
+from types import CodeType, ModuleType
+from typing import Any, TypedDict
 
 from .pickling import serve
+
+COMPILED_MAX = 256  # modules of which a worker keeps the code,
+COMPILED_BYTES_MAX = 256 << 10  # if their source is no longer than this
 
 
 class Environment(TypedDict):
@@ -52,6 +56,32 @@ def forget_own_modules(kept: frozenset[str]) -> None:
         place = _place_of(sys.modules[name])
         if place and not place.startswith(installed):
             del sys.modules[name]
+
+
+def compile_once() -> None:
+    """Have this process, a worker, compile a module anew only if its source is another.
+
+    The caller's modules are loaded for each job, and Python's own store of bytecode is often
+    switched off, as in containers, or lies where nothing can be written.
+    """
+    setattr(SourceFileLoader, "source_to_code", _source_to_code)  # noqa: B010  # it is a method
+
+
+_compile = SourceFileLoader.source_to_code
+_compiled: dict[str, tuple[bytes, CodeType]] = {}  # source and code by path, oldest first
+
+
+def _source_to_code(loader: Any, data: Any, path: Any, **options: Any) -> Any:
+    """Do as `SourceFileLoader.source_to_code` does, which is asked where there is no bytecode."""
+    if options or not isinstance(data, bytes) or len(data) > COMPILED_BYTES_MAX:
+        return _compile(loader, data, path, **options)
+    known = _compiled.get(path)
+    if known is None or known[0] != data:
+        _compiled.pop(path, None)
+        known = _compiled[path] = data, _compile(loader, data, path)
+        if len(_compiled) > COMPILED_MAX:
+            del _compiled[next(iter(_compiled))]
+    return known[1]
 
 
 def _place_of(module: ModuleType) -> str:

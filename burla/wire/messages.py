@@ -145,6 +145,7 @@ class Inputs(Bulk, frozen=True, kw_only=True):
     batch: Count
     start: Count
     leaves: tuple[Leaf, ...]
+    total: Count | None = None  # of the job: this is its last batch; InputsEnd need not follow
 
 
 class InputsEnd(Message, frozen=True):
@@ -366,6 +367,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
     keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
     func_ram: Positive | None = None  # bytes that one call may use; more ends it
+    over: tuple[Id, ...] = ()  # earlier leases, to be ended as by EndLease(discard=True)
 
 
 class Deal(Bulk, frozen=True, kw_only=True):

@@ -21,8 +21,8 @@ SHELF_BYTES = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDO
 FREE_BYTES_MAX = 64 << 20  # files of one job that wait to be written anew
 FREE_TRIES_MAX = 4  # of those, looked at for one leaf: each may be mapped still
 FREE_FIT = 2  # a file is at most so much bigger than what is written to it
-# Of one job and not taken yet; more are sent, where windows hold back. Each worker looks for itself,
-# so there may be one result more for each.
+# Of one job and not taken yet; more are sent, where windows hold back. Each worker looks for
+# itself, so there may be one result more for each.
 RESULTS_BYTES_MAX = 256 << 20
 FREE_SHARE = 4  # of the file system one part is left free, for the caller's own shared memory
 CLEAR_TRIES_MAX = 100  # against a worker that puts files down while we remove them
@@ -184,14 +184,14 @@ def _has_room(directory: str, size: int) -> bool:
 
 def _remove(directory: str) -> None:
     for _ in range(CLEAR_TRIES_MAX):
+        try:
+            os.rmdir(directory)  # most jobs put nothing down
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass
         with suppress(OSError):
             for name in os.listdir(directory):
                 with suppress(OSError):
                     os.unlink(os.path.join(directory, name))
-        try:
-            os.rmdir(directory)
-        except FileNotFoundError:
-            return
-        except OSError:  # something was put there meanwhile
-            continue
-        return

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
-from .environment import apply_environment, forget_own_modules
+from .environment import apply_environment, compile_once, forget_own_modules
 from .explain import describe_error, name_of, short_repr, why_not_picklable
 from .frames import (
     FRAME_BYTES_MAX,
@@ -56,6 +56,7 @@ __all__ = [
     "apply_environment",
     "are_atoms",
     "bind_call",
+    "compile_once",
     "cut_batches",
     "dump_error",
     "dump_function",

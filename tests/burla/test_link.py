@@ -1,10 +1,12 @@
 """The conversation with a scheduler that comes, goes, and falls silent."""
 
-from outcomes import table_of
+from outcomes import payload_of, table_of
 
 from burla.effects import Deliver, Send, Wait
 from burla.link import (
     BEAT_S,
+    LATE_MAX,
+    LATE_S,
     SILENCE_S,
     SILENCE_SAID_S,
     Broken,
@@ -18,15 +20,16 @@ from burla.link import (
 from burla.session import Session
 from burla.wire import messages as m
 
-JOB = b"j" * 16
+JOB, OTHER = b"j" * 16, b"o" * 16
+LEASE = b"l" * 16
 HELLO = m.ClientHello(m.PROTOCOL, "0", "3.11", b"c" * 16, "user", "host", 1)
 WELCOME = m.Welcome(b"s" * 16, "0", "tcp://127.0.0.1:1")
 ANSWER_S = 8.0
 
 
-def session(now_s: float = 0.0) -> Session:
+def session(now_s: float = 0.0, job: bytes = JOB) -> Session:
     spec = m.OpenJob(
-        job=JOB,
+        job=job,
         topic=b"t" * 16,
         name="f",
         func_cpu=1,
@@ -72,6 +75,40 @@ def test_it_says_hello_first_and_opens_jobs_when_welcome() -> None:
 def test_it_beats() -> None:
     link = begun()
     assert sent(run_until(link, 3 * BEAT_S)) == [m.Beat] * 3
+
+
+def complete(link: Link, job: bytes, now_s: float) -> list[LinkEffect]:
+    """Have the one input of `job` run."""
+    link.tell(job, lambda s, now_s: s.add_batch([(1, [b"a"])], now_s, last=True), now_s)
+    table = table_of([m.Run(0, 1, m.Kind.RESULT, 1)])
+    said = m.JobOutcomes(job=job, lease=LEASE, seq=1, node="n", runs=table, output=0)
+    return link.receive(said, payload_of(table), now_s)
+
+
+def test_that_a_job_went_well_is_said_with_the_next_one() -> None:
+    link = begun()
+    assert sent(complete(link, JOB, 0)) == []
+    assert sent(link.open(session(job=OTHER), now_s=0.01)) == [m.OpenJob]
+    assert sent(run_until(link, 0.01)) == [m.CloseJob]
+    assert sent(complete(link, OTHER, 0.02)) == []
+    assert sent(run_until(link, 0.02 + LATE_S)) == [m.CloseJob]  # there is no next one
+
+
+def test_only_so_much_is_said_late() -> None:
+    link = Link(HELLO, ANSWER_S, now_s=0)
+    link.start()
+    link.receive(WELCOME, [], now_s=0)
+    jobs = [bytes([number]) * 16 for number in range(LATE_MAX + 1)]
+    for job in jobs:
+        link.open(session(job=job), now_s=0)
+    said = [complete(link, job, 0) for job in jobs]
+    assert [sent(effects) for effects in said] == [[]] * LATE_MAX + [[m.CloseJob] * len(jobs)]
+
+
+def test_what_is_to_be_said_late_is_said_at_the_end() -> None:
+    link = begun()
+    complete(link, JOB, 0)
+    assert sent(link.close_all(0)) == [m.CloseJob]
 
 
 def test_no_answer_at_all_ends_a_job() -> None:

@@ -76,7 +76,7 @@ def test_a_job_is_opened_fed_and_closed_when_all_outcomes_are_here() -> None:
     last = session.receive(*outcomes(2, (0, 3)), now_s=1)
     assert isinstance(last[0], Deliver)
     assert (last[0].inputs, last[0].freed_bytes) == (3, 3)
-    assert last[1:] == [Finish(), Send(m.CloseJob(JOB))]
+    assert last[1:] == [Finish(), Send(m.CloseJob(JOB), is_late=True)]
     assert session.over
 
 
@@ -150,7 +150,7 @@ def test_missing_output_is_asked_for_until_it_comes() -> None:
     assert session.expire(1 + GAP_S + REPLAY_AGAIN_S) == [ask]
     assert session.receive(*printed(1, b"a", b"b"), now_s=3)[1:] == [
         Finish(),
-        Send(m.CloseJob(JOB)),
+        Send(m.CloseJob(JOB), is_late=True),
     ]
 
 
@@ -162,7 +162,8 @@ def test_output_of_a_lost_lease_is_given_up_and_that_is_said() -> None:
     assert session.receive(m.LeaseLost(JOB, LEASE, "n"), [], now_s=1) == []
     effects = session.expire(1 + GAP_S)
     assert shown(effects) == [b"c"]
-    assert effects[1:] == [Say("some output of node n is lost"), Finish(), Send(m.CloseJob(JOB))]
+    closed = Send(m.CloseJob(JOB), is_late=True)
+    assert effects[1:] == [Say("some output of node n is lost"), Finish(), closed]
 
 
 def test_output_that_never_comes_is_given_up_in_the_end() -> None:
@@ -175,6 +176,18 @@ def test_output_that_never_comes_is_given_up_in_the_end() -> None:
         assert due_s is not None
         asked += sum(isinstance(effect, Send) for effect in session.expire(due_s))
     assert asked == REPLAYS_MAX + 1  # and CloseJob
+
+
+def test_the_last_batch_says_that_it_is_the_last() -> None:
+    session = Session(SPEC, [b"function"], prompt=True, now_s=0)
+    session.link(0)
+    first = session.add_batch([(2, [b"a"])], 0)
+    last = session.add_batch([(3, [b"b"])], 0, last=True)
+    said = [effect.message for effect in (*first, *last) if isinstance(effect, Send)]
+    assert [message.total for message in said if isinstance(message, m.Inputs)] == [None, 5]
+    assert len(said) == 2
+    session.receive(*outcomes(1, (0, 5)), now_s=1)
+    assert session.over
 
 
 def test_after_a_reconnect_it_says_what_it_holds() -> None:

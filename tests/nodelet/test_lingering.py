@@ -56,6 +56,19 @@ def test_outcomes_that_are_not_acknowledged_outlive_the_change() -> None:
     assert list(node.core.leases) == [OTHER]
 
 
+def test_a_lease_that_is_over_is_forgotten_when_another_begins() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 2)))
+    node.finish_all()
+    start_again(node)
+    assert list(node.core.leases) == [LEASE, OTHER]
+    third = replace(start_lease(2, lease=b"3" * 16), keep=OTHER, over=(LEASE, b"?" * 16))
+    node.hear(third, [b"function"])
+    assert list(node.core.leases) == [b"3" * 16]  # of the second nothing is left either
+    node.core.check()
+
+
 def test_workers_that_still_run_something_are_not_taken_over() -> None:
     node = ModelNode()
     node.serve()

@@ -3,18 +3,24 @@
 from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 from outcomes import outcomes
 
-from burla.scheduler.board import LINGER_S
+from burla.scheduler.core import TICK_S
+from burla.scheduler.lingering import LINGER_S
 from burla.wire import messages as m
 from burla.wire.ranges import Ranges
 
 
-def run_job(cluster: ModelCluster, client: ModelClient, nodes: list[ModelNode]) -> None:
-    """Run all of a job of four inputs, and close it."""
+def complete_job(cluster: ModelCluster, client: ModelClient, nodes: list[ModelNode]) -> None:
+    """Run all of a job of four inputs."""
     cluster.inputs(client, 4)
     cluster.end(client)
     while client.have.total < 4:
         for node in nodes:
             cluster.run(node, 4)
+
+
+def run_job(cluster: ModelCluster, client: ModelClient, nodes: list[ModelNode]) -> None:
+    """Run all of a job of four inputs, and close it."""
+    complete_job(cluster, client, nodes)
     cluster.say(client.peer, m.CloseJob(client.job))
 
 
@@ -36,6 +42,26 @@ def test_a_job_like_the_last_one_goes_on_with_its_workers() -> None:
     assert node.stopping == [before]  # as the model has it: taken over, not killed
     assert node.kept == [before]
     assert node.ended == []
+
+
+def test_a_job_that_is_closed_when_another_has_its_workers_is_told_with_the_next_lease() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    client = cluster.client()
+    jobs, leases = [], []
+    for _ in range(3):
+        complete_job(cluster, client, [node])
+        jobs.append(client.job)
+        leases += [lease for lease, job in node.jobs.items() if job == client.job]
+        open_again(cluster, client)
+        cluster.say(client.peer, m.CloseJob(jobs[-1]))
+        cluster.stop(node)
+    assert node.kept == leases
+    assert node.over == leases[:2]  # the third was closed after the last lease began
+    assert node.ended == []
+    cluster.later(TICK_S)
+    assert node.ended == leases[2:]
+    cluster.core.check()
 
 
 def test_another_function_gets_fresh_processes() -> None:

@@ -37,6 +37,7 @@ class ModelNode:
     kept: list[bytes] = field(default_factory=list)  # leases whose workers went on with others
     ended: list[bytes] = field(default_factory=list)  # leases that were told to end
     alive: bool = True
+    over: list[bytes] = field(default_factory=list)  # told with another lease
     released: bool = False  # told that it may end
     call_s: float = 0.01  # what it says of its calls
 
@@ -73,6 +74,9 @@ class ModelNode:
                 self.leaves[message.lease] = Ranges()
                 self.unacked[message.lease] = []
                 self.seq[message.lease] = 0
+                for lease in message.over:
+                    self.over.append(lease)
+                    self.unacked[lease] = []
             case m.Deal():
                 for leaf in message.leaves:
                     self.leaves[message.lease].add(leaf.start, leaf.start + leaf.count)
