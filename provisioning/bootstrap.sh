@@ -213,6 +213,7 @@ After=network-online.target
 
 [Service]
 ExecStart=/bin/sh $DIRECTORY/node.sh
+SyslogIdentifier=burla-nodelet
 WorkingDirectory=$DIRECTORY
 UMask=0077
 Restart=on-failure
@@ -373,6 +374,7 @@ options "$@"
 case $command in
     facts | hello | supervise | deadman | unit) $command ;;
     ship | venv | install | service | start | up) alone $command ;;
-    stop | drain | remove) [ ! -d "$DIRECTORY" ] || alone $command ;;
+    stop | drain | remove) # a unit may be left of a folder that somebody has deleted
+        [ ! -d "$DIRECTORY" ] && [ ! -f "$UNIT_FILE" ] || alone $command ;;
     *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -24,6 +24,7 @@ from burla.provisioning.wheels import WHEEL, Wheels
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PHASES = ["shipping", "environment", "installing", "setting up", "starting", "joining"]
+STEPS = ["ship", "venv", "install", "service", "start"]  # those of the phases before the last
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +105,14 @@ def test_a_bare_machine_becomes_a_node_and_is_as_before_when_it_is_removed(
     down(hosts, host, wanted)  # nor does removing twice
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("phase", "systemd"),
+    [*((phase, False) for phase in PHASES), *((phase, True) for phase in PHASES[3:])],
+)
 def test_a_connection_cut_in_a_step_is_mended_by_the_next_run(
-    hosts: Hosts, made: Cluster, wheels: Wheels, phase: str
+    hosts: Hosts, made: Cluster, wheels: Wheels, phase: str, systemd: bool
 ) -> None:
-    host = hosts.add()
+    host = hosts.add(systemd=systemd)
     wanted = want(wheels, made.address, name=f"cut-{phase.replace(' ', '-')}")
     before = host.files()
 
@@ -141,16 +145,19 @@ def line(process: psutil.Process) -> list[str]:
         return []
 
 
-@pytest.mark.parametrize("step", ["ship", "venv", "install", "service", "start"])
+@pytest.mark.parametrize(
+    ("step", "systemd"),
+    [*((step, False) for step in STEPS), *((step, True) for step in STEPS[3:])],
+)
 def test_a_machine_that_stops_dead_in_a_step_is_mended_by_the_next_run(
-    hosts: Hosts, made: Cluster, wheels: Wheels, step: str
+    hosts: Hosts, made: Cluster, wheels: Wheels, step: str, systemd: bool
 ) -> None:
     """Every process of the step is killed, as by a power cut; only its files are left."""
-    host = hosts.add()
+    host = hosts.add(systemd=systemd)
     wanted = want(wheels, made.address, name=f"dead-{step}")
 
     def kill(begun: str) -> None:
-        if begun == PHASES[["ship", "venv", "install", "service", "start"].index(step)]:
+        if begun == PHASES[STEPS.index(step)]:
             pool.submit(kill_all, host)
 
     with ThreadPoolExecutor(1) as pool, suppress(ProvisioningError):
