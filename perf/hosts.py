@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -61,8 +62,8 @@ cd /
 exec env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin {first}
 """
 SSHD_LINE = "/usr/sbin/sshd -D -e -f {directory}/sshd_config"
-# Devices and units of its own: of the system's units only those that a machine can not do without,
-# so that nothing is started, mounted or generated that belongs to the machine which all this runs on.
+# Devices and units of its own: of the system's units only those that no machine can do without, so
+# that nothing is started, mounted or generated that belongs to the machine which all this runs on.
 SYSTEMD = """\
 mount -t tmpfs -o mode=755 dev /dev
 mkdir /dev/pts /dev/shm /run/units /run/units/sockets.target.wants
@@ -320,7 +321,7 @@ def _make_group() -> Path:
 def _remove_group(group: Path) -> None:
     """Remove a control group, and all in it: nothing runs there any more."""
     for directory, _, _ in os.walk(group, topdown=False):
-        _wait(lambda path=directory: _removed(path), f"the end of {directory}")
+        _wait(partial(_removed, directory), f"the end of {directory}")
 
 
 def _removed(directory: str) -> bool:

@@ -1,4 +1,4 @@
-"""Nodes on machines with a real systemd: a unit is installed, started, kept alive and taken away."""
+"""Nodes on machines with a real systemd: a unit is made, started, kept alive and taken away."""
 
 import json
 from collections.abc import Iterator
