@@ -32,7 +32,9 @@ def list_nodes() -> list[m.NodeStatus]:
     """
     address = cluster_address()
     if address is None:
-        raise BadSetting(CLUSTER_VARIABLE, None, "the address of a cluster: a private one is gone")
+        raise BadSetting(
+            CLUSTER_VARIABLE, None, "the address of a cluster, as `burla up` prints it"
+        )
     with _connected(address) as (dealer, handshakes):
         sockets.send(dealer, encode(new_hello()))
         for message in _answers(dealer, handshakes, address):

@@ -166,11 +166,23 @@ install() { # what is half installed is thrown away by making the environment an
         case $INDEX in http://*) set -- "$@" --trusted-host "$(host_of "$INDEX")" ;; esac # as its user said
     else home=$HOME # its settings say which index
     fi
-    HOME=$home TMPDIR=$DIRECTORY/tmp PYTHONPATH=$PIP "$DIRECTORY/venv/bin/python" -m pip "$@" "$WHEEL"
+    said=$(HOME=$home TMPDIR=$DIRECTORY/tmp PYTHONPATH=$PIP \
+        "$DIRECTORY/venv/bin/python" -m pip "$@" "$WHEEL" 2>&1) || failed_pip "$said"
     rm -rf "$DIRECTORY/tmp"
     echo "$INSTALLED" > "$DIRECTORY/installed.new"
     mv "$DIRECTORY/installed.new" "$DIRECTORY/installed"
     rm "$DIRECTORY/building"
+}
+
+failed_pip() { # of many tries to reach an index one is enough to see why
+    echo "$1" | awk '/^WARNING: Retrying/ && seen++ { next } 1' >&2
+    case $1 in
+        *'No matching distribution'* | *'Could not find a version'*)
+            [ -n "$WHEELHOUSE" ] || fail "pip finds no index, or not in it what burla needs; for machines without" \
+                "one \`--wheelhouse auto\` (wheelhouse = \"auto\") fetches the wheels on your side and ships them"
+            fail "the wheelhouse lacks what is named above, for Python $PYTHON on $(uname -m)" ;;
+    esac
+    fail "pip could not install it"
 }
 
 host_of() { echo "$1" | sed 's|^[a-z]*://||; s|/.*||; s|.*@||; s|:[0-9]*$||'; }
@@ -277,7 +289,8 @@ hello() { # waits until the scheduler has welcomed this node
     while [ ! -f "$DIRECTORY/ready" ]; do
         if [ "$(date +%s)" -ge "$until_s" ]; then
             log_tail >&2
-            fail "the scheduler at ${SCHEDULER:-the address given} has not answered within $WAIT_S s"
+            fail "the scheduler at ${SCHEDULER:-the address given} has not answered within $WAIT_S s;" \
+                "if $(uname -n) can not reach that address, open its port or set \`scheduler\` to one that it can"
         fi
         sleep 0.1
     done
@@ -340,6 +353,7 @@ remove() {
     fi
     rm -rf "$DIRECTORY"
     rmdir "$HOME/.burla" 2>/dev/null || :
+    rmdir /run/burla 2>/dev/null || : # of the nodelet's user ids; in use, if another one has any
 }
 
 deadman() { # for machines that cost money: when the scheduler has been silent for SILENCE_S, do THEN

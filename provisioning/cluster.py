@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from types import ModuleType
 
 from burla.wire import VERSION
-from burla.wire.addresses import AddressError, bind_address, full_address, take_apart
 
 from . import bootstrap, state, wheels
+from .addresses import HERE, bind_of, host_names, is_loopback, reached_at, split_target
 from .daemons import Daemon
 from .fleet import Fleet
 from .keys import Keys
@@ -21,6 +21,8 @@ from .steps import Wanted
 
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
 SCHEDULER = "scheduler"
+WHEELS = "wheels"
+NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
 KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
 
 Watch = Callable[[str, str], None]  # is told the name of a member and its phase
@@ -69,8 +71,8 @@ class Cluster:
         """
         config = self.config
         if not (config.scheduler and not config.bind) and self.scheduler.pid() is None:
-            watch(SCHEDULER, "starting")
             bind = bind_of(config.bind or self._private_address(), self.state.address)
+            watch(SCHEDULER, "starting")
             options = ["--bind", bind]
             if bind.startswith("tcp:"):
                 self._keys.make()
@@ -109,14 +111,30 @@ class Cluster:
 
     # --- members ---
 
-    @cached_property
-    def _wheels(self) -> wheels.Wheels:
-        config = self.config
-        return wheels.gather(wheels.cache(), config.wheelhouse, config.python)
+    def _gather(self, watch: Watch) -> wheels.Wheels:
+        """Return what is shipped to hosts, which may have to be fetched first.
 
-    def members(self) -> list[Member]:
-        """Return all members that the cluster is to have, or has."""
-        return [*self._local(), *self._hosts()]
+        Raises:
+            ProvisioningError: it can not be had, or the hosts could not be nodes anyway.
+        """
+        config = self.config
+        if not host_names(config.ssh.hosts):
+            return NOTHING
+        _import_ssh()
+        away = [host for host in config.ssh.hosts if split_target(host)[1] not in HERE]
+        if away and not config.scheduler and is_loopback(config.bind):
+            raise BadConfig(
+                f"bind is {config.bind!r}, which only this machine reaches, not {away[0]}: say an"
+                " address of this machine in the hosts' network"
+            )
+        watch(WHEELS, "gathering")
+        found = wheels.gather(wheels.cache(), config.wheelhouse, config.python)
+        watch(WHEELS, "ready")
+        return found
+
+    def members(self, shipped: wheels.Wheels = NOTHING) -> list[Member]:
+        """Return all members that the cluster is to have, or has; `up` says what is shipped."""
+        return [*self._local(), *self._hosts(shipped)]
 
     def _local(self) -> Iterable[Member]:
         local = self.config.local
@@ -130,13 +148,10 @@ class Cluster:
                 self.config.join_s,
             )
 
-    def _hosts(self) -> Iterable[Member]:
+    def _hosts(self, shipped: wheels.Wheels) -> Iterable[Member]:
         if not self.config.ssh.hosts:
             return
-        try:
-            from . import ssh  # paramiko: an extra, and slow to import
-        except ImportError as error:
-            raise ProvisioningError(f"pip install 'burla[ssh]' to reach hosts: {error}") from None
+        ssh = _import_ssh()
         settings = ssh.SshSettings(ask=self._ask)
 
         def connection(target: str) -> Callable[[], Transport]:
@@ -145,9 +160,8 @@ class Cluster:
         names = host_names(self.config.ssh.hosts)
         self.state.names = names
         for name, target in names.items():
-            yield Installed(
-                name, connection(target), self._wanted(name), self._wheels, self._join_token
-            )
+            wanted = self._wanted(name, shipped)
+            yield Installed(name, connection(target), wanted, shipped, self._join_token)
 
     def fleets(self) -> dict[str, Fleet]:
         """Return what the cluster has at providers of machines, by provider.
@@ -170,7 +184,7 @@ class Cluster:
             found["slurm"] = Fleet(jobs, config.slurm.nodes, config.slurm.wait_s)
         return found
 
-    def _wanted(self, name: str) -> Wanted:
+    def _wanted(self, name: str, shipped: wheels.Wheels) -> Wanted:
         config = self.config
         return Wanted(
             cluster=config.name,
@@ -179,8 +193,8 @@ class Cluster:
             python=config.python,
             version=VERSION,
             wheel=wheels.WHEEL,
-            wheels=self._wheels.digests,
-            is_wheelhouse=self._wheels.is_wheelhouse,
+            wheels=shipped.digests,
+            is_wheelhouse=shipped.is_wheelhouse,
             index=config.index,
             directory=config.ssh.directory,
             cpus=config.ssh.cpus,
@@ -194,8 +208,10 @@ class Cluster:
         """Start what does not run and mend what is broken; return how it went with each."""
         if self.config.slurm.nodes:  # nothing is started where there is no Slurm
             self.fleets()["slurm"].provisioner.observe()
+        shipped = self._gather(watch)
         self.start_scheduler(watch)
-        results = self._each(self.members(), watch, "ready", lambda member, say: member.up(say))
+        members = self.members(shipped)
+        results = self._each(members, watch, "ready", lambda member, say: member.up(say))
         for provider, fleet in self.fleets().items():
             results += self._fleet_up(provider, fleet, watch)
         return results
@@ -254,15 +270,22 @@ class Cluster:
                 raise ProvisioningError(f"{name!r} is no node of this cluster; there are: {known}")
         return [members[name] for name in found]
 
-    def down(self, watch: Watch) -> list[Result]:
-        """End all of it; a member that can not be reached is told, and stays known."""
+    def down(self, watch: Watch, *, forget: bool = False) -> list[Result]:
+        """End all of it; a member that can not be reached is told, and stays known.
+
+        Args:
+            watch: is told what is done.
+            forget: members that can not be reached hinder nothing. A provider's machines do.
+        """
         results = self.remove(self.members(), watch)
+        hindered = not forget and any(result.why for result in results)
         for provider, fleet in self.fleets().items():
             try:
                 fleet.down(watch)
             except ProvisioningError as error:
                 results.append(Result(provider, "removing", str(error)))
-        if not any(result.why for result in results):
+                hindered = True
+        if not hindered:
             watch(SCHEDULER, "removing")
             self.scheduler.stop()
             state.forget(self.config.name)
@@ -295,44 +318,12 @@ class Cluster:
         return _parallel(one, members)
 
 
-def bind_of(wanted: str, before: str) -> str:
-    """Return where to listen so that nodes which are still there find the scheduler again.
-
-    Args:
-        wanted: what the user set; a tcp port 0 is any.
-        before: the address that was announced; empty: none.
-
-    Raises:
-        BadConfig: `wanted` is nothing that one could listen on.
-    """
+def _import_ssh() -> ModuleType:
     try:
-        bind = bind_address(wanted)
-    except AddressError as error:
-        raise BadConfig(f"bind: {error}") from None
-    if bind.startswith("tcp:") and bind.endswith(":0") and before.startswith("burla:"):
-        return bind.removesuffix("0") + take_apart(before).endpoint.rpartition(":")[2]
-    return bind
-
-
-def reached_at(wanted: str, said: str) -> str:
-    """Return the address of a scheduler, as nodes and clients reach it.
-
-    Args:
-        wanted: what the user set, a whole address or tcp://HOST:PORT; empty: as it says itself.
-        said: by the scheduler that was started; empty: it runs elsewhere.
-
-    Raises:
-        BadConfig: `wanted` is no address.
-    """
-    try:
-        key = take_apart(said).key if said else None
-        if wanted.startswith("tcp:") and key is not None:
-            return full_address(wanted, key)
-        if wanted:
-            take_apart(wanted)  # complains
-        return wanted or said
-    except AddressError as error:
-        raise BadConfig(f"scheduler: {error}") from None
+        from . import ssh  # paramiko: an extra, and slow to import
+    except ImportError as error:
+        raise ProvisioningError(f"pip install 'burla[ssh]' to reach hosts: {error}") from None
+    return ssh
 
 
 def failed(machine: Machine) -> str:
@@ -345,21 +336,3 @@ def _parallel(act: Callable[[Member], Result], members: Sequence[Member]) -> lis
         return []
     with ThreadPoolExecutor(min(PARALLEL_MAX, len(members))) as pool:
         return list(pool.map(act, members))
-
-
-def host_names(targets: Iterable[str]) -> dict[str, str]:
-    """Return node names for SSH targets: the host's, with user and port where they tell apart."""
-    from .ssh import split_target
-
-    names: dict[str, str] = {}
-    for target in targets:
-        user, host, port = split_target(target)
-        words = [host.replace(":", "-")]
-        for more in (port, user):
-            if "-".join(words) in names and more:
-                words.append(str(more))
-        name = "-".join(words)
-        while name in names:
-            name += "-2"
-        names[name] = target
-    return names

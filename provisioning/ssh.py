@@ -18,6 +18,7 @@ from typing import Any
 import paramiko
 from paramiko.pkey import PKey
 
+from .addresses import split_target
 from .known_hosts import KnownHosts
 from .machines import OUTPUT_CHARS_MAX, ConnectionLost, Finished, ProvisioningError, Unreachable
 
@@ -27,6 +28,7 @@ SILENCE_S = 30.0  # if the other side's kernel has not acknowledged it for this 
 CHUNK_BYTES = 64 << 10
 POLL_S = 0.005  # while the other side is slow to take a big input
 JUMPS_MAX = 8  # hosts on the way; a config may run in a circle
+PASSPHRASES_MAX = 3  # tries for a key, as ssh gives
 IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")  # tried if the config names none, as ssh does
 SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 
@@ -59,7 +61,7 @@ class SshSettings:
 
         Args:
             directory: where config, known_hosts and keys are.
-            ask: called for the passphrase of a key, once for each key.
+            ask: called for the passphrase of a key, once for each key if it is right.
 
         Raises:
             ProvisioningError: the config can not be read.
@@ -67,6 +69,7 @@ class SshSettings:
         self.directory = directory or Path.home() / ".ssh"
         self._ask = ask
         self._keys: dict[str, PKey | None] = {}  # loaded ones, so that nobody is asked twice
+        self._shut: set[str] = set()  # keys whose passphrase was said wrongly, as often as may be
         self._lock = threading.Lock()  # hosts are connected to in parallel
         self.locked: list[str] = []  # keys whose passphrase nobody gave
         path = self.directory / "config"
@@ -117,6 +120,8 @@ class SshSettings:
             Unreachable: it is broken.
         """
         with self._lock:
+            if path in self._shut:
+                raise Unreachable(f"nobody knew the passphrase of {path}")
             if path not in self._keys:
                 self._keys[path] = self._load(path) if Path(path).exists() else None
             return self._keys[path]
@@ -124,35 +129,19 @@ class SshSettings:
     def _load(self, path: str) -> PKey | None:
         try:
             return _read_key(path, None)
-        except (TypeError, paramiko.PasswordRequiredException):  # it has a passphrase
-            passphrase = self._ask(path)
+        except (TypeError, paramiko.PasswordRequiredException):
+            pass  # it has a passphrase
         except (ValueError, OSError, paramiko.SSHException) as error:
             raise Unreachable(f"can not read the key {path}: {error}") from error
-        if passphrase is None:
-            self.locked.append(path)
-            return None
-        try:
-            return _read_key(path, passphrase.encode())
-        except (ValueError, TypeError, paramiko.SSHException) as error:
-            raise Unreachable(f"this is not the passphrase of {path}") from error
-
-
-def split_target(target: str) -> tuple[str, str, int | None]:
-    """Return user, host and port of `[USER@]HOST[:PORT]`; empty or None where it does not say.
-
-    Raises:
-        ProvisioningError: it is no such thing.
-    """
-    user, _, rest = target.rpartition("@")
-    host, colon, port = rest, "", ""
-    if rest.startswith("["):
-        host, _, after = rest[1:].partition("]")
-        colon, port = after[:1], after[1:]
-    elif rest.count(":") == 1:
-        host, colon, port = rest.partition(":")
-    if not host or host.startswith("-") or (colon and not (port.isdigit() and int(port) < 65536)):
-        raise ProvisioningError(f"{target!r} is no host: say [USER@]HOST[:PORT]")
-    return user, host, int(port) if colon else None
+        for _ in range(PASSPHRASES_MAX):
+            passphrase = self._ask(path)
+            if passphrase is None:
+                self.locked.append(path)
+                return None
+            with suppress(ValueError, TypeError, paramiko.SSHException):
+                return _read_key(path, passphrase.encode())
+        self._shut.add(path)
+        raise Unreachable(f"this is not the passphrase of {path}")
 
 
 def _read_key(path: str, passphrase: bytes | None) -> PKey:
@@ -253,7 +242,8 @@ def _connect_one(
     try:
         transport = paramiko.Transport(_open_socket(host, through))
     except (OSError, paramiko.SSHException) as error:
-        raise Unreachable(f"{host.name} can not be connected to at {where}: {error}") from error
+        said = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{host.name} can not be connected to at {where}: {said}") from error
     try:
         known = KnownHosts(host.known_as, host.known_hosts)
         _prefer(transport, known.keys)
@@ -309,7 +299,7 @@ def _authenticate(settings: SshSettings, host: Host, transport: paramiko.Transpo
                 continue
             except (paramiko.SSHException, EOFError):
                 break  # too many tries: it hung up
-    said = f"{tried} of our keys were tried" if tried else "we have no key to show"
+    said = f"we tried {tried} of our keys" if tried else "we have no key to show"
     locked = [path for path in host.identities if path in settings.locked]
     if locked:
         said += f"; not tried, for want of a passphrase: {', '.join(locked)} (ssh-add it)"
