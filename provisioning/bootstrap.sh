@@ -69,7 +69,7 @@ try:
     places = [os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")]
     places.append(sysconfig.get_config_var("WHEEL_PKG_DIR") or "/usr/share/python-wheels")
     words[2] = ([f for p in places for f in glob.glob(os.path.join(p, "pip-*.whl"))] + [""])[0]
-except ImportError:
+except (ImportError, TypeError): # Debian has it in a package of its own
     pass
 print(" ".join(words))' 2>/dev/null || :
 }

@@ -10,6 +10,7 @@ from burla.wire import VERSION
 
 from . import bootstrap, state, wheels
 from .addresses import HERE, bind_of, host_names, is_loopback, reached_at, split_target
+from .connections import Connections
 from .daemons import Daemon
 from .fleet import Fleet
 from .keys import Keys
@@ -54,6 +55,7 @@ class Cluster:
         self.config = known.config
         self.directory = state.directory_of(known.config.name)
         self._ask = ask
+        self._connections = Connections()
         self.refusals: list[str] = []  # of providers, in words
 
     # --- the scheduler ---
@@ -155,7 +157,7 @@ class Cluster:
         settings = ssh.SshSettings(ask=self._ask)
 
         def connection(target: str) -> Callable[[], Transport]:
-            return lambda: ssh.connect(settings, target)
+            return lambda: self._connections.opened(ssh.connect(settings, target))
 
         names = host_names(self.config.ssh.hosts)
         self.state.names = names
@@ -238,7 +240,7 @@ class Cluster:
             except ProvisioningError as error:
                 return Result(member.name, "unknown", str(error))
 
-        results = _parallel(one, self.members())
+        results = self._parallel(one, self.members())
         for fleet in self.fleets().values():
             for machine in fleet.provisioner.observe():
                 results.append(Result(machine.name, machine.state, machine.why))
@@ -315,7 +317,18 @@ class Cluster:
             watch(member.name, done)
             return Result(member.name, done, "", time.monotonic() - began_s, phases or {})
 
-        return _parallel(one, members)
+        return self._parallel(one, members)
+
+    def _parallel(self, act: Callable[[Member], Result], members: Sequence[Member]) -> list[Result]:
+        if not members:
+            return []
+        with ThreadPoolExecutor(min(PARALLEL_MAX, len(members))) as pool:
+            try:
+                return list(pool.map(act, members))
+            except BaseException:  # Ctrl-C: nobody waits for what is under way
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._connections.end()
+                raise
 
 
 def _import_ssh() -> ModuleType:
@@ -329,10 +342,3 @@ def _import_ssh() -> ModuleType:
 def failed(machine: Machine) -> str:
     """Return why a machine failed, if it did."""
     return "it failed and says no more" if machine.state == "failed" else ""
-
-
-def _parallel(act: Callable[[Member], Result], members: Sequence[Member]) -> list[Result]:
-    if not members:
-        return []
-    with ThreadPoolExecutor(min(PARALLEL_MAX, len(members))) as pool:
-        return list(pool.map(act, members))

@@ -43,17 +43,21 @@ class View:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Keep the lines on the terminal up to date meanwhile."""
-        if not self._console.is_terminal:
-            yield
-            return
-        self._live = Live(
-            console=self._console,
-            get_renderable=self._table,
-            refresh_per_second=REFRESH_HZ,
-            transient=False,
-        )
-        with self._live:
-            yield
+        try:
+            if not self._console.is_terminal:
+                yield
+                return
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._table,
+                refresh_per_second=REFRESH_HZ,
+                transient=False,
+            )
+            with self._live:
+                yield
+        except KeyboardInterrupt:
+            self._console.print("Interrupted: run the same again, it goes on from there.")
+            raise
 
     def ask_passphrase(self, path: str) -> str | None:
         """Ask for the passphrase of a key at the terminal; None: there is nobody to ask.

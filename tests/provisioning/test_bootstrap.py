@@ -202,6 +202,17 @@ def test_without_python_it_says_so(hosts: Hosts, made: Cluster, wheels: Wheels) 
     assert not any(".burla" in path for path in host.files())
 
 
+def test_python_without_its_venv_is_told_from_none(
+    hosts: Hosts, made: Cluster, wheels: Wheels
+) -> None:
+    host = hosts.add(more=f"mount -t tmpfs none /usr/lib/python{MINOR}/ensurepip")
+    with pytest.raises(
+        CannotBe, match=f"can not make virtual .*apt-get install python{MINOR}-venv"
+    ):
+        up(hosts, host, want(wheels, made.address), wheels)
+    assert not any(".burla" in path for path in host.files())
+
+
 def test_another_minor_is_named(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
     host = hosts.add()
     there = rf"\(found {MINOR} at /usr/bin/python3\)"

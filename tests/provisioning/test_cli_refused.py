@@ -4,6 +4,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -180,6 +181,30 @@ def at_terminal(user: User, words: list[str], answers: list[str]) -> tuple[str, 
 def marks() -> dict[str, str]:
     """Return what all processes of this test carry."""
     return {name: value for name, value in os.environ.items() if name.startswith("BURLA_TEST")}
+
+
+def test_ctrl_c_ends_it_at_once_and_the_same_again_goes_on(user: User, hosts: Hosts) -> None:
+    two = [hosts.add(), hosts.add()]
+    at_home(user, hosts)
+    file = lab(user, hosts, f"tcp://{NETWORK}.1:0")
+    with marked():
+        with subprocess.Popen(
+            [sys.executable, "-m", "burla.cli", "up", str(file)],
+            env={"HOME": str(user.home), "PATH": os.environ["PATH"]} | marks(),
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            next(line for line in process.stderr if "installing" in line)
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+        assert process.returncode == 130
+        assert "Interrupted: run the same again, it goes on from there.\n" in rest
+        assert "joining" not in rest
+        said = user.said("up", str(file))
+        assert said["ready"] == 2
+        assert any(host.address in user.use(said["scheduler"]) for host in two)
+        assert user.said("down", "--cluster", "lab")["failed"] == 0
 
 
 def test_what_can_not_work_is_refused_before_anything_is_begun(user: User) -> None:
