@@ -5,6 +5,7 @@ that accepts exactly the key that was offered. Nothing here ever writes to known
 """
 
 import getpass
+import logging
 import shlex
 import socket
 import threading
@@ -27,11 +28,13 @@ KEEPALIVE_S = 10  # something is sent this often, and
 SILENCE_S = 30.0  # if the other side's kernel has not acknowledged it for this long, it is gone
 CHUNK_BYTES = 64 << 10
 POLL_S = 0.005  # while the other side is slow to take a big input
+HANDSHAKES_MAX = 6  # at once at one address; sshd drops some as soon as 10 are not yet let in
 JUMPS_MAX = 8  # hosts on the way; a config may run in a circle
 PASSPHRASES_MAX = 3  # tries for a key, as ssh gives
 IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")  # tried if the config names none, as ssh does
 SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # we say it ourselves, in words
 AskPassphrase = Callable[[str], str | None]  # path of a key -> its passphrase; None: not known
 
 
@@ -71,13 +74,21 @@ class SshSettings:
         self._keys: dict[str, PKey | None] = {}  # loaded ones, so that nobody is asked twice
         self._shut: set[str] = set()  # keys whose passphrase was said wrongly, as often as may be
         self._lock = threading.Lock()  # hosts are connected to in parallel
+        self._turns_lock = threading.Lock()  # another one: nobody is asked anything meanwhile
         self.locked: list[str] = []  # keys whose passphrase nobody gave
+        self._turns: dict[tuple[str, int], threading.Semaphore] = {}
         path = self.directory / "config"
         try:
             text = path.read_text() if path.exists() else ""
             self._config = paramiko.SSHConfig.from_text(text)
         except (OSError, ValueError, paramiko.SSHException) as error:
             raise ProvisioningError(f"can not read {path}: {error}") from error
+
+    def turn(self, host: Host) -> threading.Semaphore:
+        """Return what is to be held while a connection to a host is made and let in."""
+        with self._turns_lock:
+            made = threading.Semaphore(HANDSHAKES_MAX)
+            return self._turns.setdefault((host.hostname, host.port), made)
 
     def host(self, target: str) -> Host:
         """Return how to connect to `[USER@]HOST[:PORT]`; what it says goes before the config.
@@ -214,7 +225,8 @@ def connect(settings: SshSettings, target: str) -> SshTransport:
     transports: list[paramiko.Transport] = []
     try:
         for host in _way(settings, target, JUMPS_MAX):
-            transports.append(_connect_one(settings, host, transports[-1:]))
+            with settings.turn(host):
+                transports.append(_connect_one(settings, host, transports[-1:]))
     except BaseException:
         for transport in reversed(transports):
             transport.close()

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -248,6 +249,26 @@ def test_a_host_behind_others_is_reached_through_them(hosts: Hosts, host: Host, 
     with closing(connect(settings, "room")) as transport:
         said = transport.run("hostname; echo $SSH_CONNECTION", timeout_s=10).output.split()
     assert said[:2] == [inner.name, second.address]
+
+
+def test_many_hosts_behind_one_are_not_too_many_for_it(hosts: Hosts, home: Path) -> None:
+    """An sshd as it comes drops connections when ten of them are not let in yet."""
+    make_known(hosts, home)
+    door, inner = hosts.add(), hosts.add()
+    settings = door.directory / "sshd_config"
+    settings.write_text(settings.read_text().replace("MaxStartups 100", "MaxStartups 10:100:10"))
+    door.first().send_signal(1)
+    log = door.directory / "log"
+    wait_until(lambda: log.read_text().count("Server listening on 0.0.0.0") == 2, "its limit")
+    (home / "known_hosts").write_text((hosts.ssh / "known_hosts").read_text())
+    (home / "config").write_text(
+        f"Host door\n HostName {door.address}\n"
+        f"Host room*\n HostName {inner.address}\n ProxyJump door\nHost *\n User root\n"
+    )
+    with ThreadPoolExecutor(30) as pool:
+        ours = SshSettings(home)
+        names = pool.map(lambda number: hostname(ours, f"room{number}"), range(30))
+        assert set(names) == {inner.name}
 
 
 def test_jumps_in_a_circle_end(home: Path) -> None:
