@@ -31,7 +31,7 @@ def host(hosts: Hosts) -> Host:
 
 
 @pytest.fixture
-def home(hosts: Hosts, tmp_path: Path) -> Path:
+def home(hosts: Hosts, host: Host, tmp_path: Path) -> Path:
     """Return a ~/.ssh of the test's own, that knows all hosts and has no keys."""
     directory = tmp_path / "ssh"
     directory.mkdir(mode=0o700)
