@@ -20,6 +20,7 @@ import paramiko
 from paramiko.pkey import PKey
 
 from .addresses import split_target
+from .includes import config_lines
 from .known_hosts import KnownHosts
 from .machines import OUTPUT_CHARS_MAX, ConnectionLost, Finished, ProvisioningError, Unreachable
 
@@ -79,7 +80,7 @@ class SshSettings:
         self._turns: dict[tuple[str, int], threading.Semaphore] = {}
         path = self.directory / "config"
         try:
-            text = path.read_text() if path.exists() else ""
+            text = "\n".join(config_lines(path, self.directory)) if path.exists() else ""
             self._config = paramiko.SSHConfig.from_text(text)
         except (OSError, ValueError, paramiko.SSHException) as error:
             raise ProvisioningError(f"can not read {path}: {error}") from error

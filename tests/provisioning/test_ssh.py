@@ -13,7 +13,7 @@ from sshagent import agent
 from waiting import wait_until
 
 from burla.provisioning.known_hosts import HostKeyRefused, matches
-from burla.provisioning.machines import ConnectionLost, Unreachable
+from burla.provisioning.machines import ConnectionLost, ProvisioningError, Unreachable
 from burla.provisioning.ssh import SshSettings, connect
 
 pytestmark = pytest.mark.slow
@@ -234,6 +234,20 @@ def test_the_config_gives_name_user_port_and_identity(hosts: Hosts, home: Path) 
     assert hostname(settings, "big-one") == host.name
     with pytest.raises(Unreachable):
         connect(settings, "big-one:22")  # what is said goes before the config
+
+
+def test_the_config_may_lie_in_several_files(hosts: Hosts, host: Host, home: Path) -> None:
+    make_known(hosts, home)
+    (home / "config.d").mkdir()
+    (home / "config.d/lab").write_text("Host big\n  User root\n  Include more\n  Port 22\n")
+    (home / "more").write_text(f"HostName {host.address}\n")
+    (home / "config").write_text("Include config.d/* nowhere\nUser nobody\nHost big\n Port 2222\n")
+    settings = SshSettings(home)
+    assert hostname(settings, "big") == host.name
+    assert settings.host("other").user == "nobody"
+    (home / "more").write_text("Include more\n")
+    with pytest.raises(ProvisioningError, match="more than 16 files"):
+        SshSettings(home)
 
 
 def test_a_host_behind_others_is_reached_through_them(hosts: Hosts, host: Host, home: Path) -> None:
