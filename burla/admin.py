@@ -1,23 +1,12 @@
-"""What people ask a cluster about itself: one question on a connection of its own."""
-
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import zmq
+"""What people ask a cluster about itself."""
 
 from burla.wire import messages as m
-from burla.wire import sockets
-from burla.wire.addresses import take_apart
-from burla.wire.codec import WireError, decode, encode
-from burla.wire.sockets import REFUSALS, Handshakes
+from burla.wire.asking import NoAnswer, NotTaken, ask
 
 from .clients import curve_for, new_hello
 from .config import CLUSTER_VARIABLE, cluster_address
 from .errors import BadSetting, ClusterUnreachable, NotAuthorised, Refused
 
-POLL_MS = 50  # between two looks whether the keys are refused
-ANSWER_S = 5.0  # a scheduler answers within milliseconds
 GB = 1 << 30
 
 
@@ -35,19 +24,15 @@ def list_nodes() -> list[m.NodeStatus]:
         raise BadSetting(
             CLUSTER_VARIABLE, None, "the address of a cluster, as `burla up` prints it"
         )
-    with _connected(address) as (dealer, handshakes):
-        sockets.send(dealer, encode(new_hello()))
-        for message in _answers(dealer, handshakes, address):
-            match message:
-                case m.Welcome():
-                    sockets.send(dealer, encode(m.ListNodes()))
-                case m.Refused():
-                    raise (NotAuthorised if message.not_authorised else Refused)(message.reason)
-                case m.Nodes():
-                    return list(message.nodes)
-                case _:
-                    pass
-    raise AssertionError("the answers have no end")
+    curve = curve_for(address)
+    pair = None if curve is None else curve.pair
+    try:
+        answer = ask(address, pair, new_hello(), m.ListNodes(), m.Nodes, m.SchedulerToClient)
+    except NoAnswer as error:
+        raise ClusterUnreachable(address, str(error)) from None
+    except NotTaken as error:
+        raise (NotAuthorised if error.not_authorised else Refused)(str(error)) from None
+    return list(answer.nodes)
 
 
 def as_table(nodes: list[m.NodeStatus]) -> str:
@@ -62,42 +47,3 @@ def as_table(nodes: list[m.NodeStatus]) -> str:
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[tuple[zmq.Socket[bytes], Handshakes]]:
-    curve = curve_for(address)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = sockets.make_socket(context, zmq.DEALER, curve)
-    dealer.setsockopt(zmq.IMMEDIATE, 0)  # what is said before it is connected waits
-    handshakes = Handshakes(dealer)
-    try:
-        dealer.connect(take_apart(address).endpoint)
-        yield dealer, handshakes
-    finally:
-        handshakes.close()
-        dealer.close(linger=0)
-        context.term()
-
-
-def _answers(
-    dealer: zmq.Socket[bytes], handshakes: Handshakes, address: str
-) -> Iterator[m.Message]:
-    """Yield what the scheduler says.
-
-    Raises:
-        ClusterUnreachable: it says nothing (more).
-        NotAuthorised: our key, or its key, is not the right one.
-    """
-    until = time.monotonic() + ANSWER_S
-    while time.monotonic() < until:
-        if (what := handshakes.refusal()) is not None:
-            raise NotAuthorised(REFUSALS[what])
-        if dealer.poll(POLL_MS):
-            try:
-                yield decode(dealer.recv_multipart(), m.SchedulerToClient)[0]
-            except WireError as error:
-                raise ClusterUnreachable(
-                    address, f"what answers is no scheduler: {error}"
-                ) from None
-    raise ClusterUnreachable(address, f"no answer within {ANSWER_S:.0f} s")

@@ -24,6 +24,7 @@ def check_arguments(
     generator: object = False,
     spinner: object = True,
     unpack: object = None,
+    grow: object = None,
 ) -> None:
     """Check the arguments of `remote_parallel_map`.
 
@@ -41,8 +42,9 @@ def check_arguments(
     for name, value in (("generator", generator), ("spinner", spinner)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, not {short_repr(value)}")
-    if unpack is not None and not isinstance(unpack, bool):
-        raise TypeError(f"unpack must be True, False or None, not {short_repr(unpack)}")
+    for name, value in (("unpack", unpack), ("grow", grow)):
+        if value is not None and not isinstance(value, bool):
+            raise TypeError(f"{name} must be True, False or None, not {short_repr(value)}")
 
 
 def _check_function(function: object) -> None:

@@ -82,6 +82,14 @@ def _json(command: Any) -> Any:
 @click.option("--cluster", help='Its name (default: the file\'s, or "default").')
 @click.option("--local", is_flag=True, help="A node on this machine.")
 @click.option("--ssh", "hosts", metavar="[USER@]HOST[:PORT]", multiple=True, help="A host by SSH.")
+@click.option("--gce", is_flag=True, help="Machines of Compute Engine; needs a project and zones.")
+@click.option("--slurm", is_flag=True, help="Nodes that the Slurm of this machine has.")
+@click.option("--nodes", type=int, help="How many of --gce or --slurm (default: 1).")
+@click.option("--max-nodes", type=int, help="How many, with those for jobs that have grow=True.")
+@click.option("--project", help="Of Compute Engine; pays for --gce.")
+@click.option("--zone", "zones", multiple=True, help="For --gce, in order of preference.")
+@click.option("--machine-type", "machine_types", multiple=True, help="For --gce, likewise.")
+@click.option("--partition", help="Of Slurm, for --slurm.")
 @click.option("--bind", help="Where the scheduler listens on this machine: tcp://ADDRESS:PORT.")
 @click.option("--scheduler", help="Where nodes reach the scheduler, if it is another address.")
 @click.option("--wheelhouse", help='For nodes without an index: "auto", or a folder of wheels.')
@@ -93,12 +101,12 @@ def up(
     local: bool,
     hosts: tuple[str, ...],
     json: bool,
-    **settings: str | None,
+    **settings: Any,
 ) -> int:
     """Make a cluster, as FILE (TOML) or options say; run again, it mends what is broken."""
     from burla.provisioning import cli
 
-    said = {name: value for name, value in settings.items() if value is not None}
+    said = {name: x for name, x in settings.items() if x is not None and x is not False and x != ()}
     return cli.up(file, cluster, hosts, int(local), said, json)
 
 
@@ -183,7 +191,7 @@ def list_nodes(as_json: bool) -> None:
     """Show each node: how far it shuts jobs in, its size, and what it does.
 
     ISOLATION is uid, namespaces, landlock or process (burla-nodelet --help tells them apart), STATE
-    free, leased or lost. JOB is named if it is yours.
+    free, leased, leaving (it takes no more work) or lost. JOB is named if it is yours.
     """
     from . import admin
 

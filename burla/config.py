@@ -10,8 +10,10 @@ from burla.wire.places import USER_KEY_FILE, settings_directory
 from .errors import BadSetting
 
 CLUSTER_VARIABLE = "BURLA_CLUSTER"
+GROW_VARIABLE = "BURLA_GROW"
 FILE = "config.toml"
-KEYS = ("cluster",)
+KEYS = ("cluster", "grow")
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def cluster_address(cluster: str | None = None) -> str | None:
@@ -28,10 +30,31 @@ def cluster_address(cluster: str | None = None) -> str | None:
     named = os.environ.get(CLUSTER_VARIABLE)
     if named is not None:
         return _checked(named, CLUSTER_VARIABLE)
-    path = settings_path()
-    if path is None or not os.path.exists(path) or "cluster" not in (settings := _read(path)):
-        return None
-    return _checked(settings["cluster"], f'"cluster" in {path}')
+    settings, path = _settings()
+    return _checked(settings["cluster"], f'"cluster" in {path}') if "cluster" in settings else None
+
+
+def may_grow(grow: bool | None = None) -> bool:
+    """Return whether machines may be made for a job.
+
+    Args:
+        grow: what the caller passed; goes before `BURLA_GROW`, which goes before the file.
+
+    Raises:
+        BadSetting: what is configured is neither yes nor no.
+    """
+    if grow is not None:
+        return grow
+    named = os.environ.get(GROW_VARIABLE)
+    if named is not None:
+        if (word := named.strip().lower()) not in (*YES, *NO):
+            raise BadSetting(GROW_VARIABLE, named, f"one of {', '.join((*YES, *NO))}")
+        return word in YES
+    settings, path = _settings()
+    said = settings.get("grow", False)
+    if not isinstance(said, bool):
+        raise BadSetting(f'"grow" in {path}', said, "true or false")
+    return said
 
 
 def _checked(address: object, source: str) -> str:
@@ -78,6 +101,12 @@ def user_key_path() -> str | None:
     """Return where the user's secret key is, or would be; None: nowhere."""
     directory = settings_directory()
     return None if directory is None else os.path.join(directory, USER_KEY_FILE)
+
+
+def _settings() -> tuple[dict[str, Any], str | None]:
+    """Return what the settings file says, nothing if there is none, and where it is."""
+    path = settings_path()
+    return (_read(path) if path is not None and os.path.exists(path) else {}), path
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .caller import Caller
 from .calls import Shape, check_arguments, decide_unpack, name_of
 from .client import Client
 from .clients import client_for
-from .config import cluster_address
+from .config import cluster_address, may_grow
 from .job import Job
 from .local import private_cluster
 from .modules import by_value_modules, environment
@@ -47,6 +47,7 @@ def remote_parallel_map(
     generator: Literal[False] = False,
     spinner: bool = True,
     unpack: bool | None = None,
+    grow: bool | None = None,
 ) -> list[R]: ...
 @overload
 def remote_parallel_map(
@@ -59,6 +60,7 @@ def remote_parallel_map(
     generator: Literal[True],
     spinner: bool = True,
     unpack: bool | None = None,
+    grow: bool | None = None,
 ) -> Iterator[R]: ...
 @overload
 def remote_parallel_map(
@@ -70,6 +72,7 @@ def remote_parallel_map(
     generator: Literal[True],
     spinner: bool = True,
     unpack: bool | None = None,
+    grow: bool | None = None,
 ) -> Iterator[R]: ...
 @overload
 def remote_parallel_map(
@@ -81,6 +84,7 @@ def remote_parallel_map(
     generator: bool = False,
     spinner: bool = True,
     unpack: bool | None = None,
+    grow: bool | None = None,
 ) -> list[R] | Iterator[R]: ...
 def remote_parallel_map(
     function_: Callable[..., R],
@@ -91,6 +95,7 @@ def remote_parallel_map(
     generator: bool = False,
     spinner: bool = True,
     unpack: bool | None = None,
+    grow: bool | None = None,
 ) -> list[R] | Iterator[R]:
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
@@ -127,6 +132,9 @@ def remote_parallel_map(
         spinner: say on stderr why the job waits, if it does.
         unpack: True: an input holds the positional arguments of its call. False: it is the one
             argument. None: tuples are unpacked if the function cannot be called with one argument.
+        grow: True: where the cluster may grow, machines are made for this job if the wait would be
+            long, and deleted when they are idle. None: as `BURLA_GROW` or the settings say, else
+            False.
 
     Returns:
         The results in the order of the inputs; with `generator=True` in order of completion.
@@ -150,7 +158,7 @@ def remote_parallel_map(
         ...     print(result)
     """
     check_arguments(
-        function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack
+        function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack, grow
     )
     shape = decide_unpack(function_, unpack)
     if is_nested():
@@ -159,7 +167,7 @@ def remote_parallel_map(
     if type(inputs) in (list, tuple, range) and not inputs:
         return iter(()) if generator else []
     spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism)
-    caller = _start(spec, function_, inputs, shape, spinner, prompt=not generator)
+    caller = _start(spec, function_, inputs, shape, spinner, not generator, grow)
     if not generator:
         return [] if caller is None else caller.collect()
     if caller is None:
@@ -207,6 +215,7 @@ def _start(
     shape: Shape,
     spinner: bool,
     prompt: bool,
+    grow: bool | None,
 ) -> Caller | None:
     """Return the job, open and with its first inputs; None, and nothing is started, without any."""
     modules = by_value_modules()
@@ -227,6 +236,8 @@ def _start(
     connect: Callable[[], Client] = _connect_private
     if address is not None and take_apart(address).key is not None:
         spec = msgspec.structs.replace(spec, secret=os.urandom(m.SECRET_BYTES_MAX))
+    if address is not None and may_grow(grow):  # a private cluster is this machine
+        spec = msgspec.structs.replace(spec, grow=True)
     if address is not None:
         connect = partial(client_for, address, None, ANSWER_S)
     elif (memory := private_cluster().memory()) is not None:

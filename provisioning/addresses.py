@@ -1,53 +1,11 @@
-"""Where a scheduler listens and is reached, and how users name hosts."""
+"""How users name hosts, and what only this machine reaches. Pure."""
 
 from collections.abc import Iterable
-
-from burla.wire.addresses import AddressError, bind_address, full_address, take_apart
 
 from .machines import BadConfig
 from .steps import NAME
 
 HERE = ("localhost", "127.0.0.1", "::1")  # this machine, to itself alone
-
-
-def bind_of(wanted: str, before: str) -> str:
-    """Return where to listen so that nodes which are still there find the scheduler again.
-
-    Args:
-        wanted: what the user set; a tcp port 0 is any.
-        before: the address that was announced; empty: none.
-
-    Raises:
-        BadConfig: `wanted` is nothing that one could listen on.
-    """
-    try:
-        bind = bind_address(wanted)
-    except AddressError as error:
-        raise BadConfig(f"bind: {error}") from None
-    if bind.startswith("tcp:") and bind.endswith(":0") and before.startswith("burla:"):
-        return bind.removesuffix("0") + take_apart(before).endpoint.rpartition(":")[2]
-    return bind
-
-
-def reached_at(wanted: str, said: str) -> str:
-    """Return the address of a scheduler, as nodes and clients reach it.
-
-    Args:
-        wanted: what the user set, a whole address or tcp://HOST:PORT; empty: as it says itself.
-        said: by the scheduler that was started; empty: it runs elsewhere.
-
-    Raises:
-        BadConfig: `wanted` is no address.
-    """
-    try:
-        key = take_apart(said).key if said else None
-        if wanted.startswith("tcp:") and key is not None:
-            return full_address(wanted, key)
-        if wanted:
-            take_apart(wanted)  # complains
-        return wanted or said
-    except AddressError as error:
-        raise BadConfig(f"scheduler: {error}") from None
 
 
 def is_loopback(bind: str) -> bool:

@@ -34,6 +34,7 @@ class Answer:
 
     refusal: Refusal
     text: str
+    status: int = 0  # of HTTP; 0: none
 
 
 def classify(status: int, code: str, message: str) -> Answer:

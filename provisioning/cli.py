@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from . import config as c
 from . import state as st
 from .cluster import Cluster, Result
 from .config import ClusterConfig
 from .machines import BadConfig, ProvisioningError
+from .members import Rented
 from .state import State
 from .view import View, as_json
 
@@ -37,7 +39,7 @@ def up(
     name: str | None,
     hosts: Sequence[str],
     local: int,
-    settings: dict[str, str],
+    settings: dict[str, Any],
     json: bool,
 ) -> int:
     """Make a cluster, or mend one: start what does not run, on what is not done yet.
@@ -47,21 +49,25 @@ def up(
         name: of the cluster; None: as the file says, or "default".
         hosts: SSH hosts besides those of the file.
         local: nodes on this machine besides those of the file.
-        settings: `bind`, `scheduler`, `wheelhouse`, `index`; go before the file's.
+        settings: what other options say, by their names; go before the file's.
         json: say the result on stdout as JSON.
     """
     config = c.load(file) if file is not None else ClusterConfig()
-    config = replace(config, **({"name": name} if name else {}), **settings)  # type: ignore[arg-type]  # texts
+    config = replace(config, name=name or config.name)
     known = st.read(config.name)
     if file is None and known is not None:  # the same again, and perhaps more
-        config = replace(known.config, **settings)  # type: ignore[arg-type]  # texts
+        config = known.config
+    config = config.with_options(settings)
     if known is not None and config.bind != known.config.bind:
         _refuse_to_move(known, config.bind)
     config = config.with_hosts((*config.ssh.hosts, *hosts))
     nodes = max(config.local.nodes, local)
     config = replace(config, local=replace(config.local, nodes=nodes))
-    if not (config.ssh.hosts or nodes or config.gce.nodes or config.slurm.nodes):
-        raise BadConfig("a cluster of what? Say --local, --ssh HOST, or name a TOML file")
+    machines = config.gce.nodes or config.slurm.nodes or config.grows_by
+    if not (config.ssh.hosts or nodes or machines):
+        raise BadConfig(
+            "a cluster of what? Say --local, --ssh HOST, --gce, --slurm, or name a TOML file"
+        )
     address = known.address if known is not None else ""
     return _up(State(config, address), json)
 
@@ -76,7 +82,8 @@ def _up(state: State, json: bool) -> int:
     if json:
         print(as_json(state.config.name, cluster.state.address, results))
     advice = f"Use it: export BURLA_CLUSTER={shlex.quote(cluster.state.address)}"
-    view.sum(results, "ready", advice if any(not r.why for r in results) else "")
+    usable = not results or any(not result.why for result in results)
+    view.sum(results, "ready", advice if usable else "")
     return _code(results)
 
 
@@ -86,7 +93,7 @@ def _refuse_to_move(known: State, bind: str) -> None:
     Raises:
         BadConfig: it does.
     """
-    if Cluster(known).scheduler.pid() is not None:
+    if Cluster(known).head.scheduler.pid() is not None:
         raise BadConfig(
             f"bind is {bind!r}, but the scheduler of {known.config.name!r} runs already, at"
             f" {known.address}: to move it, `burla down --cluster {known.config.name}` first"
@@ -122,8 +129,8 @@ def status(name: str, json: bool) -> int:
     """Show a cluster: its scheduler, and the phase of each node."""
     cluster = Cluster(_known(name), View().ask_passphrase)
     results = cluster.look()
-    away = cluster.config.scheduler and not cluster.config.bind
-    runs = bool(away) or cluster.scheduler.pid() is not None
+    away = cluster.head.is_away
+    runs = away or cluster.head.scheduler.pid() is not None
     if json:
         print(as_json(name, cluster.state.address if runs else "", results))
     else:
@@ -158,14 +165,9 @@ def remove(name: str, nodes: Sequence[str], json: bool, forget: bool = False) ->
         members = cluster.named(nodes)
         with view.shown():
             results = cluster.remove(members, view.watch)
-        gone = {result.name for result in results if forget or not result.why}
-        targets = {cluster.state.names[node] for node in gone if node in cluster.state.names}
-        kept = tuple(host for host in state.config.ssh.hosts if host not in targets)
-        local = sum(node not in cluster.state.names for node in gone)
-        config = state.config.with_hosts(kept)
-        left = replace(config.local, nodes=config.local.nodes - local)
-        state.config = replace(config, local=left)
-        state.names = {n: target for n, target in state.names.items() if n not in gone}
+        gone = {result.name for result in results if not result.why}
+        gone |= {member.name for member in members if forget and not isinstance(member, Rented)}
+        cluster.leave_out([member for member in members if member.name in gone])
         st.write(state)
     if json:
         print(as_json(name, state.address, results))

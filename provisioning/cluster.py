@@ -9,22 +9,19 @@ from types import ModuleType
 from burla.wire import VERSION
 
 from . import bootstrap, state, wheels
-from .addresses import HERE, bind_of, host_names, is_loopback, reached_at, split_target
+from .addresses import HERE, host_names, is_loopback, split_target
 from .connections import Connections
-from .daemons import Daemon
 from .fleet import Fleet
-from .keys import Keys
+from .head import AUTOSCALER, SCHEDULER, Head
 from .machines import BadConfig, Machine, ProvisioningError, Transport, named
-from .members import Installed, Local, Member
+from .members import Installed, Local, Member, Rented
 from .slurm import Slurm
 from .state import State
 from .steps import Wanted
 
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
-SCHEDULER = "scheduler"
 WHEELS = "wheels"
 NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
-KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
 
 Watch = Callable[[str, str], None]  # is told the name of a member and its phase
 AskPassphrase = Callable[[str], str | None]
@@ -44,72 +41,29 @@ class Result:
 class Cluster:
     """One cluster. Its methods do what is missing, and tell `watch` what they do."""
 
-    def __init__(self, known: State, ask: AskPassphrase = lambda path: None) -> None:
+    def __init__(
+        self,
+        known: State,
+        ask: AskPassphrase = lambda path: None,
+        pause: Callable[[float], None] = time.sleep,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         """Take charge of what is known of a cluster.
 
         Args:
             known: from the file, or new.
             ask: for the passphrase of an SSH key.
+            pause: waits between tries at a provider.
+            say: is told each refusal of a provider; None: they are kept for the sum of `up`.
         """
         self.state = known
         self.config = known.config
         self.directory = state.directory_of(known.config.name)
-        self._ask = ask
+        self.head = Head(known)
+        self._ask, self._pause = ask, pause
         self._connections = Connections()
         self.refusals: list[str] = []  # of providers, in words
-
-    # --- the scheduler ---
-
-    @property
-    def scheduler(self) -> Daemon:
-        """The scheduler's daemon on this machine."""
-        return Daemon(SCHEDULER, self.directory)
-
-    def start_scheduler(self, watch: Watch) -> str:
-        """Start the scheduler unless it runs, here or elsewhere; return its address.
-
-        Raises:
-            ProvisioningError: it does not start.
-        """
-        config = self.config
-        if not (config.scheduler and not config.bind) and self.scheduler.pid() is None:
-            bind = bind_of(config.bind or self._private_address(), self.state.address)
-            watch(SCHEDULER, "starting")
-            options = ["--bind", bind]
-            if bind.startswith("tcp:"):
-                self._keys.make()
-                options += ["--dir", str(self.directory / KEYS)]
-            process = self.scheduler.start("burla.scheduler.cli", *options)
-            said = self.scheduler.first_line(process)
-            self.state.address = reached_at(config.scheduler, said)
-        self.state.address = self.state.address or reached_at(config.scheduler, "")
-        state.write(self.state)
-        if self._has_keys() and self._keys.directory is not None:
-            self._keys.let_in_user()
-        watch(SCHEDULER, "ready")
-        return self.state.address
-
-    @property
-    def _keys(self) -> Keys:
-        """The keys of our scheduler; of one that runs elsewhere, those of this user."""
-        away = self.config.scheduler and not self.config.bind
-        return Keys(None if away else self.directory / KEYS)
-
-    def _has_keys(self) -> bool:
-        """Return whether the scheduler takes nobody without a key."""
-        return self.state.address.startswith("burla:")
-
-    def _join_token(self, node: str) -> bytes | None:
-        """Return a fresh token by which one node may join; None: this scheduler asks for none."""
-        return self._keys.token() if self._has_keys() else None
-
-    def _private_address(self) -> str:
-        if self.config.ssh.hosts or self.config.gce.nodes or self.config.slurm.nodes:
-            raise BadConfig(
-                "other machines must be able to reach the scheduler: set bind to an address of this"
-                " machine (tcp://10.0.0.1:7270), or scheduler to that of one that runs elsewhere"
-            )
-        return f"ipc://{self.directory}/s"
+        self._say = self.refusals.append if say is None else say
 
     # --- members ---
 
@@ -146,7 +100,7 @@ class Cluster:
                 self.directory,
                 self.state.address,
                 local.cpus,
-                self._join_token,
+                self.head.join_token,
                 self.config.join_s,
             )
 
@@ -163,7 +117,7 @@ class Cluster:
         self.state.names = names
         for name, target in names.items():
             wanted = self._wanted(name, shipped)
-            yield Installed(name, connection(target), wanted, shipped, self._join_token)
+            yield Installed(name, connection(target), wanted, shipped, self.head.join_token)
 
     def fleets(self) -> dict[str, Fleet]:
         """Return what the cluster has at providers of machines, by provider.
@@ -178,11 +132,12 @@ class Cluster:
                 from . import gce  # google-cloud-compute: an extra, and slow to import
             except ImportError as error:
                 raise ProvisioningError(f"pip install 'burla[gce]': {error}") from None
-            cloud = gce.Gce(config, self.state.address, self._join_token, self.refusals.append)
+            where = (self.state.address, self.head.join_token)
+            cloud = gce.Gce(config, *where, self._say, self._pause)
             found["gce"] = Fleet(cloud, config.gce.nodes, config.gce.boot_s)
-        if config.slurm.nodes:
+        if config.by_slurm:
             folder = self.directory / "slurm"
-            jobs = Slurm(config, folder, self.state.address, self._join_token)
+            jobs = Slurm(config, folder, self.state.address, self.head.join_token)
             found["slurm"] = Fleet(jobs, config.slurm.nodes, config.slurm.wait_s)
         return found
 
@@ -201,21 +156,27 @@ class Cluster:
             directory=config.ssh.directory,
             cpus=config.ssh.cpus,
             ram_gb=config.ssh.ram_gb,
-            needs_token=self._has_keys(),
+            needs_token=self.head.has_keys(),
             script=bootstrap.script_digest(),
             join_s=config.join_s,
         )
 
     def up(self, watch: Watch) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
-        if self.config.slurm.nodes:  # nothing is started where there is no Slurm
+        if self.config.by_slurm:  # nothing is started where there is no Slurm
             self.fleets()["slurm"].provisioner.observe()
         shipped = self._gather(watch)
-        self.start_scheduler(watch)
+        self.head.start_scheduler(watch)
         members = self.members(shipped)
         results = self._each(members, watch, "ready", lambda member, say: member.up(say))
-        for provider, fleet in self.fleets().items():
-            results += self._fleet_up(provider, fleet, watch)
+        fleets = self.fleets()
+        self.head.autoscaler.stop()  # it must not delete what is made here, and learns what is new
+        try:
+            for provider, fleet in fleets.items():
+                results += self._fleet_up(provider, fleet, watch)
+        finally:
+            if fleets:
+                self.head.start_autoscaler(watch)
         return results
 
     def _fleet_up(self, provider: str, fleet: Fleet, watch: Watch) -> list[Result]:
@@ -241,7 +202,10 @@ class Cluster:
                 return Result(member.name, "unknown", str(error))
 
         results = self._parallel(one, self.members())
-        for fleet in self.fleets().values():
+        fleets = self.fleets()
+        if fleets and self.head.autoscaler.pid() is None:
+            results.append(Result(AUTOSCALER, "stopped", "it does not run: burla up starts it"))
+        for fleet in fleets.values():
             for machine in fleet.provisioner.observe():
                 results.append(Result(machine.name, machine.state, machine.why))
         return results
@@ -263,14 +227,31 @@ class Cluster:
         Raises:
             ProvisioningError: one of them is none.
         """
-        members = {member.name: member for member in self.members()}
+        members: dict[str, Member] = {member.name: member for member in self.members()}
         by_target = {target: name for name, target in self.state.names.items()}
         found = [by_target.get(name, name) for name in names]
+        for fleet in self.fleets().values() if set(found) - set(members) else ():
+            for machine in fleet.provisioner.observe():
+                members[machine.name] = Rented(machine, fleet.provisioner)
         for name in found:
             if name not in members:
                 known = ", ".join(members) or "none"
                 raise ProvisioningError(f"{name!r} is no node of this cluster; there are: {known}")
         return [members[name] for name in found]
+
+    def leave_out(self, gone: Sequence[Member]) -> None:
+        """Want members no more that were removed."""
+        config = self.config
+        for member in gone:
+            match member:
+                case Installed():
+                    target = self.state.names.pop(member.name)
+                    config = config.with_hosts(tuple(h for h in config.ssh.hosts if h != target))
+                case Local():
+                    config = config.with_fewer("local")
+                case Rented() if not member.machine.grown:
+                    config = config.with_fewer(member.machine.provider)
+        self.config = self.state.config = config
 
     def down(self, watch: Watch, *, forget: bool = False) -> list[Result]:
         """End all of it; a member that can not be reached is told, and stays known.
@@ -279,6 +260,7 @@ class Cluster:
             watch: is told what is done.
             forget: members that can not be reached hinder nothing. A provider's machines do.
         """
+        self.head.autoscaler.stop()
         results = self.remove(self.members(), watch)
         hindered = not forget and any(result.why for result in results)
         for provider, fleet in self.fleets().items():
@@ -289,7 +271,7 @@ class Cluster:
                 hindered = True
         if not hindered:
             watch(SCHEDULER, "removing")
-            self.scheduler.stop()
+            self.head.scheduler.stop()
             state.forget(self.config.name)
             watch(SCHEDULER, "removed")
         return results

@@ -11,8 +11,12 @@ hosts = ["root@node1", "node2"]     # as for ssh; ~/.ssh/config counts
 
 [local]
 nodes = 1
+
+[grow]                              # machines for jobs with grow=True; [gce] or [slurm] says which
+max_nodes = 8
 """
 
+import math
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -28,6 +32,12 @@ T = TypeVar("T")
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 NODES_MAX = 1000  # of one kind; a typing error should not become a bill
 DRAIN_S_MAX = 7 * 86400
+OPTIONS = {  # of the command line -> the table in which a setting is called so
+    **dict.fromkeys(("bind", "scheduler", "wheelhouse", "index"), ""),
+    **dict.fromkeys(("project", "zones", "machine_types"), "gce"),
+    "partition": "slurm",
+    "max_nodes": "grow",
+}
 RUN_H_MAX = 120 * 24  # Compute Engine's longest max_run_duration
 
 
@@ -86,6 +96,21 @@ class SlurmConfig:
 
 
 @dataclass(frozen=True)
+class GrowConfig:
+    """How far machines of a provider are made for jobs that ask, and when idle ones go."""
+
+    provider: str = ""  # "gce" or "slurm"; empty: gce if it has a project, else slurm
+    # with so many machines of this provider, standing ones included, no more are made for jobs
+    max_nodes: int = 0
+    max_cost_per_h: float | None = None  # of all of them, in the currency of `prices`; None: any
+    # machine type -> per hour; "TYPE spot" for a spot machine, which else is taken to cost as much
+    prices: dict[str, float] = field(default_factory=dict)
+    keep: int = 0  # of each provider, that stay however idle they are; nobody replaces lost ones
+    idle_min: float = 10.0  # one that nobody uses for this long is deleted
+    grown_idle_min: float = 1.0  # one that was made for a job is deleted after this
+
+
+@dataclass(frozen=True)
 class ClusterConfig:
     """One cluster."""
 
@@ -101,6 +126,7 @@ class ClusterConfig:
     local: LocalConfig = field(default_factory=LocalConfig)
     gce: GceConfig = field(default_factory=GceConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    grow: GrowConfig = field(default_factory=GrowConfig)
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anybody.
@@ -124,9 +150,64 @@ class ClusterConfig:
             "never, prefer or only",
         )
         _must(0 < self.gce.run_h <= RUN_H_MAX, "gce.run_h", self.gce.run_h, f"up to {RUN_H_MAX} h")
-        if self.gce.nodes:
+        self._check_grow()
+        if self.gce.nodes or self.grows_by == "gce":
             _must(self.gce.project, "gce.project", "", "the project that pays")
             _must(self.gce.zones, "gce.zones", (), "one zone or more, as us-central1-a")
+
+    def _check_grow(self) -> None:
+        grow = self.grow
+        for name, count in (("max_nodes", grow.max_nodes), ("keep", grow.keep)):
+            _must(0 <= count <= NODES_MAX, f"grow.{name}", count, f"0 to {NODES_MAX}")
+        for name, value in (
+            ("max_cost_per_h", grow.max_cost_per_h or 0.0),
+            ("idle_min", grow.idle_min),
+            ("grown_idle_min", grow.grown_idle_min),
+            *((f"prices.{kind}", price) for kind, price in grow.prices.items()),
+        ):
+            _must(0 <= value < math.inf, f"grow.{name}", value, "0 or more")
+        allowed = ("gce", "slurm") if grow.max_nodes and not self.grows_by else ("", "gce", "slurm")
+        _must(grow.provider in allowed, "grow.provider", grow.provider, "gce or slurm")
+
+    @property
+    def grows_by(self) -> str:
+        """Return the provider of the machines that are made for jobs; empty: none is."""
+        if not self.grow.max_nodes:
+            return ""
+        return self.grow.provider or (
+            "gce" if self.gce.project else "slurm" * bool(self.slurm.nodes)
+        )
+
+    @property
+    def by_slurm(self) -> bool:
+        """Whether Slurm is asked for nodes."""
+        return self.slurm.nodes > 0 or self.grows_by == "slurm"
+
+    def with_options(self, said: Mapping[str, Any]) -> "ClusterConfig":
+        """Return this with what options of the command line say, by their names.
+
+        Raises:
+            BadConfig: one is for a provider that is not named, or impossible.
+        """
+        providers = [name for name in ("gce", "slurm") if said.get(name)]
+        if "nodes" in said and not providers:
+            raise BadConfig("--nodes of what? Say --gce or --slurm, too")
+        tables: dict[str, dict[str, Any]] = {name: {} for name in (*providers, "")}
+        for name in providers:
+            tables[name]["nodes"] = said.get("nodes", getattr(self, name).nodes or 1)
+        for option, value in said.items():
+            if option in OPTIONS:
+                tables.setdefault(OPTIONS[option], {})[option] = value
+        if "grow" in tables and providers:
+            tables["grow"]["provider"] = providers[0]
+        plain = tables.pop("")
+        nested = {name: replace(getattr(self, name), **table) for name, table in tables.items()}
+        return replace(self, **plain, **nested)
+
+    def with_fewer(self, kind: str) -> "ClusterConfig":
+        """Return this with one node less of a kind: "local", "gce" or "slurm"."""
+        table = getattr(self, kind)
+        return replace(self, **{kind: replace(table, nodes=max(0, table.nodes - 1))})
 
     def with_hosts(self, hosts: tuple[str, ...]) -> "ClusterConfig":
         """Return this with more SSH hosts."""
@@ -186,7 +267,7 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if get_origin(hint) is dict:
         if not isinstance(value, dict):
             raise BadConfig(f"{name} is {value!r}: it must be a table")
-        return dict(value)
+        return {key: _convert(get_args(hint)[1], x, f"{name}.{key}") for key, x in value.items()}
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     if float in kinds and type(value) is int:
         return float(value)

@@ -103,11 +103,11 @@ class Daemon:
         self._file.unlink(missing_ok=True)
 
 
-def wait_for(true: Callable[[], bool], timeout_s: float) -> bool:
+def wait_for(true: Callable[[], bool], timeout_s: float, poll_s: float = POLL_S) -> bool:
     """Return whether `true()`, as soon as it is or after `timeout_s`."""
     until = time.monotonic() + timeout_s
     while not true():
         if time.monotonic() >= until:
             return False
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return True

@@ -4,8 +4,7 @@ Three things end a machine, each of which works alone: we delete it; Compute Eng
 the end of its run duration; it powers itself off when its scheduler is silent (startup.sh). Every
 list and every delete goes by our labels; nothing without them is touched.
 
-The library blocks, so none of this runs on the scheduler's loop. `insert_unary` and an operations
-client of our own, because `insert()` polls by a second client that ignores `client_options`.
+The library blocks, so none of this runs on the scheduler's loop.
 """
 
 import getpass
@@ -15,34 +14,28 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import requests.exceptions as network
-from google.api_core import exceptions
-from google.api_core.client_options import ClientOptions
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
 
 from . import bootstrap
 from .bootstrap import JoinToken
-from .capacity import Answer, Place, Places, Refusal, classify
+from .capacity import MISSING, Answer, Place, Places, Refusal, classify
+from .compute import CALL_S, ComputeApi, Refused
 from .config import ClusterConfig
-from .machines import Machine, ProvisioningError, named
+from .machines import BadConfig, Machine, ProvisioningError, Shape, named
 from .plan import CLUSTER, MANAGED
 from .wheels import WHEEL, packed_wheel
 
-T = TypeVar("T")
 STARTUP = Path(__file__).with_name("startup.sh")
 PARALLEL_MAX = 8  # calls at once
-CALL_S = 60.0  # one HTTP request
-TRIES = 6  # of a call that is answered "busy"; waits add up to half a minute
-PAUSE_S = 1.0  # before the second try; doubles
 OPERATION_S = 180.0  # an insert that has not ended by then is given up, and what it made deleted
 POLL_S = 1.0
 METADATA_BYTES_MAX = 250_000  # of one value; Compute Engine takes 256 KB
 METADATA_ALL_BYTES_MAX = 500_000  # of all of them; Compute Engine takes 512 KB
+DRAIN = "burla-drain"  # of the metadata: seconds to drain in, or "no"
 LABEL = re.compile(r"[^a-z0-9_-]")
 ENDED = {"TERMINATED", "STOPPED", "SUSPENDED"}
 ENDING = {"STOPPING", "SUSPENDING", "DEPROVISIONING"}
@@ -50,34 +43,6 @@ ENDING = {"STOPPING", "SUSPENDING", "DEPROVISIONING"}
 
 class OutOfPlaces(ProvisioningError):
     """No zone, machine type or price class has a machine for us."""
-
-
-class Refused(ProvisioningError):
-    """Compute Engine said no."""
-
-    def __init__(self, answer: Answer) -> None:
-        """Keep what the refusal means."""
-        super().__init__(answer.text)
-        self.answer = answer
-
-
-@dataclass(frozen=True)
-class Clients:
-    """The clients of the library, all with the same options."""
-
-    instances: compute_v1.InstancesClient
-    operations: compute_v1.ZoneOperationsClient
-
-    @classmethod
-    def connect(cls, endpoint: str) -> "Clients":
-        """Use the user's own credentials; none for an endpoint that stands in for the real one."""
-        if not endpoint:
-            return cls(compute_v1.InstancesClient(), compute_v1.ZoneOperationsClient())
-        told: dict[str, Any] = {
-            "credentials": AnonymousCredentials(),  # type: ignore[no-untyped-call]
-            "client_options": ClientOptions(api_endpoint=endpoint),
-        }
-        return cls(compute_v1.InstancesClient(**told), compute_v1.ZoneOperationsClient(**told))
 
 
 class Gce:
@@ -103,7 +68,8 @@ class Gce:
         self.config, self.gce = config, config.gce
         self._scheduler, self._join_token = scheduler, join_token
         self._say, self._pause = say, pause
-        self._clients = Clients.connect(self.gce.endpoint)
+        self._api = ComputeApi(self.gce.endpoint, pause)
+        self._shape: Shape | None = None
         self._places = Places(self.gce.zones, self.gce.machine_types, self.gce.spot)
 
     # --- observe ---
@@ -116,8 +82,8 @@ class Gce:
     def _instances(self) -> Iterator[Any]:
         where = f"labels.{CLUSTER}={label(self.config.name)} AND labels.{MANAGED}=true"
         request = compute_v1.AggregatedListInstancesRequest(project=self.gce.project, filter=where)
-        listed = self._call(
-            lambda: list(self._clients.instances.aggregated_list(request=request, timeout=CALL_S))
+        listed = self._api.call(
+            lambda: list(self._api.instances.aggregated_list(request=request, timeout=CALL_S))
         )
         for _, scope in listed:
             for instance in scope.instances:
@@ -139,6 +105,7 @@ class Gce:
             why=why,
             expires_s=float(expires) if expires.isdigit() else None,
             grown=labels.get("burla-grown") == "true",
+            cost_per_h=self._cost(instance),
             labels=labels,
         )
 
@@ -162,14 +129,57 @@ class Gce:
             project=self.gce.project, zone=zone, instance=name, query_path="burla/"
         )
         try:
-            said = self._call(
-                lambda: self._clients.instances.get_guest_attributes(
-                    request=request, timeout=CALL_S
-                )
+            said = self._api.call(
+                lambda: self._api.instances.get_guest_attributes(request=request, timeout=CALL_S)
             )
-        except Refused:
-            return ""  # it has not said anything yet
+        except Refused as refused:
+            if refused.answer.status != MISSING:
+                raise
+            return ""  # it has not said anything yet, or is gone
         return next((str(i.value) for i in said.query_value.items if i.key == "state"), "")
+
+    # --- what the next one is ---
+
+    def shape(self) -> Shape:
+        """Return the least of all machine types; see `machines.Provisioner`."""
+        if self._shape is None:
+            found = [self._shape_of(machine_type) for machine_type in self.gce.machine_types]
+            self._shape = Shape(min(s.cpus for s in found), min(s.ram for s in found))
+        return self._shape
+
+    def _shape_of(self, machine_type: str) -> Shape:
+        for zone in self.gce.zones:
+            request = compute_v1.GetMachineTypeRequest(
+                project=self.gce.project, zone=zone, machine_type=machine_type
+            )
+            try:
+                found = self._api.call(
+                    partial(self._api.machine_types.get, request, timeout=CALL_S)
+                )
+            except Refused as refused:
+                if refused.answer.status != MISSING:
+                    raise
+                continue
+            return Shape(found.guest_cpus, found.memory_mb << 20)
+        raise BadConfig(f"gce.machine_types: {machine_type} is in none of the zones")
+
+    def price_per_h(self) -> float | None:
+        """Return the most that any of the machine types costs; see `machines.Provisioner`."""
+        spots = {"never": (False,), "prefer": (False, True), "only": (True,)}[self.gce.spot]
+        prices = [self._price(kind, spot=spot) for kind in self.gce.machine_types for spot in spots]
+        known = [price for price in prices if price is not None]
+        return max(known) if len(known) == len(prices) else None
+
+    def _cost(self, instance: Any) -> float:
+        """Return what a machine costs; if nobody said, as much as the next one."""
+        spot = instance.scheduling.provisioning_model == "SPOT"
+        price = self._price(instance.machine_type.rpartition("/")[2], spot=spot)
+        return price if price is not None else self.price_per_h() or 0.0
+
+    def _price(self, machine_type: str, *, spot: bool) -> float | None:
+        prices = self.config.grow.prices
+        standard = prices.get(machine_type)
+        return prices.get(f"{machine_type} spot", standard) if spot else standard
 
     # --- create ---
 
@@ -193,6 +203,7 @@ class Gce:
     def _create_one(self, grown: bool) -> Machine:
         said: list[str] = []
         for place in self._places.open(time.monotonic()):
+            self._pause(0.0)  # whoever wants to end may do it here
             name = f"burla-{label(self.config.name)[:40]}-{uuid.uuid4().hex[:8]}"
             try:
                 self._insert(place, name, grown)
@@ -221,8 +232,8 @@ class Gce:
             request_id=str(uuid.uuid4()),  # the same in all tries: they make one machine together
         )
         try:
-            operation = self._call(
-                lambda: self._clients.instances.insert_unary(request=request, timeout=CALL_S)
+            operation = self._api.call(
+                lambda: self._api.instances.insert_unary(request=request, timeout=CALL_S)
             )
             self._wait(operation, place.zone)
         except Refused as refused:
@@ -251,8 +262,8 @@ class Gce:
                 raise Refused(Answer(Refusal.BUSY, text))
             self._pause(POLL_S)
             waited_s += POLL_S
-            operation = self._call(
-                lambda: self._clients.operations.get(request=request, timeout=CALL_S)
+            operation = self._api.call(
+                lambda: self._api.operations.get(request=request, timeout=CALL_S)
             )
         for error in operation.error.errors:
             status = operation.http_error_status_code
@@ -318,6 +329,7 @@ class Gce:
             "burla-scheduler": self._scheduler,
             "burla-silence": str(self.gce.silence_s),
             "burla-then": "poweroff",
+            DRAIN: "no",
             "burla-wheelhouse": self.gce.wheelhouse,
             "burla-index": self.config.index,
             "burla-token": token.decode() if token else "",
@@ -326,58 +338,47 @@ class Gce:
         assert size <= METADATA_ALL_BYTES_MAX, size
         return said
 
-    # --- delete ---
+    # --- drain and delete ---
+
+    def drain(self, machine: Machine, wait_s: float) -> None:
+        """Tell a machine by its metadata, which startup.sh watches; see `machines.Provisioner`."""
+        where = {"project": self.gce.project, "zone": machine.address, "instance": machine.name}
+        get = compute_v1.GetInstanceRequest(**where)
+        found = self._api.call(partial(self._api.instances.get, get, timeout=CALL_S)).metadata
+        items = [item for item in found.items if item.key != DRAIN]
+        items.append(compute_v1.Items(key=DRAIN, value=str(int(wait_s))))
+        metadata = compute_v1.Metadata(fingerprint=found.fingerprint, items=items)
+        put = compute_v1.SetMetadataInstanceRequest(**where, metadata_resource=metadata)
+        self._api.call(partial(self._api.instances.set_metadata_unary, put, timeout=CALL_S))
 
     def delete(self, machines: Sequence[Machine]) -> None:
         """Delete machines; see `machines.Provisioner`."""
         if not machines:
             return
+
+        def one(machine: Machine) -> ProvisioningError | None:
+            try:
+                self._delete_one(machine.name, machine.address)
+            except ProvisioningError as error:  # the others go all the same
+                return error
+            return None
+
         with ThreadPoolExecutor(PARALLEL_MAX) as pool:
-            list(
-                pool.map(lambda machine: self._delete_one(machine.name, machine.address), machines)
-            )
+            errors = [error for error in pool.map(one, machines) if error is not None]
+        if errors:
+            raise errors[0]
 
     def _delete_one(self, name: str, zone: str) -> None:
         request = compute_v1.DeleteInstanceRequest(
             project=self.gce.project, zone=zone, instance=name, request_id=str(uuid.uuid4())
         )
         try:
-            self._call(
-                lambda: self._clients.instances.delete_unary(request=request, timeout=CALL_S)
+            self._api.call(
+                lambda: self._api.instances.delete_unary(request=request, timeout=CALL_S)
             )
         except Refused as refused:
-            if "404" not in refused.answer.text:
+            if refused.answer.status != MISSING:
                 raise ProvisioningError(f"{name} can not be deleted: {refused}") from refused
-
-    # --- calls ---
-
-    def _call(self, call: Callable[[], T]) -> T:
-        """Return what a call answers; one that is answered "busy" is made again, the same.
-
-        Raises:
-            Refused: another no, or still busy after `TRIES`.
-        """
-        pause_s = PAUSE_S
-        for left in reversed(range(TRIES)):
-            try:
-                return call()
-            except exceptions.GoogleAPICallError as error:
-                answer = _answer(error)
-            except (exceptions.RetryError, network.RequestException, ConnectionError) as error:
-                answer = Answer(Refusal.BUSY, f"the connection broke: {error}")
-            if answer.refusal is not Refusal.BUSY or not left:
-                raise Refused(answer)
-            self._pause(pause_s)
-            pause_s *= 2
-        raise AssertionError  # the last round returns or raises
-
-
-def _answer(error: Any) -> Answer:
-    """Return what an HTTP error of the library means."""
-    status = int(error.code or 0)
-    reasons = [e.get("reason", "") for e in error.errors or () if isinstance(e, dict)]
-    answer = classify(status, next(iter(reasons), ""), str(error.message or ""))
-    return Answer(answer.refusal, f"{status} {answer.text}")
 
 
 def label(text: str) -> str:

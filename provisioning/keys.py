@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from burla.wire.keys import KeyFileError, load_or_make_pair
+from burla.wire.keys import KeyFileError, KeyPair, load_or_make_pair
 from burla.wire.launch import command
 from burla.wire.places import USER_KEY_FILE, settings_directory
 
@@ -44,17 +44,18 @@ class Keys:
         Raises:
             NoKeys: their key is open to others, or there is no place for it.
         """
-        settings = settings_directory()
-        if settings is None:
-            raise NoKeys("there is no HOME for your key: set BURLA_CONFIG_DIR")
-        path = os.path.join(settings, USER_KEY_FILE)
-        try:
-            key = load_or_make_pair(path, "a user of burla").public.hex()
-        except (KeyFileError, OSError) as error:
-            raise NoKeys(f"your key: {error}") from None
+        key = user_pair().public.hex()
         # whoever has the folder of the keys is the administrator of the cluster
         words = ("add", key, "--user", getpass.getuser(), "--role", "admin", "--json")
         self._call("burla.cli", "auth", *words)
+
+    def revoke(self, user: str) -> None:
+        """Let nobody in by the keys of a user or a node.
+
+        Raises:
+            NoKeys: there are none.
+        """
+        self._call("burla.cli", "auth", "revoke", user, "--json")
 
     def token(self) -> bytes:
         """Return a fresh join token: it makes one machine a node, within `TOKEN_S`.
@@ -86,3 +87,18 @@ class Keys:
         if done.returncode != 0:
             raise NoKeys(f"the keys: {tail(done.stderr) or 'it failed'}")
         return done.stdout
+
+
+def user_pair() -> KeyPair:
+    """Return the keys of whoever runs this; they are made if there are none.
+
+    Raises:
+        NoKeys: they are open to others, or there is no place for them.
+    """
+    settings = settings_directory()
+    if settings is None:
+        raise NoKeys("there is no HOME for your key: set BURLA_CONFIG_DIR")
+    try:
+        return load_or_make_pair(os.path.join(settings, USER_KEY_FILE), "a user of burla")
+    except (KeyFileError, OSError) as error:
+        raise NoKeys(f"your key: {error}") from None

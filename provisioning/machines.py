@@ -39,11 +39,23 @@ class Machine:
     provider: str  # "gce", "slurm"
     state: str = "ready"  # or "creating", "joining", "failed", "ending", "ended"
     why: str = ""  # of a failure
-    born_s: float = 0.0  # epoch time of its creation; 0: not ours
     expires_s: float | None = None  # epoch time of its end whatever we do; None: never
     grown: bool = False  # made for a job that asked, not by people
     cost_per_h: float = 0.0
     labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a machine that a provider makes is sure to have."""
+
+    cpus: int
+    ram: int = 0  # bytes; 0: not known
+
+    def slots(self, func_cpu: int, func_ram: int | None) -> int:
+        """Return how many calls it could run at once; `func_ram`: bytes of each, if it says."""
+        slots = self.cpus // func_cpu
+        return min(slots, self.ram // func_ram) if self.ram and func_ram else slots
 
 
 class Finished(NamedTuple):
@@ -68,7 +80,7 @@ class Transport(Protocol):
 
 
 class Provisioner(Protocol):
-    """Gets machines and gives them up. Calls block, and may be made from any one thread."""
+    """Gets machines and gives them up. Calls block; one `create` at a time, beside the others."""
 
     def observe(self) -> list[Machine]:
         """Return all machines of the cluster that exist, in whatever state."""
@@ -80,8 +92,30 @@ class Provisioner(Protocol):
             ProvisioningError: not one can be had; says why.
         """
 
+    def shape(self) -> Shape:
+        """Return what the next machine will have at least.
+
+        Raises:
+            ProvisioningError: there is no such kind of machine.
+        """
+
+    def price_per_h(self) -> float | None:
+        """Return what the next machine costs at most; None: not known."""
+
+    def drain(self, machine: Machine, wait_s: float) -> None:
+        """Have a machine take no more work; it says "drained", or ends, when what runs has ended.
+
+        Args:
+            machine: of those that exist.
+            wait_s: after this what still runs is left.
+        """
+
     def delete(self, machines: Sequence[Machine]) -> None:
-        """Give machines up; one that is gone already is no error."""
+        """Give machines up; one that is gone already is no error.
+
+        Raises:
+            ProvisioningError: one or more can not be given up; all others were.
+        """
 
 
 def tail(text: str, lines_max: int = 6) -> str:

@@ -14,11 +14,13 @@ from typing import Protocol
 from . import bootstrap
 from .bootstrap import JoinToken, Report
 from .daemons import Daemon, wait_for
-from .machines import StepFailed, Transport, tail
+from .machines import Machine, Provisioner, StepFailed, Transport, tail
 from .steps import READY_S_MAX, Wanted
 from .wheels import Wheels
 
 Connect = Callable[[], Transport]
+POLL_S = 1.0  # between two looks at a machine of a provider
+END_S = 180.0  # until such a machine is gone
 
 
 class Member(Protocol):
@@ -104,6 +106,56 @@ class Installed:
             yield transport
         finally:
             transport.close()
+
+
+@dataclass(frozen=True)
+class Rented:
+    """A node on a machine of a provider. It is not brought up by itself, but with its fleet."""
+
+    machine: Machine
+    provisioner: Provisioner
+
+    @property
+    def name(self) -> str:
+        """See `Member`."""
+        return self.machine.name
+
+    def up(self, report: Report) -> dict[str, float]:
+        """See `Member`."""
+        return {}
+
+    def look(self) -> str:
+        """See `Member`."""
+        found = self._find()
+        return "absent" if found is None else found.state
+
+    def drain(self, report: Report, wait_s: float) -> None:
+        """See `Member`. Its machine is given up then: it would cost money for nothing."""
+        report("draining")
+        self.provisioner.drain(self.machine, wait_s)
+        self._wait(_is_drained, wait_s + END_S, f"its calls have not ended within {wait_s:.0f} s")
+        self.remove(report)
+
+    def remove(self, report: Report) -> None:
+        """See `Member`."""
+        report("removing")
+        self.provisioner.delete([self.machine])
+        self._wait(lambda found: found is None, END_S, f"it is not gone within {END_S:.0f} s")
+
+    def _find(self) -> Machine | None:
+        there = self.provisioner.observe()
+        return next((machine for machine in there if machine.name == self.name), None)
+
+    def _wait(self, true: Callable[[Machine | None], bool], timeout_s: float, why: str) -> None:
+        if not wait_for(lambda: true(self._find()), timeout_s, POLL_S):
+            raise StepFailed(why)
+
+
+def _is_drained(found: Machine | None) -> bool:
+    """Return whether a machine that was told to drain has done so."""
+    if found is None or found.state == "ended":
+        return True
+    return found.state == "ending" and found.why != "draining"
 
 
 @dataclass(frozen=True)

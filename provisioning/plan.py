@@ -8,21 +8,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .machines import Machine
+from burla.wire.messages import Wish
 
-LONG_WAIT_S = 60.0  # grown machines take about this long to come: a shorter wait is not helped
+from .machines import Machine, Shape
+
+LONG_WAIT_S = 60.0  # a machine takes about this long to come: a shorter wait is not helped
 MANAGED = "burla-managed"
 CLUSTER = "burla-cluster"
-ALIVE = ("creating", "joining", "ready")
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What jobs that may grow the cluster wait for."""
-
-    wait_s: float  # until the last of their inputs is done, with the nodes there are
-    calls: int  # that could run at once beyond those that do
-    slots_per_node: int  # of a node that would be made
+COMING = ("creating", "joining")
+ALIVE = (*COMING, "ready")
+ROUNDING = 1e-9  # of sums of prices
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,8 @@ class Limits:
     """What growing and shrinking must keep to."""
 
     max_nodes: int
-    max_cost_per_h: float
+    max_cost_per_h: float | None  # None: any
+    keep: int = 0  # machines that stay however idle they are
     idle_s: float = 600.0
     grown_idle_s: float = 60.0
 
@@ -53,67 +49,84 @@ def missing(standing: int, machines: Iterable[Machine]) -> int:
     return max(0, standing - sum(not machine.grown for machine in alive(machines)))
 
 
-def grow(demand: Demand, machines: Sequence[Machine], limits: Limits, price_per_h: float) -> Growth:
-    """Return how many machines to add for jobs that wait.
+def wanted(wish: Wish, shape: Shape, python: str) -> int:
+    """Return how many more machines would help a job whose wait is long.
+
+    More than bring its wait down to `LONG_WAIT_S` would come too late. Of a job that no machine
+    has served yet nobody knows how long it will last: one machine will tell.
 
     Args:
-        demand: of all jobs that asked for it.
-        machines: all that there are; those that are on their way count.
-        limits: are never exceeded.
-        price_per_h: of one more.
+        wish: of the job.
+        shape: of a machine that would be made.
+        python: minor version that it would run.
     """
-    if demand.wait_s < LONG_WAIT_S or demand.calls < 1:
-        return Growth(0, "the wait is short")
+    each = shape.slots(wish.func_cpu, wish.func_ram) if wish.python == python else 0
+    calls = min(wish.calls, wish.max_parallelism or wish.calls) - wish.slots
+    if not each or calls < 1:
+        return 0
+    if not wish.slots:
+        return int(not wish.fits or wish.waited_s >= LONG_WAIT_S)
+    if not wish.call_s and wish.waited_s < LONG_WAIT_S:
+        return 0  # its function may still be loading
+    # while no call has ended, the calls are taken to last for as long as they have
+    work_s = wish.calls * (wish.call_s or wish.waited_s)
+    slots = min(calls, work_s / LONG_WAIT_S - wish.slots)
+    return max(0, math.ceil(slots / each))
+
+
+def grow(
+    wanted: int, machines: Sequence[Machine], limits: Limits, price_per_h: float | None
+) -> Growth:
+    """Return how many machines to add.
+
+    Args:
+        wanted: how many more would help, for all jobs.
+        machines: all that there are; those that are on their way count as added.
+        limits: are never exceeded.
+        price_per_h: of one more; None: not known.
+    """
     there = alive(machines)
-    coming = sum(machine.state != "ready" for machine in there)
-    useful = math.ceil(demand.calls / max(1, demand.slots_per_node)) - coming
-    # twice as many machines halve the wait; more than bring it down to the time they take to come
-    # would only come too late
-    ready = max(1, len(there) - coming)
-    helpful = math.ceil(ready * demand.wait_s / LONG_WAIT_S) - ready - coming
-    wanted = min(useful, helpful)
+    wanted -= sum(machine.state in COMING for machine in there)
     if wanted < 1:
-        return Growth(0, "enough are on their way")
+        return Growth(0)
     room = limits.max_nodes - len(there)
-    spent = sum(machine.cost_per_h for machine in there)
-    affordable = wanted
-    if price_per_h > 0:
-        affordable = math.floor(min(wanted, (limits.max_cost_per_h - spent) / price_per_h + 1e-9))
-    count = max(0, min(wanted, room, affordable))
-    if count < wanted and room <= affordable:
-        return Growth(count, f"max_nodes is {limits.max_nodes}")
-    if count < wanted:
-        return Growth(count, f"max_cost_per_h is {limits.max_cost_per_h:g}")
-    return Growth(count)
+    affordable: float = wanted
+    if limits.max_cost_per_h is not None:
+        if price_per_h is None:
+            return Growth(0, "nobody said what a machine costs (grow.prices)")
+        spent = sum(machine.cost_per_h for machine in there)
+        if price_per_h > 0:
+            affordable = (limits.max_cost_per_h - spent) / price_per_h + ROUNDING
+    count = max(0, math.floor(min(wanted, room, affordable)))
+    if count == wanted:
+        return Growth(count)
+    if room <= affordable:
+        most = (
+            f"the cluster has all the machines that it may (grow.max_nodes is {limits.max_nodes})"
+        )
+        return Growth(count, most)
+    most = f"(grow.max_cost_per_h is {limits.max_cost_per_h:g})"
+    return Growth(count, f"the cluster has all the machines that it may pay for {most}")
 
 
 def shrink(
-    machines: Sequence[Machine],
-    idle_since_s: Mapping[str, float],
-    standing: int,
-    limits: Limits,
-    now_s: float,
+    machines: Sequence[Machine], idle_s: Mapping[str, float], limits: Limits
 ) -> list[Machine]:
     """Return the machines that nobody has used for long enough, those made for jobs first.
 
     Args:
         machines: all that there are.
-        idle_since_s: name -> since when it serves nobody; a busy one is not in it.
-        standing: how many shall stay however idle they are.
+        idle_s: name -> for how long it has served nobody; a busy one is not in it.
         limits: say how long is long enough.
-        now_s: on the same clock as `idle_since_s`.
     """
 
     def is_idle(machine: Machine) -> bool:
-        since_s = idle_since_s.get(machine.name)
         most_s = limits.grown_idle_s if machine.grown else limits.idle_s
-        return since_s is not None and now_s - since_s >= most_s
+        return idle_s.get(machine.name, -1.0) >= most_s
 
-    there = alive(machines)
-    grown = [machine for machine in there if machine.grown and is_idle(machine)]
-    others = [machine for machine in there if not machine.grown]
-    spare = max(0, len(others) - standing)
-    return grown + [machine for machine in others if is_idle(machine)][:spare]
+    there = [machine for machine in machines if machine.state == "ready"]
+    spare = max(0, len(there) - limits.keep)
+    return sorted(filter(is_idle, there), key=lambda machine: not machine.grown)[:spare]
 
 
 def orphans(machines: Iterable[Machine], now_s: float) -> list[Machine]:

@@ -17,17 +17,19 @@ from burla.wire.launch import command
 from .bootstrap import JoinToken
 from .config import ClusterConfig
 from .keys import TOKEN_S
-from .machines import BadConfig, Machine, ProvisioningError, tail
+from .machines import BadConfig, Machine, ProvisioningError, Shape, tail
 from .plan import CLUSTER, MANAGED
 from .steps import READY_S_MAX
 
+GROWN = "+grown"  # ends the name of what was made for a job; no cluster has such a name
 CALL_S = 60.0  # slurmctld may be busy
 STATES = {
     "PENDING": "creating",
     "CONFIGURING": "creating",
     "RUNNING": "joining",
-    "COMPLETING": "ending",
 }
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
+ENDED |= {"OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}  # what is not named here may yet go on
 # Slurm's warning comes to the batch shell, which is the parent of the nodelet; a signal ends a wait
 # before the child has ended, so it waits again.
 SCRIPT = """\
@@ -75,24 +77,28 @@ class Slurm:
     def observe(self) -> list[Machine]:
         """Return all tasks that Slurm knows as waiting or running."""
         line = ["squeue", "--noheader", "--array", "--user", getpass.getuser()]
-        line += ["--name", self._name, "--format", "%F|%K|%T|%r"]
+        line += ["--name", f"{self._name},{self._name}{GROWN}", "--format", "%F|%K|%T|%j|%r"]
         machines = []
         for row in _call(line).splitlines():
-            job, task, state, reason = row.strip().split("|", 3)
-            machines.append(self._machine(f"{job}_{task}", f"slurm-{job}-{task}", state, reason))
+            job, task, state, of, reason = row.strip().split("|", 4)
+            name, grown = f"slurm-{job}-{task}", of.endswith(GROWN)
+            machines.append(self._machine(f"{job}_{task}", name, state, reason, grown))
         return machines
 
-    def _machine(self, task: str, name: str, state: str, reason: str) -> Machine:
-        phase = STATES.get(state, "ended")
+    def _machine(self, task: str, name: str, state: str, reason: str, grown: bool) -> Machine:
+        phase = "ended" if state in ENDED else STATES.get(state, "ending")
         if phase == "joining" and self._is_ready(name):
             phase = "ready"
         why = f"Slurm says: {reason}" if phase == "creating" and reason != "None" else ""
+        if phase == "ending" and state != "COMPLETING":
+            why = f"Slurm says: {state}"
         return Machine(
             name=name,
             address=task,
             provider="slurm",
             state=phase,
             why=why,
+            grown=grown,
             labels={MANAGED: "true", CLUSTER: self.config.name},
         )
 
@@ -107,7 +113,8 @@ class Slurm:
         """Submit one array; see `machines.Provisioner`."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         slurm = self.config.slurm
-        line = ["sbatch", "--parsable", f"--job-name={self._name}", f"--array=1-{count}"]
+        job_name = self._name + GROWN * grown
+        line = ["sbatch", "--parsable", f"--job-name={job_name}", f"--array=1-{count}"]
         line += [f"--time={slurm.walltime_min}", f"--cpus-per-task={slurm.cpus}", "--nodes=1"]
         line += [f"--signal=B:USR1@{slurm.drain_s}", f"--output={self.directory}/%A_%a.log"]
         line += [f"--partition={slurm.partition}"] if slurm.partition else []
@@ -143,6 +150,18 @@ class Slurm:
             path.touch(mode=0o600)
             path.write_bytes(token or b"")
         return folder
+
+    def shape(self) -> Shape:
+        """Return what a task gets; see `machines.Provisioner`."""
+        return Shape(self.config.slurm.cpus)
+
+    def price_per_h(self) -> float | None:
+        """Return 0: who uses Slurm does not pay by the hour; see `machines.Provisioner`."""
+        return 0.0
+
+    def drain(self, machine: Machine, wait_s: float) -> None:
+        """Have the nodelet of a task finish what runs, and end; see `machines.Provisioner`."""
+        _call(["scancel", "--batch", "--signal=USR1", machine.address])
 
     def delete(self, machines: Sequence[Machine]) -> None:
         """Cancel tasks; see `machines.Provisioner`."""

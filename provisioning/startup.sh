@@ -21,16 +21,27 @@ get attributes/burla-bootstrap > "$directory/bootstrap.sh"
 setsid sh "$directory/bootstrap.sh" deadman --directory "$directory" --silence "$(attribute silence)" \
     --then "$(attribute then)" < /dev/null > "$directory/deadman.log" 2>&1 &
 
-# A preemption is announced 30 s ahead; `burla nodes drain` says so by an attribute. What runs is finished,
-# as far as there is time.
-watch() { # metadata key, the value that means "go"
-    while [ "$(get "$1?wait_for_change=true&timeout_sec=60" || sleep 1)" != "$2" ]; do :; done
+# A preemption is announced 30 s ahead; `burla nodes drain` says by an attribute in how many seconds. What runs
+# is finished, as far as there is time.
+changed() { get "$1?wait_for_change=true&timeout_sec=60" || sleep 1; }
+drain() {
     say draining
-    sh "$directory/bootstrap.sh" drain --directory "$directory" --wait 25 || :
+    sh "$directory/bootstrap.sh" drain --directory "$directory" --wait "$1" || :
     say drained
 }
-watch preempted TRUE < /dev/null > /dev/null 2>&1 &
-watch attributes/burla-drain true < /dev/null > /dev/null 2>&1 &
+watch_preempted() {
+    until [ "$(changed preempted)" = TRUE ]; do :; done
+    drain 25
+}
+watch_drain() {
+    while :; do
+        seconds=$(changed attributes/burla-drain)
+        case $seconds in *[!0-9]* | "") ;; *) break ;; esac
+    done
+    drain "$seconds"
+}
+watch_preempted < /dev/null > /dev/null 2>&1 &
+watch_drain < /dev/null > /dev/null 2>&1 &
 
 say installing
 for part in $(attribute wheel-parts); do attribute "wheel-$part"; done | python3 -I -c '

@@ -9,10 +9,16 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from burla.wire.messages import ClientToScheduler, JoiningToScheduler, NodeletToScheduler
+from burla.wire.messages import (
+    AdminToScheduler,
+    ClientToScheduler,
+    JoiningToScheduler,
+    NodeletToScheduler,
+)
 
 TOKEN_S = 600.0  # a join token is good for ten minutes, and once
 KEYS_MAX = 10_000  # in one table, revoked ones included
+NODE_REVOKED_S = 86400.0  # a node's key is told as revoked for so long, then as unknown
 NAME_CHARACTERS_MAX = 256
 
 
@@ -25,13 +31,13 @@ class Role(StrEnum):
 
     CLIENT = "client"  # opens jobs
     NODE = "node"  # runs calls
-    ADMIN = "admin"  # a client, of whom commands for administrators take orders
+    ADMIN = "admin"  # a client; may also be the autoscaler
     JOIN = "join"  # a join token: may name one key, which is a node's from then on
 
 
 MAY_SAY: Mapping[Role, Any] = {
     Role.CLIENT: ClientToScheduler,
-    Role.ADMIN: ClientToScheduler,
+    Role.ADMIN: AdminToScheduler,
     Role.NODE: NodeletToScheduler,
     Role.JOIN: JoiningToScheduler,
 }
@@ -125,12 +131,17 @@ def join(table: Table, token: str, key: str, name: str, now_s: float) -> Table:
 
 
 def prune(table: Table, now_s: float) -> Table:
-    """Return the table without tokens that expired: nobody needs to know of them."""
-    return {
-        key: entry
-        for key, entry in table.items()
-        if entry.expires_s is None or now_s < entry.expires_s
-    }
+    """Return the table without what nobody needs to know: expired tokens, nodes long revoked.
+
+    Machines come and go, and each has a key of its own.
+    """
+
+    def is_needed(entry: Entry) -> bool:
+        if entry.role is Role.NODE and entry.revoked_s is not None:
+            return now_s < entry.revoked_s + NODE_REVOKED_S
+        return entry.expires_s is None or now_s < entry.expires_s
+
+    return {key: entry for key, entry in table.items() if is_needed(entry)}
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ class Board:
         if spec.resumed and now_s < self.settled_s:  # else its first OpenJob was lost on the way
             job.hold_until_s = now_s + RESUME_S
             for node in self.nodes.values():
-                held.adopt_orphans(self, node, job)
+                held.adopt_orphans(self, node, job, now_s)
         self.touch(job)
         return ""
 
@@ -364,7 +364,7 @@ class Board:
             if node is not None and node.leaving and node.serves_nobody():
                 self.effects.append(Send(node.peer, m.Released()))
             if node is not None and node.is_free():
-                self._free[node_id] = node
+                self._free[node_id], node.idle_since_s = node, now_s
             else:
                 self._free.pop(node_id, None)
         jobs = self.jobs if self._changed else self._dirty

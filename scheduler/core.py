@@ -8,15 +8,17 @@ knows who speaks and when; what follows for jobs, nodes and leases is in board.p
 from typing import assert_never
 
 from burla.wire import messages as m
-from burla.wire.messages import ClientToScheduler, NodeletToScheduler
+from burla.wire.messages import AdminToScheduler, NodeletToScheduler
 
 from . import checking, held
 from .board import Board
 from .clients import Client
+from .demand import EXPECTED_S, Autoscalers
 from .effects import Effect, Forget, Note, Record, Send
 from .jobs import Job
 from .nodes import Node
 from .quotas import Quotas
+from .status import node_statuses
 from .waiting import reasons, unsatisfiable
 
 TICK_S = 0.25  # silences, waits and holds are looked at this often
@@ -46,6 +48,7 @@ class Scheduler:
         self.clients: dict[bytes, Client] = {}  # by session
         self._instance, self._version, self._publisher = instance, version, publisher
         self._peers: dict[bytes, Client | Node] = {}  # by routing id
+        self._autoscalers = Autoscalers()
         self._beat_s = 0.0
         self._tick_s = 0.0
         self._began = False
@@ -69,6 +72,7 @@ class Scheduler:
         """
         if not self._began:
             self._began, self.board.settled_s = True, now_s + SETTLED_S
+            self._autoscalers.expected_s = now_s + EXPECTED_S
         who = self._peers.get(peer)
         if who is not None and who.user != user:  # its routing id is another's now
             self._record(user, "use the connection of another", None, "refused")
@@ -238,7 +242,7 @@ class Scheduler:
             self.board.effects.append(Note(f"ignored {type(message).__name__}: {error}", peer))
 
     def _from_client(
-        self, client: Client, said: ClientToScheduler, payload: list[bytes], now_s: float
+        self, client: Client, said: AdminToScheduler, payload: list[bytes], now_s: float
     ) -> None:
         board = self.board
         match said:
@@ -263,20 +267,15 @@ class Scheduler:
                     board.close(job)
                     self._record(client.user, "close job", job.id, "ok")
             case m.ListNodes():
-                board.effects.append(Send(client.peer, self._nodes(client)))
+                nodes = m.Nodes(node_statuses(board, client.name, now_s))
+                board.effects.append(Send(client.peer, nodes))
+            case m.AskDemand():
+                demand = self._autoscalers.ask(board, said, client.name, now_s)
+                board.effects.append(Send(client.peer, demand))
             case m.Beat() | m.ClientHello():
                 pass
             case _:
                 assert_never(said)
-
-    def _nodes(self, client: Client) -> m.Nodes:
-        """Return all nodes; costs O(nodes), which only people ask for."""
-        found = []
-        for node in self.board.nodes.values():
-            job = self.board.lease_jobs.get(node.lease or b"")
-            ours = job is not None and job.user == client.name
-            found.append(node.status(job.spec.name if job is not None and ours else ""))
-        return m.Nodes(tuple(sorted(found, key=lambda node: node.name)))
 
     def _from_nodelet(
         self, node: Node, said: NodeletToScheduler, payload: list[bytes], now_s: float
@@ -347,11 +346,15 @@ class Scheduler:
         for client in list(self.clients.values()):
             if client.is_gone(now_s):
                 self._lose_client(client)
+        self._autoscalers.expire(board, now_s)
         waiting = [job for job in list(board.jobs.values()) if self._look_after(job, now_s)]
         if waiting:
             whys = reasons(waiting, board.jobs.values(), list(board.nodes.values()))
             for job in waiting:
-                if (why := whys.get(job.id)) is not None and why != job.said:
+                if (why := whys.get(job.id)) is None:
+                    continue
+                why += self._autoscalers.said_of(job, board)
+                if why != job.said:
                     job.said = why
                     board.tell(job, m.JobStatus(job.id, why, 0, 0))
         board.drain_for_waiting(now_s)
@@ -373,7 +376,7 @@ class Scheduler:
             board.touch(job)
         if job.leases or job.failed or now_s - job.opened_s < WAIT_SAID_S:
             return False
-        if now_s - job.opened_s >= UNFIT_S:
+        if now_s - job.opened_s >= UNFIT_S and not self._autoscalers.may_make(job, now_s):
             misfit = unsatisfiable(job, board.nodes.values())
             if misfit is not None:
                 board.fail(job, *misfit)

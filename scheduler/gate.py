@@ -15,7 +15,9 @@ from burla.wire.keys import KeyFileError, fingerprint
 from . import admission
 from .admission import MAY_SAY, AdmissionError, Pace, Role, Table
 from .audit import Audit
+from .clients import Client
 from .effects import Effect, Record, Send
+from .nodes import Node
 from .roster import AUDIT, Roster
 
 COMPLAIN_S = 1.0  # a log that cannot be written is complained of this often
@@ -23,8 +25,10 @@ REFUSALS = 1  # a second: a connection is told so, whatever it sends
 NAMES_MAX = 4096  # that are paced at once
 LINES = 100  # a second: refusals of one key that are written down
 LOCK_S = 0.2  # everybody waits meanwhile
-ANY_HELLO = m.ClientHello | m.NodeHello | m.Join
+ANSWERED = m.ClientHello | m.NodeHello | m.Join | m.AskDemand  # others are met with silence
 ROUTER_DOMAIN, OUTPUT_DOMAIN = "burla", "burla.output"
+# What a connection is when it has said Hello under a key of this role; a join token never does.
+KINDS = {Role.CLIENT: Client, Role.ADMIN: Client, Role.NODE: Node}
 
 log = logging.getLogger(__name__)
 
@@ -85,24 +89,23 @@ class Gate:
             self._write(key, f"connect from {address}", None, self._why_not(key))
         return key if welcome else None
 
-    def direction(self, user: str, known: Any) -> Any:
+    def direction(self, user: str, kind: type[Client] | type[Node] | None) -> Any:
         """Return the union of messages that a key may say; None: nothing.
 
         Args:
             user: the key.
-            known: the union that its connection spoke until now; None: no Hello came yet.
+            kind: what its connection is; None: no Hello came yet.
         """
         role = self._role(user)
-        if role is None:
+        if role is None or (kind is not None and KINDS.get(role) is not kind):
             return None
-        may_say = MAY_SAY[role]
-        return may_say if known is None or known == may_say else None
+        return MAY_SAY[role]
 
     def refuse(self, peer: bytes, user: str, frames: list[bytes]) -> list[Effect]:
         """Return what to do about a message that its sender may not say, or that is none."""
         if self._role(user) is not None:
             try:
-                said, _ = decode(frames, ANY_HELLO)
+                said, _ = decode(frames, ANSWERED)
             except WireError:
                 return []
             operation = f"say {type(said).__name__}"

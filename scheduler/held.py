@@ -29,7 +29,8 @@ def compare(board: Board, node: Node, held: Sequence[m.Held], now_s: float) -> N
     for h in held:
         if h.lease != node.lease:
             known = orphans.get(h.lease)  # its time does not begin anew with each connection
-            _take(board, node, h, known.until_s if known else now_s + ORPHAN_S)
+            until_s = known.until_s if known else now_s + ORPHAN_S
+            _take(board, node, h, until_s, now_s)
     board.look_at(node)
 
 
@@ -47,7 +48,7 @@ def _compare_lease(board: Board, job: Job, lease: Lease, held: m.Held | None) ->
     board.touch_lease(lease)
 
 
-def _take(board: Board, node: Node, held: m.Held, until_s: float) -> None:
+def _take(board: Board, node: Node, held: m.Held, until_s: float, now_s: float) -> None:
     """Decide about a lease that is not the one the node serves for us."""
     job = board.jobs.get(held.job)
     if _is_anothers(board, node, held):
@@ -59,7 +60,7 @@ def _take(board: Board, node: Node, held: m.Held, until_s: float) -> None:
     elif job is not None and held.lease in job.past:
         board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
     elif job is not None and held.lease not in node.stopping and node.lease is None:
-        _adopt(board, node, job, held)
+        _adopt(board, node, job, held, now_s)
     else:
         node.stopping[held.lease] = None
         board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=True)))
@@ -71,19 +72,19 @@ def _is_anothers(board: Board, node: Node, held: m.Held) -> bool:
     return job is not None and (job.id != held.job or job.past.get(held.lease) != node.id)
 
 
-def adopt_orphans(board: Board, node: Node, job: Job) -> None:
+def adopt_orphans(board: Board, node: Node, job: Job, now_s: float) -> None:
     """Go on with leases of a job that was not known when the nodelet told of them."""
     for lease_id, orphan in list(node.orphans.items()):
         if orphan.held.job == job.id and node.lease is None:
             del node.orphans[lease_id]
             if _is_anothers(board, node, orphan.held):
                 continue
-            _adopt(board, node, job, orphan.held)
+            _adopt(board, node, job, orphan.held, now_s)
             # what it has said since its Hello came before the job, and went nowhere
             board.effects.append(Send(node.peer, m.Introduce()))
 
 
-def _adopt(board: Board, node: Node, job: Job, held: m.Held) -> None:
+def _adopt(board: Board, node: Node, job: Job, held: m.Held, now_s: float) -> None:
     """Go on with a lease that an earlier scheduler gave, or that we thought lost."""
     board.lease_jobs[held.lease] = job
     cap = job.spec.max_parallelism
@@ -93,7 +94,7 @@ def _adopt(board: Board, node: Node, job: Job, held: m.Held) -> None:
             node.stopping[held.lease] = None
             board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
         return
-    lease = Lease(held.lease, node.id, held.slots)
+    lease = Lease(held.lease, node.id, held.slots, now_s)
     job.add_lease(lease)
     node.lease = held.lease
     for span in held.spans:

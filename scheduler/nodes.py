@@ -44,6 +44,8 @@ class Node:
     isolation: str = "process"  # its tier, for people
     unreachable_s: float | None = None  # since when its connection is known to be broken
     leaving: bool = False  # it is to end: it gets no lease any more, and gives back the one it has
+    retiring: bool = False  # its machine is about to be deleted if it is idle
+    idle_since_s: float = 0.0  # when it became free, if it is
     lease: bytes | None = None  # the one it serves
     stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
     orphans: dict[bytes, Orphan] = field(default_factory=dict)
@@ -54,23 +56,28 @@ class Node:
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
         """Return the node that said `hello`."""
         offer = (hello.name, hello.python, hello.cpus, hello.ram)
-        return cls(hello.node, peer, *offer, now_s, hello.isolation)
+        return cls(hello.node, peer, *offer, now_s, hello.isolation, idle_since_s=now_s)
 
     def is_free(self) -> bool:
         """Return whether it may be leased: every process of earlier leases is proven gone."""
-        return self.serves_nobody() and self.unreachable_s is None and not self.leaving
+        is_wanted = not self.leaving and not self.retiring
+        return self.serves_nobody() and self.unreachable_s is None and is_wanted
 
     def serves_nobody(self) -> bool:
         """Return whether every process of earlier leases is proven gone."""
         return self.lease is None and not self.stopping and not self.orphans
 
-    def status(self, job: str) -> NodeStatus:
+    def status(self, job: str, now_s: float) -> NodeStatus:
         """Return how it is, for people; `job`: what it does, if the asker may know."""
         if self.unreachable_s is not None:
             state = NodeState.LOST
+        elif self.leaving or self.retiring:
+            state = NodeState.LEAVING
         else:
             state = NodeState.FREE if self.is_free() else NodeState.LEASED
-        return NodeStatus(self.name, self.isolation, self.cpus, self.ram, self.python, state, job)
+        idle_s = max(0.0, now_s - self.idle_since_s) if self.serves_nobody() else 0.0
+        offer = (self.cpus, self.ram, self.python)
+        return NodeStatus(self.name, self.isolation, *offer, state, job, idle_s)
 
     def is_lost(self, now_s: float) -> bool:
         """Return whether it must be given up."""

@@ -17,7 +17,7 @@ from burla.wire import VERSION, sockets
 from burla.wire.addresses import ANY_HOST, full_address
 from burla.wire.codec import Joiner, Room, WireError, decode, encode, split
 from burla.wire.keys import ServerCurve
-from burla.wire.messages import Bulk, ClientToScheduler, Join, Message, NodeletToScheduler
+from burla.wire.messages import AdminToScheduler, Bulk, Join, Message, NodeletToScheduler
 from burla.wire.sockets import Outbox, Watch
 
 from .admission import Pace
@@ -41,9 +41,9 @@ PORT_MAX = 65535
 ROUTING_ID_BYTES = 5  # of those that libzmq makes up: a zero and a number that begins at random
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECTIONS = {
-    Client: ClientToScheduler,
+    Client: AdminToScheduler,  # without keys whoever gets there is the administrator
     Node: NodeletToScheduler,
-    None: ClientToScheduler | NodeletToScheduler,
+    None: AdminToScheduler | NodeletToScheduler,
 }
 log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ class Server:
         kind = self._core.direction(peer)
         direction = DIRECTIONS[kind]
         if self._gate is not None:
-            direction = self._gate.direction(user, direction if kind is not None else None)
+            direction = self._gate.direction(user, kind)
             if direction is None or not _is_assigned(peer):
                 return self._gate.refuse(peer, user, frames[1:])
         try:
@@ -224,8 +224,7 @@ class Server:
         """Give up the connections whose keys may not do any more what they do."""
         assert self._gate is not None
         for peer, user in self._core.peers():
-            speaks = DIRECTIONS[self._core.direction(peer)]
-            if self._gate.direction(user, speaks) is None:
+            if self._gate.direction(user, self._core.direction(peer)) is None:
                 why = self._gate.why_not(user)
                 self._carry_out(self._core.expel(peer, why, self._clock_s()))
 
@@ -233,8 +232,7 @@ class Server:
         for effect in effects:
             match effect:
                 case Send():
-                    for frames in _framed(effect.message, effect.payload):
-                        self._send(effect.peer, frames)
+                    self._send_message(effect)
                 case Publish():
                     self._publish(effect)
                 case Forget():
@@ -247,6 +245,15 @@ class Server:
                         self._gate.record(effect)
                 case _:
                     assert_never(effect)
+
+    def _send_message(self, effect: Send) -> None:
+        try:
+            pieces = _framed(effect.message, effect.payload)
+        except WireError as error:  # whatever made it too long costs this message only
+            log.error("not sent to %s: %s", effect.peer.hex(), error)
+            return
+        for frames in pieces:
+            self._send(effect.peer, frames)
 
     def _publish(self, effect: Publish) -> None:
         """Send output to who follows the topic, or to the client directly if it does not (yet)."""

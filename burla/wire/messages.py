@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL = 2  # raised with every change that an older peer would misread
+PROTOCOL = 3  # raised with every change that an older peer would misread
 FRAME_BYTES_MAX = 1 << 20  # a payload frame; heartbeats and other jobs get between two of them
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
 PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
@@ -34,6 +34,7 @@ Count = Annotated[int, Meta(ge=0, le=1 << 53)]
 Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
 Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
+Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
 Text = Annotated[str, Meta(max_length=64 << 10)]
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
 Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
@@ -113,7 +114,7 @@ class ClientHello(Message, frozen=True):
 
     protocol: int
     version: Word
-    python: Word  # "3.11": functions travel only between equal minors
+    python: Minor  # "3.11": functions travel only between equal minors
     session: Id  # one per client process; the same after a reconnect
     user: Word
     host: Word
@@ -132,6 +133,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     unpack: bool  # the tuple rule, decided by the client
     environment: Annotated[bytes, Meta(max_length=256 << 10)]  # opaque to all but the worker
     secret: Secret = b""  # seals its outcomes, see seals.py; empty where nobody else could write
+    grow: bool = False  # machines may be made for it
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
     done: tuple[tuple[Count, Positive], ...] = ()  # ranges whose outcomes the client has
 
@@ -187,6 +189,20 @@ class ListNodes(Message, frozen=True):
     """client -> scheduler: which nodes are there? Answered by Nodes."""
 
 
+class AskDemand(Message, frozen=True):
+    """autoscaler -> scheduler: what do jobs wait for? Answered by Demand.
+
+    An autoscaler is a client that may be an administrator; it asks every few seconds. What one of
+    this name said last counts until it asks again, for a bounded time.
+    """
+
+    name: Word
+    doing: Text  # about the demand, for callers who wait; empty: nothing
+    cpus: Count  # of a node that it would make; 0: it makes none
+    ram: Count  # likewise, in bytes; 0: not known
+    retire: tuple[Word, ...] = ()  # nodes that it deletes if idle: they are not leased meanwhile
+
+
 ClientToScheduler = (
     ClientHello
     | OpenJob
@@ -199,6 +215,7 @@ ClientToScheduler = (
     | ListNodes
     | Beat
 )
+AdminToScheduler = ClientToScheduler | AskDemand
 
 # --- scheduler -> client ---
 
@@ -273,6 +290,7 @@ class NodeState(StrEnum):
 
     FREE = "free"
     LEASED = "leased"  # or its last lease is still ending
+    LEAVING = "leaving"  # it is drained or about to be deleted: no job gets it any more
     LOST = "lost"  # its connection is gone; it may come back
 
 
@@ -283,9 +301,10 @@ class NodeStatus(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     isolation: Word
     cpus: Positive
     ram: Positive  # bytes
-    python: Word
+    python: Minor
     state: NodeState
     job: Word  # name of the function it serves, if that is the asker's own; else empty
+    idle_s: Seconds = 0.0  # since when it serves nobody; 0: it does
 
 
 class Nodes(Message, frozen=True):
@@ -293,6 +312,29 @@ class Nodes(Message, frozen=True):
 
     nodes: tuple[NodeStatus, ...]
 
+
+class Wish(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A job for which machines may be made, and what is known of how long it will last."""
+
+    python: Minor
+    func_cpu: Positive
+    func_ram: Positive | None  # bytes per call
+    calls: Count  # inputs without outcome, as far as they were sent
+    max_parallelism: Positive | None
+    slots: Count  # that it has
+    call_s: Seconds  # mean time of a recent call; 0: none has ended
+    waited_s: Seconds  # since its first lease began; without one, since it was opened
+    fits: bool  # some node that is connected could run it
+
+
+class Demand(Message, frozen=True):
+    """scheduler -> autoscaler: answer to AskDemand: all nodes, and the jobs that may grow."""
+
+    nodes: tuple[NodeStatus, ...]
+    wishes: tuple[Wish, ...]
+
+
+SchedulerToAutoscaler = Welcome | Refused | Introduce | Demand | Beat
 
 SchedulerToClient = (
     Welcome
@@ -388,7 +430,7 @@ class NodeHello(Message, frozen=True):
 
     protocol: int
     version: Word
-    python: Word
+    python: Minor
     node: Id  # one per life of a nodelet: its epoch
     name: Word
     cpus: Positive

@@ -16,9 +16,10 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
 from .frames import Frames, NotLoadableError, Pieces, join, take_apart
 
@@ -74,6 +75,7 @@ def refresh_dispatch_table() -> None:
         _registered = len(copyreg.dispatch_table)
         _dispatch_table.clear()
         _dispatch_table.update(_Base.dispatch_table)
+        _dispatch_table[CodeType] = reduce_code
 
 
 _registered = -1

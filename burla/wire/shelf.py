@@ -21,9 +21,9 @@ SHELF_BYTES = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDO
 FREE_BYTES_MAX = 64 << 20  # files of one job that wait to be written anew
 FREE_TRIES_MAX = 4  # of those, looked at for one leaf: each may be mapped still
 FREE_FIT = 2  # a file is at most so much bigger than what is written to it
-RESULTS_BYTES_MAX = (
-    256 << 20
-)  # of one job and not taken yet; more are sent, where windows hold back
+# Of one job and not taken yet; more are sent, where windows hold back. Each worker looks for itself,
+# so there may be one result more for each.
+RESULTS_BYTES_MAX = 256 << 20
 FREE_SHARE = 4  # of the file system one part is left free, for the caller's own shared memory
 CLEAR_TRIES_MAX = 100  # against a worker that puts files down while we remove them
 

@@ -104,6 +104,7 @@ def test_anything_callable_is_a_function(function: Any) -> None:
         ({"generator": 1}, TypeError, "generator must be True or False, not 1"),
         ({"spinner": None}, TypeError, "spinner must be True or False, not None"),
         ({"unpack": 1}, TypeError, "unpack must be True, False or None, not 1"),
+        ({"grow": 1}, TypeError, "grow must be True, False or None, not 1"),
     ],
 )
 def test_a_bad_argument_is_named_with_its_value_and_what_is_expected(

@@ -3,13 +3,14 @@ from pathlib import Path
 import pytest
 
 from burla import errors
-from burla.config import cluster_address
+from burla.config import cluster_address, may_grow
 
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing is configured, but a file in this directory would be read."""
     monkeypatch.delenv("BURLA_CLUSTER", raising=False)
+    monkeypatch.delenv("BURLA_GROW", raising=False)
     monkeypatch.setenv("BURLA_CONFIG_DIR", str(tmp_path))
     return tmp_path
 
@@ -96,3 +97,28 @@ def test_a_file_that_cannot_be_read_is_not_passed_over(directory: Path) -> None:
     (directory / "config.toml").mkdir()
     with pytest.raises(errors.BadSetting, match=r"config\.toml"):
         cluster_address()
+
+
+def test_whether_a_job_may_grow_is_said_by_the_call_the_environment_or_the_file(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not may_grow()
+    write(directory, "grow = true\n")
+    assert may_grow()
+    monkeypatch.setenv("BURLA_GROW", "no")
+    assert not may_grow()
+    assert may_grow(True)
+    monkeypatch.setenv("BURLA_GROW", "On")
+    assert may_grow()
+    assert not may_grow(False)
+
+
+def test_what_is_neither_yes_nor_no_is_an_error(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(directory, 'grow = "yes"\n')
+    with pytest.raises(errors.BadSetting, match="'yes': it must be true or false"):
+        may_grow()
+    monkeypatch.setenv("BURLA_GROW", "perhaps")
+    with pytest.raises(errors.BadSetting, match="BURLA_GROW is 'perhaps': it must be one of 1, "):
+        may_grow()

@@ -163,7 +163,7 @@ def stands_still():
 
 wait(stands_still)
 assert 200 < sizes[-1] < 1000, sizes
-assert sum(map(os.path.getsize, left()[1:])) <= 256 * MB
+assert sum(map(os.path.getsize, left()[1:])) <= (256 + os.cpu_count()) * MB
 assert sum(len(next(results)) for _ in range(600)) == 600 * MB  # and go on
 results.close()
 """

@@ -2,7 +2,8 @@
 
 import pytest
 
-from burla.provisioning.addresses import bind_of, host_names, is_loopback, reached_at, split_target
+from burla.provisioning.addresses import host_names, is_loopback, split_target
+from burla.provisioning.head import bind_of, reached_at
 from burla.provisioning.machines import BadConfig
 
 KEY = "ab" * 32

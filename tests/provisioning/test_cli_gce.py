@@ -28,7 +28,9 @@ def cloud(tmp_path: Path) -> Iterator[tuple[FakeGce, str]]:
         yield made
 
 
-def config(user: User, endpoint: str, **other: object) -> Path:
+def config(
+    user: User, endpoint: str, grow: dict[str, object] | None = None, **other: object
+) -> Path:
     house = next(path.parent for name, path in wheelhouse().paths.items() if name != WHEEL)
     told = {
         "nodes": 2,
@@ -40,6 +42,7 @@ def config(user: User, endpoint: str, **other: object) -> Path:
     } | other
     lines = [f'bind = "ipc://{user.home}/s"', "[gce]"]
     lines += [f"{key} = {_toml(value)}" for key, value in told.items()]
+    lines += ["[grow]", *(f"{key} = {_toml(value)}" for key, value in (grow or {}).items())]
     file = user.home / "cloud.toml"
     file.write_text("\n".join(lines) + "\n")
     return file
@@ -88,8 +91,52 @@ def test_machines_come_one_is_preempted_in_the_middle_and_all_go(
         assert user.said("up", str(file))["ready"] == 2  # the lost one is replaced
         assert len(gce.alive()) == 2
         assert user.said("status", "--cluster", "cloud")["ready"] == 2
+
+        drained, removed = gce.alive()
+        with in_background(lambda: user.python(SLOW)) as result:
+            wait_until(lambda: len(results.read_text().split()) > 170, "calls run again")
+            user.said("nodes", "drain", "--cluster", "cloud", drained)
+            assert gce.alive() == [removed]
+            ran = list(map(int, re.findall(r"ran (\d+)", result())))
+        assert sorted(ran) == list(range(150))  # each once
+        assert user.said("up", str(file))["ready"] == 2
+        user.said("nodes", "remove", "--cluster", "cloud", removed)
+        assert removed not in gce.alive()
+        assert user.said("up", "--cluster", "cloud")["ready"] == 1  # one less is wanted
         user.said("down", "--cluster", "cloud")
         assert gce.alive() == []
+
+
+GROWING = """
+import os, time
+from burla import remote_parallel_map as m
+def f(x):
+    time.sleep(1)
+    return os.environ["BURLA_NODE"]
+print(*sorted(set(m(f, range(160), grow=True))))
+"""
+
+
+def test_a_job_that_may_grow_gets_machines_and_they_go_when_it_is_over(
+    user: User, cloud: tuple[FakeGce, str]
+) -> None:
+    gce, endpoint = cloud
+    grow: dict[str, object] = {"max_nodes": 2, "grown_idle_min": 0.05}
+    file = config(user, endpoint, grow, nodes=0, machine_types=["n2-standard-2"])
+    file.write_text(file.read_text().replace(f"ipc://{user.home}/s", "tcp://127.0.0.1:0"))
+    with marked():
+        said = user.said("up", str(file))
+        assert (said["ready"], gce.alive()) == (0, [])
+        user.environment["BURLA_CLUSTER"] = said["scheduler"]
+        with in_background(lambda: user.python(GROWING)) as result:
+            wait_until(lambda: len(gce.alive()) == 2, "it has grown", 90.0)
+            names = gce.alive()  # one was made at once, the other when it was clear how long
+            assert {gce.vms[name].body["labels"]["burla-grown"] for name in names} == {"true"}
+            assert result().split() == names
+        wait_until(lambda: gce.alive() == [], "they are deleted when they are idle", 60.0)
+        assert user.said("status", "--cluster", "cloud")["nodes"] == []
+        user.burla("down", "--cluster", "cloud")
+    assert len(gce.inserts) == 2
 
 
 def test_one_that_never_joins_is_told_and_deleted(user: User, cloud: tuple[FakeGce, str]) -> None:
@@ -119,8 +166,9 @@ def test_a_machine_whose_scheduler_is_gone_powers_itself_off_and_gc_deletes_it(
     with marked():
         user.burla("up", str(config(user, endpoint, nodes=1, silence_s=8)))
         (name,) = gce.alive()
-        pid = (user.home / ".local/state/burla/cloud/scheduler.pid").read_text().split()[0]
-        psutil.Process(int(pid)).kill()
+        for daemon in ("autoscaler", "scheduler"):
+            pid = (user.home / f".local/state/burla/cloud/{daemon}.pid").read_text().split()[0]
+            psutil.Process(int(pid)).kill()
         began_s = time.monotonic()
         process = gce.vms[name].process
         assert process is not None

@@ -49,11 +49,16 @@ def config(user: User, **slurm: object) -> Path:
 def test_nodes_of_slurm_come_are_used_and_go(user: User, site: Path) -> None:
     with marked():
         user.environment["SLURM_CONF"] = str(site / "slurm.conf")
-        said = user.said("up", str(config(user)))
+        bind = f"ipc://{user.home}/s"
+        said = user.said("up", "--cluster", "hpc", "--slurm", "--nodes", "2", "--bind", bind)
         assert (said["ready"], said["failed"]) == (2, 0), said
         assert "slurm-" in user.use(said["scheduler"])
-        assert user.said("up", str(user.home / "hpc.toml"))["nodes"] == said["nodes"]
+        assert user.said("up", "--cluster", "hpc")["nodes"] == said["nodes"]
         assert user.said("status", "--cluster", "hpc")["ready"] == 2
+        first = said["nodes"][0]["name"]
+        user.said("nodes", "drain", "--cluster", "hpc", first)
+        assert len(run("squeue", "--noheader").splitlines()) == 1
+        assert user.said("up", "--cluster", "hpc")["ready"] == 2
         user.said("down", "--cluster", "hpc")
     assert [f for f in user.files() if "burla/" in f] == []
 
@@ -106,6 +111,21 @@ def test_a_walltime_that_ends_in_the_middle_loses_no_call(user: User, site: Path
         nodes = [node for _, node in calls]
         assert sum(node.startswith("slurm-") for node in nodes) > 20
         assert nodes[-1] == "local-1"  # the others were gone by then
+        user.said("down", "--cluster", "hpc")
+
+
+def test_a_job_that_may_grow_gets_nodes_of_slurm_and_they_go(user: User, site: Path) -> None:
+    with marked():
+        user.environment["SLURM_CONF"] = str(site / "slurm.conf")
+        file = config(user)
+        grow = '[grow]\nprovider = "slurm"\nmax_nodes = 1\ngrown_idle_min = 0.05\n'
+        file.write_text(file.read_text().replace("nodes = 2", "cpus = 2") + grow)
+        made = user.said("up", str(file))
+        assert made["nodes"] == []
+        user.environment["BURLA_GROW"] = "1"
+        assert "slurm-" in user.use(made["scheduler"])
+        assert run("squeue", "--noheader", "--format", "%j").strip() == "burla-hpc+grown"
+        wait_until(lambda: run("squeue", "--noheader") == "", "it goes when it is idle", 60.0)
         user.said("down", "--cluster", "hpc")
 
 

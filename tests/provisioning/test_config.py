@@ -24,12 +24,33 @@ def test_more_hosts_are_added_once() -> None:
     assert ClusterConfig().with_hosts(("a", "b", "a")).ssh.hosts == ("a", "b")
 
 
+def test_options_say_what_a_file_could() -> None:
+    cloud = {"gce": True, "project": "p", "zones": ("a", "b"), "machine_types": ("t",)}
+    one = ClusterConfig().with_options(cloud | {"bind": "tcp://h:1", "max_nodes": 4})
+    table = {"nodes": 1, "project": "p", "zones": ["a", "b"], "machine_types": ["t"]}
+    grow = {"max_nodes": 4, "provider": "gce"}
+    assert one == parse({"bind": "tcp://h:1", "gce": table, "grow": grow})
+    assert one.with_options(cloud | {"nodes": 0}).gce.nodes == 0
+    assert one.with_options(cloud).gce.nodes == 1
+    hpc = ClusterConfig().with_options({"slurm": True, "nodes": 3, "partition": "q"})
+    assert hpc == parse({"slurm": {"nodes": 3, "partition": "q"}})
+    with pytest.raises(BadConfig, match="--nodes of what"):
+        ClusterConfig().with_options({"nodes": 3})
+    with pytest.raises(BadConfig, match="the project that pays"):
+        ClusterConfig().with_options({"gce": True})
+
+
 @pytest.mark.parametrize(
     ("said", "text"),
     [
         ({"nane": "x"}, "nane is not a setting; known: name"),
         ({"ssh": {"host": []}}, "ssh.host is not a setting"),
-        ({"grow": {"max_nodes": 3}}, "grow is not a setting"),
+        ({"grow": {"max_nodes": -1}}, "grow.max_nodes is -1: it must be 0 to"),
+        ({"grow": {"provider": "aws"}}, "gce or slurm"),
+        ({"grow": {"prices": {"n2": "1"}}}, "grow.prices.n2 is '1': it must be of type float"),
+        ({"grow": {"max_cost_per_h": -1}}, "grow.max_cost_per_h is -1.0: it must be 0 or more"),
+        ({"grow": {"max_nodes": 1}}, "grow.provider is '': it must be gce or slurm"),
+        ({"grow": {"max_nodes": 1}, "gce": {"project": "p"}}, "gce.zones"),
         ({"ssh": ["a"]}, "must be a table"),
         ({"ssh": {"hosts": "a"}}, "must be a list of texts"),
         ({"name": "a b"}, "letters, digits"),

@@ -8,8 +8,10 @@ import pytest
 from keyring import Keyring
 
 from burla.scheduler.admission import Role
+from burla.scheduler.clients import Client
 from burla.scheduler.effects import Record, Send
 from burla.scheduler.gate import LINES, OUTPUT_DOMAIN, ROUTER_DOMAIN, Gate
+from burla.scheduler.nodes import Node
 from burla.wire import messages as m
 from burla.wire.codec import encode
 from burla.wire.keys import KeyFileError, make_pair
@@ -46,8 +48,8 @@ def test_the_table_counts_as_it_stands_now(ring: Keyring) -> None:
     gate.admit(ROUTER_DOMAIN, "", "0" * 64)  # whoever looks first
     assert gate.has_changed()
     assert not gate.has_changed()
-    assert gate.direction(key, None) == NodeletToScheduler
-    assert gate.direction(key, ClientToScheduler) is None  # not on a client's connection
+    assert gate.direction(key, None) == gate.direction(key, Node) == NodeletToScheduler
+    assert gate.direction(key, Client) is None  # not on a client's connection
     ring.revoke(pair)
     gate.refresh()
     assert gate.direction(key, None) is None

@@ -20,13 +20,14 @@ DIRECTIONS: dict[bytes, Any] = {
     b"other": m.ClientToScheduler,
     b"node": m.NodeletToScheduler,
     b"spare": m.NodeletToScheduler,
+    b"admin": m.AdminToScheduler,
 }
 STEP_S = 0.3
 GAPS = 60_000  # about what fits into a header
 
 
 class Siege:
-    """A core, four liars, and an honest client with an honest node."""
+    """A core, five liars, and an honest client with an honest node."""
 
     def __init__(self, random: Random) -> None:
         self.random = random

@@ -1,4 +1,4 @@
-"""Who tries what, and what comes of it: one row a test, as the table of the issue has them.
+"""Who tries what, and what comes of it: one table, a row a test.
 
 The rows themselves are functions in tests/support/rows_*.py: each is given an empty directory.
 """
@@ -24,6 +24,7 @@ ROWS = [
     pytest.param(output.foreign_topics, id='subscribe to "", a prefix, A\'s topic'),
     pytest.param(output.shifted_grants, id="a message where only subscriptions belong"),
     pytest.param(tenants.wrong_roles, id="client sends as node and node as client"),
+    pytest.param(tenants.false_autoscaler, id="client says what only the autoscaler may"),
     pytest.param(hostile.mutated_frames, id="10,000 mutated frames"),
     pytest.param(hostile.huge_array, id="array header claiming 2^32"),
     pytest.param(hostile.ten_gigabytes, id="10 GB frame declared"),

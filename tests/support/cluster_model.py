@@ -124,6 +124,7 @@ class ModelClient:
     job: bytes
     max_parallelism: int | None = None
     user: str = "u"
+    grow: bool = False
     have: Ranges = field(default_factory=Ranges)
     entered: int = 0
     batches: list[tuple[int, int]] = field(default_factory=list)
@@ -145,6 +146,7 @@ class ModelClient:
             max_parallelism=self.max_parallelism,
             unpack=False,
             environment=b"",
+            grow=self.grow,
             resumed=resumed,
             done=tuple(self.have),
         )
@@ -195,10 +197,12 @@ class ModelCluster:
         self.say(node.peer, node.hello())
         return node
 
-    def client(self, max_parallelism: int | None = None, user: str = "u") -> ModelClient:
+    def client(
+        self, max_parallelism: int | None = None, user: str = "u", *, grow: bool = False
+    ) -> ModelClient:
         number = self._number()
         client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
-        client.max_parallelism, client.user = max_parallelism, user
+        client.max_parallelism, client.user, client.grow = max_parallelism, user, grow
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(), [b"function"])

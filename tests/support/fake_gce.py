@@ -72,6 +72,7 @@ class FakeGce:
     room: int = 1000  # machines that there may be; then the quota is used up
     quota: str = ""  # message of a quota error for every insert
     ignores_filters: bool = False
+    machine_types: dict[str, set[str]] = field(default_factory=dict)  # by zone; none: all of them
     vms: dict[str, Vm] = field(default_factory=dict)
     inserts: list[tuple[str, str, bool]] = field(default_factory=list)  # zone, type, spot
     requests: list[str] = field(default_factory=list)
@@ -119,10 +120,19 @@ class FakeGce:
                     return self._faulty("insert", lambda: self._insert(zone, query, body))
                 case ["DELETE", "zones", zone, "instances", name]:
                     return self._faulty("delete", lambda: self._delete(zone, name))
+                case ["GET", "zones", zone, "instances", name]:
+                    return self._instance(zone, name).body
+                case ["POST", "zones", zone, "instances", name, "setMetadata"]:
+                    return self._set_metadata(self._instance(zone, name), body)
                 case ["GET", "aggregated", "instances"]:
                     return self._faulty("list", lambda: self._list(query))
                 case ["GET", "zones", zone, "operations", name]:
                     return self._faulty("get", lambda: self.operations[name])
+                case ["GET", "zones", zone, "machineTypes", name]:
+                    if self.machine_types and name not in self.machine_types.get(zone, ()):
+                        raise HttpError(404, "notFound", f"no machine type {name} in {zone}")
+                    cpus = int(name.rpartition("-")[2])
+                    return {"name": name, "guestCpus": cpus, "memoryMb": 4096 * cpus}
                 case ["GET", "zones", zone, "instances", name, "getGuestAttributes"]:
                     return self._guest(name)
                 case _:
@@ -187,6 +197,7 @@ class FakeGce:
     def _boot(self, zone: str, body: JSON, *, stillborn: bool) -> None:
         name = body["name"]
         body |= {"status": "RUNNING", "id": "42", "zone": f"https://x/projects/p/zones/{zone}"}
+        body.setdefault("metadata", {})["fingerprint"] = "print"
         vm = self.vms[name] = Vm(body, time.time() + self.later_s)
         if self.spawn and not stillborn:
             vm.server = _serve(_Metadata, vm)
@@ -213,10 +224,20 @@ class FakeGce:
                 if vm.process is not None and vm.process.poll() is not None:
                     vm.body["status"] = "TERMINATED"
 
-    def _delete(self, zone: str, name: str) -> JSON:
+    def _instance(self, zone: str, name: str) -> Vm:
         vm = self.vms.get(name)
         if vm is None or not vm.body["zone"].endswith(f"/{zone}"):
             raise HttpError(404, "notFound", f"The resource '{name}' was not found")
+        return vm
+
+    def _set_metadata(self, vm: Vm, body: JSON) -> JSON:
+        if body.get("fingerprint") != vm.body["metadata"]["fingerprint"]:
+            raise HttpError(412, "conditionNotMet", "Supplied fingerprint does not match current")
+        vm.body["metadata"] = body | {"fingerprint": f"print-{len(self.requests)}"}
+        return {"name": "operation-m", "status": "DONE"}
+
+    def _delete(self, zone: str, name: str) -> JSON:
+        self._instance(zone, name)
         self.end(name)
         return {"name": "operation-d", "status": "DONE", "zone": zone}
 

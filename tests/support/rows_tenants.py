@@ -48,7 +48,7 @@ def foreign_job(directory: Path) -> None:
         bert.say(m.CloseJob(job))
         for word in (m.AckOutcomes(lease, 1), m.AckOutput(lease, 1), m.ReplayOutput(job, lease, 1)):
             bert.say(word)
-        bert.say(m.ClientHello(m.PROTOCOL, "0", "3", anna.session, "u", "h", 1))
+        bert.say(m.ClientHello(m.PROTOCOL, "0", "3.11", anna.session, "u", "h", 1))
         assert bert.hear(m.Refused)[0].not_authorised
         bert.fence()
         bert.passed_over.clear()
@@ -133,6 +133,17 @@ def wrong_roles(directory: Path) -> None:
             "say ClientHello",
         }
         assert [x["operation"] for x in lines].count("open job") == 1
+
+
+def false_autoscaler(directory: Path) -> None:
+    """Only an administrator may ask what all jobs wait for, and keep nodes from being leased."""
+    with stage(directory) as at:
+        anna, _ = at.client("anna")
+        node = at.node()
+        anna.say(m.AskDemand("false", "all is well", 1, 1, ("n",)))
+        assert anna.hear(m.Refused)[0].not_authorised
+        anna.open(os.urandom(16))
+        node.hear(m.StartLease)  # nobody has retired it
 
 
 def replays(directory: Path) -> None:

@@ -1,0 +1,197 @@
+"""An autoscaler: makes machines for jobs whose wait would be long, deletes those nobody uses.
+
+It looks at the machines of one provider every few seconds, asks the scheduler what jobs wait for
+and how idle nodes are, and does what plan.py says, a step at a time: what can not be done does not
+keep the other steps from being done. It may die at any time; whoever starts it again finds all.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from burla.wire import messages as m
+from burla.wire.asking import NoAnswer, NotTaken
+
+from . import plan
+from .machines import Machine, Provisioner, ProvisioningError, Shape, named
+from .plan import Limits
+
+BACKOFF_S = 60.0  # no machine is asked for so long after one failed; doubles
+BACKOFF_MAX_S = 600.0
+UNSEEN_S = 60.0  # a ready machine whose node the scheduler has not heard of for so long is idle
+NO_SHAPE = Shape(0)  # no machine is made
+
+Ask = Callable[[m.AskDemand], m.Demand]
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Autoscaler:
+    """Looks and acts; `look` and `make` may run in two threads."""
+
+    name: str  # of its own for each provider of a cluster
+    provisioner: Provisioner
+    ask: Ask
+    limits: Limits
+    python: str  # minor version that new machines run
+    boot_s: float  # from its creation to its first Hello; then a machine is given up
+    gone: Callable[[Sequence[str]], None] = lambda names: None  # is told what was deleted
+    clock_s: Callable[[], float] = time.monotonic
+    now_s: Callable[[], float] = time.time  # epoch time, for what expires
+    _doing: str = ""  # for callers who wait
+    _shape: Shape = NO_SHAPE  # of the next machine
+    _told: tuple[str, Shape] = ("", NO_SHAPE)  # of these, to the scheduler
+    _coming_since_s: dict[str, float] = field(default_factory=dict)
+    _unseen_since_s: dict[str, float] = field(default_factory=dict)  # by the scheduler
+    _deleted: frozenset[str] = frozenset()  # that are still there
+    _trouble: str = ""
+    _backoff_s: float = BACKOFF_S
+    _pause_until_s: float = -float("inf")
+    _logged: str = ""
+
+    def look(self) -> int:
+        """Delete what nobody needs; return how many machines to make now."""
+        demand = self._say(self._deleted)
+        there = self._attempt(self.provisioner.observe)
+        if there is None:
+            self._doing = "nobody can see now which machines there are"
+            count = 0
+        else:
+            names = {machine.name for machine in there}
+            self._deleted &= names
+            self._attempt(lambda: self._delete_lost(there))
+            count = self._act(demand, there) if demand is not None else 0
+        if (self._doing, self._shape) != self._told:
+            self._say(self._deleted)
+        return count
+
+    def make(self, count: int) -> None:
+        """Make machines for jobs; may take minutes."""
+        log.info("making %d machines", count)
+        try:
+            made = self.provisioner.create(count, grown=True)
+        except ProvisioningError as error:
+            self._back_off(str(error))
+        else:
+            log.info("made %s", named(machine.name for machine in made))
+
+    def _act(self, demand: m.Demand, there: Sequence[Machine]) -> int:
+        self._attempt(lambda: self._delete_late(demand.nodes, there))
+        self._attempt(lambda: self._delete_idle(demand.nodes, there))
+        return self._attempt(lambda: self._missing(demand.wishes, there)) or 0
+
+    # --- growing ---
+
+    def _missing(self, wishes: Sequence[m.Wish], there: Sequence[Machine]) -> int:
+        if not self.limits.max_nodes:
+            self._doing = ""
+            return 0
+        self._doing, self._shape = "nobody knows now what machines there could be", NO_SHAPE
+        self._shape = self.provisioner.shape()
+        wanted = sum(plan.wanted(wish, self._shape, self.python) for wish in wishes)
+        growth = plan.grow(wanted, there, self.limits, self.provisioner.price_per_h())
+        coming = sum(machine.state in plan.COMING for machine in there)
+        count = growth.count if self.clock_s() >= self._pause_until_s else 0
+        if coming or count:
+            self._doing = f"machines on their way: {coming + count}"
+        else:
+            self._doing = self._trouble if growth.count else growth.why
+        return count
+
+    def _back_off(self, why: str) -> None:
+        self._log(f"no machine: {why}")
+        self._trouble = f"no machine can be had now, it is tried again: {why}"
+        self._pause_until_s = self.clock_s() + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
+
+    # --- deleting ---
+
+    def _delete_lost(self, there: Sequence[Machine]) -> None:
+        """Delete what ended, failed or is past its time."""
+        lost = plan.orphans(there, self.now_s())
+        failed = [f"{machine.name}: {machine.why}" for machine in lost if machine.state == "failed"]
+        if failed:
+            self._back_off(named(failed, 1))
+        self._delete(lost)
+
+    def _delete_late(self, nodes: Sequence[m.NodeStatus], there: Sequence[Machine]) -> None:
+        """Delete what never joins; of a machine whose node is here nobody needs to say so."""
+        known, now_s = {node.name for node in nodes}, self.clock_s()
+        coming = [x for x in there if x.state in plan.COMING and x.name not in known]
+        if any(x.name in self._coming_since_s and x.name in known for x in there):
+            self._backoff_s = BACKOFF_S  # one has joined
+        self._coming_since_s = {x.name: self._coming_since_s.get(x.name, now_s) for x in coming}
+        late = [x for x in coming if now_s - self._coming_since_s[x.name] >= self.boot_s]
+        if late:
+            why = late[0].why or "it said nothing"
+            self._back_off(f"{late[0].name} has not joined within {self.boot_s:.0f} s ({why})")
+        self._delete(late)
+
+    def _delete_idle(self, nodes: Sequence[m.NodeStatus], there: Sequence[Machine]) -> None:
+        idle_s = self._seen_idle_s(nodes) | self._unseen_idle_s(nodes, there)
+        victims = plan.shrink(there, idle_s, self.limits)
+        names = frozenset(machine.name for machine in victims)
+        # a job may have got one of them just now: only what the scheduler leases no more is deleted
+        again = self._say(self._deleted | names) if names else None
+        if again is not None:
+            busy = {node.name for node in again.nodes if not _is_retired(node)}
+            idle = [machine for machine in victims if machine.name not in busy]
+            self._deleted |= {machine.name for machine in idle}
+            self._delete(idle)
+
+    def _seen_idle_s(self, nodes: Sequence[m.NodeStatus]) -> dict[str, float]:
+        """Return how long nodes have served nobody; of several of one name, the busiest counts."""
+        least: dict[str, float] = {}
+        for node in nodes:
+            least[node.name] = min(node.idle_s, least.get(node.name, node.idle_s))
+        return {name: idle_s for name, idle_s in least.items() if idle_s > 0}
+
+    def _unseen_idle_s(
+        self, nodes: Sequence[m.NodeStatus], there: Sequence[Machine]
+    ) -> dict[str, float]:
+        """Return how long the scheduler has not known the nodes of machines that are ready."""
+        known, now_s = {node.name for node in nodes}, self.clock_s()
+        unseen = [x.name for x in there if x.state == "ready" and x.name not in known]
+        self._unseen_since_s = {name: self._unseen_since_s.get(name, now_s) for name in unseen}
+        for_s = {name: now_s - since_s for name, since_s in self._unseen_since_s.items()}
+        return {name: seconds for name, seconds in for_s.items() if seconds >= UNSEEN_S}
+
+    def _delete(self, machines: Sequence[Machine]) -> None:
+        ours = [machine for machine in machines if plan.is_ours(machine)]
+        if ours:
+            names = [machine.name for machine in ours]
+            self._log(f"deleting {named(names)}")
+            self.provisioner.delete(ours)
+            self.gone(names)
+
+    # --- talking ---
+
+    def _say(self, retire: frozenset[str]) -> m.Demand | None:
+        """Tell the scheduler what is done; return what it says, None if it is silent."""
+        self._told = self._doing, self._shape
+        shape, names = self._shape, tuple(sorted(retire))
+        try:
+            return self.ask(m.AskDemand(self.name, self._doing, shape.cpus, shape.ram, names))
+        except (NoAnswer, NotTaken, ProvisioningError) as error:
+            self._log(f"the scheduler: {error}")
+            return None
+
+    def _attempt(self, step: Callable[[], T]) -> T | None:
+        try:
+            return step()
+        except ProvisioningError as error:
+            self._log(str(error))
+            return None
+
+    def _log(self, text: str) -> None:
+        """Write down what is new."""
+        if text != self._logged:
+            self._logged = text
+            log.info("%s", text)
+
+
+def _is_retired(node: m.NodeStatus) -> bool:
+    return node.state is m.NodeState.LEAVING and node.idle_s > 0

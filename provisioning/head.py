@@ -1,0 +1,175 @@
+"""The head of a cluster: its scheduler and its autoscaler on this machine, and who may come in."""
+
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from burla.wire import VERSION, asking
+from burla.wire import messages as m
+from burla.wire.addresses import AddressError, bind_address, full_address, take_apart
+
+from . import state
+from .daemons import Daemon
+from .keys import Keys, NoKeys, user_pair
+from .machines import BadConfig
+from .state import State
+
+SCHEDULER, AUTOSCALER = "scheduler", "autoscaler"
+KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
+
+Watch = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What of a cluster is on this machine; the scheduler may run elsewhere."""
+
+    state: State
+
+    @property
+    def scheduler(self) -> Daemon:
+        """The scheduler's daemon."""
+        return Daemon(SCHEDULER, self._directory)
+
+    @property
+    def autoscaler(self) -> Daemon:
+        """The daemon that makes and deletes machines, if a provider has some."""
+        return Daemon(AUTOSCALER, self._directory)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the scheduler runs elsewhere, and is not ours to start."""
+        return bool(self.state.config.scheduler and not self.state.config.bind)
+
+    def start_scheduler(self, watch: Watch) -> str:
+        """Start the scheduler unless it runs, here or elsewhere; return its address.
+
+        Raises:
+            ProvisioningError: it does not start.
+        """
+        config = self.state.config
+        if not self.is_away and self.scheduler.pid() is None:
+            bind = bind_of(config.bind or self._private_address(), self.state.address)
+            watch(SCHEDULER, "starting")
+            options = ["--bind", bind]
+            if bind.startswith("tcp:"):
+                self._keys.make()
+                options += ["--dir", str(self._directory / KEYS)]
+            process = self.scheduler.start("burla.scheduler.cli", *options)
+            said = self.scheduler.first_line(process)
+            self.state.address = reached_at(config.scheduler, said)
+        self.state.address = self.state.address or reached_at(config.scheduler, "")
+        state.write(self.state)
+        if self.has_keys() and not self.is_away:
+            self._keys.let_in_user()
+        watch(SCHEDULER, "ready")
+        return self.state.address
+
+    def start_autoscaler(self, watch: Watch) -> None:
+        """Start the autoscaler, which does not run.
+
+        Raises:
+            ProvisioningError: it does not start.
+        """
+        watch(AUTOSCALER, "starting")
+        state.write(self.state)  # it reads the cluster from there
+        if self.has_keys() and self.is_away:
+            self._keys.let_in_user()  # only an administrator may ask what jobs wait for
+        options = ("--cluster", self.state.config.name)
+        process = self.autoscaler.start("burla.provisioning.autoscaling", *options)
+        self.autoscaler.first_line(process)
+        watch(AUTOSCALER, "ready")
+
+    def ask(self, question: m.AskDemand) -> m.Demand:
+        """Return what the scheduler says of its nodes and of jobs that wait.
+
+        Raises:
+            NoAnswer: it does not answer.
+            NotTaken: we are no administrator there.
+        """
+        pair = user_pair() if self.has_keys() else None
+        direction = m.SchedulerToAutoscaler
+        return asking.ask(self.state.address, pair, _hello(), question, m.Demand, direction)
+
+    def has_keys(self) -> bool:
+        """Return whether the scheduler takes nobody without a key."""
+        return self.state.address.startswith("burla:")
+
+    def join_token(self, node: str) -> bytes | None:
+        """Return a fresh token by which one node may join; None: this scheduler asks for none."""
+        return self._keys.token() if self.has_keys() else None
+
+    def forget_nodes(self, names: Sequence[str]) -> None:
+        """Let nobody in by the keys of nodes whose machines are deleted."""
+        for name in names if self.has_keys() else ():
+            with suppress(NoKeys):  # it never joined
+                self._keys.revoke(name)
+
+    @property
+    def _directory(self) -> Path:
+        return state.directory_of(self.state.config.name)
+
+    @property
+    def _keys(self) -> Keys:
+        """The keys of our scheduler; of one that runs elsewhere, those of this user."""
+        return Keys(None if self.is_away else self._directory / KEYS)
+
+    def _private_address(self) -> str:
+        config = self.state.config
+        if config.ssh.hosts or config.gce.project or config.by_slurm:
+            raise BadConfig(
+                "other machines must be able to reach the scheduler: set bind to an address of this"
+                " machine (tcp://10.0.0.1:7270), or scheduler to that of one that runs elsewhere"
+            )
+        return f"ipc://{self._directory}/s"
+
+
+def _hello() -> m.ClientHello:
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    user, host = getpass.getuser(), socket.gethostname()
+    return m.ClientHello(m.PROTOCOL, VERSION, python, os.urandom(16), user, host, os.getpid())
+
+
+def bind_of(wanted: str, before: str) -> str:
+    """Return where to listen so that nodes which are still there find the scheduler again.
+
+    Args:
+        wanted: what the user set; a tcp port 0 is any.
+        before: the address that was announced; empty: none.
+
+    Raises:
+        BadConfig: `wanted` is nothing that one could listen on.
+    """
+    try:
+        bind = bind_address(wanted)
+    except AddressError as error:
+        raise BadConfig(f"bind: {error}") from None
+    if bind.startswith("tcp:") and bind.endswith(":0") and before.startswith("burla:"):
+        return bind.removesuffix("0") + take_apart(before).endpoint.rpartition(":")[2]
+    return bind
+
+
+def reached_at(wanted: str, said: str) -> str:
+    """Return the address of a scheduler, as nodes and clients reach it.
+
+    Args:
+        wanted: what the user set, a whole address or tcp://HOST:PORT; empty: as it says itself.
+        said: by the scheduler that was started; empty: it runs elsewhere.
+
+    Raises:
+        BadConfig: `wanted` is no address.
+    """
+    try:
+        key = take_apart(said).key if said else None
+        if wanted.startswith("tcp:") and key is not None:
+            return full_address(wanted, key)
+        if wanted:
+            take_apart(wanted)  # complains
+        return wanted or said
+    except AddressError as error:
+        raise BadConfig(f"scheduler: {error}") from None
