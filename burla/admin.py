@@ -21,7 +21,9 @@ def list_nodes() -> list[m.NodeStatus]:
     """
     address = cluster_address()
     if address is None:
-        raise BadSetting(CLUSTER_VARIABLE, None, "the address of a cluster: a private one is gone")
+        raise BadSetting(
+            CLUSTER_VARIABLE, None, "the address of a cluster, as `burla up` prints it"
+        )
     curve = curve_for(address)
     pair = None if curve is None else curve.pair
     try:

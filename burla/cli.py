@@ -110,14 +110,20 @@ def up(
     return cli.up(file, cluster, hosts, int(local), said, json)
 
 
+def _forget(command: Any) -> Any:
+    text = "Hosts that can not be reached stay as they are, and are forgotten."
+    return click.option("--forget", is_flag=True, help=text)(command)
+
+
 @commands.command()
 @_name
+@_forget
 @_json
-def down(cluster: str, json: bool) -> int:
+def down(cluster: str, forget: bool, json: bool) -> int:
     """End a cluster, and leave every machine as it was."""
     from burla.provisioning import cli
 
-    return cli.down(cluster, json)
+    return cli.down(cluster, json, forget)
 
 
 @commands.command()
@@ -159,12 +165,13 @@ def nodes_add(hosts: tuple[str, ...], cluster: str, json: bool) -> int:
 @nodes.command("remove")
 @click.argument("names", nargs=-1, required=True)
 @_name
+@_forget
 @_json
-def nodes_remove(names: tuple[str, ...], cluster: str, json: bool) -> int:
+def nodes_remove(names: tuple[str, ...], cluster: str, forget: bool, json: bool) -> int:
     """Take nodes out of a cluster, and leave their machines as they were."""
     from burla.provisioning import cli
 
-    return cli.remove(cluster, names, json)
+    return cli.remove(cluster, names, json, forget)
 
 
 @nodes.command("drain")

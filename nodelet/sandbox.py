@@ -163,7 +163,7 @@ def plan(confinement: Confinement) -> tuple[list[str], list[str]]:
             # the directory itself may be shut too: show what is in it
             inside = shut == path or (confinement.has_root and not _may_enter(path))
             binds += [e.path for e in os.scandir(path)] if inside else [path]
-    return covers, binds
+    return _outermost(covers), binds  # one below another would be hidden by it, and not be found
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:

@@ -38,6 +38,7 @@ class Uids:
         Raises:
             NoUidError: there is none.
         """
+        os.makedirs(self._directory, 0o755, exist_ok=True)  # a node that left may have removed it
         living = _living()
         for _ in range(COUNT):
             uid = FIRST + self._next

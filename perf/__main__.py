@@ -24,6 +24,7 @@ ALONE = (
     "linear",
     "scale",
     "curve",
+    "up",
 )  # no peer does the same
 CASES = BESIDE_PEERS + ALONE
 

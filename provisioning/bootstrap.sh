@@ -69,7 +69,7 @@ try:
     places = [os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")]
     places.append(sysconfig.get_config_var("WHEEL_PKG_DIR") or "/usr/share/python-wheels")
     words[2] = ([f for p in places for f in glob.glob(os.path.join(p, "pip-*.whl"))] + [""])[0]
-except ImportError:
+except (ImportError, TypeError): # Debian has it in a package of its own
     pass
 print(" ".join(words))' 2>/dev/null || :
 }
@@ -166,11 +166,23 @@ install() { # what is half installed is thrown away by making the environment an
         case $INDEX in http://*) set -- "$@" --trusted-host "$(host_of "$INDEX")" ;; esac # as its user said
     else home=$HOME # its settings say which index
     fi
-    HOME=$home TMPDIR=$DIRECTORY/tmp PYTHONPATH=$PIP "$DIRECTORY/venv/bin/python" -m pip "$@" "$WHEEL"
+    said=$(HOME=$home TMPDIR=$DIRECTORY/tmp PYTHONPATH=$PIP \
+        "$DIRECTORY/venv/bin/python" -m pip "$@" "$WHEEL" 2>&1) || failed_pip "$said"
     rm -rf "$DIRECTORY/tmp"
     echo "$INSTALLED" > "$DIRECTORY/installed.new"
     mv "$DIRECTORY/installed.new" "$DIRECTORY/installed"
     rm "$DIRECTORY/building"
+}
+
+failed_pip() { # of many tries to reach an index one is enough to see why
+    echo "$1" | awk '/^WARNING: Retrying/ && seen++ { next } 1' >&2
+    case $1 in
+        *'No matching distribution'* | *'Could not find a version'*)
+            [ -n "$WHEELHOUSE" ] || fail "pip finds no index, or not in it what burla needs; for machines without" \
+                "one \`--wheelhouse auto\` (wheelhouse = \"auto\") fetches the wheels on your side and ships them"
+            fail "the wheelhouse lacks what is named above, for Python $PYTHON on $(uname -m)" ;;
+    esac
+    fail "pip could not install it"
 }
 
 host_of() { echo "$1" | sed 's|^[a-z]*://||; s|/.*||; s|.*@||; s|:[0-9]*$||'; }
@@ -213,6 +225,7 @@ After=network-online.target
 
 [Service]
 ExecStart=/bin/sh $DIRECTORY/node.sh
+SyslogIdentifier=burla-nodelet
 WorkingDirectory=$DIRECTORY
 UMask=0077
 Restart=on-failure
@@ -276,7 +289,8 @@ hello() { # waits until the scheduler has welcomed this node
     while [ ! -f "$DIRECTORY/ready" ]; do
         if [ "$(date +%s)" -ge "$until_s" ]; then
             log_tail >&2
-            fail "the scheduler at ${SCHEDULER:-the address given} has not answered within $WAIT_S s"
+            fail "the scheduler at ${SCHEDULER:-the address given} has not answered within $WAIT_S s;" \
+                "if $(uname -n) can not reach that address, open its port or set \`scheduler\` to one that it can"
         fi
         sleep 0.1
     done
@@ -339,6 +353,7 @@ remove() {
     fi
     rm -rf "$DIRECTORY"
     rmdir "$HOME/.burla" 2>/dev/null || :
+    rmdir /run/burla 2>/dev/null || : # of the nodelet's user ids; in use, if another one has any
 }
 
 deadman() { # for machines that cost money: when the scheduler has been silent for SILENCE_S, do THEN
@@ -373,6 +388,7 @@ options "$@"
 case $command in
     facts | hello | supervise | deadman | unit) $command ;;
     ship | venv | install | service | start | up) alone $command ;;
-    stop | drain | remove) [ ! -d "$DIRECTORY" ] || alone $command ;;
+    stop | drain | remove) # a unit may be left of a folder that somebody has deleted
+        [ ! -d "$DIRECTORY" ] && [ ! -f "$UNIT_FILE" ] || alone $command ;;
     *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -3,11 +3,9 @@
 Data goes to stdout, progress to stderr. Each returns the exit code.
 """
 
-import getpass
-import os
+import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from . import state as st
 from .cluster import Cluster, Result
 from .config import ClusterConfig
 from .machines import BadConfig, ProvisioningError
+from .members import Rented
 from .state import State
 from .view import View, as_json
 
@@ -24,19 +23,15 @@ EXIT_FAILED = 1  # one machine or more
 EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE: there is no such cluster
 EXIT_BUSY = 75  # sysexits.h EX_TEMPFAIL
 EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
+FORGET = (
+    "Mend what is said above and run the same again; or with --forget, which leaves those machines"
+    " as they are."
+)
+FORGOTTEN = "They are forgotten; what burla has made on them is still there."
 
 
 class NoCluster(ProvisioningError):
     """There is no cluster of this name."""
-
-
-def ask_passphrase(path: str) -> str | None:
-    """Ask for the passphrase of a key at the terminal; None: there is nobody to ask."""
-    if not sys.stderr.isatty():
-        return None
-    with suppress(EOFError, OSError):
-        return getpass.getpass(f"passphrase of {path}: ")
-    return None
 
 
 def up(
@@ -63,6 +58,8 @@ def up(
     if file is None and known is not None:  # the same again, and perhaps more
         config = known.config
     config = config.with_options(settings)
+    if known is not None and config.bind != known.config.bind:
+        _refuse_to_move(known, config.bind)
     config = config.with_hosts((*config.ssh.hosts, *hosts))
     nodes = max(config.local.nodes, local)
     config = replace(config, local=replace(config.local, nodes=nodes))
@@ -78,20 +75,39 @@ def up(
 def _up(state: State, json: bool) -> int:
     view = View()
     with st.alone(state.config.name):
-        cluster = Cluster(state, ask_passphrase)
+        cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
             results = cluster.up(view.watch)
         st.write(cluster.state)
     if json:
         print(as_json(state.config.name, cluster.state.address, results))
-    advice = f"Use it: export BURLA_CLUSTER={cluster.state.address}"
+    advice = f"Use it: export BURLA_CLUSTER={shlex.quote(cluster.state.address)}"
     usable = not results or any(not result.why for result in results)
     view.sum(results, "ready", advice if usable else "")
     return _code(results)
 
 
-def down(name: str, json: bool) -> int:
-    """End a cluster, and leave every machine as it was."""
+def _refuse_to_move(known: State, bind: str) -> None:
+    """Complain if the scheduler listens elsewhere already: nodes and users have its address.
+
+    Raises:
+        BadConfig: it does.
+    """
+    if Cluster(known).head.scheduler.pid() is not None:
+        raise BadConfig(
+            f"bind is {bind!r}, but the scheduler of {known.config.name!r} runs already, at"
+            f" {known.address}: to move it, `burla down --cluster {known.config.name}` first"
+        )
+
+
+def down(name: str, json: bool, forget: bool = False) -> int:
+    """End a cluster, and leave every machine as it was.
+
+    Args:
+        name: of the cluster.
+        json: say the result on stdout as JSON.
+        forget: hosts that can not be reached are left as they are, and forgotten.
+    """
     state = st.read(name)
     if state is None:
         if json:
@@ -100,18 +116,18 @@ def down(name: str, json: bool) -> int:
         return 0
     view = View()
     with st.alone(name):
-        cluster = Cluster(state, ask_passphrase)
+        cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
-            results = cluster.down(view.watch)
+            results = cluster.down(view.watch, forget=forget)
     if json:
         print(as_json(name, state.address, results))
-    view.sum(results, "removed")
+    view.sum(results, "removed", remedy=FORGOTTEN if forget else FORGET)
     return _code(results)
 
 
 def status(name: str, json: bool) -> int:
     """Show a cluster: its scheduler, and the phase of each node."""
-    cluster = Cluster(_known(name), ask_passphrase)
+    cluster = Cluster(_known(name), View().ask_passphrase)
     results = cluster.look()
     away = cluster.head.is_away
     runs = away or cluster.head.scheduler.pid() is not None
@@ -133,21 +149,29 @@ def add(name: str, hosts: Sequence[str], json: bool) -> int:
     return _up(state, json)
 
 
-def remove(name: str, nodes: Sequence[str], json: bool) -> int:
-    """Take nodes out of a cluster, and leave their machines as they were."""
+def remove(name: str, nodes: Sequence[str], json: bool, forget: bool = False) -> int:
+    """Take nodes out of a cluster, and leave their machines as they were.
+
+    Args:
+        name: of the cluster.
+        nodes: names, or how the user calls the hosts.
+        json: say the result on stdout as JSON.
+        forget: hosts that can not be reached are left as they are, and forgotten.
+    """
     state = _known(name)
     view = View()
     with st.alone(name):
-        cluster = Cluster(state, ask_passphrase)
+        cluster = Cluster(state, view.ask_passphrase)
         members = cluster.named(nodes)
         with view.shown():
             results = cluster.remove(members, view.watch)
         gone = {result.name for result in results if not result.why}
+        gone |= {member.name for member in members if forget and not isinstance(member, Rented)}
         cluster.leave_out([member for member in members if member.name in gone])
         st.write(state)
     if json:
         print(as_json(name, state.address, results))
-    view.sum(results, "removed")
+    view.sum(results, "removed", remedy=FORGOTTEN if forget else FORGET)
     return _code(results)
 
 
@@ -156,7 +180,7 @@ def drain(name: str, nodes: Sequence[str], json: bool) -> int:
     state = _known(name)
     view = View()
     with st.alone(name):
-        cluster = Cluster(state, ask_passphrase)
+        cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
             results = cluster.drain(nodes, view.watch)
     if json:
@@ -167,8 +191,8 @@ def drain(name: str, nodes: Sequence[str], json: bool) -> int:
 
 def collect(name: str, json: bool) -> int:
     """Delete machines of a cluster that ended, failed or are past their time; no others."""
-    cluster = Cluster(_known(name), ask_passphrase)
     view = View()
+    cluster = Cluster(_known(name), view.ask_passphrase)
     with st.alone(name), view.shown():
         found = [m for fleet in cluster.fleets().values() for m in fleet.collect(view.watch)]
     results = [Result(machine.name, "removed") for machine in found]
@@ -192,8 +216,7 @@ def exit_code(error: ProvisioningError) -> int:
 def _known(name: str) -> State:
     state = st.read(name)
     if state is None:
-        folder = st.states_directory()
-        others = sorted(os.listdir(folder)) if folder.is_dir() else []
+        others = sorted(path.parent.name for path in st.states_directory().glob(f"*/{st.FILE}"))
         raise NoCluster(
             f"there is no cluster {name!r} ({', '.join(others) or 'nor any other'}): burla up"
         )

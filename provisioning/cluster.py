@@ -4,20 +4,24 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from types import ModuleType
 
 from burla.wire import VERSION
 
 from . import bootstrap, state, wheels
+from .addresses import HERE, host_names, is_loopback, split_target
+from .connections import Connections
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
-from .machines import Machine, ProvisioningError, Transport, named
+from .machines import BadConfig, Machine, ProvisioningError, Transport, named
 from .members import Installed, Local, Member, Rented
 from .slurm import Slurm
 from .state import State
 from .steps import Wanted
 
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
+WHEELS = "wheels"
+NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
 
 Watch = Callable[[str, str], None]  # is told the name of a member and its phase
 AskPassphrase = Callable[[str], str | None]
@@ -57,19 +61,36 @@ class Cluster:
         self.directory = state.directory_of(known.config.name)
         self.head = Head(known)
         self._ask, self._pause = ask, pause
+        self._connections = Connections()
         self.refusals: list[str] = []  # of providers, in words
         self._say = self.refusals.append if say is None else say
 
     # --- members ---
 
-    @cached_property
-    def _wheels(self) -> wheels.Wheels:
-        config = self.config
-        return wheels.gather(wheels.cache(), config.wheelhouse, config.python)
+    def _gather(self, watch: Watch) -> wheels.Wheels:
+        """Return what is shipped to hosts, which may have to be fetched first.
 
-    def members(self) -> list[Member]:
-        """Return all members that the cluster is to have, or has."""
-        return [*self._local(), *self._hosts()]
+        Raises:
+            ProvisioningError: it can not be had, or the hosts could not be nodes anyway.
+        """
+        config = self.config
+        if not host_names(config.ssh.hosts):
+            return NOTHING
+        _import_ssh()
+        away = [host for host in config.ssh.hosts if split_target(host)[1] not in HERE]
+        if away and not config.scheduler and is_loopback(config.bind):
+            raise BadConfig(
+                f"bind is {config.bind!r}, which only this machine reaches, not {away[0]}: say an"
+                " address of this machine in the hosts' network"
+            )
+        watch(WHEELS, "gathering")
+        found = wheels.gather(wheels.cache(), config.wheelhouse, config.python)
+        watch(WHEELS, "ready")
+        return found
+
+    def members(self, shipped: wheels.Wheels = NOTHING) -> list[Member]:
+        """Return all members that the cluster is to have, or has; `up` says what is shipped."""
+        return [*self._local(), *self._hosts(shipped)]
 
     def _local(self) -> Iterable[Member]:
         local = self.config.local
@@ -83,24 +104,20 @@ class Cluster:
                 self.config.join_s,
             )
 
-    def _hosts(self) -> Iterable[Member]:
+    def _hosts(self, shipped: wheels.Wheels) -> Iterable[Member]:
         if not self.config.ssh.hosts:
             return
-        try:
-            from . import ssh  # paramiko: an extra, and slow to import
-        except ImportError as error:
-            raise ProvisioningError(f"pip install 'burla[ssh]' to reach hosts: {error}") from None
+        ssh = _import_ssh()
         settings = ssh.SshSettings(ask=self._ask)
 
         def connection(target: str) -> Callable[[], Transport]:
-            return lambda: ssh.connect(settings, target)
+            return lambda: self._connections.opened(ssh.connect(settings, target))
 
         names = host_names(self.config.ssh.hosts)
         self.state.names = names
         for name, target in names.items():
-            yield Installed(
-                name, connection(target), self._wanted(name), self._wheels, self.head.join_token
-            )
+            wanted = self._wanted(name, shipped)
+            yield Installed(name, connection(target), wanted, shipped, self.head.join_token)
 
     def fleets(self) -> dict[str, Fleet]:
         """Return what the cluster has at providers of machines, by provider.
@@ -124,7 +141,7 @@ class Cluster:
             found["slurm"] = Fleet(jobs, config.slurm.nodes, config.slurm.wait_s)
         return found
 
-    def _wanted(self, name: str) -> Wanted:
+    def _wanted(self, name: str, shipped: wheels.Wheels) -> Wanted:
         config = self.config
         return Wanted(
             cluster=config.name,
@@ -133,8 +150,8 @@ class Cluster:
             python=config.python,
             version=VERSION,
             wheel=wheels.WHEEL,
-            wheels=self._wheels.digests,
-            is_wheelhouse=self._wheels.is_wheelhouse,
+            wheels=shipped.digests,
+            is_wheelhouse=shipped.is_wheelhouse,
             index=config.index,
             directory=config.ssh.directory,
             cpus=config.ssh.cpus,
@@ -148,8 +165,10 @@ class Cluster:
         """Start what does not run and mend what is broken; return how it went with each."""
         if self.config.by_slurm:  # nothing is started where there is no Slurm
             self.fleets()["slurm"].provisioner.observe()
+        shipped = self._gather(watch)
         self.head.start_scheduler(watch)
-        results = self._each(self.members(), watch, "ready", lambda member, say: member.up(say))
+        members = self.members(shipped)
+        results = self._each(members, watch, "ready", lambda member, say: member.up(say))
         fleets = self.fleets()
         self.head.autoscaler.stop()  # it must not delete what is made here, and learns what is new
         try:
@@ -182,7 +201,7 @@ class Cluster:
             except ProvisioningError as error:
                 return Result(member.name, "unknown", str(error))
 
-        results = _parallel(one, self.members())
+        results = self._parallel(one, self.members())
         fleets = self.fleets()
         if fleets and self.head.autoscaler.pid() is None:
             results.append(Result(AUTOSCALER, "stopped", "it does not run: burla up starts it"))
@@ -234,16 +253,23 @@ class Cluster:
                     config = config.with_fewer(member.machine.provider)
         self.config = self.state.config = config
 
-    def down(self, watch: Watch) -> list[Result]:
-        """End all of it; a member that can not be reached is told, and stays known."""
+    def down(self, watch: Watch, *, forget: bool = False) -> list[Result]:
+        """End all of it; a member that can not be reached is told, and stays known.
+
+        Args:
+            watch: is told what is done.
+            forget: members that can not be reached hinder nothing. A provider's machines do.
+        """
         self.head.autoscaler.stop()
         results = self.remove(self.members(), watch)
+        hindered = not forget and any(result.why for result in results)
         for provider, fleet in self.fleets().items():
             try:
                 fleet.down(watch)
             except ProvisioningError as error:
                 results.append(Result(provider, "removing", str(error)))
-        if not any(result.why for result in results):
+                hindered = True
+        if not hindered:
             watch(SCHEDULER, "removing")
             self.head.scheduler.stop()
             state.forget(self.config.name)
@@ -273,34 +299,28 @@ class Cluster:
             watch(member.name, done)
             return Result(member.name, done, "", time.monotonic() - began_s, phases or {})
 
-        return _parallel(one, members)
+        return self._parallel(one, members)
+
+    def _parallel(self, act: Callable[[Member], Result], members: Sequence[Member]) -> list[Result]:
+        if not members:
+            return []
+        with ThreadPoolExecutor(min(PARALLEL_MAX, len(members))) as pool:
+            try:
+                return list(pool.map(act, members))
+            except BaseException:  # Ctrl-C: nobody waits for what is under way
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._connections.end()
+                raise
+
+
+def _import_ssh() -> ModuleType:
+    try:
+        from . import ssh  # paramiko: an extra, and slow to import
+    except ImportError as error:
+        raise ProvisioningError(f"pip install 'burla[ssh]' to reach hosts: {error}") from None
+    return ssh
 
 
 def failed(machine: Machine) -> str:
     """Return why a machine failed, if it did."""
     return "it failed and says no more" if machine.state == "failed" else ""
-
-
-def _parallel(act: Callable[[Member], Result], members: Sequence[Member]) -> list[Result]:
-    if not members:
-        return []
-    with ThreadPoolExecutor(min(PARALLEL_MAX, len(members))) as pool:
-        return list(pool.map(act, members))
-
-
-def host_names(targets: Iterable[str]) -> dict[str, str]:
-    """Return node names for SSH targets: the host's, with user and port where they tell apart."""
-    from .ssh import split_target
-
-    names: dict[str, str] = {}
-    for target in targets:
-        user, host, port = split_target(target)
-        words = [host.replace(":", "-")]
-        for more in (port, user):
-            if "-".join(words) in names and more:
-                words.append(str(more))
-        name = "-".join(words)
-        while name in names:
-            name += "-2"
-        names[name] = target
-    return names

@@ -54,8 +54,8 @@ class Head:
         """
         config = self.state.config
         if not self.is_away and self.scheduler.pid() is None:
-            watch(SCHEDULER, "starting")
             bind = bind_of(config.bind or self._private_address(), self.state.address)
+            watch(SCHEDULER, "starting")
             options = ["--bind", bind]
             if bind.startswith("tcp:"):
                 self._keys.make()

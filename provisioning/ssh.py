@@ -5,6 +5,7 @@ that accepts exactly the key that was offered. Nothing here ever writes to known
 """
 
 import getpass
+import logging
 import shlex
 import socket
 import threading
@@ -18,6 +19,8 @@ from typing import Any
 import paramiko
 from paramiko.pkey import PKey
 
+from .addresses import split_target
+from .includes import config_lines
 from .known_hosts import KnownHosts
 from .machines import OUTPUT_CHARS_MAX, ConnectionLost, Finished, ProvisioningError, Unreachable
 
@@ -26,10 +29,13 @@ KEEPALIVE_S = 10  # something is sent this often, and
 SILENCE_S = 30.0  # if the other side's kernel has not acknowledged it for this long, it is gone
 CHUNK_BYTES = 64 << 10
 POLL_S = 0.005  # while the other side is slow to take a big input
+HANDSHAKES_MAX = 6  # at once at one address; sshd drops some as soon as 10 are not yet let in
 JUMPS_MAX = 8  # hosts on the way; a config may run in a circle
+PASSPHRASES_MAX = 3  # tries for a key, as ssh gives
 IDENTITIES = ("id_ed25519", "id_ecdsa", "id_rsa")  # tried if the config names none, as ssh does
 SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
 
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # we say it ourselves, in words
 AskPassphrase = Callable[[str], str | None]  # path of a key -> its passphrase; None: not known
 
 
@@ -59,7 +65,7 @@ class SshSettings:
 
         Args:
             directory: where config, known_hosts and keys are.
-            ask: called for the passphrase of a key, once for each key.
+            ask: called for the passphrase of a key, once for each key if it is right.
 
         Raises:
             ProvisioningError: the config can not be read.
@@ -67,14 +73,23 @@ class SshSettings:
         self.directory = directory or Path.home() / ".ssh"
         self._ask = ask
         self._keys: dict[str, PKey | None] = {}  # loaded ones, so that nobody is asked twice
+        self._shut: set[str] = set()  # keys whose passphrase was said wrongly, as often as may be
         self._lock = threading.Lock()  # hosts are connected to in parallel
+        self._turns_lock = threading.Lock()  # another one: nobody is asked anything meanwhile
         self.locked: list[str] = []  # keys whose passphrase nobody gave
+        self._turns: dict[tuple[str, int], threading.Semaphore] = {}
         path = self.directory / "config"
         try:
-            text = path.read_text() if path.exists() else ""
+            text = "\n".join(config_lines(path, self.directory)) if path.exists() else ""
             self._config = paramiko.SSHConfig.from_text(text)
         except (OSError, ValueError, paramiko.SSHException) as error:
             raise ProvisioningError(f"can not read {path}: {error}") from error
+
+    def turn(self, host: Host) -> threading.Semaphore:
+        """Return what is to be held while a connection to a host is made and let in."""
+        with self._turns_lock:
+            made = threading.Semaphore(HANDSHAKES_MAX)
+            return self._turns.setdefault((host.hostname, host.port), made)
 
     def host(self, target: str) -> Host:
         """Return how to connect to `[USER@]HOST[:PORT]`; what it says goes before the config.
@@ -117,6 +132,8 @@ class SshSettings:
             Unreachable: it is broken.
         """
         with self._lock:
+            if path in self._shut:
+                raise Unreachable(f"nobody knew the passphrase of {path}")
             if path not in self._keys:
                 self._keys[path] = self._load(path) if Path(path).exists() else None
             return self._keys[path]
@@ -124,35 +141,19 @@ class SshSettings:
     def _load(self, path: str) -> PKey | None:
         try:
             return _read_key(path, None)
-        except (TypeError, paramiko.PasswordRequiredException):  # it has a passphrase
-            passphrase = self._ask(path)
+        except (TypeError, paramiko.PasswordRequiredException):
+            pass  # it has a passphrase
         except (ValueError, OSError, paramiko.SSHException) as error:
             raise Unreachable(f"can not read the key {path}: {error}") from error
-        if passphrase is None:
-            self.locked.append(path)
-            return None
-        try:
-            return _read_key(path, passphrase.encode())
-        except (ValueError, TypeError, paramiko.SSHException) as error:
-            raise Unreachable(f"this is not the passphrase of {path}") from error
-
-
-def split_target(target: str) -> tuple[str, str, int | None]:
-    """Return user, host and port of `[USER@]HOST[:PORT]`; empty or None where it does not say.
-
-    Raises:
-        ProvisioningError: it is no such thing.
-    """
-    user, _, rest = target.rpartition("@")
-    host, colon, port = rest, "", ""
-    if rest.startswith("["):
-        host, _, after = rest[1:].partition("]")
-        colon, port = after[:1], after[1:]
-    elif rest.count(":") == 1:
-        host, colon, port = rest.partition(":")
-    if not host or host.startswith("-") or (colon and not (port.isdigit() and int(port) < 65536)):
-        raise ProvisioningError(f"{target!r} is no host: say [USER@]HOST[:PORT]")
-    return user, host, int(port) if colon else None
+        for _ in range(PASSPHRASES_MAX):
+            passphrase = self._ask(path)
+            if passphrase is None:
+                self.locked.append(path)
+                return None
+            with suppress(ValueError, TypeError, paramiko.SSHException):
+                return _read_key(path, passphrase.encode())
+        self._shut.add(path)
+        raise Unreachable(f"this is not the passphrase of {path}")
 
 
 def _read_key(path: str, passphrase: bytes | None) -> PKey:
@@ -225,7 +226,8 @@ def connect(settings: SshSettings, target: str) -> SshTransport:
     transports: list[paramiko.Transport] = []
     try:
         for host in _way(settings, target, JUMPS_MAX):
-            transports.append(_connect_one(settings, host, transports[-1:]))
+            with settings.turn(host):
+                transports.append(_connect_one(settings, host, transports[-1:]))
     except BaseException:
         for transport in reversed(transports):
             transport.close()
@@ -253,7 +255,8 @@ def _connect_one(
     try:
         transport = paramiko.Transport(_open_socket(host, through))
     except (OSError, paramiko.SSHException) as error:
-        raise Unreachable(f"{host.name} can not be connected to at {where}: {error}") from error
+        said = getattr(error, "strerror", None) or error
+        raise Unreachable(f"{host.name} can not be connected to at {where}: {said}") from error
     try:
         known = KnownHosts(host.known_as, host.known_hosts)
         _prefer(transport, known.keys)
@@ -309,7 +312,7 @@ def _authenticate(settings: SshSettings, host: Host, transport: paramiko.Transpo
                 continue
             except (paramiko.SSHException, EOFError):
                 break  # too many tries: it hung up
-    said = f"{tried} of our keys were tried" if tried else "we have no key to show"
+    said = f"we tried {tried} of our keys" if tried else "we have no key to show"
     locked = [path for path in host.identities if path in settings.locked]
     if locked:
         said += f"; not tried, for want of a passphrase: {', '.join(locked)} (ssh-add it)"

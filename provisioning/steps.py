@@ -138,9 +138,11 @@ def _check(facts: Facts, wanted: Wanted) -> None:
                 f" (on Debian and Ubuntu: apt-get install python{wanted.python}-venv)"
             )
         found = f"found {facts.others}" if facts.others else "found no Python 3 at all"
+        other = ", or run burla here under one that is there" if facts.others else ""
         raise CannotBe(
-            f"no Python {wanted.python} there ({found}): install it, for functions travel only"
-            f" between equal versions, or use one that is there on this side"
+            f"no Python {wanted.python} there ({found}): install it (on Debian and Ubuntu: apt-get"
+            f" install python{wanted.python}-venv){other}; functions travel only between equal"
+            " versions"
         )
     if facts.free_kb < ROOM_KB:
         raise CannotBe(

@@ -1,11 +1,12 @@
 """What people see while machines are worked on: a line each with its phase, and a sum."""
 
+import getpass
 import json
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.text import Text
 from .cluster import Result
 
 REFRESH_HZ = 8
+MEND = "Mend what is said above and run the same again: it does the rest."
 LINES_MAX = 40  # of machines at once on a terminal; the busy ones
 STYLES = {"ready": "green", "removed": "green", "drained": "green", "failed": "red"}
 
@@ -29,6 +31,7 @@ class View:
         self._console = Console(file=sys.stderr, highlight=False)
         self._phases: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
+        self._live: Live | None = None  # while it is shown
 
     def watch(self, name: str, phase: str) -> None:
         """Take note that a machine has come to a phase; may be called by any thread."""
@@ -40,16 +43,40 @@ class View:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Keep the lines on the terminal up to date meanwhile."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with Live(
-            console=self._console,
-            get_renderable=self._table,
-            refresh_per_second=REFRESH_HZ,
-            transient=False,
-        ):
-            yield
+        try:
+            if not self._console.is_terminal:
+                yield
+                return
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._table,
+                refresh_per_second=REFRESH_HZ,
+                transient=False,
+            )
+            with self._live:
+                yield
+        except KeyboardInterrupt:
+            self._console.print("Interrupted: run the same again, it goes on from there.")
+            raise
+
+    def ask_passphrase(self, path: str) -> str | None:
+        """Ask for the passphrase of a key at the terminal; None: there is nobody to ask.
+
+        The lines stand still meanwhile: drawn anew, they would wipe the question away. One at a
+        time; may be called by any thread.
+        """
+        if not self._console.is_terminal or not sys.stdin.isatty():
+            return None
+        live = self._live
+        if live is not None:
+            live.stop()
+        try:
+            with suppress(EOFError, OSError):
+                return getpass.getpass(f"passphrase of {path}: ")
+            return None
+        finally:
+            if live is not None:
+                live.start()
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
@@ -66,14 +93,16 @@ class View:
                 table.add_row(Text(name), Spinner("dots", phase), Text(for_s, "dim"))
         return table
 
-    def sum(self, results: Sequence[Result], done: str, advice: str = "") -> None:
-        """Say how it ended: n ready, n failed and why, what to do."""
+    def sum(
+        self, results: Sequence[Result], done: str, advice: str = "", remedy: str = MEND
+    ) -> None:
+        """Say how it ended: n ready, n failed and why, and the remedy; what to do next."""
         failed = [result for result in results if result.why]
         self._console.print(f"{len(results) - len(failed)} {done}, {len(failed)} failed")
         for result in failed:
             self._console.print(Text(f"  {result.name}: {result.why}"), soft_wrap=True)
         if failed:
-            self._console.print("Mend what is said above and run the same again: it does the rest.")
+            self._console.print(Text(remedy), soft_wrap=True)
         if advice:
             self._console.print(Text(advice), soft_wrap=True)
 

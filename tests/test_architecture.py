@@ -70,6 +70,7 @@ PURE = {
     "nodelet/robbery.py",
     "nodelet/store.py",
     "nodelet/streams.py",
+    "provisioning/addresses.py",
     "provisioning/capacity.py",
     "provisioning/facts.py",
     "provisioning/machines.py",

@@ -87,6 +87,20 @@ def test_what_is_hidden_is_covered_once() -> None:
     assert sandbox.plan(wanted) == (["/usr"], ["/usr/lib"])
 
 
+def test_what_is_hidden_in_a_home_that_is_shut_is_not_covered_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine of `burla up`, where all of it lies in the home of root."""
+    monkeypatch.setattr(sandbox, "PRIVATE", ())
+    home = tmp_path / "root"
+    (home / ".burla/lab/venv").mkdir(parents=True)
+    home.chmod(0o700)
+    venv, hidden = str(home / ".burla/lab/venv"), str(home / ".burla/lab")
+    (cover,), binds = sandbox.plan(Confinement(True, 1, 1, (venv,), (hidden,)))
+    assert str(home).startswith(cover)  # or what is shut above it
+    assert binds == [venv]
+
+
 def test_landlock_allows_all_but_what_is_hidden(tmp_path: Path) -> None:
     for path in ("a/keys", "a/b", "c"):
         (tmp_path / path).mkdir(parents=True)

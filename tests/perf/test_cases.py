@@ -72,6 +72,15 @@ def test_a_case_measures_burla_alone(case: str, tmp_path: Path) -> None:
         assert all(len(seconds) == 1 for seconds in series["seconds"].values())
 
 
+@pytest.mark.slow
+def test_who_is_not_root_is_told_that_machines_need_root() -> None:
+    source = "import os; from perf.up import measure; from perf.measure import Options; "
+    source += "os.seteuid(65534); list(measure(Options(('burla',), 1, 1)))"
+    done = subprocess.run([sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "perf: up makes machines of namespaces, which only root may: try sudo\n"
+
+
 def test_an_unknown_case_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["huge"])

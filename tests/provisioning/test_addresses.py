@@ -2,6 +2,7 @@
 
 import pytest
 
+from burla.provisioning.addresses import host_names, is_loopback, split_target
 from burla.provisioning.head import bind_of, reached_at
 from burla.provisioning.machines import BadConfig
 
@@ -45,3 +46,55 @@ def test_what_is_no_address_is_said(wanted: str) -> None:
         reached_at(wanted, "")
     with pytest.raises(BadConfig, match="bind: "):
         bind_of("tcp://nowhere", "")
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        ("h", ("", "h", None)),
+        ("u@h:22", ("u", "h", 22)),
+        ("u@[::1]:2", ("u", "::1", 2)),
+        ("fe80::1", ("", "fe80::1", None)),
+    ],
+)
+def test_a_target_is_taken_apart(target: str, parts: tuple[str, str, int | None]) -> None:
+    assert split_target(target) == parts
+
+
+@pytest.mark.parametrize("target", ["", "u@", "h:", "h:x", "h:70000", "-oProxyCommand=x"])
+def test_what_is_no_target_is_refused(target: str) -> None:
+    with pytest.raises(BadConfig):
+        split_target(target)
+
+
+@pytest.mark.parametrize(
+    ("targets", "names"),
+    [
+        (["root@node1", "node2:23"], ["node1", "node2"]),
+        (["a@h", "b@h", "a@h:23"], ["h", "h-b", "h-23"]),
+        (["u@[fe80::1]:22", "::1"], ["fe80--1", "1"]),
+    ],
+)
+def test_nodes_are_called_as_their_hosts(targets: list[str], names: list[str]) -> None:
+    assert list(host_names(targets)) == names
+
+
+@pytest.mark.parametrize("target", ["a b", "$(x)", "h:x"])
+def test_what_is_no_host_is_refused_before_it_is_kept(target: str) -> None:
+    with pytest.raises(BadConfig, match="is no host"):
+        host_names(["node1", target])
+
+
+@pytest.mark.parametrize(
+    ("bind", "is_it"),
+    [
+        ("tcp://127.0.0.1:7270", True),
+        ("tcp://localhost:0", True),
+        ("tcp://[::1]:0", True),
+        ("tcp://10.0.0.1:0", False),
+        ("ipc:///127.0.0.1:1", False),
+        ("", False),
+    ],
+)
+def test_what_only_this_machine_reaches(bind: str, is_it: bool) -> None:
+    assert is_loopback(bind) is is_it

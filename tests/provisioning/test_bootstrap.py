@@ -12,7 +12,7 @@ import pytest
 from clusters import Cluster, cluster
 from hosts import PYTHONS, Host, Hosts
 from waiting import wait_until
-from wanted import want, wheelhouse
+from wanted import MINOR, want, wheelhouse
 
 from burla import clients, remote_parallel_map
 from burla.provisioning import bootstrap
@@ -24,6 +24,7 @@ from burla.provisioning.wheels import WHEEL, Wheels
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PHASES = ["shipping", "environment", "installing", "setting up", "starting", "joining"]
+STEPS = ["ship", "venv", "install", "service", "start"]  # those of the phases before the last
 
 
 @pytest.fixture(scope="module")
@@ -93,22 +94,46 @@ def test_a_bare_machine_becomes_a_node_and_is_as_before_when_it_is_removed(
     hosts: Hosts, made: Cluster, wheels: Wheels
 ) -> None:
     host = hosts.add()
-    before = host.files()
+    before = host.files(), host.files("/run")
     wanted = want(wheels, made.address, name="fresh")
     assert up(hosts, host, wanted, wheels) == ["probing", *PHASES, "probing"]
     assert where() == {"fresh"}
     assert up(hosts, host, wanted, wheels) == ["probing"]  # a second run does nothing
     down(hosts, host, wanted)
     assert host.processes() == []
-    assert host.files() == before
+    assert (host.files(), host.files("/run")) == before
     down(hosts, host, wanted)  # nor does removing twice
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_connection_cut_in_a_step_is_mended_by_the_next_run(
-    hosts: Hosts, made: Cluster, wheels: Wheels, phase: str
+def test_a_connection_cut_while_it_is_removed_is_mended_by_removing_again(
+    hosts: Hosts, made: Cluster, wheels: Wheels
 ) -> None:
     host = hosts.add()
+    before = host.files()
+    wanted = want(wheels, made.address, name="half-gone")
+    up(hosts, host, wanted, wheels)
+    stopped = next(p for p in host.processes() if any("burla-nodelet" in w for w in line(p)))
+    stopped.suspend()  # so that its end takes long enough to cut the line meanwhile
+    with (
+        ThreadPoolExecutor(1) as pool,
+        closing(connect(SshSettings(hosts.ssh), f"root@{host.address}")) as transport,
+    ):
+        pool.submit(cut_when_it_runs, host, "remove")
+        with pytest.raises(ConnectionLost, match=r"^removing: "):
+            bootstrap.take_down(transport, wanted, silent)
+    down(hosts, host, wanted)
+    assert host.processes() == []
+    assert host.files() == before
+
+
+@pytest.mark.parametrize(
+    ("phase", "systemd"),
+    [*((phase, False) for phase in PHASES), *((phase, True) for phase in PHASES[3:])],
+)
+def test_a_connection_cut_in_a_step_is_mended_by_the_next_run(
+    hosts: Hosts, made: Cluster, wheels: Wheels, phase: str, systemd: bool
+) -> None:
+    host = hosts.add(systemd=systemd)
     wanted = want(wheels, made.address, name=f"cut-{phase.replace(' ', '-')}")
     before = host.files()
 
@@ -128,9 +153,9 @@ def test_a_connection_cut_in_a_step_is_mended_by_the_next_run(
     assert host.files() == before
 
 
-def cut_when_it_runs(host: Host) -> None:
-    """Cut the line as soon as a step other than the probe is carried out there."""
-    wait_until(lambda: any("burla" in line(p) for p in host.processes()), "a step")
+def cut_when_it_runs(host: Host, step: str = "burla") -> None:
+    """Cut the line as soon as a step, or a certain one, is carried out there."""
+    wait_until(lambda: any(step in line(p) for p in host.processes()), "a step")
     host.cut()
 
 
@@ -141,16 +166,19 @@ def line(process: psutil.Process) -> list[str]:
         return []
 
 
-@pytest.mark.parametrize("step", ["ship", "venv", "install", "service", "start"])
+@pytest.mark.parametrize(
+    ("step", "systemd"),
+    [*((step, False) for step in STEPS), *((step, True) for step in STEPS[3:])],
+)
 def test_a_machine_that_stops_dead_in_a_step_is_mended_by_the_next_run(
-    hosts: Hosts, made: Cluster, wheels: Wheels, step: str
+    hosts: Hosts, made: Cluster, wheels: Wheels, step: str, systemd: bool
 ) -> None:
     """Every process of the step is killed, as by a power cut; only its files are left."""
-    host = hosts.add()
+    host = hosts.add(systemd=systemd)
     wanted = want(wheels, made.address, name=f"dead-{step}")
 
     def kill(begun: str) -> None:
-        if begun == PHASES[["ship", "venv", "install", "service", "start"].index(step)]:
+        if begun == PHASES[STEPS.index(step)]:
             pool.submit(kill_all, host)
 
     with ThreadPoolExecutor(1) as pool, suppress(ProvisioningError):
@@ -174,13 +202,23 @@ def test_without_python_it_says_so(hosts: Hosts, made: Cluster, wheels: Wheels) 
     assert not any(".burla" in path for path in host.files())
 
 
-def test_another_minor_is_named(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
-    shim = hosts.directory / "python3.9"
-    shim.write_text("#!/bin/sh\necho '3.9 venv /pip.whl'\n")
-    shim.chmod(0o755)
-    host = hosts.add(more=f"mount --bind {shim} {PYTHONS}")
-    with pytest.raises(CannotBe, match=r"no Python 3\.\d+ there \(found 3\.9 at /usr/bin"):
+def test_python_without_its_venv_is_told_from_none(
+    hosts: Hosts, made: Cluster, wheels: Wheels
+) -> None:
+    host = hosts.add(more=f"mount -t tmpfs none /usr/lib/python{MINOR}/ensurepip")
+    with pytest.raises(
+        CannotBe, match=f"can not make virtual .*apt-get install python{MINOR}-venv"
+    ):
         up(hosts, host, want(wheels, made.address), wheels)
+    assert not any(".burla" in path for path in host.files())
+
+
+def test_another_minor_is_named(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
+    host = hosts.add()
+    there = rf"\(found {MINOR} at /usr/bin/python3\)"
+    with pytest.raises(CannotBe, match=rf"no Python 3\.99 there {there}: install it"):
+        up(hosts, host, want(wheels, made.address, python="3.99"), wheels)
+    assert not any(".burla" in path for path in host.files())
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
@@ -217,7 +255,8 @@ def test_without_an_index_it_says_what_pip_says(hosts: Hosts, made: Cluster) -> 
     ours = Wheels({WHEEL: alone.paths[WHEEL]}, {WHEEL: alone.digests[WHEEL]}, False)
     host = hosts.add()
     wanted = want(ours, made.address, index="http://10.213.7.1:9/simple")
-    with pytest.raises(StepFailed, match=r"installing: (?s:.*)No matching distribution"):
+    said = r"installing: (?s:.*)No matching distribution(?s:.*)`--wheelhouse auto`"
+    with pytest.raises(StepFailed, match=said):
         up(hosts, host, wanted, ours)
     down(hosts, host, wanted)
     assert not any(".burla" in path for path in host.files())

@@ -1,5 +1,6 @@
 """`burla up --local` and what follows, as a user runs them."""
 
+import shlex
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ def test_a_cluster_on_this_machine_comes_is_used_is_mended_and_goes(user: User) 
         running = {process.pid for process in mark.processes()}
         again = user.burla("up")
         assert "1 ready, 0 failed" in again.stderr
-        assert f"export BURLA_CLUSTER={address}" in again.stderr
+        assert f"export BURLA_CLUSTER={shlex.quote(address)}" in again.stderr
         assert len(running) > 2  # a scheduler, a nodelet, and what that has forked
         daemons = {
             p.pid for p in mark.processes() if "burla/wire/launch.py" in " ".join(p.cmdline())

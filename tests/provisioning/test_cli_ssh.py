@@ -1,7 +1,6 @@
 """`burla up` on three SSH hosts, from nothing to a map, and back to nothing."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hosts import NETWORK, Host, Hosts
+from labs import at_home, lab
 from marked import marked
 from users import User
 from waiting import wait_until
@@ -17,7 +17,6 @@ from wanted import want, wheelhouse
 from burla.provisioning.machines import StepFailed
 from burla.provisioning.members import Installed
 from burla.provisioning.ssh import SshSettings, connect
-from burla.provisioning.wheels import WHEEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 WARM_S = 10.0  # a second run on three finished machines: promised
@@ -39,30 +38,13 @@ def hosts(user: User) -> Iterator[Hosts]:
         yield made
 
 
-def at_home(user: User, hosts: Hosts) -> None:
-    """Give the user the keys and known hosts."""
-    shutil.rmtree(user.home / ".ssh", ignore_errors=True)
-    shutil.copytree(hosts.ssh, user.home / ".ssh")
-
-
-def config(user: User, hosts: Hosts, bind: str = "") -> Path:
-    targets = [f"root@{host.address}" for host in hosts.hosts]
-    file = user.home / "lab.toml"
-    house = next(path.parent for name, path in wheelhouse().paths.items() if name != WHEEL)
-    file.write_text(
-        f'bind = "{bind or f"ipc://{user.home}/s"}"\nwheelhouse = "{house}"\n'
-        f"[ssh]\nhosts = {targets}\ncpus = 1\n"
-    )
-    return file
-
-
 def test_three_bare_machines_become_a_cluster_and_are_as_before_when_it_is_down(
     user: User, hosts: Hosts
 ) -> None:
     three = [hosts.add() for _ in range(3)]
     before = [host.files() for host in three]
     at_home(user, hosts)
-    file = config(user, hosts)
+    file = lab(user, hosts)
     names = [host.address for host in three]
     with marked() as mark:
         began_s = time.monotonic()
@@ -102,7 +84,7 @@ def test_three_bare_machines_become_a_cluster_and_are_as_before_when_it_is_down(
 def test_one_that_fails_is_told_and_the_others_are_ready(user: User, hosts: Hosts) -> None:
     good, unknown = hosts.add(), hosts.add(known=False)
     at_home(user, hosts)
-    file = config(user, hosts)
+    file = lab(user, hosts)
     with marked():
         done = user.burla("up", str(file), code=1)
         assert "1 ready, 1 failed" in done.stderr
@@ -126,7 +108,7 @@ def test_over_tcp_three_machines_join_by_tokens_and_a_map_runs_over_them(
     three = [hosts.add() for _ in range(3)]
     before = [host.files() for host in three]
     at_home(user, hosts)
-    file = config(user, hosts, f"tcp://{NETWORK}.1:0")
+    file = lab(user, hosts, f"tcp://{NETWORK}.1:0")
     with marked() as mark:
         said = user.said("up", str(file))
         assert (said["ready"], said["failed"]) == (3, 0)

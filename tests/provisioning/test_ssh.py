@@ -1,19 +1,20 @@
 """The SSH transport against a real OpenSSH server: keys, hosts, agents, jumps, and cut lines."""
 
-import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hosts import Host, Hosts, make_key, run
 from seen import in_background
+from sshagent import agent
 from waiting import wait_until
 
 from burla.provisioning.known_hosts import HostKeyRefused, matches
 from burla.provisioning.machines import ConnectionLost, ProvisioningError, Unreachable
-from burla.provisioning.ssh import SshSettings, connect, split_target
+from burla.provisioning.ssh import SshSettings, connect
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ def host(hosts: Hosts) -> Host:
 
 
 @pytest.fixture
-def home(hosts: Hosts, tmp_path: Path) -> Path:
+def home(hosts: Hosts, host: Host, tmp_path: Path) -> Path:
     """Return a ~/.ssh of the test's own, that knows all hosts and has no keys."""
     directory = tmp_path / "ssh"
     directory.mkdir(mode=0o700)
@@ -41,24 +42,6 @@ def home(hosts: Hosts, tmp_path: Path) -> Path:
 def hostname(settings: SshSettings, target: str) -> str:
     with closing(connect(settings, target)) as transport:
         return transport.run("hostname", timeout_s=10).output.strip()
-
-
-@contextmanager
-def agent(*keys: Path) -> Iterator[None]:
-    """Run an ssh-agent that holds `keys`."""
-    before = dict(os.environ)
-    for line in run("ssh-agent", "-s").splitlines():
-        name, found, value = line.partition("; export")[0].partition("=")
-        if found and name.startswith("SSH_A"):
-            os.environ[name] = value
-    try:
-        for key in keys:
-            run("ssh-add", "-q", key)
-        yield
-    finally:
-        run("ssh-agent", "-k")
-        os.environ.clear()
-        os.environ.update(before)
 
 
 # --- commands ---
@@ -178,7 +161,7 @@ def test_a_hashed_name_is_known(hosts: Hosts, host: Host, home: Path) -> None:
 
 def test_without_a_key_that_fits_it_says_what_to_do(host: Host, home: Path) -> None:
     make_key(home / "id_ed25519")
-    with pytest.raises(Unreachable, match=r"does not let root in: 1 of our keys"):
+    with pytest.raises(Unreachable, match=r"does not let root in: we tried 1 of our keys"):
         connect(SshSettings(home), f"root@{host.address}")
 
 
@@ -253,6 +236,20 @@ def test_the_config_gives_name_user_port_and_identity(hosts: Hosts, home: Path) 
         connect(settings, "big-one:22")  # what is said goes before the config
 
 
+def test_the_config_may_lie_in_several_files(hosts: Hosts, host: Host, home: Path) -> None:
+    make_known(hosts, home)
+    (home / "config.d").mkdir()
+    (home / "config.d/lab").write_text("Host big\n  User root\n  Include more\n  Port 22\n")
+    (home / "more").write_text(f"HostName {host.address}\n")
+    (home / "config").write_text("Include config.d/* nowhere\nUser nobody\nHost big\n Port 2222\n")
+    settings = SshSettings(home)
+    assert hostname(settings, "big") == host.name
+    assert settings.host("other").user == "nobody"
+    (home / "more").write_text("Include more\n")
+    with pytest.raises(ProvisioningError, match="more than 16 files"):
+        SshSettings(home)
+
+
 def test_a_host_behind_others_is_reached_through_them(hosts: Hosts, host: Host, home: Path) -> None:
     make_known(hosts, home)
     second, inner = hosts.add(), hosts.add()
@@ -268,29 +265,30 @@ def test_a_host_behind_others_is_reached_through_them(hosts: Hosts, host: Host, 
     assert said[:2] == [inner.name, second.address]
 
 
+def test_many_hosts_behind_one_are_not_too_many_for_it(hosts: Hosts, home: Path) -> None:
+    """An sshd as it comes drops connections when ten of them are not let in yet."""
+    make_known(hosts, home)
+    door, inner = hosts.add(), hosts.add()
+    settings = door.directory / "sshd_config"
+    settings.write_text(settings.read_text().replace("MaxStartups 100", "MaxStartups 10:100:10"))
+    door.first().send_signal(1)
+    log = door.directory / "log"
+    wait_until(lambda: log.read_text().count("Server listening on 0.0.0.0") == 2, "its limit")
+    (home / "known_hosts").write_text((hosts.ssh / "known_hosts").read_text())
+    (home / "config").write_text(
+        f"Host door\n HostName {door.address}\n"
+        f"Host room*\n HostName {inner.address}\n ProxyJump door\nHost *\n User root\n"
+    )
+    with ThreadPoolExecutor(30) as pool:
+        ours = SshSettings(home)
+        names = pool.map(lambda number: hostname(ours, f"room{number}"), range(30))
+        assert set(names) == {inner.name}
+
+
 def test_jumps_in_a_circle_end(home: Path) -> None:
     (home / "config").write_text("Host a\n ProxyJump b\nHost b\n ProxyJump a\n")
     with pytest.raises(Unreachable, match="more than 8 hosts"):
         connect(SshSettings(home), "a")
-
-
-@pytest.mark.parametrize(
-    ("target", "parts"),
-    [
-        ("h", ("", "h", None)),
-        ("u@h:22", ("u", "h", 22)),
-        ("u@[::1]:2", ("u", "::1", 2)),
-        ("fe80::1", ("", "fe80::1", None)),
-    ],
-)
-def test_a_target_is_taken_apart(target: str, parts: tuple[str, str, int | None]) -> None:
-    assert split_target(target) == parts
-
-
-@pytest.mark.parametrize("target", ["", "u@", "h:", "h:x", "h:70000", "-oProxyCommand=x"])
-def test_what_is_no_target_is_refused(target: str) -> None:
-    with pytest.raises(ProvisioningError):
-        split_target(target)
 
 
 @pytest.mark.parametrize(
