@@ -119,10 +119,11 @@ class TestInstalled:
 
 
 def test_checks_install_what_the_readme_says() -> None:
-    install = "pip install -e '.[test]'"
-    assert f"{install} && pytest\n" in (ROOT / "README.md").read_text()
+    install, tests = "pip install -e '.[test]'", "pytest -n 3 --dist loadfile"
+    assert f"{install} && {tests}\n" in (ROOT / "README.md").read_text()
     script = (ROOT / ".ci/run").read_text()
     assert install.replace("install", "install --quiet") in script
+    assert f"\n{tests} " in script
 
 
 def test_the_changelog_tells_of_this_version() -> None:
