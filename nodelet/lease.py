@@ -112,7 +112,7 @@ class Lease:
 
     def shed(self, message: Shed) -> None:
         """Give inputs back: from the end of the queue, then from the ends of the workers'."""
-        if self.phase is not Phase.SERVING or self._robbery is not None:
+        if self.phase in (Phase.STOPPING, Phase.STOPPED) or self._robbery is not None:
             self._return(Ranges())
             return
         got = Ranges(self.bench.give_back(message.inputs))

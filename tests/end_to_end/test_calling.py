@@ -277,7 +277,7 @@ def test_tuples_are_unpacked_where_the_function_wants_it() -> None:
 
 
 def running_at_once(directory: Path, expected: int, **limits: Any) -> int:
-    """Return how many calls ran at the same time at most; they wait until it is as many as expected.
+    """Return how many calls ran at the same time at most; they wait for as many as expected.
 
     Nodes may be slow to begin.
     """

@@ -116,6 +116,19 @@ def test_outcomes_outlive_a_lease_until_they_are_acknowledged() -> None:
     assert node.core.leases == {}
 
 
+def test_a_lease_that_waits_for_the_last_one_to_end_gives_back_what_it_has_not_begun() -> None:
+    """Else its work would wait here while other nodes are idle: nobody asks twice."""
+    node = ModelNode()
+    node.serve()
+    node.load()
+    node.hear(m.EndLease(LEASE, True))
+    node.hear(start_lease(lease=OTHER), [b"function"])
+    node.hear(*deal((0, 60), lease=OTHER))
+    node.said()
+    node.hear(m.Shed(OTHER, 40))
+    assert node.said() == [m.Returned(OTHER, (Span(0, 20, 60),))]
+
+
 def test_a_lease_waits_for_the_one_before_it() -> None:
     node = ModelNode()
     node.serve()
