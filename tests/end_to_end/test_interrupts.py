@@ -173,9 +173,15 @@ def test_a_callers_end_stops_its_calls_on_a_cluster_too(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("shared")
 def test_a_generator_is_interrupted_too(tmp_path: Path) -> None:
     source = f"""{CALLS}
+import threading
+def tell_when_it_waits(main=threading.get_ident()):
+    while sys._current_frames()[main].f_code.co_name != "wait_event":
+        time.sleep(0.01)
+    print("waits", flush=True)
 results = remote_parallel_map(lambda x: long(x) if x else 0, range(9), generator=True)
+print(next(results), flush=True)
+threading.Thread(target=tell_when_it_waits).start()
 try:
-    print(next(results), flush=True)
     next(results)
 except KeyboardInterrupt:
     print("interrupted")
@@ -184,7 +190,7 @@ print(list(results))
     with started(source, tmp_path) as process:
         wait_running(tmp_path, 1)
         assert process.stdout is not None
-        assert process.stdout.readline() == "0\n"
+        assert [process.stdout.readline() for _ in range(2)] == ["0\n", "waits\n"]
         process.send_signal(signal.SIGINT)
         assert finish(process) == (0, "interrupted\n[]\nresult [2, 4]\n", "")
 
