@@ -97,11 +97,18 @@ def test_two_stuck_ones_and_one_slot_each(tmp_path: Path) -> None:
 def test_code_that_holds_the_gil_does_no_harm(tmp_path: Path) -> None:
     """One regular expression, seconds long, in one opcode: nothing of ours needs its GIL."""
 
+    last, late_s = str(tmp_path / "last"), LATE_S
+
     def hold(x: int) -> int:
         import ctypes
 
+        if x == 1999:
+            open(last, "w").close()
         if x == 3:
+            until_s = time.monotonic() + late_s
             ctypes.PyDLL(None).usleep(1_500_000)  # PyDLL keeps the GIL
+            while not os.path.exists(last) and time.monotonic() < until_s:  # a busy machine
+                ctypes.PyDLL(None).usleep(100_000)
         return x
 
     results = remote_parallel_map(hold, range(2000), generator=True)
