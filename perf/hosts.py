@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import psutil
 
@@ -190,12 +189,7 @@ class Alone:
         run("ip", "link", "set", "alone0", "up")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _setns(self._home)
         os.close(self._home)
         self._holder.kill()
@@ -222,12 +216,7 @@ class Hosts:
         make_key(self.ssh / "id_ed25519")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         left: list[int] = []
         for host in self.hosts:
             first = host.first()
@@ -237,7 +226,7 @@ class Hosts:
         _wait(lambda: not alive(left), "the end of all machines")
         for host in self.hosts:
             _remove_group(host.group)
-        self._alone.__exit__(kind, error, trace)
+        self._alone.__exit__()
         shutil.rmtree(self.directory)
 
     def add(

@@ -38,7 +38,7 @@ class Autoscaler:
     limits: Limits
     python: str  # minor version that new machines run
     boot_s: float  # from its creation to its first Hello; then a machine is given up
-    gone: Callable[[Sequence[str]], None] = lambda names: None  # is told what was deleted
+    gone: Callable[[Sequence[str]], None] = lambda names: None  # is told what will be deleted
     clock_s: Callable[[], float] = time.monotonic
     now_s: Callable[[], float] = time.time  # epoch time, for what expires
     _doing: str = ""  # for callers who wait
@@ -164,8 +164,8 @@ class Autoscaler:
         if ours:
             names = [machine.name for machine in ours]
             self._log(f"deleting {named(names)}")
-            self.provisioner.delete(ours)
             self.gone(names)
+            self.provisioner.delete(ours)
 
     # --- talking ---
 

@@ -105,7 +105,7 @@ class Head:
         return self._keys.token() if self.has_keys() else None
 
     def forget_nodes(self, names: Sequence[str]) -> None:
-        """Let nobody in by the keys of nodes whose machines are deleted."""
+        """Let nobody in any more by the keys of nodes whose machines are deleted."""
         for name in names if self.has_keys() else ():
             with suppress(NoKeys):  # it never joined
                 self._keys.revoke(name)

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from autoscaled import LONG, make
 from fake_gce import FakeGce, fake_gce
 
 from burla.provisioning.config import parse
@@ -257,6 +258,10 @@ def test_after_any_faults_nothing_is_alive_when_it_is_down_or_when_its_time_is_o
             one = provisioner(endpoint)
             with suppress(ProvisioningError):
                 one.create(random.randrange(1, 6))
+            grown = make(gce, endpoint)
+            grown.told.wishes = [LONG]
+            for _ in range(2):
+                grown.look()
             if killed:
                 gce.pass_time(24 * 3600 + 60)
             else:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from cluster_model import ModelClient, ModelCluster, ModelNode, ident
+from cluster_model import ModelCluster, ModelNode, ident
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -221,10 +221,7 @@ def test_a_job_that_waits_is_told_why() -> None:
 def test_what_no_node_could_ever_run_fails_and_names_the_argument() -> None:
     cluster = ModelCluster()
     cluster.node(cpus=2)
-    client = ModelClient(ident(50), b"c", ident(51))
-    cluster.clients[client.peer] = client
-    cluster.say(client.peer, client.hello())
-    cluster.say(client.peer, client.open(func_cpu=64), [b"function"])
+    client = cluster.client(func_cpu=64)
     for _ in range(24):
         cluster.later(0.25)
     assert client.failed == "no node of the cluster can run one such call (n1 has 2 CPUs)"

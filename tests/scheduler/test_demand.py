@@ -5,6 +5,7 @@ from cluster_model import ModelClient, ModelCluster, ident
 from burla.scheduler.core import Scheduler
 from burla.scheduler.demand import EXPECTED_S, HEARD_S, WISHES_MAX
 from burla.scheduler.effects import Send
+from burla.scheduler.quotas import Quotas
 from burla.wire import messages as m
 from burla.wire.codec import encode
 
@@ -16,7 +17,9 @@ class Autoscaler:
 
     def __init__(self, cluster: ModelCluster) -> None:
         self.cluster = cluster
-        cluster.say(ADMIN, m.ClientHello(m.PROTOCOL, "0", "3.11", ident(99), "root", "h", 1))
+        cluster.say(
+            ADMIN, m.ClientHello(m.PROTOCOL, "0", "3.11", b"an administrator", "root", "h", 1)
+        )
 
     def ask(
         self, doing: str = "", *retire: str, cpus: int = 0, ram: int = 0, name: str = "lab/gce"
@@ -164,10 +167,7 @@ def test_a_job_waits_for_an_autoscaler_that_may_be_about_to_speak() -> None:
     cluster = ModelCluster()
     autoscaler = Autoscaler(cluster)
     cluster.node(cpus=2)
-    client = ModelClient(ident(50), b"c", ident(51), grow=True)
-    cluster.clients[client.peer] = client
-    cluster.say(client.peer, client.hello())
-    cluster.say(client.peer, client.open(func_cpu=8), [b"function"])
+    client = cluster.client(grow=True, func_cpu=8)
     autoscaler.wait(EXPECTED_S - 1)
     assert client.failed == ""
     autoscaler.wait(1)
@@ -176,15 +176,13 @@ def test_a_job_waits_for_an_autoscaler_that_may_be_about_to_speak() -> None:
 
 def test_only_so_many_jobs_are_told_of() -> None:
     cluster = ModelCluster()
+    cluster.core = Scheduler(ident(1), "0", "inproc://pub", Quotas(jobs_max=2 * WISHES_MAX))
     autoscaler = Autoscaler(cluster)
-    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", ident(50), "u", "h", 1)
-    cluster.say(b"many", hello)
-    for number in range(WISHES_MAX + 1):
-        client = ModelClient(ident(50), b"many", ident(2000 + number), grow=True)
-        spec = client.open(func_cpu=1 + number % 3)
-        cluster.say(b"many", spec, [b"function"])
+    for _ in range(WISHES_MAX + 1):
+        cluster.client(grow=True)
+    assert len(cluster.core.board.jobs) == WISHES_MAX + 1
     demand = autoscaler.ask()
-    assert len(demand.wishes) == min(WISHES_MAX, len(cluster.core.board.jobs))
+    assert len(demand.wishes) == WISHES_MAX
     encode(demand)  # it is not too long
 
 
@@ -207,10 +205,7 @@ def test_a_job_that_only_a_machine_to_be_made_could_run_waits_for_it() -> None:
     cluster = ModelCluster()
     autoscaler = Autoscaler(cluster)
     cluster.node(cpus=2)
-    client = ModelClient(ident(50), b"c", ident(51), grow=True)
-    cluster.clients[client.peer] = client
-    cluster.say(client.peer, client.hello())
-    cluster.say(client.peer, client.open(func_cpu=8), [b"function"])
+    client = cluster.client(grow=True, func_cpu=8)
     autoscaler.ask("machines on their way: 1", cpus=8)
     autoscaler.wait(10)
     assert client.failed == ""

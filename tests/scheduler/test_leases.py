@@ -147,9 +147,7 @@ def test_nodes_that_do_not_fit_are_not_taken() -> None:
     big, small = cluster.node(cpus=8), cluster.node(cpus=2)
     big.call_s = small.call_s = 0.25
     alice = job(cluster, "alice")
-    bob = cluster.client(user="bob")
-    cluster.say(bob.peer, m.CloseJob(bob.job))
-    cluster.say(bob.peer, bob.open(func_cpu=4), [b"function"])
+    bob = cluster.client(user="bob", func_cpu=4)
     cluster.inputs(bob, 10)
     pass_time(cluster, 4)
     assert big.jobs[big.active() or b""] == bob.job

@@ -15,8 +15,8 @@ from outcomes import outcomes
 from burla.scheduler import server
 from burla.scheduler.admission import Role
 from burla.scheduler.config import SchedulerConfig
+from burla.wire import codec, sockets
 from burla.wire import messages as m
-from burla.wire import sockets
 from burla.wire.addresses import take_apart
 from burla.wire.codec import decode, encode, split
 from burla.wire.keys import ClientCurve
@@ -144,6 +144,32 @@ def test_malformed_frames_disturb_nobody(tmp_path: Path) -> None:
             await client.hear(m.Welcome)
             client.close()
             stranger.close()
+
+    asyncio.run(play())
+
+
+def test_an_answer_that_is_too_long_to_send_disturbs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each name is allowed, all of them together are not; with 1 MiB, 1,000 nodes it would take."""
+    monkeypatch.setattr(codec, "HEADER_BYTES_MAX", 4096)
+    name = "\N{SLIGHTLY SMILING FACE}" * 256
+
+    async def play() -> None:
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            client = Peer(context, address, None)
+            nodes = [Peer(context, address, None) for _ in range(5)]
+            for node in nodes:
+                hello = m.NodeHello(m.PROTOCOL, "0", "3.11", os.urandom(16), name, 1, 1, ())
+                await node.say(hello)
+                await node.hear(m.Welcome)
+            await client.say(client_hello())
+            await client.hear(m.Welcome)
+            await client.say(m.ListNodes())
+            await client.say(client_hello())
+            await client.hear(m.Welcome)  # it goes on
+            for peer in (client, *nodes):
+                peer.close()
 
     asyncio.run(play())
 

@@ -129,6 +129,7 @@ class ModelClient:
     max_parallelism: int | None = None
     user: str = "u"
     grow: bool = False
+    func_cpu: int = 1
     have: Ranges = field(default_factory=Ranges)
     entered: int = 0
     batches: list[tuple[int, int]] = field(default_factory=list)
@@ -140,12 +141,12 @@ class ModelClient:
     def hello(self) -> m.ClientHello:
         return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, self.user, "h", 1)
 
-    def open(self, *, resumed: bool = False, func_cpu: int = 1) -> m.OpenJob:
+    def open(self, *, resumed: bool = False) -> m.OpenJob:
         return m.OpenJob(
             job=self.job,
             topic=self.job,
             name="f",
-            func_cpu=func_cpu,
+            func_cpu=self.func_cpu,
             func_ram=None,
             max_parallelism=self.max_parallelism,
             unpack=False,
@@ -202,11 +203,17 @@ class ModelCluster:
         return node
 
     def client(
-        self, max_parallelism: int | None = None, user: str = "u", *, grow: bool = False
+        self,
+        max_parallelism: int | None = None,
+        user: str = "u",
+        *,
+        grow: bool = False,
+        func_cpu: int = 1,
     ) -> ModelClient:
         number = self._number()
         client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
         client.max_parallelism, client.user, client.grow = max_parallelism, user, grow
+        client.func_cpu = func_cpu
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(), [b"function"])
