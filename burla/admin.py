@@ -3,7 +3,7 @@
 from burla.wire import messages as m
 from burla.wire.asking import NoAnswer, NotTaken, ask
 
-from .clients import curve_for, new_hello
+from .clients import curve_for
 from .config import CLUSTER_VARIABLE, cluster_address
 from .errors import BadSetting, ClusterUnreachable, NotAuthorised, Refused
 
@@ -27,7 +27,7 @@ def list_nodes() -> list[m.NodeStatus]:
     curve = curve_for(address)
     pair = None if curve is None else curve.pair
     try:
-        answer = ask(address, pair, new_hello(), m.ListNodes(), m.Nodes, m.SchedulerToClient)
+        answer = ask(address, pair, m.ListNodes(), m.Nodes, m.SchedulerToClient)
     except NoAnswer as error:
         raise ClusterUnreachable(address, str(error)) from None
     except NotTaken as error:

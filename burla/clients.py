@@ -2,16 +2,13 @@
 
 import atexit
 import os
-import socket
-import sys
 import threading
 from collections.abc import Callable
 
 import zmq
 
-from burla.wire import VERSION
-from burla.wire import messages as m
 from burla.wire.addresses import take_apart
+from burla.wire.hello import new_hello
 from burla.wire.keys import ClientCurve, KeyFileError, KeyPair, load_pair
 
 from .client import Client
@@ -74,32 +71,6 @@ def _user_pair(address: str) -> KeyPair:
         raise BadSetting(
             "the user's key", path, f"a secret key of this user's alone; {error}"
         ) from None
-
-
-def new_hello() -> m.ClientHello:
-    """Return the first word of a new session of this process."""
-    return m.ClientHello(
-        protocol=m.PROTOCOL,
-        version=VERSION,
-        python=f"{sys.version_info.major}.{sys.version_info.minor}",
-        session=os.urandom(16),
-        user=user_name()[:256],
-        host=socket.gethostname()[:256],
-        pid=os.getpid(),
-    )
-
-
-def user_name() -> str:
-    """Return the user's name, or number: there may be no environment and no passwd entry."""
-    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
-        if user := os.environ.get(name):
-            return user
-    try:
-        import pwd
-
-        return pwd.getpwuid(os.getuid()).pw_name
-    except (ImportError, KeyError, OSError):
-        return str(os.getuid())
 
 
 def _close_all() -> None:

@@ -64,7 +64,7 @@ def _own_key() -> str:
 
 
 def _user() -> str:
-    from .clients import user_name
+    from burla.wire.hello import user_name
 
     return user_name()
 

@@ -1,15 +1,11 @@
 """The head of a cluster: its scheduler and its autoscaler on this machine, and who may come in."""
 
-import getpass
-import os
-import socket
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from burla.wire import VERSION, asking
+from burla.wire import asking
 from burla.wire import messages as m
 from burla.wire.addresses import AddressError, bind_address, full_address, take_apart
 
@@ -94,7 +90,7 @@ class Head:
         """
         pair = user_pair() if self.has_keys() else None
         direction = m.SchedulerToAutoscaler
-        return asking.ask(self.state.address, pair, _hello(), question, m.Demand, direction)
+        return asking.ask(self.state.address, pair, question, m.Demand, direction)
 
     def has_keys(self) -> bool:
         """Return whether the scheduler takes nobody without a key."""
@@ -127,12 +123,6 @@ class Head:
                 " machine (tcp://10.0.0.1:7270), or scheduler to that of one that runs elsewhere"
             )
         return f"ipc://{self._directory}/s"
-
-
-def _hello() -> m.ClientHello:
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    user, host = getpass.getuser(), socket.gethostname()
-    return m.ClientHello(m.PROTOCOL, VERSION, python, os.urandom(16), user, host, os.getpid())
 
 
 def bind_of(wanted: str, before: str) -> str:

@@ -16,7 +16,7 @@ from burla.wire import messages as m
 
 from .jobs import Job
 from .status import node_statuses
-from .waiting import Demand, demand_of
+from .waiting import Needs, needs_of
 
 if TYPE_CHECKING:
     from .board import Board
@@ -101,13 +101,13 @@ def _fits(job: Job, made: m.AskDemand) -> bool:
 
 def _wishes(board: Board, now_s: float) -> Iterator[m.Wish]:
     nodes = [node for node in board.nodes.values() if not (node.leaving or node.retiring)]
-    fitting: dict[Demand, bool] = {}
+    fitting: dict[Needs, bool] = {}
     for job in board.jobs.values():
         if job.spec.grow and not job.failed:
-            demand = demand_of(job)
-            if demand not in fitting:
-                fitting[demand] = any(node.slots(job) for node in nodes)
-            yield _wish(job, fitting[demand], now_s)
+            needs = needs_of(job)
+            if needs not in fitting:
+                fitting[needs] = any(node.slots(job) for node in nodes)
+            yield _wish(job, fitting[needs], now_s)
 
 
 def _wish(job: Job, fits: bool, now_s: float) -> m.Wish:

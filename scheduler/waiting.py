@@ -12,10 +12,10 @@ from .nodes import Node
 
 MISFITS_SAID = 4  # nodes named in one line
 USERS_SAID = 3
-Demand = tuple[str, int, int | None]  # what nodes must have: python, func_cpu, func_ram
+Needs = tuple[str, int, int | None]  # what nodes must have: python, func_cpu, func_ram
 
 
-def demand_of(job: Job) -> Demand:
+def needs_of(job: Job) -> Needs:
     """Return what decides which nodes fit a job."""
     return job.python, job.spec.func_cpu, job.spec.func_ram
 
@@ -28,14 +28,14 @@ def reasons(
     line = sorted((job for job in waiting if wants_node(job)), key=shares.claim)
     serving = _serving(jobs)
     handed_over = _handed_over(jobs, nodes)
-    found: dict[Demand, tuple[int, list[str]]] = {}
+    found: dict[Needs, tuple[int, list[str]]] = {}
     said = {}
     for place, job in enumerate(line, 1):
-        demand = demand_of(job)
-        if demand not in found:
+        needs = needs_of(job)
+        if needs not in found:
             misfits = [why for node in nodes if (why := node.misfit(job)[1])]
-            found[demand] = len(nodes) - len(misfits), misfits
-        fitting, misfits = found[demand]
+            found[needs] = len(nodes) - len(misfits), misfits
+        fitting, misfits = found[needs]
         if not nodes:
             said[job.id] = "no node is connected to the cluster"
         elif not fitting:

@@ -10,8 +10,9 @@ import zmq
 from . import sockets
 from .addresses import take_apart
 from .codec import WireError, decode, encode
+from .hello import new_hello
 from .keys import ClientCurve, KeyPair
-from .messages import ClientHello, Message, Refused, Welcome
+from .messages import Message, Refused, Welcome
 from .sockets import REFUSALS, Handshakes
 
 A = TypeVar("A", bound=Message)
@@ -35,7 +36,6 @@ class NotTaken(Exception):
 def ask(
     address: str,
     pair: KeyPair | None,
-    hello: ClientHello,
     question: Message,
     answer: type[A],
     direction: Any,
@@ -45,7 +45,6 @@ def ask(
     Args:
         address: of the scheduler.
         pair: the keys of who asks, for a burla:// address.
-        hello: who asks.
         question: is asked after the Welcome.
         answer: the message that answers it.
         direction: the union of messages that may come.
@@ -55,7 +54,7 @@ def ask(
         NotTaken: the answer is no, or our key or its key is not the right one.
     """
     with _connected(address, pair) as (dealer, handshakes):
-        sockets.send(dealer, encode(hello))
+        sockets.send(dealer, encode(new_hello()))
         for said in _answers(dealer, handshakes, direction):
             match said:
                 case Welcome():

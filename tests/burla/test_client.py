@@ -28,6 +28,7 @@ from burla import remote_parallel_map as rpm
 from burla.client import Client
 from burla.job import Job
 from burla.wire import messages as m
+from burla.wire.hello import new_hello
 from burla.wire.leaves import BATCH_BYTES_MAX, LEAF_INPUTS_MAX
 from burla.wire.shelf import Shelf
 
@@ -197,9 +198,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
 
     fake.script = hold_back(m.Inputs)
     dead = threading.Event()
-    client = Client(
-        clients.new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8
-    )
+    client = Client(new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
     spec = _specify(double, decide_unpack(double), 1, None, None)
     session = Session(spec, dump_function(double), True, time.monotonic())
     job = Job(session, "double", True)
