@@ -16,6 +16,8 @@ from burla.provisioning.gce import Gce
 from burla.provisioning.plan import Limits
 from burla.wire import messages as m
 
+pytestmark = pytest.mark.usefixtures("loopback_only")
+
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:

@@ -1,7 +1,6 @@
 """Machines of Compute Engine against a stand-in: refusals, faults, and never an orphan."""
 
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,32 +17,8 @@ from burla.provisioning.gce import Gce, OutOfPlaces, label
 from burla.provisioning.machines import Machine, ProvisioningError
 from burla.provisioning.plan import orphans
 
+pytestmark = pytest.mark.usefixtures("loopback_only")
 ZONES = ["us-central1-a", "us-central1-b", "us-central1-c"]
-LOOPBACK = ("127.", "::1")
-_outside: list[str] = []
-_guarding = False
-
-
-def _guard(event: str, arguments: tuple[Any, ...]) -> None:
-    if _guarding and event == "socket.connect" and arguments[0].family != socket.AF_UNIX:
-        host = str(arguments[1][0])
-        if not host.startswith(LOOPBACK):
-            _outside.append(host)
-    elif _guarding and event == "socket.getaddrinfo" and not str(arguments[0]).startswith(LOOPBACK):
-        _outside.append(str(arguments[0]))
-
-
-sys.addaudithook(_guard)
-
-
-@pytest.fixture(autouse=True)
-def _loopback_only() -> Iterator[None]:
-    """Assert that nothing leaves this machine."""
-    global _guarding
-    _guarding = True
-    yield
-    _guarding = False
-    assert _outside == []
 
 
 @pytest.fixture
@@ -277,3 +252,10 @@ def test_what_ended_or_is_late_is_an_orphan(cloud: tuple[FakeGce, str]) -> None:
     gce.vms[made[1].name].body["labels"]["burla-expires"] = "1000"
     found = {machine.name for machine in orphans(one.observe(), 2000.0)}
     assert found == {made[0].name, made[1].name}
+
+
+def test_the_watch_over_loopback_sees_what_would_leave(loopback_watch: list[str]) -> None:
+    with pytest.raises(socket.gaierror):
+        socket.getaddrinfo("compute.invalid", 443)
+    assert loopback_watch == ["compute.invalid"]
+    loopback_watch.clear()
