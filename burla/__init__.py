@@ -8,7 +8,7 @@ Names are loaded on first use: the daemons import parts of this package and need
 
 from typing import TYPE_CHECKING, Any
 
-from burla.wire import VERSION as __version__
+from burla.protocol import VERSION as __version__
 
 if TYPE_CHECKING:
     from .errors import (

@@ -1,9 +1,9 @@
 """What people ask a cluster about itself."""
 
-from burla.wire import messages as m
-from burla.wire.asking import NoAnswer, NotTaken, ask
+from burla.protocol import messages as m
+from burla.shell.clients import curve_for
+from burla.transport.request import NoAnswer, NotTaken, ask
 
-from .clients import curve_for
 from .config import CLUSTER_VARIABLE, cluster_address
 from .errors import BadSetting, ClusterUnreachable, NotAuthorised, Refused
 

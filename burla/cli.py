@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from . import errors
-from .key_commands import auth, login
+from .auth_cli import auth, login
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
@@ -23,7 +23,7 @@ exit codes: 0 ok, 1 the job failed, 2 wrong usage, 69 no cluster answers,
 
 def _print_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
-        from burla.wire import VERSION
+        from burla.protocol import VERSION
 
         click.echo(f"burla {VERSION}")
         context.exit()
@@ -224,7 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _provisioning_failed(error: RuntimeError) -> int:
-    from burla.provisioning import cli, machines
+    from burla.provisioning import cli
+    from burla.provisioning.core import machines
 
     if not isinstance(error, machines.ProvisioningError):
         raise error

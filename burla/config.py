@@ -4,8 +4,8 @@ import os
 import re
 from typing import Any
 
-from burla.wire.addresses import FORMS, AddressError, connect_address
-from burla.wire.places import USER_KEY_FILE, settings_directory
+from burla.system.paths import USER_KEY_FILE, settings_directory
+from burla.transport.addresses import FORMS, AddressError, connect_address
 
 from .errors import BadSetting
 

@@ -10,7 +10,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from burla.wire.environment import Environment
+from burla.values.environment import Environment
 
 
 def environment(memory: str | None = None) -> Environment:

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from burla.wire.tracebacks import note_of
-from burla.wire.values import (
+from burla.shell.outcomes import exception_of
+from burla.values.payloads import (
     NotLoadableError,
     ResultNotPicklableError,
     bind_call,
@@ -20,9 +20,9 @@ from burla.wire.values import (
     load_result,
     short_repr,
 )
+from burla.values.tracebacks import note_of
 
-from .calls import Shape
-from .outcomes import exception_of
+from .arguments import Shape
 
 INSTEAD = (ResultNotPicklableError, NotLoadableError, SystemExit, GeneratorExit)
 

@@ -11,21 +11,21 @@ from typing import Any, Literal, TypeVar, overload
 import msgpack
 import msgspec
 
-from burla.wire import messages as m
-from burla.wire.addresses import take_apart
-from burla.wire.shelf import Shelf, directory_of
-from burla.wire.values import Sent, cut_batches, dump_function
+from burla.core.session import Session
+from burla.protocol import messages as m
+from burla.shell.caller import Caller
+from burla.shell.clients import client_for
+from burla.shell.io_thread import Client
+from burla.shell.job import Job
+from burla.transport.addresses import take_apart
+from burla.values.payloads import Sent, cut_batches, dump_function
+from burla.values.sharing import Shelf, directory_of
 
-from .caller import Caller
-from .calls import Shape, check_arguments, decide_unpack, name_of
-from .client import Client
-from .clients import client_for
+from .arguments import Shape, check_arguments, decide_unpack, name_of
 from .config import cluster_address, may_grow
-from .job import Job
-from .local import private_cluster
 from .modules import by_value_modules, environment
 from .nested import is_nested, run_here
-from .session import Session
+from .private_cluster import private_cluster
 
 R = TypeVar("R")
 

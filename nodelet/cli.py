@@ -14,9 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from burla.wire import daemon
-from burla.wire.addresses import take_apart
-from burla.wire.keys import (
+from burla.nodelet.isolation import probe
+from burla.nodelet.isolation.linux import set_dumpable
+from burla.nodelet.shell.agent import NotAcceptedError, NotAuthorisedError, run
+from burla.system import daemon
+from burla.system.owner import Owner
+from burla.system.paths import settings_directory
+from burla.transport.addresses import take_apart
+from burla.transport.keys import (
     KeyFileError,
     KeyPair,
     load_or_make_pair,
@@ -24,14 +29,9 @@ from burla.wire.keys import (
     pair_of,
     parse_key,
 )
-from burla.wire.owner import Owner
-from burla.wire.places import settings_directory
 
-from . import isolation
-from .agent import NotAcceptedError, NotAuthorisedError, run
 from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
-from .joining import NoAnswerError, NotJoinedError, join
-from .kernel import set_dumpable
+from .enrollment import NoAnswerError, NotJoinedError, join
 
 EXIT_FAILED = 1
 EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
@@ -148,8 +148,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--isolation",
-        choices=(isolation.BEST, isolation.Tier.PROCESS.value),
-        default=isolation.BEST,
+        choices=(probe.BEST, probe.Tier.PROCESS.value),
+        default=probe.BEST,
         help="how far each lease is shut in; see below (default: best)",
     )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
@@ -231,9 +231,9 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
     """Return the settings with the best tier of isolation that works; tell which it is."""
     with contextlib.suppress(OSError):  # not Linux
         set_dumpable(False)  # what this process knows, functions must not read
-    confinement = isolation.confinement(config.ram, config.cpus, config.scheduler, key_file)
-    tier, why = isolation.choose(wanted, confinement)
-    if tier is isolation.Tier.PROCESS:
+    confinement = probe.confinement(config.ram, config.cpus, config.scheduler, key_file)
+    tier, why = probe.choose(wanted, confinement)
+    if tier is probe.Tier.PROCESS:
         log.warning(
             "isolation: process (%s): functions have all rights of this user; let only people "
             "use this node who trust each other",
@@ -243,8 +243,8 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
         log.info("isolation: %s%s", tier, f" ({why})" if why else "")
     confinement = dataclasses.replace(
         confinement,
-        has_root=tier is isolation.Tier.UID,
-        use_landlock=tier is isolation.Tier.LANDLOCK,
+        has_root=tier is probe.Tier.UID,
+        use_landlock=tier is probe.Tier.LANDLOCK,
     )
     return dataclasses.replace(config, tier=tier, confinement=confinement)
 

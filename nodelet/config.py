@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from burla.wire.addresses import connect_address, take_apart
-from burla.wire.keys import ClientCurve, KeyPair
-
-from .isolation import Tier
-from .sandbox import Confinement
+from burla.nodelet.isolation.probe import Tier
+from burla.nodelet.isolation.sandbox import Confinement
+from burla.transport.addresses import connect_address, take_apart
+from burla.transport.keys import ClientCurve, KeyPair
 
 GB = 1 << 30  # bytes
 CPUS_MAX = 8192  # as Linux has at most; each becomes a process, and a typing error should not

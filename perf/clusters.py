@@ -11,11 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from burla.scheduler import admission
-from burla.scheduler.admission import Role
-from burla.scheduler.roster import Roster
-from burla.wire.keys import KeyPair, load_or_make_pair
-from burla.wire.owner import Owner, process_started
+from burla.scheduler.auth.key_store import Roster
+from burla.scheduler.core import admission
+from burla.scheduler.core.admission import Role
+from burla.system.owner import Owner, process_started
+from burla.transport.keys import KeyPair, load_or_make_pair
 
 START_S_MAX = 15.0  # until the scheduler says where it listens
 END_S_MAX = 12.0  # daemons promise to be gone within 10 s

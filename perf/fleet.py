@@ -18,8 +18,9 @@ from dataclasses import asdict, dataclass
 import msgspec
 import zmq
 
-from burla.wire import VERSION, sockets
-from burla.wire import messages as m
+from burla.protocol import VERSION
+from burla.protocol import messages as m
+from burla.transport import sockets
 
 from .simulated import SimulatedNode
 

@@ -1,6 +1,6 @@
 """A client without a caller: it sends inputs as fast as its window allows and counts what is done.
 
-It speaks as burla/session.py does with the list form, but opens nothing that comes back.
+It speaks as burla/core/session.py does with the list form, but opens nothing that comes back.
 """
 
 import os
@@ -10,15 +10,16 @@ import time
 import msgspec
 import zmq
 
-from burla.acks import ACK_MESSAGES
-from burla.wire import VERSION, sockets
-from burla.wire import messages as m
-from burla.wire.leaves import cut_batches
-from burla.wire.ranges import Ranges
+from burla.core.acks import ACK_MESSAGES
+from burla.protocol import VERSION
+from burla.protocol import messages as m
+from burla.protocol.ranges import Ranges
+from burla.transport import sockets
+from burla.values.leaves import cut_batches
 
 from .simulated import done_in
 
-BATCH_INPUTS = 1 << 16  # as burla.wire.leaves makes them in the middle of a job
+BATCH_INPUTS = 1 << 16  # as burla.values.leaves makes them in the middle of a job
 BEAT_S = 1.0
 WAIT_MS = 20  # for a message, then the clock is looked at
 TAKE_MAX = 256  # messages in a row, then inputs are sent

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import msgpack
 
-from burla.nodelet.reporting import patience_s
-from burla.wire import messages as m
-from burla.wire.codec import read_runs
-from burla.wire.ranges import Range, Ranges
+from burla.nodelet.core.reporting import patience_s
+from burla.protocol import messages as m
+from burla.protocol.codec import read_runs
+from burla.protocol.ranges import Range, Ranges
 
 RESULT = b"\x80\x05K\x00."  # what values.dump_results says of a small int, near enough in size
-RUNS_MAX = 256  # in one message, as in nodelet/streams.py
+RUNS_MAX = 256  # in one message, as in nodelet/core/streams.py
 
 
 def outcomes(

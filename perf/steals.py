@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 
-from burla.nodelet.slate import CELLS, AgentSlate, Memory, WorkerSlate, make_memory, register
+from burla.nodelet.worker.slate import CELLS, AgentSlate, Memory, WorkerSlate, make_memory, register
 
 SPAN_INPUTS = 64  # so that the two meet in the same few indices all the time
 STRIDE_MAX = 5

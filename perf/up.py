@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burla.provisioning.machines import ProvisioningError
+from burla.provisioning.core.machines import ProvisioningError
 from burla.provisioning.wheels import gather
 
 from .hosts import NETWORK, Hosts

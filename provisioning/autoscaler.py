@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from burla.wire import messages as m
-from burla.wire.asking import NoAnswer, NotTaken
-
-from . import plan
-from .machines import Machine, Provisioner, ProvisioningError, Shape, named
-from .plan import Limits
+from burla.protocol import messages as m
+from burla.provisioning.core import plan
+from burla.provisioning.core.machines import Machine, Provisioner, ProvisioningError, Shape, named
+from burla.provisioning.core.plan import Limits
+from burla.transport.request import NoAnswer, NotTaken
 
 BACKOFF_S = 60.0  # no machine is asked for so long after one failed; doubles
 BACKOFF_MAX_S = 600.0

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from . import facts as f
-from . import steps as s
-from .machines import ProvisioningError, StepFailed, Transport, tail
-from .steps import Step, Wanted
+from burla.provisioning.core import facts as f
+from burla.provisioning.core import steps as s
+from burla.provisioning.core.machines import ProvisioningError, StepFailed, Transport, tail
+from burla.provisioning.core.steps import Step, Wanted
 
 SCRIPT = Path(__file__).with_name("bootstrap.sh")
 ROUNDS = 2  # the steps may show that the facts were old: looked at once more, then given up

@@ -120,7 +120,7 @@ facts() {
     [ -e "$DIRECTORY/building" ] || echo "venv $(stamp venv/complete)"
     echo "installed $(stamp installed)"
     echo "settings $(stamp settings)"
-    echo "version $("$DIRECTORY/venv/bin/python" -I -c 'import burla.wire; print(burla.wire.VERSION)' 2>/dev/null || :)"
+    echo "version $("$DIRECTORY/venv/bin/python" -I -c 'import burla.protocol; print(burla.protocol.VERSION)' 2>/dev/null || :)"
     echo "running $(if [ -n "$(supervisor)" ]; then stamp running; fi)"
     [ ! -f "$DIRECTORY/ready" ] || echo "ready_s $(age_s "$DIRECTORY/ready")"
     for file in "$DIRECTORY"/wheels/*.whl; do

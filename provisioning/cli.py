@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from burla.provisioning.core.machines import BadConfig, ProvisioningError
+
 from . import config as c
 from . import state as st
 from .cluster import Cluster, Result
 from .config import ClusterConfig
-from .machines import BadConfig, ProvisioningError
 from .members import Rented
 from .state import State
 from .view import View, as_json

@@ -6,18 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import ModuleType
 
-from burla.wire import VERSION
+from burla.protocol import VERSION
+from burla.provisioning.core.addresses import HERE, host_names, is_loopback, split_target
+from burla.provisioning.core.machines import BadConfig, Machine, ProvisioningError, Transport, named
+from burla.provisioning.core.steps import Wanted
+from burla.provisioning.slurm.provisioner import Slurm
+from burla.provisioning.ssh.connections import Connections
 
 from . import bootstrap, state, wheels
-from .addresses import HERE, host_names, is_loopback, split_target
-from .connections import Connections
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
-from .machines import BadConfig, Machine, ProvisioningError, Transport, named
 from .members import Installed, Local, Member, Rented
-from .slurm import Slurm
 from .state import State
-from .steps import Wanted
 
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
 WHEELS = "wheels"
@@ -129,7 +129,9 @@ class Cluster:
         found: dict[str, Fleet] = {}
         if config.gce.project:
             try:
-                from . import gce  # google-cloud-compute: an extra, and slow to import
+                from burla.provisioning.gce import (
+                    provisioner as gce,  # google-cloud-compute: an extra, and slow to import
+                )
             except ImportError as error:
                 raise ProvisioningError(f"pip install 'burla[gce]': {error}") from None
             where = (self.state.address, self.head.join_token)
@@ -315,7 +317,9 @@ class Cluster:
 
 def _import_ssh() -> ModuleType:
     try:
-        from . import ssh  # paramiko: an extra, and slow to import
+        from burla.provisioning.ssh import (
+            transport as ssh,  # paramiko: an extra, and slow to import
+        )
     except ImportError as error:
         raise ProvisioningError(f"pip install 'burla[ssh]' to reach hosts: {error}") from None
     return ssh

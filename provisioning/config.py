@@ -25,8 +25,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from .machines import BadConfig
-from .steps import DIRECTORY, NAME
+from burla.provisioning.core.machines import BadConfig
+from burla.provisioning.core.steps import DIRECTORY, NAME
 
 T = TypeVar("T")
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"

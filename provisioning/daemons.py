@@ -11,10 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from burla.wire.launch import command
-from burla.wire.owner import process_started
-
-from .machines import StepFailed, tail
+from burla.provisioning.core.machines import StepFailed, tail
+from burla.system.launch import command
+from burla.system.owner import process_started
 
 START_S = 30.0  # until it has said its first word, on a busy machine
 END_S = 12.0  # ours cut themselves off 8 s after SIGTERM; then they are killed

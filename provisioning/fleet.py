@@ -7,8 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from . import plan
-from .machines import BadConfig, Machine, Provisioner, ProvisioningError, named
+from burla.provisioning.core import plan
+from burla.provisioning.core.machines import (
+    BadConfig,
+    Machine,
+    Provisioner,
+    ProvisioningError,
+    named,
+)
 
 POLL_S = 1.0  # between two looks at machines that are on their way
 END_S = 300.0  # until all machines are gone for good; a busy service is asked again meanwhile

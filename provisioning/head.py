@@ -5,14 +5,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from burla.wire import asking
-from burla.wire import messages as m
-from burla.wire.addresses import AddressError, bind_address, full_address, take_apart
+from burla.protocol import messages as m
+from burla.provisioning.core.machines import BadConfig
+from burla.transport import request
+from burla.transport.addresses import AddressError, bind_address, full_address, take_apart
 
 from . import state
 from .daemons import Daemon
 from .keys import Keys, NoKeys, user_pair
-from .machines import BadConfig
 from .state import State
 
 SCHEDULER, AUTOSCALER = "scheduler", "autoscaler"
@@ -77,7 +77,7 @@ class Head:
         if self.has_keys() and self.is_away:
             self._keys.let_in_user()  # only an administrator may ask what jobs wait for
         options = ("--cluster", self.state.config.name)
-        process = self.autoscaler.start("burla.provisioning.autoscaling", *options)
+        process = self.autoscaler.start("burla.provisioning.autoscaler_daemon", *options)
         self.autoscaler.first_line(process)
         watch(AUTOSCALER, "ready")
 
@@ -90,7 +90,7 @@ class Head:
         """
         pair = user_pair() if self.has_keys() else None
         direction = m.SchedulerToAutoscaler
-        return asking.ask(self.state.address, pair, question, m.Demand, direction)
+        return request.ask(self.state.address, pair, question, m.Demand, direction)
 
     def has_keys(self) -> bool:
         """Return whether the scheduler takes nobody without a key."""

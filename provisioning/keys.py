@@ -10,11 +10,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from burla.wire.keys import KeyFileError, KeyPair, load_or_make_pair
-from burla.wire.launch import command
-from burla.wire.places import USER_KEY_FILE, settings_directory
-
-from .machines import ProvisioningError, tail
+from burla.provisioning.core.machines import ProvisioningError, tail
+from burla.system.launch import command
+from burla.system.paths import USER_KEY_FILE, settings_directory
+from burla.transport.keys import KeyFileError, KeyPair, load_or_make_pair
 
 CALL_S = 60.0  # two processes want the table of keys at most 2 s long; a busy machine is slow
 TOKEN_S = 600.0  # how long the scheduler takes a join token

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from burla.provisioning.core.machines import Machine, Provisioner, StepFailed, Transport, tail
+from burla.provisioning.core.steps import READY_S_MAX, Wanted
+
 from . import bootstrap
 from .bootstrap import JoinToken, Report
 from .daemons import Daemon, wait_for
-from .machines import Machine, Provisioner, StepFailed, Transport, tail
-from .steps import READY_S_MAX, Wanted
 from .wheels import Wheels
 
 Connect = Callable[[], Transport]

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from burla.provisioning.core.machines import BadConfig, ProvisioningError
+
 from .config import ClusterConfig, parse
-from .machines import BadConfig, ProvisioningError
 
 FILE = "cluster.json"
 DIRECTORY_VARIABLE = "BURLA_STATE_DIR"

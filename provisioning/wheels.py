@@ -21,9 +21,8 @@ from functools import cache as once
 from pathlib import Path
 
 import burla
-from burla.wire import VERSION
-
-from .machines import ProvisioningError, tail
+from burla.protocol import VERSION
+from burla.provisioning.core.machines import ProvisioningError, tail
 
 WHEEL = f"burla-{VERSION}-py3-none-any.whl"
 SUFFIXES = (".py", ".sh", ".typed")  # of the files that make up the package

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import zmq
 
-from burla.wire import daemon
-from burla.wire.addresses import AddressError, bind_address, full_address, ipc_path
-from burla.wire.keys import KeyFileError
-from burla.wire.owner import Owner
+from burla.scheduler.auth.key_store import Roster
+from burla.scheduler.core.quotas import Quotas
+from burla.scheduler.shell.server import named, run
+from burla.system import daemon
+from burla.system.owner import Owner
+from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
+from burla.transport.keys import KeyFileError
 
 from .config import ConfigError, SchedulerConfig, keys_directory
-from .quotas import Quotas
-from .roster import Roster
-from .server import named, run
 
 BIND = "tcp://127.0.0.1:7270"
 EXIT_USAGE = 2

@@ -4,11 +4,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from burla.wire.addresses import bind_address, ipc_path
-from burla.wire.places import settings_directory
-
-from .quotas import Quotas
-from .roster import SERVER_KEY
+from burla.scheduler.auth.key_store import SERVER_KEY
+from burla.scheduler.core.quotas import Quotas
+from burla.system.paths import settings_directory
+from burla.transport.addresses import bind_address, ipc_path
 
 FOLDER = "scheduler"  # of its keys, inside the user's settings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from burla.wire import VERSION
+from burla.protocol import VERSION
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("burla", "burla-scheduler", "burla-nodelet")

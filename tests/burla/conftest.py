@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fake_scheduler import FakeScheduler
 
-from burla import clients
+from burla.shell import clients
 
 
 @pytest.fixture

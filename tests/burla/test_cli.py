@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from burla import cli, errors
-from burla.wire import VERSION
+from burla.protocol import VERSION
 
 
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from clusters import Cluster, cluster
 
-from burla import clients
+from burla.shell import clients
 
 
 @pytest.fixture(scope="module")

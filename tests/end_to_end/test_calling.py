@@ -18,8 +18,8 @@ from waiting import LATE_S, wait_until
 
 from burla import ClusterError, ClusterUnreachable, Unsatisfiable, remote_parallel_map
 from burla.errors import BadSetting
-from burla.wire.addresses import full_address
-from burla.wire.keys import load_or_make_pair, make_pair
+from burla.transport.addresses import full_address
+from burla.transport.keys import load_or_make_pair, make_pair
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared")]
 

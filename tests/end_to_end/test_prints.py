@@ -15,8 +15,8 @@ import zmq
 from scripts import run, succeed
 
 from burla import WorkerDied, remote_parallel_map
-from burla import client as client_module  # to lose frames
-from burla.wire.sockets import take
+from burla.shell import io_thread as client_module  # to lose frames
+from burla.transport.sockets import take
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared")]
 

@@ -21,11 +21,11 @@ from waiting import wait_gone, wait_until
 
 import burla
 from burla import remote_parallel_map
-from burla.scheduler.admission import Role
-from burla.wire import messages as m
-from burla.wire.addresses import take_apart
-from burla.wire.codec import decode, encode
-from burla.wire.sockets import make_socket
+from burla.protocol import messages as m
+from burla.protocol.codec import decode, encode
+from burla.scheduler.core.admission import Role
+from burla.transport.addresses import take_apart
+from burla.transport.sockets import make_socket
 
 pytestmark = pytest.mark.slow
 

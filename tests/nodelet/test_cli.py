@@ -23,7 +23,7 @@ from burla.nodelet.config import (
     usable_cpus,
     usable_ram,
 )
-from burla.wire.addresses import AddressError
+from burla.transport.addresses import AddressError
 
 LATE_S = 20
 NOBODY = "ipc:///tmp/nobody"  # nothing listens there: the nodelet tries again and again

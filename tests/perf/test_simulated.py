@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from burla.nodelet.reporting import patience_s
-from burla.wire import messages as m
-from burla.wire.ranges import Ranges
+from burla.nodelet.core.reporting import patience_s
+from burla.protocol import messages as m
+from burla.protocol.ranges import Ranges
 from perf.balance import orders
 from perf.processes import alive, cpu_s, descendants, peak_bytes, pss_bytes, rss_bytes, threads_s
 from perf.shares import fair_s

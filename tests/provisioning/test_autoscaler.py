@@ -9,12 +9,12 @@ import pytest
 from autoscaled import BOOT_S, FREE, LONG, Site, make
 from fake_gce import fake_gce
 
+from burla.protocol import messages as m
 from burla.provisioning.autoscaler import BACKOFF_S
-from burla.provisioning.autoscaling import Stopping, serve
+from burla.provisioning.autoscaler_daemon import Stopping, serve
 from burla.provisioning.config import parse
-from burla.provisioning.gce import Gce
-from burla.provisioning.plan import Limits
-from burla.wire import messages as m
+from burla.provisioning.core.plan import Limits
+from burla.provisioning.gce.provisioner import Gce
 
 pytestmark = pytest.mark.usefixtures("loopback_only")
 

@@ -14,12 +14,13 @@ from hosts import PYTHONS, Host, Hosts
 from waiting import wait_until
 from wanted import MINOR, want, wheelhouse
 
-from burla import clients, remote_parallel_map
+from burla import remote_parallel_map
 from burla.provisioning import bootstrap
-from burla.provisioning.machines import ConnectionLost, ProvisioningError, StepFailed
-from burla.provisioning.ssh import SshSettings, connect
-from burla.provisioning.steps import CannotBe, Wanted
+from burla.provisioning.core.machines import ConnectionLost, ProvisioningError, StepFailed
+from burla.provisioning.core.steps import CannotBe, Wanted
+from burla.provisioning.ssh.transport import SshSettings, connect
 from burla.provisioning.wheels import WHEEL, Wheels
+from burla.shell import clients
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -24,7 +24,7 @@ def test_a_cluster_on_this_machine_comes_is_used_is_mended_and_goes(user: User) 
         assert f"export BURLA_CLUSTER={shlex.quote(address)}" in again.stderr
         assert len(running) > 2  # a scheduler, a nodelet, and what that has forked
         daemons = {
-            p.pid for p in mark.processes() if "burla/wire/launch.py" in " ".join(p.cmdline())
+            p.pid for p in mark.processes() if "burla/system/launch.py" in " ".join(p.cmdline())
         }
         assert len(daemons) == 2
         assert daemons <= running  # nothing was begun anew
@@ -115,7 +115,8 @@ def test_what_can_not_be_is_said_with_its_exit_code(
 
 
 def test_two_commands_at_once_do_not_meet(user: User) -> None:
-    from burla.provisioning import machines, state
+    from burla.provisioning import state
+    from burla.provisioning.core import machines
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BURLA_STATE_DIR", str(user.home / "st"))

@@ -14,9 +14,9 @@ from users import User
 from waiting import wait_until
 from wanted import want, wheelhouse
 
-from burla.provisioning.machines import StepFailed
+from burla.provisioning.core.machines import StepFailed
 from burla.provisioning.members import Installed
-from burla.provisioning.ssh import SshSettings, connect
+from burla.provisioning.ssh.transport import SshSettings, connect
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 WARM_S = 10.0  # a second run on three finished machines: promised

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from burla.provisioning.config import ClusterConfig, load, parse
-from burla.provisioning.machines import BadConfig
+from burla.provisioning.core.machines import BadConfig
 
 
 def test_a_file_may_say_little_and_gives_its_name(tmp_path: Path) -> None:

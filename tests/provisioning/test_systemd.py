@@ -13,8 +13,8 @@ from waiting import wait_until
 from wanted import want, wheelhouse
 
 from burla.provisioning import bootstrap
-from burla.provisioning.machines import StepFailed
-from burla.provisioning.ssh import SshSettings, connect
+from burla.provisioning.core.machines import StepFailed
+from burla.provisioning.ssh.transport import SshSettings, connect
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 UNIT = "burla-node-lab.service"

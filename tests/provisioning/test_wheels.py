@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from burla.provisioning import wheels
-from burla.provisioning.machines import ProvisioningError
+from burla.provisioning.core.machines import ProvisioningError
 
 ROOT = Path(__file__).parents[2]
 

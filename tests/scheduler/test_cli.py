@@ -15,12 +15,12 @@ import pytest
 import zmq
 from keyring import Keyring
 
-from burla.scheduler.admission import Role
+from burla.protocol.codec import decode, encode
+from burla.protocol.messages import Beat, Introduce
 from burla.scheduler.config import ConfigError, SchedulerConfig
-from burla.wire.addresses import AddressError, take_apart
-from burla.wire.codec import decode, encode
-from burla.wire.messages import Beat, Introduce
-from burla.wire.sockets import make_socket
+from burla.scheduler.core.admission import Role
+from burla.transport.addresses import AddressError, take_apart
+from burla.transport.sockets import make_socket
 
 LATE_S = 20
 

@@ -25,7 +25,8 @@ from marked import marked
 from waiting import wait_gone, wait_until
 
 import burla
-from burla import clients, remote_parallel_map
+from burla import remote_parallel_map
+from burla.shell import clients
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from fake_gce import FakeGce
 
+from burla.protocol import messages as m
 from burla.provisioning.autoscaler import Autoscaler
 from burla.provisioning.config import parse
-from burla.provisioning.gce import Gce
-from burla.provisioning.plan import Limits
-from burla.wire import messages as m
-from burla.wire.asking import NoAnswer
+from burla.provisioning.core.plan import Limits
+from burla.provisioning.gce.provisioner import Gce
+from burla.transport.request import NoAnswer
 
 LONG = m.Wish("3.11", 1, None, 10_000, None, 8, 60.0, 60.0, fits=True)
 BOOT_S = 300.0

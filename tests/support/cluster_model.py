@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from outcomes import outcomes, payload_of, runs_of
 
-from burla.scheduler.core import Scheduler
-from burla.scheduler.effects import Effect, Send
-from burla.wire import messages as m
-from burla.wire.ranges import Ranges
+from burla.protocol import messages as m
+from burla.protocol.ranges import Ranges
+from burla.scheduler.core.effects import Effect, Send
+from burla.scheduler.core.scheduler import Scheduler
 
 
 def ident(number: int) -> bytes:

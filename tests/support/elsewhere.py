@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from burla.calls import decide_unpack
+from burla.arguments import decide_unpack
 from burla.modules import by_value_modules, environment
-from burla.outcomes import exception_of
-from burla.wire.values import (
+from burla.shell.outcomes import exception_of
+from burla.values.payloads import (
     Sent,
     apply_environment,
     are_atoms,

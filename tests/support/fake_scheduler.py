@@ -11,10 +11,10 @@ from typing import Any
 
 import zmq
 
-from burla.wire import messages as m
-from burla.wire.codec import Joiner, decode, encode, pack_runs, split
-from burla.wire.sockets import make_socket
-from burla.wire.values import (
+from burla.protocol import messages as m
+from burla.protocol.codec import Joiner, decode, encode, pack_runs, split
+from burla.transport.sockets import make_socket
+from burla.values.payloads import (
     are_atoms,
     bind_call,
     dump_error,

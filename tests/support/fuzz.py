@@ -20,10 +20,10 @@ import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  #
 with atheris.instrument_imports(include=["burla"]):
     from hostile import Words
 
-    from burla.scheduler.core import Scheduler
-    from burla.scheduler.effects import Publish, Send
-    from burla.wire import messages as m
-    from burla.wire.codec import WireError, decode, encode, unpack_runs
+    from burla.protocol import messages as m
+    from burla.protocol.codec import WireError, decode, encode, unpack_runs
+    from burla.scheduler.core.effects import Publish, Send
+    from burla.scheduler.core.scheduler import Scheduler
 
 PEERS: list[tuple[bytes, Any]] = [
     (b"client", m.ClientToScheduler),

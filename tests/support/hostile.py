@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from burla.wire import messages as m
+from burla.protocol import messages as m
 
 NUMBERS = (0, 1, 2, 3, 5, 8, 63, 1 << 20, (1 << 53) - 1, 1 << 53)
 MANY = 4  # elements of a tuple

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from burla.scheduler import admission
-from burla.scheduler.admission import Role
-from burla.scheduler.roster import Roster
-from burla.wire.keys import ClientCurve, KeyPair, load_or_make_pair, make_pair
+from burla.scheduler.auth.key_store import Roster
+from burla.scheduler.core import admission
+from burla.scheduler.core.admission import Role
+from burla.transport.keys import ClientCurve, KeyPair, load_or_make_pair, make_pair
 
 
 class Keyring:

@@ -12,11 +12,11 @@ from typing import Any
 import msgpack
 import psutil
 
-from burla.nodelet.memory import Reading
-from burla.nodelet.pipes import Kind
-from burla.nodelet.slate import CELLS
-from burla.nodelet.workers import Death, Leaf, LoadSettings, Outcomes, Span, Workers
-from burla.wire import values
+from burla.nodelet.core.memory_policy import Reading
+from burla.nodelet.shell.worker_pool import Death, Leaf, LoadSettings, Outcomes, Span, Workers
+from burla.nodelet.worker.pipes import Kind
+from burla.nodelet.worker.slate import CELLS
+from burla.values import payloads
 
 BATCH = 7  # the only batch
 WAIT_S = 30.0  # nothing takes nearly as long, but on an overloaded machine
@@ -26,12 +26,12 @@ def leaves_of(inputs: Sequence[Any]) -> list[Leaf]:
     """Return the leaves of all inputs of a job."""
     return [
         Leaf(BATCH, batch.start + at, batch.start + at + leaf.count, tuple(leaf.frames))
-        for batch in values.cut_batches(inputs)
+        for batch in payloads.cut_batches(inputs)
         for at, leaf in _places(batch)
     ]
 
 
-def _places(batch: values.Batch) -> list[tuple[int, values.Leaf]]:
+def _places(batch: payloads.Batch) -> list[tuple[int, payloads.Leaf]]:
     places, at = [], 0
     for leaf in batch.leaves:
         places.append((at, leaf))
@@ -129,7 +129,7 @@ class Machine:
     ) -> list[int]:
         """Begin a lease and return its workers, once all are ready."""
         settings = LoadSettings(environment=environment(), node="here", **how)
-        frames = values.dump_function(function)
+        frames = payloads.dump_function(function)
         self.workers.begin_lease(frames, settings, use_template=use_template)
         before = len(self.ready)
         self.workers.add_workers(workers)
@@ -174,16 +174,16 @@ class Machine:
         return CELLS - len(self.workers._links[worker].dealt)
 
     def results(self) -> dict[int, Any]:
-        """Return all outcomes so far by index; a failure as its `values.Failure`."""
+        """Return all outcomes so far by index; a failure as its `payloads.Failure`."""
         found: dict[int, Any] = {}
         for _, outcome in self.outcomes:
             match outcome.kind:
                 case Kind.RESULTS:
-                    some = values.load_results(outcome.frames)
+                    some = payloads.load_results(outcome.frames)
                 case Kind.RESULT:
-                    some = [values.load_result(outcome.frames)]
+                    some = [payloads.load_result(outcome.frames)]
                 case _:
-                    some = [values.load_error(outcome.frames)]
+                    some = [payloads.load_error(outcome.frames)]
             assert len(some) == outcome.hi - outcome.lo, outcome
             for index, one in enumerate(some, outcome.lo):
                 assert index not in found, f"{index} came twice"

@@ -14,7 +14,7 @@ import psutil
 from clusters import Cluster, cluster
 from waiting import LATE_S, wait_gone
 
-from burla import clients
+from burla.shell import clients
 
 NAME = "BURLA_TEST_MARK"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
-from burla.wire import messages as m
+from burla.protocol import messages as m
 
 Said = tuple[m.Message, list[bytes]]  # a message and its payload
 REPEATABLE = (

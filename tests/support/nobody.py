@@ -7,23 +7,23 @@ mount namespace of the command's own.
 import os
 import sys
 
-from burla.nodelet import isolation, kernel, sandbox
+from burla.nodelet.isolation import linux, probe, sandbox
 
 UID = 65534
 
 
 def main(command: list[str]) -> None:
     """Become the command."""
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    wanted = isolation.confinement(1 << 30, 1, "tcp://127.0.0.1:1", None)
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    wanted = probe.confinement(1 << 30, 1, "tcp://127.0.0.1:1", None)
     covers, binds = sandbox.plan(wanted)
     for shut in filter(None, map(sandbox._shut, binds)):
         if shut not in covers:  # below /tmp, which a sandbox covers as a whole
             covers.append(shut)
     opened = [(path, os.open(path, os.O_PATH)) for path in binds]
     for path in covers:
-        kernel.mount("tmpfs", path, "tmpfs", 0, "mode=755")
+        linux.mount("tmpfs", path, "tmpfs", 0, "mode=755")
     for path, fd in opened:
         sandbox.bind(path, fd)
         os.close(fd)

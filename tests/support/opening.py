@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from burla.wire import messages as m
+from burla.protocol import messages as m
 
 
 def open_job(job: bytes, topic: bytes = bytes(16), **more: Any) -> m.OpenJob:

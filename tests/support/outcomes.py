@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from burla.wire.codec import pack_runs, read_runs, unpack_runs
-from burla.wire.messages import Kind, Outcomes, Run
-from burla.wire.ranges import Ranges
+from burla.protocol.codec import pack_runs, read_runs, unpack_runs
+from burla.protocol.messages import Kind, Outcomes, Run
+from burla.protocol.ranges import Ranges
 
 
 def outcomes(

@@ -14,12 +14,12 @@ import zmq
 from machine import environment, leaves_of
 from waiting import LATE_S, wait_gone
 
-from burla.wire import messages as m
-from burla.wire import values
-from burla.wire.codec import Joiner, decode, encode, split, unpack_runs
-from burla.wire.messages import Kind, Leaf, Span
-from burla.wire.ranges import Ranges
-from burla.wire.sockets import make_socket
+from burla.protocol import messages as m
+from burla.protocol.codec import Joiner, decode, encode, split, unpack_runs
+from burla.protocol.messages import Kind, Leaf, Span
+from burla.protocol.ranges import Ranges
+from burla.transport.sockets import make_socket
+from burla.values import payloads
 
 BATCH = 7
 
@@ -77,7 +77,7 @@ class RawScheduler:
         fields: dict[str, Any] = {"lease": lease, "job": b"J" * 16, "slots": slots, "func_cpu": 1}
         fields |= {"unpack": False, "environment": environment()}
         fields |= {"outcome_window": 32 << 20, "report_s": 0.02}
-        self.say(m.StartLease(**(fields | options)), values.dump_function(function))
+        self.say(m.StartLease(**(fields | options)), payloads.dump_function(function))
         return lease
 
     def deal(self, lease: bytes, inputs: Sequence[Any], left: int = 0) -> None:
@@ -155,12 +155,12 @@ class RawScheduler:
             match run.kind:
                 case Kind.RESULTS:
                     self.results |= zip(
-                        range(run.lo, run.hi), values.load_results(got), strict=True
+                        range(run.lo, run.hi), payloads.load_results(got), strict=True
                     )
                 case Kind.RESULT:
-                    self.results[run.lo] = values.load_result(got)
+                    self.results[run.lo] = payloads.load_result(got)
                 case Kind.ERROR:
-                    self.errors[run.lo] = values.load_error(got)
+                    self.errors[run.lo] = payloads.load_error(got)
                 case Kind.DEATH:
                     self.errors[run.lo] = msgpack.unpackb(got[0])
         if self.acknowledges:

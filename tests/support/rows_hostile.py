@@ -18,10 +18,10 @@ from rows_tenants import Bomb
 from stage import LATE_MS, Peer, Stage, inputs_of, stage
 from waiting import LATE_S, wait_until
 
-from burla.scheduler.admission import Role
-from burla.wire import messages as m
-from burla.wire.codec import encode
-from burla.wire.sockets import FRAMES_MAX, MESSAGE_BYTES_MAX
+from burla.protocol import messages as m
+from burla.protocol.codec import encode
+from burla.scheduler.core.admission import Role
+from burla.transport.sockets import FRAMES_MAX, MESSAGE_BYTES_MAX
 
 MIB = 1 << 20
 MUTATED = 10_000
@@ -190,7 +190,7 @@ def ipc_frame(directory: Path, frame: bytes) -> None:
     import psutil
 
     from burla.scheduler.config import SchedulerConfig
-    from burla.scheduler.server import run
+    from burla.scheduler.shell.server import run
 
     directory.mkdir()
     path = directory / "s"
@@ -284,7 +284,7 @@ def to_nodelet(directory: Path, bomb: bytes) -> None:
     """Do the same to a nodelet's own reading: each field of what a scheduler says to it."""
     from hostile import Words
 
-    from burla.wire.codec import WireError, decode
+    from burla.protocol.codec import WireError, decode
 
     random = Random(1)
     words = Words(random, [bytes(16)])

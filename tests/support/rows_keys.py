@@ -13,12 +13,12 @@ from keyring import Keyring
 from stage import LATE_MS, Stage, stage
 from waiting import LATE_S, wait_until
 
-from burla.scheduler import admission
-from burla.scheduler.admission import Role
-from burla.wire import messages as m
-from burla.wire.addresses import full_address
-from burla.wire.keys import load_or_make_pair, make_pair
-from burla.wire.sockets import make_socket
+from burla.protocol import messages as m
+from burla.scheduler.core import admission
+from burla.scheduler.core.admission import Role
+from burla.transport.addresses import full_address
+from burla.transport.keys import load_or_make_pair, make_pair
+from burla.transport.sockets import make_socket
 
 PROMISED_S = 5.0  # a wrong key is said in so many seconds
 HALF_HANDSHAKES = 2000

@@ -7,9 +7,9 @@ import zmq
 from stage import Peer, Stage, stage
 from waiting import LATE_S, wait_until
 
-from burla.scheduler import channel
-from burla.wire import messages as m
-from burla.wire.keys import KeyPair
+from burla.protocol import messages as m
+from burla.scheduler.shell import channel
+from burla.transport.keys import KeyPair
 
 LATE_MS = int(LATE_S * 1000)
 FLOOD = 150_000  # topics, all different

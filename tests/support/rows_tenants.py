@@ -21,13 +21,13 @@ from stage import Peer, Stage, inputs_of, stage
 from waiting import LATE_S, wait_until
 
 import burla
-from burla import clients
-from burla.scheduler.admission import Role
-from burla.wire import messages as m
-from burla.wire import values
-from burla.wire.codec import encode
-from burla.wire.keys import load_pair
-from burla.wire.seals import seal
+from burla.protocol import messages as m
+from burla.protocol.codec import encode
+from burla.protocol.mac import seal
+from burla.scheduler.core.admission import Role
+from burla.shell import clients
+from burla.transport.keys import load_pair
+from burla.values import payloads
 
 LOG = "scheduler.log"
 
@@ -159,11 +159,11 @@ def replays(directory: Path) -> None:
         assert node.hear(m.EndLease)[0].lease == lease  # and no second StartLease or Deal before
     with library(directory / "outcomes") as (at, node, call):
         result, start = call([-1, -2])
-        frames = values.dump_results([1, 2])
+        frames = payloads.dump_results([1, 2])
         said = sealed(start, 1, frames)
         node.say(said, frames)
         node.say(said, frames)
-        node.say(sealed(start, 2, wrong := values.dump_results([7, 7])), wrong)
+        node.say(sealed(start, 2, wrong := payloads.dump_results([7, 7])), wrong)
         assert result.result(LATE_S) == [1, 2]
     recorded_bytes(directory / "bytes")
 
@@ -268,7 +268,7 @@ def flipped_byte(directory: Path) -> None:
     for number, (change, change_frames) in enumerate(changes):
         with library(directory / str(number)) as (_, node, call):
             result, start = call([-1, -2])
-            frames = values.dump_results([1, 2])
+            frames = payloads.dump_results([1, 2])
             node.say(change(sealed(start, 1, frames)), change_frames(frames))
             with pytest.raises(burla.JobFailed, match="do not bear the seal of this job"):
                 result.result(LATE_S)

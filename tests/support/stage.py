@@ -16,12 +16,12 @@ from keyring import Keyring
 from opening import open_job
 from waiting import LATE_S
 
-from burla.scheduler.admission import Role
-from burla.wire import messages as m
-from burla.wire.addresses import publisher_endpoint, take_apart
-from burla.wire.codec import decode, encode
-from burla.wire.keys import KeyPair
-from burla.wire.sockets import Handshakes, make_socket
+from burla.protocol import messages as m
+from burla.protocol.codec import decode, encode
+from burla.scheduler.core.admission import Role
+from burla.transport.addresses import publisher_endpoint, take_apart
+from burla.transport.keys import KeyPair
+from burla.transport.sockets import Handshakes, make_socket
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LATE_MS = int(LATE_S * 1000)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from outcomes import runs_of
 
-from burla.nodelet import effects as e
-from burla.nodelet.core import Nodelet
-from burla.nodelet.memory import Reading
-from burla.wire import messages as m
-from burla.wire.messages import Kind, Leaf, Run, Span
-from burla.wire.ranges import Ranges
+from burla.nodelet.core import effects as e
+from burla.nodelet.core.memory_policy import Reading
+from burla.nodelet.core.nodelet import Nodelet
+from burla.protocol import messages as m
+from burla.protocol.messages import Kind, Leaf, Run, Span
+from burla.protocol.ranges import Ranges
 
 MEMORY = 1000  # bytes of a node
 LEASE, JOB, SCHEDULER = b"L" * 16, b"J" * 16, b"S" * 16

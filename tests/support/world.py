@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 
 from network import Clock, Faults, Said, Wire
 
-from burla import effects as c
-from burla.link import Broken, Forget, ForJob, Link, Rejected, Subscribe
-from burla.nodelet import effects as n
-from burla.nodelet.core import Nodelet
-from burla.scheduler import effects as s
-from burla.scheduler.core import Scheduler
-from burla.session import Session
-from burla.wire import messages as m
-from burla.wire.ranges import Ranges
+from burla.core import effects as c
+from burla.core.connection import Broken, Forget, ForJob, Link, Rejected, Subscribe
+from burla.core.session import Session
+from burla.nodelet.core import effects as n
+from burla.nodelet.core.nodelet import Nodelet
+from burla.protocol import messages as m
+from burla.protocol.ranges import Ranges
+from burla.scheduler.core import effects as s
+from burla.scheduler.core.scheduler import Scheduler
 
 STEPS_MAX = 400_000  # of the clock; a run that takes more does not end
 LEAF_INPUTS = 8

@@ -1,0 +1,1 @@
+"""The pure core of the client: one map call, and the connection that it runs over."""

@@ -1,0 +1,297 @@
+"""The embedded default: a private scheduler and nodelet that live and die with this process.
+
+Nothing is left when the process ends: at a normal end it ends its daemons itself; when it is killed
+they notice (burla/system/daemon.py), end, and remove the directory. What even that misses, because
+they were killed as well, the next private cluster of anybody with the same base directory sweeps.
+"""
+
+import atexit
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import threading
+import time
+from typing import Any
+
+from burla.system.launch import LaunchError, command
+from burla.system.owner import Owner, memory_of, process_started, remove_directory, this_host
+
+from .errors import ClusterError, how_it_died
+
+SOCKET = "s"  # short, since an ipc path is
+# What an ipc path may have in bytes (107), less a directory of ours, the socket and a suffix to it.
+BASE_BYTES_MAX = 107 - 48 - len(SOCKET) - 8
+END_S = 10.0  # the daemons cut themselves off after 8 s; then they are killed
+KILL_S = 2.0
+TAIL_BYTES = 4096  # of a daemon's log, shown when it ends unexpectedly
+LISTEN_POLL_S = 0.002
+IMPATIENCE_MS = 50  # between two looks whether the user is impatient
+
+_DIRECTORY = re.compile(r"burla-(\d+)-(\d*)-([0-9a-f]{8})-[0-9a-f]{8}")
+
+
+class LocalCluster:
+    """A scheduler and a nodelet of this process. Thread-safe."""
+
+    def __init__(self, directory: str, daemons: dict[str, subprocess.Popen[bytes]]) -> None:
+        """Take charge of running daemons and of the directory that holds their socket and logs."""
+        self.address = _address(directory)
+        self._directory = directory
+        self._daemons = daemons
+
+    def failed(self) -> str | None:
+        """Return what happened when a daemon has ended though nobody asked it to, else None."""
+        for name, daemon in self._daemons.items():
+            status = daemon.poll()
+            if status is not None:
+                tail = _tail(os.path.join(self._directory, f"{name}.log"))
+                return f"the private {name} of this process ended by {how_it_died(status)}{tail}"
+        return None
+
+    def wait_listening(self, timeout_s: float) -> bool:
+        """Return whether the scheduler listens, as soon as it does or a daemon has failed.
+
+        A connect that comes too early is tried again by libzmq only after 100 to 200 ms.
+        """
+        path = os.path.join(self._directory, SOCKET)
+        until = time.monotonic() + timeout_s
+        while not os.path.exists(path):
+            if time.monotonic() > until or self.failed() is not None:
+                return False
+            time.sleep(LISTEN_POLL_S)
+        return True
+
+    def memory(self) -> str | None:
+        """Return a directory in memory that our workers can read; None: there is none."""
+        directory = memory_of(self._directory)
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass
+        except OSError:
+            return None
+        return directory
+
+    def end(self) -> None:
+        """End the daemons, within `END_S` + `KILL_S`, and remove what they have on disk."""
+        with _Impatience() as impatience:
+            running = [daemon for daemon in self._daemons.values() if daemon.poll() is None]
+            broken = len(running) < len(self._daemons)
+            for daemon in running:
+                daemon.terminate()
+            _wait_ended(running, END_S, impatience)
+            for daemon in running:
+                daemon.kill()
+            _wait_ended(running, KILL_S)
+            if broken:  # a function that killed what it runs below has left nobody to end it
+                _kill_forks(self._directory)
+            remove_directory(self._directory)
+
+    def disown(self) -> None:
+        """Forget the daemons: this is a forked child, and they are its parent's."""
+        for daemon in self._daemons.values():
+            daemon.returncode = 0  # or subprocess warns of a child that still runs
+
+
+class _Impatience:
+    """Takes Ctrl-C while the cluster ends: it makes that quicker, but does not break it off.
+
+    Daemons that have ended while their owner lived have left the directory to it.
+    """
+
+    def __init__(self) -> None:
+        self.shown = False
+        self._before: Any = None
+
+    def __enter__(self) -> "_Impatience":
+        if signal.getsignal(signal.SIGINT) is None:
+            return self  # C code has it, and it could not be given back
+        with contextlib.suppress(ValueError):  # not the main thread, which alone is interrupted
+            self._before = signal.signal(signal.SIGINT, self._show)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _show(self, number: int, frame: object) -> None:
+        self.shown = True
+
+
+_lock = threading.Lock()  # held while a cluster is started, so that one is started
+_cluster: LocalCluster | None = None
+
+
+def private_cluster() -> LocalCluster:
+    """Return the cluster of this process, started by the first call; another one if it failed.
+
+    Does not wait until the cluster listens.
+
+    Raises:
+        ClusterError: it can not be started.
+    """
+    global _cluster
+    with _lock:
+        if _cluster is not None and _cluster.failed() is not None:
+            _cluster.end()
+            _cluster = None
+        if _cluster is None:
+            _cluster = _start()
+        return _cluster
+
+
+def _start() -> LocalCluster:
+    directory = _make_directory()
+    owner = Owner(os.getpid(), process_started(os.getpid()), directory)
+    address = _address(directory)
+    commands = {  # the nodelet first: it has more to do before it is ready
+        "nodelet": ("burla.nodelet.cli", "--scheduler", address),
+        "scheduler": ("burla.scheduler.cli", "--bind", address),
+    }
+    cluster = LocalCluster(directory, daemons := {})
+    try:
+        for name, (module, *arguments) in commands.items():
+            line = command(module, *arguments, "--owner", str(owner))
+            daemons[name] = _spawn(line, directory, f"{name}.log")
+    except (LaunchError, OSError) as error:
+        cluster.end()
+        raise ClusterError(
+            f"cannot start a private cluster on this machine: {error}; "
+            "or set BURLA_CLUSTER to the address of a running one"
+        ) from error
+    except BaseException:
+        cluster.end()
+        raise
+    _sweep(os.path.dirname(directory))
+    return cluster
+
+
+def _spawn(line: list[str], directory: str, log: str) -> subprocess.Popen[bytes]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    output = os.open(os.path.join(directory, log), flags, 0o600)
+    try:
+        return subprocess.Popen(  # inherits the environment: the calls are to see it
+            line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # the address, which we know
+            stderr=output,
+            cwd=directory,  # the caller's may be deleted, or unmounted later
+            start_new_session=True,  # Ctrl-C in the caller's terminal is not for them
+        )
+    finally:
+        os.close(output)
+
+
+def _kill_forks(directory: str) -> None:
+    """Kill what a nodelet that is gone has forked; its scratch directory is in their names."""
+    mark = os.fsencode(directory) + b"/"
+    with contextlib.suppress(OSError):  # no /proc
+        for name in os.listdir("/proc"):
+            with (
+                contextlib.suppress(OSError, ValueError),
+                open(f"/proc/{name}/cmdline", "rb") as file,
+            ):
+                if any(word.startswith(mark) for word in file.read().split(b"\0")):
+                    os.kill(int(name), signal.SIGKILL)
+                    os.killpg(int(name), signal.SIGKILL)
+
+
+def _make_directory() -> str:
+    """Return a new directory that only this user may enter, short enough for a socket in it."""
+    pid = os.getpid()
+    prefix = f"burla-{pid}-{process_started(pid) or ''}-{this_host()}-"
+    troubles = []
+    for base in _bases():
+        directory = os.path.join(base, prefix + os.urandom(4).hex())
+        try:
+            os.mkdir(directory, 0o700)
+            os.chmod(directory, 0o700)  # whatever the umask is
+        except OSError as error:
+            troubles.append(f"{base}: {error.strerror}")
+        else:
+            return directory
+    raise ClusterError(
+        "cannot make a directory for the private cluster of this process "
+        f"({'; '.join(troubles) or 'no base directory'}); set TMPDIR to a writable one with at "
+        f"most {BASE_BYTES_MAX} bytes in its path"
+    )
+
+
+def _bases() -> list[str]:
+    """Return directories for files that live as long as a process, in order of preference."""
+    named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
+    runtime = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}"]
+    bases = [*named, "/tmp", "/var/tmp", *runtime, "/dev/shm"]
+    return [b for b in bases if os.path.isabs(b) and len(os.fsencode(b)) <= BASE_BYTES_MAX]
+
+
+def _address(directory: str) -> str:
+    return f"ipc://{os.path.join(directory, SOCKET)}"
+
+
+def _sweep(base: str) -> None:
+    """Remove what the clusters of dead owners left, which happens if all were killed at once."""
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        for entry in entries:
+            found = _DIRECTORY.fullmatch(entry.name)
+            if found is None or found[3] != this_host():
+                continue
+            owner = Owner(int(found[1]), int(found[2]) if found[2] else None)
+            mine = entry.stat(follow_symlinks=False).st_uid == os.getuid()
+            if mine and found[2] and not owner.alive():
+                remove_directory(entry.path)
+
+
+def _wait_ended(
+    daemons: list[subprocess.Popen[bytes]], timeout_s: float, impatience: _Impatience | None = None
+) -> None:
+    """Return when all have ended, at once when they do (Popen.wait looks every 50 ms), or late."""
+    until = time.monotonic() + timeout_s
+    for daemon in daemons:
+        try:
+            pidfd = os.pidfd_open(daemon.pid)
+        except (OSError, AttributeError):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                daemon.wait(max(0.0, until - time.monotonic()))
+            continue
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            while not (impatience and impatience.shown) and time.monotonic() < until:
+                if poll.poll(IMPATIENCE_MS):
+                    break
+        finally:
+            os.close(pidfd)
+        daemon.poll()
+
+
+def _tail(path: str) -> str:
+    """Return the last words in a log, on lines of their own; empty when there are none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            text = file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
+    return f"; its last words:\n{text}" if text else ""
+
+
+def _end_with_process() -> None:
+    with _lock:
+        if _cluster is not None:
+            _cluster.end()
+
+
+def _forget_in_child() -> None:
+    global _lock, _cluster
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    if _cluster is not None:
+        _cluster.disown()
+        _cluster = None
+
+
+atexit.register(_end_with_process)
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,504 @@
+"""Every message between the programs, declared once. Pure.
+
+Each conversation is described in docs/PROTOCOL.md; the docstrings here say who sends a message to
+whom, when, and what its payload is. A message is decoded against the union of its direction and
+nothing else.
+"""
+
+from enum import IntEnum, StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+PROTOCOL = 3  # raised with every change that an older peer would misread
+PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
+PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
+HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
+LEASE_OUTCOME_WINDOW = 32 << 20  # bytes of unacknowledged outcomes per lease; stops its workers
+LEASE_OUTPUT_WINDOW = 1 << 20  # bytes of unacknowledged output per lease
+JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their outcomes yet
+JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
+OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
+RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
+RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
+
+SEAL_BYTES = 16  # of HMAC-SHA-256: enough against whoever can not try offline
+SECRET_BYTES_MAX = 32
+
+Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES_MAX)]
+Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
+Count = Annotated[int, Meta(ge=0, le=1 << 53)]
+Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
+Seconds = Annotated[float, Meta(ge=0)]
+Word = Annotated[str, Meta(max_length=256)]
+Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
+Text = Annotated[str, Meta(max_length=64 << 10)]
+# codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
+Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
+
+
+class Message(Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
+    """Base of all messages; the class name is the tag on the wire."""
+
+
+class Bulk(Message, frozen=True, kw_only=True):
+    """Base of messages whose payload may travel in pieces; each piece repeats the header."""
+
+    piece: Count = 0
+    pieces: Positive = 1
+
+
+class Span(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A run of indices [lo, hi) of the job, all inside batch `batch`."""
+
+    batch: Count
+    lo: Count
+    hi: Positive
+
+
+class Leaf(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """`count` inputs of batch `batch` from index `start` on, encoded in `frames` payload frames."""
+
+    batch: Count
+    start: Count
+    count: Positive
+    frames: Positive
+
+
+class Kind(IntEnum):
+    """What the frames of a run hold."""
+
+    RESULTS = 0  # values.dump_results: results of the whole run
+    RESULT = 1  # values.dump_result: one result; the run has one index
+    ERROR = 2  # values.dump_error: the exception that one call raised; the run has one index
+    # One frame, msgpack [how, code, deaths]: the call's worker died this often. Killed for memory:
+    # with a fourth element, {"used", "limit" (func_ram; 0: the node ran out), "total", "available"}
+    # in bytes; "total" and "available" are the node's.
+    DEATH = 3
+
+
+class Run(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Outcomes of the consecutive indices [lo, hi), in `frames` payload frames."""
+
+    lo: Count
+    hi: Positive
+    kind: Kind
+    frames: Positive
+
+
+class Held(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a nodelet holds of a lease: `spans` are not run yet or not acknowledged yet."""
+
+    lease: Id
+    job: Id
+    slots: Positive
+    spans: tuple[Span, ...]
+    stopped: bool  # its workers are gone; only unacknowledged outcomes and output are left
+
+
+# --- both ways ---
+
+
+class Beat(Message, frozen=True):
+    """Any -> any, each second: I am alive. Never answered."""
+
+
+# --- client -> scheduler ---
+
+
+class ClientHello(Message, frozen=True):
+    """client -> scheduler: first word on every connection; answered by Welcome or Refused."""
+
+    protocol: int
+    version: Word
+    python: Minor  # "3.11": functions travel only between equal minors
+    session: Id  # one per client process; the same after a reconnect
+    user: Word
+    host: Word
+    pid: Count
+
+
+class OpenJob(Bulk, frozen=True, kw_only=True):
+    """client -> scheduler: a job begins, or (after a reconnect) goes on. Payload: the function."""
+
+    job: Id
+    topic: Id  # secret under which its output is published; subscribed to before this is sent
+    name: Word  # of the function, for people
+    func_cpu: Positive
+    func_ram: Positive | None  # bytes per call
+    max_parallelism: Positive | None
+    unpack: bool  # the tuple rule, decided by the client
+    environment: Annotated[bytes, Meta(max_length=256 << 10)]  # opaque to all but the worker
+    secret: Secret = b""  # seals its outcomes, see mac.py; empty where nobody else could write
+    grow: bool = False  # machines may be made for it
+    resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
+    done: tuple[tuple[Count, Positive], ...] = ()  # ranges whose outcomes the client has
+
+
+class Inputs(Bulk, frozen=True, kw_only=True):
+    """client -> scheduler: batch `batch`, its indices beginning at `start`. Payload: its leaves."""
+
+    job: Id
+    batch: Count
+    start: Count
+    leaves: tuple[Leaf, ...]
+    total: Count | None = None  # of the job: this is its last batch; InputsEnd need not follow
+
+
+class InputsEnd(Message, frozen=True):
+    """client -> scheduler: the job has `total` inputs; no more batches come."""
+
+    job: Id
+    total: Count
+
+
+class AckOutcomes(Message, frozen=True):
+    """client -> scheduler -> nodelet: outcomes of the lease up to message `seq` are safe."""
+
+    lease: Id
+    seq: Count
+
+
+class AckOutput(Message, frozen=True):
+    """client -> scheduler -> nodelet: output of the lease up to chunk `number` is shown."""
+
+    lease: Id
+    number: Count
+
+
+class ReplayOutput(Message, frozen=True):
+    """client -> scheduler -> nodelet: send output after chunk `after` again, directly.
+
+    If nobody has the lease any more the scheduler answers LeaseLost.
+    """
+
+    job: Id
+    lease: Id
+    after: Count
+
+
+class CloseJob(Message, frozen=True):
+    """client -> scheduler: the job is over (complete, failed or cancelled): stop all of it."""
+
+    job: Id
+
+
+class ListNodes(Message, frozen=True):
+    """client -> scheduler: which nodes are there? Answered by Nodes."""
+
+
+class AskDemand(Message, frozen=True):
+    """autoscaler -> scheduler: what do jobs wait for? Answered by Demand.
+
+    An autoscaler is a client that may be an administrator; it asks every few seconds. What one of
+    this name said last counts until it asks again, for a bounded time.
+    """
+
+    name: Word
+    doing: Text  # about the demand, for callers who wait; empty: nothing
+    cpus: Count  # of a node that it would make; 0: it makes none
+    ram: Count  # likewise, in bytes; 0: not known
+    retire: tuple[Word, ...] = ()  # nodes that it deletes if idle: they are not leased meanwhile
+
+
+ClientToScheduler = (
+    ClientHello
+    | OpenJob
+    | Inputs
+    | InputsEnd
+    | AckOutcomes
+    | AckOutput
+    | ReplayOutput
+    | CloseJob
+    | ListNodes
+    | Beat
+)
+AdminToScheduler = ClientToScheduler | AskDemand
+
+# --- scheduler -> client ---
+
+
+class Welcome(Message, frozen=True):
+    """scheduler -> client or nodelet: the connection is accepted."""
+
+    scheduler: Id  # new with each life of the scheduler
+    version: Word
+    publisher: Word  # endpoint of the PUB channel; clients subscribe there
+
+
+class Refused(Message, frozen=True):
+    """scheduler -> client or nodelet: the connection is not accepted; `reason` is for people."""
+
+    reason: Text
+    not_authorised: bool = False  # a matter of keys
+
+
+class Introduce(Message, frozen=True):
+    """scheduler -> any: I do not know you (any more): say Hello and what you hold."""
+
+
+class JobOutcomes(Bulk, frozen=True, kw_only=True):
+    """scheduler -> client: outcomes from one lease, as its nodelet sent them. Payload: its runs."""
+
+    job: Id
+    lease: Id
+    seq: Positive  # per lease, from 1; a repeated one changes nothing but is acknowledged again
+    node: Word
+    runs: Runs
+    output: Count  # chunks of the lease's output that went ahead of these outcomes
+    seal: Seal = b""
+
+
+class JobOutput(Message, frozen=True):
+    """scheduler -> client, by PUB or (a replay) directly: output. Payload: a frame a chunk."""
+
+    job: Id
+    lease: Id
+    number: Positive  # of the first chunk; per lease, from 1
+    streams: tuple[Annotated[int, Meta(ge=1, le=2)], ...]  # 1: stdout, 2: stderr, per chunk
+
+
+class LeaseLost(Message, frozen=True):
+    """scheduler -> client: nothing more comes from this lease; missing output of it is lost."""
+
+    job: Id
+    lease: Id
+    node: Word
+
+
+class JobStatus(Message, frozen=True):
+    """scheduler -> client: how the job stands, when that changes."""
+
+    job: Id
+    waiting: Text  # why nothing of it runs; empty while it has a lease
+    nodes: Count
+    slots: Count
+
+
+class JobFailed(Message, frozen=True):
+    """scheduler -> client: the job can not go on; answered by CloseJob."""
+
+    job: Id
+    argument: Word  # the argument that can not be satisfied, or empty
+    text: Text
+
+
+class NodeState(StrEnum):
+    """What a node does."""
+
+    FREE = "free"
+    LEASED = "leased"  # or its last lease is still ending
+    LEAVING = "leaving"  # it is drained or about to be deleted: no job gets it any more
+    LOST = "lost"  # its connection is gone; it may come back
+
+
+class NodeStatus(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One node, for people."""
+
+    name: Word
+    isolation: Word
+    cpus: Positive
+    ram: Positive  # bytes
+    python: Minor
+    state: NodeState
+    job: Word  # name of the function it serves, if that is the asker's own; else empty
+    idle_s: Seconds = 0.0  # since when it serves nobody; 0: it does
+
+
+class Nodes(Message, frozen=True):
+    """scheduler -> client: answer to ListNodes: all nodes, by name."""
+
+    nodes: tuple[NodeStatus, ...]
+
+
+class Wish(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A job for which machines may be made, and what is known of how long it will last."""
+
+    python: Minor
+    func_cpu: Positive
+    func_ram: Positive | None  # bytes per call
+    calls: Count  # inputs without outcome, as far as they were sent
+    max_parallelism: Positive | None
+    slots: Count  # that it has
+    call_s: Seconds  # mean time of a recent call; 0: none has ended
+    waited_s: Seconds  # since its first lease began; without one, since it was opened
+    fits: bool  # some node that is connected could run it
+
+
+class Demand(Message, frozen=True):
+    """scheduler -> autoscaler: answer to AskDemand: all nodes, and the jobs that may grow."""
+
+    nodes: tuple[NodeStatus, ...]
+    wishes: tuple[Wish, ...]
+
+
+SchedulerToAutoscaler = Welcome | Refused | Introduce | Demand | Beat
+
+SchedulerToClient = (
+    Welcome
+    | Refused
+    | Introduce
+    | JobOutcomes
+    | JobOutput
+    | LeaseLost
+    | JobStatus
+    | JobFailed
+    | Nodes
+    | Beat
+)
+
+# --- scheduler -> nodelet ---
+
+
+class StartLease(Bulk, frozen=True, kw_only=True):
+    """scheduler -> nodelet: this node now serves `job`. Payload: the function."""
+
+    lease: Id
+    job: Id
+    slots: Positive  # calls that may run at once
+    func_cpu: Positive
+    unpack: bool
+    environment: bytes
+    secret: Secret = b""  # of the job
+    outcome_window: Positive  # bytes of unacknowledged outcomes
+    report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
+    keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
+    func_ram: Positive | None = None  # bytes that one call may use; more ends it
+    over: tuple[Id, ...] = ()  # earlier leases, to be ended as by EndLease(discard=True)
+
+
+class Deal(Bulk, frozen=True, kw_only=True):
+    """scheduler -> nodelet: run these spans, earlier ones first. Payload: leaves it has not got."""
+
+    lease: Id
+    left: Count  # inputs of the job that are not dealt to anyone yet
+    spans: tuple[Span, ...]
+    leaves: tuple[Leaf, ...]
+    forget: tuple[Count, ...]  # batches that are done everywhere: their leaves are not needed again
+    report_s: Seconds = 0.0  # from now on; 0: as before
+
+
+class Shed(Message, frozen=True):
+    """scheduler -> nodelet: give back up to `inputs` inputs from the end; answered by Returned."""
+
+    lease: Id
+    inputs: Positive
+
+
+class Released(Message, frozen=True):
+    """scheduler -> nodelet: answer to Leaving, once the node serves nobody: it may end."""
+
+
+class Linger(Message, frozen=True):
+    """scheduler -> nodelet: the job of this lease is over, and nobody wants what it left behind.
+
+    Its workers stay, for a job that is like it, until StartLease names it in `keep`, or EndLease.
+    """
+
+    lease: Id
+
+
+class EndLease(Message, frozen=True):
+    """scheduler -> nodelet: stop the lease's workers; answered by Stopped."""
+
+    lease: Id
+    discard: bool  # nobody wants its outcomes and output any more
+
+
+SchedulerToNodelet = (
+    Welcome
+    | Refused
+    | Introduce
+    | StartLease
+    | Deal
+    | Shed
+    | AckOutcomes
+    | AckOutput
+    | ReplayOutput
+    | Linger
+    | EndLease
+    | Released
+    | Beat
+)
+
+# --- nodelet -> scheduler ---
+
+
+class NodeHello(Message, frozen=True):
+    """nodelet -> scheduler: first word on every connection; answered by Welcome or Refused."""
+
+    protocol: int
+    version: Word
+    python: Minor
+    node: Id  # one per life of a nodelet: its epoch
+    name: Word
+    cpus: Positive
+    ram: Positive  # bytes
+    held: tuple[Held, ...]
+    isolation: Word = "process"  # the tier of the node; nodelet/isolation/probe.py has them
+
+
+class Outcomes(Bulk, frozen=True, kw_only=True):
+    """nodelet -> scheduler: what has been run since the last one. Payload: the runs."""
+
+    lease: Id
+    seq: Positive
+    done: tuple[tuple[Count, Positive], ...]  # [lo, hi) that the runs cover, ascending
+    failed: bool  # one of the runs is an error or a death
+    runs: Runs
+    output: Count
+    call_s: Seconds  # mean time of a recent call; 0: not known
+    dry: Count  # slots of the lease that have nothing to run
+    seal: Seal = b""  # by the job's secret, over what the client acts on
+
+
+class Output(Message, frozen=True):
+    """nodelet -> scheduler: what calls printed. Payload: one frame a chunk."""
+
+    lease: Id
+    number: Positive
+    streams: tuple[Annotated[int, Meta(ge=1, le=2)], ...]
+    replay: bool = False  # asked for by the client: goes to it directly
+
+
+class Returned(Message, frozen=True):
+    """nodelet -> scheduler: answer to Shed: these spans were not begun and are given back."""
+
+    lease: Id
+    spans: tuple[Span, ...]
+
+
+class Stopped(Message, frozen=True):
+    """nodelet -> scheduler: all processes of the lease are gone, its scratch is wiped."""
+
+    lease: Id
+
+
+class Leaving(Message, frozen=True):
+    """nodelet -> scheduler: give this node no more work, and take back what it has not begun.
+
+    Said again after each Welcome. Answered by Released when its last lease has ended.
+    """
+
+
+class Join(Message, frozen=True):
+    """joining nodelet -> scheduler, under the key of a join token: this is my own key.
+
+    The only word that such a key may say; answered by Joined or Refused. The token is then used up.
+    """
+
+    protocol: int
+    key: Key  # public
+    name: Word
+
+
+class Joined(Message, frozen=True):
+    """scheduler -> joining nodelet: your key is known from now on; connect with it."""
+
+
+JoiningToScheduler = Join
+SchedulerToJoining = Joined | Refused
+
+NodeletToScheduler = NodeHello | Outcomes | Output | Returned | Stopped | Leaving | Beat

@@ -1,0 +1,289 @@
+"""What the calling thread does: advances the inputs, unpickles outcomes, and waits in one place.
+
+The inputs are advanced here also for a generator, never in a thread of ours: they are the caller's
+code (a database cursor belongs to its thread), and a thread that blocks in them could not be ended.
+So they are fed ahead: for a moment at the call, and at least one batch between two deliveries.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, assert_never
+
+import msgpack
+
+from burla.core.connection import Broken, Rejected
+from burla.core.effects import Deliver, Fail, Finish, Frames, Part, Window
+from burla.errors import (
+    CallFailed,
+    ClusterError,
+    ClusterLost,
+    ClusterUnreachable,
+    JobFailed,
+    NotAuthorised,
+    OutOfMemory,
+    Refused,
+    Unsatisfiable,
+    WorkerDied,
+    how_it_died,
+)
+from burla.protocol.messages import Kind
+from burla.values.payloads import (
+    Batch,
+    NotLoadableError,
+    Pieces,
+    load_error,
+    load_result,
+    load_results,
+    short_repr,
+)
+from burla.values.sharing import Shelf
+from burla.values.tracebacks import note_of
+
+from .io_thread import Client
+from .job import Event, Job, Trouble
+from .outcomes import exception_of, result_not_loadable
+
+FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
+
+# Pickling for longer than this holds up the thread that sends. Letting it have its turn costs about
+# 1 ms; so not often, once the workers have something for a while.
+BUSY_FIRST_S, BUSY_S = 0.001, 0.005
+FIRST_S = 0.01
+
+
+class Caller:
+    """One job and the caller's side of it."""
+
+    def __init__(
+        self,
+        job: Job,
+        connect: Callable[[], Client],
+        inputs: object,
+        batches: Iterator[Batch],
+        limits: Mapping[str, object],
+        shelf: Shelf,
+    ) -> None:
+        """Prepare to run a job; nothing starts before `collect` or `stream`.
+
+        Args:
+            job: not open yet.
+            connect: returns a client that takes jobs.
+            inputs: what the caller passed; only looked at for errors.
+            batches: the same, in batches.
+            limits: arguments of the call by name, for errors.
+            shelf: where big inputs and results are put down, if anywhere.
+        """
+        self._job, self._connect = job, connect
+        self._inputs, self._batches, self._limits = inputs, batches, limits
+        known = type(inputs) in (list, tuple, range)
+        self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
+        self._window = Window()
+        self._shelf = shelf
+        self._feeding = True
+        self._begun_s = 0.0
+        self._rested_s = 0.0  # when this thread last let the one that sends have its turn
+
+    def collect(self) -> list[Any]:
+        """Return all results in the order of the inputs."""
+        results: list[Any] = []
+        try:
+            self._open()
+            while (delivered := self._wait_delivery(results)) is not None:
+                for part in delivered.parts:
+                    self._store(part, delivered.node, results)
+            self._job.printer.wait_written()
+            self._raise_trouble()
+        finally:
+            self._job.close()
+            self._shelf.clear()
+        return results
+
+    def stream(self) -> Iterator[Any]:
+        """Yield one None when the inputs are fed ahead, then the results as they come.
+
+        It is started by whoever made it, so that closing it always ends the job.
+        """
+        try:
+            self._open()
+            self._feed_ahead()
+            yield None
+            while (delivered := self._wait_delivery(None)) is not None:
+                for part in delivered.parts:
+                    yield from self._values_of(part, delivered.node, in_iterator=True)
+                self._job.consumed(delivered)
+            self._job.printer.wait_written()
+            self._raise_trouble()
+        finally:
+            self._job.close()
+            self._shelf.clear()
+
+    # --- feeding and waiting ---
+
+    def _open(self) -> None:
+        self._job.open(self._connect)
+        self._begun_s = time.monotonic()
+        self._shelf.open()
+
+    def _feed_ahead(self) -> None:
+        until_s = time.monotonic() + FEED_AT_CALL_S
+        while self._may_feed() and time.monotonic() < until_s:
+            self._feed(None)
+        self._job.flush()
+
+    def _may_feed(self) -> bool:
+        return self._feeding and self._window.has_room() and self._shelf.has_room()
+
+    def _feed(self, results: list[Any] | None) -> None:
+        """Hand in one batch, or say that there is none."""
+        batch = next(self._batches, None)
+        if batch is None:
+            self._feeding = False
+            self._job.end_inputs()
+            return
+        leaves, size = self._put_down(batch)
+        self._window.add(batch.count, size)
+        if results is not None:
+            results += [None] * batch.count  # before an outcome can come
+        if batch.start + batch.count == self._total:
+            self._feeding = False
+            self._job.add_last_batch(leaves)
+            return
+        self._job.add_batch(leaves)
+        now_s = time.monotonic()
+        busy_s = BUSY_FIRST_S if now_s < self._begun_s + FIRST_S else BUSY_S
+        if now_s > self._rested_s + busy_s:
+            self._job.wait_sent()
+            self._rested_s = time.monotonic()
+
+    def _put_down(self, batch: Batch) -> tuple[list[tuple[int, Frames]], int]:
+        """Return the leaves to send, of big ones where they are, and how many bytes that is."""
+        leaves: list[tuple[int, Frames]] = []
+        at, size = batch.start, batch.bytes
+        for leaf in batch.leaves:
+            if isinstance(leaf.body, Pieces):
+                frames: Frames = self._shelf.put(at, leaf.count, leaf.body)
+                self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
+                size += sum(map(len, frames)) - leaf.bytes
+            else:
+                frames = leaf.body
+            leaves.append((leaf.count, frames))
+            at += leaf.count
+        return leaves, size
+
+    def _wait_delivery(self, results: list[Any] | None) -> Deliver | None:
+        """Return the next outcomes, feeding meanwhile; None when all have been returned."""
+        events = self._job.events
+        if self._may_feed():
+            self._feed(results)
+        while events.empty() and self._may_feed():
+            self._feed(results)
+        self._job.flush()
+        event = self._next_event()
+        if isinstance(event, Deliver):
+            self._window.free(event)
+            for part in event.parts:
+                for lo, hi in part.fresh:
+                    self._shelf.release(lo, hi)
+            return event
+        self._raise_if_bad(event)
+        return None
+
+    def _next_event(self) -> Event:
+        if self._job.pid != os.getpid():
+            raise RuntimeError(
+                f"this job belongs to process {self._job.pid}, from which process {os.getpid()}"
+                " was forked; call remote_parallel_map here"
+            )
+        event = self._job.wait_event()
+        self._rested_s = time.monotonic()
+        return event
+
+    # --- outcomes ---
+
+    def _store(self, part: Part, node: str, results: list[Any]) -> None:
+        run = part.run
+        if run.kind == Kind.RESULTS:
+            values = load_results(part.frames)
+            assert len(values) == run.hi - run.lo, (run, len(values))
+            for lo, hi in part.fresh:
+                results[lo:hi] = values[lo - run.lo : hi - run.lo]
+        else:
+            for value in self._values_of(part, node, in_iterator=False):
+                results[run.lo] = value
+
+    def _values_of(self, part: Part, node: str, in_iterator: bool) -> list[Any]:
+        """Return the results in a part, or raise its error."""
+        run = part.run
+        match run.kind:
+            case Kind.RESULTS:
+                values = load_results(part.frames)
+                if part.fresh == ((run.lo, run.hi),):
+                    return values
+                cuts = [values[lo - run.lo : hi - run.lo] for lo, hi in part.fresh]
+                return [value for cut in cuts for value in cut]
+            case Kind.RESULT:
+                try:
+                    return [load_result(part.frames)]
+                except NotLoadableError as error:
+                    raise result_not_loadable(run.lo, node, error) from error.__cause__
+            case Kind.ERROR:
+                self._finish_output()
+                raise exception_of(load_error(part.frames), in_iterator=in_iterator)
+            case Kind.DEATH:
+                self._finish_output()
+                raise self._death(run.lo, node, part.frames[0])
+            case _:
+                assert_never(run.kind)
+
+    def _finish_output(self) -> None:
+        """Return when what was printed before an error is shown."""
+        while isinstance(event := self._next_event(), Deliver):
+            pass
+        if isinstance(event, Finish):
+            self._job.printer.wait_written()
+
+    def _death(self, index: int, node: str, frame: bytes) -> CallFailed:
+        how, code, deaths, *figures = msgpack.unpackb(frame)
+        shown = None
+        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
+            shown = short_repr(self._inputs[index])
+        call = note_of(index, shown, node)
+        if figures:
+            return OutOfMemory(index, **figures[0], call=call)
+        if how == "exit":
+            died = how_it_died(code) if code >= 0 else "an unknown exit status"
+        else:
+            died = how_it_died(-code) if how == "signal" else f"{how} {code}"
+        return WorkerDied(index, died, deaths, call=call)
+
+    # --- ends ---
+
+    def _raise_trouble(self) -> None:
+        """Raise what writing the last output raised."""
+        while not self._job.events.empty():
+            self._raise_if_bad(self._job.events.get())
+
+    def _raise_if_bad(self, event: Event) -> None:
+        address = self._job.address
+        match event:
+            case Broken(how="lost"):
+                raise ClusterLost(address, event.why)
+            case Broken(how="ended"):
+                raise ClusterError(f"{event.why}\nThe next call starts a new private cluster")
+            case Broken():
+                raise ClusterUnreachable(address, event.why)
+            case Rejected(not_authorised=True):
+                raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
+            case Rejected():
+                raise Refused(event.reason)
+            case Fail(argument="", text=text):
+                raise JobFailed(text)
+            case Fail():
+                raise Unsatisfiable(event.argument, self._limits.get(event.argument), event.text)
+            case Trouble():
+                raise event.error
+            case Finish() | Deliver():
+                pass
+            case _:
+                assert_never(event)

@@ -1,0 +1,88 @@
+"""One client per process and cluster, shared by all calls and threads, ended with the process."""
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+
+import zmq
+
+from burla.config import user_key_path
+from burla.errors import BadSetting, ClusterError, NotAuthorised
+from burla.transport.addresses import take_apart
+from burla.transport.client_hello import new_hello
+from burla.transport.keys import ClientCurve, KeyFileError, KeyPair, load_pair
+
+from .io_thread import Client
+
+_lock = threading.Lock()
+_clients: dict[str, Client] = {}
+_parents: list[dict[str, Client]] = []  # of a forked child: kept, for its sockets are not ours
+
+
+def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> Client:
+    """Return this process's client of the cluster at `address`; all threads share it.
+
+    Args:
+        address: endpoint of the scheduler.
+        failed: says what happened if the cluster is known to be gone.
+        answer_s: how long a job waits for the first answer.
+
+    Raises:
+        ClusterError: this process cannot have one: too few descriptors, or it is about to end.
+        NotAuthorised: the user has no key yet.
+        BadSetting: the key lies open to others.
+    """
+    with _lock:
+        client = _clients.get(address)
+        if client is None or client.is_closed():
+            curve = curve_for(address)
+            try:
+                client = _clients[address] = Client(new_hello(), address, failed, answer_s, curve)
+            except (zmq.ZMQError, OSError, RuntimeError) as error:
+                raise ClusterError(
+                    f"cannot connect to the cluster at {address}: {error}"
+                ) from error
+            # now, so that it runs before what was registered earlier: the end of a private cluster
+            atexit.unregister(_close_all)
+            atexit.register(_close_all)
+        return client
+
+
+def curve_for(address: str) -> ClientCurve | None:
+    """Return the keys for a connection to `address`; None: it goes without.
+
+    Raises:
+        NotAuthorised: the user has no key yet.
+        BadSetting: the key lies open to others.
+    """
+    where = take_apart(address)
+    return None if where.key is None else ClientCurve(_user_pair(address), where.key)
+
+
+def _user_pair(address: str) -> KeyPair:
+    path = user_key_path()
+    if path is None or not os.path.lexists(path):
+        where = path or "a directory for settings, which cannot be told here"
+        raise NotAuthorised(f"you have no key yet ({where}): run `burla login '{address}'` once")
+    try:
+        return load_pair(path)
+    except KeyFileError as error:
+        raise BadSetting(
+            "the user's key", path, f"a secret key of this user's alone; {error}"
+        ) from None
+
+
+def _close_all() -> None:
+    for client in list(_clients.values()):
+        client.close()
+
+
+def _forget_in_child() -> None:
+    global _lock, _clients
+    _lock = threading.Lock()  # another thread of the parent may have held it
+    _parents.append(_clients)
+    _clients = {}
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

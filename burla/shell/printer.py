@@ -1,0 +1,133 @@
+"""Writes what calls printed to the caller's stdout and stderr, in a thread of its own.
+
+A terminal or pipe may be slow, and the thread that owns the sockets must never wait for it. The
+thread starts with the first output, so a call without prints pays nothing.
+"""
+
+import codecs
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from queue import SimpleQueue
+from typing import TextIO
+
+from burla.core.effects import Show
+
+ABANDON_S = 1.0  # a writer that hangs in a full pipe is left to itself after this long
+BATCH_MAX = 64  # written before it is flushed and acknowledged
+STDOUT, STDERR = 1, 2
+
+
+class Printer:
+    """Writes to the streams that were `sys.stdout` and `sys.stderr` at the call."""
+
+    def __init__(
+        self,
+        stdout: TextIO | None,
+        stderr: TextIO | None,
+        shown: Callable[[bytes, int], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            stdout: where stdout of the calls goes; None: nowhere, as `print` has it.
+            stderr: the same for stderr.
+            shown: told lease and number of the last chunk that was written.
+            failed: told once what writing raised, such as BrokenPipeError.
+        """
+        self._streams = {STDOUT: stdout, STDERR: stderr}
+        self._shown, self._failed = shown, failed
+        self._queue: SimpleQueue[Show | str | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._abandoned = False
+        self._decoders: dict[tuple[bytes, int], codecs.IncrementalDecoder] = {}
+        self._in_line = False  # stderr ended without a newline
+
+    def put(self, what: Show | str) -> None:
+        """Write output, or a line of ours on stderr. To be called by one thread only."""
+        self._queue.put(what)
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="burla-print", daemon=True)
+            self._thread = thread
+            thread.start()
+
+    def wait_written(self) -> None:
+        """Return when all is written and the thread has ended; nobody may `put` any more."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+
+    def abandon(self) -> None:
+        """Write nothing more. May be called in any thread, also by the garbage collector."""
+        self._abandoned = True
+        thread = self._thread
+        if thread is not None:
+            self._queue.put(None)
+            if thread is not threading.current_thread() and thread.is_alive():
+                thread.join(ABANDON_S)
+
+    def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        try:
+            while (batch := list(self._wait_batch())) and not self._abandoned:
+                for what in batch:
+                    if isinstance(what, Show):
+                        self._write_show(what)
+                    else:
+                        self._write(STDERR, "\n" * self._in_line + what + "\n")
+                self._flush()
+                newest = {what.lease: what.number for what in batch if isinstance(what, Show)}
+                for lease, number in newest.items():
+                    self._shown(lease, number)
+            if not self._abandoned:
+                for (_, stream), decoder in self._decoders.items():
+                    self._write(stream, decoder.decode(b"", final=True))
+                self._flush()
+        except BaseException as error:  # it belongs to the caller, as an error of `print` does
+            self._failed(error)
+
+    def _wait_batch(self) -> Iterator[Show | str]:
+        """Yield what there is, at least one thing; nothing at the end."""
+        for _ in range(BATCH_MAX):
+            what = self._queue.get()
+            if what is None:
+                self._queue.put(None)  # for the next turn
+                return
+            yield what
+            if self._queue.empty():
+                return
+
+    def _write_show(self, show: Show) -> None:
+        at = 0
+        for stream, run in groupby(show.streams):
+            count = len(list(run))
+            data = b"".join(show.chunks[at : at + count])
+            at += count
+            key = (show.lease, stream)
+            if key not in self._decoders:
+                self._decoders[key] = codecs.getincrementaldecoder("utf-8")("replace")
+            self._write(stream, self._decoders[key].decode(data))
+
+    def _write(self, stream: int, text: str) -> None:
+        file = self._streams[stream]
+        if file is None or not text:
+            return
+        if stream == STDERR:
+            self._in_line = not text.endswith("\n")
+        try:
+            file.write(text)
+        except UnicodeEncodeError:  # an ASCII terminal: better escapes than nothing
+            name = getattr(file, "encoding", None) or "ascii"
+            file.write(text.encode(name, "backslashreplace").decode(name))
+        except ValueError:
+            if not getattr(file, "closed", False):
+                raise
+            self._streams[stream] = None  # closed by the caller: nobody is to see it
+
+    def _flush(self) -> None:
+        for file in self._streams.values():
+            flush = getattr(file, "flush", None)
+            if flush is not None and not getattr(file, "closed", False):
+                flush()

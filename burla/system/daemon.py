@@ -1,0 +1,151 @@
+"""How a daemon runs: on uvloop, until it is told to end or its owner ends; then within seconds.
+
+It is told by SIGTERM, SIGINT or (unless ignored, as under nohup) SIGHUP. An owner is watched by a
+pidfd, so that `kill -9` is noticed too: the parent-death signal would follow the thread that
+started the daemon, and a pipe would be inherited by whatever the owner starts.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import uvloop
+
+from burla.transport.addresses import ipc_path
+
+from .owner import Owner, remove_directory
+
+END_S = 8.0  # a main that has not ended by then is cut off; users are promised 10 s
+OWNER_POLL_S = 0.5  # where there is no pidfd
+DESCRIPTORS_WANTED = 65536  # one per peer and worker pipe; libzmq spins when it runs out of them
+LISTEN_POLL_S = 0.002
+EXIT_OK = 0
+EXIT_INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
+
+
+def prepare(name: str, level: int = logging.INFO) -> None:
+    """Make this process fit for a daemon. To be called before it opens or starts anything."""
+    for number in range(3):  # else the next socket becomes 2, and what C code prints goes into it
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    warnings.simplefilter("default")  # the user's PYTHONWARNINGS=error is not meant for us
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(DESCRIPTORS_WANTED, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS refuses what exceeds its own limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format=f"%(asctime)s {name} %(levelname)s %(message)s"
+    )
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None = None) -> int:
+    """Run `main()` until it returns, a signal says so, or `owner` has ended; return the exit code.
+
+    `main` is cancelled and may then clean up for `END_S`; an exception of it comes out here.
+    """
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run_until_told(main, owner))
+    finally:
+        if owner is not None and owner.directory is not None and not owner.alive():
+            remove_directory(owner.directory)
+        faulthandler.cancel_dump_traceback_later()
+
+
+async def wait_listening(address: str, timeout_s: float) -> None:
+    """Return when a socket file exists at an ipc address, at once for others, or after `timeout_s`.
+
+    A connect that comes too early is tried again by libzmq only after 100 to 200 ms.
+    """
+    path = ipc_path(address)
+    until = time.monotonic() + timeout_s
+    while path is not None and time.monotonic() < until:
+        if os.path.exists(path):  # noqa: ASYNC240  # one stat of a local file
+            return
+        await asyncio.sleep(LISTEN_POLL_S)
+
+
+async def _run_until_told(
+    main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None
+) -> int:
+    if owner is not None and not owner.alive():
+        return EXIT_OK
+    loop = asyncio.get_running_loop()
+    this = asyncio.current_task()
+    assert this is not None
+    reasons: list[str] = []
+
+    def end(reason: str) -> None:
+        if not reasons:  # a second cancel would interrupt the cleaning up
+            log.info("ending: %s", reason)
+            faulthandler.dump_traceback_later(END_S, exit=True, file=2)
+            this.cancel()
+        reasons.append(reason)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, end, signal.Signals(number).name)
+    watch = asyncio.create_task(_watch(owner, lambda: end("its owner has ended")))
+    try:
+        await main()
+    except asyncio.CancelledError:
+        if not reasons:
+            raise
+    finally:
+        watch.cancel()
+        await asyncio.wait([watch])
+    watch_failed = None if watch.cancelled() else watch.exception()
+    if watch_failed is not None:
+        raise watch_failed
+    return EXIT_INTERRUPTED if reasons[:1] == ["SIGINT"] else EXIT_OK
+
+
+async def _watch(owner: Owner | None, ended: Callable[[], None]) -> None:
+    """Call `ended` as soon as `owner` has ended."""
+    if owner is None:
+        return
+    pidfd = _open_pidfd(owner.pid)
+    try:
+        if pidfd is None:
+            while owner.alive():  # noqa: ASYNC110  # nothing here could set an Event
+                await asyncio.sleep(OWNER_POLL_S)
+        elif owner.alive():  # else the pidfd may be of another process that got the same id
+            await _wait_readable(pidfd)
+    finally:
+        if pidfd is not None:
+            os.close(pidfd)
+    ended()
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):  # it has ended; an old kernel, a sandbox; not Linux
+        return None
+
+
+async def _wait_readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    loop.add_reader(descriptor, event.set)
+    try:
+        await event.wait()
+    finally:
+        loop.remove_reader(descriptor)

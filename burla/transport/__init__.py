@@ -1,0 +1,1 @@
+"""How programs reach each other: addresses, keys, sockets, and a single question."""

@@ -1,0 +1,34 @@
+"""The first word of whoever connects as a client: who that is."""
+
+import os
+import socket
+import sys
+
+from burla.protocol import VERSION
+from burla.protocol import messages as m
+
+
+def new_hello() -> m.ClientHello:
+    """Return the first word of a new session of this process."""
+    return m.ClientHello(
+        protocol=m.PROTOCOL,
+        version=VERSION,
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        session=os.urandom(16),
+        user=user_name()[:256],
+        host=socket.gethostname()[:256],
+        pid=os.getpid(),
+    )
+
+
+def user_name() -> str:
+    """Return the user's name, or number: there may be no environment and no passwd entry."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        if user := os.environ.get(name):
+            return user
+    try:
+        import pwd
+
+        return pwd.getpwuid(os.getuid()).pw_name
+    except (ImportError, KeyError, OSError):
+        return str(os.getuid())

@@ -1,0 +1,1 @@
+"""What the scheduler never opens: functions, inputs and outcomes, and how they become bytes."""

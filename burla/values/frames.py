@@ -1,0 +1,192 @@
+"""Pickles <-> frames: how a pickle and its big buffers are cut up and joined again.
+
+A value is a list of frames of at most FRAME_BYTES_MAX. A small one is one frame, the pickle itself.
+A big one has a first frame that says how to join the others; its buffers travel beside the pickle
+(protocol 5, out of band) and every byte is copied once on either side.
+"""
+
+import pickle
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from burla.limits import FRAME_BYTES_MAX
+
+from .shared_memory import ALIGN, fetch, is_reference
+
+OUT_OF_BAND_BYTES_MIN = (
+    1 << 14
+)  # below it a copy into the pickle costs less than a frame of its own
+
+_HEADER = struct.Struct("<cI")  # tag, number of buffers; then a size each for the pickle and them
+_JOINED = b"\x01"  # tag of a value in several frames; a pickle itself starts with b"\x80"
+_SIZE = struct.Struct("<Q")
+
+Frames = Sequence[bytes | bytearray | memoryview]
+
+
+class NotLoadableError(Exception):
+    """Bytes that arrived cannot be turned into an object here; the text says why."""
+
+
+def dump_plain(obj: object) -> list[bytes]:
+    """Return the frames of an object of which all parts are importable or builtin."""
+    return take_apart_plain(obj).cut()
+
+
+def take_apart_plain(obj: object) -> "Pieces":
+    """Return the pickle of an object of which all parts are importable or builtin."""
+    return take_apart(
+        obj, lambda write, hold: pickle.Pickler(write, protocol=5, buffer_callback=hold)
+    )
+
+
+def take_apart(obj: object, make_pickler: Callable[[Any, Any], Any]) -> "Pieces":
+    """Return `obj` as pickled by what `make_pickler(file, buffer_callback)` returns."""
+    pieces = Pieces()
+    make_pickler(pieces, pieces.hold).dump(obj)
+    return pieces
+
+
+class Pieces:
+    """Takes what a pickler writes without joining it, and the big buffers it leaves out.
+
+    All of it may alias what was pickled, until it is cut or written.
+    """
+
+    def __init__(self) -> None:
+        self.data: list[Any] = []  # bytes-like
+        self.buffers: list[memoryview] = []
+        self.write = self.data.append
+
+    def hold(self, buffer: pickle.PickleBuffer) -> bool:
+        """Take a buffer out of band; return True to have it pickled in place."""
+        try:
+            view = buffer.raw()
+        except BufferError:  # not contiguous
+            return True
+        if view.nbytes < OUT_OF_BAND_BYTES_MIN:
+            return True
+        self.buffers.append(view)
+        return False
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes these are."""
+        return sum(map(len, self.data)) + sum(view.nbytes for view in self.buffers)
+
+    def cut(self) -> list[bytes]:
+        """Return the frames, which are copies."""
+        return cut(self.data, self.buffers)
+
+    def lay_out(self) -> list[Any]:
+        """Return what is written to a file one behind the other: the buffers are aligned in it."""
+        parts = [_head(sum(map(len, self.data)), self.buffers), *self.data]
+        at = sum(map(len, parts))
+        for view in self.buffers:
+            parts += (bytes(-at % ALIGN), view)
+            at += -at % ALIGN + view.nbytes
+        return parts
+
+
+def _head(size: int, buffers: Sequence[memoryview]) -> bytes:
+    sizes = [size, *(view.nbytes for view in buffers)]
+    return _HEADER.pack(_JOINED, len(buffers)) + b"".join(map(_SIZE.pack, sizes))
+
+
+def cut(data: Sequence[Any], buffers: Sequence[memoryview]) -> list[bytes]:
+    """Return the frames of a pickle and its buffers; copies every byte once at most."""
+    size = sum(map(len, data))
+    if not buffers and size <= FRAME_BYTES_MAX:
+        return [bytes(data[0]) if len(data) == 1 else b"".join(data)]
+    head = _head(size, buffers)
+    if len(head) + size <= FRAME_BYTES_MAX:
+        frames = [b"".join([head, *data])]
+    elif len(head) <= FRAME_BYTES_MAX:
+        frames = [head, *_chunks(data)]
+    else:
+        raise ValueError(f"{len(buffers)} buffers in one value: too many to send")
+    for view in buffers:
+        frames += _chunks([view])
+    return frames
+
+
+def _chunks(pieces: Sequence[Any]) -> list[bytes]:
+    """Return `pieces` joined and cut again into full frames."""
+    frames: list[bytes] = []
+    open_, room = [], FRAME_BYTES_MAX
+    for piece in pieces:
+        view = memoryview(piece).cast("B")
+        start = 0
+        while len(view) - start >= room:
+            open_.append(view[start : start + room])
+            frames.append(b"".join(open_) if len(open_) > 1 else bytes(open_[0]))
+            start += room
+            open_, room = [], FRAME_BYTES_MAX
+        if start < len(view):
+            open_.append(view[start:])
+            room -= len(view) - start
+    if open_:
+        frames.append(b"".join(open_))
+    return frames
+
+
+def join(frames: Frames) -> tuple[Any, list[Any]]:
+    """Return the pickle and its buffers (writable), as `cut` was given them.
+
+    Raises:
+        NotLoadableError: these frames are not what `cut` returned.
+    """
+    first: Any = frames[0]
+    if is_reference(first):
+        return _join_in_place(first)
+    if first[:1] != _JOINED:
+        return first, []
+    rest = iter(frames[1:])
+    at, sizes = _sizes(first)
+    data: Any = memoryview(first)[at:]
+    if len(data) != sizes[0]:
+        data = _take(rest, sizes[0])
+    return data, [_take(rest, size) for size in sizes[1:]]
+
+
+def _join_in_place(reference: Any) -> tuple[Any, list[Any]]:
+    """Return the pickle and its buffers, which are parts of what `Pieces.lay_out` returned."""
+    try:
+        mapped = fetch(reference)
+    except OSError as error:
+        raise NotLoadableError(f"shared memory cannot be mapped: {error}") from None
+    at, sizes = _sizes(mapped)
+    parts: list[Any] = []
+    for size in sizes:
+        at += -at % ALIGN if parts else 0  # the pickle itself follows its head
+        parts.append(mapped[at : at + size])
+        at += size
+    if at != len(mapped):
+        raise NotLoadableError(f"parts of {at} bytes came as {len(mapped)} bytes")
+    return parts[0], parts[1:]
+
+
+def _sizes(first: Any) -> tuple[int, list[int]]:
+    """Return where the head of a value ends, and the sizes of the pickle and its buffers."""
+    try:
+        (_, count) = _HEADER.unpack_from(first)
+        end = _HEADER.size + _SIZE.size * (count + 1)
+        places = range(_HEADER.size, end, _SIZE.size)
+        return end, [_SIZE.unpack_from(first, place)[0] for place in places]
+    except struct.error as error:
+        raise NotLoadableError(f"the first frame of a value is malformed: {error}") from None
+
+
+def _take(frames: Any, size: int) -> bytearray:
+    """Return the next `size` bytes of whole frames, copied once."""
+    chunks, got = [], 0
+    while got < size:
+        chunk = next(frames, None)
+        if chunk is None:
+            break
+        chunks.append(chunk)
+        got += len(chunk)
+    if got != size:
+        raise NotLoadableError(f"a part of {size} bytes came as {got} bytes")
+    return bytearray(chunks[0]) if len(chunks) == 1 else bytearray().join(chunks)

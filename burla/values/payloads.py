@@ -1,0 +1,195 @@
+"""Functions, inputs and outcomes <-> bytes: all that client and workers need to know.
+
+The parts live in `pickling` (frames, what goes by value), `leaves` (inputs), `tracebacks` (errors),
+`environment` (the caller's modules) and `explain` (words). The scheduler and the nodelet never
+import any of them. An encoded value is a list of frames, each at most FRAME_BYTES_MAX.
+"""
+
+import pickle
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
+from typing import Any
+
+from .environment import apply_environment, compile_once, forget_own_modules
+from .explain import describe_error, name_of, short_repr, why_not_picklable
+from .frames import (
+    Frames,
+    NotLoadableError,
+    Pieces,
+    cut,
+    take_apart,
+    take_apart_plain,
+)
+from .leaves import (
+    AtomsPickler,
+    Batch,
+    InputNotLoadableError,
+    Leaf,
+    are_atoms,
+    cut_batches,
+    load_leaf,
+)
+from .pickling import (
+    FunctionPickler,
+    ResultNotPicklableError,
+    Sent,
+    begin_job,
+    dumps,
+    load_from_caller,
+    loads,
+    take_apart_any,
+)
+from .tracebacks import Failure, dump_error, load_error, note_of
+
+__all__ = [
+    "Batch",
+    "Failure",
+    "Frames",
+    "InputNotLoadableError",
+    "Leaf",
+    "NotLoadableError",
+    "Pieces",
+    "ResultNotPicklableError",
+    "Sent",
+    "apply_environment",
+    "are_atoms",
+    "bind_call",
+    "compile_once",
+    "cut_batches",
+    "dump_error",
+    "dump_function",
+    "dump_result",
+    "dump_results",
+    "dump_results_if_atoms",
+    "dumps",
+    "forget_own_modules",
+    "load_error",
+    "load_function",
+    "load_leaf",
+    "load_result",
+    "load_results",
+    "loads",
+    "name_of",
+    "note_of",
+    "short_repr",
+    "take_apart_result",
+    "take_apart_results",
+]
+
+SAMPLE_MAX = 256  # inputs whose classes are sent along with the function
+
+
+def dump_function(
+    function: Callable[..., Any],
+    by_value: Iterable[ModuleType] = (),
+    *,
+    sample: Sequence[Any] = (),
+    sent: Sent | None = None,
+    name: str | None = None,
+) -> list[bytes]:
+    """Return the frames of a function with its globals and closure as they stand now.
+
+    Args:
+        function: any callable.
+        by_value: modules beside `__main__` that the workers cannot import.
+        sample: some of the inputs; their classes go along.
+        sent: takes note of what was sent, for `cut_batches`.
+        name: what the function is called in an error, if not by its own name.
+
+    Raises:
+        TypeError: it cannot be pickled; the text names the part by its path.
+    """
+    sent = Sent() if sent is None else sent
+    sent.by_value |= {module.__name__ for module in by_value}
+    classes = list(dict.fromkeys(map(type, sample[:SAMPLE_MAX])))
+    try:
+        pieces = take_apart(
+            (function, classes), lambda write, hold: FunctionPickler(write, hold, sent)
+        )
+        return pieces.cut()
+    except Exception as error:
+        sent.classes.clear()
+        name = name or name_of(function)
+        why = why_not_picklable(function, name, error, sent.by_value)
+        raise TypeError(f"function_ {name!r} cannot be sent: {why}") from error
+
+
+def load_function(frames: Frames) -> Callable[..., Any]:
+    """Return a function that was sent, fresh: with globals and classes of its own.
+
+    Whatever an earlier call of this loaded is no longer what later inputs refer to.
+    """
+    begin_job()
+    function: Callable[..., Any] = load_from_caller(frames)[0]
+    return function
+
+
+def bind_call(function: Callable[..., Any], unpack: bool) -> Callable[[Any], Any]:
+    """Return what a worker calls with each input."""
+    if not unpack:
+        return function
+
+    def call_unpacked(arguments: Any) -> Any:
+        return function(*arguments)
+
+    return call_unpacked
+
+
+def dump_results(results: list[Any]) -> list[bytes]:
+    """Return the frames of results of which `are_atoms` is true, in one pickle."""
+    return take_apart_results(results).cut()
+
+
+def take_apart_results(results: list[Any]) -> Pieces:
+    """Return what `dump_results` makes frames of, big texts and bytes uncopied."""
+    pieces = Pieces()
+    pickle.Pickler(pieces, 5).dump(results)
+    return pieces
+
+
+def dump_results_if_atoms(results: list[Any]) -> list[bytes] | None:
+    """Return `dump_results(results)`, or None unless `are_atoms`; faster than asking both."""
+    data = AtomsPickler().dump(results)
+    return None if data is None else cut([data], [])
+
+
+def load_results(frames: Frames) -> list[Any]:
+    """Return what `dump_results` was given."""
+    results: list[Any] = loads(frames)
+    return results
+
+
+def dump_result(result: object) -> list[bytes]:
+    """Return the frames of one result as it is now.
+
+    Raises:
+        ResultNotPicklableError: it cannot be pickled; the text names the part by its path.
+    """
+    return take_apart_result(result).cut()
+
+
+def take_apart_result(result: object) -> Pieces:
+    """Return what `dump_result` makes frames of; it may alias the result.
+
+    Raises:
+        ResultNotPicklableError: it cannot be pickled; the text names the part by its path.
+    """
+    try:
+        return take_apart_plain(result) if are_atoms((result,)) else take_apart_any(result)
+    except Exception as error:
+        why = why_not_picklable(result, "result", error)
+        raise ResultNotPicklableError(why) from error
+
+
+def load_result(frames: Frames) -> Any:
+    """Return what `dump_result` was given.
+
+    Raises:
+        NotLoadableError: it cannot be unpickled here.
+    """
+    try:
+        return loads(frames)
+    except NotLoadableError:
+        raise
+    except Exception as error:
+        raise NotLoadableError(describe_error(error)) from error

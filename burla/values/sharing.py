@@ -1,0 +1,197 @@
+"""Big values on the same machine: put down in memory that the other side maps, not sent.
+
+A private cluster shares its caller's machine and user. So the caller writes a big leaf into a file
+on a memory file system and sends a reference (memory.py); the worker maps it, and nobody copies it
+again. When all inputs in a file have their outcomes it is written anew for a later leaf: fresh
+memory costs four times as much as memory that is there. A worker does the same with a big result;
+the caller maps it and removes the name. All files of a job lie in a directory of its own, which
+the caller removes with the job, so what comes too late finds no place.
+"""
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from .frames import Pieces
+from .shared_memory import INPUT, RESULT, SHARE_BYTES_MIN, create, refer, rewrite
+
+SHELF_BYTES = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDOW
+FREE_BYTES_MAX = 64 << 20  # files of one job that wait to be written anew
+FREE_TRIES_MAX = 4  # of those, looked at for one leaf: each may be mapped still
+FREE_FIT = 2  # a file is at most so much bigger than what is written to it
+# Of one job and not taken yet; more are sent, where windows hold back. Each worker looks for
+# itself, so there may be one result more for each.
+RESULTS_BYTES_MAX = 256 << 20
+FREE_SHARE = 4  # of the file system one part is left free, for the caller's own shared memory
+CLEAR_TRIES_MAX = 100  # against a worker that puts files down while we remove them
+
+
+def directory_of(memory: str, job: str) -> str:
+    """Return the directory of a job's files, below that of its cluster."""
+    return os.path.join(memory, job)
+
+
+class Shelf:
+    """The big leaves of one job that have no outcomes yet, and the place for its results."""
+
+    def __init__(self, directory: str | None) -> None:
+        """Take charge of `directory`, which `open` makes; None: nothing is shared."""
+        self._directory = directory
+        self._sharing = False
+        self._pid = os.getpid()
+        self._made = 0
+        self._starts: list[int] = []  # of the leaves, ascending
+        self._leaves: list[_Shared] = []
+        self._bytes = 0  # of the leaves
+        self._free: list[_File] = []  # the one that is free for the longest time comes first
+        self._free_bytes = 0
+
+    def open(self) -> None:
+        """Make the directory, if that is possible; from now on leaves are put down."""
+        if self._directory is not None:
+            with suppress(OSError):
+                os.mkdir(self._directory, 0o700)
+                self._sharing = True
+
+    def has_room(self) -> bool:
+        """Return whether one more leaf may be put down; one always may."""
+        return self._bytes < SHELF_BYTES
+
+    def put(self, start: int, count: int, leaf: Pieces) -> Sequence[bytes]:
+        """Return the frames to send for a leaf whose first input has index `start`."""
+        if not self._sharing:
+            return leaf.cut()
+        parts = leaf.lay_out()
+        size = sum(map(len, parts))
+        try:
+            file = self._write(parts, size)
+        except OSError:  # then they are sent
+            self._sharing = False
+            file = None
+        if file is None:
+            return leaf.cut()
+        self._starts.append(start)
+        self._leaves.append(_Shared(file, count))
+        self._bytes += file.size
+        return [refer(INPUT, size, file.path)]
+
+    def release(self, lo: int, hi: int) -> None:
+        """Take note that [lo, hi) have their outcomes, each told once."""
+        at = max(0, bisect_right(self._starts, lo) - 1)
+        while at < len(self._starts) and self._starts[at] < hi:
+            start, leaf = self._starts[at], self._leaves[at]
+            leaf.left -= max(0, min(hi, start + leaf.count) - max(lo, start))
+            if leaf.left > 0:
+                at += 1
+                continue
+            self._bytes -= leaf.file.size
+            self._keep(leaf.file)
+            del self._starts[at], self._leaves[at]
+
+    def clear(self) -> None:
+        """Remove all that is left, of the workers as well; in a forked child it is the parent's."""
+        if self._directory is None or self._pid != os.getpid():
+            return
+        self._sharing = False
+        self._starts, self._leaves, self._free = [], [], []
+        _remove(self._directory)
+
+    def _write(self, parts: Sequence[Any], size: int) -> "_File | None":
+        """Return a file of `parts`: a fitting one that nobody maps, or a new one if it has room."""
+        assert self._directory is not None
+        path = os.path.join(self._directory, str(self._made))
+        self._made += 1
+        fitting = [file for file in self._free if size <= file.size <= FREE_FIT * size]
+        for old in fitting[:FREE_TRIES_MAX]:
+            self._free.remove(old)
+            self._free_bytes -= old.size
+            if rewrite(old.path, path, parts):
+                return _File(path, old.size)
+            self._keep(old)  # at the end
+        if not _has_room(self._directory, size):
+            return None
+        create(path, parts)
+        return _File(path, size)
+
+    def _keep(self, file: "_File") -> None:
+        """Keep a file that nobody needs, instead of one that was kept for longer."""
+        self._free.append(file)
+        self._free_bytes += file.size
+        while self._free_bytes > FREE_BYTES_MAX:
+            oldest = self._free.pop(0)
+            self._free_bytes -= oldest.size
+            with suppress(OSError):  # it went with the cluster's directory, perhaps
+                os.unlink(oldest.path)
+
+
+class _File:
+    """A file of ours."""
+
+    __slots__ = ("path", "size")
+
+    def __init__(self, path: str, size: int) -> None:
+        self.path, self.size = path, size
+
+
+class _Shared:
+    """One leaf in a file."""
+
+    __slots__ = ("count", "file", "left")
+
+    def __init__(self, file: _File, count: int) -> None:
+        self.file, self.count, self.left = file, count, count
+
+
+class Results:
+    """Where a worker puts the big results of one job down."""
+
+    def __init__(self, directory: str) -> None:
+        """Put them into `directory`, which is there as long as the job is."""
+        self._directory = directory
+        self._made = 0
+
+    def put(self, result: Pieces) -> Sequence[bytes]:
+        """Return the frames to send for a result."""
+        if result.size < SHARE_BYTES_MIN:
+            return result.cut()
+        parts = result.lay_out()
+        size = sum(map(len, parts))
+        # The size stands in the name, so that nobody has to ask for it.
+        path = os.path.join(self._directory, f"{os.getpid()}-{self._made}-{size}")
+        self._made += 1
+        try:
+            if not self._has_room(size):
+                return result.cut()
+            create(path, parts)
+        except OSError:  # it is full, or the job is over
+            return result.cut()
+        return [refer(RESULT, size, path)]
+
+    def _has_room(self, size: int) -> bool:
+        waiting = sum(
+            int(name.rpartition("-")[2]) for name in os.listdir(self._directory) if "-" in name
+        )
+        fits = not waiting or waiting + size <= RESULTS_BYTES_MAX
+        return fits and _has_room(self._directory, size)
+
+
+def _has_room(directory: str, size: int) -> bool:
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize - size > disk.f_blocks * disk.f_frsize // FREE_SHARE
+
+
+def _remove(directory: str) -> None:
+    for _ in range(CLEAR_TRIES_MAX):
+        try:
+            os.rmdir(directory)  # most jobs put nothing down
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            pass
+        with suppress(OSError):
+            for name in os.listdir(directory):
+                with suppress(OSError):
+                    os.unlink(os.path.join(directory, name))

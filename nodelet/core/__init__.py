@@ -1,0 +1,1 @@
+"""The pure core of the nodelet: its lease, who runs what, what is sent and kept."""

@@ -1,0 +1,132 @@
+"""The leaves that a nodelet keeps for a lease, and which batch an index belongs to. Pure.
+
+A leaf comes once and is kept until the scheduler says that its batch is done everywhere. Bytes are
+bounded by `JOB_INPUT_WINDOW` at the client, which holds the same batches for at least as long.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
+
+from burla.protocol.messages import Leaf, Span
+from burla.protocol.ranges import Range
+
+from .effects import LeafFrames
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The leaves of one batch that are here, ascending; three lists of one length."""
+
+    starts: list[int] = field(default_factory=list)
+    leaves: list[Leaf] = field(default_factory=list)
+    frames: list[Sequence[bytes]] = field(default_factory=list)
+
+
+class LeafStore:
+    """Leaves by batch. Costs O(leaves touched), in C where there may be thousands."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._batches: dict[int, _Batch] = {}
+        self._lows: list[int] = []  # the lowest index dealt of each batch, ascending
+        self._numbers: list[int] = []  # their batches, ascending too
+
+    def add(self, leaves: Sequence[Leaf], payload: Sequence[bytes]) -> None:
+        """Keep leaves; those that are here already change nothing.
+
+        Raises:
+            ValueError: the payload is not theirs.
+        """
+        if sum([leaf.frames for leaf in leaves]) != len(payload):
+            raise ValueError(f"{len(payload)} frames for {len(leaves)} leaves")
+        at = 0
+        for number, group in groupby(leaves, attrgetter("batch")):
+            new = list(group)
+            count = sum([leaf.frames for leaf in new])
+            frames = payload[at : at + count]
+            at += count
+            self._add(self._batches.setdefault(number, _Batch()), new, frames)
+
+    def _add(self, batch: _Batch, leaves: list[Leaf], payload: Sequence[bytes]) -> None:
+        groups: list[Sequence[bytes]]
+        if len(payload) == len(leaves):
+            groups = [(frame,) for frame in payload]
+        else:
+            frames = iter(payload)
+            groups = [tuple(next(frames) for _ in range(leaf.frames)) for leaf in leaves]
+        starts = [leaf.start for leaf in leaves]
+        if (not batch.starts or starts[0] > batch.starts[-1]) and starts == sorted(set(starts)):
+            batch.starts += starts
+            batch.leaves += leaves
+            batch.frames += groups
+            return
+        for start, leaf, group in zip(starts, leaves, groups, strict=True):
+            where = bisect_left(batch.starts, start)
+            if where == len(batch.starts) or batch.starts[where] != start:
+                batch.starts.insert(where, start)
+                batch.leaves.insert(where, leaf)
+                batch.frames.insert(where, group)
+
+    def bounds(self, number: int) -> Range:
+        """Return [lo, hi) outside of which nothing that was dealt belongs to a batch."""
+        at = bisect_left(self._numbers, number)
+        if at == len(self._numbers) or self._numbers[at] != number:
+            return 0, 0
+        return self._lows[at], self._lows[at + 1] if at + 1 < len(self._lows) else 1 << 62
+
+    def forget(self, number: int) -> None:
+        """Drop the leaves of a batch."""
+        self._batches.pop(number, None)
+
+    def claim(self, span: Span) -> None:
+        """Note that the indices of `span` belong to its batch.
+
+        Raises:
+            ValueError: they can not, or the leaves that they lie in are not here.
+        """
+        if span.lo >= span.hi:
+            raise ValueError(f"{span} is empty")
+        leaves = self.find(span)
+        first, last = leaves[0][0], leaves[-1][0]
+        stop = last.start + last.count
+        if stop < span.hi or sum([leaf.count for leaf, _ in leaves]) != stop - first.start:
+            raise ValueError(f"leaves of {span} are missing")
+        at = bisect_left(self._numbers, span.batch)
+        if at == len(self._numbers) or self._numbers[at] != span.batch:
+            self._numbers.insert(at, span.batch)
+            self._lows.insert(at, span.lo)
+        low = min(self._lows[at], span.lo)
+        if at and self._lows[at - 1] >= low:
+            raise ValueError(f"{span} begins before batch {self._numbers[at - 1]}")
+        if at + 1 < len(self._lows) and self._lows[at + 1] < span.hi:
+            raise ValueError(f"{span} ends behind batch {self._numbers[at + 1]}")
+        self._lows[at] = low
+
+    def find(self, span: Span) -> list[LeafFrames]:
+        """Return the leaves that `span` lies in, with their frames.
+
+        Raises:
+            ValueError: the one with its first index is not here.
+        """
+        batch = self._batches.get(span.batch)
+        if batch is None or span.lo < batch.starts[0]:
+            raise ValueError(f"leaves of {span} are missing")
+        first = bisect_right(batch.starts, span.lo) - 1
+        stop = bisect_left(batch.starts, span.hi)
+        return list(zip(batch.leaves[first:stop], batch.frames[first:stop], strict=True))
+
+    def spans(self, lo: int, hi: int) -> Iterator[Span]:
+        """Yield [lo, hi), all of it dealt, cut at the bounds of batches."""
+        while lo < hi:
+            at = bisect_right(self._lows, lo) - 1
+            end = min(hi, self._lows[at + 1]) if at + 1 < len(self._lows) else hi
+            yield Span(self._numbers[at], lo, end)
+            lo = end
+
+    def cut(self, lo: int, hi: int) -> Range:
+        """Return the first part of [lo, hi) that lies in one batch."""
+        first = next(self.spans(lo, hi))
+        return first.lo, first.hi

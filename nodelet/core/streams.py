@@ -1,0 +1,308 @@
+"""What a lease sends and must keep until it is acknowledged: outcomes and output. Pure.
+
+The windows of unacknowledged bytes are the flow control: while one is full, nothing is read from
+the workers, so that their pipes fill and they wait.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from burla.limits import FRAME_BYTES_MAX
+from burla.protocol.codec import pack_runs
+from burla.protocol.mac import seal
+from burla.protocol.messages import (
+    LEASE_OUTPUT_WINDOW,
+    OUTPUT_CHUNKS_MAX,
+    RUNS_MAX,
+    Kind,
+    Outcomes,
+    Output,
+    Run,
+)
+from burla.protocol.ranges import Ranges
+
+from .effects import Send
+
+GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
+OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
+LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
+LINE_BYTES_MAX = 128 << 10  # a longer beginning of a line is not waited with
+OUTPUT_MESSAGE_BYTES = 256 << 10  # heartbeats get between two of them
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A message that is not acknowledged."""
+
+    message: Outcomes
+    payload: list[bytes]
+    size: int
+
+
+class OutcomeStream:
+    """Outcomes of one lease, from a worker's pipe to the acknowledgement."""
+
+    def __init__(self, lease: bytes, window: int, secret: bytes = b"") -> None:
+        """Keep at most `window` bytes unacknowledged, but always one message; seal by `secret`."""
+        self.held = Ranges()  # indices whose outcomes are here
+        self.due_since_s: float | None = None  # when the oldest unsent run came
+        self._lease, self._window, self._secret = lease, window, secret
+        self._runs: deque[tuple[Run, Sequence[bytes], int]] = deque()
+        self._gathered = 0  # bytes in `_runs`
+        self._kept: deque[_Kept] = deque()
+        self._kept_bytes = 0
+        self._seq = 0
+
+    def add(self, run: Run, frames: Sequence[bytes], now_s: float) -> None:
+        """Take a run that was read from a worker."""
+        size = sum(map(len, frames))
+        self._runs.append((run, frames, size))
+        self._gathered += size
+        self.held.add(run.lo, run.hi)
+        if self.due_since_s is None:
+            self.due_since_s = now_s
+
+    def is_big(self) -> bool:
+        """Return whether what was gathered should go at once."""
+        return len(self._runs) >= RUNS_MAX or self._gathered >= GATHER_BYTES
+
+    def is_full(self) -> bool:
+        """Return whether workers must wait."""
+        return self._kept_bytes + self._gathered >= self._window
+
+    def may_send(self) -> bool:
+        """Return whether something waits and the window has room for it."""
+        room = not self._kept or self._kept_bytes < self._window
+        return bool(self._runs) and room
+
+    def take(self, output: int, call_s: float, dry: int) -> Send:
+        """Return the next message; what it holds is kept until `ack`."""
+        runs: list[tuple[Run, Sequence[bytes]]] = []
+        size = 0
+        while self._runs and len(runs) < RUNS_MAX and size < GATHER_BYTES:
+            run, frames, bytes_ = self._runs.popleft()
+            runs.append((run, frames))
+            size += bytes_
+        self._seq += 1
+        table, payload = pack_runs(runs)
+        message = Outcomes(
+            lease=self._lease,
+            seq=self._seq,
+            done=tuple(Ranges((run.lo, run.hi) for run, _ in runs)),
+            failed=any(run.kind in (Kind.ERROR, Kind.DEATH) for run, _ in runs),
+            runs=table,
+            output=output,
+            call_s=call_s,
+            dry=dry,
+        )
+        message = replace(message, seal=seal(self._secret, message, payload))
+        self._gathered -= size
+        self._kept_bytes += size
+        self._kept.append(_Kept(message, payload, size))
+        if not self._runs:
+            self.due_since_s = None
+        return Send(message, payload)
+
+    def ack(self, seq: int) -> None:
+        """Forget the messages up to `seq`; one that was never sent changes nothing."""
+        while self._kept and self._kept[0].message.seq <= seq <= self._seq:
+            kept = self._kept.popleft()
+            self._kept_bytes -= kept.size
+            for lo, hi in kept.message.done:
+                self.held.remove(lo, hi)
+
+    def again(self) -> list[Send]:
+        """Return all that is not acknowledged."""
+        return [Send(kept.message, kept.payload) for kept in self._kept]
+
+    def drop(self) -> None:
+        """Forget everything: nobody wants it."""
+        self._runs.clear()
+        self._kept.clear()
+        self._gathered = self._kept_bytes = 0
+        self.held = Ranges()
+        self.due_since_s = None
+
+    def is_empty(self) -> bool:
+        """Return whether all is acknowledged."""
+        return not self._runs and not self._kept
+
+    def check(self) -> None:
+        """Assert that the sums are right."""
+        assert self._gathered == sum(size for *_, size in self._runs)
+        assert self._kept_bytes == sum(kept.size for kept in self._kept)
+        parts = [(run.lo, run.hi) for run, *_ in self._runs]
+        parts += [part for kept in self._kept for part in kept.message.done]
+        assert self.held.total == sum(hi - lo for lo, hi in parts), "an outcome twice"
+        assert (self.due_since_s is not None) == bool(self._runs)
+
+
+@dataclass(slots=True)
+class _Line:
+    """The beginning of a line that a worker has written to one stream."""
+
+    data: bytes
+    since_s: float
+    is_due: bool = False  # its worker is through: it goes ahead of the next outcomes
+
+
+class OutputStream:
+    """Output of one lease, from a worker's pipe to the acknowledgement."""
+
+    def __init__(self, lease: bytes) -> None:
+        """Start with chunk number 1."""
+        self.number = 0  # of the last chunk that was sent
+        self.due_since_s: float | None = None
+        self._lease = lease
+        self._gathered: deque[tuple[int, int, list[bytes]]] = deque()  # worker, stream, pieces
+        self._gathered_bytes = 0  # `_lines` included
+        self._last_bytes = 0  # in the newest chunk of `_gathered`
+        self._lines: dict[tuple[int, int], _Line] = {}  # by worker and stream
+        self._unread_s = 0.0  # when the workers were last made to wait
+        self._kept: deque[tuple[int, bytes]] = deque()  # stream, data; the last is `number`
+        self._kept_bytes = 0
+
+    def add(self, worker: int, stream: int, data: bytes, now_s: float) -> None:
+        """Take what a worker wrote; the beginning of a line waits a moment for the rest."""
+        self._gathered_bytes += len(data)
+        line = self._lines.pop((worker, stream), None)
+        since_s = now_s
+        if line is not None:
+            data, since_s = line.data + data, line.since_s
+        end = data.rfind(b"\n") + 1
+        if end:
+            self._gather(worker, stream, data[:end], since_s)
+            data, since_s = data[end:], now_s
+        if len(data) >= LINE_BYTES_MAX:
+            self._gather(worker, stream, data, since_s)
+        elif data:
+            self._lines[worker, stream] = _Line(data, since_s)
+
+    def mark(self, worker: int) -> None:
+        """Note that a worker is through: what it wrote must go ahead of the next outcomes."""
+        for stream in (1, 2) if self._lines else ():
+            if line := self._lines.get((worker, stream)):
+                line.is_due = True
+
+    def finish(self, worker: int) -> None:
+        """Let the last words of a dead worker go before anything that others say from now on."""
+        for stream in (1, 2) if self._lines else ():
+            if line := self._lines.pop((worker, stream), None):
+                self._gather(worker, stream, line.data, line.since_s)
+
+    def hold(self, now_s: float) -> None:
+        """Note that nobody reads from the workers now: the rest of a line can not come."""
+        self._unread_s = now_s
+
+    def release(self, now_s: float, *, marked: bool = False) -> None:
+        """Let the lines go that have waited long enough, or also those that are marked."""
+        for (worker, stream), line in list(self._lines.items()):
+            old = now_s >= max(line.since_s, self._unread_s) + LINE_WAIT_S
+            if old or (marked and line.is_due):
+                del self._lines[worker, stream]
+                self._gather(worker, stream, line.data, line.since_s)
+
+    def lines_due_s(self) -> float | None:
+        """Return when `release` is due; None: no line waits."""
+        first_s = min((line.since_s for line in self._lines.values()), default=None)
+        return None if first_s is None else max(first_s, self._unread_s) + LINE_WAIT_S
+
+    def _gather(self, worker: int, stream: int, data: bytes, since_s: float) -> None:
+        """Let `data` go with the next message, merged with what the same stream had before."""
+        if self.due_since_s is None:
+            self.due_since_s = since_s
+        last = self._gathered[-1] if self._gathered else None
+        fits = self._last_bytes + len(data) <= OUTPUT_MESSAGE_BYTES
+        if last is not None and last[:2] == (worker, stream) and fits:
+            last[2].append(data)
+            self._last_bytes += len(data)
+        else:
+            for at in range(0, len(data), FRAME_BYTES_MAX):
+                self._gathered.append((worker, stream, [data[at : at + FRAME_BYTES_MAX]]))
+            self._last_bytes = len(data)
+
+    def is_big(self) -> bool:
+        """Return whether what was gathered should go at once."""
+        return self._gathered_bytes >= OUTPUT_MESSAGE_BYTES
+
+    def is_full(self) -> bool:
+        """Return whether workers must wait."""
+        return self._kept_bytes + self._gathered_bytes >= LEASE_OUTPUT_WINDOW
+
+    def is_blocked(self) -> bool:
+        """Return whether something waits for which the window has no room."""
+        return bool(self._gathered) and not self._has_room()
+
+    def _has_room(self) -> bool:
+        return not self._kept or self._kept_bytes < LEASE_OUTPUT_WINDOW
+
+    def take(self) -> list[Send]:
+        """Return what was gathered as far as the window has room."""
+        chunks: list[tuple[int, bytes]] = []
+        while self._gathered and self._has_room():
+            _, stream, pieces = self._gathered.popleft()
+            data = b"".join(pieces)
+            chunks.append((stream, data))
+            self._kept.append((stream, data))
+            self._gathered_bytes -= len(data)
+            self._kept_bytes += len(data)
+        first = self.number + 1
+        self.number += len(chunks)
+        if not self._gathered:
+            self.due_since_s = None
+            self._last_bytes = 0
+        return self._messages(first, chunks, replay=False)
+
+    def ack(self, number: int) -> None:
+        """Forget the chunks up to `number`; one that was never sent changes nothing."""
+        while self._kept and self.number - len(self._kept) < number <= self.number:
+            self._kept_bytes -= len(self._kept.popleft()[1])
+
+    def again(self, after: int, *, replay: bool) -> list[Send]:
+        """Return what is not acknowledged and comes after chunk `after`."""
+        before = self.number - len(self._kept)
+        skip = max(0, after - before)
+        return self._messages(before + skip + 1, list(self._kept)[skip:], replay=replay)
+
+    def drop(self) -> None:
+        """Forget everything: nobody wants it."""
+        self._gathered.clear()
+        self._lines.clear()
+        self._kept.clear()
+        self._gathered_bytes = self._kept_bytes = self._last_bytes = 0
+        self.due_since_s = None
+
+    def is_empty(self) -> bool:
+        """Return whether all is acknowledged."""
+        return not self._gathered and not self._kept and not self._lines
+
+    def check(self) -> None:
+        """Assert that the sums are right."""
+        lines = sum(len(line.data) for line in self._lines.values())
+        gathered = sum(len(data) for *_, pieces in self._gathered for data in pieces)
+        assert self._gathered_bytes == gathered + lines
+        assert self._kept_bytes == sum(len(data) for _, data in self._kept)
+        assert len(self._kept) <= self.number
+        assert (self.due_since_s is not None) == bool(self._gathered)
+
+    def _messages(
+        self, number: int, chunks: list[tuple[int, bytes]], *, replay: bool
+    ) -> list[Send]:
+        """Return messages with `chunks`, the first of which has this number."""
+        sends: list[Send] = []
+        streams: list[int] = []
+        payload: list[bytes] = []
+        size = 0
+        for at, (stream, data) in enumerate(chunks):
+            streams.append(stream)
+            payload.append(data)
+            size += len(data)
+            full = size >= OUTPUT_MESSAGE_BYTES or len(streams) == OUTPUT_CHUNKS_MAX
+            if full or at == len(chunks) - 1:
+                sends.append(Send(Output(self._lease, number, tuple(streams), replay), payload))
+                number += len(streams)
+                streams, payload, size = [], [], 0
+        return sends

@@ -1,0 +1,78 @@
+"""How a machine becomes a node of a cluster with keys: a one-time token for a key of its own.
+
+The token is the secret half of a key that the scheduler knows for ten minutes. So it never goes
+over the wire, nobody without one gets so far as to say a word, and what joins knows whom it meets.
+"""
+
+import time
+
+import zmq
+
+from burla.protocol import messages as m
+from burla.protocol.codec import WireError, decode, encode
+from burla.transport import sockets
+from burla.transport.keys import ClientCurve, KeyPair
+from burla.transport.sockets import REFUSALS, Handshakes
+
+JOIN_S = 30.0  # the scheduler may be starting just now
+POLL_MS = 100
+
+
+class NotJoinedError(Exception):
+    """The machine is no node of the cluster; the text says why."""
+
+
+class NoAnswerError(Exception):
+    """Nothing answers at the address."""
+
+
+def join(endpoint: str, server: bytes, token: KeyPair, key: bytes, name: str) -> None:
+    """Make `key` known to the scheduler as a node's.
+
+    Args:
+        endpoint: of the scheduler.
+        server: its public key.
+        token: the keys that the join token stands for.
+        key: this node's public key.
+        name: of this node, for people.
+
+    Raises:
+        NotJoinedError: the token was used, has expired, or is none; or the address is wrong.
+        NoAnswerError: nobody is there.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    dealer = sockets.make_socket(context, zmq.DEALER, ClientCurve(token, server))
+    handshakes = Handshakes(dealer)
+    try:
+        dealer.connect(endpoint)
+        _wait_joined(dealer, handshakes, encode(m.Join(m.PROTOCOL, key, name)), endpoint)
+    finally:
+        handshakes.close()
+        dealer.close(0)
+        context.term()
+
+
+def _wait_joined(
+    dealer: zmq.Socket[bytes], handshakes: Handshakes, question: list[bytes], endpoint: str
+) -> None:
+    until_s = time.monotonic() + JOIN_S
+    asked = False
+    while time.monotonic() < until_s:
+        asked = asked or sockets.send(dealer, question)
+        dealer.poll(POLL_MS)
+        for frames in sockets.take(dealer):
+            try:
+                said, _ = decode(frames, m.SchedulerToJoining)
+            except WireError:
+                continue
+            if isinstance(said, m.Joined):
+                return
+            raise NotJoinedError(said.reason)
+        match handshakes.refusal():
+            case "key":
+                raise NotJoinedError("the join token is not known, was used before, or has expired")
+            case "server":
+                raise NotJoinedError(REFUSALS["server"])
+            case None:
+                pass
+    raise NoAnswerError(f"nothing answers at {endpoint} for {JOIN_S:.0f} s")

@@ -1,0 +1,1 @@
+"""How far a lease can be shut in on this machine, and how it is done."""

@@ -1,0 +1,152 @@
+"""How far a lease is shut in: the best that this machine allows, found out by trying it.
+
+| tier | needs | a lease has |
+|---|---|---|
+| uid | root | a user id, processes, IPC, /tmp and limits of its own; nothing else can be written |
+| namespaces | user namespaces | the same, under the nodelet's user id; the user's home is hidden |
+| landlock | Landlock | a scratch directory; nothing else can be written, keys can not be read |
+| process | | the rights of the nodelet's user; the nodelet can not be traced or read |
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+
+import burla
+from burla.transport.addresses import ipc_path
+
+from . import landlock, sandbox
+from .sandbox import Confinement
+
+PROBE_S = 30.0  # a machine under heavy load still imports Python within this
+BEST = "best"
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from burla.nodelet.isolation.probe import main; "
+    "main(sys.argv[2:])"
+)
+_STRANGER = 65534  # "nobody": a user who has no right on what must be readable for all
+
+
+class Tier(StrEnum):
+    """How a lease is shut in, best first; told to people."""
+
+    UID = "uid"
+    NAMESPACES = "namespaces"
+    LANDLOCK = "landlock"
+    PROCESS = "process"
+
+    def is_sandboxed(self) -> bool:
+        """Return whether each lease has namespaces of its own."""
+        return self in (Tier.UID, Tier.NAMESPACES)
+
+
+def choose(wanted: str, confinement: Confinement) -> tuple[Tier, str]:
+    """Return the tier for `wanted` ("best" or "process"), and why it is no better one.
+
+    Waits for a process that tries them: a tenth of a second.
+    """
+    if wanted != BEST:
+        return Tier.PROCESS, "asked for by --isolation"
+    home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _PROGRAM, home, str(confinement)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PROBE_S,
+        check=False,
+    )
+    if done.returncode:
+        return Tier.PROCESS, (done.stderr.strip() or "the trial of it fails").splitlines()[-1]
+    tier, _, why = done.stdout.partition("\n")
+    return Tier(tier), why.strip()
+
+
+def confinement(ram: int, slots: int, scheduler: str, key_file: str | None) -> Confinement:
+    """Return how sandboxes of this process are to be."""
+    has_root = os.geteuid() == 0
+    needed = [path for path in sys.path if path] + [sys.prefix, sys.base_prefix]
+    home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
+    needed += [home, os.path.dirname(os.path.realpath(sys.executable))]
+    return Confinement(
+        has_root, ram, slots, tuple(needed), tuple(_hidden(scheduler, key_file, has_root))
+    )
+
+
+def _hidden(scheduler: str, key_file: str | None, has_root: bool) -> list[str]:
+    """Return directories with secrets; root's own need not be all of them: their modes guard it.
+
+    The socket and the key file that we are told of are hidden with their directory, if that is for
+    this user alone.
+    """
+    home = os.path.expanduser("~")
+    settings = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    found = [os.environ.get("BURLA_CONFIG_DIR") or os.path.join(settings, "burla")]
+    for path in filter(None, (ipc_path(scheduler), key_file)):
+        directory = os.path.dirname(os.path.realpath(path))
+        if os.path.isdir(directory) and not os.stat(directory).st_mode & 0o077:
+            found.append(directory)
+    if not has_root:
+        # the user's own services and agents listen in the runtime directory
+        runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+        found += [home, runtime]
+    return [path for path in found if os.path.isabs(path) and os.path.normpath(path) != "/"]
+
+
+# --- the trial, in a process of its own ---
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print the best tier that works, and why no better one does: `CONFINEMENT`."""
+    wanted = Confinement.parse(argv[0])
+    reasons = []
+    for tier in (Tier.UID, Tier.NAMESPACES):
+        if tier is Tier.UID and not wanted.has_root:
+            continue
+        why = _try(replace(wanted, has_root=tier is Tier.UID))
+        if not why:
+            break
+        reasons.append(f"{tier}: {why}")
+    else:
+        if landlock.is_there():
+            tier = Tier.LANDLOCK
+        else:
+            tier = Tier.PROCESS
+            reasons.append("landlock: the kernel has none")
+    print(tier, "; ".join(reasons), sep="\n")
+
+
+def _try(wanted: Confinement) -> str:
+    """Make a sandbox and a worker in it; return what does not work, empty: all does."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            sandbox.unshare(wanted)
+            if (init := os.fork()) == 0:
+                _be_worker(wanted)
+                os._exit(0)
+            if os.waitpid(init, 0)[1]:
+                raise RuntimeError("its first process dies")
+        except Exception as error:  # in either of the two
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(pid, 0)
+    with os.fdopen(reader, "rb") as file:
+        return file.read().decode()
+
+
+def _be_worker(wanted: Confinement) -> None:
+    gid = _STRANGER if wanted.has_root else os.getegid()
+    sandbox.furnish(wanted, _STRANGER, gid)
+    sandbox.confine(wanted, _STRANGER, gid)
+    for path in wanted.needed:
+        if os.path.isdir(path):
+            os.listdir(path)
+    with open(os.path.join(sandbox.HOME, "trial"), "w") as file:
+        file.write("a lease can write here")

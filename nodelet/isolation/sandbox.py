@@ -1,0 +1,224 @@
+"""The inside of a sandbox: its namespaces, its file system, and workers without any privilege.
+
+Runs in forked children of the keeper. Nothing can be written to but memory of the lease's own.
+
+A sandbox is made ahead and serves one lease. Its init (process 1 of its pid namespace, the zygote
+of the lease) keeps what privileges it has; workers lose them all before they meet the function.
+When the init ends the kernel kills whatever else is in the namespace, and with the last process go
+its mounts, its memory and its System V and POSIX IPC: what a job leaves behind can not be left.
+
+It must never import zmq or asyncio, nor trust anything that a worker says.
+"""
+
+import os
+import resource
+import stat
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+import msgpack
+
+from . import linux
+
+HOME = "/tmp/home"
+PRIVATE = ("/tmp", "/var/tmp", "/dev/shm")  # where every user may write
+INODES_MAX = 1 << 20  # files of a lease; each takes about a KiB of the kernel's memory
+COVER_BYTES = 1 << 20  # of a directory that only holds mount points
+PROCESSES = 4096  # of a lease, threads included, besides
+PROCESSES_PER_SLOT = 64  # for each call that runs at once; numeric libraries start one per CPU
+MEMORY_SHARE = 2  # files in memory may take the 1/2 of the node's that Linux gives a tmpfs too
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What a sandbox is to be like; the same for all of a nodelet."""
+
+    has_root: bool  # a uid of its own; else a user namespace in which we are who we are
+    ram: int  # bytes of the node
+    slots: int  # calls that may run at once
+    needed: tuple[str, ...]  # directories that Python and burla are loaded from
+    hidden: tuple[str, ...]  # directories with what is the nodelet's alone, as its keys
+    use_landlock: bool = False  # instead of namespaces: see seal.py
+
+    def __str__(self) -> str:
+        """Return the text that `parse` takes."""
+        packed: bytes = msgpack.packb(asdict(self))
+        return packed.hex()
+
+    @classmethod
+    def parse(cls, text: str) -> "Confinement":
+        """Return what `str` of one has written."""
+        words = msgpack.unpackb(bytes.fromhex(text))
+        return cls(**words | {name: tuple(words[name]) for name in ("needed", "hidden")})
+
+    def processes(self) -> int:
+        """Return how many processes and threads a lease may have."""
+        return PROCESSES + PROCESSES_PER_SLOT * self.slots
+
+    def file_bytes(self) -> int:
+        """Return how much a lease may keep in files."""
+        return self.ram // MEMORY_SHARE
+
+
+# --- once a sandbox ---
+
+
+def unshare(confinement: Confinement) -> None:
+    """Have the next child be the init of a new sandbox; it calls `furnish` then."""
+    flags = linux.CLONE_NEWNS | linux.CLONE_NEWPID | linux.CLONE_NEWIPC
+    if confinement.has_root:
+        linux.unshare(flags)
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    linux.unshare(flags | linux.CLONE_NEWUSER)
+    for name, text in (
+        ("setgroups", "deny"),  # or an unprivileged process may not map a group
+        ("uid_map", f"{uid} {uid} 1"),
+        ("gid_map", f"{gid} {gid} 1"),
+    ):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def furnish(confinement: Confinement, uid: int, gid: int) -> None:
+    """Make the file system of a sandbox, as its init."""
+    linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    covers, binds = plan(confinement)
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = [(path, os.open(path, flags)) for path in binds]
+    linux.make_read_only()
+    linux.mount("proc", "/proc", "proc", _SAFE)
+    with suppress(OSError):
+        linux.leave_keyring()
+    if os.path.isdir("/dev/mqueue"):
+        with suppress(OSError):  # a kernel without; the queues are private all the same
+            linux.mount("mqueue", "/dev/mqueue", "mqueue", _SAFE)
+    _mount_private(confinement.file_bytes(), uid, gid)
+    for path in covers:
+        linux.mount("tmpfs", path, "tmpfs", _SAFE, f"size={COVER_BYTES},mode=755")
+    for path, fd in opened:
+        bind(path, fd)
+        os.close(fd)
+    for path in covers:
+        linux.mount("", path, "", _SAFE | _READ_ONLY)
+    with suppress(OSError):  # only root may
+        _set_killed_last(True)
+    os.chdir(HOME)
+
+
+def _set_killed_last(wanted: bool) -> None:
+    """Have the kernel, short of memory, take anybody before this process; or treat it as usual."""
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-1000" if wanted else "0")
+
+
+_SAFE = linux.MS_NOSUID | linux.MS_NODEV
+_READ_ONLY = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY
+
+
+def _mount_private(size: int, uid: int, gid: int) -> None:
+    """Mount one file system in memory, and its parts where everybody may write: one limit."""
+    targets = sorted({os.path.realpath(path) for path in PRIVATE if os.path.isdir(path)})
+    stage = os.path.realpath("/tmp")
+    options = f"size={size},nr_inodes={INODES_MAX},mode=755"
+    linux.mount("tmpfs", stage, "tmpfs", _SAFE, options)
+    for number, target in enumerate([*(t for t in targets if t != stage), stage]):
+        part = os.path.join(stage, str(number))
+        os.mkdir(part)
+        os.chmod(part, 0o1777)
+        if target == stage:
+            os.mkdir(os.path.join(part, "home"), 0o700)
+            os.chown(os.path.join(part, "home"), uid, gid)
+        linux.mount(part, target, "", linux.MS_BIND)
+
+
+def bind(path: str, fd: int) -> None:
+    """Mount what `fd` refers to at `path`, which is made if it is not there any more."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISLNK(mode):
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        os.symlink(os.readlink("", dir_fd=fd), path)
+        return
+    if stat.S_ISDIR(mode):
+        os.makedirs(path, 0o755, exist_ok=True)
+    elif not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    linux.mount(f"/proc/self/fd/{fd}", path, "", linux.MS_BIND | linux.MS_REC)
+
+
+def plan(confinement: Confinement) -> tuple[list[str], list[str]]:
+    """Return which directories are to be covered, and what of the covered is to be shown again."""
+    covers: list[str] = []
+    for path in sorted({os.path.realpath(path) for path in confinement.hidden}):
+        if os.path.isdir(path) and not _is_below(path, [*PRIVATE, *covers]):
+            covers.append(path)
+    binds: list[str] = []
+    for path in _outermost(confinement.needed):
+        shut = _shut(path) if confinement.has_root else None
+        if shut is not None and not _is_below(shut, [*PRIVATE, *covers]):
+            covers.append(shut)
+        if _is_below(path, [*PRIVATE, *covers]):
+            # the directory itself may be shut too: show what is in it
+            inside = shut == path or (confinement.has_root and not _may_enter(path))
+            binds += [e.path for e in os.scandir(path)] if inside else [path]
+    return _outermost(covers), binds  # one below another would be hidden by it, and not be found
+
+
+def _outermost(paths: Iterable[str]) -> list[str]:
+    kept: list[str] = []
+    for path in sorted({os.path.realpath(path) for path in paths}):
+        if os.path.exists(path) and not _is_below(path, kept):
+            kept.append(path)
+    return kept
+
+
+def _is_below(path: str, others: Sequence[str]) -> bool:
+    return any(path == other or path.startswith(other.rstrip("/") + "/") for other in others)
+
+
+def _shut(path: str) -> str | None:
+    """Return the outermost directory on the way to `path` that strangers may not enter."""
+    way = [path]
+    while way[-1] != "/":
+        way.append(os.path.dirname(way[-1]))
+    return next((part for part in reversed(way) if not _may_enter(part)), None)
+
+
+def _may_enter(path: str) -> bool:
+    status = os.stat(path)
+    return not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o005 == 0o005
+
+
+# --- once a worker ---
+
+
+def confine(confinement: Confinement, uid: int, gid: int) -> None:
+    """Take everything from this process, a worker to be, that is not the lease's."""
+    with suppress(OSError):
+        _set_killed_last(False)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_processes(confinement.processes())
+    linux.set_no_new_privileges()
+    linux.drop_bounding_set()
+    if confinement.has_root:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    else:
+        linux.drop_capabilities()
+    linux.set_dumpable(True)  # to itself; its neighbours are of the same lease
+    os.environ.update(
+        HOME=HOME, TMPDIR="/tmp", TEMP="/tmp", TMP="/tmp", USER="burla", LOGNAME="burla"
+    )
+    for name in ("BURLA_CONFIG_DIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        os.environ.pop(name, None)
+
+
+def limit_processes(count: int) -> None:
+    """Let this user have at most `count` processes and threads, as seen from here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    limits = [one for one in (soft, hard, count) if one != resource.RLIM_INFINITY]
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NPROC, (min(limits), min(limits)))

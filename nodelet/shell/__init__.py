@@ -1,0 +1,1 @@
+"""What carries out the nodelet's core: the DEALER, the workers' pipes, the clock."""

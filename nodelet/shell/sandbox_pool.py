@@ -1,0 +1,208 @@
+"""Where the workers of a lease live: one zygote for all leases, or a sandbox for each.
+
+`current` is what serves the lease that runs, or the next one. Sandboxes are made ahead: one that
+is not begun yet waits with its blanks while a lease runs, so that a sandbox costs nothing in the
+way of a call. One that has served is never used again.
+"""
+
+import asyncio
+import itertools
+import logging
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from burla.nodelet.isolation.probe import Tier
+from burla.nodelet.isolation.sandbox import Confinement
+from burla.nodelet.worker.processes import kill
+
+from .worker_events import WorkerEvents
+from .worker_pool import Workers
+from .zygote_client import Process, ZygoteLink, launch_module
+
+REST_S = 0.02  # before its blanks are forked: that would be in the way of a call that comes now
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Init:
+    """The init of a sandbox, as the keeper tells of it; stands in for a subprocess."""
+
+    number: int
+    pid: int = 0
+    returncode: int | None = None
+    why: str = ""  # there is none
+
+    def poll(self) -> int | None:
+        """Return how it ended; None: it has not, or something of it is left."""
+        return self.returncode
+
+
+@dataclass(slots=True)
+class _Inits:
+    """All that were asked for and are not gone."""
+
+    by_number: dict[int, Init] = field(default_factory=dict)
+    made: int = 0
+
+    def make(self) -> Init:
+        self.made += 1
+        one = self.by_number[self.made] = Init(self.made)
+        return one
+
+    def take(self, what: list[object]) -> None:
+        """Take what the keeper says of one."""
+        match what:
+            case ["opened", int(number), int(pid)]:
+                self.by_number[number].pid = pid
+            case ["failed", int(number), str(why)]:
+                one = self.by_number.pop(number)
+                one.why, one.returncode = why, 1
+            case ["gone", int(number), int(status)]:
+                self.by_number.pop(number).returncode = status
+            case _:
+                raise AssertionError(what)
+
+
+class Rooms:
+    """The workers of this machine, lease after lease."""
+
+    def __init__(
+        self,
+        events: WorkerEvents,
+        scratch: Path,
+        tier: Tier = Tier.PROCESS,
+        confinement: Confinement | None = None,
+    ) -> None:
+        """Tell `events` what happens; without `confinement` workers are as we are."""
+        self._events = events
+        self._scratch = scratch
+        self._tier = tier
+        self._confinement = str(confinement) if confinement is not None else ""
+        self._numbers = itertools.count(1)
+        self._blanks = 0
+        self._inits = _Inits()
+        self._spare: asyncio.Task[Workers] | None = None
+        self._keeper: ZygoteLink | None = None
+        self._has_current = False
+        self._has_keeper = False
+        self.current: Workers
+
+    async def start(self) -> None:
+        """Start what forks, and wait until it serves.
+
+        Raises:
+            RuntimeError: it does not; what it said is on stderr.
+        """
+        if not self._tier.is_sandboxed():
+            words = [str(self._scratch), *filter(None, [self._confinement])]
+            self.current = Workers(self._events, launch=launch_module("zygote", *words))
+            await self.current.start()
+            self._has_current = True
+            return
+        self._keeper = ZygoteLink(
+            asyncio.get_running_loop(),
+            self._inits.take,
+            self._on_keeper_end,
+            launch_module("supervisor", str(self._scratch), self._confinement),
+        )
+        try:
+            await self._keeper.start()
+            self._has_keeper = True
+            self.current = await self._make()
+            self._has_current = True
+        except BaseException:
+            await self.close()
+            raise
+        self._begin_spare()
+
+    async def close(self) -> None:
+        """End the lease, if there is one, and all that there is."""
+        if self._spare is not None:
+            self._spare.cancel()
+            with suppress(asyncio.CancelledError, RuntimeError):
+                await (await self._spare).close()
+        if self._has_current:
+            await self.current.close()
+        if self._keeper is not None:
+            await self._keeper.close()
+
+    def prepare(self, blanks: int) -> None:
+        """Keep so many blanks ready for the next lease, now and after each lease."""
+        self._blanks = blanks
+        self.current.prepare(blanks)
+        # a spare that is made already has got none yet, or as many as before
+
+    async def end_lease(self) -> None:
+        """Kill all processes of the lease; return when they are gone, with all that they left."""
+        if self._keeper is None:
+            await self.current.end_lease()
+            return
+        assert self._spare is not None
+        self.current.prepare(0)
+        await self.current.close()
+        self._has_current = False
+        self.current = await self._spare
+        self._has_current = True
+        self.current.prepare(self._blanks)
+        self._begin_spare()
+
+    def _begin_spare(self) -> None:
+        self._spare = asyncio.create_task(self._make_spare())
+        self._spare.add_done_callback(self._on_spare)
+
+    def _on_spare(self, spare: asyncio.Task[Workers]) -> None:
+        if not spare.cancelled() and (error := spare.exception()) is not None:
+            log.error("%s", error)
+            self._events.on_zygote_death()
+
+    async def _make_spare(self) -> Workers:
+        """Return a new sandbox; its blanks are forked after a while.
+
+        Raises:
+            RuntimeError: there is none to be had.
+        """
+        workers = await self._make()
+        asyncio.get_running_loop().call_later(REST_S, lambda: workers.prepare(self._blanks))
+        return workers
+
+    async def _make(self) -> Workers:
+        """Return a new sandbox, ready to fork.
+
+        Raises:
+            RuntimeError: there is none to be had.
+        """
+        init = self._inits.make()
+        workers = Workers(
+            self._events, launch=lambda fds: self._open(init, fds), numbers=self._numbers
+        )
+        try:
+            await workers.start()
+        except RuntimeError as error:
+            raise RuntimeError(f"no sandbox for a lease: {init.why or error}") from None
+        except BaseException:
+            if init.pid:
+                kill(init.pid)
+            raise
+        return workers
+
+    def _on_keeper_end(self) -> None:
+        """End all sandboxes, of which nobody else tells us any more."""
+        self._has_keeper = False
+        for init in self._inits.by_number.values():
+            if init.pid:
+                kill(init.pid)
+            init.returncode = -signal.SIGKILL
+        self._inits.by_number.clear()
+        self._events.on_zygote_death()
+
+    def _open(self, init: Init, fds: Sequence[int]) -> Process:
+        assert self._keeper is not None
+        if self._has_keeper:
+            self._keeper.send("open", init.number, fds=tuple(fds))
+        else:
+            init.why, init.returncode = "the keeper is gone", 1
+        return init

@@ -1,0 +1,209 @@
+"""The agent's end of a zygote or keeper: starting it, ordering, and noticing its end."""
+
+import asyncio
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import msgpack
+
+import burla
+from burla.nodelet.worker.pipes import CONTROL_BYTES_MAX
+from burla.nodelet.worker.processes import become_subreaper, kill_tree, number_outside
+
+START_S = 30.0  # a machine under heavy load still imports Python within this
+END_S = 10.0  # for the zygote to kill what is left at the end; then we do it ourselves
+POLL_S = 0.002  # between two looks whether it has ended
+FD_ABOVE = 10  # descriptors it inherits are not 0, 1 or 2, which the agent may have found closed
+ORDERS_PER_TURN = 64  # messages taken from it before others have their turn
+
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv[1]); from burla.nodelet.worker.{} import main; "
+    "main(sys.argv[2:])"
+)
+
+Say = Callable[[list[object]], None]
+
+
+class Process(Protocol):
+    """What was started: `subprocess.Popen` is one."""
+
+    @property
+    def pid(self) -> int:
+        """Return its number, as we see it; 0: not known yet."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Return how it ended, as far as `poll` has seen it."""
+
+    def poll(self) -> int | None:
+        """Return how it ended; None: it has not."""
+
+
+Launch = Callable[[Sequence[int]], Process]  # with the descriptors that it inherits
+
+
+class ZygoteLink:
+    """The zygote as the agent sees it."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_message: Say,
+        on_end: Callable[[], None],
+        launch: Launch,
+    ) -> None:
+        self._launch = launch
+        self._loop = loop
+        self._on_message = on_message
+        self._on_end = on_end
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self._is_open = False
+
+    async def start(self, *inherited: int) -> None:
+        """Start it and wait until it serves; the descriptors may be closed afterwards.
+
+        Raises:
+            RuntimeError: it does not.
+        """
+        become_subreaper()  # should the zygote die, its workers fall to us
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        given = [_lift(theirs.fileno()), *map(_lift, inherited)]
+        theirs.close()
+        try:
+            self._process = self._launch(given)
+        finally:
+            for fd in given:
+                os.close(fd)
+        self._control = ours
+        ours.setblocking(False)
+        said = b""
+        try:
+            async with asyncio.timeout(START_S):
+                said = await self._loop.sock_recv(ours, CONTROL_BYTES_MAX)
+        except (TimeoutError, OSError):
+            pass  # told below
+        finally:
+            if not said:  # or cancelled
+                ours.close()
+                await self._wait_gone()
+        if not said:
+            raise RuntimeError(f"the zygote did not start: exit status {self._process.returncode}")
+        self._is_open = True
+        self._loop.add_reader(ours.fileno(), self._on_readable)
+
+    def send(self, *what: str | int | list[int], fds: tuple[int, ...] = ()) -> None:
+        """Order something; descriptors may be closed afterwards."""
+        if self._is_open:
+            data = msgpack.packb(what)
+            if self._unsent or not self._send(data, list(fds)):
+                self._unsent.append((data, [os.dup(fd) for fd in fds]))
+                self._loop.add_writer(self._control.fileno(), self._on_writable)
+
+    def kill_left(self, pids: Iterable[int]) -> None:
+        """Kill what it has forked, now that it is gone itself."""
+        if isinstance(self._process, subprocess.Popen):
+            for pid in pids:
+                kill_tree(pid)
+        # else they had numbers of a namespace, with which the kernel has killed them
+
+    def seen_from_here(self, pid: int) -> int:
+        """Return the number that a process below it has for us; 0: it cannot be found."""
+        if isinstance(self._process, subprocess.Popen):
+            return pid
+        return number_outside(self._process.pid, pid)
+
+    async def close(self) -> None:
+        """Let it kill all that is below it, and wait until it is gone."""
+        if self._is_open:
+            self._forget()
+        await self._wait_gone()
+
+    async def _wait_gone(self) -> None:
+        deadline_s = self._loop.time() + END_S
+        while self._process.poll() is None:
+            if self._loop.time() > deadline_s and self._process.pid:
+                kill_tree(self._process.pid)
+            await asyncio.sleep(POLL_S)
+
+    def _forget(self) -> None:
+        self._is_open = False
+        self._loop.remove_reader(self._control.fileno())
+        self._loop.remove_writer(self._control.fileno())
+        self._control.close()
+        for _, fds in self._unsent:
+            for fd in fds:
+                os.close(fd)
+        self._unsent.clear()
+
+    def _send(self, data: bytes, fds: list[int]) -> bool:
+        try:
+            socket.send_fds(self._control, [data], fds)
+        except BlockingIOError:
+            return False
+        except OSError:  # it is gone: the reader will see it
+            return True
+        return True
+
+    def _on_writable(self) -> None:
+        while self._unsent:
+            data, fds = self._unsent[0]
+            if not self._send(data, fds):
+                return
+            self._unsent.popleft()
+            for fd in fds:
+                os.close(fd)
+        self._loop.remove_writer(self._control.fileno())
+
+    def _on_readable(self) -> None:
+        for _ in range(ORDERS_PER_TURN):
+            try:
+                data = self._control.recv(CONTROL_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._forget()
+                with suppress(OSError):
+                    self._process.poll()
+                self._on_end()
+                return
+            self._on_message(msgpack.unpackb(data))
+            if not self._is_open:
+                return
+
+
+def _lift(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FD_ABOVE)
+
+
+def launch_module(module: str, *arguments: str) -> Launch:
+    """Return what starts `main` of a module of this room in a fresh Python, with few imports.
+
+    Its arguments are the descriptors that it inherits, our pid, and `arguments`.
+    """
+
+    def start(inherited: Sequence[int]) -> Process:
+        home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
+        optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+        words = [home, *map(str, inherited), str(os.getpid()), *arguments]
+        # None: descriptor 2 was closed when we started, and may be something else by now
+        has_stderr = sys.__stderr__ is not None
+        return subprocess.Popen(
+            # -P: the working directory may hold a `random.py`
+            [sys.executable, "-P", *optimize, "-c", _PROGRAM.format(module), *words],
+            pass_fds=inherited,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if has_stderr else subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    return start

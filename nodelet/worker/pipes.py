@@ -1,0 +1,249 @@
+"""Framing between the agent and its workers, and what both must remember alike.
+
+A message is a fixed header, the sizes of its frames, and the frames. Workers read and write
+blocking, the agent never blocks. What comes from a worker is not trusted: user code can write into
+any descriptor of its process, so every field is checked and every size bounded before it is used.
+"""
+
+import socket
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+from burla.limits import FRAME_BYTES_MAX
+
+Frame = bytes | bytearray | memoryview
+
+MESSAGE_BYTES_MAX = 4 << 30  # one result; its frames are counted below before memory is taken
+MESSAGE_FRAMES_MAX = MESSAGE_BYTES_MAX // FRAME_BYTES_MAX
+READ_BYTES = 256 << 10  # of one read; more than a socket buffer usually holds
+LEAVES_KEPT = 4  # leaves of several inputs that a worker remembers beyond their span
+CONTROL_BYTES_MAX = 64 << 10  # of one message between agent and zygote
+WRITE_FRAMES_MAX = 512  # frames in one system call; IOV_MAX is 1024
+
+_MAGIC = 0xB17A
+_HEADER = struct.Struct("<HBBIqqqqq")
+HEADER_BYTES = _HEADER.size
+LEAF_RECORD = struct.Struct("<qqqq")  # batch, lo, hi, frames sent (0: remembered)
+
+
+class BadMessageError(Exception):
+    """What arrived is not a message of ours."""
+
+
+class Kind(IntEnum):
+    """What a message is. Down: agent to worker. Up: worker to agent."""
+
+    LOAD = 1  # down; settings, environment, function. lo: frames of the environment
+    SPAN = 2  # down; leaves. lo, hi: the span; a: left; b: slots
+    FORK = 3  # down, to a template; a: page of the slate; carries three descriptors
+    TEMPLATE = 4  # down: serve as a template from now on
+    EXIT = 5  # down: leave
+    HELLO = 16  # up: here I am. a: pid
+    LOADED = 17  # up. a: ns that it took; b: 1 if this process may serve as a template
+    LOAD_FAILED = 18  # up; the packed exception
+    NOTHING = 19  # up: [lo, hi) is empty; for its flag only
+    RESULTS = 20  # up: results of [lo, hi) in one pickle
+    RESULT = 21  # up: the result of lo
+    ERROR = 22  # up: the exception of lo
+    FORK_FAILED = 23  # up, from a template; a: errno
+
+
+class Flag(IntFlag):
+    """What a message says besides its kind."""
+
+    CAREFUL = 1  # on SPAN: strides of one
+    STOP = 2  # on outcomes: nothing at or behind `a` is run of this span, ever
+    END = 4  # on outcomes: the span is over at `a`; its cell is free
+
+
+class Message(NamedTuple):
+    """One message; what its numbers mean is said at its kind."""
+
+    kind: int
+    flags: int = 0
+    cell: int = 0
+    lo: int = 0
+    hi: int = 0
+    a: int = 0
+    b: int = 0
+    frames: Sequence[Frame] = ()
+
+
+def pack(message: Message) -> list[Frame]:
+    """Return the bytes of a message as buffers, its frames uncopied."""
+    kind, flags, cell, lo, hi, a, b, frames = message
+    count = len(frames)
+    head = _HEADER.pack(_MAGIC, kind, flags, count, cell, lo, hi, a, b)
+    if not count:
+        return [head]
+    return [head + struct.pack(f"<{count}I", *map(len, frames)), *frames]
+
+
+def unpack_header(data: bytes) -> Message:
+    """Return a message that has no frames.
+
+    Raises:
+        BadMessageError: it is none of ours.
+    """
+    if len(data) != HEADER_BYTES or (head := _HEADER.unpack(data))[0] != _MAGIC or head[3]:
+        raise BadMessageError(f"a message begins with {data[:16]!r}")
+    return _build(head, (), b"")
+
+
+class Parser:
+    """Turns the bytes of a stream into messages; big messages are read in place."""
+
+    def __init__(self, buffer: bytearray) -> None:
+        """Read through `buffer`, which several parsers may share as long as each read is parsed."""
+        self._buffer = buffer
+        self._rest = b""  # the beginning of a message, when it is small
+        self._big: memoryview | None = None  # room for a whole message that is not complete
+        self._filled = 0
+        self._head: tuple[int, ...] = ()
+        self._sizes: tuple[int, ...] = ()
+
+    def read(self, sock: socket.socket) -> list[Message] | None:
+        """Read once from `sock`; return the messages that are complete now, None at the end.
+
+        Raises:
+            BlockingIOError: nothing is there.
+            BadMessageError: the bytes are none of our messages; nothing more can be read.
+        """
+        if self._big is not None:
+            got = sock.recv_into(self._big[self._filled :])
+            if not got:
+                return None
+            self._filled += got
+            if self._filled < len(self._big):
+                return []
+            body, self._big = self._big, None
+            return [_build(self._head, self._sizes, body)]
+        got = sock.recv_into(self._buffer)
+        if not got:
+            return None
+        data = bytes(memoryview(self._buffer)[:got])
+        if self._rest:
+            data = self._rest + data
+        return list(self._parse(data))
+
+    def _parse(self, data: bytes) -> Iterator[Message]:
+        at, end = 0, len(data)
+        while end - at >= HEADER_BYTES:
+            head = _HEADER.unpack_from(data, at)
+            count = head[3]
+            if head[0] != _MAGIC or count > MESSAGE_FRAMES_MAX:
+                raise BadMessageError(f"a message begins with {data[at : at + 16]!r}")
+            body = at + HEADER_BYTES + 4 * count
+            if end < body:
+                break
+            sizes = struct.unpack_from(f"<{count}I", data, at + HEADER_BYTES)
+            total = sum(sizes)
+            if count and max(sizes) > FRAME_BYTES_MAX:
+                raise BadMessageError(f"a frame of {max(sizes)} bytes")
+            if end - body < total:
+                if total > READ_BYTES:
+                    self._begin_big(head, sizes, total, data[body:])
+                    at = end
+                break
+            yield _build(head, sizes, data[body : body + total])
+            at = body + total
+        self._rest = data[at:]
+
+    def _begin_big(
+        self, head: tuple[int, ...], sizes: tuple[int, ...], total: int, begun: bytes
+    ) -> None:
+        self._head, self._sizes, self._filled = head, sizes, len(begun)
+        self._big = memoryview(bytearray(total))
+        self._big[: len(begun)] = begun
+
+
+def _build(head: tuple[int, ...], sizes: tuple[int, ...], body: bytes | memoryview) -> Message:
+    frames: list[Frame] = []
+    if len(sizes) == 1:
+        frames.append(body)
+    else:
+        at = 0
+        for size in sizes:
+            frames.append(body[at : at + size])
+            at += size
+    _, kind, flags, _, cell, lo, hi, a, b = head
+    return Message(kind, flags, cell, lo, hi, a, b, frames)
+
+
+def send(sock: socket.socket, buffers: list[Frame]) -> list[Frame]:
+    """Write as much as `sock` takes now; return what is left.
+
+    Raises:
+        BlockingIOError: it takes nothing now.
+    """
+    one = len(buffers) == 1
+    sent = sock.send(buffers[0]) if one else sock.sendmsg(buffers[:WRITE_FRAMES_MAX])
+    for at, buffer in enumerate(buffers):
+        size = len(buffer)
+        if sent < size:
+            return [memoryview(buffer)[sent:], *buffers[at + 1 :]] if sent else buffers[at:]
+        sent -= size
+    return []
+
+
+def send_all(sock: socket.socket, buffers: list[Frame]) -> None:
+    """Write all of it to a blocking socket."""
+    while buffers:
+        buffers = send(sock, buffers)
+
+
+# --- leaves ---
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """Inputs [lo, hi) of a batch, pickled together in `frames` (values.load_leaf)."""
+
+    batch: int
+    lo: int
+    hi: int
+    frames: tuple[Frame, ...]
+
+
+class LeafMemory:
+    """Which leaves a worker remembers. Agent and worker keep one each and do the same to both.
+
+    The worker's holds what it decoded, the agent's None; whether a leaf must be sent is then known
+    without asking.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int], object] = OrderedDict()
+
+    def find(self, batch: int, lo: int) -> object | None:
+        """Return what is kept for the leaf that begins at `lo`, and note that it was used."""
+        key = (batch, lo)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        return None
+
+    def keep(self, batch: int, lo: int, hi: int, value: object) -> None:
+        """Remember a leaf; one with a single input is not worth it."""
+        if hi - lo > 1:
+            self._kept[batch, lo] = value
+            self._kept.move_to_end((batch, lo))
+            if len(self._kept) > LEAVES_KEPT:
+                self._kept.popitem(last=False)
+
+
+def pack_span(message: Message, leaves: Sequence[Leaf], memory: LeafMemory) -> list[Frame]:
+    """Return a SPAN message with those of `leaves` that `memory`, of its worker, has not got."""
+    table = bytearray()
+    frames: list[Frame] = []
+    for leaf in leaves:
+        known = memory.find(leaf.batch, leaf.lo) is not None
+        table += LEAF_RECORD.pack(leaf.batch, leaf.lo, leaf.hi, 0 if known else len(leaf.frames))
+        if not known:
+            frames += leaf.frames
+            memory.keep(leaf.batch, leaf.lo, leaf.hi, True)
+    return pack(message._replace(frames=[bytes(table), *frames]))

@@ -1,0 +1,241 @@
+"""The process that makes sandboxes, one for each lease, and clears away what is around them.
+
+Like the zygote it has imported what every worker needs. It forks the inits of sandboxes, each of
+which is the zygote of one lease (zygote.py) and answers to the agent by a socket of its own. The
+keeper holds what must outlive them: their user ids and control groups. When the agent ends, however
+it ends, the keeper kills all sandboxes, removes what it has made, and ends.
+
+It must never import zmq, asyncio or uvloop, run user code, or have a second thread.
+"""
+
+import gc
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NoReturn
+
+import msgpack
+
+from burla.nodelet.isolation import cgroups, sandbox
+from burla.nodelet.isolation.sandbox import Confinement
+from burla.nodelet.isolation.uids import NoUidError, Uids
+
+from . import forks, worker
+from .pipes import CONTROL_BYTES_MAX
+from .processes import Bell, become_subreaper, kill
+from .slate import Memory
+from .zygote import Zygote, refuse_forbidden
+
+ROUND_MS = 5  # between two looks at what is still to be cleared away
+CLEAR_S = 2.0  # for the last process of a control group to be gone from it, after its death
+PID_BYTES_MAX = 4096  # what the process between says: a number, or why there is no sandbox
+
+
+@dataclass(slots=True)
+class Room:
+    """One sandbox and what is held for it."""
+
+    number: int  # the agent's name for it
+    uid: int
+    group: cgroups.Group
+    status: int | None = None  # of its init, once that has ended
+    ended_s: float = 0.0
+
+
+def sweep(uids: Uids) -> None:
+    """Clear away what keepers have left that were killed."""
+    for uid in uids.take_left():
+        with suppress(OSError):
+            cgroups.find(f"burla-{uid}").remove()
+        uids.give_back(uid)
+
+
+class Keeper:
+    """The state of the process, and its loop."""
+
+    def __init__(
+        self, control: socket.socket, agent: int, scratch: str, confinement: Confinement
+    ) -> None:
+        self._control = control
+        self._agent = agent
+        self._scratch = scratch
+        self._confinement = confinement
+        self._rooms: dict[int, Room] = {}  # by the pid of its init
+        self._uids = Uids() if confinement.has_root else None
+        if self._uids is not None:
+            sweep(self._uids)
+
+    def run(self) -> NoReturn:
+        """Serve the agent until it ends."""
+        bell = Bell(self._control, self._agent)
+        self._say("ready")
+        is_there = True
+        while is_there and bell.owner_lives():
+            clearing = any(room.status is not None for room in self._rooms.values())
+            if bell.wait(ROUND_MS if clearing else None):
+                is_there = self._obey()
+            self._reap()
+            self._clear()
+        self._end()
+
+    def _obey(self) -> bool:
+        """Carry out one order; return False if the agent is gone."""
+        try:
+            data, fds, _, _ = socket.recv_fds(
+                self._control, CONTROL_BYTES_MAX, 2, socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError:
+            return False
+        if not data:
+            return False
+        match msgpack.unpackb(data):
+            case ["open", number]:
+                try:
+                    pid = self._open(number, fds[0], fds[1])
+                    self._say("opened", number, pid)
+                except (OSError, NoUidError) as error:
+                    self._say("failed", number, str(error))
+                for fd in fds:
+                    os.close(fd)
+            case other:
+                raise AssertionError(other)
+        return True
+
+    def _say(self, *what: str | int) -> None:
+        with suppress(OSError):  # the agent is gone: the loop sees it
+            self._control.send(msgpack.packb(what))
+
+    # --- making one ---
+
+    def _open(self, number: int, control: int, slates: int) -> int:
+        """Make a sandbox; return the pid of its init.
+
+        Raises:
+            OSError: the system does not give what is needed.
+            NoUidError: all user ids are in use.
+        """
+        wanted = self._confinement
+        uid = self._uids.take() if self._uids is not None else os.geteuid()
+        name = f"burla-{uid}" if wanted.has_root else f"burla-{os.getpid()}-{number}"
+        group = cgroups.make(name, wanted.ram, wanted.processes())
+        room = Room(number, uid, group)
+        try:
+            pid = self._fork_init(room, control, slates)
+        except BaseException:
+            self._free(room)
+            raise
+        self._rooms[pid] = room
+        return pid
+
+    def _fork_init(self, room: Room, control: int, slates: int) -> int:
+        """Fork twice: the process between takes the namespaces, its child is the first in them."""
+        reader, writer = os.pipe()
+        try:
+            middle = os.fork()
+            if middle == 0:
+                self._be_between(room, writer, control, slates)
+        finally:
+            os.close(writer)
+        with os.fdopen(reader, "rb") as file:
+            said = file.read(PID_BYTES_MAX).decode()
+        os.waitpid(middle, 0)
+        if not said.isdigit():
+            raise OSError(said)
+        return int(said)
+
+    def _be_between(self, room: Room, writer: int, control: int, slates: int) -> NoReturn:
+        try:
+            room.group.enter()  # here, and not each worker: it waits for all CPUs of the machine
+            sandbox.unshare(self._confinement)
+            pid = os.fork()
+            if pid == 0:
+                os.close(writer)
+                self._be_init(room, control, slates)
+            os.write(writer, str(pid).encode())
+        except OSError as error:
+            os.write(writer, f"no sandbox: {error}".encode()[:PID_BYTES_MAX])
+        finally:
+            os._exit(0)
+
+    def _be_init(self, room: Room, control: int, slates: int) -> NoReturn:
+        """Be the zygote of one lease, in its sandbox."""
+        wanted = self._confinement
+        gid = room.uid if wanted.has_root else os.getegid()
+        try:
+            os.setsid()
+            sandbox.furnish(wanted, room.uid, gid)
+            forks.close_all_but({control, slates})  # looks into the new /proc
+            forks.reset_signals()
+            memory = Memory(slates)
+            os.close(slates)
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+            os._exit(1)
+        Zygote(
+            socket.socket(fileno=control),
+            0,  # a parent outside of the namespace has no number
+            memory,
+            "",  # its scratch goes with it
+            lambda: sandbox.confine(wanted, room.uid, gid),
+        ).run()
+
+    # --- clearing one away ---
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if room := self._rooms.get(pid):
+                room.status = os.waitstatus_to_exitcode(status)
+                room.ended_s = time.monotonic()
+
+    def _clear(self) -> None:
+        """Say of each sandbox that has ended that it is gone, once nothing is left of it."""
+        for pid, room in list(self._rooms.items()):
+            if room.status is None:
+                continue
+            late = time.monotonic() > room.ended_s + CLEAR_S
+            if room.group.remove() or late:
+                del self._rooms[pid]
+                self._free(room)
+                self._say("gone", room.number, room.status)
+
+    def _free(self, room: Room) -> None:
+        room.group.remove()
+        if self._uids is not None:
+            self._uids.give_back(room.uid)
+
+    def _end(self) -> NoReturn:
+        """Kill everything below and go."""
+        for pid, room in self._rooms.items():
+            if room.status is None:
+                kill(pid)  # and with it all that is in its namespace
+        while self._rooms:
+            self._reap()
+            self._clear()
+            time.sleep(ROUND_MS / 1000)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        os._exit(0)
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Be the keeper of an agent: `CONTROL_FD AGENT_PID SCRATCH CONFINEMENT`."""
+    refuse_forbidden()
+    control = socket.socket(fileno=int(argv[0]))
+    become_subreaper()
+    forks.reset_signals()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.rehearse()  # what is imported or cached on first use then is so in all workers
+    gc.collect()
+    gc.freeze()  # a collection in a worker would copy every page it looks at
+    Keeper(control, int(argv[1]), argv[2], Confinement.parse(argv[3])).run()

@@ -1,0 +1,262 @@
+"""What happens inside a forked worker: load the function, walk spans, leave.
+
+One thread, blocking reads and writes, no event loop. Nothing here may run at import but
+definitions: the zygote imports it once for all workers. It never imports zmq or asyncio.
+"""
+
+import errno
+import gc
+import os
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import msgpack
+
+from burla.nodelet.isolation.linux import set_dumpable
+from burla.values import payloads
+from burla.values.sharing import Results, directory_of
+
+from . import forks, limits, pipes
+from .pipes import (
+    HEADER_BYTES,
+    LEAF_RECORD,
+    READ_BYTES,
+    Kind,
+    LeafMemory,
+    Message,
+    Parser,
+    pack,
+    pack_span,
+    send_all,
+    unpack_header,
+)
+from .slate import PAGE_BYTES, AgentSlate, Memory, WorkerSlate, register
+from .spans import Leaf, Span
+from .strides import Walker, flush_output
+
+EXIT_OK = 0
+IDLE_S = 0.05  # a blank that waits longer rehearses; sooner it would be in the way of small jobs
+EXIT_BROKEN = 70  # the agent is gone, or our own code failed
+EXIT_INTERRUPTED = 130
+Pages = Callable[[int], memoryview]  # number -> words of a page of the slate
+
+NO_INDEX = -1  # of a failure that belongs to no input
+
+
+class Worker:
+    """One worker process, from its fork to its end."""
+
+    def __init__(self, sock: socket.socket, pages: Pages, page: int) -> None:
+        self._sock = sock
+        self._pages = pages
+        self._parser = Parser(bytearray(READ_BYTES))
+        self._walker = Walker(sock, WorkerSlate(pages(page)))
+        self._leaves = LeafMemory()
+        self._call: Callable[[Any], Any] | None = None
+        self._modules: frozenset[str] = frozenset()  # what was imported before the first function
+        self._node = ""
+        self._results: Results | None = None
+
+    def serve(self) -> NoReturn:
+        """Do what the agent says, and leave."""
+        status = EXIT_BROKEN
+        try:
+            os.environ["BURLA_WORKER_PID"] = str(os.getpid())
+            register()
+            self._walker.arm()
+            self._say(Message(Kind.HELLO, a=os.getpid()))
+            if self._call is None and not select.select([self._sock], [], [], IDLE_S)[0]:
+                rehearse()
+            messages = self._parser.read(self._sock)
+            with suppress(OSError):  # not Linux
+                set_dumpable(True)  # as usual; until now a worker of another lease might look in
+            while messages is not None:
+                for message in messages:
+                    self._obey(message)
+                messages = self._parser.read(self._sock)
+            status = EXIT_OK
+        except KeyboardInterrupt:
+            status = EXIT_INTERRUPTED
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the agent is gone
+                sys.excepthook(type(error), error, error.__traceback__)
+        except BaseException as error:  # ours, or one that the function's signals threw at us
+            sys.excepthook(type(error), error, error.__traceback__)
+        finally:
+            flush_output()
+            os._exit(status)
+
+    def _say(self, message: Message) -> None:
+        send_all(self._sock, pack(message))
+
+    def _obey(self, message: Message) -> None:
+        match message.kind:
+            case Kind.SPAN:
+                self._walker.walk(self._span_of(message))
+            case Kind.LOAD:
+                self._load(message)
+            case Kind.TEMPLATE:
+                self._serve_as_template()
+            case Kind.EXIT:
+                flush_output()
+                os._exit(EXIT_OK)
+            case _:
+                raise AssertionError(message)
+
+    # --- the function ---
+
+    def _load(self, message: Message) -> None:
+        started = time.perf_counter_ns()
+        settings = msgpack.unpackb(message.frames[0])
+        self._leaves = LeafMemory()
+        is_first = self._call is None
+        if is_first:
+            self._modules = frozenset(sys.modules)
+            payloads.compile_once()
+        else:
+            payloads.forget_own_modules(self._modules)
+        try:
+            os.environ.update(settings["variables"])
+            limits.limit_threads(settings["func_cpu"], settings["variables"])
+            results = None
+            if settings["environment"]:
+                environment = msgpack.unpackb(settings["environment"])
+                payloads.apply_environment(environment)
+                results = _results_in(environment.get("memory"), settings["variables"])
+            function = payloads.load_function(message.frames[1:])
+            self._call = payloads.bind_call(function, settings["unpack"])
+        except BaseException as error:  # importing the caller's modules may raise anything
+            frames = payloads.dump_error(error, settings["node"], NO_INDEX)
+            flush_output()
+            self._say(Message(Kind.LOAD_FAILED, frames=frames))
+            os._exit(EXIT_OK)
+        self._node = settings["node"]
+        self._results = results
+        self._walker.load(self._call, self._node, results)
+        flush_output()
+        if is_first:  # else it is known to be ready, and the outcomes that follow tell the rest
+            took = time.perf_counter_ns() - started
+            self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
+
+    # --- spans ---
+
+    def _span_of(self, message: Message) -> Span:
+        """Return the span of a SPAN message; leaves that were not sent are remembered."""
+        leaves = []
+        at = 1
+        for batch, lo, hi, count in LEAF_RECORD.iter_unpack(message.frames[0]):
+            leaf = self._leaves.find(batch, lo)
+            if leaf is None:
+                leaf = Leaf(lo, hi, message.frames[at : at + count])
+                self._leaves.keep(batch, lo, hi, leaf)
+            at += count
+            assert isinstance(leaf, Leaf), leaf
+            leaves.append(leaf)
+        if isinstance(message.frames, list):
+            message.frames.clear()  # the leaves have them, and let go of them when they have run
+        return Span(message, leaves)
+
+    # --- template ---
+
+    def _serve_as_template(self) -> NoReturn:
+        """Fork workers that have the function already, each with descriptors from the agent."""
+        gc.freeze()  # a collection in a child would copy every page it looks at
+        self._say(Message(Kind.HELLO, a=os.getpid(), b=1))
+        while True:
+            data, fds, _, _ = socket.recv_fds(self._sock, HEADER_BYTES, 3, socket.MSG_WAITALL)
+            if not data:
+                os._exit(EXIT_OK)
+            message = unpack_header(data)
+            if message.kind != Kind.FORK or len(fds) != 3:
+                os._exit(EXIT_OK)
+            self._fork(message.a, (fds[0], fds[1], fds[2]))
+
+    def _fork(self, page: int, fds: tuple[int, int, int]) -> None:
+        """Fork twice, so that the zygote, a subreaper, becomes the parent and sees the death."""
+        flush_output()
+        try:
+            middle = os.fork()
+        except OSError as error:
+            middle = -1
+            self._say(Message(Kind.FORK_FAILED, a=page, b=error.errno or 0))
+        if middle == 0:
+            try:
+                if os.fork() == 0:
+                    self._become_copy(page, fds)
+            finally:
+                os._exit(EXIT_OK)
+        for fd in fds:
+            os.close(fd)
+        if middle > 0:
+            os.waitpid(middle, 0)
+
+    def _become_copy(self, page: int, fds: tuple[int, int, int]) -> NoReturn:
+        copy = Worker(forks.enter_copy(fds, self._sock), self._pages, page)
+        assert self._call is not None
+        copy._call, copy._node, copy._modules = self._call, self._node, self._modules
+        copy._results = self._results
+        copy._walker.load(self._call, self._node, self._results)
+        copy.serve()
+
+
+def _results_in(memory: bytes | None, variables: dict[str, str]) -> Results | None:
+    """Return where big results of the job are put down; None: nowhere, they are sent."""
+    job = variables.get("BURLA_JOB_ID")
+    return Results(directory_of(os.fsdecode(memory), job)) if memory and job else None
+
+
+def rehearse() -> None:
+    """Load a function and run a span of one call for nobody, all the way from bytes to bytes.
+
+    After a fork each page that is written to, be it a reference count, costs a fault. Done in a
+    blank that waits, this takes half a millisecond and more off the first call of a lease.
+    """
+    environment = dict(os.environ)
+    words = memoryview(bytearray(PAGE_BYTES)).cast("q")
+    AgentSlate(words).open(0, 0, 1)
+    here: dict[str, object] = {
+        "path": list(sys.path),
+        "directory": None,
+        "shadowed": [],
+        "argv": list(sys.argv),
+        "main": {},
+        "memory": None,
+    }
+    settings = {
+        "unpack": False,
+        "environment": msgpack.packb(here),
+        "variables": {},
+        "func_cpu": 1,
+        "node": "",
+    }
+    function = eval("lambda x: x", {"__name__": "__main__"})  # of __main__: it goes by value
+    load = Message(Kind.LOAD, frames=[msgpack.packb(settings), *payloads.dump_function(function)])
+    span = Message(Kind.SPAN, 0, 0, 0, 1, 0, 1)
+    leaf = pipes.Leaf(0, 0, 1, tuple(payloads.dump_results([1])))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        one = Worker(theirs, lambda page: words, 0)
+        send_all(ours, [*pack(load), *pack_span(span, [leaf], LeafMemory())])
+        for message in one._parser.read(theirs) or ():
+            one._obey(message)
+        one._parser.read(ours)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def run(
+    fds: tuple[int, int, int], memory: Memory, page: int, confine: Callable[[], None]
+) -> NoReturn:
+    """Be a worker; called in a fresh child of the zygote, which `confine` takes rights from."""
+    try:
+        confine()
+        worker = Worker(forks.enter_worker(fds), memory.page, page)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        os._exit(EXIT_BROKEN)
+    worker.serve()

@@ -1,0 +1,235 @@
+"""The single-threaded process that forks workers, reaps them, and outlives the agent.
+
+It has imported what every worker needs, so a worker costs a fork and no import. As a subreaper it
+is the parent of every orphan below it: nothing that user code starts gets away. When the agent
+ends, however it ends, the zygote kills all its descendants, wipes the scratch directory and ends.
+
+It must never import zmq, asyncio or uvloop, run user code, or have a second thread.
+"""
+
+import gc
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+import msgpack
+
+from . import forks, worker
+from .pipes import CONTROL_BYTES_MAX
+from .processes import Bell, become_subreaper, children_of, kill, kill_group, kill_tree
+from .slate import Memory
+
+ROUND_MS = 5  # between two looks at what is still alive while a lease is ended
+ORPHANS_MAX = 1024  # deaths remembered of processes that the agent has not named yet
+FORBIDDEN = ("zmq", "asyncio", "uvloop")  # they bring threads or descriptors that forks inherit
+
+
+def _leave_as_it_is() -> None:
+    pass
+
+
+class Zygote:
+    """The state of the process, and its loop."""
+
+    def __init__(
+        self,
+        control: socket.socket,
+        agent: int,
+        memory: Memory,
+        scratch: str,
+        confine: Callable[[], None] = _leave_as_it_is,
+    ) -> None:
+        """Serve the agent behind `control`.
+
+        Args:
+            control: orders and answers.
+            agent: its pid; 0: we are the init of a sandbox.
+            memory: the slates.
+            scratch: a directory of ours.
+            confine: what each worker calls before it does anything.
+        """
+        self._confine = confine
+        self._control = control
+        self._agent = agent
+        self._memory = memory
+        self._scratch = scratch
+        self._pages: dict[int, int] = {}  # worker's page -> pid
+        self._workers: set[int] = set()  # pids the agent knows, not reaped
+        self._orphans: dict[int, tuple[str, int]] = {}  # reaped, but not (yet) known to the agent
+        self._ending: frozenset[int] | None = None  # pids to keep, while a lease is ended
+
+    def run(self) -> NoReturn:
+        """Serve the agent until it ends."""
+        bell = Bell(self._control, self._agent)
+        self._say("ready")
+        is_there = True
+        while is_there and bell.owner_lives():
+            if bell.wait(ROUND_MS if self._ending is not None else None):
+                is_there = self._obey()
+            self._reap()
+            if self._ending is not None and is_there:
+                self._end_round(self._ending)
+        self._end()
+
+    # --- orders ---
+
+    def _obey(self) -> bool:
+        """Carry out one order; return False if the agent is gone."""
+        try:
+            data, fds, _, _ = socket.recv_fds(
+                self._control, CONTROL_BYTES_MAX, 3, socket.MSG_CMSG_CLOEXEC
+            )
+        except OSError:
+            return False
+        if not data:
+            return False
+        match msgpack.unpackb(data):
+            case ["fork", page]:
+                self._fork(page, (fds[0], fds[1], fds[2]))
+            case ["adopt", pid]:
+                self._adopt(pid)
+            case ["signal", pid, number]:
+                if pid in self._workers:
+                    kill(pid, number)
+            case ["kill", pid]:
+                if pid in self._workers:
+                    kill_tree(pid)
+            case ["end", pages]:
+                self._ending = frozenset(self._pages[page] for page in pages if page in self._pages)
+            case other:
+                raise AssertionError(other)
+        return True
+
+    def _say(self, *what: str | int) -> None:
+        with suppress(OSError):  # the agent is gone: the loop sees it
+            self._control.send(msgpack.packb(what))
+
+    def _fork(self, page: int, fds: tuple[int, int, int]) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._say("not forked", page, error.errno or 0)
+            pid = -1
+        if pid == 0:
+            worker.run(fds, self._memory, page, self._confine)
+        for fd in fds:
+            os.close(fd)
+        if pid > 0:
+            self._pages[page] = pid
+            self._workers.add(pid)
+            self._say("forked", page, pid)
+
+    def _adopt(self, pid: int) -> None:
+        """Take note of a worker that a template has forked; it is, or becomes, our child."""
+        if pid in self._orphans:
+            self._say("died", pid, *self._orphans.pop(pid))
+        else:
+            self._workers.add(pid)
+
+    # --- deaths ---
+
+    def _reap(self) -> None:
+        """Reap all that is dead, with what it leaves behind in its process group."""
+        while True:
+            try:
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if dead is None:
+                return
+            pid = dead.si_pid
+            if pid in self._workers:
+                kill_group(pid)  # before the reaping, so that the number is still its own
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            how = "exit" if dead.si_code == os.CLD_EXITED else "signal"
+            if pid in self._workers:
+                self._workers.discard(pid)
+                self._pages = {page: one for page, one in self._pages.items() if one != pid}
+                self._say("died", pid, how, dead.si_status)
+            else:
+                self._orphans[pid] = (how, dead.si_status)
+                if len(self._orphans) > ORPHANS_MAX:
+                    del self._orphans[next(iter(self._orphans))]
+
+    def _end_round(self, keep: frozenset[int]) -> None:
+        """Kill all but `keep`; say so when nothing else is left."""
+        left = [pid for pid in children_of(os.getpid()) if pid not in keep]
+        if not self._agent:
+            self._kill_namespace()
+            left = []
+        for pid in left:
+            kill_tree(pid)
+        # a list read while children end may miss some: believe an empty one the second time
+        left = left or [pid for pid in children_of(os.getpid()) if pid not in keep]
+        if not left:
+            self._ending = None
+            self._orphans.clear()
+            self._wipe()
+            self._say("ended")
+
+    def _kill_namespace(self) -> None:
+        """Kill all in our namespace but us, and wait until they are gone."""
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)  # at one moment: no fork is quicker
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+
+    def _wipe(self) -> None:
+        entries: list[os.DirEntry[str]] = []
+        with suppress(OSError):  # there is none
+            entries = list(os.scandir(self._scratch))
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    os.unlink(entry.path)
+
+    def _end(self) -> NoReturn:
+        """Kill everything below and go."""
+        if not self._agent:
+            os._exit(0)  # the kernel kills all that is in the namespace, and waits for it
+        self._ending = frozenset()
+        while self._ending is not None:
+            self._end_round(self._ending)
+            self._reap()
+            if self._ending is not None:
+                select.select((), (), (), ROUND_MS / 1000)
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        os._exit(0)
+
+
+def refuse_forbidden() -> None:
+    """Raise if something is loaded that must not be in a process that forks."""
+    loaded = [name for name in FORBIDDEN if name in sys.modules]
+    if loaded:
+        raise RuntimeError(f"a process that forks must not import {loaded}")
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Be the zygote of an agent: `CONTROL_FD SLATES_FD AGENT_PID SCRATCH [CONFINEMENT]`."""
+    refuse_forbidden()
+    control = socket.socket(fileno=int(argv[0]))
+    memory = Memory(int(argv[1]))
+    os.close(int(argv[1]))
+    become_subreaper()
+    forks.reset_signals()
+    worker.rehearse()  # what is imported or cached on first use then is so in all workers
+    gc.collect()
+    gc.freeze()  # a collection in a worker would copy every page it looks at
+    if argv[4:]:
+        from burla.nodelet.isolation.restrict import (
+            seal,  # a private cluster does without, and without what it imports
+        )
+
+        seal(argv[3], argv[4])
+    Zygote(control, int(argv[2]), memory, argv[3]).run()

@@ -1,0 +1,114 @@
+"""The daemon of a cluster's autoscalers, one for each of its providers of machines.
+
+It is a process of its own beside the scheduler, because the library of a cloud blocks.
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from burla.provisioning.core.machines import ProvisioningError
+from burla.provisioning.core.plan import Limits
+from burla.system import daemon
+
+from . import state
+from .autoscaler import Autoscaler
+from .cluster import Cluster
+
+LOOK_S = 5.0  # between two looks; the scheduler forgets what we said after many of them
+EXIT_FAILED = 1
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class Stopping(ProvisioningError):
+    """This process is about to end: nothing new is begun."""
+
+
+def autoscalers_of(cluster: Cluster) -> list[Autoscaler]:
+    """Return the autoscalers of a cluster that is up."""
+    config, grow = cluster.config, cluster.config.grow
+    return [
+        Autoscaler(
+            name=f"{config.name}/{provider}",
+            provisioner=fleet.provisioner,
+            ask=cluster.head.ask,
+            limits=Limits(
+                grow.max_nodes if provider == config.grows_by else 0,
+                grow.max_cost_per_h,
+                grow.keep,
+                grow.idle_min * 60,
+                grow.grown_idle_min * 60,
+            ),
+            python=config.python,
+            boot_s=fleet.boot_s,
+            gone=cluster.head.forget_nodes,
+        )
+        for provider, fleet in cluster.fleets().items()
+    ]
+
+
+async def serve(autoscaler: Autoscaler, look_s: float = LOOK_S) -> None:
+    """Look and act until cancelled, whatever goes wrong. What blocks runs in threads."""
+    making: asyncio.Task[None] | None = None
+    async with asyncio.TaskGroup() as group:
+        while True:
+            # a look that began before the end of a `make` may not have seen what that has made
+            is_making = making is not None and not making.done()
+            count = await _do(autoscaler.look)
+            if count and not is_making:
+                making = group.create_task(_do(partial(autoscaler.make, count)))
+            await asyncio.sleep(look_s)
+
+
+async def _do(step: Callable[[], T]) -> T | None:
+    """Return what a step returns; None if something went wrong that nobody expected."""
+    try:
+        return await asyncio.to_thread(step)
+    except Exception:  # a machine that is forgotten for an error of ours costs money
+        log.exception("this should not have happened")
+        return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the autoscalers of a cluster that `burla up` knows; return the exit code."""
+    parser = argparse.ArgumentParser(prog="burla-autoscaler", description=__doc__)
+    parser.add_argument("--cluster", required=True, help="its name")
+    parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks")
+    options = parser.parse_args(arguments)
+    daemon.prepare("burla-autoscaler")
+    stopping = threading.Event()
+
+    def pause(seconds: float) -> None:
+        if stopping.wait(seconds):
+            raise Stopping("the autoscaler is about to end")
+
+    try:
+        known = state.read(options.cluster)
+        if known is None:
+            raise ProvisioningError(f"there is no cluster {options.cluster!r}")
+        autoscalers = autoscalers_of(Cluster(known, pause=pause, say=log.info))
+    except ProvisioningError as error:
+        print(f"burla-autoscaler: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+    async def run() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for autoscaler in autoscalers:
+                    group.create_task(serve(autoscaler, options.look))
+        finally:
+            stopping.set()
+
+    print("looking", flush=True)
+    return daemon.run(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

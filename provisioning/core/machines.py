@@ -1,0 +1,131 @@
+"""Machines, and the two things one does with them: run commands there, and get or give up some.
+
+Pure: what is said here is said to all kinds of machines alike (ssh, gce, slurm).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+OUTPUT_CHARS_MAX = 64 << 10  # of one command; the end of it is kept
+
+
+class ProvisioningError(RuntimeError):
+    """Something that people can mend; the text says what, where, why, and what to do."""
+
+
+class Unreachable(ProvisioningError):
+    """The machine can not be connected to, or does not let us in."""
+
+
+class ConnectionLost(ProvisioningError):
+    """The connection ended in the middle of a command, which may run on."""
+
+
+class StepFailed(ProvisioningError):
+    """A command ended with another status than 0; the text is the end of what it said."""
+
+
+class BadConfig(ProvisioningError):
+    """A setting says something impossible."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine, as its provider knows it."""
+
+    name: str  # of the node, unique in the cluster
+    address: str  # where its provider or ssh finds it
+    provider: str  # "gce", "slurm"
+    state: str = "ready"  # or "creating", "joining", "failed", "ending", "ended"
+    why: str = ""  # of a failure
+    expires_s: float | None = None  # epoch time of its end whatever we do; None: never
+    grown: bool = False  # made for a job that asked, not by people
+    cost_per_h: float = 0.0
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a machine that a provider makes is sure to have."""
+
+    cpus: int
+    ram: int = 0  # bytes; 0: not known
+
+    def slots(self, func_cpu: int, func_ram: int | None) -> int:
+        """Return how many calls it could run at once; `func_ram`: bytes of each, if it says."""
+        slots = self.cpus // func_cpu
+        return min(slots, self.ram // func_ram) if self.ram and func_ram else slots
+
+
+class Finished(NamedTuple):
+    """How a command ended, and the end of what it wrote to stdout and stderr."""
+
+    status: int
+    output: str
+
+
+class Transport(Protocol):
+    """Runs commands on one machine. Not thread-safe."""
+
+    def run(self, command: str, stdin: bytes = b"", *, timeout_s: float) -> Finished:
+        """Run a command of a POSIX shell, with `stdin` as its input.
+
+        Raises:
+            ConnectionLost: it may or may not have run, or runs on.
+        """
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Provisioner(Protocol):
+    """Gets machines and gives them up. Calls block; one `create` at a time, beside the others."""
+
+    def observe(self) -> list[Machine]:
+        """Return all machines of the cluster that exist, in whatever state."""
+
+    def create(self, count: int, *, grown: bool = False) -> list[Machine]:
+        """Ask for `count` machines; return those that are made, perhaps fewer.
+
+        Raises:
+            ProvisioningError: not one can be had; says why.
+        """
+
+    def shape(self) -> Shape:
+        """Return what the next machine will have at least.
+
+        Raises:
+            ProvisioningError: there is no such kind of machine.
+        """
+
+    def price_per_h(self) -> float | None:
+        """Return what the next machine costs at most; None: not known."""
+
+    def drain(self, machine: Machine, wait_s: float) -> None:
+        """Have a machine take no more work; it says "drained", or ends, when what runs has ended.
+
+        Args:
+            machine: of those that exist.
+            wait_s: after this what still runs is left.
+        """
+
+    def delete(self, machines: Sequence[Machine]) -> None:
+        """Give machines up; one that is gone already is no error.
+
+        Raises:
+            ProvisioningError: one or more can not be given up; all others were.
+        """
+
+
+def tail(text: str, lines_max: int = 6) -> str:
+    """Return the last lines of what a command said, those that say why it failed."""
+    kept = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join(kept[-lines_max:])
+
+
+def named(names: Iterable[str], most: int = 6) -> str:
+    """Return names as words, cut off where nobody reads on."""
+    all_of_them = list(names)
+    text = ", ".join(all_of_them[:most])
+    return f"{text} and {len(all_of_them) - most} more" if len(all_of_them) > most else text

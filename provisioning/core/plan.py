@@ -1,0 +1,147 @@
+"""How many machines there should be: what to create, and what to give up. Pure.
+
+Nothing is ever given up that does not carry our label; what asks is `machines.Machine`, which a
+provider makes from labelled ones only, and `is_ours` looks again.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from burla.protocol.messages import Wish
+
+from .machines import Machine, Shape
+
+LONG_WAIT_S = 60.0  # a machine takes about this long to come: a shorter wait is not helped
+MANAGED = "burla-managed"
+CLUSTER = "burla-cluster"
+COMING = ("creating", "joining")
+ALIVE = (*COMING, "ready")
+ROUNDING = 1e-9  # of sums of prices
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What growing and shrinking must keep to."""
+
+    max_nodes: int
+    max_cost_per_h: float | None  # None: any
+    keep: int = 0  # machines that stay however idle they are
+    idle_s: float = 600.0
+    grown_idle_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How many machines to create now, and why not more."""
+
+    count: int
+    why: str = ""
+
+
+def alive(machines: Iterable[Machine]) -> list[Machine]:
+    """Return those that are nodes, or on their way to be."""
+    return [machine for machine in machines if machine.state in ALIVE]
+
+
+def missing(standing: int, machines: Iterable[Machine]) -> int:
+    """Return how many machines of those that shall stand are not there."""
+    return max(0, standing - sum(not machine.grown for machine in alive(machines)))
+
+
+def wanted(wish: Wish, shape: Shape, python: str) -> int:
+    """Return how many more machines would help a job whose wait is long.
+
+    More than bring its wait down to `LONG_WAIT_S` would come too late. Of a job that no machine
+    has served yet nobody knows how long it will last: one machine will tell.
+
+    Args:
+        wish: of the job.
+        shape: of a machine that would be made.
+        python: minor version that it would run.
+    """
+    each = shape.slots(wish.func_cpu, wish.func_ram) if wish.python == python else 0
+    calls = min(wish.calls, wish.max_parallelism or wish.calls) - wish.slots
+    if not each or calls < 1:
+        return 0
+    if not wish.slots:
+        return int(not wish.fits or wish.waited_s >= LONG_WAIT_S)
+    if not wish.call_s and wish.waited_s < LONG_WAIT_S:
+        return 0  # its function may still be loading
+    # while no call has ended, the calls are taken to last for as long as they have
+    work_s = wish.calls * (wish.call_s or wish.waited_s)
+    slots = min(calls, work_s / LONG_WAIT_S - wish.slots)
+    return max(0, math.ceil(slots / each))
+
+
+def grow(
+    wanted: int, machines: Sequence[Machine], limits: Limits, price_per_h: float | None
+) -> Growth:
+    """Return how many machines to add.
+
+    Args:
+        wanted: how many more would help, for all jobs.
+        machines: all that there are; those that are on their way count as added.
+        limits: are never exceeded.
+        price_per_h: of one more; None: not known.
+    """
+    there = alive(machines)
+    wanted -= sum(machine.state in COMING for machine in there)
+    if wanted < 1:
+        return Growth(0)
+    room = limits.max_nodes - len(there)
+    affordable: float = wanted
+    if limits.max_cost_per_h is not None:
+        if price_per_h is None:
+            return Growth(0, "nobody said what a machine costs (grow.prices)")
+        spent = sum(machine.cost_per_h for machine in there)
+        if price_per_h > 0:
+            affordable = (limits.max_cost_per_h - spent) / price_per_h + ROUNDING
+    count = max(0, math.floor(min(wanted, room, affordable)))
+    if count == wanted:
+        return Growth(count)
+    if room <= affordable:
+        most = (
+            f"the cluster has all the machines that it may (grow.max_nodes is {limits.max_nodes})"
+        )
+        return Growth(count, most)
+    most = f"(grow.max_cost_per_h is {limits.max_cost_per_h:g})"
+    return Growth(count, f"the cluster has all the machines that it may pay for {most}")
+
+
+def shrink(
+    machines: Sequence[Machine], idle_s: Mapping[str, float], limits: Limits
+) -> list[Machine]:
+    """Return the machines that nobody has used for long enough, those made for jobs first.
+
+    Args:
+        machines: all that there are.
+        idle_s: name -> for how long it has served nobody; a busy one is not in it.
+        limits: say how long is long enough.
+    """
+
+    def is_idle(machine: Machine) -> bool:
+        most_s = limits.grown_idle_s if machine.grown else limits.idle_s
+        return idle_s.get(machine.name, -1.0) >= most_s
+
+    there = [machine for machine in machines if machine.state == "ready"]
+    spare = max(0, len(there) - limits.keep)
+    return sorted(filter(is_idle, there), key=lambda machine: not machine.grown)[:spare]
+
+
+def orphans(machines: Iterable[Machine], now_s: float) -> list[Machine]:
+    """Return machines of ours that nobody needs any more: ended, failed, or past their time."""
+    return [
+        machine
+        for machine in machines
+        if is_ours(machine)
+        and (
+            machine.state in ("ended", "failed")
+            or (machine.expires_s is not None and machine.expires_s <= now_s)
+        )
+    ]
+
+
+def is_ours(machine: Machine) -> bool:
+    """Return whether a machine carries our label; others are never touched."""
+    return machine.labels.get(MANAGED) == "true"

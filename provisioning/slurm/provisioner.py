@@ -1,0 +1,187 @@
+"""Provisioner over Slurm: each node is a task of a job array, for as long as its walltime lasts.
+
+The burla that runs here runs there too: Slurm's nodes share a file system. A node is warned before
+its walltime ends and drains; whoever submits needs no more than sbatch, squeue and scancel.
+"""
+
+import getpass
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from burla.provisioning.bootstrap import JoinToken
+from burla.provisioning.config import ClusterConfig
+from burla.provisioning.core.machines import BadConfig, Machine, ProvisioningError, Shape, tail
+from burla.provisioning.core.plan import CLUSTER, MANAGED
+from burla.provisioning.core.steps import READY_S_MAX
+from burla.provisioning.keys import TOKEN_S
+from burla.system.launch import command
+
+GROWN = "+grown"  # ends the name of what was made for a job; no cluster has such a name
+CALL_S = 60.0  # slurmctld may be busy
+STATES = {
+    "PENDING": "creating",
+    "CONFIGURING": "creating",
+    "RUNNING": "joining",
+}
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED"}
+ENDED |= {"OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"}  # what is not named here may yet go on
+# Slurm's warning comes to the batch shell, which is the parent of the nodelet; a signal ends a wait
+# before the child has ended, so it waits again.
+SCRIPT = """\
+#!/bin/sh
+name=slurm-$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID
+ready={directory}/$name.ready
+{keys}
+{nodelet} --name "$name" --ready-file "$ready" --cpus "$SLURM_CPUS_PER_TASK" "$@" &
+child=$!
+trap 'kill -USR1 $child' USR1
+trap 'kill -TERM $child' TERM
+status=255
+while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
+rm -f "$ready"
+exit $status
+"""
+
+
+# A task has a token of its own, and a key by which it comes back if Slurm starts it again.
+KEYS = """\
+set -- --key-file {directory}/$name.key
+token={tokens}/$SLURM_ARRAY_TASK_ID
+[ ! -f "$token" ] || set -- "$@" --join-token-file "$token"
+"""
+
+
+class Slurm:
+    """The jobs of one cluster; see `machines.Provisioner`."""
+
+    def __init__(
+        self, config: ClusterConfig, directory: Path, scheduler: str, join_token: JoinToken
+    ) -> None:
+        """Manage the cluster that `config` names.
+
+        Args:
+            config: of the cluster.
+            directory: on the file system that all nodes share; for logs and ready files.
+            scheduler: its address, as the nodes reach it.
+            join_token: yields a fresh token for each node.
+        """
+        self.config, self.directory = config, directory
+        self._scheduler, self._join_token = scheduler, join_token
+        self._name = f"burla-{config.name}"
+
+    def observe(self) -> list[Machine]:
+        """Return all tasks that Slurm knows as waiting or running."""
+        line = ["squeue", "--noheader", "--array", "--user", getpass.getuser()]
+        line += ["--name", f"{self._name},{self._name}{GROWN}", "--format", "%F|%K|%T|%j|%r"]
+        machines = []
+        for row in _call(line).splitlines():
+            job, task, state, of, reason = row.strip().split("|", 4)
+            name, grown = f"slurm-{job}-{task}", of.endswith(GROWN)
+            machines.append(self._machine(f"{job}_{task}", name, state, reason, grown))
+        return machines
+
+    def _machine(self, task: str, name: str, state: str, reason: str, grown: bool) -> Machine:
+        phase = "ended" if state in ENDED else STATES.get(state, "ending")
+        if phase == "joining" and self._is_ready(name):
+            phase = "ready"
+        why = f"Slurm says: {reason}" if phase == "creating" and reason != "None" else ""
+        if phase == "ending" and state != "COMPLETING":
+            why = f"Slurm says: {state}"
+        return Machine(
+            name=name,
+            address=task,
+            provider="slurm",
+            state=phase,
+            why=why,
+            grown=grown,
+            labels={MANAGED: "true", CLUSTER: self.config.name},
+        )
+
+    def _is_ready(self, name: str) -> bool:
+        try:
+            heard_s = (self.directory / f"{name}.ready").stat().st_mtime
+        except OSError:
+            return False
+        return time.time() - heard_s <= READY_S_MAX
+
+    def create(self, count: int, *, grown: bool = False) -> list[Machine]:
+        """Submit one array; see `machines.Provisioner`."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        slurm = self.config.slurm
+        job_name = self._name + GROWN * grown
+        line = ["sbatch", "--parsable", f"--job-name={job_name}", f"--array=1-{count}"]
+        line += [f"--time={slurm.walltime_min}", f"--cpus-per-task={slurm.cpus}", "--nodes=1"]
+        line += [f"--signal=B:USR1@{slurm.drain_s}", f"--output={self.directory}/%A_%a.log"]
+        line += [f"--partition={slurm.partition}"] if slurm.partition else []
+        job = _call([*line, *slurm.options], self._script(count)).strip().split(";")[0]
+        numbers = range(1, count + 1)
+        return [
+            Machine(f"slurm-{job}-{n}", f"{job}_{n}", "slurm", "creating", grown=grown)
+            for n in numbers
+        ]
+
+    def _script(self, count: int) -> str:
+        nodelet = command("burla.nodelet.cli", "--scheduler", self._scheduler)
+        folder = shlex.quote(str(self.directory))
+        keys = ""
+        if (tokens := self._tokens(count)) is not None:
+            keys = KEYS.format(directory=folder, tokens=shlex.quote(str(tokens)))
+        return SCRIPT.format(directory=folder, nodelet=shlex.join(nodelet), keys=keys)
+
+    def _tokens(self, count: int) -> Path | None:
+        """Return a new folder with a token for each task, by number; None: none is needed."""
+        first = self._join_token(self._name)
+        if first is None:
+            return None
+        if self.config.slurm.wait_s > TOKEN_S:
+            raise BadConfig(
+                f"slurm.wait_s is {self.config.slurm.wait_s:.0f}: it must be up to {TOKEN_S:.0f},"
+                " for a node that starts later has a join token that has expired"
+            )
+        folder = Path(tempfile.mkdtemp(prefix="tokens-", dir=self.directory))
+        for number in range(1, count + 1):
+            token = first if number == 1 else self._join_token(self._name)
+            path = folder / str(number)
+            path.touch(mode=0o600)
+            path.write_bytes(token or b"")
+        return folder
+
+    def shape(self) -> Shape:
+        """Return what a task gets; see `machines.Provisioner`."""
+        return Shape(self.config.slurm.cpus)
+
+    def price_per_h(self) -> float | None:
+        """Return 0: who uses Slurm does not pay by the hour; see `machines.Provisioner`."""
+        return 0.0
+
+    def drain(self, machine: Machine, wait_s: float) -> None:
+        """Have the nodelet of a task finish what runs, and end; see `machines.Provisioner`."""
+        _call(["scancel", "--batch", "--signal=USR1", machine.address])
+
+    def delete(self, machines: Sequence[Machine]) -> None:
+        """Cancel tasks; see `machines.Provisioner`."""
+        if machines:
+            _call(["scancel", "--quiet", *(machine.address for machine in machines)])
+
+
+def _call(line: list[str], stdin: str = "") -> str:
+    """Return what a command of Slurm says.
+
+    Raises:
+        ProvisioningError: it fails, or is not there.
+    """
+    try:
+        done = subprocess.run(
+            line, input=stdin, capture_output=True, text=True, timeout=CALL_S, check=False
+        )
+    except FileNotFoundError:
+        raise BadConfig(f"there is no {line[0]} here: run this where Slurm is") from None
+    except subprocess.TimeoutExpired:
+        raise ProvisioningError(f"{line[0]} has not answered within {CALL_S:.0f} s") from None
+    if done.returncode != 0:
+        raise ProvisioningError(f"{line[0]}: {tail(done.stderr) or 'it failed'}")
+    return done.stdout

@@ -1,0 +1,1 @@
+"""Machines reached by SSH, as OpenSSH's configuration has them."""

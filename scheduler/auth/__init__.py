@@ -1,0 +1,1 @@
+"""Who may connect, as what, and what is kept of it."""

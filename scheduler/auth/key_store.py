@@ -1,0 +1,152 @@
+"""The table of keys in its file, and the scheduler's own keys: what lies in the key directory.
+
+`burla auth` and a running scheduler both change the table: each takes the lock, reads, writes the
+whole of it and renames it into place, so that readers never see half of it.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from burla.scheduler.core.admission import Entry, Role, Table
+from burla.transport.keys import (
+    KeyFileError,
+    KeyPair,
+    load_or_make_pair,
+    load_pair,
+    parse_key,
+    read_private,
+    write_private,
+)
+
+SERVER_KEY, TABLE, LOCK, AUDIT = "server.key", "keys.json", "keys.lock", "audit.log"
+TABLE_BYTES_MAX = 8 << 20  # 10,000 keys with long names
+LOCK_S = 2.0  # whoever has the lock writes one small file
+LOCK_POLL_S = 0.01
+FORMAT = 1
+
+Stamp = tuple[int, ...]  # differs whenever the file does: it is replaced, never written to
+
+
+class Roster:
+    """The key directory of one scheduler."""
+
+    def __init__(self, directory: Path) -> None:
+        """Look at nothing yet."""
+        self.directory = directory
+        self._path = str(directory / TABLE)
+
+    def make(self) -> KeyPair:
+        """Return the scheduler's keys, made now if there are none; likewise an empty table.
+
+        Raises:
+            KeyFileError: a file is open to others.
+            OSError: the directory cannot be written to.
+        """
+        pair = load_or_make_pair(str(self.directory / SERVER_KEY), "a burla scheduler")
+        if not os.path.lexists(self._path):
+            write_private(self._path, _dump({}), replace=False)
+        return pair
+
+    def is_made(self) -> bool:
+        """Return whether there are keys."""
+        return os.path.lexists(self.directory / SERVER_KEY)
+
+    def server_pair(self) -> KeyPair:
+        """Return the scheduler's keys.
+
+        Raises:
+            KeyFileError: there are none, or the file is open to others.
+        """
+        return load_pair(str(self.directory / SERVER_KEY))
+
+    def stamp(self) -> Stamp | None:
+        """Return what tells this state of the file from others; None: it is not there."""
+        try:
+            found = os.stat(self._path, follow_symlinks=False)
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+
+    def read(self) -> Table:
+        """Return the table as it stands in the file.
+
+        Raises:
+            KeyFileError: it is not there, is open to others, or is no table.
+        """
+        text = read_private(self._path, TABLE_BYTES_MAX)
+        try:
+            return _load(text)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise KeyFileError(f"{self._path} is no table of keys: {error}") from None
+
+    def change(self, change: Callable[[Table], Table], lock_s: float = LOCK_S) -> Table:
+        """Replace the table by what `change` makes of it, and return that.
+
+        Raises:
+            KeyFileError: the file is refused, or somebody keeps the lock.
+            OSError: it cannot be written.
+        """
+        with self._locked(lock_s):
+            table = change(self.read())
+            write_private(self._path, _dump(table), replace=True)
+        return table
+
+    @contextmanager
+    def _locked(self, lock_s: float) -> Iterator[None]:
+        path = self.directory / LOCK
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise KeyFileError(f"{self._path} is not there") from None
+        try:
+            until_s = time.monotonic() + lock_s
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until_s:
+                        raise KeyFileError(f"{path} is locked by another process") from None
+                    time.sleep(LOCK_POLL_S)
+            yield
+        finally:
+            os.close(file)
+
+
+def _dump(table: Table) -> str:
+    keys = {
+        key: {
+            "role": entry.role.value,
+            "user": entry.user,
+            "added": entry.added_s,
+            "revoked": entry.revoked_s,
+            "expires": entry.expires_s,
+        }
+        for key, entry in table.items()
+    }
+    return json.dumps({"format": FORMAT, "keys": keys}, indent=1) + "\n"
+
+
+def _load(text: str) -> Table:
+    content = json.loads(text)
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']}, expected {FORMAT}")
+    return {
+        parse_key(key).hex(): Entry(
+            Role(fields["role"]),
+            str(fields["user"]),
+            float(fields["added"]),
+            _time(fields["revoked"]),
+            _time(fields["expires"]),
+        )
+        for key, fields in content["keys"].items()
+    }
+
+
+def _time(value: object) -> float | None:
+    return None if value is None else float(value)  # type: ignore[arg-type]  # a ValueError else

@@ -1,0 +1,81 @@
+"""What jobs that wait for a node are told: their place, for whom they wait, who does not fit. Pure.
+
+All of them are told in one pass, so that many waiting jobs don't cost the square of their number.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from .assignment import Shares, wants_node
+from .jobs import Job
+from .nodes import Node
+
+MISFITS_SAID = 4  # nodes named in one line
+USERS_SAID = 3
+Needs = tuple[str, int, int | None]  # what nodes must have: python, func_cpu, func_ram
+
+
+def needs_of(job: Job) -> Needs:
+    """Return what decides which nodes fit a job."""
+    return job.python, job.spec.func_cpu, job.spec.func_ram
+
+
+def reasons(
+    waiting: Iterable[Job], jobs: Collection[Job], nodes: Sequence[Node]
+) -> dict[bytes, str]:
+    """Return one line for the caller of each of the `waiting` jobs, by id."""
+    shares = Shares(jobs)
+    line = sorted((job for job in waiting if wants_node(job)), key=shares.claim)
+    serving = _serving(jobs)
+    handed_over = _handed_over(jobs, nodes)
+    found: dict[Needs, tuple[int, list[str]]] = {}
+    said = {}
+    for place, job in enumerate(line, 1):
+        needs = needs_of(job)
+        if needs not in found:
+            misfits = [why for node in nodes if (why := node.misfit(job)[1])]
+            found[needs] = len(nodes) - len(misfits), misfits
+        fitting, misfits = found[needs]
+        if not nodes:
+            said[job.id] = "no node is connected to the cluster"
+        elif not fitting:
+            said[job.id] = f"no connected node fits: {'; '.join(misfits[:MISFITS_SAID])}"
+        else:
+            text = f"all {fitting} nodes that fit are busy" if fitting > 1 else "the node is busy"
+            said[job.id] = f"number {place} in line, {text}{serving}{handed_over}"
+    return said
+
+
+def _serving(jobs: Iterable[Job]) -> str:
+    users: Counter[str] = Counter()
+    for job in jobs:
+        users[job.user] += len(job.leases)
+    most = [f"{user}: {count}" for user, count in users.most_common(USERS_SAID) if count]
+    return f" ({', '.join(most)}{', ...' if len(+users) > USERS_SAID else ''})" if most else ""
+
+
+def _handed_over(jobs: Iterable[Job], nodes: Sequence[Node]) -> str:
+    """Say which call the next node is waited for, if one is being handed over."""
+    for job in jobs:
+        for lease in job.leases.values():
+            if lease.draining and (first := lease.held.first()):
+                name = next((node.name for node in nodes if node.id == lease.node), "a node")
+                return f"; {name} comes when input {first[0]} of {job.spec.name} has run"
+    return ""
+
+
+def unsatisfiable(job: Job, nodes: Iterable[Node]) -> tuple[str, str] | None:
+    """Return the argument that no connected node can satisfy, and why; None: some node fits."""
+    misfits = []
+    for node in nodes:
+        argument, why = node.misfit(job)
+        if not why:
+            return None
+        misfits.append((argument, why))
+    if not misfits:
+        return None
+    argument = misfits[0][0]
+    reasons = "; ".join(why for _, why in misfits[:MISFITS_SAID])
+    if argument == "python":  # not an argument of the call
+        return "", f"no node of the cluster runs this Python version ({reasons})"
+    return argument, f"no node of the cluster can run one such call ({reasons})"

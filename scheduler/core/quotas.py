@@ -1,0 +1,49 @@
+"""How much one tenant may have here at once, and how much that is now. Pure.
+
+A tenant is a key; where there are no keys (over ipc) all that come are one user. What is counted
+lies in the scheduler's memory: functions, and batches that have not all their outcomes yet. The
+windows of an honest client keep it far below these figures.
+"""
+
+from dataclasses import dataclass
+
+from burla.protocol.codec import FRAME_COST as FRAME_COST
+
+JOBS_MAX = 1000  # a process has one per thread; a user has some processes
+INPUTS_MAX = 1 << 26  # 32 jobs with full windows of tiny inputs
+BYTES_MAX = 8 << 30  # 32 jobs with full windows, or two inputs of the largest size
+LEAF_COST = 256  # likewise a leaf
+JOB_COST = 8 << 10  # likewise a job
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What each tenant may have at once."""
+
+    jobs_max: int = JOBS_MAX
+    inputs_max: int = INPUTS_MAX
+    bytes_max: int = BYTES_MAX
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a tenant has: of all its jobs together."""
+
+    jobs: int = 0
+    inputs: int = 0  # of batches that have not all their outcomes
+    bytes_held: int = 0  # of those, and of functions
+
+
+def excess(quotas: Quotas, usage: Usage, jobs: int, inputs: int, size: int) -> str:
+    """Return which quota so much more would exceed, in words for the user; empty: none."""
+    for what, has, more, most in (
+        ("open jobs", usage.jobs, jobs, quotas.jobs_max),
+        ("inputs without an outcome", usage.inputs, inputs, quotas.inputs_max),
+        ("bytes of functions and inputs", usage.bytes_held, size, quotas.bytes_max),
+    ):
+        if more and has + more > most:
+            return (
+                f"quota of {what}: your jobs together may have {most} on this cluster at once; "
+                f"they have {has}, and this would be {more} more"
+            )
+    return ""

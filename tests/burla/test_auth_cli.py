@@ -1,0 +1,129 @@
+"""`burla login` and `burla auth`, as a script runs them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from burla import errors
+from burla.cli import main
+from burla.config import cluster_address
+from burla.scheduler.cli import main as scheduler
+from burla.transport.keys import load_pair
+
+KEY = "ab" * 32
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BURLA_CONFIG_DIR", str(tmp_path))
+    monkeypatch.delenv("BURLA_CLUSTER", raising=False)
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> object:
+    """Return the JSON that a command prints."""
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_init_prints_the_address_that_login_takes(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scheduler(["init"]) == 0
+    address = capsys.readouterr().out.strip()
+    assert scheduler(["init", "--json"]) == 0  # the keys stay
+    assert json.loads(capsys.readouterr().out)["address"] == address
+    first = said(capsys, "login", address)
+    assert isinstance(first, dict)
+    assert cluster_address() == address
+    assert first["key"] == load_pair(str(directory / "user.key")).public.hex()
+    assert said(capsys, "login", address) == first
+    assert main(first["command"].split()[1:]) == 0
+    capsys.readouterr()
+    rows = said(capsys, "auth", "list")
+    assert isinstance(rows, list)
+    assert [(row["key"], row["role"], row["revoked"]) for row in rows] == [
+        (first["key"], "client", None)
+    ]
+
+
+def test_login_keeps_what_else_is_in_the_settings(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "config.toml").write_text('# mine\ncluster = "ipc:///old"\n# yours\n')
+    assert main(["login", "ipc:///new"]) == 0
+    assert cluster_address() == "ipc:///new"
+    text = (directory / "config.toml").read_text()
+    assert "# mine" in text
+    assert "# yours" in text
+    assert "old" not in text
+    assert not (directory / "user.key").exists()  # none is needed
+
+
+def test_keys_are_added_listed_and_revoked(capsys: pytest.CaptureFixture[str]) -> None:
+    scheduler(["init"])
+    capsys.readouterr()
+    assert said(capsys, "auth", "add", KEY.upper(), "--user", "anna", "--role", "admin") == {
+        "key": KEY,
+        "user": "anna",
+        "role": "admin",
+    }
+    assert said(capsys, "auth", "revoke", KEY[:8]) == {"revoked": [KEY]}
+    assert main(["auth", "list"]) == 0
+    assert "revoked anna" in capsys.readouterr().out
+
+
+def test_a_token_is_printed_once_and_stored_nowhere(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheduler(["init"])
+    capsys.readouterr()
+    assert main(["auth", "token"]) == 0
+    token = capsys.readouterr().out.strip()
+    assert len(bytes.fromhex(token)) == 32
+    for path in directory.rglob("*"):
+        assert path.is_dir() or token not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["auth", "list"], 78, "init"),
+        (["auth", "add", KEY, "--user", "x"], 78, "init"),
+        (["auth", "add", "short", "--user", "x"], 2, "64 hexadecimal digits"),
+        (["auth", "add", KEY], 2, "--user"),
+        (["login", "tcp://h:1"], 78, "goes without keys"),
+        (["login", f"burla://h:1?key={KEY[1:]}"], 78, "64 digits"),
+        (["login"], 2, "ADDRESS"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    assert words in capsys.readouterr().err
+
+
+def test_who_is_not_there_cannot_be_revoked(capsys: pytest.CaptureFixture[str]) -> None:
+    scheduler(["init"])
+    assert main(["auth", "revoke", "nobody"]) == 1
+    assert "no key and no user here is called nobody" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bind", ["ipc:///tmp/s", "tcp://127.0.0.1:0", "nonsense"])
+def test_init_wants_to_know_where_the_scheduler_will_be(
+    bind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        scheduler(["init", "--bind", bind])
+    assert left.value.code == 2
+    assert "--bind" in capsys.readouterr().err
+
+
+def test_settings_that_are_no_settings_stay_as_they_are(directory: Path) -> None:
+    (directory / "config.toml").write_text("clusters = 1\n")
+    assert main(["login", "ipc:///new"]) == 78
+    assert (directory / "config.toml").read_text() == "clusters = 1\n"
+    with pytest.raises(errors.BadSetting):
+        cluster_address()

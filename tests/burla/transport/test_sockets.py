@@ -1,0 +1,126 @@
+"""Real sockets on loopback: nothing stalls, nothing is lost without a word."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+import zmq
+
+from burla.transport import sockets
+
+Make = Callable[[int], zmq.Socket[bytes]]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Make sockets that are closed when the test is over."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    made: list[zmq.Socket[bytes]] = []
+
+    def make(kind: int) -> zmq.Socket[bytes]:
+        made.append(sockets.make_socket(context, kind))
+        return made[-1]
+
+    yield make
+    for socket in made:
+        socket.close(linger=0)
+    context.term()
+
+
+def test_two_sockets_that_write_to_each_other_never_stall(make: Make) -> None:
+    """The FD is edge-triggered: a send can eat the wake-up of a message that came in."""
+    rounds = 3000
+
+    async def play() -> int:
+        router = make(zmq.ROUTER)
+        router.bind("tcp://127.0.0.1:0")
+        dealer = make(zmq.DEALER)
+        dealer.connect(router.getsockopt_string(zmq.LAST_ENDPOINT))
+
+        async def answer() -> None:
+            watch = sockets.Watch(router)
+            got = 0
+            while got < rounds:
+                await watch.wait_readable(None)
+                for frames in sockets.take(router):
+                    got += 1
+                    sockets.send(router, frames)
+                    sockets.send(router, frames)
+            watch.close()
+
+        async def ask() -> int:
+            watch = sockets.Watch(dealer)
+            got, sent = 0, 0
+            while got < 2 * rounds:
+                if sent < rounds and sockets.send(dealer, [b"x"]):
+                    sent += 1
+                await watch.wait_readable(0.001 if sent < rounds else None)
+                got += sum(1 for _ in sockets.take(dealer))
+            watch.close()
+            return got
+
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(answer())
+            asked = group.create_task(ask())
+        return asked.result()
+
+    assert asyncio.run(play()) == 2 * rounds
+
+
+def test_a_send_to_a_peer_that_is_gone_is_an_error(make: Make) -> None:
+    router = make(zmq.ROUTER)
+    with pytest.raises(zmq.ZMQError, match="Host unreachable"):
+        sockets.send(router, [b"nobody", b"x"])
+
+
+def test_a_full_pipe_is_told_and_the_outbox_keeps_the_order(make: Make) -> None:
+    pair = [make(zmq.PAIR) for _ in range(2)]
+    pair[0].bind("inproc://full")
+    pair[1].connect("inproc://full")
+    outbox, numbers = sockets.Outbox(), range(5 * sockets.HWM)
+    for number in numbers:
+        frames = [b"%d" % number]
+        if outbox or not sockets.send(pair[0], frames):
+            outbox.put(frames)
+    assert outbox
+    got: list[int] = []
+    while len(got) < len(numbers):
+        got += [int(frames[0]) for frames in sockets.take(pair[1])]
+        outbox.flush(pair[0])
+    assert got == list(numbers)
+
+
+def test_a_turn_takes_a_bounded_number_of_messages(make: Make) -> None:
+    pair = [make(zmq.PAIR) for _ in range(2)]
+    pair[0].bind("inproc://turn")
+    pair[1].connect("inproc://turn")
+    for _ in range(2 * sockets.DRAIN_MESSAGES):
+        sockets.send(pair[0], [b"x"])
+    assert 0 < sum(1 for _ in sockets.take(pair[1])) <= sockets.DRAIN_MESSAGES
+
+
+def test_wake_ends_a_wait(make: Make) -> None:
+    async def wait() -> None:
+        watch = sockets.Watch(make(zmq.DEALER))
+        asyncio.get_running_loop().call_soon(watch.wake)
+        async with asyncio.timeout(10):
+            await watch.wait_readable(None)
+        watch.close()
+
+    asyncio.run(wait())
+
+
+def test_what_a_caller_takes_is_its_own_and_what_a_daemon_takes_may_stay_in_place(
+    make: Make,
+) -> None:
+    pair = [make(zmq.PAIR) for _ in range(2)]
+    pair[0].bind("inproc://own")
+    pair[1].connect("inproc://own")
+    big = bytes(1 << 20)
+    for take, kind in ((sockets.take, bytes), (sockets.take_in_place, memoryview)):
+        pair[0].send_multipart([b"small", big])
+        pair[1].poll(20_000)
+        ((small, large),) = list(take(pair[1]))
+        assert type(small) is bytes
+        assert type(large) is kind
+        assert large == big

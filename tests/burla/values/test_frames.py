@@ -1,0 +1,107 @@
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from burla.limits import FRAME_BYTES_MAX
+from burla.values.frames import OUT_OF_BAND_BYTES_MIN, NotLoadableError, cut, join
+from burla.values.pickling import dumps, loads
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(),
+    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@settings(derandomize=True, max_examples=100)
+@given(PLAIN)
+def test_plain_values_come_back_equal_in_one_frame(value: object) -> None:
+    frames = dumps(value)
+    assert len(frames) == 1
+    assert loads(frames) == value
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 3 * FRAME_BYTES_MAX), min_size=1, max_size=4),
+    st.lists(st.integers(0, 3 * FRAME_BYTES_MAX), max_size=3),
+)
+def test_any_pickle_and_buffers_are_joined_as_they_were_cut(
+    data_sizes: list[int], buffer_sizes: list[int]
+) -> None:
+    data = [b"\x80" + bytes([65 + i]) * size for i, size in enumerate(data_sizes)]
+    buffers = [bytes([97 + i]) * size for i, size in enumerate(buffer_sizes)]
+    frames = cut(data, [memoryview(buffer) for buffer in buffers])
+    assert all(0 < len(frame) <= FRAME_BYTES_MAX for frame in frames)
+    whole, back = join(frames)
+    assert bytes(whole) == b"".join(data)
+    assert back == buffers
+
+
+@pytest.mark.parametrize("shift", [-1, 0, 1])
+def test_values_around_the_size_of_a_frame(shift: int) -> None:
+    value = b"x" * (FRAME_BYTES_MAX + shift)
+    assert loads(dumps(value)) == value
+    array = np.ones(FRAME_BYTES_MAX + shift, np.uint8)
+    assert loads(dumps(array)).sum() == array.size
+
+
+def test_arrays_come_back_writable_and_apart_from_the_original() -> None:
+    array = np.arange(1_000_000, dtype=float)
+    frames = dumps({"array": array, "small": array[:3]})
+    array[:] = 0
+    back = loads(frames)
+    assert back["array"].flags.writeable
+    assert back["small"].flags.writeable
+    assert math.fsum(back["array"]) == 999_999 * 500_000
+    back["array"][0] = 7
+
+
+def test_an_array_costs_frames_of_its_size_and_no_more() -> None:
+    frames = dumps(np.zeros(8 << 20, np.uint8))
+    assert len(frames) == 1 + 8
+    assert len(frames[0]) < 1000
+
+
+def test_small_buffers_stay_in_the_pickle() -> None:
+    small = [np.zeros(OUT_OF_BAND_BYTES_MIN - 1, np.uint8) for _ in range(10)]
+    assert len(dumps(small)) == 1
+
+
+def test_arrays_that_are_not_contiguous_come_back_equal() -> None:
+    array = np.arange(200_000.0).reshape(400, 500)
+    for part in (array.T, array[::2, ::3], array[:, 100:], np.asfortranarray(array)):
+        assert (loads(dumps(part)) == part).all()
+
+
+def test_a_big_bytearray_is_copied_when_it_is_dumped() -> None:
+    value = bytearray(b"a" * 3_000_000)
+    frames = dumps(value)
+    value[:] = b"b" * 3_000_000
+    assert loads(frames) == b"a" * 3_000_000
+
+
+def test_frames_may_be_any_kind_of_buffer() -> None:
+    frames = dumps({"x": np.ones(100_000)})
+    assert loads([memoryview(frame) for frame in frames])["x"].sum() == 100_000
+
+
+@pytest.mark.parametrize("spoil", [lambda f: f[:-1], lambda f: [f[0], f[2]], lambda f: [f[0][:7]]])
+def test_frames_that_do_not_belong_together_are_refused(spoil: object) -> None:
+    frames = dumps(np.zeros(3 << 20, np.uint8))
+    with pytest.raises(NotLoadableError):
+        join(spoil(frames))  # type: ignore[operator]  # a lambda
+
+
+def test_a_single_frame_is_the_pickle_itself() -> None:
+    (frame,) = dumps([1, 2])
+    assert pickle.loads(frame) == [1, 2]

@@ -1,0 +1,194 @@
+"""The nodelet's core, as conversations: the connection, and leases that begin and end."""
+
+from worker_model import JOB, LEASE, SCHEDULER, ModelNode, deal, hello, ran, start_lease
+
+from burla.nodelet.core import effects as e
+from burla.nodelet.core.nodelet import SILENCE_S, Nodelet
+from burla.protocol import messages as m
+from burla.protocol.messages import Kind, Span
+
+OTHER = b"O" * 16
+
+# --- connection ---
+
+
+def test_a_nodelet_says_hello_first_and_keeps_blanks() -> None:
+    node = Nodelet(hello(cpus=3))
+    assert node.start(0.0) == [e.KeepBlanks(6), e.Send(hello(cpus=3))]
+
+
+def test_it_beats_each_second() -> None:
+    node = ModelNode()
+    node.pass_time(3.5)
+    assert sum(isinstance(message, m.Beat) for message in node.sent) == 3
+
+
+def test_asked_to_introduce_itself_it_says_what_it_holds_once() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 4)))
+    node.load()
+    node.finish(next(w for w in node.workers.values() if node.claim(w)))
+    node.pass_time(0.1)
+    node.said()
+    node.now_s += 5
+    for _ in range(3):
+        node.hear(m.Introduce())
+    (said,) = node.said()
+    assert isinstance(said, m.NodeHello)
+    held = m.Held(LEASE, JOB, 2, (Span(0, 0, 4),), False)
+    assert said.held == (held,)
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    assert ran(node.outcomes()) == [(0, 1)]  # again: it may be lost
+
+
+def test_a_refusal_ends_the_nodelet() -> None:
+    node = ModelNode()
+    node.hear(m.Refused("another protocol"))
+    assert e.Quit("another protocol") in node.effects
+
+
+def test_a_silent_scheduler_loses_its_leases() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 4)))
+    node.load()
+    node.pass_time(SILENCE_S + 3)
+    assert node.ending
+    node.end()
+    assert node.core.leases == {}
+    assert any("no word" in note for note in node.notes)
+
+
+# --- the end of a lease ---
+
+
+def test_an_idle_lease_ends_at_once() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 2)))
+    node.finish_all()
+    node.said()
+    node.hear(m.EndLease(LEASE, True))
+    assert node.ending
+    assert node.said() == []
+    node.end()
+    assert node.said() == [m.Stopped(LEASE)]
+    assert node.core.leases == {}
+
+
+def test_a_running_call_is_interrupted_and_then_killed() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 100)))
+    node.load()
+    workers = list(node.workers.values())
+    for worker in workers:
+        node.claim(worker)
+    node.hear(m.EndLease(LEASE, True))
+    assert all(worker.interrupted for worker in workers)
+    node.finish(workers[0], kind=Kind.ERROR)
+    node.pass_time(0.5)
+    assert not node.ending
+    node.pass_time(0.6)
+    assert node.ending
+
+
+def test_outcomes_outlive_a_lease_until_they_are_acknowledged() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 2)))
+    node.finish_all()
+    node.said()
+    node.hear(m.EndLease(LEASE, False))
+    node.end()
+    node.now_s += 5
+    node.hear(m.Introduce())
+    stopped, said = node.said()
+    assert stopped == m.Stopped(LEASE)
+    assert isinstance(said, m.NodeHello)
+    assert said.held == (m.Held(LEASE, JOB, 2, (Span(0, 0, 2),), True),)
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    first, *again = node.said()
+    assert first == m.Stopped(LEASE)
+    assert len(again) == 2
+    node.hear(m.AckOutcomes(LEASE, 2))
+    assert node.core.leases == {}
+
+
+def test_a_lease_that_waits_for_the_last_one_to_end_gives_back_what_it_has_not_begun() -> None:
+    """Else its work would wait here while other nodes are idle: nobody asks twice."""
+    node = ModelNode()
+    node.serve()
+    node.load()
+    node.hear(m.EndLease(LEASE, True))
+    node.hear(start_lease(lease=OTHER), [b"function"])
+    node.hear(*deal((0, 60), lease=OTHER))
+    node.said()
+    node.hear(m.Shed(OTHER, 40))
+    assert node.said() == [m.Returned(OTHER, (Span(0, 20, 60),))]
+
+
+def test_a_lease_waits_for_the_one_before_it() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(m.EndLease(LEASE, True))
+    node.hear(start_lease(lease=OTHER), [b"function"])
+    node.hear(*deal((0, 1), lease=OTHER))
+    assert sum(isinstance(x, e.BeginLease) for x in node.effects) == 1
+    node.end()
+    assert sum(isinstance(x, e.BeginLease) for x in node.effects) == 2
+    node.finish_all()
+    assert ran(node.outcomes()) == [(0, 1)]
+
+
+def test_the_end_of_an_unknown_lease_is_confirmed() -> None:
+    node = ModelNode()
+    node.said()
+    node.hear(m.EndLease(OTHER, True))
+    assert node.said() == [m.Stopped(OTHER)]
+
+
+# --- leaving ---
+
+
+def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_released() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 1)))
+    node.load()
+    node.said()
+    node.do(node.core.leave(node.now_s))
+    assert node.said() == [m.Leaving()]
+    node.hear(m.Released())  # a slip of the scheduler: the lease is still here
+    assert e.Leave() not in node.effects
+    node.hear(m.EndLease(LEASE, discard=True))
+    node.pass_time(3.0)
+    node.end()
+    assert e.Leave() in node.effects
+
+
+def test_it_says_again_that_it_leaves_to_whoever_welcomes_it() -> None:
+    node = ModelNode()
+    node.serve()
+    node.do(node.core.leave(node.now_s))
+    node.hear(m.Introduce())
+    node.said()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    assert m.Leaving() in node.said()
+
+
+def test_it_leaves_at_once_if_no_scheduler_knows_it() -> None:
+    node = Nodelet(hello(cpus=3))
+    node.start(0.0)
+    assert node.leave(1.0)[-1] == e.Leave()
+
+
+def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
+    node = ModelNode()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    for _ in range(12):
+        node.now_s += 1
+        node.hear(m.Beat())
+        node.pass_time(0.0)
+    assert 2 <= node.effects.count(e.Heard()) <= 4

@@ -1,0 +1,140 @@
+"""A lease whose job is over lingers: its workers go on with another, or end."""
+
+from msgspec.structs import replace
+from outcomes import runs_of
+from worker_model import LEASE, SCHEDULER, ModelNode, deal, ran, start_lease
+
+from burla.nodelet.core import effects as e
+from burla.protocol import messages as m
+from burla.protocol.messages import Kind
+
+OTHER = b"O" * 16
+
+
+def lingering(slots: int = 2) -> ModelNode:
+    """Return a node whose lease has run a job of two inputs and lingers."""
+    node = ModelNode()
+    node.serve(slots)
+    node.hear(*deal((0, 2)))
+    node.finish_all()
+    node.hear(m.Linger(LEASE))
+    node.said()
+    return node
+
+
+def start_again(node: ModelNode, slots: int = 2) -> None:
+    node.hear(replace(start_lease(slots, lease=OTHER), keep=LEASE), [b"function"])
+
+
+def test_the_workers_go_on_and_are_dealt_work_at_once() -> None:
+    node = lingering()
+    workers = list(node.workers)
+    start_again(node)
+    (begun,) = (x for x in node.effects if isinstance(x, e.BeginLease) and x.keep)
+    assert begun.start.lease == OTHER
+    node.hear(*deal((0, 2), lease=OTHER))
+    assert node.dealt()[-2:] == [(0, 1), (1, 2)]
+    assert list(node.workers) == workers  # none was added, none was ended
+    node.finish_all()
+    assert [said.lease for said in node.outcomes()] == [OTHER, OTHER]
+    assert list(node.core.leases) == [OTHER]
+    node.core.check()
+
+
+def test_outcomes_that_are_not_acknowledged_outlive_the_change() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 2)))
+    node.finish_all()
+    start_again(node)  # the client has not closed the first job yet
+    node.now_s += 5
+    node.hear(m.Introduce())
+    node.said()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    assert ran(node.outcomes()) == [(0, 1), (1, 2)]
+    node.hear(m.AckOutcomes(LEASE, 2))
+    assert list(node.core.leases) == [OTHER]
+
+
+def test_a_lease_that_is_over_is_forgotten_when_another_begins() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 2)))
+    node.finish_all()
+    start_again(node)
+    assert list(node.core.leases) == [LEASE, OTHER]
+    third = replace(start_lease(2, lease=b"3" * 16), keep=OTHER, over=(LEASE, b"?" * 16))
+    node.hear(third, [b"function"])
+    assert list(node.core.leases) == [b"3" * 16]  # of the second nothing is left either
+    node.core.check()
+
+
+def test_workers_that_still_run_something_are_not_taken_over() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*deal((0, 2)))
+    node.load()
+    for worker in node.workers.values():
+        node.claim(worker)
+    start_again(node)
+    assert not any(isinstance(x, e.BeginLease) and x.keep for x in node.effects)
+    node.pass_time(1.5)
+    assert node.ending
+    node.end()
+    node.hear(*deal((0, 1), lease=OTHER))
+    node.finish_all()
+    assert (OTHER, [(0, 1)]) in [(said.lease, ran([said])) for said in node.outcomes()]
+
+
+def test_more_workers_are_added_when_there_is_more_to_do() -> None:
+    node = ModelNode(cpus=4)
+    node.serve(4)
+    node.hear(*deal((0, 1)))
+    node.finish_all()
+    node.hear(m.Linger(LEASE))
+    start_again(node, slots=4)
+    node.hear(*deal((0, 4), lease=OTHER))
+    node.load()
+    assert len(node.workers) == 4
+
+
+def test_an_end_ends_them() -> None:
+    node = lingering()
+    node.hear(m.EndLease(LEASE, True))
+    assert node.ending
+    node.end()
+    assert node.said() == [m.Stopped(LEASE)]
+    assert node.core.leases == {}
+
+
+def test_a_new_hello_ends_them_for_whoever_hears_it_may_not_know_of_them() -> None:
+    node = lingering()
+    node.now_s += 5
+    node.hear(m.Introduce())
+    (said,) = node.said()
+    assert isinstance(said, m.NodeHello)
+    assert said.held == ()
+    assert node.ending
+
+
+def test_a_worker_that_dies_while_it_waits_is_replaced_when_it_is_needed() -> None:
+    node = lingering()
+    node.kill(next(iter(node.workers)))
+    start_again(node)
+    node.hear(*deal((0, 2), lease=OTHER))
+    node.finish_all()
+    assert sorted(ran(node.outcomes())) == [(0, 1), (1, 2)]
+
+
+def test_what_a_worker_was_dealt_that_cannot_load_the_function_again_is_run_by_others() -> None:
+    node = lingering()
+    start_again(node)
+    node.hear(*deal((0, 2), lease=OTHER))
+    first, second = node.workers
+    del node.workers[first]
+    node.do(node.core.load_failed(first, [b"e"], node.now_s))
+    node.claim(node.workers[second])
+    node.finish(node.workers[second])
+    node.finish_all()
+    got = [(said.lease, run.lo, run.kind) for said in node.outcomes() for run in runs_of(said.runs)]
+    assert sorted(got) == [(OTHER, 0, Kind.RESULTS), (OTHER, 1, Kind.RESULTS)]

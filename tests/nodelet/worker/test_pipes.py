@@ -1,0 +1,145 @@
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from burla.limits import FRAME_BYTES_MAX
+from burla.nodelet.worker.pipes import (
+    HEADER_BYTES,
+    LEAVES_KEPT,
+    BadMessageError,
+    Frame,
+    Kind,
+    Leaf,
+    LeafMemory,
+    Message,
+    Parser,
+    pack,
+    pack_span,
+    send,
+    send_all,
+    unpack_header,
+)
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    yield here, there
+    here.close()
+    there.close()
+
+
+def joined(message: Message) -> bytes:
+    return b"".join(pack(message))
+
+
+def plain(message: Message) -> tuple[object, ...]:
+    return (*message[:7], [bytes(frame) for frame in message.frames])
+
+
+SOME = Message(Kind.RESULTS, 2, 3, 10, 20, 5, 6, [b"abc", b"", b"xyz"])
+
+
+def test_messages_come_out_as_they_went_in(pair: Pair) -> None:
+    other = Message(Kind.HELLO, a=-7)
+    send_all(pair[1], [*pack(SOME), *pack(other), *pack(SOME)])
+    messages = Parser(bytearray(1 << 16)).read(pair[0])
+    assert messages is not None
+    assert [plain(one) for one in messages] == [plain(SOME), plain(other), plain(SOME)]
+
+
+def test_a_message_may_come_byte_by_byte(pair: Pair) -> None:
+    parser = Parser(bytearray(1 << 16))
+    got = []
+    for byte in joined(SOME):
+        pair[1].send(bytes([byte]))
+        got += parser.read(pair[0]) or []
+    assert [plain(one) for one in got] == [plain(SOME)]
+
+
+def test_a_big_message_is_read_in_place_and_the_next_one_follows(pair: Pair) -> None:
+    frames: list[Frame] = [bytes([number]) * FRAME_BYTES_MAX for number in range(3)]
+    big = Message(Kind.RESULT, 0, 0, 1, 2, 0, 0, frames)
+    unsent = [*pack(SOME), *pack(big), *pack(SOME)]
+    pair[1].setblocking(False)
+    parser = Parser(bytearray(1 << 18))
+    got: list[Message] = []
+    while len(got) < 3:
+        with suppress(BlockingIOError):
+            unsent = send(pair[1], unsent) if unsent else []
+        got += parser.read(pair[0]) or []
+    assert [plain(one) for one in got] == [plain(SOME), plain(big), plain(SOME)]
+
+
+def test_the_end_is_told_from_nothing(pair: Pair) -> None:
+    parser = Parser(bytearray(100))
+    with pytest.raises(BlockingIOError):
+        parser.read(pair[0])
+    pair[1].close()
+    assert parser.read(pair[0]) is None
+
+
+@pytest.mark.parametrize("junk", [b"x" * 200, bytes(200), joined(SOME)[1:] + bytes(100)])
+def test_junk_is_refused(pair: Pair, junk: bytes) -> None:
+    pair[1].send(junk)
+    with pytest.raises(BadMessageError):
+        Parser(bytearray(1 << 16)).read(pair[0])
+
+
+def test_sizes_are_bounded_before_memory_is_taken(pair: Pair) -> None:
+    head = bytearray(pack(Message(Kind.RESULT))[0])
+    head[4:8] = (1).to_bytes(4, "little")
+    pair[1].send(bytes(head) + (FRAME_BYTES_MAX + 1).to_bytes(4, "little"))
+    with pytest.raises(BadMessageError, match="a frame of"):
+        Parser(bytearray(1 << 16)).read(pair[0])
+    head[4:8] = (1 << 30).to_bytes(4, "little")
+    pair[1].send(head)
+    with pytest.raises(BadMessageError):
+        Parser(bytearray(1 << 16)).read(pair[0])
+
+
+def test_a_header_alone_is_a_message_without_frames() -> None:
+    fork = Message(Kind.FORK, a=12)
+    data = joined(fork)
+    assert len(data) == HEADER_BYTES
+    assert plain(unpack_header(data)) == plain(fork)
+    with pytest.raises(BadMessageError):
+        unpack_header(data[:-1])
+
+
+def leaf(lo: int, hi: int) -> Leaf:
+    return Leaf(1, lo, hi, (b"leaf %d" % lo,))
+
+
+def sent(leaves: list[Leaf], memory: LeafMemory) -> list[bytes]:
+    """Return the leaves that a SPAN message carries."""
+    return [bytes(frame) for frame in pack_span(Message(Kind.SPAN), leaves, memory)[2:]]
+
+
+def test_a_leaf_that_the_worker_has_is_not_sent_again() -> None:
+    memory = LeafMemory()
+    assert sent([leaf(0, 256)], memory) == [b"leaf 0"]
+    assert sent([leaf(0, 256)], memory) == []
+    assert sent([leaf(0, 256), leaf(256, 300)], memory) == [b"leaf 256"]
+
+
+def test_only_the_leaves_used_last_are_remembered() -> None:
+    memory = LeafMemory()
+    assert sent([leaf(0, 2)], memory) == [b"leaf 0"]
+    for number in range(1, LEAVES_KEPT):
+        sent([leaf(number * 2, number * 2 + 2)], memory)
+    assert sent([leaf(0, 2)], memory) == []
+    sent([leaf(100, 102)], memory)
+    assert sent([leaf(0, 2)], memory) == []
+    assert sent([leaf(2, 4)], memory) == [b"leaf 2"]
+
+
+def test_a_leaf_of_one_input_is_not_remembered() -> None:
+    memory = LeafMemory()
+    assert sent([leaf(5, 6)], memory) == [b"leaf 5"]
+    assert sent([leaf(5, 6)], memory) == [b"leaf 5"]

@@ -1,0 +1,109 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from burla.nodelet.worker.slate import CELLS, AgentSlate, Memory, WorkerSlate, make_memory
+
+ROOT = Path(__file__).parents[3]
+# The whole million takes most of a minute: `python -m perf.steals`, or this variable.
+STEALS = int(os.environ.get("BURLA_TEST_STEALS", "20000"))
+
+
+@pytest.fixture
+def slates() -> Iterator[tuple[AgentSlate, WorkerSlate]]:
+    fd = make_memory()
+    memory = Memory(fd)
+    os.close(fd)
+    yield AgentSlate(memory.page(0)), WorkerSlate(memory.page(0))
+    memory.close()
+
+
+def test_a_worker_claims_up_to_the_end_of_its_span(slates: tuple[AgentSlate, WorkerSlate]) -> None:
+    agent, worker = slates
+    agent.open(3, 10, 20)
+    worker.enter(3)
+    assert worker.claim(10, 4) == 14
+    assert worker.claim(14, 400) == 20
+    assert worker.claim(20, 1) == 20
+    assert agent.claimed(3) == 20
+
+
+def test_what_is_claimed_cannot_be_stolen(slates: tuple[AgentSlate, WorkerSlate]) -> None:
+    agent, worker = slates
+    agent.open(0, 10, 20)
+    worker.enter(0)
+    assert worker.claim(10, 4) == 14
+    assert agent.steal(0, 12) == (14, 20)
+    assert worker.claim(14, 4) == 14
+    assert agent.steal(0, 11) == (14, 12)  # nothing
+
+
+def test_a_steal_before_the_span_is_begun_takes_all_of_it(
+    slates: tuple[AgentSlate, WorkerSlate],
+) -> None:
+    agent, worker = slates
+    agent.open(1, 10, 20)
+    assert agent.steal(1, 10) == (10, 20)
+    worker.enter(1)
+    assert worker.claim(10, 1) == 10
+
+
+def test_steals_go_on_from_the_end(slates: tuple[AgentSlate, WorkerSlate]) -> None:
+    agent, worker = slates
+    agent.open(CELLS - 1, 0, 100)
+    assert agent.steal(CELLS - 1, 60) == (60, 100)
+    assert agent.steal(CELLS - 1, 30) == (30, 60)
+    assert agent.steal(CELLS - 1, 50) == (30, 30)
+    worker.enter(CELLS - 1)
+    assert worker.hi == 30
+
+
+def test_a_claim_steps_back_when_the_end_was_lowered_meanwhile(
+    slates: tuple[AgentSlate, WorkerSlate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, worker = slates
+    agent.open(0, 0, 100)
+    worker.enter(0)
+    stolen: list[tuple[int, int]] = []
+    words = worker._words
+
+    class Between:
+        """Steals just after the claim is published."""
+
+        def __getitem__(self, at: int) -> int:
+            return int(words[at])
+
+        def __setitem__(self, at: int, value: int) -> None:
+            words[at] = value
+            if not stolen:
+                stolen.append(agent.steal(0, 3))
+
+    monkeypatch.setattr(worker, "_words", Between())
+    assert worker.claim(0, 10) == 3
+    assert stolen == [(10, 100)]  # [3, 10) is decided by the frame that says where the worker ended
+    assert agent.claimed(0) == 3
+
+
+def test_the_agent_sees_the_stride(slates: tuple[AgentSlate, WorkerSlate]) -> None:
+    agent, worker = slates
+    agent.open(5, 10, 20)
+    worker.enter(5)
+    worker.begin(10, 14)
+    assert agent.stride() == (5, 10, 14)
+
+
+@pytest.mark.slow
+def test_two_processes_never_lose_or_double_an_index() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "perf.steals", str(STEALS)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "none lost, none twice" in done.stdout

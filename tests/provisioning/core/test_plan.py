@@ -1,0 +1,124 @@
+"""How many machines there should be."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from burla.protocol.messages import Wish
+from burla.provisioning.core.machines import Machine, Shape
+from burla.provisioning.core.plan import Limits, alive, grow, missing, orphans, shrink, wanted
+
+OURS = Machine("a", "z", "gce", labels={"burla-managed": "true"}, cost_per_h=1.0)
+LIMITS = Limits(max_nodes=10, max_cost_per_h=100.0)
+SHAPE = Shape(cpus=8, ram=32 << 30)
+WISH = Wish(
+    python="3.11",
+    func_cpu=1,
+    func_ram=None,
+    calls=1000,
+    max_parallelism=None,
+    slots=8,
+    call_s=1.0,
+    waited_s=10.0,
+    fits=True,
+)
+
+
+def machines(*states: str, grown: bool = False) -> list[Machine]:
+    return [
+        replace(OURS, name=f"m{number}", state=state, grown=grown)
+        for number, state in enumerate(states)
+    ]
+
+
+def test_what_stands_is_filled_up_and_grown_ones_do_not_count() -> None:
+    assert missing(3, machines("ready", "creating", "ended", "failed")) == 1
+    assert missing(1, machines("ready", grown=True)) == 1
+    assert missing(1, machines("ready", "ready")) == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "changed", "machines"),
+    [
+        ("125 s of wait come down to 60", {}, 2),
+        ("a wait of 59 s is short", {"call_s": 0.47}, 0),
+        ("no more than can work at once", {"calls": 20, "call_s": 600.0}, 2),
+        ("no more than max_parallelism", {"call_s": 600.0, "max_parallelism": 17}, 2),
+        ("all the calls there are run already", {"calls": 8, "call_s": 600.0}, 0),
+        ("none has ended: its function may be loading", {"call_s": 0.0, "waited_s": 59.0}, 0),
+        ("none has ended for long: they last as they have", {"call_s": 0.0, "waited_s": 60.0}, 124),
+        ("nothing runs and nothing fits: one will tell", {"slots": 0, "fits": False}, 1),
+        ("nothing runs, and it may be its turn soon", {"slots": 0}, 0),
+        ("nothing runs, and it was not", {"slots": 0, "waited_s": 60.0}, 1),
+        ("a call with many CPUs needs more machines", {"func_cpu": 4, "slots": 2}, 8),
+        ("a call with much memory, too", {"func_ram": 16 << 30, "slots": 2}, 8),
+        ("a call that does not fit on it", {"func_cpu": 16, "slots": 0, "fits": False}, 0),
+        ("another Python", {"python": "3.12", "slots": 0, "fits": False}, 0),
+    ],
+)
+def test_a_long_wait_asks_for_as_many_as_help(
+    what: str, changed: dict[str, object], machines: int
+) -> None:
+    said = {name: getattr(WISH, name) for name in WISH.__struct_fields__} | changed
+    assert wanted(Wish(**said), SHAPE, "3.11") == machines, what
+
+
+def test_what_memory_a_machine_has_may_not_be_known() -> None:
+    assert Shape(8).slots(1, 1 << 40) == 8
+    assert SHAPE.slots(1, 8 << 30) == 4
+
+
+def test_those_on_their_way_are_not_asked_for_again() -> None:
+    assert grow(2, machines("ready", "creating", "joining"), LIMITS, 1.0).count == 0
+    assert grow(3, machines("ready", "creating", "joining"), LIMITS, 1.0).count == 1
+
+
+def test_the_limits_are_named() -> None:
+    most = "the cluster has all the machines that it"
+    few = grow(99, machines("ready"), LIMITS, 1.0)
+    assert (few.count, few.why) == (9, f"{most} may (grow.max_nodes is 10)")
+    cheap = replace(LIMITS, max_cost_per_h=3.0)
+    dear = grow(99, machines("ready"), cheap, 1.0)
+    assert (dear.count, dear.why) == (2, f"{most} may pay for (grow.max_cost_per_h is 3)")
+    unknown = grow(99, machines("ready"), cheap, None)
+    assert (unknown.count, unknown.why) == (0, "nobody said what a machine costs (grow.prices)")
+    assert grow(5, machines("ready"), replace(LIMITS, max_cost_per_h=None), None).count == 5
+
+
+def test_an_idle_machine_goes_after_its_time_and_a_grown_one_sooner() -> None:
+    standing, grown = OURS, replace(OURS, name="g", grown=True)
+
+    def gone(idle_s: float, keep: int = 0) -> list[Machine]:
+        limits = replace(LIMITS, keep=keep)
+        return shrink([standing, grown], {"a": idle_s, "g": idle_s}, limits)
+
+    assert gone(59.0) == []
+    assert gone(60.0) == [grown]
+    assert gone(600.0) == [grown, standing]
+    assert gone(600.0, keep=1) == [grown]  # what was made for a job goes first
+    assert gone(600.0, keep=2) == []
+    assert shrink([standing, grown], {}, LIMITS) == []  # both are busy
+
+
+def test_what_is_not_ours_is_nobodys_orphan() -> None:
+    stranger = replace(OURS, state="ended", labels={"burla-cluster": "c"})
+    late = replace(OURS, name="late", expires_s=100.0)
+    assert orphans([stranger, late, *machines("ended", "ready")], 99.0) == machines("ended")
+    assert late in orphans([late], 100.0)
+
+
+@given(
+    st.lists(st.sampled_from(["ready", "creating", "joining", "ended", "failed"]), max_size=20),
+    st.integers(-5, 10_000),
+    st.floats(0, 10),
+)
+def test_no_demand_ever_exceeds_a_limit(states: list[str], wanted: int, price: float) -> None:
+    there = machines(*states)
+    count = grow(wanted, there, LIMITS, price).count
+    assert count >= 0
+    if count:
+        assert len(alive(there)) + count <= LIMITS.max_nodes
+        spent = sum(machine.cost_per_h for machine in alive(there))
+        assert spent + count * price <= 100.0 + 1e-6

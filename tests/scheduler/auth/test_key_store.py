@@ -1,0 +1,102 @@
+"""The key directory: changed by several processes, read only if nobody else could write it."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from burla.scheduler.auth import key_store
+from burla.scheduler.auth.audit import Audit
+from burla.scheduler.auth.key_store import Roster
+from burla.scheduler.core import admission
+from burla.scheduler.core.admission import Role, Table
+from burla.transport.keys import KeyFileError
+
+KEYS = [f"{number:064x}" for number in range(40)]
+
+
+def added(key: str) -> admission.Table:
+    return admission.add({}, key, Role.CLIENT, "u", 1.5)
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    made = Roster(tmp_path)
+    pair = made.make()
+    assert Roster(tmp_path).make() == pair == made.server_pair()
+    before = made.stamp()
+    table = made.change(lambda table: admission.add(table, KEYS[0], Role.JOIN, "ü", 1.5))
+    assert made.read() == table
+    assert made.stamp() != before
+    gone = made.change(lambda table: admission.revoke(table, KEYS[0], 2.5)[0])
+    assert Roster(tmp_path).read() == gone
+
+
+def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    Roster(tmp_path).make()
+
+    def change(key: str) -> Table:
+        return Roster(tmp_path).change(
+            lambda table: admission.add(table, key, Role.CLIENT, "u", 1.0), lock_s=20.0
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(change, KEYS))
+    assert sorted(Roster(tmp_path).read()) == sorted(KEYS)
+
+
+def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
+    made = Roster(tmp_path)
+    made.make()
+    stamp = made.stamp()
+    with pytest.raises(admission.AdmissionError):
+        made.change(lambda table: admission.revoke(table, "nobody", 1.0)[0])
+    assert made.stamp() == stamp
+    made.change(lambda table: table)  # the lock is free
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 2, "keys": {}}',
+        '{"format": 1, "keys": []}',
+        '{"format": 1, "keys": {"short": {}}}',
+        json.dumps({"format": 1, "keys": {KEYS[0]: {"role": "king"}}}),
+    ],
+)
+def test_what_is_no_table_is_refused(text: str, tmp_path: Path) -> None:
+    made = Roster(tmp_path)
+    made.make()
+    (tmp_path / key_store.TABLE).write_text(text)
+    with pytest.raises(KeyFileError, match="no table of keys"):
+        made.read()
+
+
+def test_there_is_nothing_to_read_before_init(tmp_path: Path) -> None:
+    nothing = Roster(tmp_path / "nothing")
+    assert nothing.stamp() is None
+    for read in (nothing.read, nothing.server_pair, lambda: nothing.change(lambda table: table)):
+        with pytest.raises(KeyFileError, match="is not there"):
+            read()
+
+
+def test_the_audit_log_is_appended_to_and_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("burla.scheduler.auth.audit.FILE_BYTES_MAX", 2000)
+    path = tmp_path / "audit.log"
+    path.write_text("a line of before\n")
+    audit = Audit(path)
+    for number in range(40):
+        audit.write(0.0, "anna", "0123", "open job", f"{number}", "x" * 10_000)
+    audit.close()
+    assert path.stat().st_size < 4000
+    assert (tmp_path / "audit.log.1").stat().st_size < 4000
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["audit.log", "audit.log.1"]
+    for line in path.read_text().splitlines():
+        said = json.loads(line)
+        assert (said["user"], said["time"]) == ("anna", "1970-01-01T00:00:00.000+00:00")
+    assert path.stat().st_mode & 0o022 == 0

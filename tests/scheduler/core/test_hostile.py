@@ -1,0 +1,126 @@
+"""Anything that peers with valid keys may say: the core stands, and others' jobs are done."""
+
+from random import Random
+from typing import Any
+
+from hostile import Words, mutate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opening import open_job
+
+from burla.protocol import messages as m
+from burla.protocol.codec import WireError, decode, encode
+from burla.scheduler.core.effects import Effect, Publish, Send
+from burla.scheduler.core.scheduler import Scheduler
+
+IDS = [bytes([number]) * 16 for number in range(1, 7)]
+SESSION, JOB, NODE = (bytes([number]) * 16 for number in (11, 12, 13))
+DIRECTIONS: dict[bytes, Any] = {
+    b"client": m.ClientToScheduler,
+    b"other": m.ClientToScheduler,
+    b"node": m.NodeletToScheduler,
+    b"spare": m.NodeletToScheduler,
+    b"admin": m.AdminToScheduler,
+}
+STEP_S = 0.3
+GAPS = 60_000  # about what fits into a header
+
+
+class Siege:
+    """A core, five liars, and an honest client with an honest node."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.core = Scheduler(bytes(16), "0", "pub")
+        self.words = Words(random, IDS)
+        self.now_s = 0.0
+        self.said: list[tuple[bytes, list[bytes]]] = []  # what liars have said, to be mutated
+
+    def carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send | Publish):
+                encode(effect.message)
+                lease = getattr(effect.message, "lease", None)
+                if isinstance(lease, bytes) and lease not in self.words.ids:
+                    self.words.ids.append(lease)
+
+    def lie(self) -> None:
+        """Let somebody say something."""
+        random = self.random
+        if self.said and random.random() < 0.4:
+            peer, frames = random.choice(self.said)
+            frames = mutate(random, frames)
+        else:
+            peer = random.choice(list(DIRECTIONS))
+            message = self.words.any_of(DIRECTIONS[peer])
+            frames = encode(message, self.words.payload_of(message))
+            self.said.append((peer, frames))
+        try:
+            message, payload = decode(frames, DIRECTIONS[peer])
+        except WireError:
+            return
+        self.now_s += random.choice((0.0, 0.0, STEP_S))
+        user = peer.decode()
+        self.carry_out(self.core.receive(peer, message, payload, self.now_s, user))
+        if random.random() < 0.1:
+            self.carry_out(self.core.unreachable(peer, self.now_s))
+        if self.now_s >= self.core.next_deadline_s():
+            self.carry_out(self.core.expire(self.now_s))
+        self.core.check()
+
+    def honest_job_is_done(self) -> None:
+        """Run one job of somebody else, on a node of its own."""
+        core, now_s = self.core, self.now_s
+        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
+        core.receive(b"honest", hello, [], now_s, "honest")
+        core.receive(b"honest", open_job(JOB), [b"f"], now_s, "honest")
+        core.receive(b"honest", m.InputsEnd(JOB, 1), [], now_s, "honest")
+        leaves = (m.Leaf(0, 0, 1, 1),)
+        said = m.Inputs(job=JOB, batch=0, start=0, leaves=leaves)
+        core.receive(b"honest", said, [b"leaf"], now_s, "honest")
+        while JOB in core.board.jobs and not core.board.jobs[JOB].leases:
+            # each on a new machine, until one is for us: liars wait for nodes, too
+            fresh = self.random.randbytes(16)
+            node = m.NodeHello(m.PROTOCOL, "0", "3.11", fresh, "n", 2, 1 << 30, ())
+            core.receive(fresh, node, [], now_s, "honest")
+        assert core.board.jobs[JOB].leases
+        core.check()
+
+
+def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
+    core = Scheduler(bytes(16), "0", "pub")
+    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
+    core.receive(b"c", hello, [], 0.0)
+    core.receive(b"c", open_job(JOB, resumed=True), [b"f"], 0.0)
+    span = m.Span(0, 0, 3)
+    held = m.Held(IDS[0], JOB, 1, (span,), stopped=False)
+    for name in (b"n" * 16, b"o" * 16):  # the second has no right to the lease of the first
+        node = m.NodeHello(m.PROTOCOL, "0", "3.11", name, "n", 1, 1 << 30, (held,))
+        core.receive(name, node, [], 0.0)
+        core.check()
+    core.receive(b"n" * 16, m.Returned(IDS[0], (span,)), [], 0.0)
+    core.check()
+    said = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 3, 1),))
+    core.receive(b"c", said, [b"leaf"], 0.0)
+    core.check()
+    job = core.board.jobs[JOB]
+    assert job.pending.total + job.held == 3
+
+
+def test_a_job_with_very_many_gaps_is_taken_up_again_in_time() -> None:
+    core = Scheduler(bytes(16), "0", "pub")
+    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
+    core.receive(b"c", hello, [], 0.0)
+    done = tuple((at, at + 1) for at in range(0, 2 * GAPS, 2))
+    for _ in range(2):  # it once cost the square of their number: minutes
+        core.receive(b"c", open_job(JOB, resumed=True, done=done), [b"f"], 0.0)
+    assert core.board.jobs[JOB].done.total == GAPS
+
+
+@settings(derandomize=True, max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_whatever_is_said_the_core_stands_and_others_are_served(random: Random) -> None:
+    siege = Siege(random)
+    for _ in range(40):
+        siege.lie()
+    siege.honest_job_is_done()

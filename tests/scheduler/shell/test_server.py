@@ -1,0 +1,236 @@
+"""The scheduler's shell over real sockets."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import zmq
+from keyring import Keyring
+from opening import open_job
+from outcomes import outcomes
+
+from burla.limits import FRAME_BYTES_MAX
+from burla.protocol import codec
+from burla.protocol import messages as m
+from burla.protocol.codec import decode, encode, split
+from burla.scheduler.config import SchedulerConfig
+from burla.scheduler.core.admission import Role
+from burla.scheduler.shell import server
+from burla.transport import sockets
+from burla.transport.addresses import take_apart
+from burla.transport.keys import ClientCurve
+
+JOB, SESSION = os.urandom(16), os.urandom(16)
+
+
+class Peer:
+    """A raw DEALER that talks to the scheduler."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], address: str, curve: ClientCurve | None
+    ) -> None:
+        self.socket = sockets.make_socket(context, zmq.DEALER, curve)
+        self.socket.connect(take_apart(address).endpoint)
+        self.watch = sockets.Watch(self.socket)
+
+    async def say(self, message: m.Message, payload: tuple[bytes, ...] = ()) -> None:
+        await self.send(encode(message, payload))
+
+    async def send(self, frames: list[bytes]) -> None:
+        async with asyncio.timeout(10):
+            while not sockets.send(self.socket, frames):
+                await self.watch.wait_readable(0.001)
+
+    async def hear(self, kind: type[m.Message]) -> tuple[m.Message, list[bytes]]:
+        """Return the next message of a kind; what else comes is passed over."""
+        async with asyncio.timeout(10):
+            while True:
+                await self.watch.wait_readable(None)
+                for frames in sockets.take(self.socket):
+                    message, payload = decode(frames, m.SchedulerToClient | m.SchedulerToNodelet)
+                    if isinstance(message, kind):
+                        self.watch.wake()  # what is left is looked at next time
+                        return message, payload
+
+    def close(self) -> None:
+        self.watch.close()
+        self.socket.close()
+
+
+def config(bind: str, ring: Keyring | None) -> SchedulerConfig:
+    return SchedulerConfig(bind=bind, keys=None if ring is None else ring.roster.directory)
+
+
+@asynccontextmanager
+async def serving(
+    bind: str, ring: Keyring | None = None
+) -> AsyncIterator[tuple[zmq.Context[zmq.Socket[bytes]], str]]:
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(server.run(config(bind, ring), listening.set_result))
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        task.add_done_callback(lambda ended: listening.done() or listening.cancel())
+        with suppress(asyncio.CancelledError):
+            await listening
+        if task.done():
+            task.result()
+        yield context, listening.result()
+    finally:
+        context.destroy(linger=0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def client_hello() -> m.ClientHello:
+    return m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "user", "host", 1)
+
+
+def node_hello() -> m.NodeHello:
+    return m.NodeHello(m.PROTOCOL, "0", "3.11", os.urandom(16), "n", 2, 1 << 30, ())
+
+
+@pytest.mark.parametrize("kind", ["tcp", "ipc"])
+def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> None:
+    bind = "tcp://127.0.0.1:0" if kind == "tcp" else f"ipc://{tmp_path}/s"
+    ring = Keyring(tmp_path / "keys") if kind == "tcp" else None
+
+    async def play() -> list[bytes]:
+        async with serving(bind, ring) as (context, address):
+            curves: list[ClientCurve | None] = [None, None]
+            if ring is not None:
+                curves = [ring.curve(ring.make(role)) for role in (Role.CLIENT, Role.NODE)]
+            client, node = (Peer(context, address, curve) for curve in curves)
+            await node.say(node_hello())
+            await client.say(client_hello())
+            await client.hear(m.Welcome)
+            big = [os.urandom(FRAME_BYTES_MAX) for _ in range(5)]
+            await client.say(open_job(JOB, JOB), (b"function",))
+            leaf = m.Leaf(0, 0, 1, 5)
+            inputs = m.Inputs(job=JOB, batch=0, start=0, leaves=(leaf,))
+            for piece in split(inputs, big):
+                await client.send(encode(*piece))
+            lease, function = await node.hear(m.StartLease)
+            assert isinstance(lease, m.StartLease)
+            assert function == [b"function"]
+            arrived: list[bytes] = []
+            while len(arrived) < len(big):
+                arrived += (await node.hear(m.Deal))[1]
+            assert arrived == big
+            said = outcomes(lease.lease, [m.Run(0, 1, m.Kind.RESULT, 1)])
+            await node.say(said, (b"result",))
+            _, payload = await client.hear(m.JobOutcomes)
+            client.close()
+            node.close()
+            return payload
+
+    assert asyncio.run(play()) == [b"result"]
+    assert [path.name for path in tmp_path.iterdir()] == (["keys"] if kind == "tcp" else [])
+
+
+def test_malformed_frames_disturb_nobody(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            stranger, client = Peer(context, address, None), Peer(context, address, None)
+            await client.say(client_hello())
+            await client.hear(m.Welcome)
+            for _ in range(200):
+                await stranger.send([os.urandom(40)])
+                await stranger.send([b"", b""])
+                await stranger.send([b"\xdd\xff\xff\xff\xff"])
+                await client.send([b"\xc1" * 10])
+            await client.say(client_hello())
+            await client.hear(m.Welcome)
+            client.close()
+            stranger.close()
+
+    asyncio.run(play())
+
+
+def test_an_answer_that_is_too_long_to_send_disturbs_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each name is allowed, all of them together are not; with 1 MiB, 1,000 nodes it would take."""
+    monkeypatch.setattr(codec, "HEADER_BYTES_MAX", 4096)
+    name = "\N{SLIGHTLY SMILING FACE}" * 256
+
+    async def play() -> None:
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            client = Peer(context, address, None)
+            nodes = [Peer(context, address, None) for _ in range(5)]
+            for node in nodes:
+                hello = m.NodeHello(m.PROTOCOL, "0", "3.11", os.urandom(16), name, 1, 1, ())
+                await node.say(hello)
+                await node.hear(m.Welcome)
+            await client.say(client_hello())
+            await client.hear(m.Welcome)
+            await client.say(m.ListNodes())
+            await client.say(client_hello())
+            await client.hear(m.Welcome)  # it goes on
+            for peer in (client, *nodes):
+                peer.close()
+
+    asyncio.run(play())
+
+
+def test_output_reaches_who_follows_the_topic(tmp_path: Path) -> None:
+    async def play() -> list[bytes]:
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            client, node = Peer(context, address, None), Peer(context, address, None)
+            await client.say(client_hello())
+            welcome, _ = await client.hear(m.Welcome)
+            assert isinstance(welcome, m.Welcome)
+            follower = sockets.make_socket(context, zmq.SUB)
+            follower.connect(welcome.publisher)
+            follower.setsockopt(zmq.SUBSCRIBE, JOB)
+            watch = sockets.Watch(follower)
+            await node.say(node_hello())
+            await client.say(open_job(JOB, JOB), (b"function",))
+            lease, _ = await node.hear(m.StartLease)
+            assert isinstance(lease, m.StartLease)
+            frames: list[bytes] = []
+            async with asyncio.timeout(10):
+                while not frames:  # the subscription takes a moment to get there
+                    await node.say(m.Output(lease.lease, 1, (1,)), (b"hello\n",))
+                    await watch.wait_readable(0.01)
+                    frames = next(sockets.take(follower), [])
+            watch.close()
+            client.close()
+            node.close()
+            return frames
+
+    topic, header, chunk = asyncio.run(play())
+    assert (topic, chunk) == (JOB, b"hello\n")
+    assert isinstance(decode([header], m.SchedulerToClient)[0], m.JobOutput)
+
+
+def test_output_reaches_a_client_that_follows_nothing(tmp_path: Path) -> None:
+    async def play() -> list[bytes]:
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            client, node = Peer(context, address, None), Peer(context, address, None)
+            await client.say(client_hello())
+            await node.say(node_hello())
+            await client.say(open_job(JOB, JOB), (b"function",))
+            lease, _ = await node.hear(m.StartLease)
+            assert isinstance(lease, m.StartLease)
+            await node.say(m.Output(lease.lease, 1, (1,)), (b"hello\n",))
+            _, chunks = await client.hear(m.JobOutput)
+            client.close()
+            node.close()
+            return chunks
+
+    assert asyncio.run(play()) == [b"hello\n"]
+
+
+def test_an_address_in_use_is_an_error(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path)
+
+    async def play(bind: str) -> None:
+        async with serving(bind, ring) as (_, address):
+            await server.run(config(take_apart(address).endpoint, ring), print)
+
+    with pytest.raises(zmq.ZMQError, match="in use"):
+        asyncio.run(play("tcp://127.0.0.1:0"))
