@@ -178,11 +178,11 @@ def _change(directory: str | None, change: Any) -> None:
 
 
 def _roster(directory: str | None) -> Any:
-    from burla.scheduler.auth.key_store import Roster
+    from burla.scheduler.auth.key_store import KeyStore
     from burla.scheduler.config import ConfigError, keys_directory
 
     try:
-        return Roster(keys_directory(directory))
+        return KeyStore(keys_directory(directory))
     except ConfigError as error:
         raise _refused(error) from None
 

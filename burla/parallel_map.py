@@ -15,11 +15,11 @@ from burla.core.session import Session
 from burla.protocol import messages as m
 from burla.shell.caller import Caller
 from burla.shell.clients import client_for
-from burla.shell.io_thread import Client
+from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
 from burla.transport.addresses import take_apart
 from burla.values.payloads import Sent, cut_batches, dump_function
-from burla.values.sharing import Shelf, directory_of
+from burla.values.sharing import SharedInputs, directory_of
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
 from .config import cluster_address, may_grow
@@ -233,7 +233,7 @@ def _start(
     }
     address = cluster_address()
     memory = directory = None
-    connect: Callable[[], Client] = _connect_private
+    connect: Callable[[], IoThread] = _connect_private
     if address is not None and take_apart(address).key is not None:
         spec = msgspec.structs.replace(spec, secret=os.urandom(m.SECRET_BYTES_MAX))
     if address is not None and may_grow(grow):  # a private cluster is this machine
@@ -244,10 +244,10 @@ def _start(
         directory = directory_of(memory, spec.job.hex())
     spec = msgspec.structs.replace(spec, environment=_surroundings(memory))
     job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
-    return Caller(job, connect, inputs, chain([first], batches), limits, Shelf(directory))
+    return Caller(job, connect, inputs, chain([first], batches), limits, SharedInputs(directory))
 
 
-def _connect_private() -> Client:
+def _connect_private() -> IoThread:
     cluster = private_cluster()
     cluster.wait_listening(ANSWER_PRIVATE_S)
     return client_for(cluster.address, cluster.failed, ANSWER_PRIVATE_S)

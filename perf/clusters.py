@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from burla.scheduler.auth.key_store import Roster
+from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import Role
 from burla.system.owner import Owner, process_started
@@ -119,7 +119,7 @@ def keyed_cluster(cpus: int, nodes: int = 1) -> Iterator[Cluster]:
     with ExitStack() as ends:
         folder = ends.enter_context(tempfile.TemporaryDirectory())
         _set(ends, "BURLA_CONFIG_DIR", folder)
-        roster = Roster(Path(folder) / "scheduler")
+        roster = KeyStore(Path(folder) / "scheduler")
         roster.make()
         user = load_or_make_pair(f"{folder}/user.key", "a benchmark")
         node = load_or_make_pair(f"{folder}/node.key", "a benchmark")
@@ -130,7 +130,7 @@ def keyed_cluster(cpus: int, nodes: int = 1) -> Iterator[Cluster]:
         )
 
 
-def _add(roster: Roster, pair: KeyPair, role: Role) -> None:
+def _add(roster: KeyStore, pair: KeyPair, role: Role) -> None:
     now_s = time.time()
     roster.change(lambda table: admission.add(table, pair.public.hex(), role, "perf", now_s))
 

@@ -102,11 +102,11 @@ class Fleet:
     def _heard(self, number: int, said: m.Message) -> None:
         node = self._nodes[number]
         match said:
-            case m.Deal() if said.lease == node.lease and said.piece == 0:
+            case m.Assign() if said.lease == node.lease and said.piece == 0:
                 node.deal(said.spans, said.report_s, time.monotonic())
-            case m.Shed() if said.lease == node.lease:
+            case m.Retract() if said.lease == node.lease:
                 spans = node.shed(said.inputs, time.monotonic())
-                self._say(number, m.Returned(said.lease, tuple(spans)))
+                self._say(number, m.Retracted(said.lease, tuple(spans)))
             case m.StartLease():
                 node.begin(said)
                 self.counts.leased += 1
@@ -117,7 +117,7 @@ class Fleet:
                 self._say(number, m.Stopped(said.lease))
             case m.Welcome():
                 self.counts.welcomed += 1
-            case m.Refused() | m.Introduce():
+            case m.Refused() | m.HelloRequired():
                 raise RuntimeError(f"the scheduler says {said}")
             case _:
                 return
@@ -136,7 +136,7 @@ class Fleet:
         while self._beats[0][0] <= now_s:
             beat_s, number = self._beats[0]
             heapq.heapreplace(self._beats, (beat_s + BEAT_S, number))
-            self._say(number, m.Beat())
+            self._say(number, m.Heartbeat())
 
     def _set_wake(self, number: int) -> None:
         wake_s = self._nodes[number].wake_s()

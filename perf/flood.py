@@ -75,7 +75,7 @@ class Flood:
                 return
             if now_s >= self._beat_s:
                 self._beat_s = now_s + BEAT_S
-                self._say(m.Beat())
+                self._say(m.Heartbeat())
             self._outbox.flush(self._dealer)
             self._feed()
             self._dealer.poll(0 if self._may_feed() else WAIT_MS)
@@ -120,7 +120,7 @@ class Flood:
                     self._acked[said.lease] = said.seq
                     if said.seq % ACK_MESSAGES == 0:
                         self._say(m.AckOutcomes(said.lease, said.seq))
-                case m.JobFailed() | m.Refused() | m.LeaseLost() | m.Introduce():
+                case m.JobFailed() | m.Refused() | m.LeaseLost() | m.HelloRequired():
                     self.failed = f"the scheduler says {said}"
                 case _:
                     pass

@@ -23,7 +23,7 @@ PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
 WHEELS = "wheels"
 NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
 
-Watch = Callable[[str, str], None]  # is told the name of a member and its phase
+Progress = Callable[[str, str], None]  # is told the name of a member and its phase
 AskPassphrase = Callable[[str], str | None]
 
 
@@ -67,7 +67,7 @@ class Cluster:
 
     # --- members ---
 
-    def _gather(self, watch: Watch) -> wheels.Wheels:
+    def _gather(self, watch: Progress) -> wheels.Wheels:
         """Return what is shipped to hosts, which may have to be fetched first.
 
         Raises:
@@ -163,7 +163,7 @@ class Cluster:
             join_s=config.join_s,
         )
 
-    def up(self, watch: Watch) -> list[Result]:
+    def up(self, watch: Progress) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
         if self.config.by_slurm:  # nothing is started where there is no Slurm
             self.fleets()["slurm"].provisioner.observe()
@@ -181,7 +181,7 @@ class Cluster:
                 self.head.start_autoscaler(watch)
         return results
 
-    def _fleet_up(self, provider: str, fleet: Fleet, watch: Watch) -> list[Result]:
+    def _fleet_up(self, provider: str, fleet: Fleet, watch: Progress) -> list[Result]:
         began_s = time.monotonic()
         try:
             machines = fleet.up(watch)
@@ -212,14 +212,14 @@ class Cluster:
                 results.append(Result(machine.name, machine.state, machine.why))
         return results
 
-    def drain(self, names: Sequence[str], watch: Watch) -> list[Result]:
+    def drain(self, names: Sequence[str], watch: Progress) -> list[Result]:
         """Let some members finish what runs, and end."""
         wait_s = self.config.drain_s
         return self._each(
             self.named(names), watch, "drained", lambda member, say: member.drain(say, wait_s)
         )
 
-    def remove(self, members: Sequence[Member], watch: Watch) -> list[Result]:
+    def remove(self, members: Sequence[Member], watch: Progress) -> list[Result]:
         """Leave the machines of some members as they were."""
         return self._each(members, watch, "removed", lambda member, say: member.remove(say))
 
@@ -255,7 +255,7 @@ class Cluster:
                     config = config.with_fewer(member.machine.provider)
         self.config = self.state.config = config
 
-    def down(self, watch: Watch, *, forget: bool = False) -> list[Result]:
+    def down(self, watch: Progress, *, forget: bool = False) -> list[Result]:
         """End all of it; a member that can not be reached is told, and stays known.
 
         Args:
@@ -281,7 +281,7 @@ class Cluster:
     def _each(
         self,
         members: Sequence[Member],
-        watch: Watch,
+        watch: Progress,
         done: str,
         act: Callable[[Member, Callable[[str], None]], dict[str, float] | None],
     ) -> list[Result]:

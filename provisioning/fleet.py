@@ -19,7 +19,7 @@ from burla.provisioning.core.machines import (
 POLL_S = 1.0  # between two looks at machines that are on their way
 END_S = 300.0  # until all machines are gone for good; a busy service is asked again meanwhile
 
-Watch = Callable[[str, str], None]
+Progress = Callable[[str, str], None]
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Fleet:
     pause: Callable[[float], None] = time.sleep
     now_s: Callable[[], float] = field(default=time.time)  # epoch time, for what expires
 
-    def up(self, watch: Watch) -> list[Machine]:
+    def up(self, watch: Progress) -> list[Machine]:
         """Fill up to what shall stand; return all machines, and those that failed, deleted.
 
         Raises:
@@ -48,7 +48,7 @@ class Fleet:
             watch("machines", f"{len(made)} of {missing} created")
         return self.wait_ready(watch)
 
-    def wait_ready(self, watch: Watch) -> list[Machine]:
+    def wait_ready(self, watch: Progress) -> list[Machine]:
         """Return all machines when none is on its way any more; delete those that never come."""
         until_s = self.clock_s() + self.boot_s
         seen: dict[str, str] = {}
@@ -74,7 +74,7 @@ class Fleet:
         why = f"it has not joined within {self.boot_s:.0f} s ({machine.why or 'it said nothing'})"
         return Machine(machine.name, machine.address, machine.provider, "failed", why)
 
-    def down(self, watch: Watch) -> None:
+    def down(self, watch: Progress) -> None:
         """Delete all machines; return when none is left.
 
         Raises:
@@ -102,7 +102,7 @@ class Fleet:
                 )
             self.pause(POLL_S)
 
-    def collect(self, watch: Watch) -> list[Machine]:
+    def collect(self, watch: Progress) -> list[Machine]:
         """Delete machines of ours that nobody needs any more; return them."""
         found = plan.orphans(self.provisioner.observe(), self.now_s())
         for machine in found:

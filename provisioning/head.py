@@ -18,7 +18,7 @@ from .state import State
 SCHEDULER, AUTOSCALER = "scheduler", "autoscaler"
 KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
 
-Watch = Callable[[str, str], None]
+Progress = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Head:
         """Whether the scheduler runs elsewhere, and is not ours to start."""
         return bool(self.state.config.scheduler and not self.state.config.bind)
 
-    def start_scheduler(self, watch: Watch) -> str:
+    def start_scheduler(self, watch: Progress) -> str:
         """Start the scheduler unless it runs, here or elsewhere; return its address.
 
         Raises:
@@ -66,7 +66,7 @@ class Head:
         watch(SCHEDULER, "ready")
         return self.state.address
 
-    def start_autoscaler(self, watch: Watch) -> None:
+    def start_autoscaler(self, watch: Progress) -> None:
         """Start the autoscaler, which does not run.
 
         Raises:

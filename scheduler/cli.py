@@ -17,7 +17,7 @@ from pathlib import Path
 
 import zmq
 
-from burla.scheduler.auth.key_store import Roster
+from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
@@ -151,7 +151,7 @@ def _init(arguments: Sequence[str]) -> int:
         if ipc_path(bind) is not None or bind.endswith(":0"):
             parser.error("argument --bind: a tcp address with a port; ipc:// needs no keys")
         directory = keys_directory(options.dir)
-        pair = Roster(directory).make()
+        pair = KeyStore(directory).make()
     except AddressError as error:
         parser.error(f"argument --bind: {error}")
     except (ConfigError, KeyFileError) as error:

@@ -135,7 +135,17 @@ TOP_FOLDERS = {"scheduler", "nodelet", "provisioning"}  # would load a second co
 LINES_WARN, LINES_MAX = 400, 600  # past the first, ask whether a second thing wants out
 MEMBERS_MAX = 25  # methods of a class, and attributes of its instances
 OVERGROWN = {  # to be cut
-    *("Agent", "Workers", "Nodelet", "Bench", "Lease", "Job", "Board", "Scheduler", "Session"),
+    *(
+        "Agent",
+        "WorkerPool",
+        "Nodelet",
+        "Dispatcher",
+        "Lease",
+        "Job",
+        "Board",
+        "Scheduler",
+        "Session",
+    ),
 }
 
 

@@ -59,10 +59,10 @@ class Rejected:
     not_authorised: bool  # a matter of keys
 
 
-LinkEffect = Send | Subscribe | Forget | ForJob | Broken | Rejected
+ConnectionEffect = Send | Subscribe | Forget | ForJob | Broken | Rejected
 
 
-class Link:
+class Connection:
     """One connection, through all its reconnects."""
 
     def __init__(self, hello: m.ClientHello, answer_s: float, now_s: float) -> None:
@@ -79,13 +79,13 @@ class Link:
         self._closed: deque[bytes] = deque(maxlen=CLOSED_KEPT)
         self._late: list[Send] = []
         self._late_s = 0.0  # when they are said at the latest
-        self._effects: list[LinkEffect] = [Send(hello)]
+        self._effects: list[ConnectionEffect] = [Send(hello)]
 
-    def start(self) -> list[LinkEffect]:
+    def start(self) -> list[ConnectionEffect]:
         """Return what to do first."""
         return self._hand_over()
 
-    def open(self, session: Session, now_s: float) -> list[LinkEffect]:
+    def open(self, session: Session, now_s: float) -> list[ConnectionEffect]:
         """Begin a job."""
         if self.refused is not None:
             return [Rejected(session.id, self.refused, self._not_authorised)]
@@ -99,7 +99,7 @@ class Link:
 
     def tell(
         self, job: bytes, event: Callable[[Session, float], list[Effect]], now_s: float
-    ) -> list[LinkEffect]:
+    ) -> list[ConnectionEffect]:
         """Let an event happen to the session of `job` if it is still there."""
         session = self.sessions.get(job)
         if session is not None:
@@ -108,17 +108,17 @@ class Link:
 
     def receive(
         self, message: m.SchedulerToClient, payload: list[bytes], now_s: float
-    ) -> list[LinkEffect]:
+    ) -> list[ConnectionEffect]:
         """Take what the scheduler says to this client."""
         self._heard_s = now_s
         match message:
             case m.Welcome():
                 self._welcome(message, now_s)
-            case m.Introduce():
+            case m.HelloRequired():
                 self._introduce(now_s)
             case m.Refused():
                 return self.refuse(message)
-            case m.Beat() | m.Nodes():
+            case m.Heartbeat() | m.Nodes():
                 pass
             case m.JobOutcomes() | m.JobOutput() | m.LeaseLost() | m.JobStatus() | m.JobFailed():
                 return self.tell(
@@ -128,7 +128,9 @@ class Link:
                 assert_never(message)
         return self._hand_over()
 
-    def publish(self, message: m.JobOutput, payload: list[bytes], now_s: float) -> list[LinkEffect]:
+    def publish(
+        self, message: m.JobOutput, payload: list[bytes], now_s: float
+    ) -> list[ConnectionEffect]:
         """Take output that the scheduler published."""
         return self.tell(message.job, lambda s, now_s: s.receive(message, payload, now_s), now_s)
 
@@ -139,7 +141,7 @@ class Link:
             dues.append(self._late_s)
         return min([self._beat_s, *(due for due in dues if due is not None)])
 
-    def expire(self, now_s: float) -> list[LinkEffect]:
+    def expire(self, now_s: float) -> list[ConnectionEffect]:
         """Do what is due at `now_s`."""
         if self._late and now_s >= self._late_s:
             self._say_late()
@@ -147,25 +149,25 @@ class Link:
             self._add(session, session.expire(now_s), now_s)
         if now_s >= self._beat_s:
             self._beat_s = now_s + BEAT_S
-            self._effects.append(Send(m.Beat()))
+            self._effects.append(Send(m.Heartbeat()))
             for session in list(self.sessions.values()):
                 self._look_after(session, now_s)
         return self._hand_over()
 
-    def break_all(self, why: str) -> list[LinkEffect]:
+    def break_all(self, why: str) -> list[ConnectionEffect]:
         """Fail all jobs because the cluster has ended."""
         self._effects += [Broken(job, "ended", why) for job in self.sessions]
         self.sessions.clear()
         return self._hand_over()
 
-    def refuse(self, why: m.Refused) -> list[LinkEffect]:
+    def refuse(self, why: m.Refused) -> list[ConnectionEffect]:
         """Fail all jobs, and those to come, because the cluster does not take this client."""
         self.refused, self._not_authorised = why.reason, why.not_authorised
         self._effects += [Rejected(job, why.reason, why.not_authorised) for job in self.sessions]
         self.sessions.clear()
         return self._hand_over()
 
-    def close_all(self, now_s: float) -> list[LinkEffect]:
+    def close_all(self, now_s: float) -> list[ConnectionEffect]:
         """Close all jobs: this process ends."""
         for session in list(self.sessions.values()):
             self._add(session, session.close(now_s), now_s)
@@ -237,6 +239,6 @@ class Link:
         if session.over and self.sessions.pop(session.id, None) is not None:
             self._closed.append(session.id)
 
-    def _hand_over(self) -> list[LinkEffect]:
+    def _hand_over(self) -> list[ConnectionEffect]:
         effects, self._effects = self._effects, []
         return effects

@@ -40,7 +40,7 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
+class Write:
     """Write chunks up to `number` of this lease's output; to be followed by `shown`."""
 
     lease: bytes
@@ -50,14 +50,14 @@ class Show:
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class Warn:
     """Tell the user that something is lost."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class ReportWaiting:
     """Tell the user why nothing happens."""
 
     text: str
@@ -76,7 +76,7 @@ class Fail:
     text: str
 
 
-Effect = Send | Deliver | Show | Say | Wait | Finish | Fail
+Effect = Send | Deliver | Write | Warn | ReportWaiting | Finish | Fail
 
 
 @dataclass(slots=True)

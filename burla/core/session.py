@@ -19,7 +19,7 @@ from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Range, Ranges
 
 from .acks import ACK_LATE_S, Acks
-from .effects import Deliver, Effect, Fail, Finish, Frames, Part, Say, Send, Show, Wait
+from .effects import Deliver, Effect, Fail, Finish, Frames, Part, ReportWaiting, Send, Warn, Write
 from .output_order import OutputOrder, Piece
 
 DONE_RANGES_MAX = 1 << 15  # told in OpenJob, at most 19 bytes each; see HEADER_BYTES_MAX
@@ -225,7 +225,7 @@ class Session:
             self._look_for_output(lease_id, self._leases[lease_id], now_s)
         if self._waiting and self._waiting != self._said and now_s >= self._waiting_s + WAIT_SAID_S:
             self._said = self._waiting
-            self._effects.append(Wait(self._waiting))
+            self._effects.append(ReportWaiting(self._waiting))
         return self._settle()
 
     def check(self) -> None:
@@ -347,7 +347,7 @@ class Session:
             self._look(said.lease, lease)
 
     def _show(self, lease_id: bytes, pieces: list[Piece]) -> None:
-        self._effects += [Show(lease_id, p.last, p.streams, p.chunks) for p in pieces]
+        self._effects += [Write(lease_id, p.last, p.streams, p.chunks) for p in pieces]
 
     def _look(self, lease_id: bytes, lease: _Lease) -> None:
         if lease.output.lacking():
@@ -365,7 +365,7 @@ class Session:
             return
         self._show(lease_id, output.give_up())
         self._look(lease_id, lease)
-        self._effects.append(Say(f"some output of node {lease.node or '?'} is lost"))
+        self._effects.append(Warn(f"some output of node {lease.node or '?'} is lost"))
 
     def _lease(self, lease_id: bytes, node: str) -> _Lease:
         lease = self._leases.setdefault(lease_id, _Lease())

@@ -186,7 +186,7 @@ def split(message: B, payload: Frames) -> list[tuple[B, list[bytes]]]:
     ]
 
 
-class Room:
+class ByteBudget:
     """How many bytes some joiners may hold together."""
 
     def __init__(self, bytes_max: int) -> None:
@@ -195,15 +195,15 @@ class Room:
         self.used = 0
 
 
-class Joiner:
+class Reassembler:
     """Puts the pieces of messages from one peer together again; bounded in bytes.
 
     Pieces of one message come in order (a ZeroMQ connection keeps it), others may lie between.
     """
 
-    def __init__(self, bytes_max: int, shared: Room | None = None) -> None:
+    def __init__(self, bytes_max: int, shared: ByteBudget | None = None) -> None:
         """Refuse to hold more than `bytes_max` bytes, or than others leave in the `shared` room."""
-        self._rooms = [Room(bytes_max)] + ([] if shared is None else [shared])
+        self._rooms = [ByteBudget(bytes_max)] + ([] if shared is None else [shared])
         # next piece, frames so far, bytes that they take
         self._unfinished: dict[Message, tuple[int, list[bytes], int]] = {}
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL = 3  # raised with every change that an older peer would misread
+PROTOCOL = 4  # raised with every change that an older peer would misread
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
 PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
 HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
@@ -101,7 +101,7 @@ class Held(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 # --- both ways ---
 
 
-class Beat(Message, frozen=True):
+class Heartbeat(Message, frozen=True):
     """Any -> any, each second: I am alive. Never answered."""
 
 
@@ -213,7 +213,7 @@ ClientToScheduler = (
     | ReplayOutput
     | CloseJob
     | ListNodes
-    | Beat
+    | Heartbeat
 )
 AdminToScheduler = ClientToScheduler | AskDemand
 
@@ -235,7 +235,7 @@ class Refused(Message, frozen=True):
     not_authorised: bool = False  # a matter of keys
 
 
-class Introduce(Message, frozen=True):
+class HelloRequired(Message, frozen=True):
     """scheduler -> any: I do not know you (any more): say Hello and what you hold."""
 
 
@@ -334,19 +334,19 @@ class Demand(Message, frozen=True):
     wishes: tuple[Wish, ...]
 
 
-SchedulerToAutoscaler = Welcome | Refused | Introduce | Demand | Beat
+SchedulerToAutoscaler = Welcome | Refused | HelloRequired | Demand | Heartbeat
 
 SchedulerToClient = (
     Welcome
     | Refused
-    | Introduce
+    | HelloRequired
     | JobOutcomes
     | JobOutput
     | LeaseLost
     | JobStatus
     | JobFailed
     | Nodes
-    | Beat
+    | Heartbeat
 )
 
 # --- scheduler -> nodelet ---
@@ -369,7 +369,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     over: tuple[Id, ...] = ()  # earlier leases, to be ended as by EndLease(discard=True)
 
 
-class Deal(Bulk, frozen=True, kw_only=True):
+class Assign(Bulk, frozen=True, kw_only=True):
     """scheduler -> nodelet: run these spans, earlier ones first. Payload: leaves it has not got."""
 
     lease: Id
@@ -380,15 +380,15 @@ class Deal(Bulk, frozen=True, kw_only=True):
     report_s: Seconds = 0.0  # from now on; 0: as before
 
 
-class Shed(Message, frozen=True):
-    """scheduler -> nodelet: give back up to `inputs` inputs from the end; answered by Returned."""
+class Retract(Message, frozen=True):
+    """scheduler -> nodelet: give back up to `inputs` inputs from the end; answered by Retracted."""
 
     lease: Id
     inputs: Positive
 
 
-class Released(Message, frozen=True):
-    """scheduler -> nodelet: answer to Leaving, once the node serves nobody: it may end."""
+class Drained(Message, frozen=True):
+    """scheduler -> nodelet: answer to Drain, once the node serves nobody: it may end."""
 
 
 class Linger(Message, frozen=True):
@@ -410,17 +410,17 @@ class EndLease(Message, frozen=True):
 SchedulerToNodelet = (
     Welcome
     | Refused
-    | Introduce
+    | HelloRequired
     | StartLease
-    | Deal
-    | Shed
+    | Assign
+    | Retract
     | AckOutcomes
     | AckOutput
     | ReplayOutput
     | Linger
     | EndLease
-    | Released
-    | Beat
+    | Drained
+    | Heartbeat
 )
 
 # --- nodelet -> scheduler ---
@@ -463,8 +463,8 @@ class Output(Message, frozen=True):
     replay: bool = False  # asked for by the client: goes to it directly
 
 
-class Returned(Message, frozen=True):
-    """nodelet -> scheduler: answer to Shed: these spans were not begun and are given back."""
+class Retracted(Message, frozen=True):
+    """nodelet -> scheduler: answer to Retract: these spans were not begun and are given back."""
 
     lease: Id
     spans: tuple[Span, ...]
@@ -476,10 +476,10 @@ class Stopped(Message, frozen=True):
     lease: Id
 
 
-class Leaving(Message, frozen=True):
+class Drain(Message, frozen=True):
     """nodelet -> scheduler: give this node no more work, and take back what it has not begun.
 
-    Said again after each Welcome. Answered by Released when its last lease has ended.
+    Said again after each Welcome. Answered by Drained when its last lease has ended.
     """
 
 
@@ -501,4 +501,4 @@ class Joined(Message, frozen=True):
 JoiningToScheduler = Join
 SchedulerToJoining = Joined | Refused
 
-NodeletToScheduler = NodeHello | Outcomes | Output | Returned | Stopped | Leaving | Beat
+NodeletToScheduler = NodeHello | Outcomes | Output | Retracted | Stopped | Drain | Heartbeat

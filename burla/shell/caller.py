@@ -37,11 +37,11 @@ from burla.values.payloads import (
     load_results,
     short_repr,
 )
-from burla.values.sharing import Shelf
+from burla.values.sharing import SharedInputs
 from burla.values.tracebacks import note_of
 
-from .io_thread import Client
-from .job import Event, Job, Trouble
+from .io_thread import IoThread
+from .job import Event, Job, LocalError
 from .outcomes import exception_of, result_not_loadable
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
@@ -58,11 +58,11 @@ class Caller:
     def __init__(
         self,
         job: Job,
-        connect: Callable[[], Client],
+        connect: Callable[[], IoThread],
         inputs: object,
         batches: Iterator[Batch],
         limits: Mapping[str, object],
-        shelf: Shelf,
+        shelf: SharedInputs,
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
@@ -281,7 +281,7 @@ class Caller:
                 raise JobFailed(text)
             case Fail():
                 raise Unsatisfiable(event.argument, self._limits.get(event.argument), event.text)
-            case Trouble():
+            case LocalError():
                 raise event.error
             case Finish() | Deliver():
                 pass

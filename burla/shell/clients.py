@@ -13,14 +13,14 @@ from burla.transport.addresses import take_apart
 from burla.transport.client_hello import new_hello
 from burla.transport.keys import ClientCurve, KeyFileError, KeyPair, load_pair
 
-from .io_thread import Client
+from .io_thread import IoThread
 
 _lock = threading.Lock()
-_clients: dict[str, Client] = {}
-_parents: list[dict[str, Client]] = []  # of a forked child: kept, for its sockets are not ours
+_clients: dict[str, IoThread] = {}
+_parents: list[dict[str, IoThread]] = []  # of a forked child: kept, for its sockets are not ours
 
 
-def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> Client:
+def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> IoThread:
     """Return this process's client of the cluster at `address`; all threads share it.
 
     Args:
@@ -38,7 +38,7 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
         if client is None or client.is_closed():
             curve = curve_for(address)
             try:
-                client = _clients[address] = Client(new_hello(), address, failed, answer_s, curve)
+                client = _clients[address] = IoThread(new_hello(), address, failed, answer_s, curve)
             except (zmq.ZMQError, OSError, RuntimeError) as error:
                 raise ClusterError(
                     f"cannot connect to the cluster at {address}: {error}"

@@ -17,17 +17,35 @@ from typing import Any, assert_never
 
 import zmq
 
-from burla.core.connection import Broken, Forget, ForJob, Link, LinkEffect, Rejected, Subscribe
-from burla.core.effects import Deliver, Effect, Fail, Finish, Frames, Say, Send, Show, Wait
+from burla.core.connection import (
+    Broken,
+    Connection,
+    ConnectionEffect,
+    Forget,
+    ForJob,
+    Rejected,
+    Subscribe,
+)
+from burla.core.effects import (
+    Deliver,
+    Effect,
+    Fail,
+    Finish,
+    Frames,
+    ReportWaiting,
+    Send,
+    Warn,
+    Write,
+)
 from burla.core.session import Session
 from burla.errors import ClusterError
 from burla.protocol import messages as m
-from burla.protocol.codec import Joiner, WireError, decode, encode, split
+from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.transport.addresses import publisher_endpoint, take_apart
 from burla.transport.keys import ClientCurve
 from burla.transport.sockets import REFUSALS, Handshakes, Outbox, make_socket, send, take
 
-from .job import Job, Trouble
+from .job import Job, LocalError
 from .progress import lost_line, waiting_line
 
 UNFINISHED_BYTES_MAX = 64 << 30  # a result in pieces must fit into the caller's memory, not here
@@ -42,7 +60,7 @@ log = logging.getLogger(__name__)
 Command = tuple[Job, Callable[[Session, float], list[Effect]] | Session]
 
 
-class Client:
+class IoThread:
     """The sockets to one cluster, and the thread that owns them."""
 
     def __init__(
@@ -78,12 +96,12 @@ class Client:
         self._idle_topics: list[bytes] = []
         self._publisher = ""
         self._outbox = Outbox()
-        self._joiner = Joiner(UNFINISHED_BYTES_MAX)
+        self._joiner = Reassembler(UNFINISHED_BYTES_MAX)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = make_socket(self._context, zmq.DEALER, curve)
         self._sub = make_socket(self._context, zmq.SUB, curve)
         self._handshakes = Handshakes(self._dealer) if curve is not None else None
-        self._link = Link(hello, answer_s, time.monotonic())
+        self._link = Connection(hello, answer_s, time.monotonic())
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         try:
             self._thread.start()
@@ -232,7 +250,7 @@ class Client:
             if self._topics.get(message.job) == topic:
                 self._carry_out(self._link.publish(message, chunks, time.monotonic()))
 
-    def _carry_out(self, effects: list[LinkEffect]) -> None:
+    def _carry_out(self, effects: list[ConnectionEffect]) -> None:
         for effect in effects:
             match effect:
                 case ForJob():
@@ -243,7 +261,7 @@ class Client:
                 case Subscribe():
                     self._follow(effect.publisher)
                 case Forget():
-                    self._outbox, self._joiner = Outbox(), Joiner(UNFINISHED_BYTES_MAX)
+                    self._outbox, self._joiner = Outbox(), Reassembler(UNFINISHED_BYTES_MAX)
                 case Send():
                     self._send(effect.message, effect.payload)
                 case _:
@@ -263,11 +281,11 @@ class Client:
 
     def _hand_to(self, job: Job, effect: Effect) -> None:
         match effect:
-            case Show():
+            case Write():
                 job.printer.put(effect)
-            case Say():
+            case Warn():
                 job.printer.put(lost_line(job.name, effect.text))
-            case Wait():
+            case ReportWaiting():
                 if job.spinner:
                     job.printer.put(waiting_line(job.name, effect.text))
             case Finish() | Fail():
@@ -281,7 +299,7 @@ class Client:
                 assert_never(effect)
 
     def _send(self, message: m.Message, payload: Frames) -> None:
-        if isinstance(message, m.Beat) and self._outbox:
+        if isinstance(message, m.Heartbeat) and self._outbox:
             return  # nobody is there, or it is clear that we live
         pieces: Sequence[tuple[m.Message, Frames]] = [(message, payload)]
         if isinstance(message, m.Bulk):
@@ -305,7 +323,7 @@ class Client:
             self._end_if_failed()
         finally:
             for job in self._jobs.values():
-                job.events.put(Trouble(trouble))
+                job.events.put(LocalError(trouble))
             self._close_sockets()
 
     def _close_sockets(self) -> None:

@@ -23,7 +23,7 @@ SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class LocalError:
     """Something in this process ended the job: writing its output, or our own thread."""
 
     error: BaseException
@@ -50,7 +50,7 @@ class Thread(Protocol):
         ...
 
 
-Event = Deliver | Finish | Fail | Broken | Rejected | Trouble
+Event = Deliver | Finish | Fail | Broken | Rejected | LocalError
 
 
 class Job:
@@ -68,7 +68,7 @@ class Job:
             sys.stdout,
             sys.stderr,
             lambda lease, number: self._post(lambda s, now_s: s.shown(lease, number, now_s)),
-            lambda error: self.events.put(Trouble(error)),
+            lambda error: self.events.put(LocalError(error)),
         )
         self._session = session
         self._client: Thread | None = None
@@ -127,7 +127,7 @@ class Job:
     def wait_event(self) -> Event:
         """Return what happens next; Ctrl-C interrupts it."""
         event = self.events.get()
-        self._over = not isinstance(event, Deliver | Trouble)
+        self._over = not isinstance(event, Deliver | LocalError)
         return event
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from itertools import groupby
 from queue import SimpleQueue
 from typing import TextIO
 
-from burla.core.effects import Show
+from burla.core.effects import Write
 
 ABANDON_S = 1.0  # a writer that hangs in a full pipe is left to itself after this long
 BATCH_MAX = 64  # written before it is flushed and acknowledged
@@ -39,13 +39,13 @@ class Printer:
         """
         self._streams = {STDOUT: stdout, STDERR: stderr}
         self._shown, self._failed = shown, failed
-        self._queue: SimpleQueue[Show | str | None] = SimpleQueue()
+        self._queue: SimpleQueue[Write | str | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._abandoned = False
         self._decoders: dict[tuple[bytes, int], codecs.IncrementalDecoder] = {}
         self._in_line = False  # stderr ended without a newline
 
-    def put(self, what: Show | str) -> None:
+    def put(self, what: Write | str) -> None:
         """Write output, or a line of ours on stderr. To be called by one thread only."""
         self._queue.put(what)
         if self._thread is None:
@@ -73,12 +73,12 @@ class Printer:
         try:
             while (batch := list(self._wait_batch())) and not self._abandoned:
                 for what in batch:
-                    if isinstance(what, Show):
+                    if isinstance(what, Write):
                         self._write_show(what)
                     else:
                         self._write(STDERR, "\n" * self._in_line + what + "\n")
                 self._flush()
-                newest = {what.lease: what.number for what in batch if isinstance(what, Show)}
+                newest = {what.lease: what.number for what in batch if isinstance(what, Write)}
                 for lease, number in newest.items():
                     self._shown(lease, number)
             if not self._abandoned:
@@ -88,7 +88,7 @@ class Printer:
         except BaseException as error:  # it belongs to the caller, as an error of `print` does
             self._failed(error)
 
-    def _wait_batch(self) -> Iterator[Show | str]:
+    def _wait_batch(self) -> Iterator[Write | str]:
         """Yield what there is, at least one thing; nothing at the end."""
         for _ in range(BATCH_MAX):
             what = self._queue.get()
@@ -99,7 +99,7 @@ class Printer:
             if self._queue.empty():
                 return
 
-    def _write_show(self, show: Show) -> None:
+    def _write_show(self, show: Write) -> None:
         at = 0
         for stream, run in groupby(show.streams):
             count = len(list(run))

@@ -131,7 +131,7 @@ class Handshakes:
         self.socket.close(0)
 
 
-class Watch:
+class SocketWaiter:
     """Wakes one task when a ZeroMQ socket may be read, or when somebody calls `wake`."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:

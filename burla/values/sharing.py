@@ -33,7 +33,7 @@ def directory_of(memory: str, job: str) -> str:
     return os.path.join(memory, job)
 
 
-class Shelf:
+class SharedInputs:
     """The big leaves of one job that have no outcomes yet, and the place for its results."""
 
     def __init__(self, directory: str | None) -> None:
@@ -144,7 +144,7 @@ class _Shared:
         self.file, self.count, self.left = file, count, count
 
 
-class Results:
+class SharedResults:
     """Where a worker puts the big results of one job down."""
 
     def __init__(self, directory: str) -> None:

@@ -84,7 +84,7 @@ class Dealt:
 
 
 @dataclass(frozen=True, slots=True)
-class Theft:
+class StealRequest:
     """Take [middle, ...) of a cell, as far as it is not begun."""
 
     worker: int
@@ -92,7 +92,7 @@ class Theft:
     middle: int
 
 
-class Bench:
+class Dispatcher:
     """What waits in a lease, and what its workers have."""
 
     def __init__(self, slots: int, store: LeafStore) -> None:
@@ -204,7 +204,7 @@ class Bench:
 
     # --- stealing ---
 
-    def thefts(self, now_s: float) -> list[Theft]:
+    def thefts(self, now_s: float) -> list[StealRequest]:
         """Return what to take from whom: half from who would finish last, all from who is stuck."""
         waiting = self.waiting()
         if waiting and now_s < self._look_s:
@@ -245,14 +245,14 @@ class Bench:
         first_s = min(robbable, default=None)
         return None if first_s is None else first_s + patience_s
 
-    def take_back(self, worker: Worker, inputs: int) -> Iterator[Theft]:
+    def take_back(self, worker: Worker, inputs: int) -> Iterator[StealRequest]:
         """Yield what to steal of a worker's end, so that `inputs` change hands if they can."""
         for cell in reversed(worker.cells):
             part = min(worker.rest(cell), inputs)
             if part > 0:
                 cell.stop -= part
                 inputs -= part
-                yield Theft(worker.number, cell.number, cell.stop)
+                yield StealRequest(worker.number, cell.number, cell.stop)
 
     def _is_late(self, worker: Worker, now_s: float, least_s: float) -> bool:
         # the same sum as in `stuck_at_s`: else a timer can ring just before it is late, for ever
@@ -319,7 +319,7 @@ class Bench:
                 self.careful.add(lo, hi)
         return blamed
 
-    def expect(self, like: "Bench") -> None:
+    def expect(self, like: "Dispatcher") -> None:
         """Expect calls to take as long as those of a job with the same function."""
         self.call_s, self._weight = like.call_s, min(like._weight, 1.0)
 

@@ -8,10 +8,10 @@ returned.
 from collections.abc import Iterable, Sequence
 
 from burla.protocol.codec import Frames
-from burla.protocol.messages import Deal, Held, Kind, Returned, Run, Shed, StartLease, Stopped
+from burla.protocol.messages import Assign, Held, Kind, Retract, Retracted, Run, StartLease, Stopped
 from burla.protocol.ranges import Ranges
 
-from .dispatcher import Bench, Theft, Worker
+from .dispatcher import Dispatcher, StealRequest, Worker
 from .effects import (
     AddWorkers,
     BeginLease,
@@ -27,11 +27,11 @@ from .effects import (
     Send,
 )
 from .leaf_store import LeafStore
-from .load_failures import Crew
-from .memory_policy import Ration, Reading
+from .load_failures import LoadFailures
+from .memory_policy import MemoryPolicy, Reading
 from .phases import Phase
 from .reporting import Report
-from .steals import Robbery
+from .steals import PendingSteals
 
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
 
@@ -44,7 +44,7 @@ class Lease:
         self.id = start.lease
         self.phase = Phase.QUEUED
         self.store = LeafStore()
-        self.bench = Bench(start.slots, self.store)
+        self.bench = Dispatcher(start.slots, self.store)
         self.report = Report(
             start.lease, start.outcome_window, start.report_s, start.slots, start.secret
         )
@@ -53,9 +53,9 @@ class Lease:
         self._effects = effects
         self._open = Ranges()  # dealt; neither run nor returned
         self._done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
-        self._crew = Crew()
-        self._ration = Ration(self.bench, start.func_ram)
-        self._robbery: Robbery | None = None
+        self._crew = LoadFailures()
+        self._ration = MemoryPolicy(self.bench, start.func_ram)
+        self._robbery: PendingSteals | None = None
         self.is_lingering = False  # its job is over; its workers wait for another
         self._failed = False  # an error is on its way: the job is over, nothing more is dealt
         self._discard = self._paused = False
@@ -91,7 +91,7 @@ class Lease:
             self.bench.workers[number] = Worker(number, now_s, has_run=True)
         return True
 
-    def deal(self, message: Deal, payload: Sequence[bytes]) -> None:
+    def deal(self, message: Assign, payload: Sequence[bytes]) -> None:
         """Take work. What is known already changes nothing.
 
         Raises:
@@ -110,14 +110,14 @@ class Lease:
                     self._open.add(*gap)
                     self.bench.requeue(*gap)
 
-    def shed(self, message: Shed) -> None:
+    def shed(self, message: Retract) -> None:
         """Give inputs back: from the end of the queue, then from the ends of the workers'."""
         if self.phase in (Phase.STOPPING, Phase.STOPPED) or self._robbery is not None:
             self._return(Ranges())
             return
         got = Ranges(self.bench.give_back(message.inputs))
         missing = message.inputs - got.total
-        robbery = Robbery(message, got)
+        robbery = PendingSteals(message, got)
         workers = self.bench.workers.values()
         for worker in sorted(workers, key=lambda w: -max((c.stop for c in w.cells), default=0)):
             taken = min(missing, worker.unstarted())
@@ -139,7 +139,7 @@ class Lease:
             self._kill_s = now_s + INTERRUPT_S
             busy = [worker for worker in self.bench.workers.values() if worker.is_busy()]
             self._effects += [Interrupt(worker.number) for worker in busy]
-            robbery = Robbery()
+            robbery = PendingSteals()
             for worker in busy:  # it would go on with the next call
                 self._rob(robbery, self.bench.take_back(worker, worker.unstarted()))
             self._open = Ranges()
@@ -261,7 +261,7 @@ class Lease:
     # --- time ---
 
     def settle(self, now_s: float) -> None:
-        """Deal, steal, report, pause and end, as things stand."""
+        """Assign, steal, report, pause and end, as things stand."""
         if self._robbery is not None or self._only_waits():
             return
         self._forget_done()
@@ -336,9 +336,9 @@ class Lease:
         wanted = min(room, bench.waiting() - self._crew.growing)
         if wanted > 0 and self._crew.may_grow():
             self._add_workers(wanted)
-        self._rob(Robbery(), bench.thefts(now_s))
+        self._rob(PendingSteals(), bench.thefts(now_s))
 
-    def _rob(self, robbery: Robbery, thefts: Iterable[Theft]) -> None:
+    def _rob(self, robbery: PendingSteals, thefts: Iterable[StealRequest]) -> None:
         """Ask for steals; until all are answered nothing else happens."""
         for theft in thefts:
             self._effects.append(robbery.ask(theft))
@@ -392,7 +392,7 @@ class Lease:
         for lo, hi in got:
             self._open.remove(lo, hi)
         spans = [span for lo, hi in got for span in self.store.spans(lo, hi)]
-        self._effects.append(Send(Returned(self.id, tuple(spans))))
+        self._effects.append(Send(Retracted(self.id, tuple(spans))))
 
     def _stopped(self) -> None:
         self.phase = Phase.STOPPED

@@ -11,7 +11,7 @@ LOAD_DEATHS_MAX = 3  # in a row, while loading: then the function is to blame
 
 
 @dataclass(slots=True)
-class Crew:
+class LoadFailures:
     """The workers of a lease that are not ready yet, and what became of those before them."""
 
     growing: int = 0  # workers asked for and not ready

@@ -14,7 +14,7 @@ import msgpack
 
 from burla.protocol.ranges import Ranges
 
-from .dispatcher import Bench, Worker
+from .dispatcher import Dispatcher, Worker
 
 GB = 1 << 30  # bytes
 LOW_SHARE, LOW_MAX = 0.10, GB  # of the node's memory: room for what the running calls still take
@@ -65,10 +65,10 @@ def critical(total: int) -> int:
     return int(min(CRITICAL_SHARE * total, CRITICAL_MAX))
 
 
-class Ration:
+class MemoryPolicy:
     """What the memory of the node allows one lease; sets the slots of its bench."""
 
-    def __init__(self, bench: Bench, func_ram: int | None) -> None:
+    def __init__(self, bench: Dispatcher, func_ram: int | None) -> None:
         """Start with all slots of `bench`.
 
         Args:

@@ -21,7 +21,7 @@ from .memory_policy import Reading
 from .phases import Phase
 
 BEAT_S = 1.0
-HELLO_S = 2.0  # an Introduce is answered again after this long; many come at once after a reconnect
+HELLO_S = 2.0  # HelloRequired is answered again after this long; many come with a reconnect
 UNHEARD_S = 10.0  # without a Welcome for this long: people should know
 HEARD_S = 5.0  # that the scheduler answers is noted this often
 SILENCE_S = 60.0  # a scheduler that says nothing for this long is gone
@@ -125,14 +125,14 @@ class Nodelet:
             self._leaving = True
             self._effects.append(Note("leaving: finishing the calls that run"))
             if self._welcomed is not None:
-                self._effects.append(Send(m.Leaving()))
+                self._effects.append(Send(m.Drain()))
         return self._settle(now_s)
 
     def expire(self, now_s: float) -> list[Effect]:
         """Do what is due at `now_s`; return what to do."""
         if now_s >= self._beat_s:
             self._beat_s = now_s + BEAT_S
-            self._effects.append(Send(m.Beat()))
+            self._effects.append(Send(m.Heartbeat()))
         silent_s = now_s - self._heard_s
         if self._welcomed is not None and self._heard_s - self._noted_s >= HEARD_S:
             self._noted_s = self._heard_s
@@ -172,7 +172,7 @@ class Nodelet:
         match said:
             case m.Welcome():
                 self._welcome(said, now_s)
-            case m.Introduce():
+            case m.HelloRequired():
                 self._welcomed = None
                 if now_s >= self._hello_s + HELLO_S:
                     self._say_hello(now_s)
@@ -180,10 +180,10 @@ class Nodelet:
                 self._effects.append(Quit(said.reason, said.not_authorised))
             case m.StartLease():
                 self._start_lease(said, payload, now_s)
-            case m.Deal():
+            case m.Assign():
                 if lease := self.leases.get(said.lease):
                     lease.deal(said, payload)
-            case m.Shed():
+            case m.Retract():
                 if lease := self.leases.get(said.lease):
                     lease.shed(said)
             case m.AckOutcomes():
@@ -200,9 +200,9 @@ class Nodelet:
                     lease.linger()
             case m.EndLease():
                 self._end_lease(said, now_s)
-            case m.Released():
+            case m.Drained():
                 self._released = self._leaving
-            case m.Beat():
+            case m.Heartbeat():
                 pass
             case _:
                 assert_never(said)
@@ -220,13 +220,13 @@ class Nodelet:
             self._effects.append(Note(f"connected to the scheduler (burla {said.version})"))
         self._warned = False
         self._welcomed = said.scheduler
-        self._hello_s = -HELLO_S  # the next Introduce is a new question
+        self._hello_s = -HELLO_S  # the next HelloRequired is a new question
         self._noted_s = now_s
         self._effects.append(Heard())
         for lease in self.leases.values():
             lease.send_again()
         if self._leaving:
-            self._effects.append(Send(m.Leaving()))
+            self._effects.append(Send(m.Drain()))
 
     def _start_lease(self, said: m.StartLease, function: Sequence[bytes], now_s: float) -> None:
         for lease_id in said.over:

@@ -45,12 +45,12 @@ from burla.nodelet.core.nodelet import Nodelet
 from burla.nodelet.worker import pipes
 from burla.protocol import VERSION
 from burla.protocol import messages as m
-from burla.protocol.codec import Joiner, WireError, decode, encode, split
+from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.transport import sockets
-from burla.transport.sockets import Handshakes, Outbox, Watch
+from burla.transport.sockets import Handshakes, Outbox, SocketWaiter
 
-from .sandbox_pool import Rooms
-from .worker_pool import Death, Frame, Leaf, LoadSettings, Outcomes, Span, Workers
+from .sandbox_pool import SandboxPool
+from .worker_pool import Death, Frame, Leaf, LoadSettings, Outcomes, Span, WorkerPool
 
 UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces; one input may be big
 LEAVE_SIGNAL = signal.SIGUSR1  # finish what runs, take nothing more, end
@@ -127,8 +127,8 @@ class Agent:
         self._has_met = False  # the scheduler took our key once
         self._core = Nodelet(hello)
         self._budget = config.ram if config.ram < usable_ram() else 0
-        self._rooms = Rooms(self, scratch, config.tier, config.confinement)
-        self._joiner = Joiner(UNFINISHED_BYTES_MAX)
+        self._rooms = SandboxPool(self, scratch, config.tier, config.confinement)
+        self._joiner = Reassembler(UNFINISHED_BYTES_MAX)
         self._outbox = Outbox()
         self._events: deque[Callable[[float], list[Effect]]] = deque()
         self._is_feeding = False
@@ -146,7 +146,7 @@ class Agent:
             RuntimeError: workers cannot be had (any more).
         """
         await self._rooms.start()
-        self._watch = Watch(self._dealer)
+        self._watch = SocketWaiter(self._dealer)
         try:
             self._feed(self._core.start)
             self._dealer.connect(self._config.endpoint())
@@ -171,7 +171,7 @@ class Agent:
         await self._rooms.close()
 
     @property
-    def _workers(self) -> Workers:
+    def _workers(self) -> WorkerPool:
         return self._rooms.current
 
     def _wait_s(self) -> float:
@@ -266,7 +266,7 @@ class Agent:
         self._feed(self._core.leave)
 
     def _send(self, message: m.Message, payload: Sequence[Frame]) -> None:
-        if isinstance(message, m.Beat) and self._outbox:
+        if isinstance(message, m.Heartbeat) and self._outbox:
             return  # nobody is there; or all the rest says that we live
         pieces: Sequence[tuple[m.Message, Sequence[Any]]] = [(message, payload)]
         if isinstance(message, m.Bulk):

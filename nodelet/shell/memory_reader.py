@@ -110,7 +110,7 @@ class _Seen:
     confirm_s: float = 0.0  # when it may be looked at exactly, since the cheap figure is one
 
 
-class Meter:
+class MemoryReader:
     """Takes readings, and says when the next one is due."""
 
     def __init__(self, node: NodeMemory | None = None) -> None:

@@ -19,8 +19,8 @@ from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.worker.processes import kill
 
 from .worker_events import WorkerEvents
-from .worker_pool import Workers
-from .zygote_client import Process, ZygoteLink, launch_module
+from .worker_pool import WorkerPool
+from .zygote_client import Process, ZygoteClient, launch_module
 
 REST_S = 0.02  # before its blanks are forked: that would be in the way of a call that comes now
 
@@ -67,7 +67,7 @@ class _Inits:
                 raise AssertionError(what)
 
 
-class Rooms:
+class SandboxPool:
     """The workers of this machine, lease after lease."""
 
     def __init__(
@@ -85,11 +85,11 @@ class Rooms:
         self._numbers = itertools.count(1)
         self._blanks = 0
         self._inits = _Inits()
-        self._spare: asyncio.Task[Workers] | None = None
-        self._keeper: ZygoteLink | None = None
+        self._spare: asyncio.Task[WorkerPool] | None = None
+        self._keeper: ZygoteClient | None = None
         self._has_current = False
         self._has_keeper = False
-        self.current: Workers
+        self.current: WorkerPool
 
     async def start(self) -> None:
         """Start what forks, and wait until it serves.
@@ -99,11 +99,11 @@ class Rooms:
         """
         if not self._tier.is_sandboxed():
             words = [str(self._scratch), *filter(None, [self._confinement])]
-            self.current = Workers(self._events, launch=launch_module("zygote", *words))
+            self.current = WorkerPool(self._events, launch=launch_module("zygote", *words))
             await self.current.start()
             self._has_current = True
             return
-        self._keeper = ZygoteLink(
+        self._keeper = ZygoteClient(
             asyncio.get_running_loop(),
             self._inits.take,
             self._on_keeper_end,
@@ -154,12 +154,12 @@ class Rooms:
         self._spare = asyncio.create_task(self._make_spare())
         self._spare.add_done_callback(self._on_spare)
 
-    def _on_spare(self, spare: asyncio.Task[Workers]) -> None:
+    def _on_spare(self, spare: asyncio.Task[WorkerPool]) -> None:
         if not spare.cancelled() and (error := spare.exception()) is not None:
             log.error("%s", error)
             self._events.on_zygote_death()
 
-    async def _make_spare(self) -> Workers:
+    async def _make_spare(self) -> WorkerPool:
         """Return a new sandbox; its blanks are forked after a while.
 
         Raises:
@@ -169,14 +169,14 @@ class Rooms:
         asyncio.get_running_loop().call_later(REST_S, lambda: workers.prepare(self._blanks))
         return workers
 
-    async def _make(self) -> Workers:
+    async def _make(self) -> WorkerPool:
         """Return a new sandbox, ready to fork.
 
         Raises:
             RuntimeError: there is none to be had.
         """
         init = self._inits.make()
-        workers = Workers(
+        workers = WorkerPool(
             self._events, launch=lambda fds: self._open(init, fds), numbers=self._numbers
         )
         try:

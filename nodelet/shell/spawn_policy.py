@@ -10,7 +10,7 @@ from enum import Enum, auto
 
 from burla.nodelet.worker.pipes import Frame
 
-from .worker_handle import Link, State
+from .worker_handle import State, WorkerHandle
 
 SLOW_LOAD_NS = 20_000_000  # about what four forks cost; slower functions are loaded once
 
@@ -23,18 +23,18 @@ class Step(Enum):
 
 
 @dataclass(slots=True)
-class Growth:
+class SpawnPolicy:
     """The workers of a lease: how many are wanted, and how they come about."""
 
     load: list[Frame]  # the LOAD message
     use_template: bool
     wanted: int = 0  # workers in all
     is_quick: bool = False  # each worker loads the function itself
-    template: Link | None = None
+    template: WorkerHandle | None = None
     template_serves: bool = False  # it has said that it waits for orders to fork
     is_ending: bool = False
 
-    def next_step(self, links: Iterable[Link]) -> Step | None:
+    def next_step(self, links: Iterable[WorkerHandle]) -> Step | None:
         """Return how to make the next worker; None: none is missing, or it is to be waited for."""
         states = [link.state for link in links]
         made = sum(state in (State.LOADING, State.COPYING, State.READY) for state in states)
@@ -47,7 +47,7 @@ class Growth:
         return None if State.LOADING in states else Step.LOAD  # the first says how long it takes
 
     def take_template(
-        self, link: Link, load_ns: int, may_fork: bool, links: Iterable[Link]
+        self, link: WorkerHandle, load_ns: int, may_fork: bool, links: Iterable[WorkerHandle]
     ) -> bool:
         """Take note of how long loading took; return whether `link` is the template from now on."""
         self.is_quick = self.is_quick or load_ns < SLOW_LOAD_NS or not may_fork

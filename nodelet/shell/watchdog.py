@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 
 from burla.nodelet.core.memory_policy import KILLED, Reading
 
-from .memory_reader import Meter
+from .memory_reader import MemoryReader
 from .worker_events import LoadSettings
-from .worker_handle import Link, State
+from .worker_handle import State, WorkerHandle
 
 LOOK_S = 0.01  # between two looks
 
 
-class Lookout:
+class Watchdog:
     """A timer that runs only while some worker has something to do."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        links: Mapping[int, Link],
+        links: Mapping[int, WorkerHandle],
         send_signal: Callable[[int, int], None],
         tell: Callable[[Reading], None],
         seen_from_here: Callable[[int], int],
@@ -27,7 +27,7 @@ class Lookout:
         self._loop = loop
         self._links = links
         self._send_signal = send_signal  # to a worker
-        self._meter = Meter()
+        self._meter = MemoryReader()
         self._tell = tell
         self._seen_from_here = seen_from_here  # a pid of the workers' namespace -> ours
         self._pids: dict[int, int] = {}  # worker -> pid, as we see it
@@ -78,7 +78,7 @@ class Lookout:
         if reading is not None:
             self._tell(reading)
 
-    def _busy_links(self) -> list[tuple[int, Link]]:
+    def _busy_links(self) -> list[tuple[int, WorkerHandle]]:
         """Return the workers that have the function, those that only fork included."""
         with_function = (State.READY, State.TEMPLATE)
         links = self._links.items()

@@ -1,4 +1,4 @@
-"""The words between `Workers` and its owner: what is asked for, and what is told. No code."""
+"""The words between `WorkerPool` and its owner: what is asked for, and what is told. No code."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class Death:
 
 
 class WorkerEvents(Protocol):
-    """What a `Workers` tells its owner, from the loop, one call at a time.
+    """What a `WorkerPool` tells its owner, from the loop, one call at a time.
 
     A worker is a number that is never used again.
     """

@@ -62,7 +62,7 @@ class GivenBack(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Link:
+class WorkerHandle:
     """One worker."""
 
     number: int
@@ -236,7 +236,7 @@ class Link:
 
 def make_link(
     number: int, page: int, slate: AgentSlate, buffer: bytearray, state: State
-) -> tuple[Link, tuple[int, int, int]]:
+) -> tuple[WorkerHandle, tuple[int, int, int]]:
     """Return the agent's end of a new worker, and the descriptors that the worker gets.
 
     Those are its socket, stdout and stderr; the caller gives them away and closes them.
@@ -246,5 +246,5 @@ def make_link(
     for one in (ours, theirs):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     pipes = OutputPipes()
-    link = Link(number, page, ours, pipes, slate, Parser(buffer), state)
+    link = WorkerHandle(number, page, ours, pipes, slate, Parser(buffer), state)
     return link, (theirs.detach(), *pipes.writers)

@@ -37,20 +37,20 @@ import msgspec
 from burla.nodelet.worker.pipes import BadMessageError, Frame, Kind, Leaf, Message, pack
 from burla.nodelet.worker.slate import PAGES, AgentSlate, Memory, make_memory
 
-from .spawn_policy import Growth, Step
+from .spawn_policy import SpawnPolicy, Step
 from .traffic import Traffic
-from .watchdog import Lookout
+from .watchdog import Watchdog
 from .worker_events import Death, LoadSettings, Outcomes, Range, Span, WorkerEvents
-from .worker_handle import Link, State, make_link
-from .zygote_client import Launch, ZygoteLink, launch_module
+from .worker_handle import State, WorkerHandle, make_link
+from .zygote_client import Launch, ZygoteClient, launch_module
 
-__all__ = ["Death", "Frame", "Leaf", "LoadSettings", "Outcomes", "Span", "WorkerEvents", "Workers"]
+__all__ = ["Death", "Frame", "Leaf", "LoadSettings", "Outcomes", "Span", "WorkerPool"]
 
 REFILL_S = 0.5  # after a blank died for no reason that we know
 REST_S = 0.02  # after a lease, while half of the blanks are left: the next may begin at once
 
 
-class Workers:
+class WorkerPool:
     """The zygote and all workers of this machine."""
 
     def __init__(
@@ -68,10 +68,10 @@ class Workers:
         self._events = events
         self._launch = launch or launch_module("zygote", str(scratch or ""))
         self._numbers = numbers or count(1)
-        self._links: dict[int, Link] = {}  # by number; all that are not GONE
+        self._links: dict[int, WorkerHandle] = {}  # by number; all that are not GONE
         self._blanks_wanted = 0
         self._pages = deque(range(PAGES))  # the page freed last is used last
-        self._lease: Growth | None = None
+        self._lease: SpawnPolicy | None = None
         self._ended: asyncio.Future[None] | None = None
         self._has_started = False
         self._is_dead = True  # the zygote, or it is not born
@@ -86,9 +86,9 @@ class Workers:
         """
         self._loop = asyncio.get_running_loop()
         self._traffic = Traffic(self._loop, self._take, self._events.on_output, self._on_closed)
-        self._zygote = ZygoteLink(self._loop, self._on_zygote, self._on_zygote_end, self._launch)
+        self._zygote = ZygoteClient(self._loop, self._on_zygote, self._on_zygote_end, self._launch)
         looks = (self._signal, self._events.on_memory, self._zygote.seen_from_here)
-        self._lookout = Lookout(self._loop, self._links, *looks)
+        self._lookout = Watchdog(self._loop, self._links, *looks)
         slates = make_memory()
         self._memory = Memory(slates)
         try:
@@ -138,7 +138,7 @@ class Workers:
             self.kill(template.number)
         self._lookout.begin_lease(settings)
         frames = [msgspec.msgpack.encode(settings), *function]
-        self._lease = Growth(pack(Message(Kind.LOAD, frames=frames)), use_template)
+        self._lease = SpawnPolicy(pack(Message(Kind.LOAD, frames=frames)), use_template)
         ready = [link for link in self._links.values() if link.state == State.READY]
         self._lease.wanted += len(ready)
         for link in ready:
@@ -245,7 +245,7 @@ class Workers:
 
     # --- making workers ---
 
-    def _blanks(self) -> list[Link]:
+    def _blanks(self) -> list[WorkerHandle]:
         return [link for link in self._links.values() if link.state == State.BLANK]
 
     def _refill(self) -> None:
@@ -253,7 +253,7 @@ class Workers:
             for _ in range(self._blanks_wanted - len(self._blanks())):
                 self._make(None)
 
-    def _make(self, template: Link | None) -> Link:
+    def _make(self, template: WorkerHandle | None) -> WorkerHandle:
         """Have the zygote, or a template, fork a worker."""
         state = State.BLANK if template is None else State.COPYING
         page = self._pages.popleft()
@@ -270,7 +270,7 @@ class Workers:
         self._traffic.watch(link)
         return link
 
-    def _advance(self, lease: Growth) -> None:
+    def _advance(self, lease: SpawnPolicy) -> None:
         """Make as many workers as are wanted, as far as can be done now."""
         while not self._is_dead and (step := lease.next_step(self._links.values())) is not None:
             if step == Step.COPY:
@@ -278,12 +278,12 @@ class Workers:
             else:
                 self._load(lease)
 
-    def _load(self, lease: Growth) -> None:
+    def _load(self, lease: SpawnPolicy) -> None:
         link = next(iter(self._blanks()), None) or self._make(None)
         link.state = State.LOADING
         self._traffic.send(link, list(lease.load))
 
-    def _on_loaded(self, link: Link, load_ns: int, may_fork: bool) -> None:
+    def _on_loaded(self, link: WorkerHandle, load_ns: int, may_fork: bool) -> None:
         lease = self._lease
         if lease is None or lease.is_ending or link.state not in (State.LOADING, State.COPYING):
             return
@@ -300,7 +300,7 @@ class Workers:
 
     # --- what workers say ---
 
-    def _on_closed(self, link: Link) -> None:
+    def _on_closed(self, link: WorkerHandle) -> None:
         """End a worker that closed its socket or wrote junk: it can do nothing any more."""
         if link.pid:
             self.kill(link.number)
@@ -309,7 +309,7 @@ class Workers:
             if self._lease is not None:
                 self.drop_template()
 
-    def _take(self, link: Link, message: Message) -> None:
+    def _take(self, link: WorkerHandle, message: Message) -> None:
         match message.kind:
             case Kind.NOTHING | Kind.RESULTS | Kind.RESULT | Kind.ERROR:
                 link.tell(message, self._events)
@@ -359,7 +359,7 @@ class Workers:
             case _:
                 raise AssertionError(what)
 
-    def _on_death(self, link: Link, how: tuple[str, int]) -> None:
+    def _on_death(self, link: WorkerHandle, how: tuple[str, int]) -> None:
         """Tell what a dead worker still wrote, then its death."""
         link.died = how
         self._traffic.drain(link)
@@ -379,7 +379,7 @@ class Workers:
         if self._lease is lease:
             self._advance(lease)
 
-    def _let_go(self, link: Link) -> None:
+    def _let_go(self, link: WorkerHandle) -> None:
         if self._links.pop(link.number, None) is not None:
             self._traffic.forget(link)
             self._pages.append(link.page)

@@ -49,7 +49,7 @@ class Process(Protocol):
 Launch = Callable[[Sequence[int]], Process]  # with the descriptors that it inherits
 
 
-class ZygoteLink:
+class ZygoteClient:
     """The zygote as the agent sees it."""
 
     def __init__(

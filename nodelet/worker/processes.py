@@ -18,7 +18,7 @@ def become_subreaper() -> bool:
         return False
 
 
-class Bell:
+class Wakeup:
     """Wakes a single-threaded parent: when a child ends, it is told something, or its owner ends.
 
     A process has one, which takes its signal handlers.

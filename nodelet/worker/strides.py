@@ -21,7 +21,7 @@ from typing import Any
 
 from burla.values import payloads
 from burla.values.leaves import ATOMS
-from burla.values.sharing import Results
+from burla.values.sharing import SharedResults
 
 from .pipes import MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX, Flag, Frame, Kind, Message, pack, send_all
 from .purity import is_closed
@@ -50,7 +50,7 @@ class Walker:
         self._call: Callable[[Any], Any] = _no_function
         self._is_closed = False
         self._node = ""
-        self._results: Results | None = None
+        self._results: SharedResults | None = None
         self._several = False  # the last result was immutable
         self._call_ns = 0  # learnt; kept from span to span
         self._cell = 0
@@ -71,7 +71,9 @@ class Walker:
         self._out: list[Any] = []
         self._sent = 0
 
-    def load(self, call: Callable[[Any], Any], node: str, results: Results | None = None) -> None:
+    def load(
+        self, call: Callable[[Any], Any], node: str, results: SharedResults | None = None
+    ) -> None:
         """Turn to another function.
 
         Args:

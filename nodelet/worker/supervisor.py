@@ -27,7 +27,7 @@ from burla.nodelet.isolation.uids import NoUidError, Uids
 
 from . import forks, worker
 from .pipes import CONTROL_BYTES_MAX
-from .processes import Bell, become_subreaper, kill
+from .processes import Wakeup, become_subreaper, kill
 from .slate import Memory
 from .zygote import Zygote, refuse_forbidden
 
@@ -55,7 +55,7 @@ def sweep(uids: Uids) -> None:
         uids.give_back(uid)
 
 
-class Keeper:
+class Supervisor:
     """The state of the process, and its loop."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Keeper:
 
     def run(self) -> NoReturn:
         """Serve the agent until it ends."""
-        bell = Bell(self._control, self._agent)
+        bell = Wakeup(self._control, self._agent)
         self._say("ready")
         is_there = True
         while is_there and bell.owner_lives():
@@ -238,4 +238,4 @@ def main(argv: list[str]) -> NoReturn:
     worker.rehearse()  # what is imported or cached on first use then is so in all workers
     gc.collect()
     gc.freeze()  # a collection in a worker would copy every page it looks at
-    Keeper(control, int(argv[1]), argv[2], Confinement.parse(argv[3])).run()
+    Supervisor(control, int(argv[1]), argv[2], Confinement.parse(argv[3])).run()

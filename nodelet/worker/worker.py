@@ -19,7 +19,7 @@ import msgpack
 
 from burla.nodelet.isolation.linux import set_dumpable
 from burla.values import payloads
-from burla.values.sharing import Results, directory_of
+from burla.values.sharing import SharedResults, directory_of
 
 from . import forks, limits, pipes
 from .pipes import (
@@ -60,7 +60,7 @@ class Worker:
         self._call: Callable[[Any], Any] | None = None
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._node = ""
-        self._results: Results | None = None
+        self._results: SharedResults | None = None
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -204,10 +204,10 @@ class Worker:
         copy.serve()
 
 
-def _results_in(memory: bytes | None, variables: dict[str, str]) -> Results | None:
+def _results_in(memory: bytes | None, variables: dict[str, str]) -> SharedResults | None:
     """Return where big results of the job are put down; None: nowhere, they are sent."""
     job = variables.get("BURLA_JOB_ID")
-    return Results(directory_of(os.fsdecode(memory), job)) if memory and job else None
+    return SharedResults(directory_of(os.fsdecode(memory), job)) if memory and job else None
 
 
 def rehearse() -> None:

@@ -22,7 +22,7 @@ import msgpack
 
 from . import forks, worker
 from .pipes import CONTROL_BYTES_MAX
-from .processes import Bell, become_subreaper, children_of, kill, kill_group, kill_tree
+from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory
 
 ROUND_MS = 5  # between two looks at what is still alive while a lease is ended
@@ -66,7 +66,7 @@ class Zygote:
 
     def run(self) -> NoReturn:
         """Serve the agent until it ends."""
-        bell = Bell(self._control, self._agent)
+        bell = Wakeup(self._control, self._agent)
         self._say("ready")
         is_there = True
         while is_there and bell.owner_lives():

@@ -11,14 +11,14 @@ from typing import Any
 from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode
 from burla.scheduler.core import admission
-from burla.scheduler.core.admission import MAY_SAY, AdmissionError, Pace, Role, Table
+from burla.scheduler.core.admission import MAY_SAY, AdmissionError, RateLimiter, Role, Table
 from burla.scheduler.core.clients import Client
 from burla.scheduler.core.effects import Effect, Record, Send
 from burla.scheduler.core.nodes import Node
 from burla.transport.keys import KeyFileError, fingerprint
 
 from .audit import Audit
-from .key_store import AUDIT, Roster
+from .key_store import AUDIT, KeyStore
 
 COMPLAIN_S = 1.0  # a log that cannot be written is complained of this often
 REFUSALS = 1  # a second: a connection is told so, whatever it sends
@@ -33,10 +33,10 @@ KINDS = {Role.CLIENT: Client, Role.ADMIN: Client, Role.NODE: Node}
 log = logging.getLogger(__name__)
 
 
-class Gate:
+class Authorizer:
     """Who may come in, and say what."""
 
-    def __init__(self, roster: Roster, clock_s: Callable[[], float] = time.time) -> None:
+    def __init__(self, roster: KeyStore, clock_s: Callable[[], float] = time.time) -> None:
         """Read the table that lies in `roster`, and open the audit log.
 
         Raises:
@@ -48,8 +48,8 @@ class Gate:
         self._stamp = roster.stamp()
         self._table: Table = roster.read()
         self._audit = Audit(roster.directory / AUDIT)
-        self._refusals = Pace(REFUSALS, NAMES_MAX)
-        self._lines = Pace(LINES, NAMES_MAX)
+        self._refusals = RateLimiter(REFUSALS, NAMES_MAX)
+        self._lines = RateLimiter(LINES, NAMES_MAX)
         self._complaint_s = 0.0
         self._is_new = False
 

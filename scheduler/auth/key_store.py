@@ -32,7 +32,7 @@ FORMAT = 1
 Stamp = tuple[int, ...]  # differs whenever the file does: it is replaced, never written to
 
 
-class Roster:
+class KeyStore:
     """The key directory of one scheduler."""
 
     def __init__(self, directory: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from burla.transport import sockets
-from burla.transport.sockets import Watch
+from burla.transport.sockets import SocketWaiter
 
 ENDPOINT = "inproc://zeromq.zap.01"  # RFC 27
 VERSION = b"1.0"
@@ -38,7 +38,7 @@ def answer(request: Sequence[bytes], decide: Decide) -> list[bytes]:
     return [VERSION, number, b"200", b"", user.encode(), b""]
 
 
-class Zap:
+class ZapHandler:
     """Answers handshakes in a task of its own."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], decide: Decide) -> None:
@@ -49,7 +49,7 @@ class Zap:
 
     async def serve(self) -> None:
         """Answer until cancelled."""
-        watch = Watch(self._socket)
+        watch = SocketWaiter(self._socket)
         try:
             while True:
                 await watch.wait_readable(None)

@@ -145,7 +145,7 @@ def prune(table: Table, now_s: float) -> Table:
 
 
 @dataclass(slots=True)
-class Pace:
+class RateLimiter:
     """Lets through so much a second for each of a bounded number of names, and counts the rest."""
 
     per_second: int

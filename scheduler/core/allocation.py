@@ -27,7 +27,7 @@ def report_s(nodes: int) -> float:
 
 def target(job: Job, lease: Lease) -> int:
     """Return how many indices `lease` should hold, if there are enough."""
-    if len(job.leases) == 1:  # nobody else could run it; who comes later gets it by Shed
+    if len(job.leases) == 1:  # nobody else could run it; who comes later gets it by Retract
         return lease.held.total + job.pending.total
     if not lease.call_s:
         return lease.slots * UNKNOWN_AHEAD

@@ -94,7 +94,7 @@ class Board:
             job.hold_until_s = now_s + RESUME_S
         for node_id in [*(e.node for e in job.leases.values()), *job.past.values()]:
             if node := self.nodes.get(node_id):
-                self.effects.append(Send(node.peer, m.Introduce()))  # it sends everything again
+                self.effects.append(Send(node.peer, m.HelloRequired()))  # it sends everything again
 
     def inputs(self, job: Job, message: m.Inputs, payload: list[bytes]) -> None:
         """Take a batch.
@@ -201,7 +201,7 @@ class Board:
         else:
             self.effects.append(Publish(job.spec.topic, message, payload))
 
-    def returned(self, node: Node, said: m.Returned) -> None:
+    def returned(self, node: Node, said: m.Retracted) -> None:
         """Queue again what a nodelet gave back."""
         job = self._job_on(node, said.lease)
         lease = job.leases.get(said.lease) if job is not None else None
@@ -336,7 +336,7 @@ class Board:
         for node_id in self._changed:
             node = self.nodes.get(node_id)
             if node is not None and node.leaving and node.serves_nobody():
-                self.effects.append(Send(node.peer, m.Released()))
+                self.effects.append(Send(node.peer, m.Drained()))
             if node is not None and node.is_free():
                 self._free[node_id], node.idle_since_s = node, now_s
             else:

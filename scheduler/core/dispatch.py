@@ -22,7 +22,7 @@ SCAN_S = 0.02
 
 
 def hand_out(board: Board, job: Job, now_s: float) -> None:
-    """Deal what is pending to who has room."""
+    """Assign what is pending to who has room."""
     if job.failed or now_s < job.hold_until_s:
         return
     only_one = len(job.leases) == 1  # it takes whatever comes
@@ -34,7 +34,7 @@ def hand_out(board: Board, job: Job, now_s: float) -> None:
 
 
 def feed(board: Board, job: Job, lease: Lease) -> None:
-    """Deal to a lease what it should have, or end it when it is drained."""
+    """Assign to a lease what it should have, or end it when it is drained."""
     count = 0 if lease.draining or job.failed else allocation.portion(job, lease)
     if count or lease.forget:
         dealt = job.deal(lease, count, allocation.report_s(len(job.leases)))
@@ -61,7 +61,7 @@ def balance(board: Board, job: Job, now_s: float) -> None:
 
 def _shed(board: Board, lease: Lease, count: int) -> None:
     lease.shedding = True
-    board.effects.append(Send(board.nodes[lease.node].peer, m.Shed(lease.id, count)))
+    board.effects.append(Send(board.nodes[lease.node].peer, m.Retract(lease.id, count)))
 
 
 def _drain(board: Board, job: Job, lease: Lease) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from burla.protocol.messages import Deal, Leaf, OpenJob, Span
+from burla.protocol.messages import Assign, Leaf, OpenJob, Span
 from burla.protocol.ranges import Range, Ranges
 
 from .batches import Batch
@@ -30,7 +30,7 @@ class Lease:
     since_s: float = 0.0  # when it began, on the caller's clock
     held: Ranges = field(default_factory=Ranges)  # dealt, no outcome yet
     sent: Ranges = field(default_factory=Ranges)  # whose leaves the nodelet has
-    forget: list[int] = field(default_factory=list)  # batches to name in the next Deal
+    forget: list[int] = field(default_factory=list)  # batches to name in the next Assign
     weight: float = 0.0  # bytes of the held inputs, by their batches' mean
     call_s: float = 0.0  # as the nodelet measured; 0: not known
     shedding: bool = False  # asked to give back, has not answered
@@ -251,7 +251,7 @@ class Job:
 
     # --- work ---
 
-    def deal(self, lease: Lease, count: int, report_s: float) -> tuple[Deal, list[bytes]]:
+    def deal(self, lease: Lease, count: int, report_s: float) -> tuple[Assign, list[bytes]]:
         """Move the first `count` pending indices to `lease`; return the message and its payload.
 
         `report_s` is how often its nodelet should report from now on.
@@ -271,7 +271,7 @@ class Job:
                         leaves.append(leaf)
                         payload += frames
         forget, lease.forget = tuple(lease.forget), []
-        deal = Deal(
+        deal = Assign(
             lease=lease.id,
             left=self.pending.total,
             spans=tuple(spans),

@@ -81,7 +81,7 @@ def adopt_orphans(board: Board, node: Node, job: Job, now_s: float) -> None:
                 continue
             _adopt(board, node, job, orphan.held, now_s)
             # what it has said since its Hello came before the job, and went nowhere
-            board.effects.append(Send(node.peer, m.Introduce()))
+            board.effects.append(Send(node.peer, m.HelloRequired()))
 
 
 def _adopt(board: Board, node: Node, job: Job, held: m.Held, now_s: float) -> None:

@@ -96,7 +96,7 @@ class Scheduler:
         """Do what is due at `now_s`; return what to do."""
         if now_s >= self._beat_s:
             self._beat_s = now_s + BEAT_S
-            self.board.effects += [Send(peer, m.Beat()) for peer in self._peers]
+            self.board.effects += [Send(peer, m.Heartbeat()) for peer in self._peers]
         if now_s >= self._tick_s:
             self._tick_s = now_s + TICK_S
             self._tick(now_s)
@@ -228,7 +228,7 @@ class Scheduler:
     ) -> None:
         who = self._peers.get(peer)
         if who is None:
-            self.board.effects.append(Send(peer, m.Introduce()))
+            self.board.effects.append(Send(peer, m.HelloRequired()))
             return
         if who.unreachable_s is not None and isinstance(who, Node):
             self.board.look_at(who)
@@ -274,7 +274,7 @@ class Scheduler:
             case m.AskDemand():
                 demand = self._autoscalers.ask(board, said, client.name, now_s)
                 board.effects.append(Send(client.peer, demand))
-            case m.Beat() | m.ClientHello():
+            case m.Heartbeat() | m.ClientHello():
                 pass
             case _:
                 assert_never(said)
@@ -288,13 +288,13 @@ class Scheduler:
                 board.outcomes(node, said, payload, now_s)
             case m.Output():
                 board.output(node, said, payload)
-            case m.Returned():
+            case m.Retracted():
                 board.returned(node, said)
             case m.Stopped():
                 board.stopped(node, said.lease)
-            case m.Leaving():
+            case m.Drain():
                 board.leave(node)
-            case m.Beat() | m.NodeHello():
+            case m.Heartbeat() | m.NodeHello():
                 pass
             case _:
                 assert_never(said)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, assert_never
 import zmq
 
 from burla.protocol import VERSION
-from burla.protocol.codec import Joiner, Room, WireError, decode, encode, split
+from burla.protocol.codec import ByteBudget, Reassembler, WireError, decode, encode, split
 from burla.protocol.messages import AdminToScheduler, Bulk, Join, Message, NodeletToScheduler
 from burla.scheduler.config import SchedulerConfig
-from burla.scheduler.core.admission import Pace
+from burla.scheduler.core.admission import RateLimiter
 from burla.scheduler.core.clients import Client
 from burla.scheduler.core.effects import Effect, Forget, Note, Publish, Record, Send
 from burla.scheduler.core.nodes import Node
@@ -25,13 +25,13 @@ from burla.scheduler.core.scheduler import Scheduler
 from burla.transport import sockets
 from burla.transport.addresses import ANY_HOST, full_address
 from burla.transport.keys import ServerCurve
-from burla.transport.sockets import Outbox, Watch
+from burla.transport.sockets import Outbox, SocketWaiter
 
 from .channel import Channel
 
 if TYPE_CHECKING:
-    from burla.scheduler.auth.authorizer import Gate
-    from burla.scheduler.auth.zap import Zap
+    from burla.scheduler.auth.authorizer import Authorizer
+    from burla.scheduler.auth.zap import ZapHandler
 
 OUTBOX_COST_MAX = 64 << 20  # 200,000 short words for a peer that never reads: no honest one
 COMPLAINTS_PER_S = 10  # lines in the log about what one peer says
@@ -82,8 +82,8 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
 class Doors:
     """What a scheduler with keys has more than one without."""
 
-    gate: "Gate"
-    zap: "Zap"
+    gate: "Authorizer"
+    zap: "ZapHandler"
     router: ServerCurve
     output: ServerCurve
 
@@ -95,16 +95,16 @@ def _doors(
     from burla.scheduler.auth.authorizer import (  # a private cluster starts without them
         OUTPUT_DOMAIN,
         ROUTER_DOMAIN,
-        Gate,
+        Authorizer,
     )
-    from burla.scheduler.auth.key_store import Roster
-    from burla.scheduler.auth.zap import Zap
+    from burla.scheduler.auth.key_store import KeyStore
+    from burla.scheduler.auth.zap import ZapHandler
 
-    roster = Roster(keys)
+    roster = KeyStore(keys)
     pair = roster.server_pair()
-    gate = Gate(roster)
+    gate = Authorizer(roster)
     ends.callback(gate.close)
-    zap = Zap(context, gate.admit)
+    zap = ZapHandler(context, gate.admit)
     ends.callback(zap.close)
     return Doors(gate, zap, ServerCurve(pair, ROUTER_DOMAIN), ServerCurve(pair, OUTPUT_DOMAIN))
 
@@ -147,19 +147,19 @@ class Server:
         router: zmq.Socket[bytes],
         channel: Channel,
         clock_s: Callable[[], float] = time.monotonic,
-        gate: "Gate | None" = None,
+        gate: "Authorizer | None" = None,
     ) -> None:
         """Serve `core` over sockets that are bound; who is heard, the gate decides if any."""
         self._core, self._router, self._channel = core, router, channel
         self._clock_s, self._gate = clock_s, gate
-        self._joiners: dict[bytes, Joiner] = {}
-        self._rooms: dict[str, Room] = {}  # of clients, by key: as many as there are keys
-        self._complaints = Pace(COMPLAINTS_PER_S, COMPLAINERS_MAX)
+        self._joiners: dict[bytes, Reassembler] = {}
+        self._rooms: dict[str, ByteBudget] = {}  # of clients, by key: as many as there are keys
+        self._complaints = RateLimiter(COMPLAINTS_PER_S, COMPLAINERS_MAX)
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
 
     async def serve(self) -> None:
         """Take, decide, carry out; until cancelled."""
-        watch = Watch(self._router)
+        watch = SocketWaiter(self._router)
         self._channel.watch(watch.wake)
         try:
             while True:
@@ -206,14 +206,14 @@ class Server:
             return self._gate.join(peer, user, said[0])
         return self._core.receive(peer, *said, self._clock_s(), user)
 
-    def _joiner(self, peer: bytes, user: str, kind: type[Client] | type[Node]) -> Joiner:
+    def _joiner(self, peer: bytes, user: str, kind: type[Client] | type[Node]) -> Reassembler:
         """Return what joins the pieces of a peer; all clients of a key share the quota of bytes."""
         joiner = self._joiners.get(peer)
         if joiner is None:
             room = None
             if kind is Client:
-                room = self._rooms.setdefault(user, Room(self._core.board.quotas.bytes_max))
-            joiner = self._joiners[peer] = Joiner(UNFINISHED_BYTES_MAX, room)
+                room = self._rooms.setdefault(user, ByteBudget(self._core.board.quotas.bytes_max))
+            joiner = self._joiners[peer] = Reassembler(UNFINISHED_BYTES_MAX, room)
         return joiner
 
     def _may_complain(self, peer: bytes) -> bool:

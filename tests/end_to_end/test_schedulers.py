@@ -138,16 +138,16 @@ def junk(chance: Any) -> Iterator[list[bytes]]:
     yield [chance(3_000_000)]
     yield [b"x"] * 5000
     yield encode(m.Welcome(bytes(16), "0", "tcp://127.0.0.1:1"))
-    yield encode(m.Beat())
+    yield encode(m.Heartbeat())
     yield encode(m.Stopped(bytes(16)))
     yield encode(m.CloseJob(bytes(16)))
     yield encode(m.InputsEnd(bytes(16), 7))
-    yield encode(m.Returned(bytes(16), (m.Span(1 << 50, 0, 1 << 53),)))
+    yield encode(m.Retracted(bytes(16), (m.Span(1 << 50, 0, 1 << 53),)))
     said = outcomes(bytes(16), [m.Run(0, 9, m.Kind.RESULTS, 1)])
     yield encode(said, [b"cos\nsystem\n(S'true'\ntR."])
     for size in (1, 10, 100, 1000):
         yield [chance(size)]
-        yield [*encode(m.Beat())[:1], chance(size)]
+        yield [*encode(m.Heartbeat())[:1], chance(size)]
 
 
 def test_malformed_frames_from_raw_sockets_disturb_nobody(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def beating(dealer: zmq.Socket[bytes]) -> Iterator[None]:
 
     def beat() -> None:
         while not over.wait(1.0):
-            dealer.send_multipart(encode(m.Beat()))
+            dealer.send_multipart(encode(m.Heartbeat()))
 
     thread = threading.Thread(target=beat)
     thread.start()

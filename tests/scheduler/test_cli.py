@@ -16,7 +16,7 @@ import zmq
 from keyring import Keyring
 
 from burla.protocol.codec import decode, encode
-from burla.protocol.messages import Beat, Introduce
+from burla.protocol.messages import Heartbeat, HelloRequired
 from burla.scheduler.config import ConfigError, SchedulerConfig
 from burla.scheduler.core.admission import Role
 from burla.transport.addresses import AddressError, take_apart
@@ -53,11 +53,11 @@ def answers(endpoint: str, ring: Keyring | None = None) -> bool:
     with zmq.Context() as context, make_socket(context, zmq.DEALER, curve) as peer:
         peer.connect(endpoint)
         peer.poll(LATE_S * 1000, zmq.POLLOUT)
-        peer.send_multipart(encode(Beat()))
+        peer.send_multipart(encode(Heartbeat()))
         if not peer.poll(LATE_S * 1000):
             return False
-        message, _ = decode(peer.recv_multipart(), Introduce)
-        return isinstance(message, Introduce)
+        message, _ = decode(peer.recv_multipart(), HelloRequired)
+        return isinstance(message, HelloRequired)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ class ModelNode:
     unacked: dict[bytes, list[m.Outcomes]] = field(default_factory=dict)
     seq: dict[bytes, int] = field(default_factory=dict)
     stopping: list[bytes] = field(default_factory=list)
-    shed: list[m.Shed] = field(default_factory=list)
+    shed: list[m.Retract] = field(default_factory=list)
     kept: list[bytes] = field(default_factory=list)  # leases whose workers went on with others
     ended: list[bytes] = field(default_factory=list)  # leases that were told to end
     alive: bool = True
@@ -77,7 +77,7 @@ class ModelNode:
                 for lease in message.over:
                     self.over.append(lease)
                     self.unacked[lease] = []
-            case m.Deal():
+            case m.Assign():
                 for leaf in message.leaves:
                     self.leaves[message.lease].add(leaf.start, leaf.start + leaf.count)
                 for span in message.spans:
@@ -85,9 +85,9 @@ class ModelNode:
                     new = self.held[message.lease].add(span.lo, span.hi)
                     assert new == span.hi - span.lo, "dealt twice"
                     self.batches[message.lease].append(span)
-            case m.Shed():
+            case m.Retract():
                 self.shed.append(message)
-            case m.Released():
+            case m.Drained():
                 self.released = True
             case m.EndLease():
                 self.ended.append(message.lease)
@@ -233,9 +233,9 @@ class ModelCluster:
         self.now_s += seconds
         for peer, node in list(self.nodes.items()):
             if node.alive:
-                self.say(peer, m.Beat())
+                self.say(peer, m.Heartbeat())
         for peer in list(self.clients):
-            self.say(peer, m.Beat())
+            self.say(peer, m.Heartbeat())
         self.carry_out(self.core.expire(self.now_s))
 
     def carry_out(self, effects: list[Effect]) -> None:
@@ -303,4 +303,4 @@ class ModelCluster:
             # a span may have been dealt here before: the same part is given back once
             given = Ranges()
             unique = [s for s in spans if given.add(s.lo, s.hi) == s.hi - s.lo]
-            self.say(node.peer, m.Returned(shed.lease, tuple(unique)))
+            self.say(node.peer, m.Retracted(shed.lease, tuple(unique)))

@@ -12,7 +12,7 @@ from typing import Any
 import zmq
 
 from burla.protocol import messages as m
-from burla.protocol.codec import Joiner, decode, encode, pack_runs, split
+from burla.protocol.codec import Reassembler, decode, encode, pack_runs, split
 from burla.transport.sockets import make_socket
 from burla.values.payloads import (
     are_atoms,
@@ -67,7 +67,7 @@ class FakeScheduler:
         self.prints: Callable[[int], list[tuple[int, bytes]]] = lambda index: []
         self.publishes = True  # False: PUB frames are lost
         self.error: BaseException | None = None
-        self._joiners: dict[bytes, Joiner] = {}
+        self._joiners: dict[bytes, Reassembler] = {}
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-scheduler")
@@ -187,12 +187,12 @@ class FakeScheduler:
 
     def _take(self) -> None:
         peer, *frames = self.router.recv_multipart()
-        joiner = self._joiners.setdefault(peer, Joiner(1 << 32))
+        joiner = self._joiners.setdefault(peer, Reassembler(1 << 32))
         whole = joiner.add(*decode(frames, m.ClientToScheduler))
         if whole is None:
             return
         message, payload = whole
-        if not isinstance(message, m.Beat):
+        if not isinstance(message, m.Heartbeat):
             self.heard.append(message)
         if not self.script(self, peer, message, payload):
             self.answer(peer, message, payload)
@@ -200,7 +200,7 @@ class FakeScheduler:
     def answer(self, peer: bytes, message: m.Message, payload: list[bytes]) -> None:
         """Do what a scheduler does."""
         if peer not in self.peers and not isinstance(message, m.ClientHello):
-            self.send(peer, m.Introduce())
+            self.send(peer, m.HelloRequired())
             return
         match message:
             case m.ClientHello():
@@ -216,7 +216,7 @@ class FakeScheduler:
                 job = next(job for job in self.jobs.values() if job.lease == message.lease)
                 for output, chunks in self.output_since(job, message.after):
                     self.send(peer, output, chunks)
-            case m.Beat():
-                self.send(peer, m.Beat())
+            case m.Heartbeat():
+                self.send(peer, m.Heartbeat())
             case _:
                 pass

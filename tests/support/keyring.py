@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from burla.scheduler.auth.key_store import Roster
+from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import Role
 from burla.transport.keys import ClientCurve, KeyPair, load_or_make_pair, make_pair
@@ -16,7 +16,7 @@ class Keyring:
     """A key directory, and what goes into its table."""
 
     def __init__(self, directory: Path) -> None:
-        self.roster = Roster(directory)
+        self.roster = KeyStore(directory)
         self.server = self.roster.make()
 
     def add(self, pair: KeyPair, role: Role, user: str) -> KeyPair:

@@ -13,7 +13,7 @@ import msgpack
 import psutil
 
 from burla.nodelet.core.memory_policy import Reading
-from burla.nodelet.shell.worker_pool import Death, Leaf, LoadSettings, Outcomes, Span, Workers
+from burla.nodelet.shell.worker_pool import Death, Leaf, LoadSettings, Outcomes, Span, WorkerPool
 from burla.nodelet.worker.pipes import Kind
 from burla.nodelet.worker.slate import CELLS
 from burla.values import payloads
@@ -56,7 +56,7 @@ def environment() -> bytes:
 class Machine:
     """Takes note of all that happens, and waits for what a test expects."""
 
-    workers: Workers = field(init=False)
+    workers: WorkerPool = field(init=False)
     ready: list[int] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)
     outcomes: list[tuple[int, Outcomes]] = field(default_factory=list)
@@ -147,7 +147,7 @@ class Machine:
         slots: int = 1,
         careful: bool = False,
     ) -> int:
-        """Deal a span; return its cell."""
+        """Assign a span; return its cell."""
         self._cells += 1
         covering = [leaf for leaf in leaves if leaf.lo < hi and leaf.hi > lo]
         self.workers.deal(
@@ -234,7 +234,7 @@ async def poll(condition: Callable[[], bool]) -> None:
 async def machine(blanks: int = 0, scratch: Path | None = None) -> AsyncIterator[Machine]:
     """Start the workers of a machine, and end them with all that is below."""
     one = Machine()
-    one.workers = Workers(one, scratch)
+    one.workers = WorkerPool(one, scratch)
     await one.workers.start()
     try:
         one.workers.prepare(blanks)

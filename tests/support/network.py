@@ -15,7 +15,7 @@ from burla.protocol import messages as m
 
 Said = tuple[m.Message, list[bytes]]  # a message and its payload
 REPEATABLE = (
-    m.Beat | m.Outcomes | m.Output | m.JobOutcomes | m.JobOutput | m.AckOutcomes | m.AckOutput
+    m.Heartbeat | m.Outcomes | m.Output | m.JobOutcomes | m.JobOutput | m.AckOutcomes | m.AckOutput
 )
 
 

@@ -15,7 +15,7 @@ from machine import environment, leaves_of
 from waiting import LATE_S, wait_gone
 
 from burla.protocol import messages as m
-from burla.protocol.codec import Joiner, decode, encode, split, unpack_runs
+from burla.protocol.codec import Reassembler, decode, encode, split, unpack_runs
 from burla.protocol.messages import Kind, Leaf, Span
 from burla.protocol.ranges import Ranges
 from burla.transport.sockets import make_socket
@@ -39,7 +39,7 @@ class RawScheduler:
         self.deaf = False
         self._chunks: dict[bytes, int] = {}
         self._peer = b""
-        self._joiner = Joiner(1 << 30)
+        self._joiner = Reassembler(1 << 30)
         self._leases = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._bind()
@@ -81,12 +81,12 @@ class RawScheduler:
         return lease
 
     def deal(self, lease: bytes, inputs: Sequence[Any], left: int = 0) -> None:
-        """Deal all inputs of a job in one message."""
+        """Assign all inputs of a job in one message."""
         cut = leaves_of(inputs)
         leaves = tuple(Leaf(BATCH, x.lo, x.hi - x.lo, len(x.frames)) for x in cut)
         frames = [bytes(frame) for x in cut for frame in x.frames]
         span = Span(BATCH, 0, len(inputs))
-        self.say(m.Deal(lease=lease, left=left, spans=(span,), leaves=leaves, forget=()), frames)
+        self.say(m.Assign(lease=lease, left=left, spans=(span,), leaves=leaves, forget=()), frames)
 
     def end(self, lease: bytes, discard: bool = True) -> None:
         """End a lease, and wait until its processes are gone."""
@@ -139,12 +139,12 @@ class RawScheduler:
             self.heard.append(message)
             self.say(m.Welcome(b"S" * 16, "0", "pub"))
         elif peer != self._peer:
-            self._router.send_multipart([peer, *encode(m.Introduce())])
+            self._router.send_multipart([peer, *encode(m.HelloRequired())])
         elif isinstance(message, m.Outcomes):
             self._take_outcomes(message, payload)
         elif isinstance(message, m.Output):
             self._take_output(message, payload)
-        elif not isinstance(message, m.Beat):
+        elif not isinstance(message, m.Heartbeat):
             self.heard.append(message)
 
     def _take_outcomes(self, said: m.Outcomes, payload: list[bytes]) -> None:

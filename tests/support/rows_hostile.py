@@ -113,7 +113,7 @@ def words_of_node(job: bytes, lease: bytes) -> list[tuple[m.Message, list[bytes]
         (m.NodeHello(m.PROTOCOL, "0", OTHER_PYTHON, os.urandom(16), "raw", 1, 1 << 30, held), []),
         (outcomes(lease, [m.Run(0, 3, m.Kind.RESULTS, 1)]), [b"result"]),
         (m.Output(lease, 1, (1,)), [b"printed"]),
-        (m.Returned(lease, (m.Span(0, 1, 3),)), []),
+        (m.Retracted(lease, (m.Span(0, 1, 3),)), []),
         (m.Stopped(lease), []),
     ]
 
@@ -167,7 +167,7 @@ def ten_gigabytes(directory: Path) -> None:
             greeting = HANDSHAKE_BYTES + mechanism.ljust(20, b"\0") + bytes(32)
             for said in (long_frame, long_command):
                 assert_hung_up(socket.AF_INET, at.place(), greeting + said)
-        client.say(m.Beat(), [bytes(MESSAGE_BYTES_MAX + 1)])  # libzmq hangs up
+        client.say(m.Heartbeat(), [bytes(MESSAGE_BYTES_MAX + 1)])  # libzmq hangs up
         wait_until(lambda: _is_new(client), "hung up")
     ipc_frame(directory / "ipc", long_frame)
 
@@ -176,9 +176,9 @@ def _is_new(peer: Peer) -> bool:
     """Return whether the scheduler does not know a connection (any more)."""
     if not peer.socket.poll(0, zmq.POLLOUT):
         return True
-    peer.socket.send_multipart(encode(m.Beat()), zmq.DONTWAIT)
+    peer.socket.send_multipart(encode(m.Heartbeat()), zmq.DONTWAIT)
     if peer.socket.poll(50):
-        return encode(m.Introduce()) == peer.socket.recv_multipart()
+        return encode(m.HelloRequired()) == peer.socket.recv_multipart()
     return False
 
 

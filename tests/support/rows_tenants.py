@@ -40,7 +40,7 @@ def foreign_job(directory: Path) -> None:
         job = os.urandom(16)
         anna.open(job, inputs=3)
         lease = node.hear(m.StartLease)[0].lease
-        node.hear(m.Deal)
+        node.hear(m.Assign)
         bert.say(open_job(job), [b"another function"])
         assert bert.hear(m.JobFailed)[0] == m.JobFailed(job, "", "not found")
         bert.say(inputs_of(job), [b"leaf"])
@@ -59,7 +59,7 @@ def foreign_job(directory: Path) -> None:
         anna.say(m.CloseJob(job))
         node.hear(m.Linger)  # and nothing of what bert said came before
         bert.fence()  # nor has he heard anything
-        assert all(isinstance(word, m.Beat) for word in bert.passed_over)
+        assert all(isinstance(word, m.Heartbeat) for word in bert.passed_over)
         lines = [json.loads(line) for line in at.ring.audit().splitlines()]
         tried = [x["operation"] for x in lines if x["user"] == "bert" and x["result"] != "ok"]
         expected = ["open job", "submit", "submit", "close job", "read", "read", "read"]
@@ -118,11 +118,11 @@ def wrong_roles(directory: Path) -> None:
             liar = at.peer(at.ring.make(role, f"a {role}"))
             liar.say(hello)
             assert liar.hear(m.Refused)[0].not_authorised
-        for word in (said, m.Stopped(lease), m.Returned(lease, ()), m.Output(lease, 1, (1,))):
+        for word in (said, m.Stopped(lease), m.Retracted(lease, ()), m.Output(lease, 1, (1,))):
             anna.say(word, [b"forged"] if word is said else [])
         node.say(open_job(os.urandom(16)), [b"function"])
         node.say(m.CloseJob(job))
-        node.say(m.Beat())
+        node.say(m.Heartbeat())
         anna.fence()
         assert not [x for x in [anna.socket.poll(0)] if x]
         node.say(said, [b"true"])
@@ -154,9 +154,9 @@ def replays(directory: Path) -> None:
         anna.open(job, inputs=2)
         anna.open(job, inputs=2)
         lease = node.hear(m.StartLease)[0].lease
-        assert node.hear(m.Deal)[0].spans == (m.Span(0, 0, 2),)
+        assert node.hear(m.Assign)[0].spans == (m.Span(0, 0, 2),)
         anna.say(m.CloseJob(job))
-        assert node.hear(m.EndLease)[0].lease == lease  # and no second StartLease or Deal before
+        assert node.hear(m.EndLease)[0].lease == lease  # and no second StartLease or Assign before
     with library(directory / "outcomes") as (at, node, call):
         result, start = call([-1, -2])
         frames = payloads.dump_results([1, 2])
@@ -303,4 +303,4 @@ def library(directory: Path) -> Iterator[tuple[Stage, Peer, Callable[[list[int]]
             if client := clients._clients.pop(at.address, None):
                 client.close()
             assert load_pair(str(directory / "user.key")).public != bytes(32)
-            assert encode(m.Beat())
+            assert encode(m.Heartbeat())

@@ -42,11 +42,11 @@ def start_lease(
 
 def deal(
     *spans: tuple[int, int], left: int = 0, lease: bytes = LEASE, batch: int = 0
-) -> tuple[m.Deal, list[bytes]]:
-    """Return a Deal of ranges of one batch, with a leaf each."""
+) -> tuple[m.Assign, list[bytes]]:
+    """Return an Assign of ranges of one batch, with a leaf each."""
     leaves = tuple(Leaf(batch, lo, hi - lo, 1) for lo, hi in spans)
     parts = tuple(Span(batch, lo, hi) for lo, hi in spans)
-    message = m.Deal(lease=lease, left=left, spans=parts, leaves=leaves, forget=())
+    message = m.Assign(lease=lease, left=left, spans=parts, leaves=leaves, forget=())
     return message, [b"leaf"] * len(spans)
 
 
@@ -97,7 +97,7 @@ class ModelNode:
     def said(self) -> list[m.Message]:
         """Return and forget what was sent to the scheduler, without beats."""
         sent, self.sent = self.sent, []
-        return [message for message in sent if not isinstance(message, m.Beat)]
+        return [message for message in sent if not isinstance(message, m.Heartbeat)]
 
     def outcomes(self) -> list[m.Outcomes]:
         """Return those that were sent, and forget all that was."""

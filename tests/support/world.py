@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from network import Clock, Faults, Said, Wire
 
 from burla.core import effects as c
-from burla.core.connection import Broken, Forget, ForJob, Link, Rejected, Subscribe
+from burla.core.connection import Broken, Connection, Forget, ForJob, Rejected, Subscribe
 from burla.core.session import Session
 from burla.nodelet.core import effects as n
 from burla.nodelet.core.nodelet import Nodelet
@@ -240,7 +240,7 @@ class SimClient:
         self.alive = True
         self._timer_s: float | None = None
         hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), user, "h", 1)
-        self.link = Link(hello, 10.0, world.clock.now_s)
+        self.link = Connection(hello, 10.0, world.clock.now_s)
         self.wire = world.new_wire(self.heard)
         self.do(self.link.start())
 
@@ -326,7 +326,7 @@ class SimClient:
             case c.Deliver():
                 for part in effect.parts:
                     self._take(caller, part)
-            case c.Show():
+            case c.Write():
                 caller.stdout += b"".join(effect.chunks)
                 self.tell(
                     caller.job,
@@ -336,7 +336,7 @@ class SimClient:
                 caller.finished, caller.ended_s = True, now_s
             case c.Fail():
                 caller.error = effect.text
-            case c.Say():
+            case c.Warn():
                 self.world.lost_output.add(caller.job)
             case _:
                 pass

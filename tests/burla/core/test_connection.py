@@ -9,14 +9,14 @@ from burla.core.connection import (
     SILENCE_S,
     SILENCE_SAID_S,
     Broken,
+    Connection,
+    ConnectionEffect,
     Forget,
     ForJob,
-    Link,
-    LinkEffect,
     Rejected,
     Subscribe,
 )
-from burla.core.effects import Deliver, Send, Wait
+from burla.core.effects import Deliver, ReportWaiting, Send
 from burla.core.session import Session
 from burla.protocol import messages as m
 
@@ -41,21 +41,21 @@ def session(now_s: float = 0.0, job: bytes = JOB) -> Session:
     return Session(spec, [], prompt=True, now_s=now_s)
 
 
-def begun() -> Link:
+def begun() -> Connection:
     """Return a link that was welcomed at 0 and has one open job."""
-    link = Link(HELLO, ANSWER_S, now_s=0)
+    link = Connection(HELLO, ANSWER_S, now_s=0)
     link.start()
     link.receive(WELCOME, [], now_s=0)
     link.open(session(), now_s=0)
     return link
 
 
-def sent(effects: list[LinkEffect]) -> list[type]:
+def sent(effects: list[ConnectionEffect]) -> list[type]:
     return [type(effect.message) for effect in effects if isinstance(effect, Send)]
 
 
-def run_until(link: Link, until_s: float) -> list[LinkEffect]:
-    effects: list[LinkEffect] = []
+def run_until(link: Connection, until_s: float) -> list[ConnectionEffect]:
+    effects: list[ConnectionEffect] = []
     while (due_s := link.next_deadline_s()) <= until_s:
         effects += link.expire(due_s)
         link.check()
@@ -63,7 +63,7 @@ def run_until(link: Link, until_s: float) -> list[LinkEffect]:
 
 
 def test_it_says_hello_first_and_opens_jobs_when_welcome() -> None:
-    link = Link(HELLO, ANSWER_S, now_s=0)
+    link = Connection(HELLO, ANSWER_S, now_s=0)
     assert link.start() == [Send(HELLO)]
     assert link.open(session(), now_s=0) == []
     assert link.tell(JOB, lambda s, now_s: s.add_batch([(1, [b"a"])], now_s), 0) == []
@@ -74,10 +74,10 @@ def test_it_says_hello_first_and_opens_jobs_when_welcome() -> None:
 
 def test_it_beats() -> None:
     link = begun()
-    assert sent(run_until(link, 3 * BEAT_S)) == [m.Beat] * 3
+    assert sent(run_until(link, 3 * BEAT_S)) == [m.Heartbeat] * 3
 
 
-def complete(link: Link, job: bytes, now_s: float) -> list[LinkEffect]:
+def complete(link: Connection, job: bytes, now_s: float) -> list[ConnectionEffect]:
     """Have the one input of `job` run."""
     link.tell(job, lambda s, now_s: s.add_batch([(1, [b"a"])], now_s, last=True), now_s)
     table = table_of([m.Run(0, 1, m.Kind.RESULT, 1)])
@@ -95,7 +95,7 @@ def test_that_a_job_went_well_is_said_with_the_next_one() -> None:
 
 
 def test_only_so_much_is_said_late() -> None:
-    link = Link(HELLO, ANSWER_S, now_s=0)
+    link = Connection(HELLO, ANSWER_S, now_s=0)
     link.start()
     link.receive(WELCOME, [], now_s=0)
     jobs = [bytes([number]) * 16 for number in range(LATE_MAX + 1)]
@@ -112,9 +112,9 @@ def test_what_is_to_be_said_late_is_said_at_the_end() -> None:
 
 
 def test_no_answer_at_all_ends_a_job() -> None:
-    link = Link(HELLO, ANSWER_S, now_s=0)
+    link = Connection(HELLO, ANSWER_S, now_s=0)
     link.open(session(), now_s=0)
-    said = ForJob(JOB, Wait("the cluster has not answered yet"))
+    said = ForJob(JOB, ReportWaiting("the cluster has not answered yet"))
     assert run_until(link, ANSWER_S - 1).count(said) == 1
     broken = [effect for effect in run_until(link, 10) if isinstance(effect, Broken)]
     assert [(one.job, one.how) for one in broken] == [(JOB, "unreachable")]
@@ -131,9 +131,9 @@ def test_a_job_on_a_connection_that_died_long_ago_ends_as_soon() -> None:
 
 def test_a_scheduler_that_falls_silent_is_waited_for_and_then_named() -> None:
     link = begun()
-    link.receive(m.Beat(), [], now_s=10)
+    link.receive(m.Heartbeat(), [], now_s=10)
     effects = run_until(link, 10 + SILENCE_S - 1)
-    assert ForJob(JOB, Wait("its scheduler is silent")) in effects
+    assert ForJob(JOB, ReportWaiting("its scheduler is silent")) in effects
     assert not any(isinstance(effect, Broken) for effect in effects)
     broken = [e for e in run_until(link, 10 + SILENCE_S + 1) if isinstance(e, Broken)]
     assert [one.how for one in broken] == ["lost"]
@@ -143,7 +143,7 @@ def test_a_scheduler_that_falls_silent_is_waited_for_and_then_named() -> None:
 def test_a_short_silence_is_not_mentioned() -> None:
     link = begun()
     for second in range(1, 60):
-        link.receive(m.Beat(), [], now_s=float(second))
+        link.receive(m.Heartbeat(), [], now_s=float(second))
         waits = [e for e in run_until(link, second + 1) if isinstance(e, ForJob)]
         assert waits == [], second
     assert SILENCE_SAID_S > 2 * BEAT_S
@@ -152,18 +152,18 @@ def test_a_short_silence_is_not_mentioned() -> None:
 def test_introduce_makes_it_say_everything_again_once() -> None:
     link = begun()
     link.tell(JOB, lambda s, now_s: s.add_batch([(1, [b"a"])], now_s), 0)
-    assert link.receive(m.Introduce(), [], now_s=5) == [Forget(), Send(HELLO)]
-    assert link.receive(m.Introduce(), [], now_s=5) == []  # an answer to what was said before
+    assert link.receive(m.HelloRequired(), [], now_s=5) == [Forget(), Send(HELLO)]
+    assert link.receive(m.HelloRequired(), [], now_s=5) == []  # an answer to what was said before
     again = link.receive(WELCOME, [], now_s=5)
     assert sent(again) == [m.OpenJob, m.Inputs]
-    assert link.receive(m.Introduce(), [], now_s=9) == [Forget(), Send(HELLO)]
-    assert link.receive(m.Introduce(), [], now_s=9 + BEAT_S) == [Forget(), Send(HELLO)]
+    assert link.receive(m.HelloRequired(), [], now_s=9) == [Forget(), Send(HELLO)]
+    assert link.receive(m.HelloRequired(), [], now_s=9 + BEAT_S) == [Forget(), Send(HELLO)]
 
 
 def test_jobs_that_were_closed_are_closed_again_after_a_reconnect() -> None:
     link = begun()
     assert sent(link.tell(JOB, lambda s, now_s: s.close(now_s), 0)) == [m.CloseJob]
-    link.receive(m.Introduce(), [], now_s=5)
+    link.receive(m.HelloRequired(), [], now_s=5)
     assert Send(m.CloseJob(JOB)) in link.receive(WELCOME, [], now_s=5)
 
 

@@ -7,7 +7,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from outcomes import payload_of
 
 from burla.core.acks import ACK_LATE_S
-from burla.core.effects import Deliver, Effect, Fail, Finish, Say, Send, Show, Wait, Window
+from burla.core.effects import (
+    Deliver,
+    Effect,
+    Fail,
+    Finish,
+    ReportWaiting,
+    Send,
+    Warn,
+    Window,
+    Write,
+)
 from burla.core.output_order import GAP_S, REPLAY_AGAIN_S, REPLAYS_MAX
 from burla.core.session import WAIT_SAID_S, Session
 from burla.protocol import messages as m
@@ -60,7 +70,7 @@ def printed(number: int, *chunks: bytes, lease: bytes = LEASE) -> tuple[m.JobOut
 
 
 def shown(effects: list[Effect]) -> list[bytes]:
-    return [chunk for effect in effects if isinstance(effect, Show) for chunk in effect.chunks]
+    return [chunk for effect in effects if isinstance(effect, Write) for chunk in effect.chunks]
 
 
 def test_a_job_is_opened_fed_and_closed_when_all_outcomes_are_here() -> None:
@@ -163,7 +173,7 @@ def test_output_of_a_lost_lease_is_given_up_and_that_is_said() -> None:
     effects = session.expire(1 + GAP_S)
     assert shown(effects) == [b"c"]
     closed = Send(m.CloseJob(JOB), is_late=True)
-    assert effects[1:] == [Say("some output of node n is lost"), Finish(), closed]
+    assert effects[1:] == [Warn("some output of node n is lost"), Finish(), closed]
 
 
 def test_output_that_never_comes_is_given_up_in_the_end() -> None:
@@ -225,12 +235,12 @@ def test_why_a_job_waits_is_said_after_a_moment_and_again_when_it_changes() -> N
     session.receive(m.JobStatus(JOB, "no node", 0, 0), [], now_s=1)
     assert session.next_deadline_s() == 1 + WAIT_SAID_S
     assert session.expire(1.5) == []
-    assert session.expire(2) == [Wait("no node")]
+    assert session.expire(2) == [ReportWaiting("no node")]
     session.receive(m.JobStatus(JOB, "", 1, 1), [], now_s=3)
     session.receive(m.JobStatus(JOB, "no node", 0, 0), [], now_s=4)
     assert session.next_deadline_s() is None
     session.receive(m.JobStatus(JOB, "all nodes are busy", 0, 0), [], now_s=5)
-    assert session.expire(6) == [Wait("all nodes are busy")]
+    assert session.expire(6) == [ReportWaiting("all nodes are busy")]
 
 
 def test_a_job_that_can_not_go_on_is_closed() -> None:
@@ -290,7 +300,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
                             assert self.delivered.add(lo, hi) == hi - lo
                     if not self.prompt:
                         self.waiting.append(effect)
-                case Show():
+                case Write():
                     self.shown[effect.lease] += effect.chunks
                     assert effect.number == len(self.shown[effect.lease])
                     self.carry_out(self.session.shown(effect.lease, effect.number, self.now_s))

@@ -11,7 +11,7 @@ from burla.limits import FRAME_BYTES_MAX
 from burla.protocol import messages as m
 from burla.protocol.codec import (
     BLOCK_BYTES,
-    Joiner,
+    Reassembler,
     WireError,
     decode,
     encode,
@@ -83,7 +83,7 @@ def test_a_large_payload_travels_in_pieces_and_is_joined_again() -> None:
     pieces = split(batch(7), payload)
     assert len(pieces) == 4
     assert max(sum(map(len, frames)) for _, frames in pieces) <= m.PAYLOAD_BYTES_MAX
-    joiner = Joiner(16 << 20)
+    joiner = Reassembler(16 << 20)
     whole = [joiner.add(*decode(encode(*piece), m.ClientToScheduler)) for piece in pieces]
     assert whole == [None, None, None, (batch(7), payload)]
 
@@ -91,7 +91,7 @@ def test_a_large_payload_travels_in_pieces_and_is_joined_again() -> None:
 def test_pieces_of_two_messages_may_alternate() -> None:
     one, two = batch(3), m.Inputs(job=JOB, batch=1, start=5, leaves=(m.Leaf(1, 5, 1, 3),))
     payload = [b"a" * FRAME_BYTES_MAX] * 3
-    joiner = Joiner(16 << 20)
+    joiner = Reassembler(16 << 20)
     pairs = zip(split(one, payload), split(two, payload), strict=True)
     whole = [joiner.add(*piece) for pair in pairs for piece in pair]
     assert [w[0] for w in whole if w] == [one, two]
@@ -100,14 +100,14 @@ def test_pieces_of_two_messages_may_alternate() -> None:
 def test_a_piece_out_of_order_is_refused_and_the_next_message_is_fine() -> None:
     payload = [b"a" * FRAME_BYTES_MAX] * 5
     pieces = split(batch(5), payload)
-    joiner = Joiner(16 << 20)
+    joiner = Reassembler(16 << 20)
     with pytest.raises(WireError):
         joiner.add(*pieces[1])
     assert [joiner.add(*piece) for piece in pieces][-1] == (batch(5), payload)
 
 
 def test_unfinished_messages_are_bounded() -> None:
-    joiner = Joiner(3 << 20)
+    joiner = Reassembler(3 << 20)
     pieces = split(batch(9), [b"a" * FRAME_BYTES_MAX] * 9)
     joiner.add(*pieces[0])
     with pytest.raises(WireError):

@@ -26,11 +26,11 @@ from burla import (
 from burla import remote_parallel_map as rpm
 from burla.protocol import messages as m
 from burla.shell import clients
-from burla.shell.io_thread import Client
+from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
 from burla.transport.client_hello import new_hello
 from burla.values.leaves import BATCH_BYTES_MAX, LEAF_INPUTS_MAX
-from burla.values.sharing import Shelf
+from burla.values.sharing import SharedInputs
 
 
 def double(x: int) -> int:
@@ -198,13 +198,13 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
 
     fake.script = hold_back(m.Inputs)
     dead = threading.Event()
-    client = Client(new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
+    client = IoThread(new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
     spec = _specify(double, decide_unpack(double), 1, None, None)
     session = Session(spec, dump_function(double), True, time.monotonic())
     job = Job(session, "double", True)
     threading.Timer(0.1, dead.set).start()
     with pytest.raises(ClusterError, match="killed"):
-        Caller(job, lambda: client, [1], cut_batches([1]), {}, Shelf(None)).collect()
+        Caller(job, lambda: client, [1], cut_batches([1]), {}, SharedInputs(None)).collect()
     client.close()
     assert not client._thread.is_alive()
 
@@ -218,7 +218,7 @@ def test_introduce_makes_the_client_say_all_again(fake: FakeScheduler) -> None:
             forgot = True
             fake.jobs.clear()
             time.sleep(1.1)  # hellos are at least a beat apart
-            fake.send(peer, m.Introduce())
+            fake.send(peer, m.HelloRequired())
             return True
         return False
 

@@ -38,7 +38,7 @@ def test_two_sockets_that_write_to_each_other_never_stall(make: Make) -> None:
         dealer.connect(router.getsockopt_string(zmq.LAST_ENDPOINT))
 
         async def answer() -> None:
-            watch = sockets.Watch(router)
+            watch = sockets.SocketWaiter(router)
             got = 0
             while got < rounds:
                 await watch.wait_readable(None)
@@ -49,7 +49,7 @@ def test_two_sockets_that_write_to_each_other_never_stall(make: Make) -> None:
             watch.close()
 
         async def ask() -> int:
-            watch = sockets.Watch(dealer)
+            watch = sockets.SocketWaiter(dealer)
             got, sent = 0, 0
             while got < 2 * rounds:
                 if sent < rounds and sockets.send(dealer, [b"x"]):
@@ -101,7 +101,7 @@ def test_a_turn_takes_a_bounded_number_of_messages(make: Make) -> None:
 
 def test_wake_ends_a_wait(make: Make) -> None:
     async def wait() -> None:
-        watch = sockets.Watch(make(zmq.DEALER))
+        watch = sockets.SocketWaiter(make(zmq.DEALER))
         asyncio.get_running_loop().call_soon(watch.wake)
         async with asyncio.timeout(10):
             await watch.wait_readable(None)

@@ -21,7 +21,7 @@ from burla.values.payloads import (
     take_apart_results,
 )
 from burla.values.shared_memory import INPUT, MAPPINGS_MAX, RESULT, SHARE_BYTES_MIN, refer, rewrite
-from burla.values.sharing import Results, Shelf
+from burla.values.sharing import SharedInputs, SharedResults
 
 MB = 1 << 20
 VALUES: Sequence[Any] = [
@@ -41,8 +41,8 @@ VALUES: Sequence[Any] = [
 
 
 @pytest.fixture
-def on(tmp_path: Path) -> Shelf:
-    made = Shelf(str(tmp_path / "job"))
+def on(tmp_path: Path) -> SharedInputs:
+    made = SharedInputs(str(tmp_path / "job"))
     made.open()
     return made
 
@@ -63,7 +63,9 @@ def maps_of(directory: Path) -> int:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_an_input_that_is_put_down_comes_back_and_may_be_written_to(value: Any, on: Shelf) -> None:
+def test_an_input_that_is_put_down_comes_back_and_may_be_written_to(
+    value: Any, on: SharedInputs
+) -> None:
     frames = on.put(0, 1, pieces_of(value))
     assert len(frames) == 1
     assert frames[0][:1] == INPUT
@@ -79,8 +81,8 @@ def test_an_input_that_is_put_down_comes_back_and_may_be_written_to(value: Any, 
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_a_result_is_put_down_and_given_away(value: Any, on: Shelf, files: Path) -> None:
-    results = Results(str(files))
+def test_a_result_is_put_down_and_given_away(value: Any, on: SharedInputs, files: Path) -> None:
+    results = SharedResults(str(files))
     frames = results.put(take_apart_result(value))
     assert [frames[0][:1], len(frames)] == [RESULT, 1]
     assert len(list(files.iterdir())) == 1
@@ -94,14 +96,16 @@ def test_a_result_is_put_down_and_given_away(value: Any, on: Shelf, files: Path)
         np.testing.assert_equal(again, got)
 
 
-def test_results_in_one_pickle_are_given_away_together(on: Shelf, files: Path) -> None:
+def test_results_in_one_pickle_are_given_away_together(on: SharedInputs, files: Path) -> None:
     values = [bytes(MB), "x" * MB, 5, (b"y" * MB, None)]
-    frames = Results(str(files)).put(take_apart_results(values))
+    frames = SharedResults(str(files)).put(take_apart_results(values))
     assert frames[0][:1] == RESULT
     assert load_results(frames) == values
 
 
-def test_what_is_written_in_part_is_written_on(on: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_in_part_is_written_on(
+    on: SharedInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     value = [np.arange(1 << 16), np.arange(1 << 17), b"x" * 100_000]
 
     def write_a_part(file: int, parts: Sequence[memoryview]) -> int:
@@ -111,14 +115,14 @@ def test_what_is_written_in_part_is_written_on(on: Shelf, monkeypatch: pytest.Mo
     np.testing.assert_equal(load_leaf(on.put(0, 1, pieces_of(value)))[0], value)
 
 
-def test_an_input_is_what_it_was_when_it_was_put_down(on: Shelf) -> None:
+def test_an_input_is_what_it_was_when_it_was_put_down(on: SharedInputs) -> None:
     array = np.zeros(1 << 18)
     frames = on.put(0, 1, pieces_of(array))
     array += 1
     assert load_leaf(frames)[0].sum() == 0
 
 
-def test_a_file_is_written_anew_for_the_next_leaf_that_fits(on: Shelf, files: Path) -> None:
+def test_a_file_is_written_anew_for_the_next_leaf_that_fits(on: SharedInputs, files: Path) -> None:
     frames = on.put(0, 1, pieces_of(np.ones(1 << 20)))
     (first,) = files.iterdir()
     number = first.stat().st_ino
@@ -135,7 +139,7 @@ def test_a_file_is_written_anew_for_the_next_leaf_that_fits(on: Shelf, files: Pa
     assert len(list(files.iterdir())) == 3
 
 
-def test_a_file_that_is_mapped_is_left_alone(on: Shelf, files: Path) -> None:
+def test_a_file_that_is_mapped_is_left_alone(on: SharedInputs, files: Path) -> None:
     held = []
     descriptors = len(os.listdir("/proc/self/fd"))
     for index in range(20):
@@ -155,7 +159,7 @@ def test_a_file_that_is_mapped_is_left_alone(on: Shelf, files: Path) -> None:
 
 
 def test_who_opens_a_file_late_finds_nothing_rather_than_other_data(
-    on: Shelf, monkeypatch: pytest.MonkeyPatch
+    on: SharedInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = on.put(0, 1, pieces_of(np.ones(1 << 18)))
     on.release(0, 1)
@@ -174,7 +178,7 @@ def test_who_opens_a_file_late_finds_nothing_rather_than_other_data(
         load_leaf(late)
 
 
-def test_a_file_is_free_when_all_its_inputs_have_outcomes(on: Shelf, files: Path) -> None:
+def test_a_file_is_free_when_all_its_inputs_have_outcomes(on: SharedInputs, files: Path) -> None:
     pieces = pieces_of(bytes(SHARE_BYTES_MIN))
     on.put(0, 4, pieces)
     on.put(4, 1, pieces)
@@ -189,7 +193,7 @@ def test_a_file_is_free_when_all_its_inputs_have_outcomes(on: Shelf, files: Path
 
 
 def test_files_that_wait_are_bounded(
-    on: Shelf, files: Path, monkeypatch: pytest.MonkeyPatch
+    on: SharedInputs, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("burla.values.sharing.FREE_BYTES_MAX", 5 << 20)
     for index in range(10):
@@ -199,10 +203,10 @@ def test_files_that_wait_are_bounded(
 
 
 def test_all_files_are_removed_at_the_end_and_what_comes_late_is_sent(
-    on: Shelf, files: Path
+    on: SharedInputs, files: Path
 ) -> None:
     on.put(0, 1, pieces_of(bytes(SHARE_BYTES_MIN)))
-    results = Results(str(files))
+    results = SharedResults(str(files))
     pieces = take_apart_result(np.ones(1 << 18))
     results.put(pieces)
     on.clear()
@@ -210,7 +214,7 @@ def test_all_files_are_removed_at_the_end_and_what_comes_late_is_sent(
     assert results.put(pieces) == pieces.cut()
 
 
-def test_a_child_removes_nothing(on: Shelf, files: Path) -> None:
+def test_a_child_removes_nothing(on: SharedInputs, files: Path) -> None:
     on.put(0, 1, pieces_of(bytes(SHARE_BYTES_MIN)))
     child = os.fork()
     if not child:
@@ -220,11 +224,13 @@ def test_a_child_removes_nothing(on: Shelf, files: Path) -> None:
     assert len(list(files.iterdir())) == 1
 
 
-def test_small_results_are_sent(on: Shelf, files: Path) -> None:
-    assert Results(str(files)).put(take_apart_result([1])) == take_apart_result([1]).cut()
+def test_small_results_are_sent(on: SharedInputs, files: Path) -> None:
+    assert SharedResults(str(files)).put(take_apart_result([1])) == take_apart_result([1]).cut()
 
 
-def test_it_has_room_until_its_bytes_are_down(on: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_has_room_until_its_bytes_are_down(
+    on: SharedInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("burla.values.sharing.SHELF_BYTES", 3 << 20)
     pieces = pieces_of(bytes(2 << 20))
     for index in range(2):
@@ -236,10 +242,10 @@ def test_it_has_room_until_its_bytes_are_down(on: Shelf, monkeypatch: pytest.Mon
 
 
 def test_results_that_nobody_takes_are_sent_beyond_a_bound(
-    on: Shelf, files: Path, monkeypatch: pytest.MonkeyPatch
+    on: SharedInputs, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("burla.values.sharing.RESULTS_BYTES_MAX", 5 << 20)
-    results = Results(str(files))
+    results = SharedResults(str(files))
     pieces = take_apart_result(np.ones(1 << 18))
     put = [results.put(pieces) for _ in range(4)]
     assert [frames[0][:1] == RESULT for frames in put] == [True, True, False, False]
@@ -248,12 +254,12 @@ def test_results_that_nobody_takes_are_sent_beyond_a_bound(
 
 
 def test_a_part_of_the_file_system_is_left_free(
-    on: Shelf, files: Path, monkeypatch: pytest.MonkeyPatch
+    on: SharedInputs, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pieces = pieces_of(np.ones(1 << 18))
     with monkeypatch.context() as patched:
         patched.setattr("burla.values.sharing.FREE_SHARE", 1)
-        assert Results(str(files)).put(pieces) == pieces.cut()
+        assert SharedResults(str(files)).put(pieces) == pieces.cut()
         assert on.put(0, 1, pieces) == pieces.cut()
     assert on.put(1, 1, pieces)[0][:1] == INPUT  # as soon as there is room again
 
@@ -261,20 +267,20 @@ def test_a_part_of_the_file_system_is_left_free(
 def test_a_place_that_takes_nothing_is_given_up(tmp_path: Path) -> None:
     pieces = pieces_of(bytes(2 << 20))
     for directory in (None, str(tmp_path / "missing" / "job")):
-        nowhere = Shelf(directory)
+        nowhere = SharedInputs(directory)
         nowhere.open()
         assert nowhere.put(0, 1, pieces) == pieces.cut()
         nowhere.clear()
 
 
-def test_a_directory_that_is_gone_is_given_up(on: Shelf, files: Path) -> None:
+def test_a_directory_that_is_gone_is_given_up(on: SharedInputs, files: Path) -> None:
     files.rmdir()
     pieces = pieces_of(bytes(2 << 20))
     assert on.put(0, 1, pieces) == pieces.cut()
     on.clear()
 
 
-def test_what_is_gone_is_an_error_of_the_input(on: Shelf) -> None:
+def test_what_is_gone_is_an_error_of_the_input(on: SharedInputs) -> None:
     frames = on.put(0, 1, pieces_of(bytes(2 << 20)))
     on.clear()
     with pytest.raises(NotLoadableError):
@@ -282,7 +288,7 @@ def test_what_is_gone_is_an_error_of_the_input(on: Shelf) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", bytes(8), bytes(2 * MB)])
-def test_what_is_not_whole_is_an_error(data: bytes, on: Shelf, files: Path) -> None:
+def test_what_is_not_whole_is_an_error(data: bytes, on: SharedInputs, files: Path) -> None:
     path = files / "1-0-1"
     path.write_bytes(data)
     with pytest.raises(NotLoadableError):
@@ -290,12 +296,12 @@ def test_what_is_not_whole_is_an_error(data: bytes, on: Shelf, files: Path) -> N
 
 
 def test_beyond_a_number_of_mappings_they_are_copies(
-    on: Shelf, files: Path, monkeypatch: pytest.MonkeyPatch
+    on: SharedInputs, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert MAPPINGS_MAX > 100
     gc.collect()
     monkeypatch.setattr(shared_memory, "MAPPINGS_MAX", len(shared_memory._mappings) + 2)
-    results = Results(str(files))
+    results = SharedResults(str(files))
     arrays = [load_result(results.put(take_apart_result(np.full(1 << 18, n)))) for n in range(4)]
     assert maps_of(files) == 2
     for n, array in enumerate(arrays):
@@ -305,7 +311,7 @@ def test_beyond_a_number_of_mappings_they_are_copies(
 
 
 def test_a_file_that_cannot_be_written_anew_is_removed(
-    on: Shelf, files: Path, monkeypatch: pytest.MonkeyPatch
+    on: SharedInputs, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on.put(0, 1, pieces_of(bytes(SHARE_BYTES_MIN)))
     (old,) = files.iterdir()

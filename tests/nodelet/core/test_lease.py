@@ -104,12 +104,12 @@ def test_what_is_shed_comes_from_the_end_and_was_not_begun() -> None:
     running = [node.claim(worker) for worker in node.workers.values()]
     assert running == [(0, 1), (1, 2)]
     node.said()
-    node.hear(m.Shed(LEASE, 3))
-    assert node.said() == [m.Returned(LEASE, (Span(0, 7, 10),))]
-    node.hear(m.Shed(LEASE, 100))
-    assert node.said() == [m.Returned(LEASE, (Span(0, 2, 7),))]
-    node.hear(m.Shed(LEASE, 1))
-    assert node.said() == [m.Returned(LEASE, ())]
+    node.hear(m.Retract(LEASE, 3))
+    assert node.said() == [m.Retracted(LEASE, (Span(0, 7, 10),))]
+    node.hear(m.Retract(LEASE, 100))
+    assert node.said() == [m.Retracted(LEASE, (Span(0, 2, 7),))]
+    node.hear(m.Retract(LEASE, 1))
+    assert node.said() == [m.Retracted(LEASE, ())]
     node.finish_all()
     assert sorted(ran(node.outcomes())) == [(0, 1), (1, 2)]
 
@@ -126,8 +126,8 @@ def test_what_is_shed_is_taken_from_workers_too() -> None:
     done = worker.cells[0].pos
     assert sum(cell.hi - cell.pos for cell in worker.cells) > 0
     node.said()
-    node.hear(m.Shed(LEASE, 1000))
-    assert node.said() == [m.Returned(LEASE, (Span(0, done, 40),))]
+    node.hear(m.Retract(LEASE, 1000))
+    assert node.said() == [m.Retracted(LEASE, (Span(0, done, 40),))]
 
 
 def test_work_that_is_known_already_changes_nothing() -> None:
@@ -144,10 +144,10 @@ def test_work_that_is_known_already_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        (m.Deal(lease=LEASE, left=0, spans=(Span(0, 0, 2),), leaves=(), forget=()), []),
-        (m.Deal(lease=LEASE, left=0, spans=(Span(0, 4, 4),), leaves=(), forget=()), []),
+        (m.Assign(lease=LEASE, left=0, spans=(Span(0, 0, 2),), leaves=(), forget=()), []),
+        (m.Assign(lease=LEASE, left=0, spans=(Span(0, 4, 4),), leaves=(), forget=()), []),
         (deal((0, 2))[0], []),
-        (m.Shed(b"?" * 16, 5), []),
+        (m.Retract(b"?" * 16, 5), []),
         (m.AckOutcomes(LEASE, 77), []),
         (m.AckOutput(LEASE, 77), []),
         (m.ReplayOutput(JOB, LEASE, 77), []),

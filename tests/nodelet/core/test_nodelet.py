@@ -20,7 +20,7 @@ def test_a_nodelet_says_hello_first_and_keeps_blanks() -> None:
 def test_it_beats_each_second() -> None:
     node = ModelNode()
     node.pass_time(3.5)
-    assert sum(isinstance(message, m.Beat) for message in node.sent) == 3
+    assert sum(isinstance(message, m.Heartbeat) for message in node.sent) == 3
 
 
 def test_asked_to_introduce_itself_it_says_what_it_holds_once() -> None:
@@ -33,7 +33,7 @@ def test_asked_to_introduce_itself_it_says_what_it_holds_once() -> None:
     node.said()
     node.now_s += 5
     for _ in range(3):
-        node.hear(m.Introduce())
+        node.hear(m.HelloRequired())
     (said,) = node.said()
     assert isinstance(said, m.NodeHello)
     held = m.Held(LEASE, JOB, 2, (Span(0, 0, 4),), False)
@@ -103,7 +103,7 @@ def test_outcomes_outlive_a_lease_until_they_are_acknowledged() -> None:
     node.hear(m.EndLease(LEASE, False))
     node.end()
     node.now_s += 5
-    node.hear(m.Introduce())
+    node.hear(m.HelloRequired())
     stopped, said = node.said()
     assert stopped == m.Stopped(LEASE)
     assert isinstance(said, m.NodeHello)
@@ -125,8 +125,8 @@ def test_a_lease_that_waits_for_the_last_one_to_end_gives_back_what_it_has_not_b
     node.hear(start_lease(lease=OTHER), [b"function"])
     node.hear(*deal((0, 60), lease=OTHER))
     node.said()
-    node.hear(m.Shed(OTHER, 40))
-    assert node.said() == [m.Returned(OTHER, (Span(0, 20, 60),))]
+    node.hear(m.Retract(OTHER, 40))
+    assert node.said() == [m.Retracted(OTHER, (Span(0, 20, 60),))]
 
 
 def test_a_lease_waits_for_the_one_before_it() -> None:
@@ -159,8 +159,8 @@ def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_releas
     node.load()
     node.said()
     node.do(node.core.leave(node.now_s))
-    assert node.said() == [m.Leaving()]
-    node.hear(m.Released())  # a slip of the scheduler: the lease is still here
+    assert node.said() == [m.Drain()]
+    node.hear(m.Drained())  # a slip of the scheduler: the lease is still here
     assert e.Leave() not in node.effects
     node.hear(m.EndLease(LEASE, discard=True))
     node.pass_time(3.0)
@@ -172,10 +172,10 @@ def test_it_says_again_that_it_leaves_to_whoever_welcomes_it() -> None:
     node = ModelNode()
     node.serve()
     node.do(node.core.leave(node.now_s))
-    node.hear(m.Introduce())
+    node.hear(m.HelloRequired())
     node.said()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
-    assert m.Leaving() in node.said()
+    assert m.Drain() in node.said()
 
 
 def test_it_leaves_at_once_if_no_scheduler_knows_it() -> None:
@@ -189,6 +189,6 @@ def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
     for _ in range(12):
         node.now_s += 1
-        node.hear(m.Beat())
+        node.hear(m.Heartbeat())
         node.pass_time(0.0)
     assert 2 <= node.effects.count(e.Heard()) <= 4

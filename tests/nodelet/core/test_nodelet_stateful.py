@@ -58,7 +58,7 @@ class NodeletMachine(RuleBasedStateMachine):
                 case m.Output():
                     assert said.number <= self.chunks + 1, "a gap"
                     self.chunks = max(self.chunks, said.number + len(said.streams) - 1)
-                case m.Returned():
+                case m.Retracted():
                     for span in said.spans:
                         assert not self.done.common(span.lo, span.hi)
                         assert self.returned.add(span.lo, span.hi) == span.hi - span.lo
@@ -86,7 +86,7 @@ class NodeletMachine(RuleBasedStateMachine):
     def deal_again_what_was_returned(self) -> None:
         for lo, hi in list(self.returned):
             for span in self.node.core.leases[LEASE].store.spans(lo, hi):
-                again = m.Deal(lease=LEASE, left=0, spans=(span,), leaves=(), forget=())
+                again = m.Assign(lease=LEASE, left=0, spans=(span,), leaves=(), forget=())
                 self.returned.remove(span.lo, span.hi)
                 self.node.hear(again)
 
@@ -141,7 +141,7 @@ class NodeletMachine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 100))
     def shed(self, count: int) -> None:
         before = self.returned.total
-        self.node.hear(m.Shed(LEASE, count))
+        self.node.hear(m.Retract(LEASE, count))
         self.hear_node()
         assert self.returned.total - before <= count
 
@@ -160,7 +160,7 @@ class NodeletMachine(RuleBasedStateMachine):
     def reconnect(self) -> None:
         self.hear_node()
         self.node.now_s += 3
-        self.node.hear(m.Introduce())
+        self.node.hear(m.HelloRequired())
         (hello,) = (s for s in self.node.said() if isinstance(s, m.NodeHello))
         (held,) = hello.held
         has = Ranges((span.lo, span.hi) for span in held.spans)

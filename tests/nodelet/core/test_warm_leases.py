@@ -48,7 +48,7 @@ def test_outcomes_that_are_not_acknowledged_outlive_the_change() -> None:
     node.finish_all()
     start_again(node)  # the client has not closed the first job yet
     node.now_s += 5
-    node.hear(m.Introduce())
+    node.hear(m.HelloRequired())
     node.said()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
     assert ran(node.outcomes()) == [(0, 1), (1, 2)]
@@ -110,7 +110,7 @@ def test_an_end_ends_them() -> None:
 def test_a_new_hello_ends_them_for_whoever_hears_it_may_not_know_of_them() -> None:
     node = lingering()
     node.now_s += 5
-    node.hear(m.Introduce())
+    node.hear(m.HelloRequired())
     (said,) = node.said()
     assert isinstance(said, m.NodeHello)
     assert said.held == ()

@@ -256,8 +256,8 @@ def test_shed_inputs_are_run_by_nobody_here(tmp_path: Path) -> None:
     with node(tmp_path) as (scheduler, _):
         lease = scheduler.start(wait)
         scheduler.deal(lease, range(100))
-        scheduler.say(m.Shed(lease, 90))
-        returned = Ranges((x.lo, x.hi) for x in scheduler.wait_for(m.Returned).spans)
+        scheduler.say(m.Retract(lease, 90))
+        returned = Ranges((x.lo, x.hi) for x in scheduler.wait_for(m.Retracted).spans)
         assert returned.total == 90
         gate.touch()
         scheduler.wait(lambda: len(scheduler.results) == 10, "the rest")
@@ -268,7 +268,7 @@ def test_junk_costs_only_itself(tmp_path: Path) -> None:
     with node(tmp_path) as (scheduler, nodelet):
         for junk in ([b""], [b"\xc1"], [b"\xff" * 100, b"x"], encode(m.Stopped(b"L" * 16))):
             scheduler.say_junk(*junk)
-        scheduler.say(m.Deal(lease=b"?" * 16, left=0, spans=(), leaves=(), forget=()))
+        scheduler.say(m.Assign(lease=b"?" * 16, left=0, spans=(), leaves=(), forget=()))
         assert scheduler.call(double, [4]) == [8]
         assert "ignored a frame" in nodelet.log.read_text()
 

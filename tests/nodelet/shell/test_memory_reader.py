@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from burla.nodelet.core.memory_policy import Reading
-from burla.nodelet.shell.memory_reader import COST_SHARE, EXACT_S, LOOK_S, Meter, NodeMemory
+from burla.nodelet.shell.memory_reader import COST_SHARE, EXACT_S, LOOK_S, MemoryReader, NodeMemory
 
 MB = 1 << 20
 MEMINFO = "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 3000 kB\nSwapFree: 700 kB\n"
@@ -71,7 +71,7 @@ def test_a_group_with_more_to_spare_than_the_machine_says_nothing(tmp_path: Path
 
 def test_a_system_that_tells_nothing_has_no_readings(tmp_path: Path) -> None:
     assert NodeMemory(tmp_path, tmp_path).read() is None
-    assert Meter(NodeMemory(tmp_path, tmp_path)).read({1: os.getpid()}, [], 0.0) is None
+    assert MemoryReader(NodeMemory(tmp_path, tmp_path)).read({1: os.getpid()}, [], 0.0) is None
 
 
 # --- real processes ---
@@ -99,7 +99,7 @@ def child(work: Callable[[], object]) -> Iterator[int]:
         theirs.close()
 
 
-def used(meter: Meter, pid: int, now_s: float = 0.0) -> int:
+def used(meter: MemoryReader, pid: int, now_s: float = 0.0) -> int:
     """Return what the process uses; both ways of knowing are tried if the limit is small."""
     reading = meter.read({1: pid}, [], now_s)
     assert reading is not None
@@ -109,7 +109,7 @@ def used(meter: Meter, pid: int, now_s: float = 0.0) -> int:
 @pytest.mark.parametrize("func_ram", [MB, 1 << 40], ids=["exactly", "cheaply"])
 def test_what_a_process_shares_with_its_parent_is_not_its_own(func_ram: int) -> None:
     shared = bytearray(b"x") * (100 * MB)
-    meter = Meter()
+    meter = MemoryReader()
     meter.func_ram = func_ram
     with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
         assert 39 * MB < used(meter, pid) < 60 * MB
@@ -123,7 +123,7 @@ def test_the_children_of_a_process_count(func_ram: int) -> None:
         inner.__enter__()
         return inner
 
-    meter = Meter()
+    meter = MemoryReader()
     meter.func_ram = func_ram
     with child(hold) as pid:
         (below,) = (int(p) for p in children(pid))
@@ -139,13 +139,13 @@ def test_a_process_that_is_gone_uses_nothing() -> None:
     with child(lambda: True) as pid:
         pass
     for func_ram in (1, 1 << 40):
-        meter = Meter()
+        meter = MemoryReader()
         meter.func_ram = func_ram
         assert used(meter, pid) == 0
 
 
 def test_a_budget_is_what_all_workers_together_may_use() -> None:
-    meter = Meter()
+    meter = MemoryReader()
     meter.budget = 100 * MB
     with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
         reading = meter.read({1: pid}, [], 0.0)
@@ -155,7 +155,7 @@ def test_a_budget_is_what_all_workers_together_may_use() -> None:
 
 
 def test_what_only_an_exact_figure_shows_is_looked_for_now_and_then() -> None:
-    meter = Meter()
+    meter = MemoryReader()
     meter.func_ram = 60 * MB
     ballast = bytearray(b"x") * (80 * MB)
 
@@ -171,7 +171,7 @@ def test_what_only_an_exact_figure_shows_is_looked_for_now_and_then() -> None:
 
 
 def test_nobody_uses_more_than_the_limit_by_a_guess() -> None:
-    meter = Meter()
+    meter = MemoryReader()
     meter.func_ram = 30 * MB
     with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
         assert used(meter, pid, 1.0) >= 40 * MB
@@ -183,7 +183,7 @@ def test_nobody_uses_more_than_the_limit_by_a_guess() -> None:
 
 
 def test_readings_are_so_rare_that_they_cost_little() -> None:
-    meter = Meter()
+    meter = MemoryReader()
     meter.func_ram = 1 << 40
     begun_s = time.thread_time()
     meter.read(dict.fromkeys(range(200), os.getpid()), [], 50.0)

@@ -8,7 +8,7 @@ import pytest
 
 from burla.scheduler.auth import key_store
 from burla.scheduler.auth.audit import Audit
-from burla.scheduler.auth.key_store import Roster
+from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import Role, Table
 from burla.transport.keys import KeyFileError
@@ -21,32 +21,32 @@ def added(key: str) -> admission.Table:
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    made = Roster(tmp_path)
+    made = KeyStore(tmp_path)
     pair = made.make()
-    assert Roster(tmp_path).make() == pair == made.server_pair()
+    assert KeyStore(tmp_path).make() == pair == made.server_pair()
     before = made.stamp()
     table = made.change(lambda table: admission.add(table, KEYS[0], Role.JOIN, "ü", 1.5))
     assert made.read() == table
     assert made.stamp() != before
     gone = made.change(lambda table: admission.revoke(table, KEYS[0], 2.5)[0])
-    assert Roster(tmp_path).read() == gone
+    assert KeyStore(tmp_path).read() == gone
 
 
 def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
-    Roster(tmp_path).make()
+    KeyStore(tmp_path).make()
 
     def change(key: str) -> Table:
-        return Roster(tmp_path).change(
+        return KeyStore(tmp_path).change(
             lambda table: admission.add(table, key, Role.CLIENT, "u", 1.0), lock_s=20.0
         )
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(change, KEYS))
-    assert sorted(Roster(tmp_path).read()) == sorted(KEYS)
+    assert sorted(KeyStore(tmp_path).read()) == sorted(KEYS)
 
 
 def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
-    made = Roster(tmp_path)
+    made = KeyStore(tmp_path)
     made.make()
     stamp = made.stamp()
     with pytest.raises(admission.AdmissionError):
@@ -68,7 +68,7 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_table_is_refused(text: str, tmp_path: Path) -> None:
-    made = Roster(tmp_path)
+    made = KeyStore(tmp_path)
     made.make()
     (tmp_path / key_store.TABLE).write_text(text)
     with pytest.raises(KeyFileError, match="no table of keys"):
@@ -76,7 +76,7 @@ def test_what_is_no_table_is_refused(text: str, tmp_path: Path) -> None:
 
 
 def test_there_is_nothing_to_read_before_init(tmp_path: Path) -> None:
-    nothing = Roster(tmp_path / "nothing")
+    nothing = KeyStore(tmp_path / "nothing")
     assert nothing.stamp() is None
     for read in (nothing.read, nothing.server_pair, lambda: nothing.change(lambda table: table)):
         with pytest.raises(KeyFileError, match="is not there"):

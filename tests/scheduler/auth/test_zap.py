@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import zmq
 
-from burla.scheduler.auth.zap import Zap, answer
+from burla.scheduler.auth.zap import ZapHandler, answer
 from burla.transport.keys import ClientCurve, KeyPair, ServerCurve, make_pair
-from burla.transport.sockets import Handshakes, Watch, make_socket
+from burla.transport.sockets import Handshakes, SocketWaiter, make_socket
 
 KEY = bytes(range(32))
 
@@ -63,7 +63,7 @@ def handshake(decide: Callable[[str, str, str], str | None], pairs: list[KeyPair
     async def play() -> list[bool]:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         server = make_pair()
-        zap = Zap(context, decide)
+        zap = ZapHandler(context, decide)
         serving = asyncio.create_task(zap.serve())
         router = make_socket(context, zmq.ROUTER, ServerCurve(server, "burla"))
         router.bind("tcp://127.0.0.1:0")
@@ -73,7 +73,7 @@ def handshake(decide: Callable[[str, str, str], str | None], pairs: list[KeyPair
                 dealer = make_socket(context, zmq.DEALER, ClientCurve(pair, server.public))
                 handshakes = Handshakes(dealer)
                 dealer.connect(router.getsockopt_string(zmq.LAST_ENDPOINT))
-                watch = Watch(handshakes.socket)
+                watch = SocketWaiter(handshakes.socket)
                 await watch.wait_readable(20)
                 watch.close()
                 found.append(bool(dealer.poll(0, zmq.POLLOUT)))

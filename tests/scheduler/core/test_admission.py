@@ -10,7 +10,7 @@ from burla.scheduler.core.admission import (
     TOKEN_S,
     AdmissionError,
     Entry,
-    Pace,
+    RateLimiter,
     Role,
     Table,
     add,
@@ -105,7 +105,7 @@ def test_names_and_numbers_are_bounded() -> None:
         (Role.JOIN, m.Join(m.PROTOCOL, bytes(32), "n"), True),
         (Role.CLIENT, m.Join(m.PROTOCOL, bytes(32), "n"), False),
         (Role.NODE, m.Join(m.PROTOCOL, bytes(32), "n"), False),
-        (Role.JOIN, m.Beat(), False),
+        (Role.JOIN, m.Heartbeat(), False),
     ],
 )
 def test_each_role_has_its_own_words(role: Role, message: m.Message, may: bool) -> None:
@@ -117,7 +117,7 @@ def test_each_role_has_its_own_words(role: Role, message: m.Message, may: bool) 
 
 
 def test_whoever_floods_is_counted_and_others_are_not_touched() -> None:
-    pace = Pace(per_second=2, names_max=3)
+    pace = RateLimiter(per_second=2, names_max=3)
     assert [pace.allows("a", 0.1 * n) for n in range(5)] == [True, True, False, False, False]
     assert pace.held_back == 3
     assert pace.allows("b", 0.5)

@@ -98,7 +98,7 @@ def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
         node = m.NodeHello(m.PROTOCOL, "0", "3.11", name, "n", 1, 1 << 30, (held,))
         core.receive(name, node, [], 0.0)
         core.check()
-    core.receive(b"n" * 16, m.Returned(IDS[0], (span,)), [], 0.0)
+    core.receive(b"n" * 16, m.Retracted(IDS[0], (span,)), [], 0.0)
     core.check()
     said = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 3, 1),))
     core.receive(b"c", said, [b"leaf"], 0.0)

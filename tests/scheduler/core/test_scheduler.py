@@ -86,7 +86,7 @@ def test_a_node_that_leaves_gets_nothing_more_and_is_released_when_it_serves_nob
     leaves, other = cluster.node(cpus=1), cluster.node(cpus=1)
     client = cluster.client()
     cluster.inputs(client, 6)
-    cluster.say(leaves.peer, m.Leaving())
+    cluster.say(leaves.peer, m.Drain())
     assert not leaves.released  # its call runs on
     for _ in range(12):
         cluster.later(0.25)
@@ -138,7 +138,7 @@ def test_a_node_that_reconnects_keeps_its_lease_and_what_was_lost_on_the_way_is_
     cluster.inputs(client, 4)
     lease = node.active()
     assert lease is not None
-    node.held[lease].remove(2, 4)  # the last Deal never arrived
+    node.held[lease].remove(2, 4)  # the last Assign never arrived
     node.leaves[lease].remove(0, 4)
     cluster.reconnect_node(node)
     assert node.active() == lease
@@ -155,7 +155,7 @@ def test_outcomes_lost_on_the_way_to_a_client_are_sent_again() -> None:
     cluster.run(node, 4)
     cluster.reconnect_client(client)
     assert not client.have
-    cluster.reconnect_node(node)  # what Introduce makes a nodelet do: it sends everything again
+    cluster.reconnect_node(node)  # what HelloRequired makes a nodelet do: it sends everything again
     assert list(client.have) == [(0, 4)]
 
 
@@ -289,7 +289,7 @@ def test_another_protocol_is_refused_in_one_line() -> None:
 
 def test_who_is_not_known_is_asked_to_say_hello() -> None:
     core = Scheduler(ident(1), "1.0", "p")
-    assert core.receive(b"x", m.Beat(), [], 0.0) == [Send(b"x", m.Introduce())]
+    assert core.receive(b"x", m.Heartbeat(), [], 0.0) == [Send(b"x", m.HelloRequired())]
 
 
 def test_output_is_published_and_a_replay_goes_to_the_client_alone() -> None:

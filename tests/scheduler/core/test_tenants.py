@@ -70,7 +70,7 @@ def test_another_key_on_a_connection_ends_it_but_not_what_it_was() -> None:
 def test_another_key_on_a_nodes_connection_gets_no_work() -> None:
     core = Scheduler(bytes(16), "0", "pub")
     core.receive(b"n", node(), [], 0.0, ANNA)
-    core.receive(b"n", m.Beat(), [], 0.1, BERT)
+    core.receive(b"n", m.Heartbeat(), [], 0.1, BERT)
     core.receive(b"anna", client(SESSION), [], 0.2, ANNA)
     effects = core.receive(b"anna", open_job(JOB), [b"f"], 0.2, ANNA)
     assert not sent_to(b"n", effects)

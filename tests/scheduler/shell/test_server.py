@@ -34,7 +34,7 @@ class Peer:
     ) -> None:
         self.socket = sockets.make_socket(context, zmq.DEALER, curve)
         self.socket.connect(take_apart(address).endpoint)
-        self.watch = sockets.Watch(self.socket)
+        self.watch = sockets.SocketWaiter(self.socket)
 
     async def say(self, message: m.Message, payload: tuple[bytes, ...] = ()) -> None:
         await self.send(encode(message, payload))
@@ -118,7 +118,7 @@ def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> N
             assert function == [b"function"]
             arrived: list[bytes] = []
             while len(arrived) < len(big):
-                arrived += (await node.hear(m.Deal))[1]
+                arrived += (await node.hear(m.Assign))[1]
             assert arrived == big
             said = outcomes(lease.lease, [m.Run(0, 1, m.Kind.RESULT, 1)])
             await node.say(said, (b"result",))
@@ -186,7 +186,7 @@ def test_output_reaches_who_follows_the_topic(tmp_path: Path) -> None:
             follower = sockets.make_socket(context, zmq.SUB)
             follower.connect(welcome.publisher)
             follower.setsockopt(zmq.SUBSCRIBE, JOB)
-            watch = sockets.Watch(follower)
+            watch = sockets.SocketWaiter(follower)
             await node.say(node_hello())
             await client.say(open_job(JOB, JOB), (b"function",))
             lease, _ = await node.hear(m.StartLease)
