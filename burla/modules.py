@@ -90,9 +90,10 @@ def by_value_modules() -> list[ModuleType]:
     """Return the loaded modules, beside `__main__`, that a worker could not import by name."""
     global _asked
     path, loaded = tuple(map(str, sys.path)), tuple(map(id, sys.modules.values()))
-    if _asked[:2] != (path, loaded):  # a loop of maps asks again and again
-        _asked = (path, loaded, _find_by_value_modules())
-    return _asked[2]
+    asked = _asked  # another thread may replace it
+    if asked[:2] != (path, loaded):  # a loop of maps asks again and again
+        asked = _asked = (path, loaded, _find_by_value_modules())
+    return asked[2]
 
 
 def _find_by_value_modules() -> list[ModuleType]:

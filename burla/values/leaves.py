@@ -148,11 +148,11 @@ def cut_batches(
     else:
         packer = _Packer(sent or Sent())
         if type(inputs) is list or type(inputs) is tuple:
-            pull = _pull_slices(inputs)
             packer.run = 1 if inputs and _is_big(inputs[0]) else LEAF_INPUTS_MAX
+            take = _take_slices(inputs, packer, check)
         else:
-            pull, limit = _pull_one_by_one(iter(inputs), clock_s), BATCH_INPUTS_FIRST_LAZY
-        take = _take_pickled(pull, packer, check)
+            take = _take_one_by_one(iter(inputs), packer, check, clock_s)
+            limit = BATCH_INPUTS_FIRST_LAZY
         check = None  # done there
     while batch := _cut_batch(take, start, limit, check, clock_s):
         yield batch
@@ -162,8 +162,6 @@ def cut_batches(
 
 # take(start, count_max, until_s) -> the next leaves; [] at the end of the inputs
 _Take = Callable[[int, int, float], Sequence[Leaf]]
-# pull(start, count_max, until_s) -> the next inputs; [] at the end
-_Pull = Callable[[int, int, float], Sequence[Any]]
 
 
 def _cut_batch(
@@ -218,9 +216,9 @@ def _take_array(inputs: Any) -> _Take:
     return take
 
 
-def _take_pickled(pull: _Pull, packer: "_Packer", check: Check | None) -> _Take:
+def _take_slices(inputs: Sequence[Any], packer: "_Packer", check: Check | None) -> _Take:
     def take(start: int, count_max: int, until_s: float) -> Sequence[Leaf]:
-        values = pull(start, min(count_max, packer.run), until_s)
+        values = inputs[start : start + min(count_max, packer.run)]
         if check is not None and values:
             check(values, start)
         return packer.pack(values, start)
@@ -228,23 +226,46 @@ def _take_pickled(pull: _Pull, packer: "_Packer", check: Check | None) -> _Take:
     return take
 
 
-def _pull_slices(inputs: Sequence[Any]) -> _Pull:
-    def pull(start: int, count_max: int, until_s: float) -> Sequence[Any]:
-        return inputs[start : start + count_max]
+def _take_one_by_one(
+    inputs: Iterator[Any], packer: "_Packer", check: Check | None, clock_s: Callable[[], float]
+) -> _Take:
+    """Take each input as it is when it is pulled: the next one may be the same object, changed.
 
-    return pull
+    A generator may fill one list again and again, and a cursor its row. So what can change is
+    pickled before the next is pulled; only what cannot is gathered and pickled together.
+    """
 
+    def each(first: Any, index: int, count_max: int, until_s: float) -> Iterator[Any]:
+        for at, value in enumerate(chain((first,), islice(inputs, count_max - 1)), index):
+            if check is not None:
+                check((value,), at)
+            yield value
+            if clock_s() > until_s:
+                return
 
-def _pull_one_by_one(inputs: Iterator[Any], clock_s: Callable[[], float]) -> _Pull:
-    def pull(start: int, count_max: int, until_s: float) -> Sequence[Any]:
-        values = []
-        for value in islice(inputs, count_max):
-            values.append(value)
+    def take(start: int, count_max: int, until_s: float) -> Sequence[Leaf]:
+        atoms: list[Any] = []
+        changeable = []  # one at most
+        kind: type | None = None  # of the last one, if it says enough: this may loop a million times
+        for value in islice(inputs, min(count_max, packer.run)):
+            if type(value) is not kind:
+                if not are_atoms((value,)):
+                    changeable.append(value)
+                    break
+                kind = type(value) if type(value) is not tuple else None
+            atoms.append(value)
             if clock_s() > until_s:
                 break
-        return values
+        if check is not None and atoms:
+            check(atoms, start)
+        leaves = packer.pack(atoms, start)
+        if changeable:
+            at = start + len(atoms)
+            count_max = min(count_max - len(atoms), LEAF_INPUTS_MAX)
+            leaves += packer.pack_each(each(changeable[0], at, count_max, until_s), at)
+        return leaves
 
-    return pull
+    return take
 
 
 class _Packer:
@@ -265,7 +286,7 @@ class _Packer:
             self.run = 1  # nothing is gained if the next, as big, waits for others
             return [_leaf(1, take_apart_plain(values))]  # uncopied
         data = self._atoms.dump(values)
-        return self._pack(values, start) if data is None else self._pack_atoms(values, data)
+        return self.pack_each(values, start) if data is None else self._pack_atoms(values, data)
 
     def _pack_atoms(self, values: list[Any], data: bytes) -> list[Leaf]:
         count = len(values)
@@ -281,14 +302,18 @@ class _Packer:
             for leaf in self._pack_atoms(part, pickle.dumps(part, 5))
         ]
 
-    def _pack(self, values: Sequence[Any], start: int) -> list[Leaf]:
+    def pack_each(self, values: Iterable[Any], start: int) -> list[Leaf]:
+        """Return the leaves of one input or more, each pickled before the next is asked for.
+
+        An iterator is left after an input of SHARE_BYTES_MIN and more, of which nothing is copied.
+        """
         leaves: list[Leaf] = []
         run: list[bytes] = []
         size = 0
         needed: dict[str, bytes] = {}
         self.run = LEAF_INPUTS_MAX
-        refresh_dispatch_table()
         for offset, value in enumerate(values):
+            refresh_dispatch_table()  # pulling the input may have registered its type
             data, buffers = self._pickle(value, start + offset)
             data_bytes = sum(map(len, data))
             alone = buffers or data_bytes > LEAF_BYTES_MAX
@@ -299,6 +324,8 @@ class _Packer:
                 held = [pickle.PickleBuffer(view) for view in buffers]
                 parts = [pickle.PickleBuffer(piece) for piece in data]
                 leaves.append(_leaf_of(1, self._pickler.definitions, parts, held))
+                if isinstance(values, Iterator) and leaves[-1].bytes >= SHARE_BYTES_MIN:
+                    break
             else:
                 run.append(data[0] if len(data) == 1 else b"".join(data))
                 size += data_bytes

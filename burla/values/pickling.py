@@ -14,6 +14,7 @@ import importlib
 import io
 import pickle
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterable
 from types import CodeType, FunctionType, ModuleType
@@ -65,17 +66,16 @@ def loads(frames: Frames) -> Any:
 # --- the pickler ---------------------------------------------------------------------------------
 
 
-_dispatch_table: dict[type, Any] = {}
+_dispatch_table: dict[type, Any] = {}  # what is in it stays: other threads pickle with it
 
 
 def refresh_dispatch_table() -> None:
     """Take over what was registered with `copyreg` since; every pickler sees it."""
     global _registered
-    if len(copyreg.dispatch_table) != _registered:
-        _registered = len(copyreg.dispatch_table)
-        _dispatch_table.clear()
-        _dispatch_table.update(_Base.dispatch_table)
-        _dispatch_table[CodeType] = reduce_code
+    registered = len(copyreg.dispatch_table)
+    if registered != _registered:
+        _dispatch_table.update({**_Base.dispatch_table, CodeType: reduce_code})
+        _registered = registered  # last: who finds it so may rely on the table
 
 
 _registered = -1
@@ -246,9 +246,10 @@ class InputPickler(Pickler):
 def keep_class(cls: type) -> str:
     """Return the id of a class, which stays findable here although only weakly tracked."""
     class_id: str = _cp._get_or_create_tracker_id(cls)
-    _kept[class_id] = cls
-    if len(_kept) > SENT_CLASSES_MAX:
-        del _kept[next(iter(_kept))]
+    with _keeping:
+        _kept[class_id] = cls
+        if len(_kept) > SENT_CLASSES_MAX:
+            del _kept[next(iter(_kept))]
     return class_id
 
 
@@ -271,6 +272,7 @@ class _Globals:
 # --- what a pickle calls when it is loaded -------------------------------------------------------
 
 _kept: dict[str, type] = {}  # classes sent from here, by id
+_keeping = threading.Lock()  # callers pickle in threads of their own
 _callers: dict[type, str] = {}  # in a worker: the caller's classes, which go back by their id
 _unfilled: set[type] = set()  # classes made, but not yet given their attributes
 _job_modules: dict[str, ModuleType] = {}  # modules of the job that came by value

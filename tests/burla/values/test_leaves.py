@@ -32,6 +32,11 @@ class Unloadable:
         return explode, ()
 
 
+class Registered:
+    def __init__(self, how: str = "by itself") -> None:
+        self.how = how
+
+
 def explode() -> None:
     raise RuntimeError("boom")
 
@@ -168,6 +173,68 @@ def test_an_iterator_that_becomes_slow_holds_nothing_back() -> None:
     assert set(counts[3:]) == {1}
 
 
+def reused(make: Any, change: Any, among: int) -> Iterator[Any]:
+    """Yield one object again and again, changed each time; an atom instead at each `among`-th."""
+    one = make()
+    for number in range(700):
+        change(one, number)
+        yield number if number % among == 0 else one
+
+
+@pytest.mark.parametrize("among", [2, 7, 10_000])
+@pytest.mark.parametrize(
+    ("make", "change", "number_of"),
+    [
+        (lambda: [0], lambda one, n: one.__setitem__(0, n), lambda one: one[0]),
+        (dict, lambda one, n: one.update(n=n), lambda one: one["n"]),
+        (lambda: np.zeros(3), lambda one, n: one.fill(n), lambda one: one[0]),
+        (lambda: np.zeros(1 << 16), lambda one, n: one.fill(n), lambda one: one[0]),
+        (lambda: np.zeros(1 << 18), lambda one, n: one.fill(n), lambda one: one[0]),
+        (lambda: ([0],), lambda one, n: one[0].__setitem__(0, n), lambda one: one[0][0]),
+        (
+            lambda: bytearray(8),
+            lambda one, n: one.__setitem__(slice(None), n.to_bytes(8, "big")),
+            lambda one: int.from_bytes(one, "big"),
+        ),
+        (Registered, lambda one, n: setattr(one, "how", n), lambda one: one.how),
+    ],
+    ids=[
+        "list",
+        "dict",
+        "array",
+        "array of 0.5 MB",
+        "array of 2 MB",
+        "tuple",
+        "bytearray",
+        "object",
+    ],
+)
+def test_an_object_that_is_yielded_again_was_taken_before(
+    make: Any, change: Any, number_of: Any, among: int
+) -> None:
+    inputs: list[Any] = []
+    count = 700 if getattr(make(), "nbytes", 0) < 1 << 19 else 40
+    batches = cut_batches(itertools.islice(reused(make, change, among), count))
+    for batch in batches:  # a big one may be looked at before the next batch only
+        inputs += inputs_of([Batch(0, batch.count, batch.leaves, batch.bytes)])
+    found = [one if type(one) is int else int(number_of(one)) for one in inputs]
+    assert found == list(range(count))
+
+
+def test_an_input_is_checked_before_it_is_pickled_and_the_next_is_pulled() -> None:
+    pulled = []
+
+    def inputs() -> Iterator[Any]:
+        for value in (1, [2], [3], 4, [5]):
+            pulled.append(value)
+            yield value
+
+    seen: list[tuple[list[Any], int, int]] = []
+    batches = cut_batches(inputs(), check=lambda v, at: seen.append((list(v), at, len(pulled))))
+    assert inputs_of(list(batches)) == [1, [2], [3], 4, [5]]
+    assert seen == [([1], 0, 1), ([[2]], 1, 2), ([[3]], 2, 3), ([4], 3, 4), ([[5]], 4, 5)]
+
+
 def test_what_the_iterator_raises_comes_out_as_it_is() -> None:
     def failing() -> Iterator[int]:
         yield from range(20)
@@ -241,11 +308,6 @@ def test_the_check_sees_every_input_with_its_index() -> None:
 def test_what_counts_as_atoms(values: list[Any], expected: bool) -> None:
     assert are_atoms(values) is expected
     assert (AtomsPickler().dump(values) is not None) is expected
-
-
-class Registered:
-    def __init__(self, how: str = "by itself") -> None:
-        self.how = how
 
 
 def test_what_is_registered_with_copyreg_while_inputs_are_made_counts() -> None:
