@@ -246,7 +246,9 @@ def _take_one_by_one(
     def take(start: int, count_max: int, until_s: float) -> Sequence[Leaf]:
         atoms: list[Any] = []
         changeable = []  # one at most
-        kind: type | None = None  # of the last one, if it says enough: this may loop a million times
+        kind: type | None = (
+            None  # of the last one, if it says enough: this may loop a million times
+        )
         for value in islice(inputs, min(count_max, packer.run)):
             if type(value) is not kind:
                 if not are_atoms((value,)):

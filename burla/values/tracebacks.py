@@ -118,10 +118,67 @@ def _take_apart(error: BaseException, numbers: dict[int, int]) -> dict[str, Any]
         record["message"] = error.message
         record["children"] = [numbers.get(id(child)) for child in error.exceptions]
     try:
-        record["pickle"] = dumps(error if _has_own_pickling(error) else _state_of(error))
+        record["pickle"] = _pickled(error)
     except Exception as problem:
         record["problem"] = f"it cannot be pickled: {describe_error(problem)}"
     return record
+
+
+def _pickled(error: BaseException) -> list[bytes]:
+    """Return the exception as its class pickles it, if it comes back as it was; else its state.
+
+    Many classes that say how to pickle them forget something: urllib3's lose their pool, and with
+    it a part of their text; some cannot be unpickled at all.
+    """
+    has_own = _has_own_pickling(error)
+    if has_own:
+        with suppress(Exception):
+            pickled = dumps((error, error.args))
+            if text_of(_from_own_pickle(*loads(pickled))) == text_of(error):
+                return pickled
+    state = _state_of(error)
+    try:
+        return dumps(state)
+    except Exception:
+        if has_own:
+            return dumps((error, None))
+        in_part = _pickled_in_part(state, text_of(error))
+        if in_part is None:
+            raise
+        return in_part
+
+
+def _pickled_in_part(state: tuple[Any, ...], text: str) -> list[bytes] | None:
+    """Return the state without the attributes that cannot be pickled; None: its text needs them.
+
+    An `HTTPError` that holds an open connection is still that error without it.
+    """
+    cls, args, attributes, slots = state
+    attributes = {name: value for name, value in attributes.items() if _can_be_pickled(value)}
+    left_out = sorted(state[2].keys() - attributes.keys())
+    attributes["__notes__"] = [f"left behind, as it cannot be pickled: {', '.join(left_out)}"]
+    with suppress(Exception):
+        pickled = dumps((cls, args, attributes, slots))
+        came: tuple[Any, Any, Any, Any] = loads(pickled)
+        if text_of(_rebuild(*came, text)) == text:
+            return pickled
+    return None
+
+
+def _can_be_pickled(value: object) -> bool:
+    try:
+        dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+def _from_own_pickle(error: object, args: tuple[Any, ...] | None) -> BaseException:
+    if not isinstance(error, BaseException):
+        raise TypeError(f"its __reduce__ gave a {type_name(error)}")
+    if args is not None:
+        _set(error, "args", args)
+    return error
 
 
 def _has_own_pickling(error: BaseException) -> bool:
@@ -157,9 +214,7 @@ def _state_of(error: BaseException) -> tuple[Any, ...]:
 
 _MEMBER_KINDS = frozenset(("member_descriptor", "getset_descriptor"))
 # `obj` of an AttributeError is any object, often a big or unpicklable one
-_MEMBERS_LEFT_OUT = frozenset(
-    ("obj", "message", "exceptions", "characters_written", "__dict__", "__weakref__")
-)
+_MEMBERS_LEFT_OUT = frozenset(("obj", "message", "exceptions", "__dict__", "__weakref__"))
 
 
 def _own_frames_off(tb: TracebackType | None) -> TracebackType | None:
@@ -260,11 +315,10 @@ def note_of(index: int, input_repr: str | None, node: str) -> str:
 
 
 def _mark(error: BaseException, index: int, input_repr: str | None, node: str) -> None:
-    try:
-        error.add_note(note_of(index, input_repr, node))
-        error.burla_input_index = index  # type: ignore[attr-defined]  # ours, on any exception
-    except Exception:  # an exception that refuses attributes goes without
-        return
+    notes = vars(error).get("__notes__")
+    said = list(notes) if isinstance(notes, list) else []
+    _set(error, "__notes__", [*said, note_of(index, input_repr, node)])
+    _set(error, "burla_input_index", index)
 
 
 def _build_into(built: list[BaseException | None], records: list[Any], number: int) -> None:
@@ -288,14 +342,12 @@ def _put_together(record: dict[str, Any], children: list[Any] | None) -> BaseExc
     if not record["problem"]:
         try:
             loaded = loads(record["pickle"])
-            if isinstance(loaded, tuple):
-                cls, args, attributes, slots = loaded
-                if children is not None:
-                    args = (*args, children)
-                return _rebuild(cls, args, attributes, slots)
-            if isinstance(loaded, BaseException):
-                return loaded
-            raise TypeError(f"its __reduce__ gave a {type_name(loaded)}")
+            if len(loaded) == 2:
+                return _from_own_pickle(*loaded)
+            cls, args, attributes, slots = loaded
+            if children is not None:
+                args = (*args, children)
+            return _rebuild(cls, args, attributes, slots, record["text"])
         except Exception as problem:
             record["problem"] = f"it cannot be unpickled here: {describe_error(problem)}"
     if children is not None:
@@ -309,33 +361,47 @@ def _rebuild(
     args: tuple[Any, ...],
     attributes: dict[str, Any],
     slots: dict[str, Any],
+    text: str,
 ) -> BaseException:
     """Return an instance in the state of the original, without running its own `__init__`."""
     base: Any = next(one for one in cls.__mro__ if one.__module__ == "builtins")
-    error: BaseException = base.__new__(cls, *args)
-    with suppress(TypeError):  # the builtin may want other arguments than the class hands on
-        base.__init__(error, *args)
-    error.args = args
-    for name, value in slots.items():
-        with suppress(AttributeError, TypeError):  # read-only
-            setattr(error, name, value)
+    # Of the builtins only a group's `__new__` must have its arguments; what others made of theirs
+    # is in their members.
+    is_group = issubclass(cls, BaseExceptionGroup)
+    try:
+        error: BaseException = base.__new__(cls, *args) if is_group else base.__new__(cls)
+    except TypeError:  # a class of an extension module has a `__new__` that must be called
+        error = cls(*args)
+    _set(error, "args", args)
     vars(error).update(attributes)
+    _set_members(error, {name: value for name, value in slots.items() if value is not None})
+    for name in (name for name, value in slots.items() if value is None):
+        # A builtin's member that was never set reads as None, too; set to None it may be shown.
+        if getattr(error, name, error) is not None or text_of(error) != text:
+            _set_members(error, {name: None})
     return error
+
+
+def _set_members(error: BaseException, members: dict[str, Any]) -> None:
+    for name, value in members.items():
+        with suppress(AttributeError, TypeError):  # read-only
+            _set(error, name, value)
+
+
+_set = BaseException.__setattr__  # an exception may refuse attributes: a frozen dataclass does
 
 
 def _dress(
     error: BaseException, record: dict[str, Any], built: list[BaseException | None], node: str
 ) -> None:
     """Give an exception its traceback, causes and notes."""
-    error.__cause__ = None if record["cause"] is None else built[record["cause"]]
-    error.__context__ = None if record["context"] is None else built[record["context"]]
-    error.__suppress_context__ = record["suppress"]
-    error.__traceback__ = _traceback_from(record["frames"], node)
-    if record["notes"]:
-        try:
-            error.__notes__ = list(record["notes"])
-        except Exception:  # an exception that refuses attributes goes without
-            return
+    _set(error, "__cause__", None if record["cause"] is None else built[record["cause"]])
+    _set(error, "__context__", None if record["context"] is None else built[record["context"]])
+    _set(error, "__suppress_context__", record["suppress"])
+    _set(error, "__traceback__", _traceback_from(record["frames"], node))
+    left_behind = vars(error).get("__notes__", [])  # see _pickled_in_part
+    if notes := [*record["notes"], *left_behind]:
+        _set(error, "__notes__", notes)
 
 
 def _traceback_from(frames: list[tuple[Any, ...]], node: str) -> TracebackType | None:

@@ -1,15 +1,20 @@
 import asyncio
+import importlib
 import linecache
+import os
 import pickle
 import subprocess
 import sys
 import threading
 import traceback
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -42,6 +47,33 @@ class ReducedError(Exception):
 class BadReduceError(ReducedError):
     def __reduce__(self) -> Any:
         return BadReduceError, ()
+
+
+class LosingError(ReducedError):
+    """Pickles itself without what its text is made of, as urllib3's do."""
+
+    def __reduce__(self) -> Any:
+        return LosingError, ("?", self.b)
+
+
+class Unloadable:
+    def __reduce__(self) -> Any:
+        return explode, ()
+
+
+def explode() -> None:
+    raise RuntimeError("boom")
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    code: int
+    why: str
+
+
+class NoAttributesError(Exception):
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(name)
 
 
 class NoTextError(Exception):
@@ -181,7 +213,7 @@ def test_a_member_of_a_group_that_cannot_travel_is_described_in_its_place() -> N
     ("error", "problem"),
     [
         (ValueError(threading.Lock()), "cannot be pickled: TypeError: cannot pickle"),
-        (BadReduceError("a", 1), "cannot be unpickled here: TypeError: "),
+        (ValueError(Unloadable()), "cannot be unpickled here: RuntimeError: boom"),
     ],
 )
 def test_an_exception_that_cannot_travel_is_described(error: Exception, problem: str) -> None:
@@ -304,3 +336,115 @@ def test_nothing_that_hangs_on_a_frame_is_kept_alive_or_sent() -> None:
 
     assert failing(with_locals).problem == ""
     assert sys.exc_info() == (None, None, None)
+
+
+@pytest.mark.parametrize("error", [FrozenError(3, "no"), NoAttributesError("x", 2)], ids=repr)
+def test_an_exception_that_refuses_attributes_comes_as_itself(error: Exception) -> None:
+    def chained() -> None:
+        try:
+            raise KeyError("first")
+        except KeyError as first:
+            raise error from first
+
+    came = failing(chained).exception
+    assert type(came) is type(error)
+    assert (str(came), repr(came), came.args, vars(came).get("code")) == (
+        *(str(error), repr(error), error.args),
+        vars(error).get("code"),
+    )
+    assert came.__traceback__ is not None
+    assert came.__traceback__.tb_frame.f_code.co_name == "failing"
+    assert type(came.__cause__) is KeyError
+    assert came.__notes__ == ["input 17 · node n1"]
+    assert vars(came)["burla_input_index"] == 17
+
+
+@pytest.mark.parametrize("error", [BadReduceError("a", 1), LosingError("a", 1)], ids=repr)
+def test_an_exception_that_pickles_itself_badly_comes_as_it_was(error: ReducedError) -> None:
+    came = sent(error).exception
+    assert (type(came), str(came), came.args, came.b) == (type(error), "a", ("a",), 1)  # type: ignore[attr-defined]
+
+
+def test_an_error_comes_without_the_attributes_that_cannot_be_pickled() -> None:
+    error = HTTPError("http://x/y", 404, "Not Found", Message(), open(os.devnull, "rb"))  # noqa: SIM115
+    try:
+        came = sent(error).exception
+        assert type(came) is HTTPError
+        assert (str(came), came.code, came.filename) == (str(error), 404, "http://x/y")
+        assert came.__notes__[0].startswith("left behind, as it cannot be pickled: ")
+        assert "fp" in came.__notes__[0]
+    finally:
+        error.close()
+
+
+def test_an_error_whose_text_needs_what_cannot_be_pickled_is_described() -> None:
+    class LockedError(Exception):
+        def __str__(self) -> str:
+            return f"locked by {type(self.lock).__name__}"
+
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    failure = sent(LockedError())
+    assert type(failure.exception) is StandInError
+    assert "locked by lock (it cannot be pickled: TypeError" in str(failure.exception)
+
+
+STANDARD = (
+    *("asyncio", "binascii", "concurrent.futures", "configparser", "csv", "ctypes", "dbm.dumb"),
+    *("decimal", "email.errors", "ftplib", "getopt", "gzip", "http.client", "imaplib", "json"),
+    *("locale", "lzma", "multiprocessing", "optparse", "pickle", "poplib", "queue", "re", "shutil"),
+    *("smtplib", "socket", "sqlite3", "ssl", "statistics", "struct", "subprocess", "tarfile"),
+    *("tokenize", "tomllib", "unittest", "urllib.error", "uuid", "xml.dom", "xml.parsers.expat"),
+    *("zipfile", "zlib", "zoneinfo"),
+)
+ARGUMENTS: tuple[tuple[Any, ...], ...] = (
+    *((), ("x",), (2,), (None,), (b"x",), ({"a": 1},), (2, "x"), ("x", 2), (2, "x", "file")),
+    *((2, "x", "file", None), (2, "x", "file", None, "file2"), (11, "x", 3), (None, "x", None)),
+    *(("utf8", b"x", 0, 1, "why"), ("utf8", "x", 0, 1, "why"), ("m", ("f", 1, 2, "text"))),
+    ("m", ("f", 1, 2, "text", 1, 4)),
+)
+
+
+def classes_below(cls: type[BaseException]) -> Iterator[type[BaseException]]:
+    for one in cls.__subclasses__():
+        yield one
+        yield from classes_below(one)
+
+
+def face(error: BaseException) -> tuple[Any, ...]:
+    """Return all that a person or program sees of an exception."""
+    last_line = traceback.format_exception_only(error)
+    members = ("errno", "strerror", "filename", "filename2", "characters_written", "name", "code")
+    seen = {name: getattr(error, name, "-") for name in members}
+    return type(error), str(error), repr(error), error.args, last_line, repr(seen)
+
+
+def can_be_pickled(error: BaseException) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return False
+    return True
+
+
+def test_exceptions_of_the_standard_library_look_as_they_did() -> None:
+    for name in STANDARD:
+        importlib.import_module(name)
+    tried = 0
+    for cls in dict.fromkeys(classes_below(BaseException)):
+        if cls.__module__.split(".")[0] not in sys.stdlib_module_names | {"builtins"}:
+            continue
+        if cls is HTTPError:  # made of nonsense, it complains when it is deleted
+            continue
+        for arguments in ARGUMENTS:
+            try:
+                error = cls(*arguments)
+                before = face(error)
+            except Exception:
+                continue
+            tried += 1
+            came = load_error(dump_error(error, "n1", -1)).exception
+            assert face(came) == before, (cls, arguments)
+            assert can_be_pickled(came) == can_be_pickled(error), (cls, arguments)
+    assert tried > 1500
