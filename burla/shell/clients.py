@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 import zmq
+import zmq.utils.garbage as zmq_buffers  # before `_close_all` is registered: it ends after that
 
 from burla.config import user_key_path
 from burla.errors import BadSetting, ClusterError, NotAuthorised
@@ -74,8 +75,11 @@ def _user_pair(address: str) -> KeyPair:
 
 
 def _close_all() -> None:
-    for client in list(_clients.values()):
-        client.close()
+    closed = [client.close() for client in list(_clients.values())]
+    if not all(closed):
+        # libzmq may still send buffers of ours: pyzmq must not free them, as it does at the end.
+        # Its thread, which waits for their release, keeps them until the process is gone.
+        atexit.unregister(zmq_buffers.gc._atexit)
 
 
 def _forget_in_child() -> None:

@@ -127,11 +127,12 @@ class IoThread:
         if ring:
             self.ring()
 
-    def close(self) -> None:
-        """End all jobs and the thread, within a bounded time."""
+    def close(self) -> bool:
+        """End all jobs and the thread, within a bounded time; return whether it has ended."""
         self._closing = True
         self.ring()
         self._thread.join(CLOSE_S)
+        return not self._thread.is_alive()
 
     def is_closed(self) -> bool:
         """Return whether it takes no jobs any more."""
