@@ -242,8 +242,9 @@ def _frames_of(tb: TracebackType | None) -> list[tuple[Any, ...]]:
             for number in range(lineno, min(end, lineno + FRAME_LINES_MAX - 1) + 1)
         ]
         module = frame.f_globals.get("__name__")
+        where = (lineno, end, column, end_column)
         entries.append(
-            (code.co_filename, code.co_name, str(module), lineno, end, column, end_column, lines)
+            (code.co_filename, code.co_name, code.co_firstlineno, str(module), where, lines)
         )
     return entries
 
@@ -406,9 +407,10 @@ def _dress(
 
 def _traceback_from(frames: list[tuple[Any, ...]], node: str) -> TracebackType | None:
     tb: TracebackType | None = None
-    for filename, name, module, lineno, end, column, end_column, lines in reversed(frames):
+    for filename, name, first, module, where, lines in reversed(frames):
+        lineno = where[0]
         filename = _show_source(filename, lineno, lines, node)
-        code = _raising_code(filename, name, (lineno, end, column, end_column))
+        code = _raising_code(filename, name, first, where)
         try:
             exec(code, {"__name__": module, "__file__": filename, "_error": _Here})
         except _Here as here:
@@ -424,19 +426,23 @@ class _Here(Exception):
 
 
 def _raising_code(
-    filename: str, name: str, position: tuple[int, int, int | None, int | None]
+    filename: str, name: str, first: int, position: tuple[int, int, int | None, int | None]
 ) -> CodeType:
-    """Return code named like the original that raises `_error` at exactly this place."""
+    """Return code that raises `_error` at exactly this place of a function that begins at `first`.
+
+    IPython looks at where the code begins, for the lines that it shows around the place.
+    """
     lineno, end, column, end_column = position
-    where = {
-        "lineno": lineno,
-        "end_lineno": end,
+    first = first if 1 <= first <= lineno else 1
+    where = {  # counted from `first`, which takes the place of line 1
+        "lineno": lineno - first + 1,
+        "end_lineno": end - first + 1,
         "col_offset": column or 0,
         "end_col_offset": end_column or 0,
     }
     raise_ = ast.Raise(exc=ast.Name(id="_error", ctx=ast.Load(), **where), cause=None, **where)
     code: CodeType = compile(ast.Module(body=[raise_], type_ignores=[]), filename, "exec")
-    return code.replace(co_name=name, co_qualname=name)
+    return code.replace(co_name=name, co_qualname=name, co_firstlineno=first)
 
 
 def _show_source(filename: str, lineno: int, lines: list[str], node: str) -> str:
