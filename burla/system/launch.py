@@ -27,16 +27,36 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def _python() -> str:
-    """Return the path of this process's Python; started by an empty environment it may not know."""
-    if sys.executable:
-        return sys.executable
+    """Return the path of this process's Python.
+
+    `sys.executable` is empty if it was started by an empty environment. It is another program where
+    Python is embedded, and the program itself where that is frozen: started again, it would run
+    from its beginning, call us again, and so on.
+    """
+    if getattr(sys, "frozen", False):
+        raise LaunchError(
+            f"this program is frozen ({sys.executable}): there is no Python to start workers with"
+        )
+    beside = os.path.join(sys.prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}")
+    for path in (sys.executable, _running(), beside):
+        if path and _is_python(path):
+            return path
+    raise LaunchError(
+        f"this process does not know which Python it is: sys.executable is {sys.executable!r}"
+        f" and there is no {beside}"
+    )
+
+
+def _running() -> str:
     try:
-        path = os.readlink("/proc/self/exe")
+        return os.readlink("/proc/self/exe")
     except OSError:
-        path = ""
-    if not os.path.basename(path).startswith("python"):
-        raise LaunchError("sys.executable is empty: this process does not know which Python it is")
-    return path
+        return ""
+
+
+def _is_python(path: str) -> bool:
+    name = os.path.basename(path).lower()
+    return name.startswith(("python", "pypy")) and os.access(path, os.X_OK)
 
 
 def _options() -> list[str]:

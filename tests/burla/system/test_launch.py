@@ -20,7 +20,7 @@ def main(arguments):
 CALLER = """
 import subprocess, sys
 sys.path[:0] = sys.argv[2:]
-from burla.wire import launch
+from burla.system import launch
 sys.exit(subprocess.run(launch.command(sys.argv[1], "a", "b")).returncode)
 """
 
@@ -30,10 +30,10 @@ def elsewhere(tmp_path: Path) -> Path:
     home = tmp_path / "checkout"
     package = home / "burla"
     source = Path(burla.__file__).parent
-    (package / "wire").mkdir(parents=True)
+    (package / "system").mkdir(parents=True)
     shutil.copy(source / "__init__.py", package)
     for name in ("__init__.py", "launch.py"):
-        shutil.copy(source / "wire" / name, package / "wire")
+        shutil.copy(source / "system" / name, package / "system")
     (package / "show.py").write_text(SHOW)
     for trap in ("random", "msgpack", "signal", "importlib"):
         (home / f"{trap}.py").write_text("raise SystemExit('the wrong module')")
@@ -92,10 +92,22 @@ def test_ignored_and_blocked_signals_are_not_handed_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_without_a_python_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "")
+@pytest.mark.parametrize("executable", ["", None, "/usr/sbin/uwsgi"])
+def test_the_python_is_found_where_the_executable_is_none(
+    monkeypatch: pytest.MonkeyPatch, executable: str | None
+) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
     if os.path.exists("/proc/self/exe"):
         assert launch.command("m")[0] == os.readlink("/proc/self/exe")
     monkeypatch.setattr(os, "readlink", lambda path: "/usr/bin/blender")
-    with pytest.raises(launch.LaunchError, match=r"sys\.executable is empty"):
+    beside = f"{sys.prefix}/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    assert launch.command("m")[0] == beside
+    monkeypatch.setattr(sys, "prefix", "/nowhere")
+    with pytest.raises(launch.LaunchError, match=r"does not know which Python it is"):
+        launch.command("m")
+
+
+def test_a_frozen_program_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(launch.LaunchError, match=r"this program is frozen \(.*no Python to start"):
         launch.command("m")
