@@ -144,7 +144,6 @@ OVERGROWN = {  # to be cut
         "Job",
         "Board",
         "Scheduler",
-        "Session",
     ),
 }
 

@@ -11,6 +11,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 PROTOCOL = 4  # raised with every change that an older peer would misread
+BEAT_S = 1.0  # between two Heartbeats of a peer
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
 PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
 HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header

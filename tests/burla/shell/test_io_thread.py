@@ -288,7 +288,7 @@ def test_many_jobs_leave_nothing_behind(fake: FakeScheduler) -> None:
         assert rpm(double, [number]) == [2 * number]
     wait_until(lambda: held() == before, f"held is only {before}")
     client = clients._clients[fake.address]
-    wait_until(lambda: not client._jobs and not client._topics, "the last job is forgotten")
+    wait_until(lambda: not client._jobs and not client._output.topics, "the last job is forgotten")
 
 
 def test_types_of_results_are_inferred(fake: FakeScheduler) -> None:
