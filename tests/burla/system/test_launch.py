@@ -20,7 +20,7 @@ def main(arguments):
 CALLER = """
 import subprocess, sys
 sys.path[:0] = sys.argv[2:]
-from burla.wire import launch
+from burla.system import launch
 sys.exit(subprocess.run(launch.command(sys.argv[1], "a", "b")).returncode)
 """
 
