@@ -7,6 +7,7 @@ they were killed as well, the next private cluster of anybody with the same base
 
 import atexit
 import contextlib
+import functools
 import os
 import re
 import select
@@ -41,6 +42,7 @@ class LocalCluster:
         self.address = _address(directory)
         self._directory = directory
         self._daemons = daemons
+        self._listens = False  # the scheduler has been seen to
 
     def failed(self) -> str | None:
         """Return what happened when a daemon has ended though nobody asked it to, else None."""
@@ -56,14 +58,18 @@ class LocalCluster:
 
         A connect that comes too early is tried again by libzmq only after 100 to 200 ms.
         """
+        if self._listens:
+            return True
         path = os.path.join(self._directory, SOCKET)
         until = time.monotonic() + timeout_s
         while not os.path.exists(path):
             if time.monotonic() > until or self.failed() is not None:
                 return False
             time.sleep(LISTEN_POLL_S)
+        self._listens = True
         return True
 
+    @functools.cached_property
     def memory(self) -> str | None:
         """Return a directory in memory that our workers can read; None: there is none."""
         directory = memory_of(self._directory)
@@ -131,7 +137,7 @@ def private_cluster() -> LocalCluster:
     Does not wait until the cluster listens.
 
     Raises:
-        ClusterError: it can not be started.
+        ClusterError: it cannot be started.
     """
     global _cluster
     with _lock:

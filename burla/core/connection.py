@@ -60,7 +60,7 @@ class Connection:
         session = self.sessions.get(command.job)
         if session is None:
             return []
-        return self._close_if_over(session, session.handle(command, now_s), now_s)
+        return self._after(session, session.handle(command, now_s), now_s)
 
     def break_all(self, why: str) -> list[Effect]:
         """Fail all jobs because the cluster has ended."""
@@ -103,7 +103,7 @@ class Connection:
         session = self.sessions.get(message.job)
         if session is None:
             return []
-        return self._close_if_over(session, session.receive(message, payload, now_s), now_s)
+        return self._after(session, session.receive(message, payload, now_s), now_s)
 
     def refuse(self, why: m.Refused) -> list[Effect]:
         """Fail all jobs, and those to come, because the cluster does not take this client."""
@@ -129,7 +129,7 @@ class Connection:
         if self._late and now_s >= self._late_s:
             effects += self._take_late()
         for session in list(self.sessions.values()):
-            effects += self._close_if_over(session, session.expire(now_s), now_s)
+            effects += self._after(session, session.expire(now_s), now_s)
         if now_s >= self._beat_s:
             self._beat_s = now_s + m.BEAT_S
             effects.append(Send(m.Heartbeat()))
@@ -153,7 +153,7 @@ class Connection:
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
-            effects += self._close_if_over(session, session.connect(now_s), now_s)
+            effects += self._after(session, session.connect(now_s), now_s)
         return effects
 
     def _say_hello_again(self, now_s: float) -> list[Effect]:
@@ -187,7 +187,7 @@ class Connection:
         self._closed.append(session.id)
         return [Broken(session.id, how, why)]
 
-    def _close_if_over(self, session: Session, effects: list[Effect], now_s: float) -> list[Effect]:
+    def _after(self, session: Session, effects: list[Effect], now_s: float) -> list[Effect]:
         """Return the effects of a session; if it is over, with what tells the scheduler.
 
         Of a job that went well nothing runs any more, so that this may wait for others: the

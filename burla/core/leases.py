@@ -60,13 +60,10 @@ class Leases:
         self._unacknowledged.clear()
         return leases
 
-    def next_deadline_s(self) -> float:
-        """Return when to acknowledge or to look for output next; inf: not yet."""
-        due_s = self.ack_s
-        for lease in self.lacking.values():
-            if lease.output.look_s is not None:
-                due_s = min(due_s, lease.output.look_s)
-        return due_s
+    def look_s(self) -> float:
+        """Return when to do something about missing output next; inf: there is none."""
+        looks = [lease.output.look_s for lease in self.lacking.values()]
+        return min((look_s for look_s in looks if look_s is not None), default=math.inf)
 
     def check(self) -> None:
         """Assert what holds between any two calls. Costs O(state): for tests."""

@@ -140,7 +140,8 @@ class Session:
 
     def next_deadline_s(self) -> float:
         """Return when `expire` must be called next; inf: not before something else happens."""
-        return min(self._waiting.due_s, self._leases.next_deadline_s())
+        due_s = min(self._waiting.due_s, self._leases.ack_s)
+        return min(due_s, self._leases.look_s()) if self._leases.lacking else due_s
 
     def expire(self, now_s: float) -> list[Effect]:
         """Do what is due."""

@@ -12,6 +12,8 @@ from msgspec import Meta, Struct
 
 PROTOCOL = 4  # raised with every change that an older peer would misread
 BEAT_S = 1.0  # between two Heartbeats of a peer
+NUMBER_MAX = 1 << 53  # of any count: more than a cluster has of anything; exact as a float, too
+ENVIRONMENT_BYTES_MAX = 256 << 10  # of OpenJob.environment
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
 PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
 HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
@@ -29,9 +31,10 @@ SECRET_BYTES_MAX = 32
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES_MAX)]
+Packed = Annotated[bytes, Meta(max_length=ENVIRONMENT_BYTES_MAX)]
 Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
-Count = Annotated[int, Meta(ge=0, le=1 << 53)]
-Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
+Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
+Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
@@ -131,7 +134,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     func_ram: Positive | None  # bytes per call
     max_parallelism: Positive | None
     unpack: bool  # the tuple rule, decided by the client
-    environment: Annotated[bytes, Meta(max_length=256 << 10)]  # opaque to all but the worker
+    environment: Packed  # opaque to all but the worker
     secret: Secret = b""  # seals its outcomes, see mac.py; empty where nobody else could write
     grow: bool = False  # machines may be made for it
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited

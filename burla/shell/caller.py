@@ -69,7 +69,7 @@ class Caller:
 
         Args:
             job: not open yet.
-            connect: returns a client that takes jobs.
+            connect: returns another I/O thread, if that of the job takes no jobs any more.
             inputs: what the caller passed; only looked at for errors.
             batches: the same, in batches.
             limits: arguments of the call by name, for errors.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import assert_never
 
-from burla.core.commands import AddBatch, Close, Command, Consumed, EndInputs, Written
+from burla.core.commands import AddBatch, Close, Consumed, EndInputs, Written
 from burla.core.effects import (
     Broken,
     Deliver,
@@ -39,54 +39,65 @@ Event = Deliver | End | LocalError
 class Job:
     """One map call, as its calling thread holds it."""
 
-    def __init__(self, session: Session, name: str, spinner: bool) -> None:
-        """Prepare a job whose output goes to what `sys.stdout` and `sys.stderr` are now."""
+    def __init__(self, session: Session, thread: IoThread, name: str, spinner: bool) -> None:
+        """Prepare a job whose output goes to what `sys.stdout` and `sys.stderr` are now.
+
+        Args:
+            session: of the job; `open` leaves it to the I/O thread.
+            thread: which that is, unless it takes no jobs any more by then.
+            name: of the function, for people.
+            spinner: say why the job waits, if it does.
+        """
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.id = session.id
         self.name = name
         self.spinner = spinner
-        self.address = ""
         self.pid = os.getpid()  # a child that is forked from it must keep away
         self.printer = Printer(sys.stdout, sys.stderr, self._written, self._failed)
         self._session = session
-        self._thread: IoThread | None = None
+        self._thread = thread
         self._over = False
         self._is_unsaid = False  # inputs were added of which the other thread has not heard
 
     # --- in the calling thread ---
 
     def open(self, connect: Callable[[], IoThread]) -> None:
-        """Begin, over a connection that takes jobs; the first inputs are to follow at once."""
-        while True:
+        """Begin; the first inputs are to follow at once.
+
+        Args:
+            connect: returns another thread, if ours takes no jobs any more.
+        """
+        while not self._thread.open(self._session, self._tell):
             self._thread = connect()
-            self.address = self._thread.address
-            if self._thread.open(self._session, self._tell):
-                return
 
     def add_batch(self, leaves: Sequence[tuple[int, Frames]], size: int) -> None:
         """Send the next inputs, of `size` bytes, after `flush`: per leaf a count and frames."""
-        if self._thread is not None:
-            self._thread.post(AddBatch(self.id, leaves, size), ring=False)
-            self._is_unsaid = True
+        self._thread.post(AddBatch(self.id, leaves, size), ring=False)
+        self._is_unsaid = True
+
+    @property
+    def address(self) -> str:
+        """Return where the cluster is."""
+        return self._thread.address
 
     def flush(self) -> None:
         """Let what was added be sent soon."""
-        if self._is_unsaid and self._thread is not None:
+        if self._is_unsaid:
             self._is_unsaid = False
             self._thread.ring()
 
     def add_last_batch(self, leaves: Sequence[tuple[int, Frames]], size: int) -> None:
         """Send the next inputs and say that no more come, which wakes the other thread once."""
         self._is_unsaid = False
-        self._post(AddBatch(self.id, leaves, size, last=True))
+        self._thread.post(AddBatch(self.id, leaves, size, last=True))
 
     def end_inputs(self) -> None:
         """Say that no more inputs come."""
-        self._post(EndInputs(self.id))
+        self._thread.post(EndInputs(self.id))
 
     def consumed(self, delivered: Deliver) -> None:
         """Say that the user has these outcomes."""
-        self._post(Consumed(self.id, delivered.lease, delivered.seq))
+        self._thread.post(Consumed(self.id, delivered.lease, delivered.seq))
 
     def wait_sent(self) -> None:
         """Return when all inputs that were added are with libzmq, or soon if they cannot be.
@@ -96,7 +107,7 @@ class Job:
         """
         sent = threading.Lock()
         sent.acquire()
-        self._post(Reached(sent))
+        self._thread.post(Reached(sent))
         sent.acquire(timeout=SENT_S)
 
     def wait_event(self) -> Event:
@@ -111,12 +122,8 @@ class Job:
             return  # this is a forked child
         if not self._over:
             self._over = True
-            self._post(Close(self.id))
+            self._thread.post(Close(self.id))
         self.printer.abandon()
-
-    def _post(self, command: Command | Reached) -> None:
-        if self._thread is not None:
-            self._thread.post(command)
 
     # --- in other threads ---
 
@@ -137,7 +144,7 @@ class Job:
 
     def _written(self, lease: bytes, number: int) -> None:
         """Take note of output that the printer has written."""
-        self._post(Written(self.id, lease, number))
+        self._thread.post(Written(self.id, lease, number))
 
     def _failed(self, error: BaseException) -> None:
         """Take what the printer failed with."""

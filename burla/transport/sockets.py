@@ -212,8 +212,10 @@ def _user(frame: zmq.Frame) -> str:
 def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
     until = time.monotonic() + DRAIN_S
     for _ in range(DRAIN_MESSAGES):
-        # asking costs a third of what an exception does that nothing is there
-        if not _skip(socket) or not is_readable(socket):
+        if socket.getsockopt(zmq.RCVMORE) and not _skip(socket):
+            return
+        events: Any = socket.getsockopt(zmq.EVENTS)
+        if not events & _READABLE:  # a third of what an exception costs that nothing is there
             return
         frames = [socket.recv(_NOW, copy=False)]
         while frames[-1].more and len(frames) < FRAMES_MAX:  # libzmq has all of a message, or none

@@ -21,11 +21,11 @@ def test_acknowledgements_wait_for_each_other_from_the_first_on() -> None:
     one, two = leases.of(ONE, ""), leases.of(TWO, "")
     leases.acknowledge_later(one, 1)
     leases.acknowledge_later(two, 1.05)
-    assert leases.next_deadline_s() == 1 + ACK_LATE_S
+    assert leases.ack_s == 1 + ACK_LATE_S
     assert leases.take_unacknowledged(1.05) == []
     assert leases.take_unacknowledged(1 + ACK_LATE_S) == [one, two]
     assert leases.take_unacknowledged(2) == []
-    assert leases.next_deadline_s() == math.inf
+    assert leases.ack_s == math.inf
 
 
 def test_what_was_acknowledged_meanwhile_is_not_again() -> None:
@@ -44,7 +44,7 @@ def test_a_lease_that_lacks_output_is_looked_at_in_time() -> None:
     one.output.announce(2, 5)
     leases.look(one)
     assert leases.lacking == {ONE: one}
-    assert leases.next_deadline_s() == 5 + GAP_S
+    assert leases.look_s() == 5 + GAP_S
     leases.check()
     one.output.give_up()
     leases.look(one)
