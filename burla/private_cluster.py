@@ -18,7 +18,9 @@ import time
 from typing import Any
 
 from burla.system.launch import LaunchError, command
-from burla.system.owner import Owner, memory_of, process_started, remove_directory, this_host
+from burla.system.owner import Owner, memory_of, remove_directory, this_host
+from burla.system.paths import runtime_directories
+from burla.system.procfs import process_started
 
 from .errors import ClusterError, how_it_died
 
@@ -229,8 +231,7 @@ def _make_directory() -> str:
 def _bases() -> list[str]:
     """Return directories for files that live as long as a process, in order of preference."""
     named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
-    runtime = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}"]
-    bases = [*named, "/tmp", "/var/tmp", *runtime, "/dev/shm"]
+    bases = [*named, "/tmp", "/var/tmp", *runtime_directories(), "/dev/shm"]
     return [b for b in bases if os.path.isabs(b) and len(os.fsencode(b)) <= BASE_BYTES_MAX]
 
 

@@ -121,7 +121,6 @@ class ClientHello(Message, frozen=True):
     session: Id  # one per client process; the same after a reconnect
     user: Word
     host: Word
-    pid: Count
 
 
 class OpenJob(Bulk, frozen=True, kw_only=True):
@@ -277,8 +276,6 @@ class JobStatus(Message, frozen=True):
 
     job: Id
     waiting: Text  # why nothing of it runs; empty while it has a lease
-    nodes: Count
-    slots: Count
 
 
 class JobFailed(Message, frozen=True):

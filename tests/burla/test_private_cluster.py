@@ -21,7 +21,8 @@ import pytest
 from waiting import LATE_S, running, wait_gone, wait_until
 
 import burla
-from burla.system.owner import process_started, this_host
+from burla.system.owner import this_host
+from burla.system.procfs import process_started
 
 pytestmark = pytest.mark.slow
 

@@ -241,7 +241,7 @@ class SimClient:
         self.callers: dict[bytes, Caller] = {}
         self.alive = True
         self._timer_s: float | None = None
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), user, "h", 1)
+        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), user, "h")
         self.connection = Connection(hello, 10.0, world.clock.now_s)
         self.wire = world.new_wire(self.heard)
         self.do(self.connection.start())

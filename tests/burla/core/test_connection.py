@@ -22,7 +22,7 @@ from burla.protocol import messages as m
 
 JOB, OTHER = b"j" * 16, b"o" * 16
 LEASE = b"l" * 16
-HELLO = m.ClientHello(m.PROTOCOL, "0", "3.11", b"c" * 16, "user", "host", 1)
+HELLO = m.ClientHello(m.PROTOCOL, "0", "3.11", b"c" * 16, "user", "host")
 WELCOME = m.Welcome(b"s" * 16, "0", "tcp://127.0.0.1:1")
 ANSWER_S = 8.0
 
@@ -202,7 +202,7 @@ def test_a_refusal_ends_all_jobs_and_those_to_come() -> None:
 
 def test_what_concerns_a_job_that_is_not_there_changes_nothing() -> None:
     connection = begun()
-    assert connection.receive(m.JobStatus(OTHER, "", 0, 0), [], 0) == []
+    assert connection.receive(m.JobStatus(OTHER, ""), [], 0) == []
     assert connection.hear_of_job(m.JobOutput(OTHER, LEASE, 1, (1,)), [b"x"], 0) == []
     assert connection.handle(one_input(OTHER), 0) == []
     connection.check()

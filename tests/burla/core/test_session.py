@@ -265,7 +265,7 @@ def test_a_job_that_was_never_sent_is_not_resumed() -> None:
 
 def test_why_a_job_waits_is_said_after_a_moment_and_again_when_it_changes() -> None:
     session = begin(1)
-    assert session.receive(m.JobStatus(JOB, "no node", 0, 0), [], now_s=1) == []
+    assert session.receive(m.JobStatus(JOB, "no node"), [], now_s=1) == []
     assert session.next_deadline_s() == 1 + REPORT_S
     assert session.expire(1.5) == []
     assert session.expire(2) == [ReportWaiting(JOB, "no node")]

@@ -13,7 +13,8 @@ import psutil
 import pytest
 from waiting import wait_gone
 
-from burla.system.owner import Owner, process_started
+from burla.system.owner import Owner
+from burla.system.procfs import process_started
 
 pytestmark = pytest.mark.slow
 
