@@ -12,8 +12,8 @@ from typing import Any, assert_never
 
 import msgpack
 
-from burla.core.connection import Broken, Rejected
-from burla.core.effects import Deliver, Fail, Finish, Frames, Part, Window
+from burla.core.batches import Window
+from burla.core.effects import Broken, Deliver, Fail, Finish, Frames, Part, Rejected
 from burla.errors import (
     CallFailed,
     ClusterError,
@@ -40,8 +40,9 @@ from burla.values.payloads import (
 from burla.values.sharing import SharedInputs
 from burla.values.tracebacks import note_of
 
+from .command_queue import LocalError
 from .io_thread import IoThread
-from .job import Event, Job, LocalError
+from .job import Event, Job
 from .outcomes import exception_of, result_not_loadable
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
@@ -68,7 +69,7 @@ class Caller:
 
         Args:
             job: not open yet.
-            connect: returns a client that takes jobs.
+            connect: returns another I/O thread, if that of the job takes no jobs any more.
             inputs: what the caller passed; only looked at for errors.
             batches: the same, in batches.
             limits: arguments of the call by name, for errors.
@@ -93,7 +94,7 @@ class Caller:
                 for part in delivered.parts:
                     self._store(part, delivered.node, results)
             self._job.printer.wait_written()
-            self._raise_trouble()
+            self._raise_local_error()
         finally:
             self._job.close()
             self._shelf.clear()
@@ -113,7 +114,7 @@ class Caller:
                     yield from self._values_of(part, delivered.node, in_iterator=True)
                 self._job.consumed(delivered)
             self._job.printer.wait_written()
-            self._raise_trouble()
+            self._raise_local_error()
         finally:
             self._job.close()
             self._shelf.clear()
@@ -147,9 +148,9 @@ class Caller:
             results += [None] * batch.count  # before an outcome can come
         if batch.start + batch.count == self._total:
             self._feeding = False
-            self._job.add_last_batch(leaves)
+            self._job.add_last_batch(leaves, size)
             return
-        self._job.add_batch(leaves)
+        self._job.add_batch(leaves, size)
         now_s = time.monotonic()
         busy_s = BUSY_FIRST_S if now_s < self._begun_s + FIRST_S else BUSY_S
         if now_s > self._rested_s + busy_s:
@@ -259,7 +260,7 @@ class Caller:
 
     # --- ends ---
 
-    def _raise_trouble(self) -> None:
+    def _raise_local_error(self) -> None:
         """Raise what writing the last output raised."""
         while not self._job.events.empty():
             self._raise_if_bad(self._job.events.get())

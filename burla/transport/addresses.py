@@ -16,7 +16,7 @@ IPC_PATH_BYTES_MAX = 107 - len(".pub")
 FORMS = "burla://HOST:PORT?key=KEY or ipc://PATH"
 BIND_FORMS = "tcp://HOST:PORT or ipc://PATH"
 ANY_HOST = ("0.0.0.0", "[::]", "*")
-_KEY = re.compile(r"[0-9a-f]{64}")
+KEY_TEXT = re.compile(r"[0-9a-f]{64}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 
 
@@ -68,7 +68,7 @@ def take_apart(text: str) -> Endpoint:
         raise AddressError(text, "it begins with neither burla:// nor ipc://")
     place, question, query = rest.partition("?")
     name, _, key = query.partition("=")
-    if not question or name != "key" or not _KEY.fullmatch(key.lower()):
+    if not question or name != "key" or not KEY_TEXT.fullmatch(key.lower()):
         raise AddressError(text, "it does not end with ?key= and the 64 digits of a key")
     return Endpoint(_tcp(text, place, 1, FORMS), bytes.fromhex(key))
 

@@ -17,7 +17,6 @@ def new_hello() -> m.ClientHello:
         session=os.urandom(16),
         user=user_name()[:256],
         host=socket.gethostname()[:256],
-        pid=os.getpid(),
     )
 
 

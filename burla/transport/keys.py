@@ -8,14 +8,14 @@ is refused, not repaired.
 
 import contextlib
 import os
-import re
 import stat
 from dataclasses import dataclass
+
+from .addresses import KEY_TEXT
 
 KEY_BYTES = 32
 FINGERPRINT_DIGITS = 16  # of the public key: for people and logs
 FILE_BYTES_MAX = 4096  # a key file has two lines
-_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 class KeyFileError(Exception):
@@ -56,7 +56,7 @@ def parse_key(text: str) -> bytes:
     Raises:
         ValueError: it is not 64 hexadecimal digits.
     """
-    if not _KEY.fullmatch(text.strip().lower()):
+    if not KEY_TEXT.fullmatch(text.strip().lower()):
         raise ValueError("a key has 64 hexadecimal digits")
     return bytes.fromhex(text.strip())
 

@@ -201,7 +201,7 @@ def join_tokens(directory: Path) -> None:
         code, said = nodelet(at, at.address, directory, *options)
         assert (code, "has expired" in said) == (77, True), said
         peer = at.peer(at.ring.make(Role.JOIN))  # a token may say nothing else
-        peer.say(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h", 1))
+        peer.say(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h"))
         assert peer.hear(m.Refused)[0].not_authorised
         for secret in (token.strip(), late.secret.hex()):
             assert (
