@@ -5,12 +5,14 @@ enum's own `__new__` or `__init__`, and its aliases, would be lost. Here a membe
 data and its value, neither of the two methods runs again, and its attributes are set afterwards.
 """
 
+import copyreg
 from enum import Enum
 from typing import Any
 
 from . import cloudpickle_parts
 
 _DATA_TYPES = (object, int, str, bytes, float, complex, tuple)  # those whose data can be read back
+_NEW: Any = copyreg.__newobj__  # type: ignore[attr-defined]  # as most objects are pickled
 
 
 class MemberParts:
@@ -37,10 +39,15 @@ def reduce_enum(cls: Any, reduced: Any) -> tuple[Any, Any]:
     members = {}
     attributes = {}
     data_type = cls._member_type_
-    if data_type not in _DATA_TYPES:
-        return reduced[1], (reduced[2], {})
     for member_name, member in cls.__members__.items():
-        data = () if data_type is object else (_data_of(member, data_type),)
+        if data_type is object:
+            data: tuple[Any, ...] = ()
+        elif data_type in _DATA_TYPES:
+            data = (_data_of(member, data_type),)
+        elif (other := _arguments_of(member, data_type)) is not None:
+            data = other
+        else:
+            return reduced[1], (reduced[2], {})
         members[member_name] = MemberParts(data, member._value_)
         own = {k: v for k, v in vars(member).items() if not (k.startswith("_") and k.endswith("_"))}
         if own:
@@ -59,6 +66,20 @@ def _data_of(member: Any, data_type: Any) -> Any:
     if data_type is bytes:
         return bytes.__getitem__(member, slice(None))
     return data_type.__pos__(member)
+
+
+def _arguments_of(member: Any, data_type: Any) -> tuple[Any, ...] | None:
+    """Return what the `__new__` of its data type wants for such a member: of a date, a dataclass.
+
+    None: the data type pickles its objects in another way.
+    """
+    try:
+        make, arguments, *_ = data_type.__reduce_ex__(member, 2)
+    except Exception:
+        return None
+    if make is type(member):
+        return tuple(arguments)
+    return tuple(arguments[1:]) if make is _NEW else None
 
 
 def make_enum(tracker_id: str, args: Any) -> Any:

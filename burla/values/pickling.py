@@ -10,12 +10,14 @@ Never imports zmq, asyncio or msgspec: the zygote and the workers load it. The s
 
 import copyreg
 import functools
+import importlib
 import io
 import pickle
 import sys
 import threading
 import weakref
 from collections.abc import Callable
+from enum import Enum, EnumType
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -23,6 +25,8 @@ from . import cloudpickle_parts as parts
 from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
 from .frames import Frames, NotLoadableError, Pieces, join
+from .named import bare_objects, global_name, is_only_itself, parts_of, pickles_itself, set_state
+from .text_names import named_in_text
 
 SENT_CLASSES_MAX = 4096  # classes kept alive here because a worker may name them; oldest go first
 
@@ -83,11 +87,13 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
 
     dispatch_table = _dispatch_table  # a plain dict; cloudpickle's chain of two is slow
     by_value: frozenset[str] = frozenset()  # names of modules beside __main__
+    _is_trial = False  # True: its pickles are thrown away
     of_job = False  # True: towards workers, functions share one set of globals per module and job
 
     def __init__(self, file: Any, buffer_callback: Any = None) -> None:
         refresh_dispatch_table()
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._bare_objects: dict[int, tuple[object, str, str]] | None = None
         self._references = _OURS.copy()  # classes and functions found importable
 
     def reducer_override(self, obj: Any) -> Any:
@@ -109,7 +115,41 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
         if kind is ModuleType and self._travels(obj.__name__):
             state = {k: v for k, v in vars(obj).items() if k not in _NOT_SENT_OF_MODULES}
             return _job_module, (obj.__name__,), state, None, None, _fill_module
-        return NotImplemented
+        if kind in _dispatch_table:
+            return NotImplemented
+        return self._reduce_named(obj, kind)
+
+    def _reduce_named(self, obj: Any, kind: type) -> Any:
+        """Return how to pickle what is found by a name; NotImplemented for all else."""
+        if (known := _named.get(id(obj))) is not None:  # the caller's
+            return _named_object, (*known[1:], None, ())
+        how: Any = kind.__reduce_ex__
+        if isinstance(kind, EnumType) and how is Enum.__reduce_ex__:
+            is_member = kind.__members__.get(obj._name_) is obj  # else flags, combined
+            return (getattr, (kind, obj._name_)) if is_member else NotImplemented
+        if (reduced := pickles_itself(obj, kind)) is not None:
+            if not isinstance(reduced, str):
+                return reduced
+            module, name = str(getattr(obj, "__module__", None)), reduced
+        elif is_only_itself(obj, kind):
+            found = self._global_name(obj, kind)
+            if found is None:
+                return NotImplemented
+            module, name = found
+        else:
+            return NotImplemented
+        if not self._travels(module):
+            return name if kind is not object else (_named_object, (module, name, None, ()))
+        make, of, state = parts_of(obj, kind)
+        return _named_object, (module, name, make, of), state, None, None, _fill_named
+
+    def _global_name(self, obj: Any, kind: type) -> tuple[str, str] | None:
+        if kind is not object:
+            return global_name(obj, kind, ("__main__", *sorted(self.by_value)))
+        if self._bare_objects is None:
+            self._bare_objects = bare_objects()
+        found = self._bare_objects.get(id(obj))
+        return None if found is None else found[1:]
 
     def _travels(self, module: object) -> bool:
         return module == "__main__" or module in self.by_value
@@ -121,8 +161,28 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
         reduced = self._dynamic_function_reduce(function)
         if not self.of_job:
             return reduced
+        if self._travels(function.__globals__.get("__name__")):
+            self._add_named_in_text(function, reduced[2][1]["__globals__"])
         state = (*reduced[2], self._public_name(function))
         return (*reduced[:2], state, None, None, _fill_function)
+
+    def _add_named_in_text(self, function: FunctionType, globals_: dict[str, Any]) -> None:
+        """Add the globals that a function may look up by text, as far as they can be sent."""
+        if self._is_trial:
+            return
+        for name in named_in_text(function):
+            value = function.__globals__[name]
+            if name not in globals_ and self._can_send(value):
+                globals_[name] = value
+
+    def _can_send(self, value: object) -> bool:
+        trial = FunctionPickler(io.BytesIO(), None, Sent(self.by_value))
+        trial._is_trial = True
+        try:
+            trial.dump(value)
+        except Exception:
+            return False
+        return True
 
     def _reduce_cached(self, cached: Any) -> Any:
         """Return how to pickle a function with `functools.lru_cache`; its cache stays here."""
@@ -265,6 +325,8 @@ _kept: dict[str, type] = {}  # classes sent from here, by id
 _keeping = threading.Lock()  # callers pickle in threads of their own
 _callers: dict[type, str] = {}  # in a worker: the caller's classes, which go back by their id
 _unfilled: set[type] = set()  # classes made, but not yet given their attributes
+_named: dict[int, tuple[Any, str, str]] = {}  # in a worker: the caller's globals, by id
+_unfilled_named: dict[int, Any] = {}  # made, but not yet given their state
 _job_modules: dict[str, ModuleType] = {}  # modules of the job that came by value
 _main_attributes: dict[str, Any] | None = None  # of __main__ in a worker; None: not a worker
 _receiving = False  # True while something of the caller is loaded in a worker
@@ -285,7 +347,9 @@ def begin_job() -> None:
     for class_id in _callers.values():
         parts.class_tracker_by_id.pop(class_id, None)
     _callers.clear()
+    _named.clear()
     _unfilled.clear()
+    _unfilled_named.clear()
     if _main_attributes is not None:
         sys.modules["__main__"] = main = ModuleType("__main__")
         vars(main).update(_main_attributes, __builtins__=__builtins__)
@@ -361,6 +425,29 @@ def _job_module(name: str) -> ModuleType:
         if _main_attributes is not None:
             sys.modules[name] = module
     return module
+
+
+def _named_object(module: str, name: str, make: Any, of: tuple[Any, ...]) -> Any:
+    """Return the global `name` of a module that travels; made if it is not there yet."""
+    found: Any = sys.modules.get(module)
+    if found is None or (make is not None and _main_attributes is not None):
+        found = _job_module(module) if make is not None else importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None and make is not None:
+        found = make(*of)
+        _unfilled_named[id(found)] = found
+        if _receiving:
+            _named[id(found)] = (found, module, name)
+            vars(_job_module(module)).setdefault(name, found)
+    if found is None:
+        raise NotLoadableError(f"{module} has no {name!r} here any more")
+    return found
+
+
+def _fill_named(obj: Any, state: Any) -> None:
+    if _unfilled_named.pop(id(obj), None) is not None:
+        set_state(obj, state)
 
 
 def _fill_module(module: ModuleType, state: dict[str, Any]) -> None:

@@ -435,3 +435,165 @@ def test_cached_functions_and_properties_and_dispatch_travel_without_their_cache
     print("done")
     """
     assert run_script(tmp_path, body) == "done\n"
+
+
+def test_what_is_found_by_its_name_is_the_same_there_and_back(tmp_path: Path) -> None:
+    files = {"own.py": "class Missing: pass\nMISSING = Missing()\nUNSET = object()\n"}
+    body = """
+    import dataclasses, inspect, typing
+    import own
+
+    UserId = typing.NewType("UserId", int)
+    P = typing.ParamSpec("P")
+    Ts = typing.TypeVarTuple("Ts")
+
+    class Single:
+        def __reduce__(self):
+            return "SINGLE"
+
+    class Empty:
+        pass
+
+    class Counted:  # as a name, and with a state all the same
+        count = 0
+        def __reduce__(self):
+            return "COUNTED"
+
+    SINGLE, EMPTY, UNSET, COUNTED = Single(), Empty(), object(), Counted()
+    COUNTED.count = 3
+
+    @dataclasses.dataclass
+    class Request:
+        needed: int
+        more: int = 3
+
+    ALL = [UserId, P, Ts, SINGLE, EMPTY, UNSET, COUNTED, own.MISSING, own.UNSET,
+           dataclasses.MISSING, dataclasses.KW_ONLY, inspect.Parameter.empty]
+    names = ["UserId", "P", "Ts", "SINGLE", "EMPTY", "UNSET", "COUNTED"]
+
+    def function(number_and_one):
+        number, one = number_and_one
+        if number is None:
+            assert (UserId(5), UserId.__name__, UserId.__supertype__) == (5, "UserId", int)
+            assert COUNTED.count == 3
+            try:
+                Request()
+            except TypeError:
+                return str(inspect.signature(Request))
+        return one is ALL[number] and (number >= len(names) or one is globals()[names[number]]), one
+
+    signature, *found = call_elsewhere(function, [(None, 0), *enumerate(ALL)], unpack=False)
+    assert signature == str(inspect.signature(Request)), signature
+    for number, (same, one) in enumerate(found):
+        assert same, ALL[number]
+        assert one is ALL[number], ALL[number]
+    """
+    run_script(tmp_path, body, files)
+
+
+def test_enums_with_any_data_type_and_any_values_come_back_as_themselves(tmp_path: Path) -> None:
+    body = """
+    import dataclasses, datetime, decimal, enum, functools, pathlib
+
+    @dataclasses.dataclass
+    class Weight:
+        kg: float
+
+    class Parcel(Weight, enum.Enum):
+        SMALL = 1.5
+        BIG = 20.0
+        HUGE = 20.0  # an alias
+
+    @dataclasses.dataclass(frozen=True)
+    class Frozen:
+        a: int
+        b: str = "b"
+
+    class OfFrozen(Frozen, enum.Enum):
+        ONE = 1, "x"
+        TWO = 2
+
+    class Day(datetime.date, enum.Enum):
+        NEW_YEAR = 2020, 1, 1
+        def next(self):
+            return datetime.date.fromordinal(self.toordinal() + 1)
+
+    class Price(decimal.Decimal, enum.Enum):
+        LOW = "1.10"
+
+    class Work(enum.Enum):
+        PARTIAL = functools.partial(int, "7")
+        MEMBER = enum.member(lambda self: 8)
+        LIST = [1]
+        def __call__(self):
+            return self.value() if self is Work.PARTIAL else self.value
+
+    ALL = [*Parcel, *OfFrozen, *Day, *Price, *Work]
+
+    def function(member):
+        assert any(member is one for one in ALL), member
+        assert (Parcel.SMALL.kg, Parcel.HUGE is Parcel.BIG) == (1.5, True)
+        assert (OfFrozen.ONE.b, OfFrozen.TWO.b, OfFrozen.TWO == OfFrozen.TWO) == ("x", "b", True)
+        assert Day.NEW_YEAR.next() == datetime.date(2020, 1, 2) and Day.NEW_YEAR.year == 2020
+        assert Price.LOW + 1 == decimal.Decimal("2.10")
+        assert Work.PARTIAL() == 7 and Work.LIST() == [1]
+        return member, member.name, repr(member.value)
+
+    for member, (came, name, value) in zip(ALL, call_elsewhere(function, ALL), strict=True):
+        assert came is member, member
+        assert name == member.name
+        assert "0x" in value or value == repr(member.value), (value, member)
+    """
+    run_script(tmp_path, body)
+
+
+def test_globals_that_only_a_text_names_are_there(tmp_path: Path) -> None:
+    body = """
+    import threading, typing
+
+    LIMIT, FACTOR, UNUSED = 5, 2, [0] * 10
+    CONNECTION = threading.Lock()  # cannot be sent; `run` names it by chance
+
+    class Kind:
+        pass
+
+    class Annotated:
+        kind: "Kind"
+
+    def handle_a():
+        return "a"
+
+    def handle_b():
+        return dispatch("a") + "b"
+
+    def dispatch(kind):
+        return globals()["handle_" + kind]()
+
+    def hinted(x: "Kind") -> "typing.List[Kind]":
+        return typing.get_type_hints(hinted), typing.get_type_hints(Annotated)
+
+    def query(text):
+        return eval(text.replace("@", ""))
+
+    def run(text):
+        return query("@LIMIT > 4") and query("FACTOR") and text == "no CONNECTION"
+
+    def nested(x):
+        return (lambda: eval(f"{x} + LIMIT"))()
+
+    def plain(x):
+        "Uses neither LIMIT nor UNUSED."
+        import sys
+        return "LIMIT" in sys.modules["__main__"].__dict__
+
+    def call(which):
+        return {"dispatch": lambda: dispatch("b"), "run": lambda: run("no CONNECTION"),
+                "nested": lambda: nested(1)}[which]()
+
+    assert call_elsewhere(call, ["dispatch", "run", "nested"]) == ["ab", True, 6]
+    (hints, of_class), = call_elsewhere(hinted, [1])
+    assert hints == {"x": Kind, "return": typing.List[Kind]}
+    assert of_class == {"kind": Kind}
+    assert call_elsewhere(plain, [1]) == [False]
+    """
+    run_script(tmp_path, body)
