@@ -25,6 +25,7 @@ from .arguments import Shape, check_arguments, decide_unpack, name_of
 from .config import cluster_address, may_grow
 from .modules import by_value_modules, packed_environment
 from .nested import is_nested, run_here
+from .own_frames import hide_own_frames
 from .private_cluster import LocalCluster, private_cluster
 
 R = TypeVar("R")
@@ -153,13 +154,41 @@ def remote_parallel_map(
         >>> for result in remote_parallel_map(parse, paths, generator=True):
         ...     print(result)
     """
+    try:
+        return _map(
+            function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack, grow
+        )
+    except BaseException as error:
+        hide_own_frames(error)
+        raise
+
+
+def _hiding_frames(results: Iterator[R]) -> Iterator[R]:
+    try:
+        yield from results
+    except BaseException as error:
+        hide_own_frames(error)
+        raise
+
+
+def _map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    func_cpu: int,
+    func_ram: float | None,
+    max_parallelism: int | None,
+    generator: bool,
+    spinner: bool,
+    unpack: bool | None,
+    grow: bool | None,
+) -> list[R] | Iterator[R]:
     check_arguments(
         function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack, grow
     )
     shape = decide_unpack(function_, unpack)
     if is_nested():
         here = run_here(function_, inputs, shape)
-        return here if generator else list(here)
+        return _hiding_frames(here) if generator else list(here)
     if type(inputs) in (list, tuple, range) and not inputs:
         return iter(()) if generator else []
     spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism)
@@ -168,7 +197,7 @@ def remote_parallel_map(
         return [] if caller is None else caller.collect()
     if caller is None:
         return iter(())
-    results = caller.stream()
+    results: Iterator[R] = _hiding_frames(caller.stream())
     next(results)  # it is begun now, so that closing it ends the job
     return results
 

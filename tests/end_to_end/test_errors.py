@@ -116,11 +116,15 @@ def test_a_generator_yields_nothing_after_the_error() -> None:
 
 
 class Locked(Exception):
-    """Holds what cannot be pickled."""
+    """Holds what cannot be pickled, but does not say so in its text."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, text: str, *more: object) -> None:
+        super().__init__(text, *more)
+        self.code = 3
         self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Odd(Exception):
@@ -131,17 +135,30 @@ class Odd(Exception):
         self.code = code
 
 
-class Explosive(Exception):
+class Explosive:
     """Fails when it is unpickled, wherever that is."""
 
     def __reduce__(self) -> Any:
         return eval, ("1 // 0",)
 
+    def __str__(self) -> str:
+        return "bang"
+
+
+def test_an_exception_comes_without_an_attribute_that_cannot_be_pickled() -> None:
+    def fail(x: str) -> None:
+        raise Locked("stuck")
+
+    with pytest.raises(Locked, match=r"^stuck$") as info:
+        remote_parallel_map(fail, ["a"])
+    assert (info.value.code, vars(info.value).get("lock")) == (3, None)
+    assert "left behind, as it cannot be pickled: lock" in info.value.__notes__
+
 
 def test_an_exception_that_cannot_be_pickled_is_shown_as_text() -> None:
     def fail(x: str) -> None:
         if x == "b":
-            raise Locked("stuck") from OSError("the cause")
+            raise Locked("stuck", threading.Lock()) from OSError("the cause")
 
     with pytest.raises(RemoteError, match=r"(?s)input 1 = 'b' · node node0.*Locked: stuck") as info:
         remote_parallel_map(fail, ["a", "b"])
@@ -154,9 +171,9 @@ def test_an_exception_that_cannot_be_pickled_is_shown_as_text() -> None:
 
 def test_an_exception_that_cannot_be_unpickled_is_shown_as_text() -> None:
     def fail(x: int) -> None:
-        raise Explosive("bang")
+        raise ValueError(Explosive())
 
-    with pytest.raises(RemoteError, match=r"(?s)input 0.*Explosive: bang"):
+    with pytest.raises(RemoteError, match=r"(?s)input 0.*ValueError: bang"):
         remote_parallel_map(fail, [5])
 
 

@@ -1,0 +1,49 @@
+"""Which frames of a traceback a caller sees: their own.
+
+How burla works inside does not help someone whose function raised. `BURLA_TRACEBACKS=full` shows
+all frames, to whoever looks for a fault in burla.
+"""
+
+import os
+from types import TracebackType
+
+VARIABLE = "BURLA_TRACEBACKS"
+FULL = "full"
+CHAIN_MAX = 100  # exceptions of a chain; a retry loop may chain without end
+
+
+def hide_own_frames(error: BaseException) -> None:
+    """Take the frames of this package out of the tracebacks of an error and its causes."""
+    if os.environ.get(VARIABLE, "").strip().lower() == FULL:
+        return
+    todo: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while todo and len(seen) < CHAIN_MAX:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        BaseException.__setattr__(one, "__traceback__", _without_ours(one.__traceback__))
+        todo += [one.__cause__, one.__context__]
+
+
+def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
+    entries = []
+    below_ours = False  # in what our code called, as when it waits or pickles
+    while traceback is not None:
+        name = str(traceback.tb_frame.f_globals.get("__name__"))
+        if name == "burla" or name.startswith("burla."):
+            below_ours = True
+        elif not (below_ours and name in _CALLED_BY_US):
+            below_ours = False
+            entries.append(traceback)
+        traceback = traceback.tb_next
+    kept = None
+    for entry in reversed(entries):
+        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return kept
+
+
+_CALLED_BY_US = frozenset(
+    ("threading", "queue", "pickle", "cloudpickle.cloudpickle", "cloudpickle", "zmq.sugar.socket")
+)
