@@ -149,7 +149,7 @@ def test_an_exception_comes_without_an_attribute_that_cannot_be_pickled() -> Non
     def fail(x: str) -> None:
         raise Locked("stuck")
 
-    with pytest.raises(Locked, match=r"^stuck$") as info:
+    with pytest.raises(Locked, match=r"^stuck\n") as info:
         remote_parallel_map(fail, ["a"])
     assert (info.value.code, vars(info.value).get("lock")) == (3, None)
     assert "left behind, as it cannot be pickled: lock" in info.value.__notes__
