@@ -136,11 +136,6 @@ LINES_WARN, LINES_MAX = 400, 600  # past the first, ask whether a second thing w
 MEMBERS_MAX = 25  # methods of a class, and attributes of its instances
 OVERGROWN = {  # to be cut
     *(
-        "Agent",
-        "WorkerPool",
-        "Nodelet",
-        "Dispatcher",
-        "Lease",
         "Job",
         "Board",
         "Scheduler",

@@ -40,21 +40,24 @@ class Report:
         """Let what was gathered go at once."""
         self._urgent, self._sent_s = True, float("-inf")
 
-    def due(self, dry: int, all_done: bool, call_s: float, now_s: float) -> list[Send]:
+    def due(
+        self, dry: int, call_s: float, now_s: float, *, all_done: bool, unread: bool
+    ) -> list[Send]:
         """Return what must be sent now.
 
         Args:
             dry: slots that have nothing to run.
-            all_done: nothing that was dealt is open.
             call_s: mean duration of recent calls.
             now_s: on the caller's clock.
+            all_done: nothing that was assigned is open.
+            unread: workers wait; the rest of a line that they have begun cannot come.
         """
         outcomes, output = self.outcomes, self.output
         if dry > self._told_dry or all_done:
             self._urgent = True
         self._told_dry = min(self._told_dry, dry)
         sends: list[Send] = []
-        if self.is_full():
+        if unread and output.waits_for_ack():
             output.hold(now_s)
         output.release(now_s)
         since_s = outcomes.due_since_s
@@ -65,7 +68,7 @@ class Report:
             sends += output.take()
             if output.is_blocked():
                 return sends  # its window is full; the outcomes behind it wait too
-            sends.append(outcomes.take(output.number, call_s, dry))
+            sends.append(outcomes.take(output.number, call_s))
             self._told_dry, self._sent_s = dry, now_s
         if outcomes.due_since_s is None:
             self._urgent = False
@@ -111,6 +114,10 @@ class Report:
         """Forget everything: nobody wants it."""
         self.outcomes.drop()
         self.output.drop()
+
+    def snapshot(self) -> dict[str, object]:
+        """Return both streams, for people."""
+        return {"outcomes": self.outcomes.snapshot(), "output": self.output.snapshot()}
 
     def check(self) -> None:
         """Assert that the sums are right. Costs O(state): for tests."""

@@ -29,7 +29,7 @@ from .effects import Send
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
 LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
-LINE_BYTES_MAX = 128 << 10  # a longer beginning of a line is not waited with
+LINE_BYTES_MAX = 256 << 10  # a longer beginning of a line is not waited with: what a pipe holds
 OUTPUT_MESSAGE_BYTES = 256 << 10  # heartbeats get between two of them
 
 
@@ -78,7 +78,7 @@ class OutcomeStream:
         room = not self._kept or self._kept_bytes < self._window
         return bool(self._runs) and room
 
-    def take(self, output: int, call_s: float, dry: int) -> Send:
+    def take(self, output: int, call_s: float) -> Send:
         """Return the next message; what it holds is kept until `ack`."""
         runs: list[tuple[Run, Sequence[bytes]]] = []
         size = 0
@@ -96,7 +96,6 @@ class OutcomeStream:
             runs=table,
             output=output,
             call_s=call_s,
-            dry=dry,
         )
         message = replace(message, seal=seal(self._secret, message, payload))
         self._gathered -= size
@@ -129,6 +128,16 @@ class OutcomeStream:
     def is_empty(self) -> bool:
         """Return whether all is acknowledged."""
         return not self._runs and not self._kept
+
+    def snapshot(self) -> dict[str, int]:
+        """Return what is here, in messages and bytes, for people."""
+        return {
+            "runs_unsent": len(self._runs),
+            "bytes_unsent": self._gathered,
+            "messages_unacknowledged": len(self._kept),
+            "bytes_unacknowledged": self._kept_bytes,
+            "last_seq": self._seq,
+        }
 
     def check(self) -> None:
         """Assert that the sums are right."""
@@ -232,6 +241,10 @@ class OutputStream:
         """Return whether workers must wait."""
         return self._kept_bytes + self._gathered_bytes >= LEASE_OUTPUT_WINDOW
 
+    def waits_for_ack(self) -> bool:
+        """Return whether an acknowledgement can still make room."""
+        return bool(self._kept) or bool(self._gathered)
+
     def is_blocked(self) -> bool:
         """Return whether something waits for which the window has no room."""
         return bool(self._gathered) and not self._has_room()
@@ -278,6 +291,16 @@ class OutputStream:
     def is_empty(self) -> bool:
         """Return whether all is acknowledged."""
         return not self._gathered and not self._kept and not self._lines
+
+    def snapshot(self) -> dict[str, int]:
+        """Return what is here, in chunks and bytes, for people."""
+        return {
+            "bytes_unsent": self._gathered_bytes,
+            "lines_begun": len(self._lines),
+            "chunks_unacknowledged": len(self._kept),
+            "bytes_unacknowledged": self._kept_bytes,
+            "last_number": self.number,
+        }
 
     def check(self) -> None:
         """Assert that the sums are right."""

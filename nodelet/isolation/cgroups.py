@@ -105,7 +105,9 @@ def _make(top: str, path: str, name: str) -> str | None:
         if os.path.isdir(parent) and (not is_v2 or _delegate(parent) or parent == top):
             directory = os.path.join(parent, name)
             with suppress(OSError):
-                if os.path.isdir(directory):  # of a keeper that was killed: the name is ours now
+                if os.path.isdir(
+                    directory
+                ):  # of a supervisor that was killed: the name is ours now
                     _remove(directory)
                 os.mkdir(directory)
                 if os.access(os.path.join(directory, "cgroup.procs"), os.W_OK):

@@ -76,7 +76,7 @@ def test_what_is_not_begun_can_be_taken_back_from_the_end() -> None:
 
 
 def test_what_one_end_says_of_outcomes_the_other_reads() -> None:
-    said, payload = outcomes(LEASE, 1, Ranges([(3, 7), (9, 10)]), 0.05, 0)
+    said, payload = outcomes(LEASE, 1, Ranges([(3, 7), (9, 10)]), 0.05)
     assert payload
     as_passed_on = m.JobOutcomes(
         job=JOB, lease=LEASE, seq=1, node="n", runs=said.runs, output=said.output

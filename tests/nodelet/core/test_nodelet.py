@@ -1,6 +1,6 @@
 """The nodelet's core, as conversations: the connection, and leases that begin and end."""
 
-from worker_model import JOB, LEASE, SCHEDULER, ModelNode, deal, hello, ran, start_lease
+from worker_model import JOB, LEASE, SCHEDULER, ModelNode, assign, hello, ran, start_lease
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.nodelet import SILENCE_S, Nodelet
@@ -14,7 +14,8 @@ OTHER = b"O" * 16
 
 def test_a_nodelet_says_hello_first_and_keeps_blanks() -> None:
     node = Nodelet(hello(cpus=3))
-    assert node.start(0.0) == [e.KeepBlanks(6), e.Send(hello(cpus=3))]
+    node.start(0.0)
+    assert node.settle(0.0) == [e.KeepBlanks(6), e.Send(hello(cpus=3))]
 
 
 def test_it_beats_each_second() -> None:
@@ -26,7 +27,7 @@ def test_it_beats_each_second() -> None:
 def test_asked_to_introduce_itself_it_says_what_it_holds_once() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 4)))
+    node.hear(*assign((0, 4)))
     node.load()
     node.finish(next(w for w in node.workers.values() if node.claim(w)))
     node.pass_time(0.1)
@@ -51,7 +52,7 @@ def test_a_refusal_ends_the_nodelet() -> None:
 def test_a_silent_scheduler_loses_its_leases() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 4)))
+    node.hear(*assign((0, 4)))
     node.load()
     node.pass_time(SILENCE_S + 3)
     assert node.ending
@@ -66,7 +67,7 @@ def test_a_silent_scheduler_loses_its_leases() -> None:
 def test_an_idle_lease_ends_at_once() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.finish_all()
     node.said()
     node.hear(m.EndLease(LEASE, True))
@@ -80,7 +81,7 @@ def test_an_idle_lease_ends_at_once() -> None:
 def test_a_running_call_is_interrupted_and_then_killed() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 100)))
+    node.hear(*assign((0, 100)))
     node.load()
     workers = list(node.workers.values())
     for worker in workers:
@@ -97,7 +98,7 @@ def test_a_running_call_is_interrupted_and_then_killed() -> None:
 def test_outcomes_outlive_a_lease_until_they_are_acknowledged() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.finish_all()
     node.said()
     node.hear(m.EndLease(LEASE, False))
@@ -123,7 +124,7 @@ def test_a_lease_that_waits_for_the_last_one_to_end_gives_back_what_it_has_not_b
     node.load()
     node.hear(m.EndLease(LEASE, True))
     node.hear(start_lease(lease=OTHER), [b"function"])
-    node.hear(*deal((0, 60), lease=OTHER))
+    node.hear(*assign((0, 60), lease=OTHER))
     node.said()
     node.hear(m.Retract(OTHER, 40))
     assert node.said() == [m.Retracted(OTHER, (Span(0, 20, 60),))]
@@ -134,7 +135,7 @@ def test_a_lease_waits_for_the_one_before_it() -> None:
     node.serve()
     node.hear(m.EndLease(LEASE, True))
     node.hear(start_lease(lease=OTHER), [b"function"])
-    node.hear(*deal((0, 1), lease=OTHER))
+    node.hear(*assign((0, 1), lease=OTHER))
     assert sum(isinstance(x, e.BeginLease) for x in node.effects) == 1
     node.end()
     assert sum(isinstance(x, e.BeginLease) for x in node.effects) == 2
@@ -155,10 +156,10 @@ def test_the_end_of_an_unknown_lease_is_confirmed() -> None:
 def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_released() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     node.load()
     node.said()
-    node.do(node.core.leave(node.now_s))
+    node.leave()
     assert node.said() == [m.Drain()]
     node.hear(m.Drained())  # a slip of the scheduler: the lease is still here
     assert e.Leave() not in node.effects
@@ -171,7 +172,7 @@ def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_releas
 def test_it_says_again_that_it_leaves_to_whoever_welcomes_it() -> None:
     node = ModelNode()
     node.serve()
-    node.do(node.core.leave(node.now_s))
+    node.leave()
     node.hear(m.HelloRequired())
     node.said()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
@@ -181,7 +182,8 @@ def test_it_says_again_that_it_leaves_to_whoever_welcomes_it() -> None:
 def test_it_leaves_at_once_if_no_scheduler_knows_it() -> None:
     node = Nodelet(hello(cpus=3))
     node.start(0.0)
-    assert node.leave(1.0)[-1] == e.Leave()
+    node.leave()
+    assert node.settle(0.5)[-1] == e.Leave()
 
 
 def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:

@@ -14,6 +14,7 @@ from waiting import wait_gone, wait_until
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
+from burla.protocol.deaths import Death
 from burla.protocol.ranges import Ranges
 
 pytestmark = pytest.mark.slow
@@ -169,7 +170,7 @@ def test_an_input_that_kills_its_worker_is_named_after_three_deaths(tmp_path: Pa
         lease = scheduler.start(explode)
         scheduler.deal(lease, range(1000))
         scheduler.wait(lambda: bool(scheduler.errors), "the verdict")
-        assert scheduler.errors == {700: ["exit", 9, 3]}
+        assert scheduler.errors == {700: Death("exit", 9, 3)}
         scheduler.end(lease)
         scheduler.errors.clear()
         assert scheduler.call(double, [4]) == [8]
