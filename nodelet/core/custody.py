@@ -23,7 +23,7 @@ class Custody:
         self.store = LeafStore()
         self.queue = WorkQueue(self.store)
         self.dispatcher = Dispatcher(slots, self.queue)
-        self._done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
+        self.done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
 
     def add_leaves(self, message: Assign, payload: Sequence[bytes]) -> None:
         """Keep the leaves that come with work, and take note of batches that are done.
@@ -32,7 +32,7 @@ class Custody:
             ValueError: the message contradicts itself.
         """
         self.store.add(message.leaves, payload)
-        self._done.update(dict.fromkeys(message.forget))
+        self.done.update(dict.fromkeys(message.forget))
         self.dispatcher.left = message.left
 
     def assign(self, spans: Iterable[Span], held: Ranges) -> None:
@@ -60,18 +60,13 @@ class Custody:
 
     def forget_done(self) -> None:
         """Drop batches that are done everywhere; what waits of them here was run elsewhere."""
-        for batch in list(self._done):
+        for batch in list(self.done):
             lo, hi = self.store.bounds(batch)
             for part in self.queue.withdraw(lo, hi):
                 self.open.remove(*part)
             if not self.dispatcher.is_running(lo, hi):
                 self.store.forget(batch)
-                del self._done[batch]
-
-    @property
-    def has_done(self) -> bool:
-        """Whether batches are to be forgotten."""
-        return bool(self._done)
+                del self.done[batch]
 
     def clear(self) -> None:
         """Have nothing open any more; what workers still run is for nobody."""

@@ -68,7 +68,7 @@ class Dispatcher:
 
     def busy(self) -> int:
         """Return how many workers have something to run."""
-        return sum([worker.is_busy() for worker in self.workers.values()])
+        return sum([worker.is_busy() for worker in self.workers.values() if worker.cells])
 
     def occupied(self) -> list[int]:
         """Return the workers that have a span."""
@@ -76,8 +76,8 @@ class Dispatcher:
 
     def dry(self) -> int:
         """Return how many slots have nothing to run, now or soon."""
-        waiting = len(self.queue)
-        return 0 if waiting >= self.slots else max(0, self.slots - self.busy() - waiting)
+        free = self.slots - len(self.queue)
+        return 0 if free <= 0 else max(0, free - self.busy())
 
     # --- assigning ---
 
@@ -144,13 +144,11 @@ class Dispatcher:
         if waiting and now_s < self._look_s:
             return []
         self._look_s = now_s + LOOK_S
-        dry = not waiting and self._has_room()
+        holders = self._holders()
+        dry = not waiting and bool(holders) and self._has_room()
         late_s = STUCK_S if dry else RESCUE_S
         best: tuple[bool, int, Worker] | None = None
-        for worker in self.workers.values():
-            unstarted = worker.unstarted()
-            if unstarted <= 0:
-                continue
+        for worker, unstarted in holders:
             late = self._is_late(worker, now_s, late_s)
             if not late and (not dry or unstarted * self.call_s < STEAL_MIN_S):
                 continue
@@ -160,6 +158,11 @@ class Dispatcher:
             return []
         late, unstarted, worker = best
         return list(self.take_back(worker, unstarted if late else ceil(unstarted / 2)))
+
+    def _holders(self) -> list[tuple[Worker, int]]:
+        """Return who has inputs that are not begun, and how many."""
+        busy = [worker for worker in self.workers.values() if worker.cells]
+        return [(worker, count) for worker in busy if (count := worker.unstarted()) > 0]
 
     def _has_room(self) -> bool:
         """Return whether some worker could be assigned something at once."""
@@ -173,11 +176,11 @@ class Dispatcher:
         """Return when a worker must be looked at again, if it has not spoken before."""
         if len(self.queue):
             return self._look_s
-        heard_s = [w.heard_s for w in self.workers.values() if w.cells and w.unstarted() > 0]
-        if not heard_s:
+        holders = self._holders()
+        if not holders:
             return None
         patience_s = max(STUCK_S if self._has_room() else RESCUE_S, STUCK_CALLS * self.call_s)
-        return min(heard_s) + patience_s
+        return min(worker.heard_s for worker, _ in holders) + patience_s
 
     def take_back(self, worker: Worker, inputs: int) -> Iterator[StealRequest]:
         """Yield what to steal of a worker's end, so that `inputs` change hands if they can."""

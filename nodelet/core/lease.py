@@ -190,24 +190,24 @@ class Lease:
 
     def settle(self, now_s: float) -> None:
         """Assign, steal, report, pause and end, as things stand."""
-        if self._steals.is_pending or self._only_waits():
+        if self._steals.unanswered or (self.life.phase is Phase.STOPPED and self._only_waits()):
             return
         if self._must_interrupt:
             self._interrupt()
-        if self.custody.has_done:
+        if self.custody.done:
             self.custody.forget_done()
         if self.life.serves:
             self._regulate()
-        if self._steals.settle() and self._feeds():
+        if self._steals.settle() and self.custody.open.total and self._feeds():
             self._feed(now_s)
-        if self._steals.is_pending:
+        if self._steals.unanswered:
             return
         dispatcher = self._dispatcher
         self._effects += self.report.due(
             dispatcher.dry(),
             dispatcher.call_s,
             now_s,
-            all_done=not self.custody.open,
+            all_done=not self.custody.open.total,
             unread=self._is_paused,
         )
         is_stopping = self.life.phase is Phase.STOPPING and self._kill_s < float("inf")
@@ -217,7 +217,7 @@ class Lease:
 
     def next_deadline_s(self) -> float | None:
         """Return when `settle` must be called next; None: not before something happens."""
-        if self._only_waits():
+        if self.life.phase is Phase.STOPPED and self._only_waits():
             return None
         times: list[float] = []
         due_s = self.report.next_deadline_s()
@@ -225,20 +225,16 @@ class Lease:
             times.append(due_s)
         if self.life.phase is Phase.STOPPING:
             times.append(self._kill_s)
-        elif self._feeds():
+        elif self.custody.open.total and self._feeds():
             stuck_s = self._dispatcher.stuck_at_s()
             if stuck_s is not None:
                 times.append(stuck_s)
         return min(times, default=None)
 
-    def is_forgettable(self) -> bool:
-        """Return whether nothing of it matters any more."""
-        return self.life.phase is Phase.STOPPED and self.report.is_empty()
-
     def check(self) -> None:
         """Assert that every assigned index is in one place. Costs O(state): for tests."""
         self.report.check()
-        assert not self._steals.is_pending, "a steal was not answered"
+        assert not self._steals.unanswered, "a steal was not answered"
         assert self.life.phase is not Phase.QUEUED or not self._dispatcher.workers
         if self.life.takes_work:
             self.custody.check(self.report.outcomes.held)
@@ -266,9 +262,8 @@ class Lease:
         return self.life.serves and is_free and not in_use
 
     def _only_waits(self) -> bool:
-        """Return whether all that may still happen is that what was sent is acknowledged."""
-        is_over = self.life.phase is Phase.STOPPED and not self.custody.has_done
-        return is_over and self.report.is_sent()
+        """Return whether all that may still happen, once stopped, is an acknowledgement."""
+        return not self.custody.done and self.report.is_sent()
 
     def _feeds(self) -> bool:
         """Return whether workers get something to run."""

@@ -95,7 +95,7 @@ class Nodelet:
                 lease.begin(now_s)
         for one in list(self.leases.values()):
             one.settle(now_s)
-            if one.is_forgettable():
+            if one.life.phase is Phase.STOPPED and one.report.is_empty():
                 self._forget(one)
         is_released = self._released or self._welcomed is None
         if self._leaving and is_released and not self.leases and not self._left:

@@ -36,6 +36,9 @@ class Life:
         """Begin as QUEUED."""
         self.lease = lease
         self.phase = Phase.QUEUED
+        self.serves = False  # its workers are there, for its job or for the next one
+        self.takes_work = True  # what is assigned will be run
+        self.has_workers = False  # processes of the lease may be there
         self.past: deque[tuple[float, str]] = deque(maxlen=TRANSITIONS_KEPT)
         self.note("QUEUED", now_s)
 
@@ -48,26 +51,13 @@ class Life:
         if phase not in ALLOWED[self.phase]:
             raise TransitionError(f"lease {self.lease.hex()}: {self.phase.name} -> {phase.name}")
         self.phase = phase
+        self.serves = self.takes_work = phase in (Phase.SERVING, Phase.LINGERING)
+        self.has_workers = self.serves or phase is Phase.STOPPING
         self.note(phase.name, now_s)
 
     def note(self, what: str, now_s: float) -> None:
         """Keep for people what has happened."""
         self.past.append((now_s, what))
-
-    @property
-    def serves(self) -> bool:
-        """Whether its workers are there for its job, or for the next one."""
-        return self.phase in (Phase.SERVING, Phase.LINGERING)
-
-    @property
-    def has_workers(self) -> bool:
-        """Whether processes of the lease may be there."""
-        return self.serves or self.phase is Phase.STOPPING
-
-    @property
-    def takes_work(self) -> bool:
-        """Whether what is assigned will be run."""
-        return self.serves or self.phase is Phase.QUEUED
 
     def snapshot(self) -> dict[str, object]:
         """Return it, for people."""

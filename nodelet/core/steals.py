@@ -28,12 +28,7 @@ class Steals:
         self._effects = effects
         self._retracts: deque[Retract] = deque()  # of the scheduler, not begun
         self._got: Ranges | None = None  # for the scheduler; None: what is stolen is queued
-        self._cells: dict[tuple[int, int], None] = {}  # worker and cell: no answer
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether steals are not answered."""
-        return bool(self._cells)
+        self.unanswered: dict[tuple[int, int], None] = {}  # by worker and cell
 
     def retract(self, message: Retract) -> None:
         """Take note that the scheduler wants inputs back."""
@@ -47,7 +42,7 @@ class Steals:
 
     def settle(self) -> bool:
         """Go on giving back what the scheduler wants; return whether that is done."""
-        while self._retracts and not self._cells:
+        while self._retracts and not self.unanswered:
             inputs = self._retracts.popleft().inputs
             self._got = Ranges(self._custody.queue.pop_last(inputs))
             missing = inputs - self._got.total
@@ -57,9 +52,9 @@ class Steals:
                 if taken > 0:
                     missing -= taken
                     self._ask(self._dispatcher.take_back(worker, taken))
-            if not self._cells:
+            if not self.unanswered:
                 self._finish()
-        return not self._cells
+        return not self.unanswered
 
     def balance(self, now_s: float) -> None:
         """Take from those who would finish last, or are stuck, for those who have nothing."""
@@ -75,7 +70,7 @@ class Steals:
         Raises:
             BrokenWorkerError: that cannot be.
         """
-        del self._cells[event.worker, event.cell]
+        del self.unanswered[event.worker, event.cell]
         try:
             worker = self._dispatcher.workers[event.worker]
             stolen = worker.take_stolen(event.cell, event.lo, event.hi)
@@ -84,12 +79,12 @@ class Steals:
             elif stolen is not None and self._got is not None:
                 self._got.add(*stolen)
         finally:
-            if not self._cells:
+            if not self.unanswered:
                 self._finish()
 
     def _ask(self, requests: Iterable[StealRequest]) -> None:
         for one in requests:
-            self._cells[one.worker, one.cell] = None
+            self.unanswered[one.worker, one.cell] = None
             self._effects.append(Steal(one.worker, one.cell, one.middle))
 
     def _finish(self) -> None:

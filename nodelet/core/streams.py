@@ -169,7 +169,7 @@ class OutputStream:
         self._gathered: deque[tuple[int, int, list[bytes]]] = deque()  # worker, stream, pieces
         self._gathered_bytes = 0  # `_lines` included
         self._last_bytes = 0  # in the newest chunk of `_gathered`
-        self._lines: dict[tuple[int, int], _Line] = {}  # by worker and stream
+        self.lines: dict[tuple[int, int], _Line] = {}  # begun, by worker and stream
         self._unread_s = 0.0  # when the workers were last made to wait
         self._kept: deque[tuple[int, bytes]] = deque()  # stream, data; the last is `number`
         self._kept_bytes = 0
@@ -177,7 +177,7 @@ class OutputStream:
     def add(self, worker: int, stream: int, data: bytes, now_s: float) -> None:
         """Take what a worker wrote; the beginning of a line waits a moment for the rest."""
         self._gathered_bytes += len(data)
-        line = self._lines.pop((worker, stream), None)
+        line = self.lines.pop((worker, stream), None)
         since_s = now_s
         if line is not None:
             data, since_s = line.data + data, line.since_s
@@ -188,18 +188,18 @@ class OutputStream:
         if len(data) >= LINE_BYTES_MAX:
             self._gather(worker, stream, data, since_s)
         elif data:
-            self._lines[worker, stream] = _Line(data, since_s)
+            self.lines[worker, stream] = _Line(data, since_s)
 
     def mark(self, worker: int) -> None:
         """Note that a worker is through: what it wrote must go ahead of the next outcomes."""
-        for stream in (1, 2) if self._lines else ():
-            if line := self._lines.get((worker, stream)):
+        for stream in (1, 2) if self.lines else ():
+            if line := self.lines.get((worker, stream)):
                 line.is_due = True
 
     def finish(self, worker: int) -> None:
         """Let the last words of a dead worker go before anything that others say from now on."""
-        for stream in (1, 2) if self._lines else ():
-            if line := self._lines.pop((worker, stream), None):
+        for stream in (1, 2) if self.lines else ():
+            if line := self.lines.pop((worker, stream), None):
                 self._gather(worker, stream, line.data, line.since_s)
 
     def hold(self, now_s: float) -> None:
@@ -208,15 +208,15 @@ class OutputStream:
 
     def release(self, now_s: float, *, marked: bool = False) -> None:
         """Let the lines go that have waited long enough, or also those that are marked."""
-        for (worker, stream), line in list(self._lines.items()):
+        for (worker, stream), line in list(self.lines.items()):
             old = now_s >= max(line.since_s, self._unread_s) + LINE_WAIT_S
             if old or (marked and line.is_due):
-                del self._lines[worker, stream]
+                del self.lines[worker, stream]
                 self._gather(worker, stream, line.data, line.since_s)
 
     def lines_due_s(self) -> float | None:
         """Return when `release` is due; None: no line waits."""
-        first_s = min((line.since_s for line in self._lines.values()), default=None)
+        first_s = min((line.since_s for line in self.lines.values()), default=None)
         return None if first_s is None else max(first_s, self._unread_s) + LINE_WAIT_S
 
     def _gather(self, worker: int, stream: int, data: bytes, since_s: float) -> None:
@@ -283,20 +283,20 @@ class OutputStream:
     def drop(self) -> None:
         """Forget everything: nobody wants it."""
         self._gathered.clear()
-        self._lines.clear()
+        self.lines.clear()
         self._kept.clear()
         self._gathered_bytes = self._kept_bytes = self._last_bytes = 0
         self.due_since_s = None
 
     def is_empty(self) -> bool:
         """Return whether all is acknowledged."""
-        return not self._gathered and not self._kept and not self._lines
+        return not self._gathered and not self._kept and not self.lines
 
     def snapshot(self) -> dict[str, int]:
         """Return what is here, in chunks and bytes, for people."""
         return {
             "bytes_unsent": self._gathered_bytes,
-            "lines_begun": len(self._lines),
+            "lines_begun": len(self.lines),
             "chunks_unacknowledged": len(self._kept),
             "bytes_unacknowledged": self._kept_bytes,
             "last_number": self.number,
@@ -304,7 +304,7 @@ class OutputStream:
 
     def check(self) -> None:
         """Assert that the sums are right."""
-        lines = sum(len(line.data) for line in self._lines.values())
+        lines = sum(len(line.data) for line in self.lines.values())
         gathered = sum(len(data) for *_, pieces in self._gathered for data in pieces)
         assert self._gathered_bytes == gathered + lines
         assert self._kept_bytes == sum(len(data) for _, data in self._kept)

@@ -28,6 +28,7 @@ from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION
 from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
+from burla.system.dump import dump_on_signal
 from burla.transport import sockets
 from burla.transport.sockets import Handshakes, Outbox, SocketWaiter
 
@@ -65,6 +66,8 @@ async def run(config: NodeletConfig) -> None:
     agent = Agent(config, dealer, scratch, handshakes=handshakes)
     try:
         asyncio.get_running_loop().add_signal_handler(LEAVE_SIGNAL, agent.leave)
+        if config.state_file is not None:
+            dump_on_signal(config.state_file, agent.snapshot)
         await agent.serve()
     finally:
         if config.ready_file is not None:
@@ -193,6 +196,10 @@ class Agent:
     def busy(self) -> Collection[int]:
         """Return the workers that have something to run."""
         return self._core.busy()
+
+    def snapshot(self) -> dict[str, object]:
+        """Return what it knows, for people; times are of `now_s`'s clock."""
+        return {"now_s": self._clock_s(), **self._core.snapshot()}
 
     def on_zygote_death(self) -> None:
         """End: no worker can be had any more."""

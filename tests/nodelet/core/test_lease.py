@@ -7,6 +7,7 @@ from worker_model import JOB, LEASE, ModelNode, assign, ran
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import WorkerState
 from burla.protocol import messages as m
+from burla.protocol.codec import unpack_runs
 from burla.protocol.deaths import Death, decode_death
 from burla.protocol.messages import Kind, Run, Span
 
@@ -190,6 +191,28 @@ def test_an_index_that_kills_three_workers_is_named() -> None:
     last = messages[-1]
     assert runs_of(last.runs)[-1] == Run(1, 2, Kind.DEATH, 1)
     assert decode_death(node.payload[id(last)][-1]) == Death("exit", 7, 3)
+
+
+def test_the_last_words_of_the_call_are_told_with_its_death() -> None:
+    node = ModelNode()
+    node.serve(slots=1)
+    node.hear(*assign((0, 2)))
+    messages: list[m.Outcomes] = []
+    while not messages:
+        node.load()
+        (worker,) = node.workers.values()
+        if node.claim(worker) == (0, 1):
+            node.print(worker.number, 1, b"old\n" * 20)
+            node.print(worker.number, 2, b"segfault in \xffoo")
+            node.kill(worker.number)
+        else:
+            node.print(worker.number, 1, b"of another call\n")
+            node.finish(worker)
+        messages = [said for said in node.outcomes() if said.failed]
+    words = "\n".join(["old"] * 19 + ["segfault in \ufffdoo"])
+    *_, (run, (frame,)) = unpack_runs(messages[0].runs, node.payload[id(messages[0])])
+    assert run == Run(0, 1, Kind.DEATH, 1)
+    assert decode_death(frame) == Death("signal", 9, 3, last_words=words)
 
 
 def test_a_death_in_a_stride_of_several_blames_nobody() -> None:

@@ -1,8 +1,13 @@
 """The nodelet's core, as conversations: the connection, and leases that begin and end."""
 
+import json
+from typing import Any
+
+from msgspec.structs import replace
 from worker_model import JOB, LEASE, SCHEDULER, ModelNode, assign, hello, ran, start_lease
 
 from burla.nodelet.core import effects as e
+from burla.nodelet.core.effects import StoredLeaf
 from burla.nodelet.core.nodelet import SILENCE_S, Nodelet
 from burla.protocol import messages as m
 from burla.protocol.messages import Kind, Span
@@ -194,3 +199,90 @@ def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
         node.hear(m.Heartbeat())
         node.pass_time(0.0)
     assert 2 <= node.effects.count(e.Heard()) <= 4
+
+
+# --- for people ---
+
+
+def test_its_state_is_plain_and_holds_neither_payloads_nor_secrets() -> None:
+    node = ModelNode()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    node.hear(replace(start_lease(), secret=b"a secret of 20 bytes"), [b"the function"])
+    node.hear(*assign((0, 9)))
+    node.load()
+    first, second = node.workers.values()
+    node.claim(first)
+    node.print(first.number, 1, b"printed")
+    node.claim(second)
+    node.finish(second, 1.0, (b"an outcome",))
+    node.pass_time(0.03)
+    node.show_memory(700, {first.number: 100})
+    state: Any = node.core.snapshot()
+    text = json.dumps(state)
+    assert not any(word in text for word in ("secret", "function", "leaf", "printed", 'outcome"'))
+    lease = state["leases"][LEASE.hex()]
+    assert [each["what"] for each in lease["life"]["past"]] == ["QUEUED", "SERVING"]
+    assert lease["open"] == [(0, 1), (2, 9)]
+    assert lease["workers"][str(first.number)]["cells"] == {"0": [0, 1, 1]}
+    assert lease["unacknowledged"]["outcomes"]["messages_unacknowledged"] == 1
+    assert lease["memory"]["available"] == 700
+
+
+def test_what_became_of_a_lease_is_remembered_for_a_while() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(m.EndLease(LEASE, True))
+    node.end()
+    state: Any = node.core.snapshot()
+    (past,) = state["past"]
+    assert (past["lease"], past["phase"]) == (LEASE.hex(), "STOPPED")
+    names = [each["what"] for each in past["past"]]
+    assert names == ["QUEUED", "SERVING", "STOPPING", "STOPPED"]
+
+
+# --- one turn ---
+
+
+def test_what_comes_in_one_turn_is_decided_once() -> None:
+    node = ModelNode()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    start = start_lease(slots=1)
+    node.feed(start, [b"function"])
+    node.feed(*assign((0, 3)))
+    assert node.core.settle(node.now_s) == [e.BeginLease(start, [b"function"]), e.LoadWorker()]
+    assert node.core.settle(node.now_s) == []
+
+
+def test_outcomes_and_the_end_of_a_span_are_one_event() -> None:
+    node = ModelNode()
+    node.serve(slots=1)
+    node.hear(*assign((0, 2)))
+    node.load()
+    (worker,) = node.workers.values()
+    node.claim(worker)
+    node.said()
+    node.effects.clear()
+    node.finish(worker, 1.0)
+    leaf = StoredLeaf(0, 0, 2, (b"leaf",))
+    assert node.effects == [e.AssignSpan(1, 0, Span(0, 1, 2), [leaf], 0, 1, False)]
+    node.pass_time(0.03)
+    assert ran(node.outcomes()) == [(0, 1)]
+
+
+def test_an_end_that_comes_with_a_retract_is_not_missed() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*assign((0, 20)))
+    node.load()
+    for _ in range(4):
+        node.run(seconds=1e-4)
+    for worker in node.workers.values():
+        node.claim(worker)
+    node.said()
+    node.feed(m.Retract(LEASE, 100))
+    node.feed(m.EndLease(LEASE, True))
+    node.settle()
+    assert m.Retracted(LEASE, ()) in node.said()
+    assert all(worker.interrupted for worker in node.workers.values() if worker.running)
+    node.pass_time(1.1)
+    assert node.ending
