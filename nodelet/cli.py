@@ -184,7 +184,7 @@ def _with_key(config: NodeletConfig, options: argparse.Namespace) -> NodeletConf
     Raises:
         KeyFileError: a key or token is refused.
         NotJoinedError: the scheduler does not take the token.
-        NoAnswerError: nobody is there.
+        NoAnswerError: the scheduler does not answer.
     """
     where = take_apart(config.scheduler)
     if where.key is None:

@@ -69,7 +69,7 @@ class Custody:
                 del self.done[batch]
 
     def clear(self) -> None:
-        """Have nothing open any more; what workers still run is for nobody."""
+        """Have nothing open any more; what workers still run is not wanted."""
         self.open = Ranges()
         self.queue.clear()
 

@@ -86,7 +86,7 @@ class LeafStore:
         """Note that the indices of `span` belong to its batch.
 
         Raises:
-            ValueError: they can not, or the leaves that they lie in are not here.
+            ValueError: they cannot, or the leaves that they lie in are not here.
         """
         if span.lo >= span.hi:
             raise ValueError(f"{span} is empty")

@@ -51,7 +51,7 @@ class Lease:
         self._workers = LeaseWorkers(self._dispatcher, start.func_ram, effects)
         self._steals = Steals(self.id, self.custody, effects)
         self._has_failed = False  # an error is on its way: nothing more is assigned
-        self._discards = False  # nobody wants its outcomes and its output
+        self._discards = False  # its outcomes and its output are not wanted
         self._is_paused = False
         self._must_interrupt = False  # its calls, which it was not told to end before
         self._kill_s = 0.0  # while STOPPING: when calls are not waited for any longer
@@ -123,7 +123,7 @@ class Lease:
         self._effects += self.report.again()
 
     def held(self) -> Held | None:
-        """Return what a Hello says of it; None: nobody need know that it was."""
+        """Return what a Hello says of it; None: nothing."""
         stopping = not self.life.takes_work
         if stopping and self._discards:
             return None

@@ -126,7 +126,9 @@ class LeaseWorkers:
         """Kill a worker that contradicts what it was assigned."""
         worker.is_broken = worker.is_doomed = True
         self._effects += [
-            Note(f"worker {worker.number} is killed: it says {error}"),
+            Note(
+                f"killing worker {worker.number}, which contradicts what it was assigned: {error}"
+            ),
             Kill(worker.number),
         ]
 

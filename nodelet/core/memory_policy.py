@@ -89,7 +89,10 @@ class MemoryPolicy:
                 self._doom(
                     number, OutOfMemoryFigures(used, limit, reading.total, reading.available)
                 )
-                yield number, f"worker {number} uses {_gb(used)} of {_gb(limit)} GB: it is killed"
+                yield (
+                    number,
+                    f"killing worker {number}: it uses {_gb(used)} GB, func_ram is {_gb(limit)}",
+                )
 
     def _is_short(self, reading: Reading) -> bool:
         guilty = GUILTY_SHARE * reading.total
@@ -125,7 +128,7 @@ class MemoryPolicy:
             left, total = _gb(reading.available), _gb(reading.total)
             yield (
                 number,
-                f"{left} of {total} GB are left: worker {number} is killed,"
+                f"{left} of {total} GB of memory are left: killing worker {number},"
                 f" which uses {_gb(figures.used)} GB",
             )
 

@@ -69,7 +69,7 @@ class Nodelet:
             self._effects.append(Note(f"ignored {type(message).__name__}: {error}"))
 
     def take(self, event: WorkerEvent, now_s: float) -> None:
-        """Take one event of the workers there are; a late one comes to nobody."""
+        """Take one event of the workers there are; a late one changes nothing."""
         lease = self._current()
         if lease is not None:
             lease.take(event, now_s)
@@ -78,7 +78,7 @@ class Nodelet:
         """Take no more work; `Leave` comes when what was begun is done and delivered."""
         if not self._leaving:
             self._leaving = True
-            self._effects.append(Note("leaving: finishing the calls that run"))
+            self._effects.append(Note("draining: finishing the running calls"))
             if self._welcomed is not None:
                 self._effects.append(Send(m.Drain()))
 
@@ -116,10 +116,12 @@ class Nodelet:
         if silent_s >= UNHEARD_S and not self._warned:
             self._warned = True
             self._effects.append(
-                Note(f"no word from the scheduler for {UNHEARD_S:.0f} s; trying on")
+                Note(f"no answer from the scheduler for {UNHEARD_S:.0f} s; still trying")
             )
         if silent_s >= SILENCE_S and self.leases:
-            self._effects.append(Note(f"no word for {SILENCE_S:.0f} s: its leases are ended"))
+            self._effects.append(
+                Note(f"no answer from the scheduler for {SILENCE_S:.0f} s: ending its leases")
+            )
             for lease in list(self.leases.values()):
                 lease.end(True, now_s)
 
@@ -229,9 +231,11 @@ class Nodelet:
         if len(self.leases) >= LEASES_MAX:
             past = [e for e in self.leases.values() if e.life.phase is Phase.STOPPED]
             if not past:
-                raise ValueError(f"{LEASES_MAX} leases wait")
+                raise ValueError(f"{LEASES_MAX} leases are waiting already")
             self._forget(past[0])
-            self._effects.append(Note(f"outcomes of lease {past[0].id.hex()} are given up"))
+            self._effects.append(
+                Note(f"lease {past[0].id.hex()} is forgotten: too many unacknowledged leases")
+            )
         lease = self.leases[said.lease] = Lease(said, function, self._effects, now_s)
         kept = None if said.keep is None else self.leases.get(said.keep)
         if kept is not None and not lease.take_over(kept, now_s):

@@ -122,7 +122,7 @@ class Report:
         return due == (None, None) and not self.output.lines
 
     def drop(self) -> None:
-        """Forget everything: nobody wants it."""
+        """Forget everything: it is not wanted any more."""
         self.outcomes.drop()
         self.output.drop()
 

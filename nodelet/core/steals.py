@@ -1,4 +1,4 @@
-"""What a lease takes back from its workers: for others of them, for the scheduler, or for nobody.
+"""What a lease takes back from its workers: for others, or for the scheduler.
 
 A steal is asked of the shell and answered before anything else happens. What the scheduler wants
 back comes from the end of the queue first, then from the ends of the workers'. Pure.

@@ -118,7 +118,7 @@ class OutcomeStream:
         return [Send(kept.message, kept.payload) for kept in self._kept]
 
     def drop(self) -> None:
-        """Forget everything: nobody wants it."""
+        """Forget everything: it is not wanted any more."""
         self._runs.clear()
         self._kept.clear()
         self._gathered = self._kept_bytes = 0
@@ -203,7 +203,7 @@ class OutputStream:
                 self._gather(worker, stream, line.data, line.since_s)
 
     def hold(self, now_s: float) -> None:
-        """Note that nobody reads from the workers now: the rest of a line can not come."""
+        """Note that the workers are not read from now: the rest of a line cannot come."""
         self._unread_s = now_s
 
     def release(self, now_s: float, *, marked: bool = False) -> None:
@@ -281,7 +281,7 @@ class OutputStream:
         return self._messages(before + skip + 1, list(self._kept)[skip:], replay=replay)
 
     def drop(self) -> None:
-        """Forget everything: nobody wants it."""
+        """Forget everything: it is not wanted any more."""
         self._gathered.clear()
         self.lines.clear()
         self._kept.clear()

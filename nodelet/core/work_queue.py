@@ -1,7 +1,7 @@
 """The inputs of a lease that no worker has, and in which order they go. Pure.
 
-Earlier inputs go first. An input whose worker died comes after some others, and alone; those of
-which one, nobody knows which, has killed a worker are to be run one by one.
+Earlier inputs go first. An input whose worker died comes after some others, and alone. Where
+one of several, it is not known which, has killed a worker, they are to be run one by one.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Control groups of a lease, of either version: made, limited, ended. As far as we may write there.
 
 A group lies in our own one, or in the nearest one above it that can have groups with limits: in
-version 2 a group that holds processes, as our own does, can not.
+version 2 a group that holds processes, as our own does, cannot.
 """
 
 import os

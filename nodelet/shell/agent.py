@@ -203,7 +203,7 @@ class Agent:
 
     def on_zygote_death(self) -> None:
         """End: no worker can be had any more."""
-        self._fail(RuntimeError("the process that forks the workers is gone"))
+        self._fail(RuntimeError("the process that forks workers has died"))
 
     # --- what the core decides ---
 
@@ -319,7 +319,7 @@ class Agent:
         try:
             await self._sandboxes.end_lease()
         except Exception as error:
-            log.exception("the workers of a lease cannot be ended")
+            log.exception("cannot end the workers of a lease")
             self._fail(error)
             return
         self._ending = None

@@ -183,7 +183,7 @@ class SandboxPool:
         try:
             await workers.start()
         except RuntimeError as error:
-            raise RuntimeError(f"no sandbox for a lease: {init.why or error}") from None
+            raise RuntimeError(f"cannot make a sandbox: {init.why or error}") from None
         except BaseException:
             if init.pid:
                 kill(init.pid)
@@ -205,5 +205,5 @@ class SandboxPool:
         if self._has_supervisor:
             self._supervisor.send(c.OpenSandbox(init.number), fds=tuple(fds))
         else:
-            init.why, init.returncode = "the supervisor is gone", 1
+            init.why, init.returncode = "the supervisor has died", 1
         return init

@@ -94,7 +94,7 @@ class ZygoteClient:
                 ours.close()
                 await self._wait_gone()
         if not said:
-            raise RuntimeError(f"the zygote did not start: exit status {self._process.returncode}")
+            raise RuntimeError(f"the zygote did not start (exit status {self._process.returncode})")
         self._is_open = True
         self._loop.add_reader(ours.fileno(), self._on_readable)
 

@@ -63,7 +63,7 @@ def test_a_silent_scheduler_loses_its_leases() -> None:
     assert node.ending
     node.end()
     assert node.core.leases == {}
-    assert any("no word" in note for note in node.notes)
+    assert any("no answer" in note for note in node.notes)
 
 
 # --- the end of a lease ---
