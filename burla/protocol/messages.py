@@ -73,10 +73,7 @@ class Kind(IntEnum):
     RESULTS = 0  # values.dump_results: results of the whole run
     RESULT = 1  # values.dump_result: one result; the run has one index
     ERROR = 2  # values.dump_error: the exception that one call raised; the run has one index
-    # One frame, msgpack [how, code, deaths]: the call's worker died this often. Killed for memory:
-    # with a fourth element, {"used", "limit" (func_ram; 0: the node ran out), "total", "available"}
-    # in bytes; "total" and "available" are the node's.
-    DEATH = 3
+    DEATH = 3  # one frame, deaths.Death: the worker died each time; the run has one index
 
 
 class Run(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -450,7 +447,6 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
     runs: Runs
     output: Count
     call_s: Seconds  # mean time of a recent call; 0: not known
-    dry: Count  # slots of the lease that have nothing to run
     seal: Seal = b""  # by the job's secret, over what the client acts on
 
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
-import msgpack
-
 from burla.core.connection import Broken, Rejected
 from burla.core.effects import Deliver, Fail, Finish, Frames, Part, Window
 from burla.errors import (
@@ -27,6 +25,7 @@ from burla.errors import (
     WorkerDied,
     how_it_died,
 )
+from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind
 from burla.values.payloads import (
     Batch,
@@ -244,18 +243,26 @@ class Caller:
             self._job.printer.wait_written()
 
     def _death(self, index: int, node: str, frame: bytes) -> CallFailed:
-        how, code, deaths, *figures = msgpack.unpackb(frame)
+        death = decode_death(frame)
         shown = None
         if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
             shown = short_repr(self._inputs[index])
         call = note_of(index, shown, node)
-        if figures:
-            return OutOfMemory(index, **figures[0], call=call)
+        if (memory := death.memory) is not None:
+            return OutOfMemory(
+                index,
+                used=memory.used,
+                limit=memory.limit,
+                total=memory.total,
+                available=memory.available,
+                call=call,
+            )
+        how, code = death.how, death.code
         if how == "exit":
             died = how_it_died(code) if code >= 0 else "an unknown exit status"
         else:
             died = how_it_died(-code) if how == "signal" else f"{how} {code}"
-        return WorkerDied(index, died, deaths, call=call)
+        return WorkerDied(index, died, death.deaths, call=call, last_words=death.last_words)
 
     # --- ends ---
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import psutil
 import zmq
 from machine import environment, leaves_of
@@ -16,6 +15,7 @@ from waiting import LATE_S, wait_gone
 
 from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, decode, encode, split, unpack_runs
+from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind, Leaf, Span
 from burla.protocol.ranges import Ranges
 from burla.transport.sockets import make_socket
@@ -162,7 +162,7 @@ class RawScheduler:
                 case Kind.ERROR:
                     self.errors[run.lo] = payloads.load_error(got)
                 case Kind.DEATH:
-                    self.errors[run.lo] = msgpack.unpackb(got[0])
+                    self.errors[run.lo] = decode_death(got[0])
         if self.acknowledges:
             self.say(m.AckOutcomes(said.lease, said.seq))
 
