@@ -25,7 +25,7 @@ OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
-SEAL_BYTES = 16  # of HMAC-SHA-256: enough against whoever can not try offline
+SEAL_BYTES = 16  # of HMAC-SHA-256: enough against one who cannot try offline
 SECRET_BYTES_MAX = 32
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -174,7 +174,7 @@ class AckOutput(Message, frozen=True):
 class ReplayOutput(Message, frozen=True):
     """client -> scheduler -> nodelet: send output after chunk `after` again, directly.
 
-    If nobody has the lease any more the scheduler answers LeaseLost.
+    If no node has the lease any more the scheduler answers LeaseLost.
     """
 
     job: Id
@@ -279,10 +279,10 @@ class JobStatus(Message, frozen=True):
 
 
 class JobFailed(Message, frozen=True):
-    """scheduler -> client: the job can not go on; answered by CloseJob."""
+    """scheduler -> client: the job cannot go on; answered by CloseJob."""
 
     job: Id
-    argument: Word  # the argument that can not be satisfied, or empty
+    argument: Word  # the argument that cannot be satisfied, or empty
     text: Text
 
 

@@ -63,7 +63,7 @@ class Caller:
         inputs: object,
         batches: Iterator[Batch],
         limits: Mapping[str, object],
-        shelf: SharedInputs,
+        shared: SharedInputs,
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
@@ -73,14 +73,14 @@ class Caller:
             inputs: what the caller passed; only looked at for errors.
             batches: the same, in batches.
             limits: arguments of the call by name, for errors.
-            shelf: where big inputs and results are put down, if anywhere.
+            shared: where big inputs and results are put down, if anywhere.
         """
         self._job, self._connect = job, connect
         self._inputs, self._batches, self._limits = inputs, batches, limits
         known = type(inputs) in (list, tuple, range)
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = Window()
-        self._shelf = shelf
+        self._shared = shared
         self._feeding = True
         self._begun_s = 0.0
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
@@ -97,13 +97,13 @@ class Caller:
             self._raise_local_error()
         finally:
             self._job.close()
-            self._shelf.clear()
+            self._shared.clear()
         return results
 
     def stream(self) -> Iterator[Any]:
         """Yield one None when the inputs are fed ahead, then the results as they come.
 
-        It is started by whoever made it, so that closing it always ends the job.
+        Its maker starts it, so that closing it always ends the job.
         """
         try:
             self._open()
@@ -117,14 +117,14 @@ class Caller:
             self._raise_local_error()
         finally:
             self._job.close()
-            self._shelf.clear()
+            self._shared.clear()
 
     # --- feeding and waiting ---
 
     def _open(self) -> None:
         self._job.open(self._connect)
         self._begun_s = time.monotonic()
-        self._shelf.open()
+        self._shared.open()
 
     def _feed_ahead(self) -> None:
         until_s = time.monotonic() + FEED_AT_CALL_S
@@ -133,7 +133,7 @@ class Caller:
         self._job.flush()
 
     def _may_feed(self) -> bool:
-        return self._feeding and self._window.has_room() and self._shelf.has_room()
+        return self._feeding and self._window.has_room() and self._shared.has_room()
 
     def _feed(self, results: list[Any] | None) -> None:
         """Hand in one batch, or say that there is none."""
@@ -163,7 +163,7 @@ class Caller:
         at, size = batch.start, batch.bytes
         for leaf in batch.leaves:
             if isinstance(leaf.body, Pieces):
-                frames: Frames = self._shelf.put(at, leaf.count, leaf.body)
+                frames: Frames = self._shared.put(at, leaf.count, leaf.body)
                 self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
                 size += sum(map(len, frames)) - leaf.bytes
             else:
@@ -185,7 +185,7 @@ class Caller:
             self._window.free(event)
             for part in event.parts:
                 for lo, hi in part.fresh:
-                    self._shelf.release(lo, hi)
+                    self._shared.release(lo, hi)
             return event
         self._raise_if_bad(event)
         return None

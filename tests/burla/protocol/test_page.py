@@ -22,9 +22,8 @@ MESSAGES = {
     for kind in vars(m).values()
     if isinstance(kind, type) and issubclass(kind, m.Message) and kind not in (m.Message, m.Bulk)
 }
-WAYS: dict[
-    str, list[Any]
-] = {  # what stands in the second column, and the unions that such a message is in
+# What stands in the second column, and the unions that such a message is in.
+WAYS: dict[str, list[Any]] = {
     "any -> any": [m.ClientToScheduler, m.SchedulerToClient, m.NodeletToScheduler],
     "client -> scheduler": [m.ClientToScheduler],
     "client -> scheduler -> nodelet": [m.ClientToScheduler, m.SchedulerToNodelet],
