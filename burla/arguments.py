@@ -48,7 +48,10 @@ def check_arguments(
 
 
 def _check_function(function: object) -> None:
-    if not callable(function):
+    if type(function) is FunctionType and not vars(function):  # the usual one, in less time
+        if not function.__code__.co_flags & _NOT_CALLED:
+            return
+    elif not callable(function):
         raise TypeError(f"function_ must be callable, not {short_repr(function)}")
     name = name_of(function)
     for target in (function, type(function).__call__):
@@ -64,8 +67,18 @@ def _check_function(function: object) -> None:
             )
 
 
+_NOT_CALLED = (  # a call of such a function does not run it
+    inspect.CO_GENERATOR
+    | inspect.CO_COROUTINE
+    | inspect.CO_ITERABLE_COROUTINE
+    | inspect.CO_ASYNC_GENERATOR
+)
+
+
 def _check_inputs(inputs: object) -> None:
     kind = type(inputs)
+    if kind in (list, tuple, range):
+        return
     if hasattr(kind, "__iter__") or hasattr(kind, "__getitem__"):
         if getattr(inputs, "ndim", None) == 0 and getattr(kind, "__module__", "") == "numpy":
             raise TypeError(
@@ -166,25 +179,26 @@ def decide_unpack(function: Callable[..., Any], unpack: bool | None = None) -> S
     Raises:
         TypeError: no input could ever be handed to it that way.
     """
-    name = name_of(function)
-    counts = _positional(function, name)
+    counts = _positional(function)
     if counts is None:
-        return Shape(bool(unpack), Arity(name, 0, None, False) if unpack else None)
+        return Shape(bool(unpack), Arity(name_of(function), 0, None, False) if unpack else None)
     low, high = counts
     takes_one = low <= 1 and (high is None or high >= 1)
-    if unpack or (unpack is None and not takes_one):
+    if takes_one and not unpack:
+        return _WHOLE
+    name = name_of(function)
+    if unpack is not False:
         return Shape(True, Arity(name, low, high, tuples_only=unpack is None))
-    if not takes_one:
-        takes = Arity(name, low, high, True)._takes()
-        raise TypeError(f"unpack=False, but {name} takes {takes} and cannot be called with one")
-    return Shape(False, None)
+    takes = Arity(name, low, high, True)._takes()
+    raise TypeError(f"unpack=False, but {name} takes {takes} and cannot be called with one")
 
 
-def _positional(function: Callable[..., Any], name: str) -> tuple[int, int | None] | None:
+_WHOLE = Shape(unpack=False, check=None)
+
+
+def _positional(function: Callable[..., Any]) -> tuple[int, int | None] | None:
     """Return the least and greatest number of positional arguments; None: it cannot be known."""
-    if type(function) is FunctionType and not vars(
-        function
-    ):  # the usual one, in a tenth of the time
+    if type(function) is FunctionType and not vars(function):  # the usual one, in less time
         code = function.__code__
         if not code.co_kwonlyargcount:
             high = code.co_argcount
@@ -203,6 +217,7 @@ def _positional(function: Callable[..., Any], name: str) -> tuple[int, int | Non
         elif one.kind is one.VAR_POSITIONAL:
             any_number = True
         elif one.kind is one.KEYWORD_ONLY and required:
+            name = name_of(function)
             raise TypeError(
                 f"function_ {name!r} needs the keyword argument {one.name!r}, which no input can"
                 f" give; pass functools.partial({name}, {one.name}=...)"

@@ -25,7 +25,8 @@ TypeError and ValueError, Ctrl-C is KeyboardInterrupt. Each text says what, whic
 import signal
 from typing import Any
 
-GB = 1 << 30  # bytes
+from burla.limits import GB
+
 LAST_WORDS_CHARS_MAX = 2_000  # of a dead worker's output in an error's text
 
 

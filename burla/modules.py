@@ -4,13 +4,27 @@ Modules that a worker finds through the caller's `sys.path` load there under the
 they stand at the call. `__main__` always travels by value, and so do modules that no finder finds.
 """
 
+import functools
 import importlib.machinery
 import os
 import sys
+from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgpack
+
+from burla.protocol.messages import ENVIRONMENT_BYTES_MAX
 from burla.values.environment import Environment
+
+
+def packed_environment(memory: str | None = None) -> bytes:
+    """Return `environment` as it travels; a loop of maps packs it once.
+
+    Raises:
+        ValueError: it is too big.
+    """
+    return _pack(_look_around(memory))
 
 
 def environment(memory: str | None = None) -> Environment:
@@ -19,30 +33,75 @@ def environment(memory: str | None = None) -> Environment:
     Args:
         memory: directory in memory that this process shares with the workers, if it does.
     """
+    return _describe(_look_around(memory))
+
+
+class _Surroundings(NamedTuple):
+    """What says all about the environment of a call."""
+
+    path: tuple[str, ...]
+    directory: str | None
+    shadowed: tuple[str, ...]
+    argv: tuple[str, ...]
+    main_file: str | None
+    main_package: str | None
+    memory: str | None
+
+
+def _look_around(memory: str | None) -> _Surroundings:
     try:
         directory: str | None = os.getcwd()
     except OSError:  # deleted
         directory = None
-    path = []
-    for entry in sys.path:
-        if isinstance(entry, str) and (directory is not None or os.path.isabs(entry)):
-            path.append(os.path.join(directory or "", entry) if entry else str(directory))
+    path = _absolute(tuple([entry for entry in sys.path if isinstance(entry, str)]), directory)
+    argv = tuple([arg for arg in getattr(sys, "argv", [""]) if isinstance(arg, str)])
     main = vars(sys.modules["__main__"]) if "__main__" in sys.modules else {}
-    return Environment(
-        path=[os.fsencode(entry) for entry in dict.fromkeys(path)],
-        directory=None if directory is None else os.fsencode(directory),
-        shadowed=_shadowed(path),
-        argv=[os.fsencode(arg) for arg in getattr(sys, "argv", [""]) if isinstance(arg, str)],
-        main={
-            name: value
-            for name in ("__file__", "__package__")
-            if isinstance(value := main.get(name), str)
-        },
-        memory=None if memory is None else os.fsencode(memory),
+    file, package = main.get("__file__"), main.get("__package__")
+    return _Surroundings(
+        path=path,
+        directory=directory,
+        shadowed=tuple(_shadowed(path)),
+        argv=argv,
+        main_file=file if isinstance(file, str) else None,
+        main_package=package if isinstance(package, str) else None,
+        memory=memory,
     )
 
 
-def _shadowed(path: list[str]) -> list[str]:
+@functools.lru_cache(maxsize=8)
+def _absolute(path: tuple[str, ...], directory: str | None) -> tuple[str, ...]:
+    """Return a search path as seen from a working directory; None: there is none."""
+    whole = []
+    for entry in path:
+        if directory is not None or os.path.isabs(entry):
+            whole.append(os.path.join(directory or "", entry) if entry else str(directory))
+    return tuple(dict.fromkeys(whole))
+
+
+@functools.lru_cache(maxsize=8)
+def _pack(around: _Surroundings) -> bytes:
+    packed: bytes = msgpack.packb(_describe(around))
+    if len(packed) > ENVIRONMENT_BYTES_MAX:
+        raise ValueError(
+            f"sys.path and sys.argv have {len(packed)} bytes,"
+            f" at most {ENVIRONMENT_BYTES_MAX} can be sent to the workers"
+        )
+    return packed
+
+
+def _describe(around: _Surroundings) -> Environment:
+    main = {"__file__": around.main_file, "__package__": around.main_package}
+    return Environment(
+        path=[os.fsencode(entry) for entry in around.path],
+        directory=None if around.directory is None else os.fsencode(around.directory),
+        shadowed=list(around.shadowed),
+        argv=[os.fsencode(arg) for arg in around.argv],
+        main={name: value for name, value in main.items() if value is not None},
+        memory=None if around.memory is None else os.fsencode(around.memory),
+    )
+
+
+def _shadowed(path: Sequence[str]) -> list[str]:
     """Return the modules of the standard library instead of which others are found in `path`.
 
     Workers have imported some of the former already.
@@ -83,15 +142,15 @@ def _standard_names_in(directory: str) -> frozenset[str]:
 _MODULE_SUFFIXES = frozenset(("", *(s[1:] for s in importlib.machinery.all_suffixes())))
 
 
-_asked: tuple[tuple[str, ...], tuple[int, ...], list[ModuleType]] = ((), (), [])
+_asked: tuple[tuple[str, ...], tuple[int, ...], frozenset[str]] = ((), (), frozenset())
 
 
-def by_value_modules() -> list[ModuleType]:
-    """Return the loaded modules, beside `__main__`, that a worker could not import by name."""
+def by_value_modules() -> frozenset[str]:
+    """Return the names of the loaded modules, beside `__main__`, that a worker cannot import."""
     global _asked
     path, loaded = tuple(map(str, sys.path)), tuple(map(id, sys.modules.values()))
     if _asked[:2] != (path, loaded):  # a loop of maps asks again and again
-        _asked = (path, loaded, _find_by_value_modules())
+        _asked = (path, loaded, frozenset(module.__name__ for module in _find_by_value_modules()))
     return _asked[2]
 
 
@@ -154,7 +213,7 @@ def _found_spec(name: str, path: Any) -> importlib.machinery.ModuleSpec | None:
         find_spec = getattr(finder, "find_spec", None)
         try:
             spec: importlib.machinery.ModuleSpec | None = find_spec and find_spec(name, path)
-        except Exception:  # a foreign finder's trouble is not the caller's
+        except Exception:  # a foreign finder that fails is not the caller's fault
             continue
         if spec is not None:
             return spec

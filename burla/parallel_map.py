@@ -8,10 +8,10 @@ from functools import partial
 from itertools import chain
 from typing import Any, Literal, TypeVar, overload
 
-import msgpack
 import msgspec
 
 from burla.core.session import Session
+from burla.limits import GB
 from burla.protocol import messages as m
 from burla.shell.caller import Caller
 from burla.shell.clients import client_for
@@ -23,18 +23,14 @@ from burla.values.sharing import SharedInputs, directory_of
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
 from .config import cluster_address, may_grow
-from .modules import by_value_modules, environment
+from .modules import by_value_modules, packed_environment
 from .nested import is_nested, run_here
-from .private_cluster import private_cluster
+from .private_cluster import LocalCluster, private_cluster
 
 R = TypeVar("R")
 
-GB = 1 << 30  # bytes
-NUMBER_MAX = 1 << 53  # wire.messages.Positive; more than any cluster has of anything
 ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
 ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
-ENVIRONMENT_BYTES_MAX = 256 << 10  # wire.messages.OpenJob.environment
-SAMPLE_MAX = 256  # inputs whose classes travel with the function
 
 
 @overload
@@ -188,24 +184,14 @@ def _specify(
         job=os.urandom(16),
         topic=os.urandom(16),
         name=name_of(function)[:256],
-        func_cpu=min(NUMBER_MAX, operator.index(func_cpu)),
-        func_ram=None if func_ram is None else max(1, int(min(NUMBER_MAX, func_ram * GB))),
+        func_cpu=min(m.NUMBER_MAX, operator.index(func_cpu)),
+        func_ram=None if func_ram is None else max(1, int(min(m.NUMBER_MAX, func_ram * GB))),
         max_parallelism=(
-            None if max_parallelism is None else min(NUMBER_MAX, operator.index(max_parallelism))
+            None if max_parallelism is None else min(m.NUMBER_MAX, operator.index(max_parallelism))
         ),
         unpack=shape.unpack,
         environment=b"",  # comes when the cluster is known
     )
-
-
-def _surroundings(memory: str | None) -> bytes:
-    packed: bytes = msgpack.packb(environment(memory))
-    if len(packed) > ENVIRONMENT_BYTES_MAX:
-        raise ValueError(
-            f"sys.path and sys.argv have {len(packed)} bytes,"
-            f" at most {ENVIRONMENT_BYTES_MAX} can be sent to the workers"
-        )
-    return packed
 
 
 def _start(
@@ -218,10 +204,9 @@ def _start(
     grow: bool | None,
 ) -> Caller | None:
     """Return the job, open and with its first inputs; None, and nothing is started, without any."""
-    modules = by_value_modules()
-    sent = Sent(modules)
-    sample = inputs[:SAMPLE_MAX] if isinstance(inputs, list | tuple) else ()
-    frames = dump_function(function, modules, sample=sample, sent=sent)
+    sent = Sent(by_value_modules())
+    sample = inputs if isinstance(inputs, list | tuple) else ()
+    frames = dump_function(function, sample=sample, sent=sent)
     batches = cut_batches(inputs, sent, shape.check)
     first = next(batches, None)
     if first is None:
@@ -233,21 +218,25 @@ def _start(
     }
     address = cluster_address()
     memory = directory = None
-    connect: Callable[[], IoThread] = _connect_private
-    if address is not None and take_apart(address).key is not None:
-        spec = msgspec.structs.replace(spec, secret=os.urandom(m.SECRET_BYTES_MAX))
-    if address is not None and may_grow(grow):  # a private cluster is this machine
-        spec = msgspec.structs.replace(spec, grow=True)
     if address is not None:
-        connect = partial(client_for, address, None, ANSWER_S)
-    elif (memory := private_cluster().memory()) is not None:
-        directory = directory_of(memory, spec.job.hex())
-    spec = msgspec.structs.replace(spec, environment=_surroundings(memory))
-    job = Job(Session(spec, frames, prompt, time.monotonic()), spec.name, spinner)
+        connect: Callable[[], IoThread] = partial(client_for, address, None, ANSWER_S)
+        thread = connect()
+        secret = b"" if take_apart(address).key is None else os.urandom(m.SECRET_BYTES_MAX)
+        spec = msgspec.structs.replace(spec, secret=secret, grow=may_grow(grow))
+    else:  # this machine: nothing else can listen, and it cannot grow
+        cluster = private_cluster()
+        connect, thread = _connect_private, _connect_to(cluster)
+        if (memory := cluster.memory) is not None:
+            directory = directory_of(memory, spec.job.hex())
+    spec = msgspec.structs.replace(spec, environment=packed_environment(memory))
+    job = Job(Session(spec, frames, prompt, time.monotonic()), thread, spec.name, spinner)
     return Caller(job, connect, inputs, chain([first], batches), limits, SharedInputs(directory))
 
 
 def _connect_private() -> IoThread:
-    cluster = private_cluster()
+    return _connect_to(private_cluster())
+
+
+def _connect_to(cluster: LocalCluster) -> IoThread:
     cluster.wait_listening(ANSWER_PRIVATE_S)
     return client_for(cluster.address, cluster.failed, ANSWER_PRIVATE_S)

@@ -7,6 +7,7 @@ they were killed as well, the next private cluster of anybody with the same base
 
 import atexit
 import contextlib
+import functools
 import os
 import re
 import select
@@ -17,7 +18,9 @@ import time
 from typing import Any
 
 from burla.system.launch import LaunchError, command
-from burla.system.owner import Owner, memory_of, process_started, remove_directory, this_host
+from burla.system.owner import Owner, memory_of, remove_directory, this_host
+from burla.system.paths import runtime_directories
+from burla.system.procfs import process_started
 
 from .errors import ClusterError, how_it_died
 
@@ -41,6 +44,7 @@ class LocalCluster:
         self.address = _address(directory)
         self._directory = directory
         self._daemons = daemons
+        self._listens = False  # the scheduler has been seen to
 
     def failed(self) -> str | None:
         """Return what happened when a daemon has ended though nobody asked it to, else None."""
@@ -56,14 +60,18 @@ class LocalCluster:
 
         A connect that comes too early is tried again by libzmq only after 100 to 200 ms.
         """
+        if self._listens:
+            return True
         path = os.path.join(self._directory, SOCKET)
         until = time.monotonic() + timeout_s
         while not os.path.exists(path):
             if time.monotonic() > until or self.failed() is not None:
                 return False
             time.sleep(LISTEN_POLL_S)
+        self._listens = True
         return True
 
+    @functools.cached_property
     def memory(self) -> str | None:
         """Return a directory in memory that our workers can read; None: there is none."""
         directory = memory_of(self._directory)
@@ -131,7 +139,7 @@ def private_cluster() -> LocalCluster:
     Does not wait until the cluster listens.
 
     Raises:
-        ClusterError: it can not be started.
+        ClusterError: it cannot be started.
     """
     global _cluster
     with _lock:
@@ -203,19 +211,19 @@ def _make_directory() -> str:
     """Return a new directory that only this user may enter, short enough for a socket in it."""
     pid = os.getpid()
     prefix = f"burla-{pid}-{process_started(pid) or ''}-{this_host()}-"
-    troubles = []
+    failures = []
     for base in _bases():
         directory = os.path.join(base, prefix + os.urandom(4).hex())
         try:
             os.mkdir(directory, 0o700)
             os.chmod(directory, 0o700)  # whatever the umask is
         except OSError as error:
-            troubles.append(f"{base}: {error.strerror}")
+            failures.append(f"{base}: {error.strerror}")
         else:
             return directory
     raise ClusterError(
         "cannot make a directory for the private cluster of this process "
-        f"({'; '.join(troubles) or 'no base directory'}); set TMPDIR to a writable one with at "
+        f"({'; '.join(failures) or 'no base directory'}); set TMPDIR to a writable one with at "
         f"most {BASE_BYTES_MAX} bytes in its path"
     )
 
@@ -223,8 +231,7 @@ def _make_directory() -> str:
 def _bases() -> list[str]:
     """Return directories for files that live as long as a process, in order of preference."""
     named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
-    runtime = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{os.getuid()}"]
-    bases = [*named, "/tmp", "/var/tmp", *runtime, "/dev/shm"]
+    bases = [*named, "/tmp", "/var/tmp", *runtime_directories(), "/dev/shm"]
     return [b for b in bases if os.path.isabs(b) and len(os.fsencode(b)) <= BASE_BYTES_MAX]
 
 

@@ -20,7 +20,7 @@ from burla.nodelet.shell.agent import NotAcceptedError, NotAuthorisedError, run
 from burla.system import daemon
 from burla.system.owner import Owner
 from burla.system.paths import settings_directory
-from burla.transport.addresses import take_apart
+from burla.transport.addresses import ipc_path, take_apart
 from burla.transport.keys import (
     KeyFileError,
     KeyPair,
@@ -265,7 +265,7 @@ def _bytes(ram_gb: float) -> int:
 
 async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
     if options.owner is not None:  # it works for one user, as that user, in that user's files
-        await daemon.wait_listening(config.scheduler, LISTEN_S)
+        await daemon.wait_listening(ipc_path(config.scheduler), LISTEN_S)
     else:
         config = await asyncio.to_thread(_isolated, config, options.isolation, options.key_file)
     await run(config)

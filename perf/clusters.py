@@ -14,7 +14,8 @@ from pathlib import Path
 from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import Role
-from burla.system.owner import Owner, process_started
+from burla.system.owner import Owner
+from burla.system.procfs import process_started
 from burla.transport.keys import KeyPair, load_or_make_pair
 
 START_S_MAX = 15.0  # until the scheduler says where it listens

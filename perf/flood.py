@@ -48,7 +48,7 @@ class Flood:
         self._decode = msgspec.msgpack.Decoder(m.SchedulerToClient).decode
         self._beat_s = time.monotonic()
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
-        user = ("perf", "localhost", os.getpid())
+        user = ("perf", "localhost")
         self._say(m.ClientHello(m.PROTOCOL, VERSION, python, os.urandom(16), *user))
         job = m.OpenJob(
             job=self._job,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from burla.provisioning.core.machines import StepFailed, tail
 from burla.system.launch import command
-from burla.system.owner import process_started
+from burla.system.procfs import process_started
 
 START_S = 30.0  # until it has said its first word, on a busy machine
 END_S = 12.0  # ours cut themselves off 8 s after SIGTERM; then they are killed

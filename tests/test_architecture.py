@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "burla/protocol": set(),
     "burla/transport": {"burla.protocol"},
     "burla/values": set(),
-    "burla/system": {"burla.transport.addresses"},
+    "burla/system": set(),
     "burla/core": {"burla.protocol"},
     "burla/shell": {
         *("burla.core", "burla.protocol", "burla.transport", "burla.values"),
@@ -139,7 +139,6 @@ OVERGROWN = {  # to be cut
         "Job",
         "Board",
         "Scheduler",
-        "Session",
     ),
 }
 

@@ -5,8 +5,6 @@ Several are acknowledged at once: each word costs the scheduler, and a nodelet c
 
 from dataclasses import dataclass, field
 
-from burla.protocol.ranges import Ranges
-
 ACK_MESSAGES = 4  # so many are safe before the nodelet is told,
 ACK_BYTES = 256 << 10  # or so many bytes: an eighth of the smallest window,
 ACK_LATE_S = 0.1  # or so much time has passed
@@ -17,40 +15,39 @@ class Acks:
     """Messages are numbered from 1."""
 
     told: int = 0  # the nodelet has been told that all up to here are safe
-    _got: Ranges = field(default_factory=Ranges)
-    _safe: Ranges = field(default_factory=Ranges)
-    _sizes: dict[int, int] = field(default_factory=dict)  # bytes of what came, until it is told
-
-    @property
-    def safe(self) -> int:
-        """Return up to which number all are safe."""
-        first = self._safe.first()
-        return first[1] - 1 if first is not None and first[0] == 1 else 0
+    safe: int = 0  # all up to here are safe
+    _safe_bytes: int = 0  # of those that are safe and not told
+    _behind_gap: set[int] = field(default_factory=set)  # safe, but not all before them are
+    _sizes: dict[int, int] = field(default_factory=dict)  # bytes of what came and is not told
 
     def take(self, seq: int, size: int) -> bool:
         """Take note of a message; return whether it is new."""
-        if seq in self._got:
+        if seq <= self.told or seq in self._sizes:
             return False
-        self._got.add(seq, seq + 1)
         self._sizes[seq] = size
         return True
 
     def make_safe(self, seq: int) -> bool:
         """Take note that what is in a message is safe; return whether to tell the nodelet now."""
-        self._safe.add(seq, seq + 1)
-        untold = self.safe - self.told
-        if untold >= ACK_MESSAGES:
-            return True
-        return sum(self._sizes[self.told + 1 + at] for at in range(untold)) >= ACK_BYTES
+        if seq > self.safe:
+            self._behind_gap.add(seq)
+        while self.safe + 1 in self._behind_gap:
+            self.safe += 1
+            self._behind_gap.discard(self.safe)
+            self._safe_bytes += self._sizes[self.safe]
+        return self.safe - self.told >= ACK_MESSAGES or self._safe_bytes >= ACK_BYTES
 
     def tell(self) -> int:
         """Return up to where to acknowledge; it is told then."""
         for seq in range(self.told + 1, self.safe + 1):
             del self._sizes[seq]
-        self.told = self.safe
+        self.told, self._safe_bytes = self.safe, 0
         return self.told
 
     def check(self) -> None:
         """Assert what must hold; for tests."""
-        assert all(self._got.covers(lo, hi) for lo, hi in self._safe)
         assert self.told <= self.safe
+        assert all(seq > self.safe + 1 for seq in self._behind_gap)
+        assert self._behind_gap <= self._sizes.keys()
+        untold = range(self.told + 1, self.safe + 1)
+        assert self._safe_bytes == sum(self._sizes[seq] for seq in untold)

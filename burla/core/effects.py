@@ -1,12 +1,15 @@
-"""What a session can ask of its shell, and the caller's side of flow control. Pure."""
+"""What the pure core asks of its shell. Effects that belong to a job name it. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from burla.protocol import messages as m
 from burla.protocol.ranges import Range
 
 Frames = Sequence[bytes]
+
+# --- for the sockets ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +18,21 @@ class Send:
 
     message: m.Message
     payload: Frames = ()
-    is_late: bool = False  # it may wait a moment for others, that the scheduler is woken but once
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Follow this publisher, where the output of all jobs comes from."""
+
+    publisher: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Forget what was to be sent and what came in pieces: all of it is said again."""
+
+
+# --- for the caller of a job, while it goes on ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +46,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Hand these outcomes to the caller; to be followed by `consumed` unless they are acked."""
+    """Hand these outcomes to the caller; `Consumed` is to follow unless it is acknowledged."""
 
+    job: bytes
     lease: bytes
     seq: int
     node: str
@@ -41,8 +59,9 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write chunks up to `number` of this lease's output; to be followed by `shown`."""
+    """Write chunks up to `number` of this lease's output; `Written` is to follow."""
 
+    job: bytes
     lease: bytes
     number: int
     streams: tuple[int, ...]  # 1: stdout, 2: stderr, per chunk
@@ -53,6 +72,7 @@ class Write:
 class Warn:
     """Tell the user that something is lost."""
 
+    job: bytes
     text: str
 
 
@@ -60,42 +80,47 @@ class Warn:
 class ReportWaiting:
     """Tell the user why nothing happens."""
 
+    job: bytes
     text: str
+
+
+# --- the last of a job ---
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """All outcomes, or the first error, and all output ahead of them have been handed over."""
 
+    job: bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """The job can not go on. `argument` is the one that can not be satisfied, or empty."""
+    """The job cannot go on. `argument` is the one that cannot be satisfied, or empty."""
 
+    job: bytes
     argument: str
     text: str
 
 
-Effect = Send | Deliver | Write | Warn | ReportWaiting | Finish | Fail
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The job cannot go on: the cluster is not there, or not any more."""
+
+    job: bytes
+    how: Literal["unreachable", "lost", "ended"]  # no answer; silent since; known to have ended
+    why: str
 
 
-@dataclass(slots=True)
-class Window:
-    """How much more the caller may hand in; kept by the caller, told by Deliver."""
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The scheduler does not take this client: so for all jobs."""
 
-    inputs: int = 0  # without outcome
-    bytes: int = 0  # of batches without all outcomes
+    job: bytes
+    reason: str
+    not_authorised: bool  # a matter of keys
 
-    def add(self, inputs: int, size: int) -> None:
-        """Note a batch that was handed in."""
-        self.inputs += inputs
-        self.bytes += size
 
-    def free(self, delivered: Deliver) -> None:
-        """Note outcomes."""
-        self.inputs -= delivered.inputs
-        self.bytes -= delivered.freed_bytes
-
-    def has_room(self) -> bool:
-        """Return whether one more batch may be handed in; one always may."""
-        return self.bytes < m.JOB_INPUT_WINDOW and self.inputs < m.JOB_INPUT_COUNT
+End = Finish | Fail | Broken | Rejected
+ForCaller = Deliver | Write | Warn | ReportWaiting | End
+Effect = Send | Subscribe | Forget | ForCaller

@@ -73,8 +73,9 @@ class OutputOrder:
 
     def announce(self, chunks: int, now_s: float) -> None:
         """Note that chunks up to this number were sent."""
-        self._announced = max(self._announced, chunks)
-        self._look(now_s)
+        if chunks > self._announced:
+            self._announced = chunks
+            self._look(now_s)
 
     def lose(self, now_s: float) -> None:
         """Note that nothing can be sent again; what is under way has a moment to arrive."""

@@ -11,6 +11,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 PROTOCOL = 4  # raised with every change that an older peer would misread
+BEAT_S = 1.0  # between two Heartbeats of a peer
+NUMBER_MAX = 1 << 53  # of any count: more than a cluster has of anything; exact as a float, too
+ENVIRONMENT_BYTES_MAX = 256 << 10  # of OpenJob.environment
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
 PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
 HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
@@ -22,15 +25,16 @@ OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
-SEAL_BYTES = 16  # of HMAC-SHA-256: enough against whoever can not try offline
+SEAL_BYTES = 16  # of HMAC-SHA-256: enough against one who cannot try offline
 SECRET_BYTES_MAX = 32
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES_MAX)]
+Packed = Annotated[bytes, Meta(max_length=ENVIRONMENT_BYTES_MAX)]
 Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
-Count = Annotated[int, Meta(ge=0, le=1 << 53)]
-Positive = Annotated[int, Meta(ge=1, le=1 << 53)]
+Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
+Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
@@ -114,7 +118,6 @@ class ClientHello(Message, frozen=True):
     session: Id  # one per client process; the same after a reconnect
     user: Word
     host: Word
-    pid: Count
 
 
 class OpenJob(Bulk, frozen=True, kw_only=True):
@@ -127,7 +130,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     func_ram: Positive | None  # bytes per call
     max_parallelism: Positive | None
     unpack: bool  # the tuple rule, decided by the client
-    environment: Annotated[bytes, Meta(max_length=256 << 10)]  # opaque to all but the worker
+    environment: Packed  # opaque to all but the worker
     secret: Secret = b""  # seals its outcomes, see mac.py; empty where nobody else could write
     grow: bool = False  # machines may be made for it
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
@@ -168,7 +171,7 @@ class AckOutput(Message, frozen=True):
 class ReplayOutput(Message, frozen=True):
     """client -> scheduler -> nodelet: send output after chunk `after` again, directly.
 
-    If nobody has the lease any more the scheduler answers LeaseLost.
+    If no node has the lease any more the scheduler answers LeaseLost.
     """
 
     job: Id
@@ -270,15 +273,13 @@ class JobStatus(Message, frozen=True):
 
     job: Id
     waiting: Text  # why nothing of it runs; empty while it has a lease
-    nodes: Count
-    slots: Count
 
 
 class JobFailed(Message, frozen=True):
-    """scheduler -> client: the job can not go on; answered by CloseJob."""
+    """scheduler -> client: the job cannot go on; answered by CloseJob."""
 
     job: Id
-    argument: Word  # the argument that can not be satisfied, or empty
+    argument: Word  # the argument that cannot be satisfied, or empty
     text: Text
 
 

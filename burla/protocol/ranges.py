@@ -46,6 +46,11 @@ class Ranges:
         """Put [lo, hi) into the set; return how many of its indices were new."""
         if lo >= hi:
             return 0
+        if not self._hi or lo > self._hi[-1]:  # the usual place
+            self._lo.append(lo)
+            self._hi.append(hi)
+            self.total += hi - lo
+            return hi - lo
         first = bisect_left(self._hi, lo)  # first range that touches or follows
         last = bisect_right(self._lo, hi)  # first range that lies wholly behind
         before = sum(self._hi[i] - self._lo[i] for i in range(first, last))

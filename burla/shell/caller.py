@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
-from burla.core.connection import Broken, Rejected
-from burla.core.effects import Deliver, Fail, Finish, Frames, Part, Window
+from burla.core.batches import Window
+from burla.core.effects import Broken, Deliver, Fail, Finish, Frames, Part, Rejected
 from burla.errors import (
     CallFailed,
     ClusterError,
@@ -39,8 +39,9 @@ from burla.values.payloads import (
 from burla.values.sharing import SharedInputs
 from burla.values.tracebacks import note_of
 
+from .command_queue import LocalError
 from .io_thread import IoThread
-from .job import Event, Job, LocalError
+from .job import Event, Job
 from .outcomes import exception_of, result_not_loadable
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
@@ -61,24 +62,24 @@ class Caller:
         inputs: object,
         batches: Iterator[Batch],
         limits: Mapping[str, object],
-        shelf: SharedInputs,
+        shared: SharedInputs,
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
         Args:
             job: not open yet.
-            connect: returns a client that takes jobs.
+            connect: returns another I/O thread, if that of the job takes no jobs any more.
             inputs: what the caller passed; only looked at for errors.
             batches: the same, in batches.
             limits: arguments of the call by name, for errors.
-            shelf: where big inputs and results are put down, if anywhere.
+            shared: where big inputs and results are put down, if anywhere.
         """
         self._job, self._connect = job, connect
         self._inputs, self._batches, self._limits = inputs, batches, limits
         known = type(inputs) in (list, tuple, range)
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = Window()
-        self._shelf = shelf
+        self._shared = shared
         self._feeding = True
         self._begun_s = 0.0
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
@@ -92,16 +93,16 @@ class Caller:
                 for part in delivered.parts:
                     self._store(part, delivered.node, results)
             self._job.printer.wait_written()
-            self._raise_trouble()
+            self._raise_local_error()
         finally:
             self._job.close()
-            self._shelf.clear()
+            self._shared.clear()
         return results
 
     def stream(self) -> Iterator[Any]:
         """Yield one None when the inputs are fed ahead, then the results as they come.
 
-        It is started by whoever made it, so that closing it always ends the job.
+        Its maker starts it, so that closing it always ends the job.
         """
         try:
             self._open()
@@ -112,17 +113,17 @@ class Caller:
                     yield from self._values_of(part, delivered.node, in_iterator=True)
                 self._job.consumed(delivered)
             self._job.printer.wait_written()
-            self._raise_trouble()
+            self._raise_local_error()
         finally:
             self._job.close()
-            self._shelf.clear()
+            self._shared.clear()
 
     # --- feeding and waiting ---
 
     def _open(self) -> None:
         self._job.open(self._connect)
         self._begun_s = time.monotonic()
-        self._shelf.open()
+        self._shared.open()
 
     def _feed_ahead(self) -> None:
         until_s = time.monotonic() + FEED_AT_CALL_S
@@ -131,7 +132,7 @@ class Caller:
         self._job.flush()
 
     def _may_feed(self) -> bool:
-        return self._feeding and self._window.has_room() and self._shelf.has_room()
+        return self._feeding and self._window.has_room() and self._shared.has_room()
 
     def _feed(self, results: list[Any] | None) -> None:
         """Hand in one batch, or say that there is none."""
@@ -146,9 +147,9 @@ class Caller:
             results += [None] * batch.count  # before an outcome can come
         if batch.start + batch.count == self._total:
             self._feeding = False
-            self._job.add_last_batch(leaves)
+            self._job.add_last_batch(leaves, size)
             return
-        self._job.add_batch(leaves)
+        self._job.add_batch(leaves, size)
         now_s = time.monotonic()
         busy_s = BUSY_FIRST_S if now_s < self._begun_s + FIRST_S else BUSY_S
         if now_s > self._rested_s + busy_s:
@@ -161,7 +162,7 @@ class Caller:
         at, size = batch.start, batch.bytes
         for leaf in batch.leaves:
             if isinstance(leaf.body, Pieces):
-                frames: Frames = self._shelf.put(at, leaf.count, leaf.body)
+                frames: Frames = self._shared.put(at, leaf.count, leaf.body)
                 self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
                 size += sum(map(len, frames)) - leaf.bytes
             else:
@@ -183,9 +184,10 @@ class Caller:
             self._window.free(event)
             for part in event.parts:
                 for lo, hi in part.fresh:
-                    self._shelf.release(lo, hi)
+                    self._shared.release(lo, hi)
             return event
-        self._raise_if_bad(event)
+        if not isinstance(event, Finish):
+            self._raise_if_bad(event)
         return None
 
     def _next_event(self) -> Event:
@@ -266,7 +268,7 @@ class Caller:
 
     # --- ends ---
 
-    def _raise_trouble(self) -> None:
+    def _raise_local_error(self) -> None:
         """Raise what writing the last output raised."""
         while not self._job.events.empty():
             self._raise_if_bad(self._job.events.get())

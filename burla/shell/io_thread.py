@@ -8,32 +8,28 @@ carries out what connection.py decides, and decides nothing.
 import logging
 import math
 import signal
-import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import zmq
 
-from burla.core.connection import (
-    Broken,
-    Connection,
-    ConnectionEffect,
-    Forget,
-    ForJob,
-    Rejected,
-    Subscribe,
-)
+from burla.core.commands import Close, Command
+from burla.core.connection import Connection
 from burla.core.effects import (
+    Broken,
     Deliver,
     Effect,
     Fail,
     Finish,
+    ForCaller,
+    Forget,
     Frames,
+    Rejected,
     ReportWaiting,
     Send,
+    Subscribe,
     Warn,
     Write,
 )
@@ -41,23 +37,21 @@ from burla.core.session import Session
 from burla.errors import ClusterError
 from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
-from burla.transport.addresses import publisher_endpoint, take_apart
+from burla.transport.addresses import take_apart
 from burla.transport.keys import ClientCurve
-from burla.transport.sockets import REFUSALS, Handshakes, Outbox, make_socket, send, take
+from burla.transport.sockets import REFUSALS, Handshakes, Outbox, make_socket, take
 
-from .job import Job, LocalError
-from .progress import lost_line, waiting_line
+from .command_queue import CommandQueue, LocalError, OpenSession, Reached
+from .output_channel import OutputChannel
 
 UNFINISHED_BYTES_MAX = 64 << 30  # a result in pieces must fit into the caller's memory, not here
 FAILED_LOOK_S = 0.25  # how often we look whether the private cluster's daemons still run
 CLOSE_S = 1.0  # at exit: to tell the scheduler that the jobs are over
 LINGER_MS = 500  # of that, for the socket to send it
-IDLE_TOPICS_MAX = 8  # of jobs that are over: still followed, for the next ones of a loop of maps
 
 log = logging.getLogger(__name__)
 
-
-Command = tuple[Job, Callable[[Session, float], list[Effect]] | Session]
+Tell = Callable[[ForCaller | LocalError], None]
 
 
 class IoThread:
@@ -83,25 +77,18 @@ class IoThread:
         self.address = address
         self._endpoint = take_apart(address).endpoint
         self._failed, self._answer_s = failed, answer_s
-        self._commands: deque[Command] = deque()
-        self._rung = False
-        self._bell, self._bell_in = socket.socketpair()
-        self._bell.setblocking(False)
-        self._bell_in.setblocking(False)
-        self._gate = threading.Lock()  # held while a job is opened or the client closes
+        self._commands = CommandQueue()
+        self._gate = threading.Lock()  # held while a job is opened or the thread ends
         self._closed = False
         self._closing = False
-        self._jobs: dict[bytes, Job] = {}
-        self._topics: dict[bytes, bytes] = {}
-        self._idle_topics: list[bytes] = []
-        self._publisher = ""
+        self._jobs: dict[bytes, Tell] = {}
         self._outbox = Outbox()
-        self._joiner = Reassembler(UNFINISHED_BYTES_MAX)
+        self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = make_socket(self._context, zmq.DEALER, curve)
-        self._sub = make_socket(self._context, zmq.SUB, curve)
+        self._output = OutputChannel(self._context, self._endpoint, curve)
         self._handshakes = Handshakes(self._dealer) if curve is not None else None
-        self._link = Connection(hello, answer_s, time.monotonic())
+        self._connection = Connection(hello, answer_s, time.monotonic())
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         try:
             self._thread.start()
@@ -111,226 +98,177 @@ class IoThread:
 
     # --- for any thread ---
 
-    def open(self, job: Job, session: Session) -> bool:
-        """Begin a job, with the next `post`; return False if this client takes no more."""
+    def open(self, session: Session, tell: Tell) -> bool:
+        """Begin a job, with the next `post` that rings; return False if there is no more room.
+
+        Args:
+            session: of the job; from now on only our thread touches it.
+            tell: told in our thread what the caller is to do or know.
+        """
         with self._gate:
             if self.is_closed():
                 return False
-            self._commands.append((job, session))
-        return True  # without ringing: inputs follow
+            self._commands.post(OpenSession(session, tell), ring=False)  # inputs follow
+        return True
 
-    def post(
-        self, job: Job, event: Callable[[Session, float], list[Effect]], *, ring: bool = True
-    ) -> None:
-        """Let something happen to the session of a job, in the thread that owns it."""
-        self._commands.append((job, event))
-        if ring:
-            self.ring()
+    def post(self, command: Command | Reached, *, ring: bool = True) -> None:
+        """Have a command carried out in the thread that owns the sessions."""
+        self._commands.post(command, ring=ring)
+
+    def ring(self) -> None:
+        """Have the thread look at what was posted."""
+        self._commands.ring()
 
     def close(self) -> None:
         """End all jobs and the thread, within a bounded time."""
         self._closing = True
-        self.ring()
+        self._commands.ring()
         self._thread.join(CLOSE_S)
 
     def is_closed(self) -> bool:
         """Return whether it takes no jobs any more."""
-        return self._closed or self._closing or self._link.refused is not None
-
-    def ring(self) -> None:
-        """Have the thread look at what was posted."""
-        if not self._rung:
-            self._rung = True
-            try:
-                self._bell_in.send(b"\0")
-            except OSError:  # it has been rung often enough, or the thread has ended
-                return
+        return self._closed or self._closing or self._connection.refused is not None
 
     # --- in the thread ---
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
-        trouble: BaseException = ClusterError("this process is about to end")
+        reason: BaseException = ClusterError("this process is about to end")
         try:
             self._serve()
         except BaseException as error:  # the callers must not wait for a thread that is gone
             log.exception("the thread of the connection to %s failed", self.address)
-            trouble = error
+            reason = error
         finally:
-            self._end(trouble)
+            self._end(reason)
 
     def _serve(self) -> None:
+        """Take what comes, in turns: each asks once when the next thing is due."""
         self._dealer.connect(self._endpoint)
         poller = zmq.Poller()
         if self._handshakes is not None:
             poller.register(self._handshakes.socket, zmq.POLLIN)
-        poller.register(self._sub, zmq.POLLIN)
-        poller.register(self._bell.fileno(), zmq.POLLIN)
+        poller.register(self._output.socket, zmq.POLLIN)
+        poller.register(self._commands.fileno(), zmq.POLLIN)
+        polled = 0  # what we wait for on the DEALER
         look_s = 0.0
-        self._carry_out(self._link.start())
-        while not self._closing and self._link.refused is None:
-            poller.register(self._dealer, zmq.POLLIN | (zmq.POLLOUT if self._outbox else 0))
-            now_s = time.monotonic()
-            due_s = self._link.next_deadline_s()
+        self._carry_out(self._connection.start())
+        while not self._closing and self._connection.refused is None:
+            wanted = _IN_OUT if self._outbox.waiting else _IN
+            if wanted != polled:
+                polled = wanted
+                poller.register(self._dealer, polled)
+            due_s, now_s = self._connection.next_deadline_s(), time.monotonic()
+            if now_s >= due_s:
+                self._carry_out(self._connection.expire(now_s))
+                continue
             if self._failed is not None and self._jobs:
                 due_s = min(due_s, look_s)
-            poller.poll(max(0, math.ceil((due_s - now_s) * 1000)))
-            self._outbox.flush(self._dealer)
-            self._take_messages()
-            if self._handshakes is not None and (what := self._handshakes.refusal()):
-                self._carry_out(self._link.refuse(m.Refused(REFUSALS[what], not_authorised=True)))
-            self._take_output()
-            self._take_commands()  # last: `wait_sent` gives us time for all of it
-            now_s = time.monotonic()
-            if now_s >= self._link.next_deadline_s():
-                self._carry_out(self._link.expire(now_s))
-            if self._failed is not None and self._jobs and now_s >= look_s:
-                look_s = now_s + FAILED_LOOK_S
+            ready = poller.poll(max(0, math.ceil((due_s - now_s) * 1000)))
+            self._take_turn(dict(ready))
+            if self._failed is not None and self._jobs and time.monotonic() >= look_s:
+                look_s = time.monotonic() + FAILED_LOOK_S
                 self._end_if_failed()
-        self._carry_out(self._link.close_all(time.monotonic()))
+        self._carry_out(self._connection.close_all())
         self._outbox.flush(self._dealer)
+
+    def _take_turn(self, ready: dict[Any, int]) -> None:
+        """Take what waits on the sockets that are ready, and then what was posted."""
+        if self._outbox.waiting:
+            self._outbox.flush(self._dealer)
+        if self._dealer in ready:
+            self._take_messages()
+        if self._handshakes is not None and (what := self._handshakes.refusal()):
+            refused = m.Refused(REFUSALS[what], not_authorised=True)
+            self._carry_out(self._connection.refuse(refused))
+        if self._output.socket in ready:
+            for message, chunks in self._output.take():
+                self._carry_out(self._connection.hear_of_job(message, chunks, time.monotonic()))
+        if self._commands.silence():
+            self._obey()  # last: `wait_sent` gives us time for all of it
 
     def _end_if_failed(self) -> None:
         if self._failed is not None and (why := self._failed()) is not None:
             self._closing = True  # before anybody hears of it and calls again
             self._obey()
-            self._carry_out(self._link.break_all(why))
-
-    def _take_commands(self) -> None:
-        if not self._rung:
-            return
-        try:
-            self._bell.recv(4096)
-        except BlockingIOError:  # about to be rung
-            return
-        self._rung = False  # before looking: who comes later rings again
-        self._obey()
+            self._carry_out(self._connection.break_all(why))
 
     def _obey(self) -> None:
-        while self._commands:
-            job, command = self._commands.popleft()
-            now_s = time.monotonic()
-            if isinstance(command, Session):
-                self._jobs[job.id] = job
-                self._follow_topic(command)
-                self._carry_out(self._link.open(command, now_s))
-            else:
-                self._carry_out(self._link.tell(job.id, command, now_s))
-                self._forget_closed(job.id)
-
-    def _follow_topic(self, session: Session) -> None:
-        """Follow the topic of a job, or give it one that was an earlier job's and is followed.
-
-        To subscribe and unsubscribe costs the scheduler half of what a small job does.
-        """
-        if self._idle_topics:
-            session.topic = self._idle_topics.pop()
-        else:
-            self._sub.setsockopt(zmq.SUBSCRIBE, session.topic)
-        self._topics[session.id] = session.topic
+        for posted in self._commands.take():
+            match posted:
+                case OpenSession():
+                    self._jobs[posted.session.id] = posted.tell
+                    self._output.follow(posted.session)
+                    self._carry_out(self._connection.open(posted.session, time.monotonic()))
+                case Reached():
+                    posted.lock.release()
+                case Close():
+                    self._carry_out(self._connection.handle(posted, time.monotonic()))
+                    self._forget_job(posted.job)
+                case _:
+                    self._carry_out(self._connection.handle(posted, time.monotonic()))
 
     def _take_messages(self) -> None:
         for frames in take(self._dealer):
             try:
-                whole = self._joiner.add(*decode(frames, m.SchedulerToClient))
+                whole = self._reassembler.add(*decode(frames, m.SchedulerToClient))
             except WireError as error:
                 log.warning("ignored what came from %s: %s", self.address, error)
                 continue
             if whole is not None:
                 message: Any = whole[0]
-                self._carry_out(self._link.receive(message, whole[1], time.monotonic()))
+                self._carry_out(self._connection.receive(message, whole[1], time.monotonic()))
 
-    def _take_output(self) -> None:
-        for topic, *frames in take(self._sub):
-            try:
-                message, chunks = decode(frames, m.JobOutput)
-            except WireError as error:
-                log.warning("ignored output from %s: %s", self._publisher, error)
-                continue
-            if self._topics.get(message.job) == topic:
-                self._carry_out(self._link.publish(message, chunks, time.monotonic()))
-
-    def _carry_out(self, effects: list[ConnectionEffect]) -> None:
+    def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case ForJob():
-                    self._hand_to(self._jobs[effect.job], effect.effect)
-                case Broken() | Rejected():
-                    self._jobs[effect.job].events.put(effect)
-                    self._forget_closed(effect.job)
-                case Subscribe():
-                    self._follow(effect.publisher)
-                case Forget():
-                    self._outbox, self._joiner = Outbox(), Reassembler(UNFINISHED_BYTES_MAX)
                 case Send():
                     self._send(effect.message, effect.payload)
+                case Deliver() | Write() | Warn() | ReportWaiting():
+                    self._jobs[effect.job](effect)
+                case Finish() | Fail() | Broken() | Rejected():
+                    tell = self._jobs[effect.job]
+                    self._forget_job(effect.job)
+                    tell(effect)
+                case Subscribe():
+                    self._output.connect(effect.publisher)
+                case Forget():
+                    self._outbox = Outbox()
+                    self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)
                 case _:
                     assert_never(effect)
 
-    def _follow(self, publisher: str) -> None:
-        publisher = publisher_endpoint(publisher, self._endpoint)
-        if publisher == self._publisher:
-            return  # libzmq reconnects by itself, and says the topics again
-        try:
-            if self._publisher:
-                self._sub.disconnect(self._publisher)
-            self._sub.connect(publisher)
-            self._publisher = publisher
-        except zmq.ZMQError as error:
-            log.warning("no output can come from %r: %s", publisher, error)
-
-    def _hand_to(self, job: Job, effect: Effect) -> None:
-        match effect:
-            case Write():
-                job.printer.put(effect)
-            case Warn():
-                job.printer.put(lost_line(job.name, effect.text))
-            case ReportWaiting():
-                if job.spinner:
-                    job.printer.put(waiting_line(job.name, effect.text))
-            case Finish() | Fail():
-                self._forget_closed(job.id)
-                job.events.put(effect)
-            case Deliver():
-                job.events.put(effect)
-            case Send():
-                self._send(effect.message, effect.payload)
-            case _:
-                assert_never(effect)
-
     def _send(self, message: m.Message, payload: Frames) -> None:
-        if isinstance(message, m.Heartbeat) and self._outbox:
-            return  # nobody is there, or it is clear that we live
+        if isinstance(message, m.Heartbeat) and self._outbox.waiting:
+            return  # nothing listens, or what waits shows that we live
         pieces: Sequence[tuple[m.Message, Frames]] = [(message, payload)]
         if isinstance(message, m.Bulk):
             pieces = split(message, payload)
         for piece, frames in pieces:
-            encoded = encode(piece, frames)
-            if self._outbox or not send(self._dealer, encoded):
-                self._outbox.put(encoded)
+            self._outbox.send(self._dealer, encode(piece, frames))
 
-    def _forget_closed(self, job_id: bytes) -> None:
-        if job_id not in self._link.sessions and self._jobs.pop(job_id, None) is not None:
-            self._idle_topics.append(self._topics.pop(job_id))
-            if len(self._idle_topics) > IDLE_TOPICS_MAX:
-                self._sub.setsockopt(zmq.UNSUBSCRIBE, self._idle_topics.pop(0))
+    def _forget_job(self, job: bytes) -> None:
+        if self._jobs.pop(job, None) is not None:
+            self._output.leave(job)
 
-    def _end(self, trouble: BaseException) -> None:
+    def _end(self, reason: BaseException) -> None:
         with self._gate:
             self._closed = True
         try:
             self._obey()  # who was refused or broken is told so, also the last who came
             self._end_if_failed()
         finally:
-            for job in self._jobs.values():
-                job.events.put(LocalError(trouble))
+            for tell in self._jobs.values():
+                tell(LocalError(reason))
             self._close_sockets()
 
     def _close_sockets(self) -> None:
         if self._handshakes is not None:
             self._handshakes.close()
-        self._sub.close(0)
+        self._output.socket.close(0)
         self._dealer.close(LINGER_MS)
         self._context.term()
-        self._bell.close()
-        self._bell_in.close()
+        self._commands.close()
+
+
+_IN, _IN_OUT = int(zmq.POLLIN), int(zmq.POLLIN | zmq.POLLOUT)

@@ -1,103 +1,103 @@
-"""One map call, as its calling thread holds it: what it says to the client's thread, and hears.
+"""One map call, as its calling thread holds it: what it asks of the I/O thread, and hears.
 
-The calling thread never touches the session: it posts what is to happen to it.
+The calling thread never touches the session: it posts commands, and waits for events.
 """
-
-from __future__ import annotations
 
 import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol
+from typing import assert_never
 
-from burla.core.connection import Broken, Rejected
-from burla.core.effects import Deliver, Effect, Fail, Finish, Frames
+from burla.core.commands import AddBatch, Close, Consumed, EndInputs, Written
+from burla.core.effects import (
+    Broken,
+    Deliver,
+    End,
+    Fail,
+    Finish,
+    ForCaller,
+    Frames,
+    Rejected,
+    ReportWaiting,
+    Warn,
+    Write,
+)
 from burla.core.session import Session
 
+from .command_queue import LocalError, Reached
+from .io_thread import IoThread
 from .printer import Printer
+from .progress import lost_line, waiting_line
 
 SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is no harm in late
 
-
-@dataclass(frozen=True, slots=True)
-class LocalError:
-    """Something in this process ended the job: writing its output, or our own thread."""
-
-    error: BaseException
-
-
-Change = Callable[[Session, float], list[Effect]]  # what is to happen to a session, and when
-
-
-class Thread(Protocol):
-    """The thread that owns the sessions, as a job sees it: `io_thread.Client` is one."""
-
-    address: str
-
-    def open(self, job: Job, session: Session) -> bool:
-        """Begin a job; return False if this thread takes no more."""
-        ...
-
-    def post(self, job: Job, event: Change, *, ring: bool = True) -> None:
-        """Let something happen to the session of a job."""
-        ...
-
-    def ring(self) -> None:
-        """Have the thread look at what was posted."""
-        ...
-
-
-Event = Deliver | Finish | Fail | Broken | Rejected | LocalError
+Event = Deliver | End | LocalError
 
 
 class Job:
     """One map call, as its calling thread holds it."""
 
-    def __init__(self, session: Session, name: str, spinner: bool) -> None:
-        """Prepare a job whose output goes to what `sys.stdout` and `sys.stderr` are now."""
+    def __init__(self, session: Session, thread: IoThread, name: str, spinner: bool) -> None:
+        """Prepare a job whose output goes to what `sys.stdout` and `sys.stderr` are now.
+
+        Args:
+            session: of the job; `open` leaves it to the I/O thread.
+            thread: which that is, unless it takes no jobs any more by then.
+            name: of the function, for people.
+            spinner: say why the job waits, if it does.
+        """
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.id = session.id
         self.name = name
         self.spinner = spinner
-        self.address = ""
         self.pid = os.getpid()  # a child that is forked from it must keep away
-        self.printer = Printer(
-            sys.stdout,
-            sys.stderr,
-            lambda lease, number: self._post(lambda s, now_s: s.shown(lease, number, now_s)),
-            lambda error: self.events.put(LocalError(error)),
-        )
+        self.printer = Printer(sys.stdout, sys.stderr, self._written, self._failed)
         self._session = session
-        self._client: Thread | None = None
+        self._thread = thread
         self._over = False
         self._is_unsaid = False  # inputs were added of which the other thread has not heard
 
-    def open(self, connect: Callable[[], Thread]) -> None:
-        """Begin, over a client that takes jobs; the first inputs are to follow at once."""
-        while True:
-            self._client = connect()
-            self.address = self._client.address
-            if self._client.open(self, self._session):
-                return
+    # --- in the calling thread ---
 
-    def add_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
-        """Send the next inputs after `flush`: per leaf, how many they are and their frames."""
-        if self._client is not None:
-            self._client.post(self, lambda s, now_s: s.add_batch(leaves, now_s), ring=False)
-            self._is_unsaid = True
+    def open(self, connect: Callable[[], IoThread]) -> None:
+        """Begin; the first inputs are to follow at once.
+
+        Args:
+            connect: returns another thread, if ours takes no jobs any more.
+        """
+        while not self._thread.open(self._session, self._tell):
+            self._thread = connect()
+
+    def add_batch(self, leaves: Sequence[tuple[int, Frames]], size: int) -> None:
+        """Send the next inputs, of `size` bytes, after `flush`: per leaf a count and frames."""
+        self._thread.post(AddBatch(self.id, leaves, size), ring=False)
+        self._is_unsaid = True
+
+    @property
+    def address(self) -> str:
+        """Return where the cluster is."""
+        return self._thread.address
 
     def flush(self) -> None:
         """Let what was added be sent soon."""
-        if self._is_unsaid and self._client is not None:
+        if self._is_unsaid:
             self._is_unsaid = False
-            self._client.ring()
+            self._thread.ring()
 
-    def add_last_batch(self, leaves: Sequence[tuple[int, Frames]]) -> None:
+    def add_last_batch(self, leaves: Sequence[tuple[int, Frames]], size: int) -> None:
         """Send the next inputs and say that no more come, which wakes the other thread once."""
-        self._post(lambda s, now_s: s.add_batch(leaves, now_s, last=True))
+        self._is_unsaid = False
+        self._thread.post(AddBatch(self.id, leaves, size, last=True))
+
+    def end_inputs(self) -> None:
+        """Say that no more inputs come."""
+        self._thread.post(EndInputs(self.id))
+
+    def consumed(self, delivered: Deliver) -> None:
+        """Say that the user has these outcomes."""
+        self._thread.post(Consumed(self.id, delivered.lease, delivered.seq))
 
     def wait_sent(self) -> None:
         """Return when all inputs that were added are with libzmq, or soon if they cannot be.
@@ -107,22 +107,8 @@ class Job:
         """
         sent = threading.Lock()
         sent.acquire()
-
-        def say(session: Session, now_s: float) -> list[Effect]:
-            sent.release()
-            return []
-
-        self._post(say)
+        self._thread.post(Reached(sent))
         sent.acquire(timeout=SENT_S)
-
-    def end_inputs(self) -> None:
-        """Say that no more inputs come."""
-        self._post(lambda s, now_s: s.end_inputs(now_s))
-
-    def consumed(self, delivered: Deliver) -> None:
-        """Say that the user has these outcomes."""
-        lease, seq = delivered.lease, delivered.seq
-        self._post(lambda s, now_s: s.consumed(lease, seq, now_s))
 
     def wait_event(self) -> Event:
         """Return what happens next; Ctrl-C interrupts it."""
@@ -136,9 +122,30 @@ class Job:
             return  # this is a forked child
         if not self._over:
             self._over = True
-            self._post(lambda s, now_s: s.close(now_s))
+            self._thread.post(Close(self.id))
         self.printer.abandon()
 
-    def _post(self, event: Change) -> None:
-        if self._client is not None:
-            self._client.post(self, event)
+    # --- in other threads ---
+
+    def _tell(self, what: ForCaller | LocalError) -> None:
+        """Take what the I/O thread has for the caller."""
+        match what:
+            case Deliver() | Finish() | Fail() | Broken() | Rejected() | LocalError():
+                self.events.put(what)
+            case Write():
+                self.printer.put(what)
+            case Warn():
+                self.printer.put(lost_line(self.name, what.text))
+            case ReportWaiting():
+                if self.spinner:
+                    self.printer.put(waiting_line(self.name, what.text))
+            case _:
+                assert_never(what)
+
+    def _written(self, lease: bytes, number: int) -> None:
+        """Take note of output that the printer has written."""
+        self._thread.post(Written(self.id, lease, number))
+
+    def _failed(self, error: BaseException) -> None:
+        """Take what the printer failed with."""
+        self.events.put(LocalError(error))

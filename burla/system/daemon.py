@@ -20,16 +20,13 @@ from typing import Any
 
 import uvloop
 
-from burla.transport.addresses import ipc_path
-
+from .exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from .owner import Owner, remove_directory
 
 END_S = 8.0  # a main that has not ended by then is cut off; users are promised 10 s
 OWNER_POLL_S = 0.5  # where there is no pidfd
 DESCRIPTORS_WANTED = 65536  # one per peer and worker pipe; libzmq spins when it runs out of them
 LISTEN_POLL_S = 0.002
-EXIT_OK = 0
-EXIT_INTERRUPTED = 130
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +66,11 @@ def run(main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None = Non
         faulthandler.cancel_dump_traceback_later()
 
 
-async def wait_listening(address: str, timeout_s: float) -> None:
-    """Return when a socket file exists at an ipc address, at once for others, or after `timeout_s`.
+async def wait_listening(path: str | None, timeout_s: float) -> None:
+    """Return when the socket file at `path` exists, or late; at once if it is None.
 
     A connect that comes too early is tried again by libzmq only after 100 to 200 ms.
     """
-    path = ipc_path(address)
     until = time.monotonic() + timeout_s
     while path is not None and time.monotonic() < until:
         if os.path.exists(path):  # noqa: ASYNC240  # one stat of a local file

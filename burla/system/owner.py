@@ -9,21 +9,11 @@ import time
 import zlib
 from dataclasses import dataclass
 
-HAS_PROC = os.path.exists("/proc/self/stat")
+from .procfs import HAS_PROC, process_started
+
 MEMORY = "/dev/shm"  # a file system in memory, on Linux
 REMOVE_S = 2.0  # a worker that is just being killed may still write while its scratch is removed
 REMOVE_RETRY_S = 0.05
-
-
-def process_started(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot; None: it has ended, or no /proc."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = text[text.rindex(b")") + 2 :].split()  # the name before may contain anything
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
 def this_host() -> str:

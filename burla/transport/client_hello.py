@@ -1,4 +1,4 @@
-"""The first word of whoever connects as a client: who that is."""
+"""The first word on a connection of a client: who it is."""
 
 import os
 import socket
@@ -17,7 +17,6 @@ def new_hello() -> m.ClientHello:
         session=os.urandom(16),
         user=user_name()[:256],
         host=socket.gethostname()[:256],
-        pid=os.getpid(),
     )
 
 

@@ -29,8 +29,9 @@ ZAP_REFUSED = 400
 REFUSALS = {
     "key": "the scheduler does not know this key, or it was revoked; an administrator can add it "
     "by `burla auth add` (`burla login` prints the command)",
-    "server": "whoever answers there has not the key that this address names: the scheduler has "
-    "got new keys, or it is something else. Take no other address but from who runs the cluster",
+    "server": "the server there has a different key than this address says: either the scheduler "
+    "was re-keyed, or something else is listening. Get the current address from the cluster's "
+    "administrator",
 }
 HANDSHAKE_EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -211,8 +212,10 @@ def _user(frame: zmq.Frame) -> str:
 def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
     until = time.monotonic() + DRAIN_S
     for _ in range(DRAIN_MESSAGES):
-        # asking costs a third of what an exception does that nothing is there
-        if not _skip(socket) or not is_readable(socket):
+        if socket.getsockopt(zmq.RCVMORE) and not _skip(socket):
+            return
+        events: Any = socket.getsockopt(zmq.EVENTS)
+        if not events & _READABLE:  # a third of what an exception costs that nothing is there
             return
         frames = [socket.recv(_NOW, copy=False)]
         while frames[-1].more and len(frames) < FRAMES_MAX:  # libzmq has all of a message, or none
@@ -267,15 +270,20 @@ class Outbox:
 
     def __init__(self) -> None:
         """Start empty."""
-        self._waiting: deque[Sequence[bytes]] = deque()
+        self.waiting: deque[Sequence[bytes]] = deque()
         self.cost = 0  # of what waits, without payloads: those are bounded by our windows
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self.waiting)
+
+    def send(self, socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+        """Send one message behind those that wait, now if that can be."""
+        if self.waiting or not send(socket, frames):
+            self.put(frames)
 
     def put(self, frames: Sequence[bytes]) -> None:
         """Queue one message."""
-        self._waiting.append(frames)
+        self.waiting.append(frames)
         self.cost += _cost(frames)
 
     def flush(self, socket: zmq.Socket[bytes]) -> bool:
@@ -284,8 +292,8 @@ class Outbox:
         Raises:
             zmq.ZMQError: EHOSTUNREACH on a ROUTER: the peer is gone.
         """
-        while self._waiting:
-            if not send(socket, self._waiting[0]):
+        while self.waiting:
+            if not send(socket, self.waiting[0]):
                 return False
-            self.cost -= _cost(self._waiting.popleft())
+            self.cost -= _cost(self.waiting.popleft())
         return True

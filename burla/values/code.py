@@ -3,15 +3,15 @@
 cloudpickle leaves it out since 3.1.3, so that its pickles do not depend on where a file lies.
 """
 
-import importlib
 from types import CodeType
 from typing import Any
 
-_cp: Any = importlib.import_module("cloudpickle.cloudpickle")
+from . import cloudpickle_parts as parts
+
 _FILENAME = 10  # its place among the arguments of `types.CodeType`
 
 
 def reduce_code(code: CodeType) -> Any:
     """Return how to pickle code."""
-    make, arguments = _cp._code_reduce(code)
+    make, arguments = parts.code_reduce(code)
     return make, (*arguments[:_FILENAME], code.co_filename, *arguments[_FILENAME + 1 :])

@@ -5,11 +5,10 @@ enum's own `__new__` or `__init__`, and its aliases, would be lost. Here a membe
 data and its value, neither of the two methods runs again, and its attributes are set afterwards.
 """
 
-import importlib
 from enum import Enum
 from typing import Any
 
-_cp: Any = importlib.import_module("cloudpickle.cloudpickle")
+from . import cloudpickle_parts
 
 _DATA_TYPES = (object, int, str, bytes, float, complex, tuple)  # those whose data can be read back
 
@@ -65,7 +64,7 @@ def _data_of(member: Any, data_type: Any) -> Any:
 def make_enum(tracker_id: str, args: Any) -> Any:
     """Return an enum with all members, but without methods; to be completed by `fill_enum`."""
     if len(args) == 7:  # as cloudpickle does it
-        return _cp._make_skeleton_enum(*args)
+        return cloudpickle_parts.make_skeleton_enum(*args)
     bases, name, qualname, members, module = args
     metaclass: Any = type(bases[-1])
     class_dict = metaclass.__prepare__(name, bases)
@@ -79,7 +78,7 @@ def make_enum(tracker_id: str, args: Any) -> Any:
     for helper in ("__init__", "__new_member__"):
         if helper in vars(made):
             delattr(made, helper)
-    return _cp._lookup_class_or_track(tracker_id, made)
+    return cloudpickle_parts.lookup_class_or_track(tracker_id, made)
 
 
 def _new_member(cls: Any, parts: Any) -> Any:
@@ -97,6 +96,6 @@ def _init_member(self: Enum, *args: Any) -> None:
 def fill_enum(cls: Any, state: Any) -> None:
     """Give the enum its methods, and the members what they had."""
     class_state, attributes = state
-    _cp._class_setstate(cls, class_state)
+    cloudpickle_parts.class_setstate(cls, class_state)
     for name, own in attributes.items():
         vars(cls.__members__[name]).update(own)

@@ -107,8 +107,7 @@ def _find(obj: object, name: str, by_value: frozenset[str]) -> tuple[str, str, o
 
 
 def _problem(obj: object, by_value: frozenset[str]) -> Exception | None:
-    sent = Sent()
-    sent.by_value = by_value
+    sent = Sent(by_value)
     pieces = Pieces()
     try:
         FunctionPickler(pieces, pieces.hold, sent).dump(obj)

@@ -7,7 +7,7 @@ A big one has a first frame that says how to join the others; its buffers travel
 
 import pickle
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from burla.limits import FRAME_BYTES_MAX
@@ -19,7 +19,8 @@ OUT_OF_BAND_BYTES_MIN = (
 )  # below it a copy into the pickle costs less than a frame of its own
 
 _HEADER = struct.Struct("<cI")  # tag, number of buffers; then a size each for the pickle and them
-_JOINED = b"\x01"  # tag of a value in several frames; a pickle itself starts with b"\x80"
+_PICKLE = b"\x80"  # a pickle itself starts so
+_JOINED = b"\x01"  # tag of a value in several frames
 _SIZE = struct.Struct("<Q")
 
 Frames = Sequence[bytes | bytearray | memoryview]
@@ -36,15 +37,8 @@ def dump_plain(obj: object) -> list[bytes]:
 
 def take_apart_plain(obj: object) -> "Pieces":
     """Return the pickle of an object of which all parts are importable or builtin."""
-    return take_apart(
-        obj, lambda write, hold: pickle.Pickler(write, protocol=5, buffer_callback=hold)
-    )
-
-
-def take_apart(obj: object, make_pickler: Callable[[Any, Any], Any]) -> "Pieces":
-    """Return `obj` as pickled by what `make_pickler(file, buffer_callback)` returns."""
     pieces = Pieces()
-    make_pickler(pieces, pieces.hold).dump(obj)
+    pickle.Pickler(pieces, protocol=5, buffer_callback=pieces.hold).dump(obj)
     return pieces
 
 
@@ -138,10 +132,12 @@ def join(frames: Frames) -> tuple[Any, list[Any]]:
         NotLoadableError: these frames are not what `cut` returned.
     """
     first: Any = frames[0]
+    if first[:1] == _PICKLE:  # the usual one
+        return first, []
     if is_reference(first):
         return _join_in_place(first)
     if first[:1] != _JOINED:
-        return first, []
+        raise NotLoadableError(f"a value cannot begin with {bytes(first[:1])!r}")
     rest = iter(frames[1:])
     at, sizes = _sizes(first)
     data: Any = memoryview(first)[at:]

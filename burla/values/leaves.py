@@ -141,20 +141,24 @@ def cut_batches(
         TypeError: an input cannot be pickled, or `check` refused it; the text names its index.
     """
     start, limit = 0, BATCH_INPUTS_FIRST
-    if type(inputs) is range:
+    total = None  # how many there are, where that is known
+    if type(inputs) is list or type(inputs) is tuple:
+        packer, total = _Packer(sent), len(inputs)
+        packer.run = 1 if inputs and _is_big(inputs[0]) else LEAF_INPUTS_MAX
+        take, check = _take_pickled(_pull_slices(inputs), packer, check), None  # done there
+    elif type(inputs) is range:
         take = _take_range(inputs)
     elif is_sliceable_array(inputs):
         take = _take_array(inputs)
     else:
-        packer = _Packer(sent or Sent())
-        if type(inputs) is list or type(inputs) is tuple:
-            pull = _pull_slices(inputs)
-            packer.run = 1 if inputs and _is_big(inputs[0]) else LEAF_INPUTS_MAX
-        else:
-            pull, limit = _pull_one_by_one(iter(inputs), clock_s), BATCH_INPUTS_FIRST_LAZY
-        take = _take_pickled(pull, packer, check)
-        check = None  # done there
-    while batch := _cut_batch(take, start, limit, check, clock_s):
+        limit = BATCH_INPUTS_FIRST_LAZY
+        pull = _pull_one_by_one(iter(inputs), clock_s)
+        take, check = _take_pickled(pull, _Packer(sent), check), None
+    while start != total:
+        count_max = limit if total is None else min(limit, total - start)
+        batch = _cut_batch(take, start, count_max, check, clock_s)
+        if batch is None:
+            return
         yield batch
         start += batch.count
         limit = min(limit * BATCH_GROWTH, BATCH_INPUTS_MAX)
@@ -178,9 +182,10 @@ def _cut_batch(
             break
         if check is not None:
             check(load_leaf(taken[0].frames)[:1], start + count)
-        leaves += taken
-        count += sum(leaf.count for leaf in taken)
-        size += sum(leaf.bytes for leaf in taken)
+        for leaf in taken:
+            leaves.append(leaf)
+            count += leaf.count
+            size += leaf.bytes
     return Batch(start, count, tuple(leaves), size) if leaves else None
 
 
@@ -195,6 +200,8 @@ def is_sliceable_array(inputs: object) -> bool:
 
 def _is_big(value: object) -> bool:
     """Return whether it is plain that the value has SHARE_BYTES_MIN bytes and more."""
+    if type(value) in _NUMBERS:
+        return False
     if type(value) in (bytes, bytearray, str):
         return len(value) >= SHARE_BYTES_MIN  # type: ignore[arg-type]  # they have lengths
     return is_sliceable_array(value) and value.nbytes >= SHARE_BYTES_MIN  # type: ignore[attr-defined]
@@ -250,11 +257,12 @@ def _pull_one_by_one(inputs: Iterator[Any], clock_s: Callable[[], float]) -> _Pu
 class _Packer:
     """Pickles inputs into leaves."""
 
-    def __init__(self, sent: Sent) -> None:
+    def __init__(self, sent: Sent | None) -> None:
         self.run = LEAF_INPUTS_MAX  # how many inputs are likely to fit into a leaf
         self._atoms = AtomsPickler()
+        self._sent = sent
         self._pieces = Pieces()
-        self._pickler = InputPickler(self._pieces, self._pieces.hold, sent)
+        self._pickler: Any = None  # an InputPickler; many jobs need none
 
     def pack(self, values: Sequence[Any], start: int) -> list[Leaf]:
         """Return the leaves of these inputs, the first of which has index `start`."""
@@ -287,6 +295,8 @@ class _Packer:
         size = 0
         needed: dict[str, bytes] = {}
         self.run = LEAF_INPUTS_MAX
+        if self._pickler is None:
+            self._pickler = InputPickler(self._pieces, self._pieces.hold, self._sent or Sent())
         refresh_dispatch_table()
         for offset, value in enumerate(values):
             data, buffers = self._pickle(value, start + offset)

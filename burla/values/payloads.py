@@ -6,8 +6,7 @@ import any of them. An encoded value is a list of frames, each at most FRAME_BYT
 """
 
 import pickle
-from collections.abc import Callable, Iterable, Sequence
-from types import ModuleType
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .environment import apply_environment, compile_once, forget_own_modules
@@ -17,7 +16,6 @@ from .frames import (
     NotLoadableError,
     Pieces,
     cut,
-    take_apart,
     take_apart_plain,
 )
 from .leaves import (
@@ -81,7 +79,6 @@ SAMPLE_MAX = 256  # inputs whose classes are sent along with the function
 
 def dump_function(
     function: Callable[..., Any],
-    by_value: Iterable[ModuleType] = (),
     *,
     sample: Sequence[Any] = (),
     sent: Sent | None = None,
@@ -91,21 +88,18 @@ def dump_function(
 
     Args:
         function: any callable.
-        by_value: modules beside `__main__` that the workers cannot import.
-        sample: some of the inputs; their classes go along.
-        sent: takes note of what was sent, for `cut_batches`.
+        sample: some of the inputs; the classes of the first SAMPLE_MAX go along.
+        sent: says which modules travel, and takes note of what was sent, for `cut_batches`.
         name: what the function is called in an error, if not by its own name.
 
     Raises:
         TypeError: it cannot be pickled; the text names the part by its path.
     """
     sent = Sent() if sent is None else sent
-    sent.by_value |= {module.__name__ for module in by_value}
     classes = list(dict.fromkeys(map(type, sample[:SAMPLE_MAX])))
+    pieces = Pieces()
     try:
-        pieces = take_apart(
-            (function, classes), lambda write, hold: FunctionPickler(write, hold, sent)
-        )
+        FunctionPickler(pieces, pieces.hold, sent).dump((function, classes))
         return pieces.cut()
     except Exception as error:
         sent.classes.clear()

@@ -10,25 +10,20 @@ Never imports zmq, asyncio or msgspec: the zygote and the workers load it. The s
 
 import copyreg
 import functools
-import importlib
 import io
 import pickle
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+from . import cloudpickle_parts as parts
 from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
-from .frames import Frames, NotLoadableError, Pieces, join, take_apart
+from .frames import Frames, NotLoadableError, Pieces, join
 
 SENT_CLASSES_MAX = 4096  # classes kept alive here because a worker may name them; oldest go first
-
-# cloudpickle's parts are private by name, but stable since 2.0; the package itself shadows the
-# submodule's attributes, hence the import by name.
-_cp: Any = importlib.import_module("cloudpickle.cloudpickle")
-_Base: Any = _cp.Pickler
 
 
 class ResultNotPicklableError(Exception):
@@ -41,8 +36,8 @@ class Sent:
     The classes in it need not be sent again with inputs.
     """
 
-    def __init__(self, by_value: Iterable[ModuleType] = ()) -> None:
-        self.by_value = frozenset(module.__name__ for module in by_value)
+    def __init__(self, by_value: frozenset[str] = frozenset()) -> None:
+        self.by_value = by_value  # names of modules that the workers cannot import
         self.classes: dict[type, str] = {}  # class -> its id
 
 
@@ -53,7 +48,9 @@ def dumps(obj: object) -> list[bytes]:
 
 def take_apart_any(obj: object) -> Pieces:
     """Return the pickle of any object, as long as nothing that it was made of changes."""
-    return take_apart(obj, lambda write, hold: Pickler(write, hold))
+    pieces = Pieces()
+    Pickler(pieces, pieces.hold).dump(obj)
+    return pieces
 
 
 def loads(frames: Frames) -> Any:
@@ -74,28 +71,24 @@ def refresh_dispatch_table() -> None:
     if len(copyreg.dispatch_table) != _registered:
         _registered = len(copyreg.dispatch_table)
         _dispatch_table.clear()
-        _dispatch_table.update(_Base.dispatch_table)
+        _dispatch_table.update(parts.Pickler.dispatch_table)
         _dispatch_table[CodeType] = reduce_code
 
 
 _registered = -1
 
 
-class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
+class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
     """Pickles anything; decides what goes by reference, by value, or by the id of a class."""
 
+    dispatch_table = _dispatch_table  # a plain dict; cloudpickle's chain of two is slow
     by_value: frozenset[str] = frozenset()  # names of modules beside __main__
     of_job = False  # True: towards workers, functions share one set of globals per module and job
 
     def __init__(self, file: Any, buffer_callback: Any = None) -> None:
-        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
-        self._references: set[object] = set()  # classes and functions found importable
-
-    @property
-    def dispatch_table(self) -> dict[type, Any]:
-        """Return the reducers of types as a plain dict; cloudpickle's chain of two is slow."""
         refresh_dispatch_table()
-        return _dispatch_table
+        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._references = _OURS.copy()  # classes and functions found importable
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how to pickle a class, a function or a module; NotImplemented for all else."""
@@ -103,7 +96,7 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
         if kind is type and obj in self._references:
             return NotImplemented
         if kind is FunctionType:
-            return self._reduce_function(obj)
+            return NotImplemented if obj in self._references else self._reduce_function(obj)
         if issubclass(kind, type):
             return self._reduce_class(obj)
         if kind is _CacheWrapper:
@@ -122,9 +115,7 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
         return module == "__main__" or module in self.by_value
 
     def _reduce_function(self, function: FunctionType) -> Any:
-        if function in self._references:
-            return NotImplemented
-        if function.__module__ not in self.by_value and _cp._should_pickle_by_reference(function):
+        if function.__module__ not in self.by_value and parts.should_pickle_by_reference(function):
             self._references.add(function)
             return NotImplemented
         reduced = self._dynamic_function_reduce(function)
@@ -138,7 +129,7 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
         function = getattr(cached, "__wrapped__", None)
         if type(function) is not FunctionType:
             return NotImplemented
-        if function.__module__ not in self.by_value and _cp._lookup_module_and_qualname(cached):
+        if function.__module__ not in self.by_value and parts.lookup_module_and_qualname(cached):
             return NotImplemented
         limits = cached.cache_parameters()
         name = self._public_name(cached) if self.of_job else None
@@ -167,9 +158,9 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
             if (class_id := _callers.get(cls)) is not None:
                 return _known_class, (class_id, cls.__qualname__)
         except TypeError:  # a metaclass without a hash
-            return _cp._class_reduce(cls)
+            return parts.class_reduce(cls)
         forced = cls.__module__ in self.by_value
-        reduced = _cp._dynamic_class_reduce(cls) if forced else _cp._class_reduce(cls)
+        reduced = parts.dynamic_class_reduce(cls) if forced else parts.class_reduce(cls)
         if reduced is NotImplemented:
             self._references.add(cls)
         if reduced is NotImplemented or len(reduced) == 2:
@@ -180,7 +171,7 @@ class Pickler(_Base):  # type: ignore[misc]  # cloudpickle is untyped
         """Return how to pickle a class by value."""
         class_id = keep_class(cls)
         public_name = self._public_name(cls) if self.of_job else None
-        if reduced[0] is _cp._make_skeleton_enum:
+        if reduced[0] is parts.make_skeleton_enum:
             how, state = reduce_enum(cls, reduced)
             return _make_class, (class_id, True, public_name, how), state, None, None, _fill_enum
         if vars(cls).get("__slots__"):  # else instances would have a __dict__ there and none here
@@ -235,8 +226,7 @@ class InputPickler(Pickler):
 
     def _reduce_dynamic_class(self, cls: type, reduced: Any) -> Any:
         file = io.BytesIO()
-        apart = Sent()
-        apart.by_value = self.by_value
+        apart = Sent(self.by_value)
         FunctionPickler(file, None, apart).dump(cls)
         self._known[cls] = known = (apart.classes[cls], file.getvalue())
         self.definitions[known[0]] = known[1]
@@ -245,7 +235,7 @@ class InputPickler(Pickler):
 
 def keep_class(cls: type) -> str:
     """Return the id of a class, which stays findable here although only weakly tracked."""
-    class_id: str = _cp._get_or_create_tracker_id(cls)
+    class_id: str = parts.get_or_create_tracker_id(cls)
     _kept[class_id] = cls
     if len(_kept) > SENT_CLASSES_MAX:
         del _kept[next(iter(_kept))]
@@ -291,7 +281,7 @@ def begin_job() -> None:
             del sys.modules[name]
     _job_modules.clear()
     for class_id in _callers.values():
-        _cp._DYNAMIC_CLASS_TRACKER_BY_ID.pop(class_id, None)
+        parts.class_tracker_by_id.pop(class_id, None)
     _callers.clear()
     _unfilled.clear()
     if _main_attributes is not None:
@@ -309,7 +299,7 @@ def load_from_caller(frames: Frames) -> Any:
 def load_definitions(definitions: dict[str, bytes]) -> None:
     """Load those classes that are not known yet."""
     for class_id, data in definitions.items():
-        if class_id not in _cp._DYNAMIC_CLASS_TRACKER_BY_ID:
+        if class_id not in parts.class_tracker_by_id:
             _receive(functools.partial(pickle.loads, data))
 
 
@@ -331,17 +321,17 @@ def _make_cached(function: Any, maxsize: int | None, typed: bool, public_name: s
 
 
 def _known_class(class_id: str, name: str) -> type:
-    cls: type | None = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(class_id)
+    cls: type | None = parts.class_tracker_by_id.get(class_id)
     if cls is None:
         raise NotLoadableError(f"the class {name!r} does not exist here any more")
     return cls
 
 
 def _make_class(class_id: str, is_enum: bool, public_name: str | None, args: Any) -> type:
-    known: type | None = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(class_id)
+    known: type | None = parts.class_tracker_by_id.get(class_id)
     if known is not None:
         return known
-    made: type = make_enum(class_id, args) if is_enum else _cp._make_skeleton_class(*args)
+    made: type = make_enum(class_id, args) if is_enum else parts.make_skeleton_class(*args)
     _unfilled.add(made)
     if _receiving:
         _callers[made] = class_id
@@ -353,7 +343,7 @@ def _make_class(class_id: str, is_enum: bool, public_name: str | None, args: Any
 def _fill_class(cls: type, state: Any) -> None:
     if cls in _unfilled:  # else it is whole already, and maybe changed since by its owner
         _unfilled.discard(cls)
-        _cp._class_setstate(cls, state)
+        parts.class_setstate(cls, state)
 
 
 def _fill_enum(cls: type, state: Any) -> None:
@@ -390,6 +380,13 @@ def _fill_function(function: FunctionType, state: Any) -> None:
     globals_ = function.__globals__
     # What a running call has changed since stays changed; only what is missing is added.
     slots["__globals__"] = {k: v for k, v in slots["__globals__"].items() if k not in globals_}
-    _cp._function_setstate(function, (attributes, slots))
+    parts.function_setstate(function, (attributes, slots))
     if public_name and _receiving:
         globals_.setdefault(public_name, function)
+
+
+# Named in every pickle of a function, and importable wherever burla is.
+_OURS: set[object] = {
+    *(parts.make_function, parts.function_setstate, _Globals),
+    *(_job_globals, _fill_function, _make_class, _fill_class, _known_class),
+}

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 import zmq
 
 from burla.transport import sockets
+from burla.transport.keys import KEY_BYTES
 from burla.transport.sockets import SocketWaiter
 
 ENDPOINT = "inproc://zeromq.zap.01"  # RFC 27
 VERSION = b"1.0"
 MECHANISM = b"CURVE"
-KEY_BYTES = 32
 
 Decide = Callable[[str, str, str], str | None]  # domain, address, key -> user id; None: refused
 

@@ -262,7 +262,7 @@ class Board:
         self.effects.append(Send(node.peer, start, job.function))
         if job.said:  # it was told why it waits
             job.said = ""
-            self.tell(job, m.JobStatus(job.id, "", len(job.leases), job.slots))
+            self.tell(job, m.JobStatus(job.id, ""))
         self.touch(job)
 
     def end_lease(self, job: Job, lease: Lease, *, discard: bool) -> None:

@@ -359,7 +359,7 @@ class Scheduler:
                 why += self._autoscalers.said_of(job, board)
                 if why != job.said:
                     job.said = why
-                    board.tell(job, m.JobStatus(job.id, why, 0, 0))
+                    board.tell(job, m.JobStatus(job.id, why))
         board.drain_for_waiting(now_s)
 
     def _lose_client(self, client: Client) -> None:

@@ -108,7 +108,6 @@ def client_hello(**other: Any) -> m.ClientHello:
         "session": os.urandom(16),
         "user": "u",
         "host": "h",
-        "pid": 1,
     }
     return m.ClientHello(**said | other)
 

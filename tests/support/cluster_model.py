@@ -139,7 +139,7 @@ class ModelClient:
     deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
 
     def hello(self) -> m.ClientHello:
-        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, self.user, "h", 1)
+        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, self.user, "h")
 
     def open(self, *, resumed: bool = False) -> m.OpenJob:
         return m.OpenJob(

@@ -57,7 +57,7 @@ def outcomes_elsewhere(
     sample = inputs if isinstance(inputs, list) else []
     request = {
         "environment": environment(),
-        "function": dump_function(function, by_value_modules(), sample=sample, sent=sent),
+        "function": dump_function(function, sample=sample, sent=sent),
         "unpack": shape.unpack,
         "leaves": [
             (leaf.count, leaf.frames)

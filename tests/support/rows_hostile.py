@@ -84,7 +84,7 @@ def liar(at: Stage, role: Role = Role.CLIENT) -> Iterator[Peer]:
     peer = Peer(at, at.ring.make(role, "liar"))
     try:
         if role is Role.CLIENT:
-            peer.say(m.ClientHello(m.PROTOCOL, "0", OTHER_PYTHON, peer.session, "u", "h", 1))
+            peer.say(m.ClientHello(m.PROTOCOL, "0", OTHER_PYTHON, peer.session, "u", "h"))
             peer.hear(m.Welcome)
         yield peer
     finally:
@@ -94,7 +94,7 @@ def liar(at: Stage, role: Role = Role.CLIENT) -> Iterator[Peer]:
 def words_of_client(job: bytes, lease: bytes) -> list[tuple[m.Message, list[bytes]]]:
     """Return one of each message that a client says."""
     return [
-        (m.ClientHello(m.PROTOCOL, "0", OTHER_PYTHON, os.urandom(16), "u", "h", 1), []),
+        (m.ClientHello(m.PROTOCOL, "0", OTHER_PYTHON, os.urandom(16), "u", "h"), []),
         (open_job(job), [b"function"]),
         (inputs_of(job, 3), [b"leaf"]),
         (m.InputsEnd(job, 3), []),

@@ -201,7 +201,7 @@ def join_tokens(directory: Path) -> None:
         code, said = nodelet(at, at.address, directory, *options)
         assert (code, "has expired" in said) == (77, True), said
         peer = at.peer(at.ring.make(Role.JOIN))  # a token may say nothing else
-        peer.say(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h", 1))
+        peer.say(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h"))
         assert peer.hear(m.Refused)[0].not_authorised
         for secret in (token.strip(), late.secret.hex()):
             assert (
@@ -254,11 +254,11 @@ def loose_files(directory: Path) -> None:
         path.unlink()
         (directory / "elsewhere").rename(path)
     ring.roster.directory.chmod(0o777)
-    refused("server.key", "everybody can write to")
+    refused("server.key", "every user can write to")
     done = at.run("burla.scheduler", "init", *where)
-    assert (done.returncode, "everybody can write to" in done.stderr) == (78, True)
+    assert (done.returncode, "every user can write to" in done.stderr) == (78, True)
     done = at.run("burla.cli", "auth", "list", *where)
-    assert (done.returncode, "everybody can write to" in done.stderr) == (78, True)
+    assert (done.returncode, "every user can write to" in done.stderr) == (78, True)
     ring.roster.directory.chmod(0o700)
     os.chown(ring.roster.directory / "server.key", 12345, -1)
     refused("server.key", "belongs to user 12345")

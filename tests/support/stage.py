@@ -63,7 +63,7 @@ class Peer:
 
     def be_client(self, session: bytes | None = None) -> None:
         self.session = session or self.session
-        self.say(m.ClientHello(m.PROTOCOL, "0", PYTHON, self.session, "u", "h", 1))
+        self.say(m.ClientHello(m.PROTOCOL, "0", PYTHON, self.session, "u", "h"))
         self.publisher = self.hear(m.Welcome)[0].publisher
 
     def be_node(self) -> None:
@@ -78,7 +78,7 @@ class Peer:
 
     def fence(self) -> None:
         """Return when all that was said before has been dealt with."""
-        self.say(m.ClientHello(m.PROTOCOL, "0", PYTHON, self.session, "u", "h", 1))
+        self.say(m.ClientHello(m.PROTOCOL, "0", PYTHON, self.session, "u", "h"))
         self.hear(m.Welcome)
 
     def wait_refused(self) -> str:

@@ -8,11 +8,13 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from network import Clock, Faults, Said, Wire
 
 from burla.core import effects as c
-from burla.core.connection import Broken, Connection, Forget, ForJob, Rejected, Subscribe
+from burla.core.commands import AddBatch, Command, EndInputs, Written
+from burla.core.connection import Connection
 from burla.core.session import Session
 from burla.nodelet.core import effects as n
 from burla.nodelet.core.events import (
@@ -267,17 +269,17 @@ class Caller:
 
 
 class SimClient:
-    """A client process: the link and its sessions, and callers that consume at once."""
+    """A client process: the connection and its sessions, and callers that consume at once."""
 
     def __init__(self, world: "World", user: str) -> None:
         self.world, self.user = world, user
         self.callers: dict[bytes, Caller] = {}
         self.alive = True
         self._timer_s: float | None = None
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), user, "h", 1)
-        self.link = Connection(hello, 10.0, world.clock.now_s)
+        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), user, "h")
+        self.connection = Connection(hello, 10.0, world.clock.now_s)
         self.wire = world.new_wire(self.heard)
-        self.do(self.link.start())
+        self.do(self.connection.start())
 
     def call(
         self, inputs: int, max_parallelism: int | None = None, mean_s: float | None = None
@@ -302,7 +304,7 @@ class SimClient:
             environment=b"",
         )
         session = Session(spec, [b"function"], True, now_s)
-        self.do(self.link.open(session, now_s))
+        self.do(self.connection.open(session, now_s))
         self._feed(caller, 0)
         return caller
 
@@ -310,71 +312,69 @@ class SimClient:
         """Hand in the inputs, a batch at a time."""
         world = self.world
         if at >= caller.inputs:
-            self.tell(caller.job, lambda session, now_s: session.end_inputs(now_s))
+            self.tell(EndInputs(caller.job))
             return
         stop = min(caller.inputs, at + world.random.randint(1, 60))
         leaves = [(min(LEAF_INPUTS, stop - lo), [b"leaf"]) for lo in range(at, stop, LEAF_INPUTS)]
-        self.tell(caller.job, lambda session, now_s: session.add_batch(leaves, now_s))
+        self.tell(AddBatch(caller.job, leaves, len(b"leaf") * len(leaves)))
         world.clock.after(0.0005, lambda: self._feed(caller, stop))
 
-    def tell(self, job: bytes, event: Callable[[Session, float], list[c.Effect]]) -> None:
+    def tell(self, command: Command) -> None:
         if self.alive:
-            self.do(self.link.tell(job, event, self.world.clock.now_s))
+            self.do(self.connection.handle(command, self.world.clock.now_s))
 
     def heard(self, said: Said) -> None:
         if self.alive:
-            self.do(self.link.receive(*said, self.world.clock.now_s))  # type: ignore[arg-type]
+            self.do(self.connection.receive(*said, self.world.clock.now_s))  # type: ignore[arg-type]
 
     def published(self, said: Said) -> None:
         if self.alive:
-            self.do(self.link.publish(*said, self.world.clock.now_s))  # type: ignore[arg-type]
+            self.do(self.connection.hear_of_job(*said, self.world.clock.now_s))  # type: ignore[arg-type]
 
-    def do(self, effects: list) -> None:  # type: ignore[type-arg]  # of the link's union
+    def do(self, effects: list[c.Effect]) -> None:
         now_s = self.world.clock.now_s
         for effect in effects:
             match effect:
                 case c.Send():
                     self.wire.say((effect.message, list(effect.payload)))
-                case Forget():
+                case c.Forget():
                     self.wire.forget()
-                case ForJob():
-                    self._for_job(self.callers[effect.job], effect.effect)
-                case Broken() | Rejected():
-                    self.callers[effect.job].error = str(effect)
+                case c.Subscribe():
+                    pass
                 case _:
-                    assert isinstance(effect, Subscribe)
-        self.link.check()
-        due_s = self.link.next_deadline_s()
+                    self._tell_caller(self.callers[effect.job], effect)
+        self.connection.check()
+        due_s = self.connection.next_deadline_s()
         if self._timer_s is None or due_s < self._timer_s:
             self._timer_s = due_s
 
             def ring() -> None:
                 self._timer_s = None
                 if self.alive:
-                    self.do(self.link.expire(self.world.clock.now_s))
+                    self.do(self.connection.expire(self.world.clock.now_s))
 
             self.world.clock.at(max(due_s, now_s), ring)
 
-    def _for_job(self, caller: Caller, effect: c.Effect) -> None:
-        now_s = self.world.clock.now_s
+    def _tell_caller(self, caller: Caller, effect: c.ForCaller) -> None:
         match effect:
             case c.Deliver():
                 for part in effect.parts:
                     self._take(caller, part)
             case c.Write():
                 caller.stdout += b"".join(effect.chunks)
-                self.tell(
-                    caller.job,
-                    lambda session, at_s: session.shown(effect.lease, effect.number, at_s),
-                )
+                self.tell(Written(caller.job, effect.lease, effect.number))
             case c.Finish():
-                caller.finished, caller.ended_s = True, now_s
+                caller.finished, caller.ended_s = True, self.world.clock.now_s
             case c.Fail():
                 caller.error = effect.text
+            case c.Broken() | c.Rejected():
+                caller.error = str(effect)
             case c.Warn():
                 self.world.lost_output.add(caller.job)
-            case _:
+            case c.ReportWaiting():
                 pass
+            case _:
+                assert_never(effect)
 
     def _take(self, caller: Caller, part: c.Part) -> None:
         if part.run.kind is m.Kind.DEATH:

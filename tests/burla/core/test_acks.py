@@ -42,3 +42,13 @@ def test_what_is_safe_again_changes_nothing() -> None:
     acks.tell()
     assert not acks.make_safe(1)
     assert acks.tell() == 1
+
+
+def test_what_was_told_is_not_new_again() -> None:
+    acks = Acks()
+    acks.take(1, 10)
+    acks.make_safe(1)
+    assert acks.tell() == 1
+    assert not acks.take(1, 10)
+    assert acks.take(2, 10)
+    acks.check()

@@ -201,7 +201,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     client = IoThread(new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
     spec = _specify(double, decide_unpack(double), 1, None, None)
     session = Session(spec, dump_function(double), True, time.monotonic())
-    job = Job(session, "double", True)
+    job = Job(session, client, "double", True)
     threading.Timer(0.1, dead.set).start()
     with pytest.raises(ClusterError, match="killed"):
         Caller(job, lambda: client, [1], cut_batches([1]), {}, SharedInputs(None)).collect()
@@ -288,7 +288,7 @@ def test_many_jobs_leave_nothing_behind(fake: FakeScheduler) -> None:
         assert rpm(double, [number]) == [2 * number]
     wait_until(lambda: held() == before, f"held is only {before}")
     client = clients._clients[fake.address]
-    wait_until(lambda: not client._jobs and not client._topics, "the last job is forgotten")
+    wait_until(lambda: not client._jobs and not client._output.topics, "the last job is forgotten")
 
 
 def test_types_of_results_are_inferred(fake: FakeScheduler) -> None:

@@ -88,7 +88,7 @@ def test_a_job_that_waits_says_why_once(
     def script(fake: FakeScheduler, peer: bytes, message: m.Message, payload: list[bytes]) -> bool:
         if isinstance(message, m.Inputs):
             for why in ("no node", "no node"):
-                fake.send(peer, m.JobStatus(message.job, why, 0, 0))
+                fake.send(peer, m.JobStatus(message.job, why))
             waiting.append(lambda: fake.run_inputs(peer, message, payload))
         return isinstance(message, m.Inputs)
 

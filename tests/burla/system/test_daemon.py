@@ -13,14 +13,15 @@ import psutil
 import pytest
 from waiting import wait_gone
 
-from burla.system.owner import Owner, process_started
+from burla.system.owner import Owner
+from burla.system.procfs import process_started
 
 pytestmark = pytest.mark.slow
 
 TINY = """
 import asyncio, os, signal, sys
-from burla.wire import daemon
-from burla.wire.owner import Owner
+from burla.system import daemon
+from burla.system.owner import Owner
 
 async def main():
     print("runs", flush=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from burla.system.owner import HAS_PROC, Owner, process_started, remove_directory, this_host
+from burla.system.owner import Owner, remove_directory, this_host
+from burla.system.procfs import HAS_PROC, process_started
 
 needs_proc = pytest.mark.skipif(not HAS_PROC, reason="no /proc here")
 

@@ -17,7 +17,7 @@ def test_code_keeps_the_name_of_its_file_and_its_lines_also_inside() -> None:
 
         return inner
 
-    came = load_function(dump_function(outer, ()))
+    came = load_function(dump_function(outer))
     assert isinstance(came, FunctionType)
     assert isinstance(outer, FunctionType)
     before, after = outer_code(outer), outer_code(came)

@@ -17,7 +17,7 @@ from burla.scheduler.core.effects import Record, Send
 from burla.scheduler.core.nodes import Node
 from burla.transport.keys import KeyFileError, make_pair
 
-HELLO = encode(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h", 1))
+HELLO = encode(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h"))
 
 
 @pytest.fixture

@@ -17,9 +17,7 @@ class Autoscaler:
 
     def __init__(self, cluster: ModelCluster) -> None:
         self.cluster = cluster
-        cluster.say(
-            ADMIN, m.ClientHello(m.PROTOCOL, "0", "3.11", b"an administrator", "root", "h", 1)
-        )
+        cluster.say(ADMIN, m.ClientHello(m.PROTOCOL, "0", "3.11", b"an administrator", "root", "h"))
 
     def ask(
         self, doing: str = "", *retire: str, cpus: int = 0, ram: int = 0, name: str = "lab/gce"

@@ -71,7 +71,7 @@ class Siege:
     def honest_job_is_done(self) -> None:
         """Run one job of somebody else, on a node of its own."""
         core, now_s = self.core, self.now_s
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
+        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h")
         core.receive(b"honest", hello, [], now_s, "honest")
         core.receive(b"honest", open_job(JOB), [b"f"], now_s, "honest")
         core.receive(b"honest", m.InputsEnd(JOB, 1), [], now_s, "honest")
@@ -89,7 +89,7 @@ class Siege:
 
 def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
     core = Scheduler(bytes(16), "0", "pub")
-    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
+    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h")
     core.receive(b"c", hello, [], 0.0)
     core.receive(b"c", open_job(JOB, resumed=True), [b"f"], 0.0)
     span = m.Span(0, 0, 3)
@@ -109,7 +109,7 @@ def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
 
 def test_a_job_with_very_many_gaps_is_taken_up_again_in_time() -> None:
     core = Scheduler(bytes(16), "0", "pub")
-    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h", 1)
+    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h")
     core.receive(b"c", hello, [], 0.0)
     done = tuple((at, at + 1) for at in range(0, 2 * GAPS, 2))
     for _ in range(2):  # it once cost the square of their number: minutes

@@ -25,7 +25,7 @@ class Tenants:
         return heard(who, effects)
 
     def join(self, who: bytes) -> None:
-        self.say(who, m.ClientHello(m.PROTOCOL, "0", "3.11", who.ljust(16), "u", "h", 1))
+        self.say(who, m.ClientHello(m.PROTOCOL, "0", "3.11", who.ljust(16), "u", "h"))
 
     def open(self, who: bytes, job: int) -> list[m.Message]:
         spec = m.OpenJob(
@@ -126,7 +126,7 @@ def test_a_connection_is_one_session_and_one_node() -> None:
     at = Tenants()
     for number in range(100):
         at.join(bytes([7]))
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", ident(number), "u", "h", 1)
+        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", ident(number), "u", "h")
         at.say(bytes([7]), hello)
         node = m.NodeHello(m.PROTOCOL, "0", "3.11", ident(number), "n", 2, 1 << 30, ())
         at.say(b"n", node)

@@ -11,7 +11,7 @@ SESSION, OTHER, NODE, JOB = (bytes([number]) * 16 for number in range(4))
 
 
 def client(session: bytes) -> m.ClientHello:
-    return m.ClientHello(m.PROTOCOL, "0", "3.11", session, "u", "h", 1)
+    return m.ClientHello(m.PROTOCOL, "0", "3.11", session, "u", "h")
 
 
 def node() -> m.NodeHello:

@@ -86,7 +86,7 @@ async def serving(
 
 
 def client_hello() -> m.ClientHello:
-    return m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "user", "host", 1)
+    return m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "user", "host")
 
 
 def node_hello() -> m.NodeHello:

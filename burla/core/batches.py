@@ -1,0 +1,150 @@
+"""The inputs of one job in the batches that they were handed in, until they have outcomes. Pure.
+
+Two threads count what is open. `Batches` is the truth, in the thread that hears the outcomes;
+`Window` is what the calling thread knows of it, who learns by `Deliver` what was freed. Both go by
+the sizes that the calling thread gave, so they cannot drift apart.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from burla.protocol import messages as m
+from burla.protocol.ranges import Range, Ranges
+
+from .effects import Deliver, Frames
+
+PRUNE_MIN = 1024  # forgotten batches at the front that are worth moving a list for
+
+
+@dataclass(slots=True)
+class Batch:
+    """Consecutive inputs, kept until all have outcomes, so that they can be sent again."""
+
+    message: m.Inputs
+    payload: list[bytes]
+    size: int  # bytes of all frames
+    left: int  # inputs without outcome
+
+
+class Batches:
+    """All inputs of one job: which are done, and in which batch the others lie."""
+
+    def __init__(self, job: bytes) -> None:
+        """Start without inputs."""
+        self.done = Ranges()  # indices with outcomes
+        self.total: int | None = None  # how many inputs the job has; None: more may come
+        self.end = 0  # index of the next input
+        self._job = job
+        self._open: dict[int, Batch] = {}  # those that are not complete, by number
+        self._starts: list[int] = []  # of batches from number `_first` on
+        self._first = 0
+
+    def add(self, leaves: Sequence[tuple[int, Frames]], size: int, *, last: bool) -> Batch:
+        """Take the next inputs; return the batch to send.
+
+        Args:
+            leaves: how many inputs each has, and its frames.
+            size: bytes of all frames.
+            last: no more inputs come.
+        """
+        assert self.total is None, self.total
+        number, start, at = self._first + len(self._starts), self.end, self.end
+        parts, payload = [], list[bytes]()
+        for count, frames in leaves:
+            parts.append(m.Leaf(number, at, count, len(frames)))
+            payload += frames
+            at += count
+        self.end = at
+        if last:
+            self.total = at
+        message = m.Inputs(
+            job=self._job, batch=number, start=start, leaves=tuple(parts), total=self.total
+        )
+        batch = self._open[number] = Batch(message, payload, size, at - start)
+        self._starts.append(start)
+        return batch
+
+    def open(self) -> Iterable[Batch]:
+        """Return the batches that are not complete, in order."""
+        return self._open.values()
+
+    def finish(self, lo: int, hi: int) -> tuple[list[Range], int]:
+        """Note outcomes of [lo, hi); return what of it is new, and the bytes of complete batches.
+
+        `hi` is at most `end`.
+        """
+        fresh = self.done.missing(lo, hi)
+        freed = 0
+        for start, stop in fresh:
+            self.done.add(start, stop)
+            freed += self._settle(start, stop)
+        return fresh, freed
+
+    def drop(self) -> None:
+        """Forget all batches: the job is over."""
+        self._open.clear()
+
+    def check(self) -> None:
+        """Assert what holds between any two calls. Costs O(state): for tests."""
+        entered = Ranges()
+        for number, batch in self._open.items():
+            start, stop = self._bounds(number)
+            assert batch.message.start == start
+            assert sum(leaf.count for leaf in batch.message.leaves) == stop - start
+            done = sum(hi - lo for lo, hi in self.done.common(start, stop))
+            assert batch.left == stop - start - done
+            assert batch.left > 0
+            entered.add(start, stop)
+        for lo, hi in self.done.missing(0, self.end):
+            assert entered.covers(lo, hi), "an input without outcome is in no batch"
+
+    def _settle(self, lo: int, hi: int) -> int:
+        """Count [lo, hi) as done in their batches; return the bytes of those complete now."""
+        freed = 0
+        number = self._first + bisect_right(self._starts, lo) - 1
+        while lo < hi:
+            stop = self._bounds(number)[1]
+            batch = self._open[number]
+            batch.left -= min(hi, stop) - lo
+            if not batch.left:
+                freed += batch.size
+                del self._open[number]
+            lo, number = stop, number + 1
+        if len(self._starts) >= PRUNE_MIN:
+            self._prune()
+        return freed
+
+    def _bounds(self, number: int) -> Range:
+        at = number - self._first
+        stop = self._starts[at + 1] if at + 1 < len(self._starts) else self.end
+        return self._starts[at], stop
+
+    def _prune(self) -> None:
+        """Forget where complete batches at the front began, once that is worth it."""
+        done = next(iter(self._open), self._first + len(self._starts)) - self._first
+        if done >= max(PRUNE_MIN, len(self._starts) // 2):
+            del self._starts[:done]
+            self._first += done
+
+
+@dataclass(slots=True)
+class Window:
+    """How much more the caller may hand in; kept by the calling thread, told by Deliver."""
+
+    inputs: int = 0  # without outcome
+    bytes: int = 0  # of batches without all outcomes
+
+    def add(self, inputs: int, size: int) -> None:
+        """Note a batch that was handed in."""
+        self.inputs += inputs
+        self.bytes += size
+
+    def free(self, delivered: Deliver) -> None:
+        """Note outcomes."""
+        self.inputs -= delivered.inputs
+        self.bytes -= delivered.freed_bytes
+
+    def has_room(self) -> bool:
+        """Return whether one more batch may be handed in; one always may."""
+        return self.bytes < m.JOB_INPUT_WINDOW and self.inputs < m.JOB_INPUT_COUNT

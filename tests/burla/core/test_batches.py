@@ -1,0 +1,73 @@
+"""Inputs go in by the batch and come out by the range; the windows of both threads agree."""
+
+import pytest
+
+from burla.core.batches import PRUNE_MIN, Batches, Window
+from burla.core.effects import Deliver
+from burla.protocol import messages as m
+
+JOB, LEASE = b"j" * 16, b"1" * 16
+
+
+def test_batches_follow_each_other_without_a_gap() -> None:
+    batches = Batches(JOB)
+    first = batches.add([(2, [b"a"]), (1, [b"b", b"c"])], 3, last=False)
+    leaves = (m.Leaf(0, 0, 2, 1), m.Leaf(0, 2, 1, 2))
+    assert first.message == m.Inputs(job=JOB, batch=0, start=0, leaves=leaves)
+    assert (first.payload, first.size, first.left) == ([b"a", b"b", b"c"], 3, 3)
+    second = batches.add([(4, [b"d"])], 1, last=True)
+    last = (m.Leaf(1, 3, 4, 1),)
+    assert second.message == m.Inputs(job=JOB, batch=1, start=3, leaves=last, total=7)
+    assert (batches.end, batches.total) == (7, 7)
+    with pytest.raises(AssertionError):
+        batches.add([(1, [b"e"])], 1, last=False)
+
+
+def test_an_outcome_counts_once_and_frees_batches_that_are_complete() -> None:
+    batches = Batches(JOB)
+    batches.add([(4, [b"a"])], 100, last=False)
+    batches.add([(4, [b"b"])], 200, last=False)
+    assert batches.finish(2, 5) == ([(2, 5)], 0)
+    assert batches.finish(0, 4) == ([(0, 2)], 100)
+    assert batches.finish(0, 5) == ([], 0)
+    assert [batch.message.batch for batch in batches.open()] == [1]
+    batches.check()
+    assert batches.finish(4, 8) == ([(5, 8)], 200)
+    assert list(batches.open()) == []
+    batches.check()
+
+
+def test_an_endless_job_forgets_what_is_done() -> None:
+    batches = Batches(JOB)
+    for number in range(10 * PRUNE_MIN):
+        batches.add([(2, [b"xx"])], 2, last=False)
+        assert batches.finish(2 * number, 2 * number + 2) == ([(2 * number, 2 * number + 2)], 2)
+    assert len(batches._starts) <= PRUNE_MIN
+    batches.check()
+
+
+def test_a_batch_that_is_not_done_is_found_behind_many_that_are() -> None:
+    batches = Batches(JOB)
+    for _ in range(2 * PRUNE_MIN):
+        batches.add([(1, [b"x"])], 1, last=False)
+    batches.finish(1, 2 * PRUNE_MIN)
+    assert [batch.message.batch for batch in batches.open()] == [0]
+    assert batches.finish(0, 1) == ([(0, 1)], 1)
+    batches.add([(3, [b"y"])], 3, last=False)
+    assert batches.finish(2 * PRUNE_MIN, 2 * PRUNE_MIN + 3)[1] == 3
+    batches.check()
+
+
+def test_the_window_always_lets_one_batch_in() -> None:
+    window = Window()
+    assert window.has_room()
+    window.add(1, m.JOB_INPUT_WINDOW + 1)
+    assert not window.has_room()
+    window.free(Deliver(JOB, LEASE, 1, "n", (), 1, m.JOB_INPUT_WINDOW + 1))
+    assert window == Window()
+
+
+def test_the_window_bounds_tiny_inputs_by_their_number() -> None:
+    window = Window()
+    window.add(m.JOB_INPUT_COUNT, 1)
+    assert not window.has_room()
