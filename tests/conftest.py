@@ -1,6 +1,7 @@
 """How the tests are run: by file, on several workers, and alike on fast and on busy machines."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ LONGEST = (
 # How long an example takes says more about the machine than about us.
 settings.register_profile("burla", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("burla")
+
+# Whoever runs in the background may ignore these; what the tests start would then, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

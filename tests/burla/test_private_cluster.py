@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 GONE_S = 10.0  # what a kill -9 may leave behind, and for how long on a busy machine
 START = """
 import json, os, sys, threading, time
-from burla.local import private_cluster
+from burla.private_cluster import private_cluster
 cluster = private_cluster()
 assert cluster.wait_listening(20), cluster.failed()
 """
@@ -113,7 +113,7 @@ def test_a_killed_process_leaves_nothing(number: signal.Signals, base: Path) -> 
 def test_a_process_killed_in_the_middle_of_the_start_leaves_nothing(base: Path) -> None:
     text = """
     import os, signal, subprocess
-    from burla import local
+    from burla import private_cluster as local
     local.private_cluster()
     os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -133,7 +133,7 @@ def test_threads_at_once_get_one_cluster_also_if_they_are_short_lived(base: Path
     text = (
         """
 import json, os, sys, threading
-from burla.local import private_cluster
+from burla.private_cluster import private_cluster
 found = []
 barrier = threading.Barrier(8)
 def ask():
@@ -207,7 +207,7 @@ assert cluster.failed() is None
 def test_a_fork_while_another_thread_starts_it_does_not_hang_the_child(base: Path) -> None:
     text = """
     import os, sys, threading, warnings
-    from burla import local
+    from burla import private_cluster as local
     warnings.simplefilter("ignore")  # from 3.12 on Python warns of just this fork
     spawn, inside, go = local._spawn, threading.Event(), threading.Event()
     def slow(*arguments):
@@ -294,7 +294,8 @@ def test_a_tmpdir_that_does_not_exist_is_gone_around(base: Path) -> None:
 
 def test_with_nowhere_to_write_it_says_so(base: Path) -> None:
     text = """
-    from burla import errors, local
+    from burla import errors
+    from burla import private_cluster as local
     local._bases = lambda: ["/proc/nowhere", "/no/such"]
     try:
         local.private_cluster()
@@ -311,7 +312,8 @@ def test_with_nowhere_to_write_it_says_so(base: Path) -> None:
 def test_without_a_python_it_says_so_and_leaves_nothing(base: Path) -> None:
     text = """
     import sys
-    from burla import errors, local
+    from burla import errors
+    from burla import private_cluster as local
     sys.executable = "/no/such/python"
     try:
         local.private_cluster()
@@ -327,7 +329,7 @@ def test_without_a_python_it_says_so_and_leaves_nothing(base: Path) -> None:
 def test_daemons_see_the_environment_of_the_call(base: Path) -> None:
     text = """
     import os, sys
-    from burla.local import private_cluster
+    from burla.private_cluster import private_cluster
     os.environ["SET_LATE"] = "yes"
     cluster = private_cluster()
     assert cluster.wait_listening(20), cluster.failed()

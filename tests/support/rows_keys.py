@@ -23,7 +23,7 @@ from burla.transport.sockets import make_socket
 PROMISED_S = 5.0  # a wrong key is said in so many seconds
 HALF_HANDSHAKES = 2000
 SLOW_BYTES = 8  # of the greeting's 64, one by one
-HANDSHAKE_S = 5.0  # wire.sockets: HANDSHAKE_IVL
+HANDSHAKE_S = 5.0  # transport.sockets: HANDSHAKE_IVL
 
 SCRIPT = """
 import sys, time

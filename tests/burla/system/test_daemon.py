@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 TINY = """
 import asyncio, os, signal, sys
-from burla.wire import daemon
-from burla.wire.owner import Owner
+from burla.system import daemon
+from burla.system.owner import Owner
 
 async def main():
     print("runs", flush=True)

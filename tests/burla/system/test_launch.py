@@ -20,7 +20,7 @@ def main(arguments):
 CALLER = """
 import subprocess, sys
 sys.path[:0] = sys.argv[2:]
-from burla.wire import launch
+from burla.system import launch
 sys.exit(subprocess.run(launch.command(sys.argv[1], "a", "b")).returncode)
 """
 
@@ -30,10 +30,10 @@ def elsewhere(tmp_path: Path) -> Path:
     home = tmp_path / "checkout"
     package = home / "burla"
     source = Path(burla.__file__).parent
-    (package / "wire").mkdir(parents=True)
+    (package / "system").mkdir(parents=True)
     shutil.copy(source / "__init__.py", package)
     for name in ("__init__.py", "launch.py"):
-        shutil.copy(source / "wire" / name, package / "wire")
+        shutil.copy(source / "system" / name, package / "system")
     (package / "show.py").write_text(SHOW)
     for trap in ("random", "msgpack", "signal", "importlib"):
         (home / f"{trap}.py").write_text("raise SystemExit('the wrong module')")

@@ -350,7 +350,7 @@ def test_globals_are_those_at_the_call(tmp_path: Path) -> None:
 def test_loading_a_function_again_starts_anew(tmp_path: Path) -> None:
     body = """
     import pickle, subprocess, textwrap
-    from burla.wire.values import dump_function, dump_result, load_result
+    from burla.values.payloads import dump_function, dump_result, load_result
     seen = []
     class Counter:
         count = 0
@@ -361,7 +361,7 @@ def test_loading_a_function_again_starts_anew(tmp_path: Path) -> None:
     frames = pickle.dumps(dump_function(function))
     code = textwrap.dedent('''
     import pickle, sys
-    from burla.wire.values import apply_environment, dump_result, load_function
+    from burla.values.payloads import apply_environment, dump_result, load_function
     frames = pickle.loads(sys.stdin.buffer.read())
     here = {"path": [], "directory": None, "shadowed": [], "argv": [], "main": {}}
     def load_and_call():
