@@ -11,11 +11,14 @@ TESTS = Path(__file__).parent
 WORKERS_PER_CPU = 2  # tests wait for processes of theirs about half of their time
 # Begun first, so that the workers end at about the same time.
 LONGEST = (
-    "provisioning/test_bootstrap.py",
-    "provisioning/test_cli_refused.py",
-    "provisioning/test_systemd.py",
-    "provisioning/test_cli_gce.py",
-    "security/test_isolation_matrix.py",
+    *("provisioning/test_bootstrap.py", "provisioning/test_cli_gce.py"),
+    *("provisioning/test_cli_slurm.py", "end_to_end/test_nodes.py"),
+    *("provisioning/test_cli_ssh.py", "provisioning/test_cli_refused.py"),
+    *("perf/test_cases.py", "provisioning/test_systemd.py", "end_to_end/test_schedulers.py"),
+    *("security/test_matrix.py", "security/test_isolation_matrix.py"),
+    *("end_to_end/test_calling.py", "end_to_end/test_crashes.py", "end_to_end/test_memory.py"),
+    *("end_to_end/test_big_inputs.py", "provisioning/gce/test_provisioner.py"),
+    *("simulation/test_simulation.py", "end_to_end/test_traps.py", "end_to_end/test_interrupts.py"),
 )
 
 # How long an example takes says more about the machine than about us.
