@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 WORKERS_PER_CPU = 2  # tests wait for processes of theirs about half of their time
 # Begun first, so that the workers end at about the same time.
 LONGEST = (
-    *("provisioning/test_bootstrap.py", "provisioning/test_cli_gce.py"),
+    *("provisioning/test_cli_gce.py", "provisioning/test_bootstrap.py"),
     *("provisioning/test_cli_slurm.py", "end_to_end/test_nodes.py"),
     *("provisioning/test_cli_ssh.py", "provisioning/test_cli_refused.py"),
     *("perf/test_cases.py", "provisioning/test_systemd.py", "end_to_end/test_schedulers.py"),
