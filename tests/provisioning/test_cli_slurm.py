@@ -101,7 +101,8 @@ def test_a_walltime_that_ends_in_the_middle_loses_no_call(user: User, site: Path
         assert made["ready"] == 3
         user.environment["BURLA_CLUSTER"] = made["scheduler"]
         with in_background(lambda: user.python(LONG)) as result:
-            wait_until(lambda: run("squeue", "--noheader") == "", "both jobs have ended", 130.0)
+            # Slurm looks at walltimes twice a minute.
+            wait_until(lambda: run("squeue", "--noheader") == "", "both jobs have ended", 160.0)
             (user.home / "stop").touch()
             said = result()
         numbers = json.loads(said.splitlines()[-1])

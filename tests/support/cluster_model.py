@@ -5,6 +5,7 @@ Messages from the scheduler take effect at once; what clients and nodes do is de
 
 from dataclasses import dataclass, field
 
+from opening import client_hello, node_hello, open_job
 from outcomes import outcomes, payload_of, runs_of
 
 from burla.protocol import messages as m
@@ -52,9 +53,8 @@ class ModelNode:
                     lease, self.jobs[lease], self.slots[lease], tuple(spans), lease in self.stopping
                 )
             )
-        return m.NodeHello(
-            m.PROTOCOL, "0", "3.11", self.id, self.name, self.cpus, 8 << 30, tuple(held)
-        )
+        more = {"name": self.name, "cpus": self.cpus, "ram": 8 << 30, "held": tuple(held)}
+        return node_hello(self.id, **more)
 
     def span(self, lease: bytes, lo: int, hi: int) -> m.Span:
         return m.Span(next(s.batch for s in self.batches[lease] if s.lo <= lo < s.hi), lo, hi)
@@ -139,18 +139,14 @@ class ModelClient:
     deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
 
     def hello(self) -> m.ClientHello:
-        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, self.user, "h")
+        return client_hello(self.session, user=self.user)
 
     def open(self, *, resumed: bool = False) -> m.OpenJob:
-        return m.OpenJob(
-            job=self.job,
-            topic=self.job,
-            name="f",
+        return open_job(
+            self.job,
+            self.job,
             func_cpu=self.func_cpu,
-            func_ram=None,
             max_parallelism=self.max_parallelism,
-            unpack=False,
-            environment=b"",
             grow=self.grow,
             resumed=resumed,
             done=tuple(self.have),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import zmq
 from keyring import Keyring
+from opening import client_hello
 from stage import LATE_MS, Stage, stage
 from waiting import LATE_S, wait_until
 
@@ -23,7 +24,7 @@ from burla.transport.sockets import make_socket
 PROMISED_S = 5.0  # a wrong key is said in so many seconds
 HALF_HANDSHAKES = 2000
 SLOW_BYTES = 8  # of the greeting's 64, one by one
-HANDSHAKE_S = 5.0  # wire.sockets: HANDSHAKE_IVL
+HANDSHAKE_S = 5.0  # transport.sockets: HANDSHAKE_IVL
 
 SCRIPT = """
 import sys, time
@@ -201,7 +202,7 @@ def join_tokens(directory: Path) -> None:
         code, said = nodelet(at, at.address, directory, *options)
         assert (code, "has expired" in said) == (77, True), said
         peer = at.peer(at.ring.make(Role.JOIN))  # a token may say nothing else
-        peer.say(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h"))
+        peer.say(client_hello())
         assert peer.hear(m.Refused)[0].not_authorised
         for secret in (token.strip(), late.secret.hex()):
             assert (

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from network import Clock, Faults, Said, Wire
+from opening import node_hello
 
 from burla.core import effects as c
 from burla.core.commands import AddBatch, Command, EndInputs, Written
@@ -433,7 +434,7 @@ class World:
 
     def new_nodelet(self, name: str, cpus: int) -> Nodelet:
         node = self.random.randbytes(16)
-        return Nodelet(m.NodeHello(m.PROTOCOL, "0", "3.11", node, name, cpus, 8 << 30, ()))
+        return Nodelet(node_hello(node, name=name, cpus=cpus, ram=8 << 30))
 
     def add_node(self, cpus: int = 4) -> SimNode:
         node = SimNode(self, f"n{len(self.nodes)}", cpus)

@@ -30,9 +30,10 @@ def elsewhere(tmp_path: Path) -> Path:
     home = tmp_path / "checkout"
     package = home / "burla"
     source = Path(burla.__file__).parent
-    for name in ("__init__.py", "protocol/__init__.py", "system/__init__.py", "system/launch.py"):
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source / name, package / name)
+    (package / "system").mkdir(parents=True)
+    shutil.copy(source / "__init__.py", package)
+    for name in ("__init__.py", "launch.py"):
+        shutil.copy(source / "system" / name, package / "system")
     (package / "show.py").write_text(SHOW)
     for trap in ("random", "msgpack", "signal", "importlib"):
         (home / f"{trap}.py").write_text("raise SystemExit('the wrong module')")

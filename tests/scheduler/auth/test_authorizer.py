@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from keyring import Keyring
+from opening import client_hello
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
@@ -17,7 +18,7 @@ from burla.scheduler.core.effects import Record, Send
 from burla.scheduler.core.nodes import Node
 from burla.transport.keys import KeyFileError, make_pair
 
-HELLO = encode(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h"))
+HELLO = encode(client_hello())
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What the autoscaler is told, and what callers are told of it."""
 
 from cluster_model import ModelClient, ModelCluster, ident
+from opening import client_hello
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
@@ -17,7 +18,7 @@ class Autoscaler:
 
     def __init__(self, cluster: ModelCluster) -> None:
         self.cluster = cluster
-        cluster.say(ADMIN, m.ClientHello(m.PROTOCOL, "0", "3.11", b"an administrator", "root", "h"))
+        cluster.say(ADMIN, client_hello(b"an administrator", user="root"))
 
     def ask(
         self, doing: str = "", *retire: str, cpus: int = 0, ram: int = 0, name: str = "lab/gce"

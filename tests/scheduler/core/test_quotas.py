@@ -1,6 +1,7 @@
 """What each tenant may have at once: said in words, and others are not touched by it."""
 
 import pytest
+from opening import client_hello, node_hello, open_job
 from outcomes import outcomes
 
 from burla.protocol import messages as m
@@ -25,20 +26,10 @@ class Tenants:
         return heard(who, effects)
 
     def join(self, who: bytes) -> None:
-        self.say(who, m.ClientHello(m.PROTOCOL, "0", "3.11", who.ljust(16), "u", "h"))
+        self.say(who, client_hello(who.ljust(16)))
 
     def open(self, who: bytes, job: int) -> list[m.Message]:
-        spec = m.OpenJob(
-            job=ident(job),
-            topic=bytes(16),
-            name="f",
-            func_cpu=1,
-            func_ram=None,
-            max_parallelism=None,
-            unpack=False,
-            environment=b"",
-        )
-        return self.say(who, spec, b"f")
+        return self.say(who, open_job(ident(job)), b"f")
 
     def send(self, who: bytes, job: int, start: int, count: int, leaf: bytes) -> list[m.Message]:
         leaves = (m.Leaf(start, start, count, 1),)
@@ -86,7 +77,7 @@ def test_so_many_inputs_are_under_way_and_outcomes_make_room() -> None:
     assert at.send(b"a", 2, 1, 1, b"leaf") == []  # said once, and nothing of it is kept
     assert not at.core.board.jobs[ident(2)].batches
     assert at.send(b"b", ord("b"), 0, 10, b"leaf") == []
-    hello = m.NodeHello(m.PROTOCOL, "0", "3.11", NODE, "n", 2, 1 << 30, ())
+    hello = node_hello(NODE)
     effects = at.core.receive(b"n", hello, [], 0.0, "node")
     (start,) = [x for x in heard(b"n", effects) if isinstance(x, m.StartLease)]
     done = outcomes(start.lease, [m.Run(0, 10, m.Kind.RESULTS, 1)])
@@ -126,10 +117,9 @@ def test_a_connection_is_one_session_and_one_node() -> None:
     at = Tenants()
     for number in range(100):
         at.join(bytes([7]))
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", ident(number), "u", "h")
+        hello = client_hello(ident(number))
         at.say(bytes([7]), hello)
-        node = m.NodeHello(m.PROTOCOL, "0", "3.11", ident(number), "n", 2, 1 << 30, ())
-        at.say(b"n", node)
+        at.say(b"n", node_hello(ident(number)))
     assert len(at.core.clients) == len(at.core.board.nodes) == 1
 
 

@@ -7,6 +7,7 @@ from cluster_model import ModelCluster, ModelNode, ident
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from opening import client_hello
 from outcomes import outcomes
 
 from burla.protocol import messages as m
@@ -279,7 +280,7 @@ def test_the_first_error_stops_the_job() -> None:
 
 def test_another_protocol_is_refused_in_one_line() -> None:
     core = Scheduler(ident(1), "1.0", "p")
-    hello = m.ClientHello(m.PROTOCOL + 1, "9.9", "3.11", ident(2), "u", "h")
+    hello = client_hello(ident(2), protocol=m.PROTOCOL + 1, version="9.9")
     effects = core.receive(b"c", hello, [], 0.0)
     assert isinstance(effects[0], Send)
     assert isinstance(effects[0].message, m.Refused)
