@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "scheduler/auth": {"burla.scheduler.core", "burla.protocol", "burla.transport"},
     "scheduler/shell": {
         *("burla.scheduler.core", "burla.scheduler.auth", "burla.scheduler.config"),
-        *("burla.protocol", "burla.transport"),
+        *("burla.protocol", "burla.transport", "burla.system.dump"),
     },
     "scheduler": {
         *("burla.scheduler.core", "burla.scheduler.auth", "burla.scheduler.shell"),
@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "nodelet/core": {"burla.protocol"},
     "nodelet/shell": {
         *("burla.nodelet.core", "burla.nodelet.worker", "burla.nodelet.isolation"),
-        *("burla.nodelet.config", "burla.protocol", "burla.transport"),
+        *("burla.nodelet.config", "burla.protocol", "burla.transport", "burla.system.dump"),
     },
     "nodelet/worker": {"burla.nodelet.isolation", "burla.values"},
     "nodelet/isolation": {"burla.transport.addresses"},
