@@ -389,11 +389,11 @@ def class_of(methods: int = 0, declared: int = 0, assigned: int = 0) -> str:
 @pytest.mark.parametrize(
     ("path", "source", "fault"),
     [
-        ("scheduler/core/jobs.py", "import time", "is pure"),
-        ("scheduler/core/jobs.py", "def f():\n    from zmq.utils import z85", "is pure"),
-        ("scheduler/core/jobs.py", "from burla.transport.sockets import make", "may not"),
-        ("scheduler/core/jobs.py", "from burla.scheduler.shell.server import run", "may not"),
-        ("scheduler/core/jobs.py", "x = open('f')", "calls open()"),
+        ("scheduler/core/job.py", "import time", "is pure"),
+        ("scheduler/core/job.py", "def f():\n    from zmq.utils import z85", "is pure"),
+        ("scheduler/core/job.py", "from burla.transport.sockets import make", "may not"),
+        ("scheduler/core/job.py", "from burla.scheduler.shell.server import run", "may not"),
+        ("scheduler/core/job.py", "x = open('f')", "calls open()"),
         ("scheduler/shell/server.py", "from burla.values.payloads import loads", "may not"),
         ("scheduler/shell/server.py", "from burla.values import payloads", "may not"),
         ("scheduler/shell/server.py", "from burla.nodelet.core.nodelet import Nodelet", "may not"),
@@ -414,8 +414,8 @@ def class_of(methods: int = 0, declared: int = 0, assigned: int = 0) -> str:
         ("burla/protocol/codec.py", "from burla.core.session import Session", "may not"),
         ("burla/values/frames.py", "from burla.protocol.codec import split", "may not"),
         ("burla/nested.py", "from .protocol.codec import encode", "absolutely"),
-        ("burla/nested.py", "def f():\n    from burla.scheduler.core.jobs import x", "may not"),
-        ("burla/cli.py", "from burla.scheduler.core.jobs import x", "may not"),
+        ("burla/nested.py", "def f():\n    from burla.scheduler.core.job import x", "may not"),
+        ("burla/cli.py", "from burla.scheduler.core.job import x", "may not"),
         ("burla/cli.py", "import perf", "may not"),
         ("provisioning/ssh/transport.py", "from burla.errors import BurlaError", "may not"),
         ("provisioning/ssh/transport.py", "from burla.provisioning.gce import compute", "may not"),
@@ -435,10 +435,10 @@ def test_a_breach_is_found(path: str, source: str, fault: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("scheduler/core/board.py", "from collections.abc import Iterable\nfrom .jobs import Job"),
+        ("scheduler/core/board.py", "from collections.abc import Iterable\nfrom .job import Job"),
         (
             "scheduler/shell/server.py",
-            "import zmq\nfrom burla.protocol import codec\nfrom burla.scheduler.core.jobs import J",
+            "import zmq\nfrom burla.protocol import codec\nfrom burla.scheduler.core.job import J",
         ),
         (
             "nodelet/worker/worker.py",
@@ -449,7 +449,7 @@ def test_a_breach_is_found(path: str, source: str, fault: str) -> None:
         ("burla/shell/io_thread.py", "import zmq\nfrom burla.core.session import Session"),
         ("burla/cli.py", "def f():\n    from burla.scheduler.shell.server import serve"),
         ("perf/tiny.py", "import joblib\nfrom burla import f\nfrom .measure import pair"),
-        ("tests/x/test_y.py", "import numpy, perf\nfrom burla.scheduler.core.jobs import Job"),
+        ("tests/x/test_y.py", "import numpy, perf\nfrom burla.scheduler.core.job import Job"),
         ("scheduler/shell/server.py", class_of(methods=24, declared=12, assigned=13)),
         ("tests/x/test_y.py", class_of(methods=26)),
     ],

@@ -12,9 +12,9 @@ from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import MAY_SAY, AdmissionError, RateLimiter, Role, Table
-from burla.scheduler.core.clients import Client
+from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect, Record, Send
-from burla.scheduler.core.nodes import Node
+from burla.scheduler.core.node import Node
 from burla.transport.keys import KeyFileError, fingerprint
 
 from .audit import Audit

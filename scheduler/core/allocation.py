@@ -7,7 +7,7 @@ last gives some back.
 
 from math import ceil
 
-from .jobs import Job, Lease
+from .job import Job, Lease
 
 AHEAD_INTERVALS = (
     2  # work ahead lasts this many report intervals: one under way, one being gathered

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from .jobs import Job, Lease
-from .nodes import Node
+from .job import Job, Lease
+from .node import Node
 
 TURN_S = 2.0  # with more jobs than nodes: so long a job keeps a node that others wait for
 NEARLY_DONE_S = 0.5  # a job that will be done this soon keeps its nodes: a change takes as long

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from burla.protocol import messages as m
 
-from .jobs import Job
+from .job import Job
 from .pending_reasons import Needs, needs_of
 from .status import node_statuses
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from burla.protocol import messages as m
 
 from . import allocation, assignment, dispatch, reconcile, warm_leases
-from .batches import Batch
+from .batch import Batch
 from .effects import Effect, Note, Publish, Send
-from .jobs import Job, Lease, cost_of
-from .nodes import Node
+from .job import Job, Lease, cost_of
+from .node import Node
 from .quotas import Quotas, Usage, excess
 
 RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return

@@ -12,7 +12,7 @@ from burla.protocol import messages as m
 
 from . import allocation
 from .effects import Send
-from .jobs import Job, Lease
+from .job import Job, Lease
 
 if TYPE_CHECKING:
     from .board import Board

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from .assignment import Shares, wants_node
-from .jobs import Job
-from .nodes import Node
+from .job import Job
+from .node import Node
 
 MISFITS_SAID = 4  # nodes named in one line
 USERS_SAID = 3

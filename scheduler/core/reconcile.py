@@ -9,8 +9,8 @@ from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
 
 from .effects import Send
-from .jobs import Job, Lease
-from .nodes import ORPHAN_S, Node, Orphan
+from .job import Job, Lease
+from .node import ORPHAN_S, Node, Orphan
 
 if TYPE_CHECKING:
     from .board import Board

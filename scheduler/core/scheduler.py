@@ -13,10 +13,10 @@ from burla.protocol.messages import AdminToScheduler, NodeletToScheduler
 from . import invariants, reconcile, warm_leases
 from .autoscaling import EXPECTED_S, Autoscalers
 from .board import Board
-from .clients import Client
+from .client import Client
 from .effects import Effect, Forget, Note, Record, Send
-from .jobs import Job
-from .nodes import Node
+from .job import Job
+from .node import Node
 from .pending_reasons import reasons, unsatisfiable
 from .quotas import Quotas
 from .status import node_statuses

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from burla.protocol import messages as m
 
 from .effects import Send
-from .jobs import Job, Lease
-from .nodes import Lingering, Node
+from .job import Job, Lease
+from .node import Lingering, Node
 
 if TYPE_CHECKING:
     from .board import Board

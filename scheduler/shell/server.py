@@ -18,9 +18,9 @@ from burla.protocol.codec import ByteBudget, Reassembler, WireError, decode, enc
 from burla.protocol.messages import AdminToScheduler, Bulk, Join, Message, NodeletToScheduler
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import RateLimiter
-from burla.scheduler.core.clients import Client
+from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect, Forget, Note, Publish, Record, Send
-from burla.scheduler.core.nodes import Node
+from burla.scheduler.core.node import Node
 from burla.scheduler.core.scheduler import Scheduler
 from burla.transport import sockets
 from burla.transport.addresses import ANY_HOST, full_address

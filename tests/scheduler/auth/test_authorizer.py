@@ -12,9 +12,9 @@ from burla.protocol.codec import encode
 from burla.protocol.messages import ClientToScheduler, NodeletToScheduler
 from burla.scheduler.auth.authorizer import LINES, OUTPUT_DOMAIN, ROUTER_DOMAIN, Authorizer
 from burla.scheduler.core.admission import Role
-from burla.scheduler.core.clients import Client
+from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Record, Send
-from burla.scheduler.core.nodes import Node
+from burla.scheduler.core.node import Node
 from burla.transport.keys import KeyFileError, make_pair
 
 HELLO = encode(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h", 1))

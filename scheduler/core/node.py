@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from burla.protocol.messages import Held, NodeHello, NodeState, NodeStatus
 
-from .jobs import Job
+from .job import Job
 
 SILENCE_S = 15.0  # a node not heard from for this long is lost; 15 beats
 UNREACHABLE_S = 0.75  # a broken connection is made again within 100 ms, unless the nodelet is gone

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from burla.protocol.messages import Assign, Leaf, OpenJob, Span
 from burla.protocol.ranges import Range, Ranges
 
-from .batches import Batch
+from .batch import Batch
 from .quotas import FRAME_COST, JOB_COST, Usage
 
 ALIKE_BYTES_MAX = 1 << 20  # of a function: more takes over 1 ms to compare
