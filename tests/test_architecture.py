@@ -141,9 +141,6 @@ OVERGROWN = {  # to be cut
         "Nodelet",
         "Dispatcher",
         "Lease",
-        "Job",
-        "Board",
-        "Scheduler",
         "Session",
     ),
 }
@@ -435,7 +432,7 @@ def test_a_breach_is_found(path: str, source: str, fault: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("scheduler/core/board.py", "from collections.abc import Iterable\nfrom .job import Job"),
+        ("scheduler/core/state.py", "from collections.abc import Iterable\nfrom .job import Job"),
         (
             "scheduler/shell/server.py",
             "import zmq\nfrom burla.protocol import codec\nfrom burla.scheduler.core.job import J",

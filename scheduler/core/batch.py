@@ -1,12 +1,12 @@
-"""Batches as clients send them: consecutive inputs in leaves that nobody here opens. Pure."""
+"""Batches as clients send them: consecutive inputs in leaves that are never opened here. Pure."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from burla.protocol.messages import Inputs, Leaf
+from burla.protocol.messages import Inputs, Leaf, Span
 
-from .quotas import FRAME_COST, LEAF_COST
+from .quotas import FRAME_COST, LEAF_COST, Charge
 
 
 @dataclass(slots=True)
@@ -56,3 +56,66 @@ class Batch:
             if leaf.start >= hi:
                 return
             yield leaf, self.frames[at]
+
+
+class Batches:
+    """Which index of a job lies in which batch, and the batches that are still needed."""
+
+    def __init__(self, charge: Charge) -> None:
+        """Start empty; what is kept is counted in `charge`."""
+        self.kept: dict[int, Batch] = {}  # by number: those with indices that are not done
+        self.size = 0  # bytes of those
+        self.entered = 0  # indices [0, entered) have been sent by the client
+        self._charge = charge
+        self._starts: list[int] = []  # of all batches ever entered, ascending
+        self._numbers: list[int] = []  # theirs; a resumed job lacks those that were done before
+
+    def append(self, batch: Batch) -> None:
+        """Enter the next batch; `keep` it, too, if it is needed.
+
+        Raises:
+            ValueError: its number is not the next one.
+        """
+        if self._numbers and batch.number <= self._numbers[-1]:
+            raise ValueError(f"batch {batch.number} comes after batch {self._numbers[-1]}")
+        self._starts.append(batch.start)
+        self._numbers.append(batch.number)
+        self.entered = batch.stop
+
+    def expect_known(self, batch: Batch) -> None:
+        """Take a look at a batch that was entered before: the client has reconnected.
+
+        Raises:
+            ValueError: it was not.
+        """
+        at = bisect_right(self._starts, batch.start) - 1
+        known = at >= 0 and (self._starts[at], self._numbers[at], self._stop(at))
+        if known != (batch.start, batch.number, batch.stop):
+            raise ValueError(f"batch {batch.number} is not the one that was entered")
+
+    def keep(self, batch: Batch, left: int) -> None:
+        """Hold a batch of which `left` indices have no outcome yet, if there are any."""
+        batch.left = left
+        if left:
+            self.kept[batch.number] = batch
+            self.size += batch.size
+            self._charge.add(batch.stop - batch.start, batch.cost)
+
+    def drop(self, batch: Batch) -> None:
+        """Let go of a batch that is held."""
+        del self.kept[batch.number]
+        self.size -= batch.size
+        self._charge.add(batch.start - batch.stop, -batch.cost)
+
+    def spans(self, lo: int, hi: int) -> Iterator[Span]:
+        """Yield [lo, hi) cut at the bounds of batches, as far as batches have been entered."""
+        for at in range(max(0, bisect_right(self._starts, lo) - 1), len(self._starts)):
+            first, last = max(lo, self._starts[at]), min(hi, self._stop(at))
+            if first < last:
+                yield Span(self._numbers[at], first, last)
+            if last == hi:
+                return
+
+    def _stop(self, at: int) -> int:
+        """Return where the batch at this place in the lists ends."""
+        return self._starts[at + 1] if at + 1 < len(self._starts) else self.entered

@@ -1,33 +1,14 @@
-"""The node table: who is there, who is silent, who may be leased. Pure."""
+"""A node: whether it is there, is silent, may be leased; and which leases are on it. Pure data."""
 
 from dataclasses import dataclass, field
 
-from burla.protocol.messages import Held, NodeHello, NodeState, NodeStatus
+from burla.protocol.messages import NodeHello, NodeState, NodeStatus
 
 from .job import Job
+from .lease import Lease
 
 SILENCE_S = 15.0  # a node not heard from for this long is lost; 15 beats
 UNREACHABLE_S = 0.75  # a broken connection is made again within 100 ms, unless the nodelet is gone
-ORPHAN_S = 15.0  # how long a lease of a job we don't know is kept for its client to come back
-
-
-@dataclass(slots=True)
-class Orphan:
-    """A lease that a nodelet holds of a job that this scheduler has not heard of (yet)."""
-
-    held: Held
-    until_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Lingering:
-    """A lease of a job that is complete; its workers stay a moment for a job that is like it."""
-
-    lease: bytes
-    likeness: bytes  # of the job
-    owner: bytes  # its client session; when that is gone nobody comes back
-    slots: int
-    until_s: float
 
 
 @dataclass(slots=True)
@@ -46,11 +27,11 @@ class Node:
     leaving: bool = False  # it is to end: it gets no lease any more, and gives back the one it has
     retiring: bool = False  # its machine is about to be deleted if it is idle
     idle_since_s: float = 0.0  # when it became free, if it is
-    lease: bytes | None = None  # the one it serves
-    stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
-    orphans: dict[bytes, Orphan] = field(default_factory=dict)
-    lingering: Lingering | None = None  # the node is free all the same
-    over: dict[bytes, None] = field(default_factory=dict)  # past leases of closed jobs: to be told
+    lease: Lease | None = None  # the one that serves its job
+    warm: Lease | None = None  # the node is free all the same
+    stopping: dict[bytes, Lease] = field(default_factory=dict)
+    orphans: dict[bytes, Lease] = field(default_factory=dict)
+    untold: dict[bytes, Lease] = field(default_factory=dict)  # its nodelet may forget these
     user: str = ""  # public key of its nodelet; empty where there are no keys
 
     @classmethod
@@ -85,9 +66,9 @@ class Node:
         broken = self.unreachable_s is not None and now_s - self.unreachable_s >= UNREACHABLE_S
         return broken or now_s - self.heard_s >= SILENCE_S
 
-    def waits_for(self, job: Job) -> bool:
+    def has_workers_for(self, job: Job) -> bool:
         """Return whether workers of a job like this one are still there."""
-        return self.lingering is not None and self.lingering.likeness == job.likeness()
+        return self.warm is not None and self.warm.reuse_key == job.reuse_key()
 
     def slots(self, job: Job) -> int:
         """Return how many calls of `job` it can run at once; 0: the job does not fit."""

@@ -180,7 +180,7 @@ def test_only_so_many_jobs_are_told_of() -> None:
     autoscaler = Autoscaler(cluster)
     for _ in range(WISHES_MAX + 1):
         cluster.client(grow=True)
-    assert len(cluster.core.board.jobs) == WISHES_MAX + 1
+    assert len(cluster.core.state.jobs) == WISHES_MAX + 1
     demand = autoscaler.ask()
     assert len(demand.wishes) == WISHES_MAX
     encode(demand)  # it is not too long

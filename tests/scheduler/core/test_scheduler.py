@@ -90,7 +90,7 @@ def test_a_node_that_leaves_gets_nothing_more_and_is_released_when_it_serves_nob
     assert not leaves.released  # its call runs on
     for _ in range(12):
         cluster.later(0.25)
-        cluster.answer_shed(leaves)
+        cluster.answer_retracts(leaves)
         cluster.run(leaves, 1)
         cluster.stop(leaves)
         cluster.run(other, 1)
@@ -193,7 +193,7 @@ def test_a_client_that_is_gone_leaves_no_lease() -> None:
     for _ in range(24):
         cluster.later(0.25)
     assert node.active() is None
-    assert not cluster.core.board.jobs
+    assert not cluster.core.state.jobs
 
 
 def test_a_job_that_a_client_does_not_open_again_after_it_reconnected_is_closed() -> None:
@@ -205,7 +205,7 @@ def test_a_job_that_a_client_does_not_open_again_after_it_reconnected_is_closed(
     for _ in range(44):
         cluster.later(0.25)
     assert node.active() is None
-    assert not cluster.core.board.jobs
+    assert not cluster.core.state.jobs
 
 
 def test_a_job_that_waits_is_told_why() -> None:
@@ -243,7 +243,7 @@ def test_an_idle_node_gets_what_another_has_not_begun() -> None:
     cluster.end(client)
     assert held(first) == [(0, 2)]
     second = cluster.node(cpus=1)
-    cluster.answer_shed(first)
+    cluster.answer_retracts(first)
     assert (held(first), held(second)) == ([(0, 1)], [(1, 2)])
 
 
@@ -366,10 +366,10 @@ class AnyOrder(RuleBasedStateMachine):
             self.cluster.run(node, count)
 
     @rule(which=st.integers(0, 9), begun=st.integers(0, 3))
-    def a_node_sheds(self, which: int, begun: int) -> None:
+    def a_node_gives_back(self, which: int, begun: int) -> None:
         node = self._pick(which, self.cluster.nodes)
         if node is not None and node.alive:
-            self.cluster.answer_shed(node, begun)
+            self.cluster.answer_retracts(node, begun)
 
     @rule(which=st.integers(0, 9))
     def a_node_stops_leases(self, which: int) -> None:
@@ -436,7 +436,7 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(400):
             cluster.later(0.25)
             cluster.run(healthy, 100)
-            cluster.answer_shed(healthy)
+            cluster.answer_retracts(healthy)
             cluster.stop(healthy)
             cluster.core.check()
             for peer, client in list(open_jobs.items()):

@@ -1,0 +1,140 @@
+"""The life of jobs, as far as clients decide it: they are opened, get inputs, and are closed."""
+
+from burla.protocol import messages as m
+
+from . import leases, reconcile, warm_leases
+from .batch import Batch
+from .client import Client
+from .job import Job, cost_of
+from .pending_reasons import unsatisfiable
+from .quotas import Usage, excess
+from .state import State
+
+RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return
+JOB_BYTES_MAX = 2 * m.JOB_INPUT_WINDOW  # besides the last batch, whatever its size
+NOT_FOUND = "not found"
+
+
+def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> None:
+    """Enter a job of a client, or take up again what the client says that it holds of it."""
+    known = state.jobs.get(spec.job)
+    if known is None:
+        why = _enter(state, client, spec, function)
+        state.record(client.user, "open job", spec.job, why or "ok")
+    elif known.owner == client.session:
+        _resume(state, known, spec)
+        why = ""
+    else:
+        why = NOT_FOUND
+        state.record(client.user, "open job", spec.job, why)
+    if why:
+        state.send(client.peer, m.JobFailed(spec.job, "", why))
+
+
+def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> str:
+    """Enter a new job; return which quota keeps it from being opened; empty: none does."""
+    tenant = client.user
+    usage = state.usages.get(tenant, Usage())
+    if why := excess(state.quotas, usage, 1, 0, cost_of(spec, function)):
+        return why
+    job = state.jobs[spec.job] = Job(
+        spec,
+        function,
+        client.session,
+        client.python,
+        client.name,
+        usage,
+        tenant=tenant,
+        opened_s=state.now_s,
+    )
+    state.usages[tenant] = usage
+    state.queue_up(job)
+    if spec.resumed and state.now_s < state.settled_s:  # else its first OpenJob was lost on the way
+        job.hold_until_s = state.now_s + RESUME_S
+        for node in state.nodes.values():
+            reconcile.adopt_orphans(state, node, job)
+    state.marks.jobs[job.id] = None
+    return ""
+
+
+def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
+    """The client reconnected: what was sent to it may be lost; nodelets still have it."""
+    job.reopen_by_s = None
+    job.work.undo(spec.done)
+    job.said = ""
+    if not job.work.limbo:
+        return
+    if state.now_s >= job.hold_until_s:  # one at a time, or a flickering connection stops it
+        job.hold_until_s = state.now_s + RESUME_S
+    holders = [lease.node for lease in (*job.work.leases.values(), *job.past.values())]
+    for node in dict.fromkeys(holders):
+        state.send(state.nodes[node].peer, m.HelloRequired())  # it sends everything again
+
+
+def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> None:
+    """Take a batch.
+
+    Raises:
+        ValueError: it contradicts itself or what came before.
+    """
+    batch = Batch.from_inputs(message, payload)
+    why = excess(state.quotas, job.charge.usage, 0, batch.stop - batch.start, batch.cost)
+    if job.work.batches.size > JOB_BYTES_MAX:
+        why = f"the job has {job.work.batches.size} bytes of inputs under way"
+    if why:  # nothing more of it is kept
+        if not job.failed:
+            fail(state, job, "inputs", why)
+    else:
+        job.work.enter(batch)
+        state.marks.jobs[job.id] = None
+    if message.total is not None:
+        inputs_end(state, job, message.total)
+
+
+def inputs_end(state: State, job: Job, total: int) -> None:
+    """Note that no more batches come."""
+    job.work.total = total
+    state.marks.jobs[job.id] = None
+
+
+def close(state: State, job: Job) -> None:
+    """Forget a job, and stop all of it."""
+    past = list(job.past.values())
+    for lease in list(job.work.leases.values()):
+        leases.end(state, lease, discard=True)
+        leases.disown(job, lease)
+    for lease in past:
+        warm_leases.close(state, job, lease)
+    del state.jobs[job.id]
+    job.charge.end()
+    if not job.charge.usage.jobs:
+        del state.usages[job.tenant]
+
+
+def fail(state: State, job: Job, argument: str, text: str) -> None:
+    """Tell the client that its job never can be done."""
+    job.failed = True
+    state.tell(job, m.JobFailed(job.id, argument, text))
+
+
+def end_session(state: State, session: bytes) -> None:
+    """Stop all that a client has here."""
+    for job in [job for job in state.jobs.values() if job.owner == session]:
+        close(state, job)
+    warm_leases.end_session(state, session)
+
+
+def expire(state: State, job: Job) -> None:
+    """Close a job that its client has forgotten; end what it waited for from its nodelets."""
+    if job.reopen_by_s is not None and state.now_s >= job.reopen_by_s:
+        close(state, job)
+    elif (job.hold_until_s or job.work.limbo) and state.now_s >= job.hold_until_s:
+        job.hold_until_s = 0.0
+        job.work.release_limbo()
+        state.marks.jobs[job.id] = None
+
+
+def fail_if_unfit(state: State, job: Job) -> None:
+    """Fail a job that no node could ever run."""
+    if (misfit := unsatisfiable(job, state.nodes.values())) is not None:
+        fail(state, job, *misfit)

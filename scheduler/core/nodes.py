@@ -1,0 +1,38 @@
+"""The life of nodes: they are lost, or leave."""
+
+from . import leases, reconcile, warm_leases
+from .effects import Forget
+from .node import Node
+from .state import State
+
+
+def lose(state: State, node: Node, why: str) -> None:
+    """Give up a node: its spans are pending at once."""
+    state.note(f"node {node.name} is lost: {why}")
+    for lease in [lease for lease in state.leases.values() if lease.node == node.id]:
+        leases.lose(state, lease)
+    del state.nodes[node.id]
+    state.free.pop(node.id, None)
+
+
+def drain(state: State, node: Node) -> None:
+    """Give a node no more work; it is released when it serves nobody."""
+    node.leaving = True
+    state.marks.nodes[node.id] = None
+    if node.warm is not None:
+        warm_leases.end(state, node.warm)
+    if node.lease is not None:
+        leases.drain(state, node.lease)
+
+
+def expire(state: State) -> None:
+    """Give up the nodes that are silent; end what has waited too long on the others."""
+    for node in list(state.nodes.values()):
+        if node.is_lost(state.now_s):
+            is_silent = node.unreachable_s is None
+            state.peers.pop(node.peer, None)
+            state.effects.append(Forget(node.peer))
+            lose(state, node, "silent" if is_silent else "its connection is gone")
+        else:
+            reconcile.expire(state, node)
+            warm_leases.expire(state, node)
