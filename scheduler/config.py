@@ -34,7 +34,7 @@ class SchedulerConfig:
             ConfigError: it is a tcp address, and there are no keys; or a quota leaves nothing.
         """
         if min(self.quotas.jobs_max, self.quotas.inputs_max, self.quotas.bytes_max) < 1:
-            raise ConfigError("a quota is at least 1")
+            raise ConfigError("each quota must be at least 1")
         object.__setattr__(self, "bind", bind_address(self.bind))
         if (path := ipc_path(self.bind)) is not None:
             object.__setattr__(self, "keys", None)

@@ -20,8 +20,8 @@ HEARD_S = 360.0  # what was said counts this long: `burla up` stops autoscalers 
 EXPECTED_S = 30.0  # after the scheduler's start; autoscalers ask every few seconds
 AUTOSCALERS_MAX = 16
 WISHES_MAX = 1000  # told at once; the oldest jobs first
-NOT_HERE = "; nothing makes machines for this cluster: `burla up` with [grow] in its file does"
-NOT_ASKED = "; grow=True asks for machines, or `burla up` makes those of the cluster's file"
+NOT_HERE = "; no autoscaler is running: `burla up` starts one if the cluster's file has [grow]"
+NOT_ASKED = "; pass grow=True to get machines, or run `burla up` for those of the cluster's file"
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def _be_only(state: State, peer: bytes, name: bytes) -> None:
 
 
 def _refuse_theft(state: State, peer: bytes, user: str, what: str) -> None:
-    text = "this session belongs to another key; end this process and start a new one"
+    text = "another key has this session already: start a new process"
     state.send(peer, m.Refused(text, not_authorised=True))
     state.record(user, what, None, "refused")
 
@@ -90,7 +90,7 @@ def lose_client(state: State, client: Client) -> None:
 
 
 def expel(state: State, peer: bytes, refused: m.Refused) -> None:
-    """Give up whoever is on a connection, and say why."""
+    """Give up the peer on a connection, and tell it why."""
     who = state.peers[peer]
     state.send(peer, refused)
     state.record(who.user, "go on", None, "refused")

@@ -57,7 +57,7 @@ def _check_node(state: State, node: Node) -> None:
     assert all(not lease.wanted and lease.state in ENDED for lease in untold)
     for lease in ours:  # nothing is kept that nobody will ever ask for
         assert lease.wanted or lease.state is not LeaseState.PAST or lease.id in node.untold
-    assert node.serves_nobody() == (not those(*OCCUPYING))
+    assert node.is_vacant() == (not those(*OCCUPYING))
     if node.is_free():
         assert node.id in state.free
 

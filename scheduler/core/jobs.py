@@ -80,7 +80,7 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
     batch = Batch.from_inputs(message, payload)
     why = excess(state.quotas, job.charge.usage, 0, batch.stop - batch.start, batch.cost)
     if job.work.batches.size > JOB_BYTES_MAX:
-        why = f"the job has {job.work.batches.size} bytes of inputs under way"
+        why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"
     if why:  # nothing more of it is kept
         if not job.failed:
             fail(state, job, "inputs", why)

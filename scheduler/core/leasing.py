@@ -34,7 +34,7 @@ def hand_out(state: State) -> None:
 
 def _look_at(state: State, node: Node) -> None:
     """Note whether a node is free."""
-    if node.leaving and node.serves_nobody():
+    if node.leaving and node.is_vacant():
         state.send(node.peer, m.Drained())
     if node.is_free():
         state.free[node.id], node.idle_since_s = node, state.now_s

@@ -43,9 +43,9 @@ class Node:
     def is_free(self) -> bool:
         """Return whether it may be leased: every process of earlier leases is proven gone."""
         is_wanted = not self.leaving and not self.retiring
-        return self.serves_nobody() and self.unreachable_s is None and is_wanted
+        return self.is_vacant() and self.unreachable_s is None and is_wanted
 
-    def serves_nobody(self) -> bool:
+    def is_vacant(self) -> bool:
         """Return whether every process of earlier leases is proven gone."""
         return self.lease is None and not self.stopping and not self.orphans
 
@@ -57,7 +57,7 @@ class Node:
             state = NodeState.LEAVING
         else:
             state = NodeState.FREE if self.is_free() else NodeState.LEASED
-        idle_s = max(0.0, now_s - self.idle_since_s) if self.serves_nobody() else 0.0
+        idle_s = max(0.0, now_s - self.idle_since_s) if self.is_vacant() else 0.0
         offer = (self.cpus, self.ram, self.python)
         return NodeStatus(self.name, self.isolation, *offer, state, job, idle_s)
 

@@ -2,7 +2,7 @@
 
 from . import leases, reconcile, warm_leases
 from .effects import Forget
-from .node import Node
+from .node import SILENCE_S, Node
 from .state import State
 
 
@@ -32,7 +32,11 @@ def expire(state: State) -> None:
             is_silent = node.unreachable_s is None
             state.peers.pop(node.peer, None)
             state.effects.append(Forget(node.peer))
-            lose(state, node, "silent" if is_silent else "its connection is gone")
+            lose(
+                state,
+                node,
+                f"nothing heard for {SILENCE_S:g} s" if is_silent else "its connection is gone",
+            )
         else:
             reconcile.expire(state, node)
             warm_leases.expire(state, node)

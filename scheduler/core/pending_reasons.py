@@ -61,7 +61,7 @@ def _handed_over(jobs: Iterable[Job], nodes: Sequence[Node]) -> str:
         for lease in job.work.leases.values():
             if lease.state is LeaseState.DRAINING and (first := lease.held.first()):
                 name = next((node.name for node in nodes if node.id == lease.node), "a node")
-                return f"; {name} comes when input {first[0]} of {job.spec.name} has run"
+                return f"; {name} is handed over when input {first[0]} of {job.spec.name} has run"
     return ""
 
 

@@ -64,7 +64,7 @@ def excess(quotas: Quotas, usage: Usage, jobs: int, inputs: int, size: int) -> s
     ):
         if more and has + more > most:
             return (
-                f"quota of {what}: your jobs together may have {most} on this cluster at once; "
-                f"they have {has}, and this would be {more} more"
+                f"over your quota of {what} on this cluster: {most} at once; your jobs have {has}, "
+                f"and this would add {more}"
             )
     return ""

@@ -47,7 +47,7 @@ PORT_MAX = 65535
 ROUTING_ID_BYTES = 5  # of those that libzmq makes up: a zero and a number that begins at random
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECTIONS = {
-    Client: AdminToScheduler,  # without keys whoever gets there is the administrator
+    Client: AdminToScheduler,  # without keys, all who get there are administrators
     Node: NodeletToScheduler,
     None: AdminToScheduler | NodeletToScheduler,
 }
@@ -58,7 +58,7 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
     """Serve on `config.bind` until cancelled; call `announce` with the address once it listens.
 
     Raises:
-        zmq.ZMQError: the address cannot be bound; EADDRINUSE when somebody listens there.
+        zmq.ZMQError: the address cannot be bound; EADDRINUSE when another process listens there.
         KeyFileError: the keys are refused.
     """
     keyed = config.keys is not None
@@ -292,7 +292,7 @@ class Server:
             else:
                 self._send(effect.peer, encode(effect.message, effect.payload))
         except WireError as error:  # whatever made it too long costs this message only
-            log.error("not sent to %s: %s", effect.peer.hex(), error)
+            log.error("cannot send to %s: %s", effect.peer.hex(), error)
 
     def _publish(self, effect: Publish) -> None:
         """Send output to who follows the topic, or to the client directly if it does not (yet)."""
@@ -319,7 +319,7 @@ class Server:
         """Drop a peer that asks and asks, or is told and told, and never reads."""
         self._drop(peer)
         if self._core.direction(peer) is not None:
-            why = "you do not read what is sent to you"
+            why = "you do not read the messages that are sent to you"
             self._carry_out(self._core.expel(peer, why, self._clock_s(), keys=False))
 
     def _flush(self) -> None:

@@ -126,7 +126,7 @@ def test_a_running_call_is_waited_for_and_named() -> None:
         cluster.later(0.25)
     assert nodes_of(cluster, bob) == 0
     assert bob.waiting.startswith("number 1 in line, all 2 nodes that fit are busy (alice@h: 2)")
-    assert "comes when input" in bob.waiting
+    assert "is handed over when input" in bob.waiting
     pass_time(cluster, 0.5)
     assert nodes_of(cluster, bob) == 1
 

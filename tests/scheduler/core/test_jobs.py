@@ -65,7 +65,7 @@ def test_a_job_over_its_quota_leaves_nothing_behind() -> None:
     assert isinstance(sent, Send)
     assert isinstance(sent.message, m.JobFailed)
     assert record.result == sent.message.text
-    assert record.result.startswith("quota of bytes")
+    assert record.result.startswith("over your quota of bytes")
     assert (state.jobs, state.usages) == ({}, {})
 
 

@@ -68,7 +68,7 @@ def test_so_many_jobs_are_open_at_once_and_one_that_is_closed_makes_room() -> No
     assert at.open(b"a", 1) == at.open(b"a again", 2) == []  # one key, two connections
     text = failure(at.open(b"a", 3))
     assert "quota of open jobs" in text
-    assert "may have 2" in text
+    assert "cluster: 2 at once" in text
     assert at.open(b"b", 4) == []  # another tenant
     at.say(b"a", m.CloseJob(ident(1)))
     assert at.open(b"a", 3) == []
