@@ -59,11 +59,10 @@ def portion(work: Work, lease: Lease) -> int:
 
 def _bytes_of_next(work: Work) -> float:
     first = work.pending.first()
-    return (
-        0.0
-        if first is None
-        else work.batches.kept[next(work.batches.spans(*first)).batch].bytes_each()
-    )
+    if first is None:
+        return 0.0
+    (span,) = work.batches.spans(first[0], first[0] + 1)
+    return work.batches.kept[span.batch].bytes_each()
 
 
 def to_retract(work: Work) -> tuple[Lease, int] | None:

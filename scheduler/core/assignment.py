@@ -44,6 +44,8 @@ def choose(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Job, Node] | Non
     """Return the job in `jobs` that gets a node next, and which; None: no node fits any of them."""
     for job in jobs:
         fitting = [node for node in nodes if node.slots(job)]
+        if len(fitting) == 1:
+            return job, fitting[0]
         if fitting:
             return job, max(fitting, key=partial(_preference, job))
     return None

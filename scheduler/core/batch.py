@@ -89,7 +89,8 @@ class Batches:
             ValueError: it was not.
         """
         at = bisect_right(self._starts, batch.start) - 1
-        known = at >= 0 and (self._starts[at], self._numbers[at], self._stop(at))
+        stop = self._starts[at + 1] if at + 1 < len(self._starts) else self.entered
+        known = at >= 0 and (self._starts[at], self._numbers[at], stop)
         if known != (batch.start, batch.number, batch.stop):
             raise ValueError(f"batch {batch.number} is not the one that was entered")
 
@@ -107,15 +108,15 @@ class Batches:
         self.size -= batch.size
         self._charge.add(batch.start - batch.stop, -batch.cost)
 
-    def spans(self, lo: int, hi: int) -> Iterator[Span]:
-        """Yield [lo, hi) cut at the bounds of batches, as far as batches have been entered."""
-        for at in range(max(0, bisect_right(self._starts, lo) - 1), len(self._starts)):
-            first, last = max(lo, self._starts[at]), min(hi, self._stop(at))
+    def spans(self, lo: int, hi: int) -> list[Span]:
+        """Return [lo, hi) cut at the bounds of batches, as far as batches have been entered."""
+        found = []
+        starts, count = self._starts, len(self._starts)
+        for at in range(max(0, bisect_right(starts, lo) - 1), count):
+            stop = starts[at + 1] if at + 1 < count else self.entered
+            first, last = max(lo, starts[at]), min(hi, stop)
             if first < last:
-                yield Span(self._numbers[at], first, last)
+                found.append(Span(self._numbers[at], first, last))
             if last == hi:
-                return
-
-    def _stop(self, at: int) -> int:
-        """Return where the batch at this place in the lists ends."""
-        return self._starts[at + 1] if at + 1 < len(self._starts) else self.entered
+                break
+        return found

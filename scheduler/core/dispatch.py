@@ -23,7 +23,7 @@ def hand_out(state: State, job: Job) -> None:
     work = job.work
     only_one = len(work.leases) == 1  # it takes whatever comes
     for lease_id in list(work.leases) if only_one else [*work.idle, *work.hungry]:
-        if not work.pending:
+        if not work.pending.total:
             break
         feed(state, job, work.leases[lease_id])
     balance(state, job)
@@ -39,7 +39,7 @@ def feed(state: State, job: Job, lease: Lease) -> None:
         state.send(state.nodes[lease.node].peer, *assigned)
     if is_draining:
         _go_on_draining(state, job, lease)
-    elif not work.pending and not lease.idle() and allocation.is_hungry(work, lease):
+    elif not work.pending.total and not lease.idle() and allocation.is_hungry(work, lease):
         work.hungry[lease.id] = None
     else:
         work.hungry.pop(lease.id, None)
@@ -48,7 +48,7 @@ def feed(state: State, job: Job, lease: Lease) -> None:
 def balance(state: State, job: Job) -> None:
     """Let those who have more than they run give some to those who have nothing to run."""
     work = job.work
-    if work.pending or job.failed or not (work.idle and work.unstarted):
+    if work.pending.total or job.failed or not (work.idle and work.unstarted):
         return
     if len(work.leases) > SCAN_LEASES_MAX:
         if state.now_s < job.scanned_s + SCAN_S:
@@ -65,7 +65,7 @@ def _retract(state: State, lease: Lease, count: int) -> None:
 
 def _go_on_draining(state: State, job: Job, lease: Lease) -> None:
     """Take back what is not begun; end the lease when nothing runs on it any more."""
-    if not lease.held:
+    if not lease.held.total:
         leases.end(state, lease, discard=False)
         state.queue_up(job)
     elif not lease.is_retracting and not lease.had_nothing:

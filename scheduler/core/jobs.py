@@ -128,7 +128,7 @@ def expire(state: State, job: Job) -> None:
     """Close a job that its client has forgotten; end what it waited for from its nodelets."""
     if job.reopen_by_s is not None and state.now_s >= job.reopen_by_s:
         close(state, job)
-    elif (job.hold_until_s or job.work.limbo) and state.now_s >= job.hold_until_s:
+    elif (job.hold_until_s or job.work.limbo.total) and state.now_s >= job.hold_until_s:
         job.hold_until_s = 0.0
         job.work.release_limbo()
         state.marks.jobs[job.id] = None

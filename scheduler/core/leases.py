@@ -16,7 +16,7 @@ def enter(state: State, lease: Lease) -> None:
     """Put a lease into the table that is not there yet."""
     assert lease.id not in state.leases, lease.id
     state.leases[lease.id] = lease
-    _put_in(state, lease)
+    _put_in(state, lease, state.nodes[lease.node], state.job_of(lease))
     if lease.state in OCCUPYING:
         state.free.pop(lease.node, None)
 
@@ -29,22 +29,23 @@ def move(state: State, lease: Lease, to: LeaseState) -> None:
     """
     before = lease.state
     lease.move(to, state.now_s)
-    _take_out(state, lease, before)
-    _put_in(state, lease)
+    node, job = state.nodes[lease.node], state.job_of(lease)
+    _take_out(state, lease, before, node, job)
+    _put_in(state, lease, node, job)
     if to in OCCUPYING:
         state.free.pop(lease.node, None)
     elif before in OCCUPYING:
         state.marks.nodes[lease.node] = None  # it may be free now
 
 
-def _take_out(state: State, lease: Lease, before: LeaseState) -> None:
+def _take_out(state: State, lease: Lease, before: LeaseState, node: Node, job: Job | None) -> None:
     """Take a lease out of the indices where it was."""
-    node, job = state.nodes[lease.node], state.job_of(lease)
     if before in SERVING:
         node.lease = None
         assert job is not None, lease.id
         job.work.drop_lease(lease)
-        state.marks.jobs[job.id] = None  # what it held is pending again
+        if job.work.waiting():
+            state.marks.jobs[job.id] = None  # what it held is pending again
     elif before is LeaseState.WARM:
         node.warm = None
     elif before is LeaseState.STOPPING:
@@ -56,9 +57,8 @@ def _take_out(state: State, lease: Lease, before: LeaseState) -> None:
         del job.past[lease.id]
 
 
-def _put_in(state: State, lease: Lease) -> None:
+def _put_in(state: State, lease: Lease, node: Node, job: Job | None) -> None:
     """Put a lease into the indices where it is now."""
-    node, job = state.nodes[lease.node], state.job_of(lease)
     match lease.state:
         case LeaseState.ACTIVE | LeaseState.DRAINING:
             assert job is not None, lease.id

@@ -74,7 +74,7 @@ class Scheduler:
             state.send(peer, m.HelloRequired())
         else:
             self._from_known(who, peer, message, payload)
-        return self._settle()
+        return settle(self.state)
 
     def unreachable(self, peer: bytes, now_s: float) -> list[Effect]:
         """Note that `peer` could not be reached; return what to do."""
@@ -82,7 +82,7 @@ class Scheduler:
         who = self.state.peers.get(peer)
         if who is not None and who.unreachable_s is None:
             who.unreachable_s = now_s
-        return self._settle()
+        return settle(self.state)
 
     def expire(self, now_s: float) -> list[Effect]:
         """Do what is due at `now_s`; return what to do."""
@@ -94,7 +94,7 @@ class Scheduler:
         if now_s >= self._tick_s:
             self._tick_s = now_s + TICK_S
             upkeep.tick(self.state, self._autoscalers)
-        return self._settle()
+        return settle(self.state)
 
     def next_deadline_s(self) -> float:
         """Return when `expire` must be called next, on the caller's clock.
@@ -122,7 +122,7 @@ class Scheduler:
         """Give up a peer, as a matter of keys or for what it does; return what to do."""
         self.state.now_s = now_s
         connections.expel(self.state, peer, m.Refused(why, not_authorised=keys))
-        return self._settle()
+        return settle(self.state)
 
     def snapshot(self, now_s: float) -> dict[str, object]:
         """Return all of the state as plain data, without secrets and payloads."""
@@ -137,12 +137,6 @@ class Scheduler:
         self._began = True
         self.state.settled_s = self.state.now_s + SETTLED_S
         self._autoscalers.expected_s = self.state.now_s + EXPECTED_S
-
-    def _settle(self) -> list[Effect]:
-        state = self.state
-        settle(state)
-        effects, state.effects = state.effects, []
-        return effects
 
     # --- who speaks ---
 

@@ -1,12 +1,16 @@
 """What follows from all that one event has marked: decided once, just before effects are sent."""
 
 from . import dispatch, leasing
+from .effects import Effect
 from .lease import SERVING, Lease
 from .state import State
 
 
-def settle(state: State) -> None:
-    """Hand out free nodes, then work, until nothing is marked: nearly always that is one pass."""
+def settle(state: State) -> list[Effect]:
+    """Hand out free nodes, then work; return all that is to be done.
+
+    This goes on until nothing is marked: nearly always that is one pass.
+    """
     marks = state.marks
     while marks.nodes or marks.jobs or marks.leases:
         if marks.nodes or marks.jobs:
@@ -19,6 +23,8 @@ def settle(state: State) -> None:
         for lease in leases.values():
             if lease.state in SERVING:
                 _feed(state, lease)
+    effects, state.effects = state.effects, []
+    return effects
 
 
 def _feed(state: State, lease: Lease) -> None:

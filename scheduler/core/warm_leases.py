@@ -17,10 +17,11 @@ WARM_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps
 
 def retire(state: State, job: Job, lease: Lease) -> None:
     """Take a node back from a job that is complete; a job like it may follow at once."""
-    if job.failed or lease.state is LeaseState.DRAINING or not job.reuse_key():
+    key = job.reuse_key()
+    if job.failed or lease.state is LeaseState.DRAINING or not key:
         leases.end(state, lease, discard=False)
         return
-    lease.reuse_key, lease.owner = job.reuse_key(), job.owner
+    lease.reuse_key, lease.owner = key, job.owner
     lease.until_s = state.now_s + WARM_S
     leases.move(state, lease, LeaseState.WARM)
 

@@ -54,7 +54,7 @@ class Work:
         self.leases[lease.id] = lease
         self.slots += lease.slots
         self.empty += 1
-        if lease.held:
+        if lease.held.total:
             self._count(lease, 0)
         else:
             self.idle[lease.id] = None

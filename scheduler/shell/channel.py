@@ -111,15 +111,15 @@ class Channel:
         if self._rebind_s is not None:
             self._bind_again()
             return
-        self._outbox.flush(self.socket)
-        count = 0
+        if self._outbox:
+            self._outbox.flush(self.socket)
+        if not sockets.is_readable(self.socket):
+            self._suspect = False
+            return
         for user, frames in sockets.take_with_user(self.socket):
-            count += 1
             self._take(user, frames)
             if self._rebind_s is not None:
                 return
-        if not count:
-            self._suspect = False
 
     def _take(self, user: str, frames: Sequence[bytes]) -> None:
         """Look at one subscription; only right after it was received can it be granted."""
