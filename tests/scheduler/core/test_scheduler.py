@@ -1,5 +1,6 @@
 """The scheduler's core, as conversations and under any order of events."""
 
+import json
 from typing import Any
 
 import pytest
@@ -372,6 +373,12 @@ class AnyOrder(RuleBasedStateMachine):
             self.cluster.answer_retracts(node, begun)
 
     @rule(which=st.integers(0, 9))
+    def a_node_drains(self, which: int) -> None:
+        node = self._pick(which, self.cluster.nodes)
+        if node is not None and node.alive:
+            self.cluster.say(node.peer, m.Drain())
+
+    @rule(which=st.integers(0, 9))
     def a_node_stops_leases(self, which: int) -> None:
         node = self._pick(which, self.cluster.nodes)
         if node is not None and node.alive:
@@ -422,6 +429,10 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def every_index_is_in_one_place(self) -> None:
         self.cluster.core.check()
+
+    @invariant()
+    def the_state_can_be_written_down(self) -> None:
+        assert json.dumps(self.cluster.core.snapshot(self.cluster.now_s))
 
     def teardown(self) -> None:
         """One healthy node finishes everything."""
