@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,8 +37,11 @@ def write_dump(path: Path, what: object) -> None:
 def dump_on_signal(path: Path, state: Callable[[], object]) -> None:
     """From now on write `state()` to `path` at each SIGUSR2, and log where it is.
 
-    To be called inside the event loop that owns the state: it is read between two events.
+    To be called inside the event loop that owns the state: it is read between two events. Signals
+    are the main thread's: a loop in another one, as tests have it, is not a daemon and hears none.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return
 
     def dump() -> None:
         try:

@@ -21,7 +21,6 @@ from .events import WorkerEvent
 from .lease import Lease
 from .phases import Life, Phase
 
-BEAT_S = 1.0
 HELLO_S = 2.0  # HelloRequired is answered again after this long; many come with a reconnect
 UNHEARD_S = 10.0  # without a Welcome for this long: people should know
 HEARD_S = 5.0  # that the scheduler answers is noted this often
@@ -55,7 +54,7 @@ class Nodelet:
 
     def start(self, now_s: float) -> None:
         """Begin."""
-        self._beat_s = now_s + BEAT_S
+        self._beat_s = now_s + m.BEAT_S
         self._heard_s = now_s
         self._effects.append(KeepBlanks(blanks_of(self._hello.cpus)))
         self._say_hello(now_s)
@@ -107,7 +106,7 @@ class Nodelet:
 
     def _beat(self, now_s: float) -> None:
         """Say that we live, and look how long the scheduler has not."""
-        self._beat_s = now_s + BEAT_S
+        self._beat_s = now_s + m.BEAT_S
         self._effects.append(Send(m.Heartbeat()))
         silent_s = now_s - self._heard_s
         if self._welcomed is not None and self._heard_s - self._noted_s >= HEARD_S:

@@ -16,6 +16,7 @@ from waiting import LATE_S, wait_gone
 
 from burla.protocol import messages as m
 from burla.protocol.codec import unpack_runs
+from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind, Leaf, Span
 from burla.protocol.ranges import Ranges
 from burla.values import payloads

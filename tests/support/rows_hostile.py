@@ -341,4 +341,4 @@ def quotas(directory: Path) -> None:
             if not number % 500:
                 others.client.fence()
         failed, _ = anna.hear(m.JobFailed)
-        assert "quota of open jobs: your jobs together may have 1000" in failed.text
+        assert "quota of open jobs on this cluster: 1000 at once" in failed.text

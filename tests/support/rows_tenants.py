@@ -82,7 +82,7 @@ def stolen_routing_id(directory: Path) -> None:
         anna.open(job)
         anna.say(m.Stopped(job))  # not hers to say: only so does the log name her routing id
         anna.fence()
-        found = re.search(r"ignored a frame of ([0-9a-f]{10}): ", (directory / LOG).read_text())
+        found = re.search(r"ignored a message from ([0-9a-f]{10}): ", (directory / LOG).read_text())
         assert found is not None
         anna.close()
         bert_pair = at.ring.make(Role.CLIENT, "bert")

@@ -4,6 +4,7 @@ What is modelled lies around the cores: the network (network.py), the workers, a
 Every result is a function of its index, so that a wrong, missing or doubled one shows.
 """
 
+import json
 import random
 from collections import deque
 from collections.abc import Callable
@@ -526,6 +527,7 @@ class World:
                 f"job {caller.job[:4].hex()}: {len(caller.results)}/{caller.inputs}, "
                 f"{caller.finished=} {caller.error=}"
             )
+        lines.append(json.dumps(self.core.snapshot(self.clock.now_s)))
         return "\n".join(lines)
 
     def check_call(self, caller: Caller) -> None:

@@ -78,11 +78,11 @@ class Siege:
         leaves = (m.Leaf(0, 0, 1, 1),)
         said = m.Inputs(job=JOB, batch=0, start=0, leaves=leaves)
         core.receive(b"honest", said, [b"leaf"], now_s, "honest")
-        while JOB in core.board.jobs and not core.board.jobs[JOB].leases:
+        while JOB in core.state.jobs and not core.state.jobs[JOB].work.leases:
             # each on a new machine, until one is for us: liars wait for nodes, too
             fresh = self.random.randbytes(16)
             core.receive(fresh, node_hello(fresh), [], now_s, "honest")
-        assert core.board.jobs[JOB].leases
+        assert core.state.jobs[JOB].work.leases
         core.check()
 
 
@@ -102,8 +102,8 @@ def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
     said = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 3, 1),))
     core.receive(b"c", said, [b"leaf"], 0.0)
     core.check()
-    job = core.board.jobs[JOB]
-    assert job.pending.total + job.held == 3
+    job = core.state.jobs[JOB]
+    assert job.work.pending.total + job.work.held == 3
 
 
 def test_a_job_with_very_many_gaps_is_taken_up_again_in_time() -> None:
@@ -113,7 +113,7 @@ def test_a_job_with_very_many_gaps_is_taken_up_again_in_time() -> None:
     done = tuple((at, at + 1) for at in range(0, 2 * GAPS, 2))
     for _ in range(2):  # it once cost the square of their number: minutes
         core.receive(b"c", open_job(JOB, resumed=True, done=done), [b"f"], 0.0)
-    assert core.board.jobs[JOB].done.total == GAPS
+    assert core.state.jobs[JOB].work.done.total == GAPS
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)

@@ -1,5 +1,6 @@
 """The scheduler's core, as conversations and under any order of events."""
 
+import json
 from typing import Any
 
 import pytest
@@ -91,7 +92,7 @@ def test_a_node_that_leaves_gets_nothing_more_and_is_released_when_it_serves_nob
     assert not leaves.released  # its call runs on
     for _ in range(12):
         cluster.later(0.25)
-        cluster.answer_shed(leaves)
+        cluster.answer_retracts(leaves)
         cluster.run(leaves, 1)
         cluster.stop(leaves)
         cluster.run(other, 1)
@@ -194,7 +195,7 @@ def test_a_client_that_is_gone_leaves_no_lease() -> None:
     for _ in range(24):
         cluster.later(0.25)
     assert node.active() is None
-    assert not cluster.core.board.jobs
+    assert not cluster.core.state.jobs
 
 
 def test_a_job_that_a_client_does_not_open_again_after_it_reconnected_is_closed() -> None:
@@ -206,7 +207,7 @@ def test_a_job_that_a_client_does_not_open_again_after_it_reconnected_is_closed(
     for _ in range(44):
         cluster.later(0.25)
     assert node.active() is None
-    assert not cluster.core.board.jobs
+    assert not cluster.core.state.jobs
 
 
 def test_a_job_that_waits_is_told_why() -> None:
@@ -244,7 +245,7 @@ def test_an_idle_node_gets_what_another_has_not_begun() -> None:
     cluster.end(client)
     assert held(first) == [(0, 2)]
     second = cluster.node(cpus=1)
-    cluster.answer_shed(first)
+    cluster.answer_retracts(first)
     assert (held(first), held(second)) == ([(0, 1)], [(1, 2)])
 
 
@@ -367,10 +368,16 @@ class AnyOrder(RuleBasedStateMachine):
             self.cluster.run(node, count)
 
     @rule(which=st.integers(0, 9), begun=st.integers(0, 3))
-    def a_node_sheds(self, which: int, begun: int) -> None:
+    def a_node_gives_back(self, which: int, begun: int) -> None:
         node = self._pick(which, self.cluster.nodes)
         if node is not None and node.alive:
-            self.cluster.answer_shed(node, begun)
+            self.cluster.answer_retracts(node, begun)
+
+    @rule(which=st.integers(0, 9))
+    def a_node_drains(self, which: int) -> None:
+        node = self._pick(which, self.cluster.nodes)
+        if node is not None and node.alive:
+            self.cluster.say(node.peer, m.Drain())
 
     @rule(which=st.integers(0, 9))
     def a_node_stops_leases(self, which: int) -> None:
@@ -424,6 +431,10 @@ class AnyOrder(RuleBasedStateMachine):
     def every_index_is_in_one_place(self) -> None:
         self.cluster.core.check()
 
+    @invariant()
+    def the_state_can_be_written_down(self) -> None:
+        assert json.dumps(self.cluster.core.snapshot(self.cluster.now_s))
+
     def teardown(self) -> None:
         """One healthy node finishes everything."""
         cluster = self.cluster
@@ -437,7 +448,7 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(400):
             cluster.later(0.25)
             cluster.run(healthy, 100)
-            cluster.answer_shed(healthy)
+            cluster.answer_retracts(healthy)
             cluster.stop(healthy)
             cluster.core.check()
             for peer, client in list(open_jobs.items()):

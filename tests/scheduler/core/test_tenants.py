@@ -44,7 +44,7 @@ def test_a_node_stays_with_its_key() -> None:
     core.receive(b"n", node_hello(NODE), [], 0.0, ANNA)
     effects = core.receive(b"m", node_hello(NODE), [], 1.0, BERT)
     assert [type(x) for x in sent_to(b"m", effects)] == [m.Refused]
-    assert core.board.nodes[NODE].peer == b"n"
+    assert core.state.nodes[NODE].peer == b"n"
 
 
 def test_another_key_on_a_connection_ends_it_but_not_what_it_was() -> None:
@@ -79,7 +79,7 @@ def test_another_tenants_job_is_not_found() -> None:
         assert [result for *_, result in recorded(effects)] == ["not found"]
     effects = core.receive(b"bert", m.CloseJob(bytes(16)), [], 1.0, BERT)
     assert effects == []  # of a job that never was there is nothing to say either
-    assert core.board.jobs[JOB].total is None
+    assert core.state.jobs[JOB].work.total is None
 
 
 def test_who_is_expelled_leaves_no_job_and_no_lease() -> None:
@@ -87,10 +87,10 @@ def test_who_is_expelled_leaves_no_job_and_no_lease() -> None:
     core.receive(b"n", node_hello(NODE), [], 0.0, ANNA)
     said = sent_to(b"anna", core.expel(b"anna", "revoked", 1.0))
     assert m.Refused("revoked", not_authorised=True) in said
-    assert not core.board.jobs
+    assert not core.state.jobs
     core.check()
     assert [peer for peer, _ in core.peers()] == [b"bert", b"n"]
     effects = core.expel(b"n", "revoked", 1.0)
     assert [type(x) for x in sent_to(b"n", effects)] == [m.Refused]
-    assert not core.board.nodes
+    assert not core.state.nodes
     core.check()
