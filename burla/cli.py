@@ -7,14 +7,17 @@ from typing import Any
 
 import click
 
+from burla.system.exit_codes import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_AUTHORISED,
+    EXIT_OK,
+    EXIT_UNREACHABLE,
+)
+
 from . import errors
 from .auth_cli import auth, login
-
-EXIT_FAILED = 1
-EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
-EXIT_NOT_AUTHORISED = 77  # sysexits.h EX_NOPERM
-EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
-EXIT_INTERRUPTED = 130  # as a shell says of a process that Ctrl-C ended
 
 EPILOG = """\b
 exit codes: 0 ok, 1 the job failed, 2 wrong usage, 69 no cluster answers,
@@ -220,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code(error)
     except RuntimeError as error:  # of provisioning, which is not loaded unless it was used
         return _provisioning_failed(error)
-    return code if isinstance(code, int) else 0
+    return code if isinstance(code, int) else EXIT_OK
 
 
 def _provisioning_failed(error: RuntimeError) -> int:

@@ -15,13 +15,13 @@ from typing import TypeVar
 from burla.provisioning.core.machines import ProvisioningError
 from burla.provisioning.core.plan import Limits
 from burla.system import daemon
+from burla.system.exit_codes import EXIT_FAILED
 
 from . import state
 from .autoscaler import Autoscaler
 from .cluster import Cluster
 
 LOOK_S = 5.0  # between two looks; the scheduler forgets what we said after many of them
-EXIT_FAILED = 1
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -89,21 +89,9 @@ def look(transport: Transport, wanted: Wanted) -> f.Facts:
     return _probe(transport, wanted, lambda phase: None, Timing())
 
 
-def take_down(
-    transport: Transport, wanted: Wanted, report: Report, *, drain_s: float | None = None
-) -> Timing:
-    """Leave the machine as it was before it became a node.
-
-    Args:
-        transport: to the machine.
-        wanted: what it had become.
-        report: is told each phase that begins.
-        drain_s: how long to wait for calls that run; None: they are cut off.
-    """
-    timing = Timing()
-    for step in s.undo(wanted, drain_s=drain_s):
-        _carry_out(transport, step, b"", report, timing)
-    return timing
+def take_down(transport: Transport, wanted: Wanted, report: Report) -> None:
+    """Leave the machine as it was before it became a node; calls that run are cut off."""
+    _carry_out(transport, s.undo(wanted), b"", report, Timing())
 
 
 def drain(transport: Transport, wanted: Wanted, report: Report, wait_s: float) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
+from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
 
 from . import config as c
 from . import state as st
@@ -20,10 +21,6 @@ from .members import Rented
 from .state import State
 from .view import View, as_json
 
-EXIT_FAILED = 1  # one machine or more
-EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE: there is no such cluster
-EXIT_BUSY = 75  # sysexits.h EX_TEMPFAIL
-EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
 FORGET = (
     "Mend what is said above and run the same again; or with --forget, which leaves those machines"
     " as they are."
@@ -114,7 +111,7 @@ def down(name: str, json: bool, forget: bool = False) -> int:
         if json:
             print(as_json(name, "", []))
         print(f"there is no cluster {name!r}: nothing to do", file=sys.stderr)
-        return 0
+        return EXIT_OK
     view = View()
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
@@ -140,7 +137,7 @@ def status(name: str, json: bool) -> int:
         for result in results:
             print(f"  {result.name:24} {result.phase}{f': {result.why}' if result.why else ''}")
     ready = all(result.phase == "ready" for result in results)
-    return 0 if ready and runs else EXIT_FAILED
+    return EXIT_OK if ready and runs else EXIT_FAILED
 
 
 def add(name: str, hosts: Sequence[str], json: bool) -> int:
@@ -200,7 +197,7 @@ def collect(name: str, json: bool) -> int:
     if json:
         print(as_json(name, cluster.state.address, results))
     view.sum(results, "removed")
-    return 0
+    return EXIT_OK
 
 
 def exit_code(error: ProvisioningError) -> int:
@@ -225,4 +222,4 @@ def _known(name: str) -> State:
 
 
 def _code(results: Sequence[Result]) -> int:
-    return EXIT_FAILED if any(result.why for result in results) else 0
+    return EXIT_FAILED if any(result.why for result in results) else EXIT_OK

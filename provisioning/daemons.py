@@ -15,7 +15,6 @@ from burla.provisioning.core.machines import StepFailed, tail
 from burla.system.launch import command
 from burla.system.owner import process_started
 
-START_S = 30.0  # until it has said its first word, on a busy machine
 END_S = 12.0  # ours cut themselves off 8 s after SIGTERM; then they are killed
 POLL_S = 0.02
 

@@ -19,8 +19,6 @@ class Facts:
     without_venv: str = ""  # path of one that can not: a package is missing
     others: str = ""  # Pythons of other minors: "3.9 at /usr/bin/python3, ..."
     free_kb: int = 0  # where the installation is or will be
-    service: str = "process"  # how it is kept running: "systemd" or "process"
-    machine: str = ""  # "Linux x86_64"
     venv: str = ""  # minor of the complete environment
     installed: str = ""  # stamp of what is installed in it
     settings: str = ""  # stamp of how the service is set up
@@ -58,8 +56,6 @@ def parse(output: str) -> Facts:
         without_venv=words.get("without-venv", ""),
         others=words.get("others", ""),
         free_kb=int(free),
-        service=words.get("service", "process"),
-        machine=words.get("machine", ""),
         venv=words.get("venv", ""),
         installed=words.get("installed", ""),
         settings=words.get("settings", ""),

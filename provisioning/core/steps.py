@@ -119,10 +119,9 @@ def probe(wanted: Wanted) -> Step:
     return _step(wanted, "facts", "probing", 60)
 
 
-def undo(wanted: Wanted, *, drain_s: float | None = None) -> list[Step]:
-    """Return the steps that leave the machine as it was, if wanted after the calls that run."""
-    remove = _step(wanted, "remove", "removing", 90)
-    return [remove] if drain_s is None else [drain(wanted, drain_s), remove]
+def undo(wanted: Wanted) -> Step:
+    """Return the step that leaves the machine as it was."""
+    return _step(wanted, "remove", "removing", 90)
 
 
 def drain(wanted: Wanted, wait_s: float) -> Step:

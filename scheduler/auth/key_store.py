@@ -52,10 +52,6 @@ class KeyStore:
             write_private(self._path, _dump({}), replace=False)
         return pair
 
-    def is_made(self) -> bool:
-        """Return whether there are keys."""
-        return os.path.lexists(self.directory / SERVER_KEY)
-
     def server_pair(self) -> KeyPair:
         """Return the scheduler's keys.
 
