@@ -86,11 +86,12 @@ MAY_IMPORT = {
     },
     "provisioning/slurm": {
         *("burla.provisioning.core", "burla.provisioning.bootstrap"),
-        *("burla.provisioning.config", "burla.provisioning.keys", "burla.system"),
+        *("burla.provisioning.config", "burla.scheduler.core.admission", "burla.system"),
     },
     "provisioning": {
         *("burla.provisioning.core", "burla.provisioning.ssh"),
         *("burla.provisioning.gce", "burla.provisioning.slurm"),
+        *("burla.scheduler.auth", "burla.scheduler.core.admission", "burla.scheduler.config"),
         *("burla.protocol", "burla.transport", "burla.system"),
     },
     "perf": {name for room, name in ROOMS.items() if room != "tests"},

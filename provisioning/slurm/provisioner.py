@@ -17,7 +17,7 @@ from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.machines import BadConfig, Machine, ProvisioningError, Shape, tail
 from burla.provisioning.core.plan import CLUSTER, MANAGED
 from burla.provisioning.core.steps import READY_S_MAX
-from burla.provisioning.keys import TOKEN_S
+from burla.scheduler.core.admission import TOKEN_S
 from burla.system.launch import command
 
 GROWN = "+grown"  # ends the name of what was made for a job; no cluster has such a name
