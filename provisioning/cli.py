@@ -6,9 +6,10 @@ Data goes to stdout, progress to stderr. Each returns the exit code.
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
 from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE

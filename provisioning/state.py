@@ -4,29 +4,27 @@ One folder a cluster, in the user's state directory, with a JSON file that is re
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
 
-from .config import ClusterConfig, parse
+from .config import ClusterConfig
 
 FILE = "cluster.json"
 DIRECTORY_VARIABLE = "BURLA_STATE_DIR"
 
 
-@dataclass
-class State:
+class State(msgspec.Struct):
     """One cluster that is up, or half of it."""
 
     config: ClusterConfig
     address: str = ""  # of the scheduler, as clients and nodes reach it
-    names: dict[str, str] = field(default_factory=dict)  # name of a node -> its SSH target
+    names: dict[str, str] = {}  # name of a node -> its SSH target
 
 
 def states_directory() -> Path:
@@ -51,11 +49,10 @@ def read(cluster: str) -> State | None:
     """
     path = directory_of(cluster) / FILE
     try:
-        said: dict[str, Any] = json.loads(path.read_text())
-        return State(parse(said["config"]), said["address"], dict(said["names"]))
+        return msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, BadConfig) as error:
+    except (OSError, msgspec.MsgspecError, BadConfig) as error:
         raise BadConfig(f"{path} is not what `burla up` wrote ({error}): move it away") from error
 
 
@@ -64,7 +61,7 @@ def write(state: State) -> None:
     directory = directory_of(state.config.name)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = directory / f"{FILE}.new"
-    new.write_text(json.dumps(asdict(state), indent=1) + "\n")
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
     new.replace(directory / FILE)
 
 
