@@ -116,8 +116,8 @@ class GrowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_cost_per_h: float | None = None  # of all of them, in the currency of `prices`; None: any
     # machine type -> per hour; "TYPE spot" for a spot machine, which else is taken to cost as much
     prices: dict[str, float] = {}
-    keep: int = 0  # of each provider, that stay however idle they are; nobody replaces lost ones
-    idle_min: float = 10.0  # one that nobody uses for this long is deleted
+    keep: int = 0  # of each provider, that stay however idle they are; lost ones are not replaced
+    idle_min: float = 10.0  # one that is idle for this long is deleted
     grown_idle_min: float = 1.0  # one that was made for a job is deleted after this
 
 

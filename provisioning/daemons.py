@@ -78,7 +78,7 @@ class Daemon:
             said = tail(self.log.read_text())
             self.log.unlink()
             self._file.unlink()
-            raise StepFailed(f"the {self.name} does not start: {said}")
+            raise StepFailed(f"the {self.name} did not start: {said}")
         process.returncode = 0  # it is left alone: no warning of a child that still runs
         return line
 

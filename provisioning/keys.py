@@ -55,7 +55,7 @@ class Keys:
             )
 
     def revoke(self, user: str) -> None:
-        """Let nobody in by the keys of a user or a node.
+        """Revoke the keys of a user or a node.
 
         Raises:
             NoKeys: there are none.

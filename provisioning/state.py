@@ -53,7 +53,9 @@ def read(cluster: str) -> State | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, BadConfig) as error:
-        raise BadConfig(f"{path} is not what `burla up` wrote ({error}): move it away") from error
+        raise BadConfig(
+            f"{path} is not what `burla up` wrote ({error}): move it out of the way"
+        ) from error
 
 
 def write(state: State) -> None:
@@ -79,7 +81,7 @@ def alone(cluster: str) -> Iterator[None]:
     """Keep other commands off a cluster meanwhile.
 
     Raises:
-        ProvisioningError: one is at work.
+        ProvisioningError: another one is working on it.
     """
     directory = directory_of(cluster)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -89,7 +91,7 @@ def alone(cluster: str) -> Iterator[None]:
         yield
     except BlockingIOError:
         raise ProvisioningError(
-            f"another command is at work on the cluster {cluster!r}: wait for it"
+            f"another command is working on the cluster {cluster!r}: wait until it has ended"
         ) from None
     finally:
         os.close(descriptor)

@@ -51,7 +51,7 @@ def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
         python: minor version that wheels are downloaded for.
 
     Raises:
-        ProvisioningError: the wheelhouse can not be had.
+        ProvisioningError: the wheelhouse cannot be made.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ours = directory / WHEEL
@@ -62,7 +62,7 @@ def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
         if wheelhouse == "auto":
             folder = _download(ours, directory, python)
         if not folder.is_dir():
-            raise ProvisioningError(f"wheelhouse={wheelhouse!r}: there is no such folder")
+            raise ProvisioningError(f"wheelhouse is {wheelhouse!r}: there is no such folder")
         found += [p for p in sorted(folder.glob("*.whl")) if not p.name.startswith("burla-")]
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
     return Wheels({path.name: path for path in found}, digests, bool(wheelhouse))
@@ -111,7 +111,7 @@ def _metadata() -> tuple[importlib.metadata.Distribution, str]:
             if text and "Requires-Dist:" in text:
                 return distribution, text
     raise ProvisioningError(
-        "this burla is not installed, so it does not know what it needs: `pip install` it here"
+        "cannot tell what burla needs, because it is not installed here: `pip install` it first"
     )
 
 
@@ -132,7 +132,7 @@ def _download(wheel: Path, directory: Path, python: str) -> Path:
     done = subprocess.run(line, capture_output=True, text=True, timeout=DOWNLOAD_S, check=False)
     if done.returncode != 0:
         raise ProvisioningError(
-            f"pip can not download a wheelhouse: {tail(done.stderr)}. Make one yourself"
+            f"pip cannot download a wheelhouse: {tail(done.stderr)}. Make one yourself"
             " (`pip download -d FOLDER burla`) and set wheelhouse=FOLDER"
         )
     (folder / COMPLETE).touch()

@@ -85,7 +85,7 @@ def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
         assert said["cluster"] == "lab"
         assert [node["name"] for node in said["nodes"]] == ["local-1", "local-2"]
         assert (
-            "no node of this cluster"
+            "is not a node of this cluster"
             in user.burla("nodes", "remove", "x", "--cluster", "lab", code=1).stderr
         )
         user.burla("nodes", "remove", "local-2", "--cluster", "lab")
@@ -96,7 +96,7 @@ def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["up"], 78, "a cluster of what?"),
+        (["up"], 78, "a cluster needs nodes"),
         (["up", "--ssh", "h"], 78, "set bind to an address"),
         (["up", "--local", "--bind", "nonsense"], 78, "bind: 'nonsense' is not the address"),
         (["up", "--local", "--scheduler", "tcp://h:1"], 78, "tcp:// goes without keys"),
@@ -122,7 +122,7 @@ def test_two_commands_at_once_do_not_meet(user: User) -> None:
         patch.setenv("BURLA_STATE_DIR", str(user.home / "st"))
         with (
             state.alone("c"),
-            pytest.raises(machines.ProvisioningError, match="another command is at work"),
+            pytest.raises(machines.ProvisioningError, match="another command is working"),
             state.alone("c"),
         ):
             pass
