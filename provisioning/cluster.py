@@ -17,10 +17,11 @@ from burla.provisioning.core.machines import (
     named,
 )
 from burla.provisioning.core.steps import Wanted
+from burla.provisioning.install import bootstrap, wheels
 from burla.provisioning.slurm.provisioner import Slurm
 from burla.provisioning.ssh.connections import Connections
 
-from . import bootstrap, state, wheels
+from . import state
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
 from .members import Installed, Local, Member, Rented

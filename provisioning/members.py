@@ -21,10 +21,10 @@ from burla.provisioning.core.machines import (
     tail,
 )
 from burla.provisioning.core.steps import READY_S_MAX, Wanted
+from burla.provisioning.install import bootstrap
+from burla.provisioning.install.wheels import Wheels
 
-from . import bootstrap
 from .daemons import Daemon, wait_for
-from .wheels import Wheels
 
 Connect = Callable[[], Transport]
 POLL_S = 1.0  # between two looks at a machine of a provider

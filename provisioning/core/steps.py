@@ -14,9 +14,7 @@ from types import MappingProxyType
 from .facts import Facts
 from .machines import ProvisioningError
 
-SPACE_KB = (
-    150 << 10
-)  # an environment with all dependencies takes 45 MB, their wheels 10; and growth
+SPACE_KB = 150 << 10  # the environment takes 45 MB, wheels of all dependencies 10; and growth
 READY_S_MAX = 60  # a nodelet touches its ready file every few seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # safe in file names, units and labels
 DIRECTORY = re.compile(r"[A-Za-z0-9._/~+-]+")  # as a unit file takes it without quotes

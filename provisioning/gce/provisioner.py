@@ -20,7 +20,6 @@ from typing import Any
 
 from google.cloud import compute_v1
 
-from burla.provisioning import bootstrap
 from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.capacity import MISSING, Answer, Place, Places, Refusal, classify
 from burla.provisioning.core.machines import (
@@ -32,7 +31,8 @@ from burla.provisioning.core.machines import (
     named,
 )
 from burla.provisioning.core.plan import CLUSTER, MANAGED
-from burla.provisioning.wheels import WHEEL, packed_wheel
+from burla.provisioning.install import bootstrap
+from burla.provisioning.install.wheels import WHEEL, packed_wheel
 
 from .compute import CALL_S, ComputeApi, Refused
 

@@ -15,7 +15,7 @@ from users import User
 from waiting import wait_until
 from wanted import wheelhouse
 
-from burla.provisioning.wheels import WHEEL
+from burla.provisioning.install.wheels import WHEEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -15,11 +15,11 @@ from waiting import wait_until
 from wanted import MINOR, want, wheelhouse
 
 from burla import remote_parallel_map
-from burla.provisioning import bootstrap
 from burla.provisioning.core.machines import ConnectionLost, ProvisioningError, StepFailed
 from burla.provisioning.core.steps import CannotBe, Wanted
+from burla.provisioning.install import bootstrap
+from burla.provisioning.install.wheels import WHEEL, Wheels
 from burla.provisioning.ssh.transport import SshSettings, connect
-from burla.provisioning.wheels import WHEEL, Wheels
 from burla.shell import clients
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
