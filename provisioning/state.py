@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
+from burla.system.paths import state_directory
 
 from .config import ClusterConfig
 
@@ -28,12 +29,15 @@ class State(msgspec.Struct):
 
 
 def states_directory() -> Path:
-    """Return the folder that holds all clusters of this user."""
-    named = os.environ.get(DIRECTORY_VARIABLE)
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".local/state") / "burla"
+    """Return the folder that holds all clusters of this user.
+
+    Raises:
+        BadConfig: there is no HOME for it.
+    """
+    directory = os.environ.get(DIRECTORY_VARIABLE) or state_directory()
+    if directory is None:
+        raise BadConfig(f"cannot find a place for clusters (no HOME): set {DIRECTORY_VARIABLE}")
+    return Path(directory)
 
 
 def directory_of(cluster: str) -> Path:

@@ -1,4 +1,8 @@
-"""Where the platform has a user's settings and keys of burla."""
+"""Where the platform has what belongs to a user: settings and keys, state, caches, sockets.
+
+As platformdirs has it, which imports half the standard library; and that may be the wrong one, for
+the caller may have a `random.py` beside the script.
+"""
 
 import os
 import sys
@@ -8,18 +12,36 @@ USER_KEY_FILE = "user.key"  # the user's secret key, in the directory
 
 
 def settings_directory() -> str | None:
-    """Return the directory; None: no HOME, and the user is not known to the system.
-
-    As platformdirs has it, which imports half the standard library; and that may be the wrong one,
-    for the caller may have a `random.py` beside the script.
-    """
+    """Return the directory of burla's settings; None: no HOME, and the system has no such user."""
     named = os.environ.get(DIRECTORY_VARIABLE)
     if named:
         return os.path.abspath(named)
     if sys.platform == "darwin":
-        base = "~/Library/Application Support"
-    else:
-        xdg = os.environ.get("XDG_CONFIG_HOME", "")
-        base = xdg if os.path.isabs(xdg) else "~/.config"
-    directory = os.path.join(os.path.expanduser(base), "burla")
+        return _absolute(os.path.expanduser("~/Library/Application Support/burla"))
+    return _xdg("XDG_CONFIG_HOME", "~/.config")
+
+
+def state_directory() -> str | None:
+    """Return the directory of what burla has made and looks after; None: as above."""
+    return _xdg("XDG_STATE_HOME", "~/.local/state")
+
+
+def cache_directory() -> str | None:
+    """Return the directory of what burla can make again; None: as above."""
+    return _xdg("XDG_CACHE_HOME", "~/.cache")
+
+
+def runtime_directories() -> list[str]:
+    """Return where the sockets of the user's services lie; they need not exist."""
+    named = os.environ.get("XDG_RUNTIME_DIR", "")
+    return [named, f"/run/user/{os.getuid()}"] if named else [f"/run/user/{os.getuid()}"]
+
+
+def _xdg(variable: str, default: str) -> str | None:
+    named = os.environ.get(variable, "")
+    base = named if os.path.isabs(named) else os.path.expanduser(default)
+    return _absolute(os.path.join(base, "burla"))
+
+
+def _absolute(directory: str) -> str | None:
     return directory if os.path.isabs(directory) else None

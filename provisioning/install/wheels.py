@@ -23,6 +23,7 @@ from pathlib import Path
 import burla
 from burla.protocol import VERSION
 from burla.provisioning.core.machines import ProvisioningError, tail
+from burla.system.paths import cache_directory
 
 WHEEL = f"burla-{VERSION}-py3-none-any.whl"
 SUFFIXES = (".py", ".sh", ".typed")  # of the files that make up the package
@@ -140,9 +141,15 @@ def _download(wheel: Path, directory: Path, python: str) -> Path:
 
 
 def cache() -> Path:
-    """Return the folder that keeps wheels for later runs."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "burla" / "wheels"
+    """Return the folder that keeps wheels for later runs.
+
+    Raises:
+        ProvisioningError: there is no HOME for it.
+    """
+    directory = cache_directory()
+    if directory is None:
+        raise ProvisioningError("cannot find a place for wheels (no HOME): set XDG_CACHE_HOME")
+    return Path(directory) / "wheels"
 
 
 def _write(path: Path, data: bytes) -> None:
