@@ -76,7 +76,7 @@ class SimulatedNode:
         self._running.clear()
         self._done = Ranges()
 
-    def deal(self, spans: Sequence[m.Span], report_s: float, now_s: float) -> None:
+    def assign(self, spans: Sequence[m.Span], report_s: float, now_s: float) -> None:
         """Take work, and report so often from now on."""
         self.report_s = report_s or self.report_s
         self.advance(now_s)
@@ -85,7 +85,7 @@ class SimulatedNode:
         self._fill(now_s)
         self._told_dry = min(self._told_dry, self._dry())
 
-    def shed(self, inputs: int, now_s: float) -> list[m.Span]:
+    def retract(self, inputs: int, now_s: float) -> list[m.Span]:
         """Give back up to `inputs` inputs from the end of what is not begun."""
         self.advance(now_s)
         given: list[m.Span] = []

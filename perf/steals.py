@@ -66,7 +66,7 @@ def _walk(sock: socket.socket, slate: WorkerSlate, chance: random.Random) -> Non
 def _rob(
     sock: socket.socket, slate: AgentSlate, chance: random.Random, steals: int
 ) -> dict[str, int]:
-    """Be the agent: deal spans, steal from them, and check each when it is over."""
+    """Be the agent: assign spans, steal from them, and check each when it is over."""
     ends: dict[int, tuple[int, int]] = {}  # cell -> lo, and from where on it was stolen
     counted = {"steals": 0, "tries": 0, "spans": 0, "stolen": 0, "ran": 0, "undecided": 0}
     at = 0

@@ -166,7 +166,7 @@ def stage(directory: Path) -> Iterator[Stage]:
         log = ends.enter_context((directory / "scheduler.log").open("w"))
         process = ends.enter_context(
             subprocess.Popen(
-                [*line, "--dir", str(ring.roster.directory)],
+                [*line, "--dir", str(ring.key_store.directory)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

@@ -27,7 +27,7 @@ def ring(tmp_path: Path) -> Keyring:
 
 def test_each_socket_lets_in_whom_it_is_for(ring: Keyring) -> None:
     client, node = ring.make(Role.CLIENT).public.hex(), ring.make(Role.NODE).public.hex()
-    gate = Authorizer(ring.roster)
+    gate = Authorizer(ring.key_store)
     assert gate.admit(ROUTER_DOMAIN, "1.2.3.4", client) == client
     assert gate.admit(ROUTER_DOMAIN, "1.2.3.4", node) == node
     assert gate.admit(ROUTER_DOMAIN, "1.2.3.4", "0" * 64) is None
@@ -42,7 +42,7 @@ def test_each_socket_lets_in_whom_it_is_for(ring: Keyring) -> None:
 def test_the_table_counts_as_it_stands_now(ring: Keyring) -> None:
     pair = ring.make(Role.CLIENT)
     key = pair.public.hex()
-    gate = Authorizer(ring.roster)
+    gate = Authorizer(ring.key_store)
     assert gate.direction(key, None) == ClientToScheduler
     ring.add(pair, Role.NODE, "now a node")
     gate.admit(ROUTER_DOMAIN, "", "0" * 64)  # whoever looks first
@@ -60,7 +60,7 @@ def test_a_table_that_is_refused_changes_nothing_and_one_that_is_gone_lets_nobod
     ring: Keyring, tmp_path: Path
 ) -> None:
     key = ring.make(Role.CLIENT).public.hex()
-    gate = Authorizer(ring.roster)
+    gate = Authorizer(ring.key_store)
     path = tmp_path / "keys.json"
     text = path.read_text()
     for bad in ("{", text.replace("client", "king")):
@@ -75,13 +75,13 @@ def test_a_table_that_is_refused_changes_nothing_and_one_that_is_gone_lets_nobod
     gate.refresh()
     assert gate.admit(ROUTER_DOMAIN, "", key) is None
     with pytest.raises(KeyFileError):
-        Authorizer(ring.roster)
+        Authorizer(ring.key_store)
     gate.close()
 
 
 def test_a_token_is_used_once(ring: Keyring) -> None:
     token, own, other = ring.make(Role.JOIN), make_pair().public, make_pair().public
-    gate = Authorizer(ring.roster)
+    gate = Authorizer(ring.key_store)
     said = [
         gate.join(b"p", token.public.hex(), m.Join(m.PROTOCOL, key, "n"))[0] for key in (own, other)
     ]
@@ -95,7 +95,7 @@ def test_a_token_is_used_once(ring: Keyring) -> None:
 
 def test_a_flood_is_answered_once_a_second_and_counted_in_the_log(ring: Keyring) -> None:
     now = [1_000_000.0]
-    gate = Authorizer(ring.roster, lambda: now[0])
+    gate = Authorizer(ring.key_store, lambda: now[0])
     key = "0" * 64
     answers = [gate.refuse(b"p", key, HELLO) for _ in range(LINES * 3)]
     assert [bool(answer) for answer in answers] == [True] + [False] * (LINES * 3 - 1)
@@ -109,14 +109,14 @@ def test_a_flood_is_answered_once_a_second_and_counted_in_the_log(ring: Keyring)
 
 def test_a_known_key_that_says_nonsense_is_not_told_so(ring: Keyring) -> None:
     key = ring.make(Role.CLIENT).public.hex()
-    gate = Authorizer(ring.roster)
+    gate = Authorizer(ring.key_store)
     assert gate.refuse(b"p", key, [b"nonsense"]) == []
     assert gate.refuse(b"p", key, HELLO) != []
     gate.close()
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(ring: Keyring) -> None:
-    gate = Authorizer(ring.roster)
+    gate = Authorizer(ring.key_store)
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, gate._audit._file)
     os.close(full)

@@ -61,7 +61,7 @@ class Peer:
 
 
 def config(bind: str, ring: Keyring | None) -> SchedulerConfig:
-    return SchedulerConfig(bind=bind, keys=None if ring is None else ring.roster.directory)
+    return SchedulerConfig(bind=bind, keys=None if ring is None else ring.key_store.directory)
 
 
 @asynccontextmanager
