@@ -36,18 +36,18 @@ log = logging.getLogger(__name__)
 class Authorizer:
     """Who may come in, and say what."""
 
-    def __init__(self, key_store: KeyStore, clock_s: Callable[[], float] = time.time) -> None:
-        """Read the table that lies in `key_store`, and open the audit log.
+    def __init__(self, roster: KeyStore, clock_s: Callable[[], float] = time.time) -> None:
+        """Read the table that lies in `roster`, and open the audit log.
 
         Raises:
             KeyFileError: the table is refused.
             OSError: the audit log cannot be written.
         """
         self.is_output_shut: Callable[[str], bool] = lambda user: False  # of the output channel
-        self._key_store, self._clock_s = key_store, clock_s
-        self._stamp = key_store.stamp()
-        self._table: Table = key_store.read()
-        self._audit = Audit(key_store.directory / AUDIT)
+        self._roster, self._clock_s = roster, clock_s
+        self._stamp = roster.stamp()
+        self._table: Table = roster.read()
+        self._audit = Audit(roster.directory / AUDIT)
         self._refusals = RateLimiter(REFUSALS, NAMES_MAX)
         self._lines = RateLimiter(LINES, NAMES_MAX)
         self._complaint_s = 0.0
@@ -59,12 +59,12 @@ class Authorizer:
 
     def refresh(self) -> None:
         """Read the table again if its file has changed. Costs one stat if not."""
-        stamp = self._key_store.stamp()
+        stamp = self._roster.stamp()
         if stamp == self._stamp:
             return
         self._stamp = stamp  # one that is refused is not looked at again before it is another
         try:
-            self._table = self._key_store.read()
+            self._table = self._roster.read()
             log.info("read the table of keys again: %d keys", len(self._table))
         except KeyFileError as error:
             if stamp is None:
@@ -128,10 +128,10 @@ class Authorizer:
             if said.protocol != m.PROTOCOL:
                 raise AdmissionError(f"the scheduler speaks protocol {m.PROTOCOL}")
             now_s = self._clock_s()
-            self._table = self._key_store.change(
+            self._table = self._roster.change(
                 lambda table: admission.join(table, user, key, said.name, now_s), LOCK_S
             )
-            self._stamp = self._key_store.stamp()
+            self._stamp = self._roster.stamp()
             self._is_new = True  # somebody else may have changed it just before
         except (AdmissionError, KeyFileError, OSError) as error:
             self._write(user, f"join with key {fingerprint(said.key)}", None, str(error))
