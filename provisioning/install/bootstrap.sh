@@ -179,7 +179,7 @@ failed_pip() { # of many tries to reach an index one is enough to see why
     case $1 in
         *'No matching distribution'* | *'Could not find a version'*)
             [ -n "$WHEELHOUSE" ] || fail "pip finds no package index, or the index lacks what burla needs; for machines without an" \
-                "index, --wheelhouse auto (wheelhouse = \"auto\") downloads the wheels on your side and ships them"
+                "index, \`--wheelhouse auto\` (wheelhouse = \"auto\") downloads the wheels on your side and ships them"
             fail "the wheelhouse lacks the packages named above, for Python $PYTHON on $(uname -m)" ;;
     esac
     fail "pip could not install burla"
