@@ -18,6 +18,12 @@ from burla.nodelet.isolation import probe
 from burla.nodelet.isolation.linux import set_dumpable
 from burla.nodelet.shell.agent import NotAcceptedError, NotAuthorisedError, run
 from burla.system import daemon
+from burla.system.exit_codes import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_NOT_AUTHORISED,
+    EXIT_UNREACHABLE,
+)
 from burla.system.owner import Owner
 from burla.system.paths import settings_directory
 from burla.transport.addresses import ipc_path, take_apart
@@ -33,10 +39,6 @@ from burla.transport.keys import (
 from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
 from .enrollment import NoAnswerError, NotJoinedError, join
 
-EXIT_FAILED = 1
-EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
-EXIT_NOT_AUTHORISED = 77  # sysexits.h EX_NOPERM
-EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
 KEY_FILE = "node.key"
 STATE_FILE = "nodelet-state.json"
 IN_MEMORY = "none"

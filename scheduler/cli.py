@@ -21,6 +21,7 @@ from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
+from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK
 from burla.system.owner import Owner
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
 from burla.transport.keys import KeyFileError
@@ -28,9 +29,6 @@ from burla.transport.keys import KeyFileError
 from .config import ConfigError, SchedulerConfig, keys_directory
 
 BIND = "tcp://127.0.0.1:7270"
-EXIT_USAGE = 2
-EXIT_BUSY = 75  # sysexits.h EX_TEMPFAIL
-EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
 DIRECTORY_HELP = (
     "directory of the cluster's keys and audit log (default: scheduler/ in BURLA_CONFIG_DIR, or in "
     "your settings directory of burla)"
@@ -164,7 +162,7 @@ def _init(arguments: Sequence[str]) -> int:
         facts = {"address": address, "key": pair.public.hex(), "directory": str(directory)}
         address = json.dumps(facts)
     _announce(address)
-    return 0
+    return EXIT_OK
 
 
 def _announce(address: str) -> None:

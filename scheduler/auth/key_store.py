@@ -13,12 +13,14 @@ from pathlib import Path
 
 import msgspec
 
-from burla.scheduler.core.admission import Entry, Table
+from burla.scheduler.core import admission
+from burla.scheduler.core.admission import Entry, Role, Table
 from burla.transport.keys import (
     KeyFileError,
     KeyPair,
     load_or_make_pair,
     load_pair,
+    make_pair,
     parse_key,
     read_private,
     write_private,
@@ -29,6 +31,7 @@ TABLE_BYTES_MAX = 8 << 20  # 10,000 keys with long names
 LOCK_S = 2.0  # who has the lock writes one small file
 LOCK_POLL_S = 0.01
 FORMAT = 1
+TOKEN_USER = "join token"  # whose key a join token is, in the table
 
 Stamp = tuple[int, ...]  # differs whenever the file does: it is replaced, never written to
 
@@ -99,6 +102,19 @@ class KeyStore:
             table = change(self.read())
             write_private(self._path, _dump(table), replace=True)
         return table
+
+    def make_token(self, lock_s: float = LOCK_S) -> KeyPair:
+        """Return a new join token, now in the table: the secret half is what a node is given.
+
+        Raises:
+            AdmissionError: the table is full.
+            KeyFileError: the file is refused, or somebody keeps the lock.
+            OSError: it cannot be written.
+        """
+        pair = make_pair()
+        key, now_s = pair.public.hex(), time.time()
+        self.change(lambda table: admission.add(table, key, Role.JOIN, TOKEN_USER, now_s), lock_s)
+        return pair
 
     @contextmanager
     def _locked(self, lock_s: float) -> Iterator[None]:

@@ -15,7 +15,7 @@ from users import User
 from waiting import LATE_S, wait_until
 from wanted import wheelhouse
 
-from burla.provisioning.wheels import WHEEL
+from burla.provisioning.install.wheels import WHEEL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SILENCE_S = 30
@@ -145,7 +145,7 @@ def test_one_that_never_joins_is_told_and_deleted(user: User, cloud: tuple[FakeG
     gce.faults["insert"] = ["stillborn"]
     with marked():
         said = user.said("up", str(config(user, endpoint, nodes=1, boot_s=2.0)), code=1)
-        assert "has not joined within 2 s" in said["nodes"][0]["why"]
+        assert "did not join within 2 s" in said["nodes"][0]["why"]
         assert gce.alive() == []
         user.burla("down", "--cluster", "cloud")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from burla.protocol import VERSION
-from burla.provisioning.bootstrap import script_digest
 from burla.provisioning.core.steps import Wanted
-from burla.provisioning.wheels import WHEEL, Wheels, gather
+from burla.provisioning.install.bootstrap import script_digest
+from burla.provisioning.install.wheels import WHEEL, Wheels, gather
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 CHECKOUT = hashlib.sha256(__file__.encode()).hexdigest()[:12]
