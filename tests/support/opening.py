@@ -10,7 +10,7 @@ PYTHON = "3.11"
 def client_hello(session: bytes = bytes(16), **more: Any) -> m.ClientHello:
     """Return the first word of a client, with `more` of its fields as given."""
     usual: dict[str, Any] = {"protocol": m.PROTOCOL, "version": "0", "python": PYTHON}
-    usual |= {"user": "u", "host": "h", "pid": 1}
+    usual |= {"user": "u", "host": "h"}
     return m.ClientHello(**(usual | {"session": session} | more))
 
 
