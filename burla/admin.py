@@ -1,4 +1,4 @@
-"""What people ask a cluster about itself."""
+"""What people ask a cluster about itself: `burla nodes list`."""
 
 from burla.protocol import messages as m
 from burla.shell.clients import curve_for
@@ -8,6 +8,7 @@ from .config import CLUSTER_VARIABLE, cluster_address
 from .errors import BadSetting, ClusterUnreachable, NotAuthorised, Refused
 
 GB = 1 << 30
+LINE_CHARS_MAX = 1000  # of the table; a name has at most 256 characters
 
 
 def list_nodes() -> list[m.NodeStatus]:
@@ -16,13 +17,15 @@ def list_nodes() -> list[m.NodeStatus]:
     Raises:
         BadSetting: no cluster is configured.
         ClusterUnreachable: nothing answers.
-        NotAuthorised: it does not take our key, or has not the one that it should have.
+        NotAuthorised: it does not accept our key, or has another one than its address says.
         Refused: it does not answer us.
     """
     address = cluster_address()
     if address is None:
         raise BadSetting(
-            CLUSTER_VARIABLE, None, "the address of a cluster, as `burla up` prints it"
+            CLUSTER_VARIABLE,
+            None,
+            "the address of a cluster, as `burla up` prints it, or be stored by `burla login`",
         )
     curve = curve_for(address)
     pair = None if curve is None else curve.pair
@@ -35,15 +38,17 @@ def list_nodes() -> list[m.NodeStatus]:
     return list(answer.nodes)
 
 
-def as_table(nodes: list[m.NodeStatus]) -> str:
-    """Return lines for people, with a heading."""
-    rows = [("NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB")]
+def print_nodes(nodes: list[m.NodeStatus]) -> None:
+    """Print a table for people on stdout: one line for each node, whatever the terminal's width."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for heading in ("NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB"):
+        table.add_column(heading, no_wrap=True)
     for node in nodes:
-        ram = f"{node.ram / GB:.4g} GB"
-        state = node.state.value
-        rows.append((node.name, node.isolation, str(node.cpus), ram, node.python, state, node.job))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+        ram, state = f"{node.ram / GB:.4g} GB", node.state.value
+        row = (node.name, node.isolation, str(node.cpus), ram, node.python, state, node.job)
+        table.add_row(*map(Text, row))  # as Text, for names are not markup
+    Console(width=LINE_CHARS_MAX).print(table, crop=False)

@@ -5,6 +5,8 @@ Everything here goes without a prompt, and prints JSON on request.
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +15,12 @@ import click
 from . import errors
 
 directory_option = click.option(
-    "--dir", "directory", metavar="DIR", help="The scheduler's directory, as in burla-scheduler."
+    "--dir",
+    "directory",
+    metavar="DIR",
+    help="The scheduler's key directory, if it is not the default one (burla-scheduler --dir).",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 def say(as_json: bool, facts: Any, text: str) -> None:
@@ -29,8 +34,9 @@ def say(as_json: bool, facts: Any, text: str) -> None:
 def login(address: str, as_json: bool) -> None:
     """Use the cluster at ADDRESS from now on, with a key of your own.
 
-    Stores the address in your settings, makes your key if you have none, and prints what an
-    administrator must run on the scheduler's machine, once. Does not connect.
+    Stores the address in your settings, makes a key for you if you have none, and prints the
+    command that an administrator must run once on the scheduler's machine to let you in. Does not
+    connect to the cluster.
     """
     from burla.transport.addresses import AddressError, take_apart
 
@@ -42,12 +48,14 @@ def login(address: str, as_json: bool) -> None:
         raise errors.BadSetting("ADDRESS", address, error.why) from None
     path = store_cluster(address.strip())
     if where.key is None:
-        say(as_json, {"address": address, "settings": path}, f"{path}: needs no key")
+        text = f"stored in {path}; this cluster needs no key"
+        say(as_json, {"address": address, "settings": path}, text)
         return
     key = _own_key()
     command = f"burla auth add {key} --user {_user()}"
     facts = {"address": address, "settings": path, "key": key, "command": command}
-    say(as_json, facts, f"your key: {key}\nan administrator of the cluster runs:\n  {command}")
+    text = f"stored in {path}\nyour key: {key}\nan administrator of the cluster must run:\n"
+    say(as_json, facts, f"{text}  {command}")
 
 
 def _own_key() -> str:
@@ -60,7 +68,7 @@ def _own_key() -> str:
     try:
         return load_or_make_pair(path, "a user of burla").public.hex()
     except (KeyFileError, OSError) as error:
-        raise errors.BadSetting("the user's key", path, f"a file of yours alone; {error}") from None
+        raise errors.BurlaError(f"cannot use your key: {error}") from None
 
 
 def _user() -> str:
@@ -71,29 +79,34 @@ def _user() -> str:
 
 @click.group()
 def auth() -> None:
-    """Say whose keys may do what; on the scheduler's machine, which notices at once."""
+    """Manage who may use a cluster.
+
+    Run these on the scheduler's machine; a running scheduler notices each change at once.
+    """
 
 
 @auth.command()
 @click.argument("key")
-@click.option("--user", required=True, help="Whose key it is; of a node, its name.")
+@click.option("--user", required=True, help="Who owns the key; for a node's key, the node's name.")
 @click.option(
     "--role", type=click.Choice(["client", "node", "admin"]), default="client", show_default=True
 )
 @directory_option
 @json_option
 def add(key: str, user: str, role: str, directory: str | None, as_json: bool) -> None:
-    """Let KEY (64 digits, as `burla login` prints) use the cluster."""
+    """Let KEY (64 digits, as `burla login` prints them) use the cluster."""
     from burla.scheduler.core import admission
     from burla.transport.keys import parse_key
 
     try:
         name = parse_key(key).hex()
     except ValueError as error:
-        raise click.UsageError(f"{key!r} is no key: {error}") from None
+        raise click.UsageError(f"{key!r} is not a key: {error}") from None
     kind = admission.Role(role)
-    _change(directory, lambda table: admission.add(table, name, kind, user, time.time()))
-    say(as_json, {"key": name, "user": user, "role": role}, f"{name[:16]}... is {role} {user}")
+    with _open(directory) as store:
+        store.change(lambda table: admission.add(table, name, kind, user, time.time()))
+    text = f"key {name[:16]}... now has the role {role}, as {user}"
+    say(as_json, {"key": name, "user": user, "role": role}, text)
 
 
 @auth.command()
@@ -101,9 +114,9 @@ def add(key: str, user: str, role: str, directory: str | None, as_json: bool) ->
 @directory_option
 @json_option
 def revoke(what: str, directory: str | None, as_json: bool) -> None:
-    """Take all rights from a key (its first 8 digits do), or from all keys of a user.
+    """Take all rights from a key, or from all keys of a user.
 
-    Counts from the next message on, also on connections that exist.
+    The first 8 digits of a key are enough. Takes effect at once, also on open connections.
     """
     from burla.scheduler.core import admission
 
@@ -113,47 +126,41 @@ def revoke(what: str, directory: str | None, as_json: bool) -> None:
         table, gone[:] = admission.revoke(table, what, time.time())
         return table
 
-    _change(directory, change)
-    text = "\n".join(f"{key[:16]}... may do nothing any more" for key in gone)
-    say(as_json, {"revoked": gone}, text)
+    with _open(directory) as store:
+        store.change(change)
+    say(as_json, {"revoked": gone}, "\n".join(f"key {key[:16]}... is revoked" for key in gone))
 
 
 @auth.command()
 @directory_option
 @json_option
 def token(directory: str | None, as_json: bool) -> None:
-    """Print a join token: it makes one machine a node, within ten minutes."""
-    from burla.scheduler.core import admission
-    from burla.transport.keys import make_pair
+    """Print a join token, which makes one machine a node.
 
-    pair, now_s = make_pair(), time.time()
-    role = admission.Role.JOIN
-    _change(
-        directory, lambda table: admission.add(table, pair.public.hex(), role, "join token", now_s)
-    )
-    facts = {"token": pair.secret.hex(), "expires": _told(now_s + admission.TOKEN_S)}
-    say(as_json, facts, pair.secret.hex())
+    It works once, within ten minutes: burla-nodelet --join-token-file FILE.
+    """
+    from burla.scheduler.core.admission import TOKEN_S
+
+    with _open(directory) as store:
+        made = store.make_token().secret.hex()
+    say(as_json, {"token": made, "expires": _iso(time.time() + TOKEN_S)}, made)
 
 
 @auth.command("list")
 @directory_option
 @json_option
 def list_keys(directory: str | None, as_json: bool) -> None:
-    """Show all keys: whose they are, what they may do, and since when."""
-    from burla.transport.keys import KeyFileError
-
-    try:
-        table = _roster(directory).read()
-    except KeyFileError as error:
-        raise _refused(error) from None
+    """Show all keys: who owns them, what they may do, and since when."""
+    with _open(directory) as store:
+        table = store.read()
     rows = [
         {
             "key": key,
             "user": entry.user,
             "role": entry.role.value,
-            "added": _told(entry.added_s),
-            "revoked": _told(entry.revoked_s),
-            "expires": _told(entry.expires_s),
+            "added": _iso(entry.added_s),
+            "revoked": _iso(entry.revoked_s),
+            "expires": _iso(entry.expires_s),
         }
         for key, entry in table.items()
     ]
@@ -162,37 +169,37 @@ def list_keys(directory: str | None, as_json: bool) -> None:
         f"{'revoked ' if row['revoked'] else ''}{row['user']}"
         for row in rows
     ]
-    say(as_json, rows, "\n".join(lines) or "no keys yet")
+    say(as_json, rows, "\n".join(lines) or "no keys yet: `burla auth add` adds one")
 
 
-def _change(directory: str | None, change: Any) -> None:
+@contextmanager
+def _open(directory: str | None) -> Iterator[Any]:
+    """Yield the KeyStore of a scheduler, and say in words what goes wrong with it.
+
+    Raises:
+        BadSetting: there is no such directory, or its files are refused.
+        BurlaError: the change makes no sense.
+    """
+    from burla.scheduler.auth.key_store import KeyStore
+    from burla.scheduler.config import ConfigError, keys_directory
     from burla.scheduler.core.admission import AdmissionError
     from burla.transport.keys import KeyFileError
 
     try:
-        _roster(directory).change(change)
+        path = keys_directory(directory)
+    except ConfigError as error:
+        raise errors.BadSetting("--dir", directory, f"the key directory; {error}") from None
+    try:
+        yield KeyStore(path)
     except AdmissionError as error:
         raise errors.BurlaError(str(error)) from None
     except (KeyFileError, OSError) as error:
-        raise _refused(error) from None
+        expected = f"one where `burla-scheduler init` made keys (--dir names another); {error}"
+        raise errors.BadSetting("the key directory", str(path), expected) from None
 
 
-def _roster(directory: str | None) -> Any:
-    from burla.scheduler.auth.key_store import KeyStore
-    from burla.scheduler.config import ConfigError, keys_directory
-
-    try:
-        return KeyStore(keys_directory(directory))
-    except ConfigError as error:
-        raise _refused(error) from None
-
-
-def _refused(error: Exception) -> errors.BadSetting:
-    expected = f"where burla-scheduler init has made the keys; {error}"
-    return errors.BadSetting("the directory of the keys", "--dir", expected)
-
-
-def _told(time_s: float | None) -> str | None:
+def _iso(time_s: float | None) -> str | None:
+    """Return a time as text; None: never."""
     if time_s is None:
         return None
     return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")

@@ -7,18 +7,32 @@ from typing import Any
 
 import click
 
+from burla.system.exit_codes import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_AUTHORISED,
+    EXIT_OK,
+    EXIT_UNREACHABLE,
+)
+
 from . import errors
 from .auth_cli import auth, login
 
-EXIT_FAILED = 1
-EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
-EXIT_NOT_AUTHORISED = 77  # sysexits.h EX_NOPERM
-EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
-EXIT_INTERRUPTED = 130  # as a shell says of a process that Ctrl-C ended
+# A line of \b alone keeps click from filling the paragraph after it.
+HELP = """Run a Python function on every input, on many computers at once, as if it ran here.
 
+\b
+    from burla import remote_parallel_map
+    results = remote_parallel_map(function, inputs)
+
+It uses the cluster that BURLA_CLUSTER or `burla login` names. Without one, a private cluster on
+this machine starts with the first call and ends with the process. `burla up` makes a cluster.
+"""
 EPILOG = """\b
 exit codes: 0 ok, 1 the job failed, 2 wrong usage, 69 no cluster answers,
 77 not authorised, 78 bad configuration, 130 Ctrl-C"""
+FORGET = "Give up on hosts that cannot be reached, and leave them as they are."
 
 
 def _print_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -30,7 +44,10 @@ def _print_version(context: click.Context, option: click.Parameter, wanted: bool
 
 
 @click.group(
-    epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+    help=HELP,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
 )
 @click.option(
     "--version",
@@ -41,16 +58,7 @@ def _print_version(context: click.Context, option: click.Parameter, wanted: bool
     help="Show the version and exit.",
 )
 def commands() -> None:
-    r"""Run a Python function on every input, on many computers at once, as if it ran here.
-
-    \b
-    from burla import remote_parallel_map
-    results = remote_parallel_map(function, inputs)
-
-    Without BURLA_CLUSTER (an address as burla-scheduler prints it) or `burla login`, a private
-    cluster on this machine is used; it starts with the first call and is gone when the process
-    ends. burla-scheduler and burla-nodelet make a cluster for many.
-    """
+    """Hold all commands; what they share is said in `HELP`."""
 
 
 commands.add_command(login)
@@ -59,7 +67,7 @@ commands.add_command(auth)
 
 @commands.command()
 def demo() -> None:
-    """Show what burla does: a first job, a million tiny calls, and real work, in a screen."""
+    """Show burla at work: a first job, a million tiny calls, real work."""
     from . import demo as show
 
     show.main()
@@ -69,31 +77,45 @@ def demo() -> None:
 
 
 def _name(command: Any) -> Any:
-    option = click.option("--cluster", default="default", show_default=True, help="Its name.")
+    option = click.option(
+        "--cluster", default="default", show_default=True, help="Name of the cluster."
+    )
     return option(command)
 
 
 def _json(command: Any) -> Any:
-    return click.option("--json", is_flag=True, help="Say the result on stdout as JSON.")(command)
+    return click.option("--json", is_flag=True, help="Print the result as JSON.")(command)
 
 
 @commands.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--cluster", help='Its name (default: the file\'s, or "default").')
-@click.option("--local", is_flag=True, help="A node on this machine.")
-@click.option("--ssh", "hosts", metavar="[USER@]HOST[:PORT]", multiple=True, help="A host by SSH.")
-@click.option("--gce", is_flag=True, help="Machines of Compute Engine; needs a project and zones.")
-@click.option("--slurm", is_flag=True, help="Nodes that the Slurm of this machine has.")
-@click.option("--nodes", type=int, help="How many of --gce or --slurm (default: 1).")
-@click.option("--max-nodes", type=int, help="How many, with those for jobs that have grow=True.")
-@click.option("--project", help="Of Compute Engine; pays for --gce.")
-@click.option("--zone", "zones", multiple=True, help="For --gce, in order of preference.")
-@click.option("--machine-type", "machine_types", multiple=True, help="For --gce, likewise.")
-@click.option("--partition", help="Of Slurm, for --slurm.")
+@click.option("--cluster", help='Name of the cluster (default: as in FILE, or "default").')
+@click.option("--local", is_flag=True, help="Make this machine a node.")
+@click.option(
+    "--ssh",
+    "hosts",
+    metavar="[USER@]HOST[:PORT]",
+    multiple=True,
+    help="Make a host a node, over SSH.",
+)
+@click.option(
+    "--gce", is_flag=True, help="Make nodes on Google Compute Engine; needs --project, --zone."
+)
+@click.option("--slurm", is_flag=True, help="Make nodes by the Slurm of this machine.")
+@click.option("--nodes", type=int, help="How many nodes for --gce or --slurm (default: 1).")
+@click.option("--max-nodes", type=int, help="Limit up to which jobs with grow=True may add nodes.")
+@click.option("--project", help="Google Cloud project that pays for --gce.")
+@click.option(
+    "--zone", "zones", multiple=True, help="Zone for --gce; repeat in order of preference."
+)
+@click.option(
+    "--machine-type", "machine_types", multiple=True, help="Type for --gce; repeat likewise."
+)
+@click.option("--partition", help="Slurm partition for --slurm.")
 @click.option("--bind", help="Where the scheduler listens on this machine: tcp://ADDRESS:PORT.")
-@click.option("--scheduler", help="Where nodes reach the scheduler, if it is another address.")
-@click.option("--wheelhouse", help='For nodes without an index: "auto", or a folder of wheels.')
-@click.option("--index", help="The URL of the index that nodes install from.")
+@click.option("--scheduler", help="Address at which nodes reach the scheduler, if not --bind.")
+@click.option("--wheelhouse", help='Wheels for nodes without package index: "auto" or a folder.')
+@click.option("--index", help="URL of the package index that nodes install from.")
 @_json
 def up(
     file: Path | None,
@@ -103,16 +125,23 @@ def up(
     json: bool,
     **settings: Any,
 ) -> int:
-    """Make a cluster, as FILE (TOML) or options say; run again, it mends what is broken."""
+    """Make or repair a cluster.
+
+    FILE (TOML) or the options say what it has. Run again, it repairs what is broken, adds what is
+    missing, and changes nothing else.
+    """
     from burla.provisioning import cli
 
-    said = {name: x for name, x in settings.items() if x is not None and x is not False and x != ()}
+    said = {
+        name: value
+        for name, value in settings.items()
+        if value is not None and value is not False and value != ()
+    }
     return cli.up(file, cluster, hosts, int(local), said, json)
 
 
 def _forget(command: Any) -> Any:
-    text = "Hosts that can not be reached stay as they are, and are forgotten."
-    return click.option("--forget", is_flag=True, help=text)(command)
+    return click.option("--forget", is_flag=True, help=FORGET)(command)
 
 
 @commands.command()
@@ -120,7 +149,7 @@ def _forget(command: Any) -> Any:
 @_forget
 @_json
 def down(cluster: str, forget: bool, json: bool) -> int:
-    """End a cluster, and leave every machine as it was."""
+    """End a cluster and leave every machine as it was before."""
     from burla.provisioning import cli
 
     return cli.down(cluster, json, forget)
@@ -130,7 +159,7 @@ def down(cluster: str, forget: bool, json: bool) -> int:
 @_name
 @_json
 def status(cluster: str, json: bool) -> int:
-    """Show a cluster that `burla up` has made."""
+    """Show the state of a cluster that `burla up` made."""
     from burla.provisioning import cli
 
     return cli.status(cluster, json)
@@ -140,7 +169,7 @@ def status(cluster: str, json: bool) -> int:
 @_name
 @_json
 def gc(cluster: str, json: bool) -> int:
-    """Delete machines of a cluster that ended, failed or are past their time; no others."""
+    """Delete cloud machines that ended, failed or are past their time."""
     from burla.provisioning import cli
 
     return cli.collect(cluster, json)
@@ -148,7 +177,7 @@ def gc(cluster: str, json: bool) -> int:
 
 @commands.group()
 def nodes() -> None:
-    """Show, add, drain and remove nodes of a cluster."""
+    """List, add, drain and remove nodes of a cluster."""
 
 
 @nodes.command("add")
@@ -156,7 +185,7 @@ def nodes() -> None:
 @_name
 @_json
 def nodes_add(hosts: tuple[str, ...], cluster: str, json: bool) -> int:
-    """Make hosts nodes of a cluster, over SSH."""
+    """Add hosts to a cluster, over SSH."""
     from burla.provisioning import cli
 
     return cli.add(cluster, hosts, json)
@@ -168,7 +197,7 @@ def nodes_add(hosts: tuple[str, ...], cluster: str, json: bool) -> int:
 @_forget
 @_json
 def nodes_remove(names: tuple[str, ...], cluster: str, forget: bool, json: bool) -> int:
-    """Take nodes out of a cluster, and leave their machines as they were."""
+    """Remove nodes and leave their machines as they were before."""
     from burla.provisioning import cli
 
     return cli.remove(cluster, names, json, forget)
@@ -179,19 +208,23 @@ def nodes_remove(names: tuple[str, ...], cluster: str, forget: bool, json: bool)
 @_name
 @_json
 def nodes_drain(names: tuple[str, ...], cluster: str, json: bool) -> int:
-    """Let nodes finish the calls that run, take no more, and end."""
+    """Stop nodes after the calls that they run now.
+
+    `burla up` starts them again; a machine of a cloud is deleted.
+    """
     from burla.provisioning import cli
 
     return cli.drain(cluster, names, json)
 
 
 @nodes.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One JSON array of objects, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects.")
 def list_nodes(as_json: bool) -> None:
-    """Show each node: how far it shuts jobs in, its size, and what it does.
+    """List the nodes of the cluster in use.
 
-    ISOLATION is uid, namespaces, landlock or process (burla-nodelet --help tells them apart), STATE
-    free, leased, leaving (it takes no more work) or lost. JOB is named if it is yours.
+    ISOLATION says how well a node separates jobs: uid, namespaces, landlock or process, best first
+    (see burla-nodelet --help). STATE is free, leased, leaving (takes no more work) or lost. JOB is
+    shown if it is yours.
     """
     from . import admin
 
@@ -203,7 +236,7 @@ def list_nodes(as_json: bool) -> None:
 
         click.echo(json.dumps([msgspec.structs.asdict(node) for node in found]))
     else:
-        click.echo(admin.as_table(found))
+        admin.print_nodes(found)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -220,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code(error)
     except RuntimeError as error:  # of provisioning, which is not loaded unless it was used
         return _provisioning_failed(error)
-    return code if isinstance(code, int) else 0
+    return code if isinstance(code, int) else EXIT_OK
 
 
 def _provisioning_failed(error: RuntimeError) -> int:

@@ -81,7 +81,9 @@ def store_cluster(address: str) -> str:
     """
     path = settings_path()
     if path is None:
-        raise BadSetting("BURLA_CONFIG_DIR", None, "a directory for settings: there is no HOME")
+        raise BadSetting(
+            "BURLA_CONFIG_DIR", None, "a directory for settings, because there is no HOME"
+        )
     lines = []
     if os.path.exists(path):
         _read(path)

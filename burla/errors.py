@@ -62,8 +62,9 @@ class ClusterUnreachable(ClusterError):
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(
-            f"no cluster answers at {address}: {why}. Check BURLA_CLUSTER and that"
-            " burla-scheduler runs there; without BURLA_CLUSTER the function runs on this machine"
+            f"no cluster answers at {address}: {why}. Check that burla-scheduler runs there and"
+            " that the address (BURLA_CLUSTER, or `burla login`) is right; without one, functions"
+            " run on this machine"
         )
         self.address = address
 
@@ -194,9 +195,9 @@ class OutOfMemory(CallFailed):
             seen = f"it used {_gb(used)} or more" if used else "it was too quick to be measured"
             text += (
                 f"its node ran out of memory, though no other call ran there: {seen}, the node has"
-                f" {_gb(total)}, of which {_gb(available)} were left when last seen. Use"
-                " smaller inputs, or say by func_ram (GB) what a call needs: it then runs on a node"
-                " that has it"
+                f" {_gb(total)}, of which {_gb(available)} were free when last measured. Use"
+                " smaller inputs, or set func_ram (GB) to what a call needs, so that it runs on a"
+                " node that has it"
             )
         super().__init__(text)
         self.burla_input_index = index

@@ -215,7 +215,7 @@ def _found_spec(name: str, path: Any) -> importlib.machinery.ModuleSpec | None:
         find_spec = getattr(finder, "find_spec", None)
         try:
             spec: importlib.machinery.ModuleSpec | None = find_spec and find_spec(name, path)
-        except Exception:  # a foreign finder's trouble is not the caller's
+        except Exception:  # a foreign finder that fails is not the caller's fault
             continue
         if spec is not None:
             return spec

@@ -211,19 +211,19 @@ def _make_directory() -> str:
     """Return a new directory that only this user may enter, short enough for a socket in it."""
     pid = os.getpid()
     prefix = f"burla-{pid}-{process_started(pid) or ''}-{this_host()}-"
-    troubles = []
+    failures = []
     for base in _bases():
         directory = os.path.join(base, prefix + os.urandom(4).hex())
         try:
             os.mkdir(directory, 0o700)
             os.chmod(directory, 0o700)  # whatever the umask is
         except OSError as error:
-            troubles.append(f"{base}: {error.strerror}")
+            failures.append(f"{base}: {error.strerror}")
         else:
             return directory
     raise ClusterError(
         "cannot make a directory for the private cluster of this process "
-        f"({'; '.join(troubles) or 'no base directory'}); set TMPDIR to a writable one with at "
+        f"({'; '.join(failures) or 'no base directory'}); set TMPDIR to a writable one with at "
         f"most {BASE_BYTES_MAX} bytes in its path"
     )
 

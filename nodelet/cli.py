@@ -18,6 +18,12 @@ from burla.nodelet.isolation import probe
 from burla.nodelet.isolation.linux import set_dumpable
 from burla.nodelet.shell.agent import NotAcceptedError, NotAuthorisedError, run
 from burla.system import daemon
+from burla.system.exit_codes import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_NOT_AUTHORISED,
+    EXIT_UNREACHABLE,
+)
 from burla.system.owner import Owner
 from burla.system.paths import settings_directory
 from burla.transport.addresses import ipc_path, take_apart
@@ -33,11 +39,8 @@ from burla.transport.keys import (
 from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
 from .enrollment import NoAnswerError, NotJoinedError, join
 
-EXIT_FAILED = 1
-EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE
-EXIT_NOT_AUTHORISED = 77  # sysexits.h EX_NOPERM
-EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
 KEY_FILE = "node.key"
+STATE_FILE = "nodelet-state.json"
 IN_MEMORY = "none"
 TOKEN_BYTES_MAX = 1024  # a token is one line
 LISTEN_S = 10.0  # how long a nodelet that was started together with its scheduler waits for it
@@ -49,23 +52,24 @@ Give this machine to a burla cluster: connect to its scheduler and run calls in 
 
 The scheduler may start later, go away and come back; the nodelet connects again by itself. It runs
 until SIGTERM or Ctrl-C, and then leaves nothing behind: no process, no file. SIGUSR1 drains it:
-it takes no more work, finishes the calls that run, and ends. Calls inherit its environment."""
+it takes no more work, finishes the calls that run, and ends. SIGUSR2 lets it write its state to
+nodelet-state.json in your settings directory. Calls inherit its environment."""
 
 EPILOG = """\
 --isolation best takes what this machine allows, best first, and says which it is:
   uid         (as root) each lease has a user id, processes, IPC, /tmp, /dev/shm and limits of its
               own; all else is read-only, and its files, in memory, are at most half of --ram
   namespaces  the same under this user's id, with its home directory hidden
-  landlock    a scratch directory; all else is read-only, this user's home can not be read
-  process     functions have the rights of this user: for people who trust each other
+  landlock    a scratch directory; all else is read-only, and this user's home cannot be read
+  process     functions have all rights of this user: only for users who trust each other
 
 examples:
   burla-nodelet --scheduler 'burla://HOST:7270?key=...' --join-token-file token   # the first time
   burla-nodelet --scheduler 'burla://HOST:7270?key=...'                           # later
   burla-nodelet --scheduler ipc:///run/burla.s --cpus 32 --ram 64 --name big-one
 
-exit codes: 0 SIGTERM or drained, 2 wrong usage, 69 nothing answers where it is to join, 77 not
-authorised, 78 a key or token file is refused, 130 Ctrl-C, 1 anything else (it is on stderr)"""
+exit codes: 0 SIGTERM or drained, 2 wrong usage, 69 the scheduler does not answer, 77 not
+authorised, 78 a key or token file is refused, 130 Ctrl-C, 1 any other error (see stderr)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,13 +148,13 @@ def _parser() -> argparse.ArgumentParser:
         "--ready-file",
         metavar="PATH",
         type=Path,
-        help="a file that is there, and not older than a minute, while the scheduler answers",
+        help="a file that exists, and is at most a minute old, while the scheduler answers",
     )
     parser.add_argument(
         "--isolation",
         choices=(probe.BEST, probe.Tier.PROCESS.value),
         default=probe.BEST,
-        help="how far each lease is shut in; see below (default: best)",
+        help="how each lease is isolated; see below (default: best)",
     )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
@@ -166,10 +170,14 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     ram = usable_ram() if options.ram is None else _bytes(options.ram)
     name = host_name() if options.name is None else options.name
     ready = options.ready_file
+    config = NodeletConfig(options.scheduler, cpus, ram, name, ready)
+    directory = settings_directory()
     if options.owner is not None and options.owner.directory is not None:
-        scratch = options.owner.directory
-        return NodeletConfig(options.scheduler, cpus, ram, name, ready, scratch=scratch)
-    return NodeletConfig(options.scheduler, cpus, ram, name, ready)
+        directory = options.owner.directory
+        config = replace(config, scratch=directory)
+    if directory is not None:
+        config = replace(config, state_file=Path(directory, STATE_FILE))
+    return config
 
 
 def _with_key(config: NodeletConfig, options: argparse.Namespace) -> NodeletConfig:
@@ -178,7 +186,7 @@ def _with_key(config: NodeletConfig, options: argparse.Namespace) -> NodeletConf
     Raises:
         KeyFileError: a key or token is refused.
         NotJoinedError: the scheduler does not take the token.
-        NoAnswerError: nobody is there.
+        NoAnswerError: the scheduler does not answer.
     """
     where = take_apart(config.scheduler)
     if where.key is None:
@@ -193,7 +201,9 @@ def _with_key(config: NodeletConfig, options: argparse.Namespace) -> NodeletConf
                 raise
             log.warning("%s; trying with the key that this node has already", error)
     elif is_new:
-        text = "this node has no key yet: give it --join-token-file (`burla auth token` makes one)"
+        text = (
+            "this node has no key yet: pass --join-token-file (`burla auth token` prints a token)"
+        )
         raise NotJoinedError(text)
     return replace(config, pair=pair)
 
@@ -205,7 +215,7 @@ def _own_pair(named: str | None) -> tuple[KeyPair, bool]:
     if named is None:
         settings = settings_directory()
         if settings is None:
-            raise KeyFileError("nobody knows where your settings lie: name a --key-file")
+            raise KeyFileError("cannot find your settings directory (no HOME): pass --key-file")
         named = os.path.join(settings, KEY_FILE)
     is_new = not os.path.lexists(named)
     try:
@@ -224,7 +234,7 @@ def _token(path: str) -> KeyPair:
                 text = file.readline(TOKEN_BYTES_MAX)
         return pair_of(parse_key(text))
     except (OSError, ValueError) as error:
-        raise KeyFileError(f"there is no join token in {path}: {error}") from None
+        raise KeyFileError(f"cannot read a join token from {path}: {error}") from None
 
 
 def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> NodeletConfig:
@@ -235,8 +245,8 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
     tier, why = probe.choose(wanted, confinement)
     if tier is probe.Tier.PROCESS:
         log.warning(
-            "isolation: process (%s): functions have all rights of this user; let only people "
-            "use this node who trust each other",
+            "isolation: process (%s): functions have all rights of this user; only users who trust "
+            "each other should share this node",
             why,
         )
     else:
@@ -251,7 +261,7 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
 
 def _bytes(ram_gb: float) -> int:
     if not 0 < ram_gb < 1 << 20:  # also false for nan
-        raise ValueError(f"argument --ram: {ram_gb} GB of memory is no machine")
+        raise ValueError(f"argument --ram: {ram_gb} GB is out of range: more than 0, below 1048576")
     return int(ram_gb * GB)
 
 

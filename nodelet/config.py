@@ -38,6 +38,7 @@ class NodeletConfig:
     # Where the agent may make a directory of its own. Never to be wiped itself: a private
     # cluster's socket and logs lie here, or everybody's temporary files.
     scratch: str = field(default_factory=_temporary_directory)
+    state_file: Path | None = None  # where SIGUSR2 lets it write what it knows; None: nowhere
     pair: KeyPair | None = None  # this node's keys, for a burla:// address
     tier: Tier = Tier.PROCESS  # how far each lease is shut in
     confinement: Confinement | None = None  # None: workers are as we are

@@ -38,7 +38,7 @@ def join(endpoint: str, server: bytes, token: KeyPair, key: bytes, name: str) ->
 
     Raises:
         NotJoinedError: the token was used, has expired, or is none; or the address is wrong.
-        NoAnswerError: nobody is there.
+        NoAnswerError: the scheduler does not answer.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = sockets.make_socket(context, zmq.DEALER, ClientCurve(token, server))
@@ -70,9 +70,9 @@ def _wait_joined(
             raise NotJoinedError(said.reason)
         match handshakes.refusal():
             case "key":
-                raise NotJoinedError("the join token is not known, was used before, or has expired")
+                raise NotJoinedError("the join token is unknown, already used, or expired")
             case "server":
                 raise NotJoinedError(REFUSALS["server"])
             case None:
                 pass
-    raise NoAnswerError(f"nothing answers at {endpoint} for {JOIN_S:.0f} s")
+    raise NoAnswerError(f"no answer from {endpoint} within {JOIN_S:.0f} s")

@@ -1,4 +1,4 @@
-"""Calls of very different lengths over four nodes, in orders that are good and bad to deal."""
+"""Calls of very different lengths over four nodes, in orders that are good and bad to assign."""
 
 import random
 from collections.abc import Iterator

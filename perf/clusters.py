@@ -120,20 +120,20 @@ def keyed_cluster(cpus: int, nodes: int = 1) -> Iterator[Cluster]:
     with ExitStack() as ends:
         folder = ends.enter_context(tempfile.TemporaryDirectory())
         _set(ends, "BURLA_CONFIG_DIR", folder)
-        roster = KeyStore(Path(folder) / "scheduler")
-        roster.make()
+        key_store = KeyStore(Path(folder) / "scheduler")
+        key_store.make()
         user = load_or_make_pair(f"{folder}/user.key", "a benchmark")
         node = load_or_make_pair(f"{folder}/node.key", "a benchmark")
         for pair, role in ((user, Role.CLIENT), (node, Role.NODE)):
-            _add(roster, pair, role)
+            _add(key_store, pair, role)
         yield ends.enter_context(
             running(cpus, nodes, "--bind", "tcp://127.0.0.1:0", "--dir", f"{folder}/scheduler")
         )
 
 
-def _add(roster: KeyStore, pair: KeyPair, role: Role) -> None:
+def _add(key_store: KeyStore, pair: KeyPair, role: Role) -> None:
     now_s = time.time()
-    roster.change(lambda table: admission.add(table, pair.public.hex(), role, "perf", now_s))
+    key_store.change(lambda table: admission.add(table, pair.public.hex(), role, "perf", now_s))
 
 
 def _set(ends: ExitStack, name: str, value: str) -> None:

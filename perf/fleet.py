@@ -103,9 +103,9 @@ class Fleet:
         node = self._nodes[number]
         match said:
             case m.Assign() if said.lease == node.lease and said.piece == 0:
-                node.deal(said.spans, said.report_s, time.monotonic())
+                node.assign(said.spans, said.report_s, time.monotonic())
             case m.Retract() if said.lease == node.lease:
-                spans = node.shed(said.inputs, time.monotonic())
+                spans = node.retract(said.inputs, time.monotonic())
                 self._say(number, m.Retracted(said.lease, tuple(spans)))
             case m.StartLease():
                 node.begin(said)

@@ -18,9 +18,7 @@ RESULT = b"\x80\x05K\x00."  # what values.dump_results says of a small int, near
 RUNS_MAX = 256  # in one message, as in nodelet/core/streams.py
 
 
-def outcomes(
-    lease: bytes, seq: int, done: Ranges, call_s: float, dry: int
-) -> tuple[m.Outcomes, list[bytes]]:
+def outcomes(lease: bytes, seq: int, done: Ranges, call_s: float) -> tuple[m.Outcomes, list[bytes]]:
     """Return the message that a nodelet would send once `done` have run, and its payload."""
     rows = [
         (lo, hi, int(m.Kind.RESULTS), [len(RESULT)] * (hi - lo), True)  # as codec.pack_runs has it
@@ -34,7 +32,6 @@ def outcomes(
         runs=msgpack.packb(rows),
         output=0,
         call_s=call_s,
-        dry=dry,
     )
     return said, [RESULT * done.total]
 
@@ -76,7 +73,7 @@ class SimulatedNode:
         self._running.clear()
         self._done = Ranges()
 
-    def deal(self, spans: Sequence[m.Span], report_s: float, now_s: float) -> None:
+    def assign(self, spans: Sequence[m.Span], report_s: float, now_s: float) -> None:
         """Take work, and report so often from now on."""
         self.report_s = report_s or self.report_s
         self.advance(now_s)
@@ -85,7 +82,7 @@ class SimulatedNode:
         self._fill(now_s)
         self._told_dry = min(self._told_dry, self._dry())
 
-    def shed(self, inputs: int, now_s: float) -> list[m.Span]:
+    def retract(self, inputs: int, now_s: float) -> list[m.Span]:
         """Give back up to `inputs` inputs from the end of what is not begun."""
         self.advance(now_s)
         given: list[m.Span] = []
@@ -131,7 +128,7 @@ class SimulatedNode:
         while self._done and (urgent or late or self._done.total >= RUNS_MAX):
             self._seq += 1
             part = Ranges(self._done.pop_front(RUNS_MAX))
-            said.append(outcomes(self.lease, self._seq, part, self.call_s, dry))
+            said.append(outcomes(self.lease, self._seq, part, self.call_s))
             self._told_dry, self._sent_s, self._urgent = dry, now_s, False
         return said
 

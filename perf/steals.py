@@ -40,7 +40,7 @@ def steal(steals: int, seed: int = 0) -> dict[str, int]:
             os._exit(0)
     theirs.close()
     try:
-        return _rob(ours, AgentSlate(memory.page(0)), random.Random(seed), steals)
+        return _steal_all(ours, AgentSlate(memory.page(0)), random.Random(seed), steals)
     finally:
         ours.close()
         os.waitpid(pid, 0)
@@ -63,10 +63,10 @@ def _walk(sock: socket.socket, slate: WorkerSlate, chance: random.Random) -> Non
         sock.send(_SPAN.pack(cell, lo, at))
 
 
-def _rob(
+def _steal_all(
     sock: socket.socket, slate: AgentSlate, chance: random.Random, steals: int
 ) -> dict[str, int]:
-    """Be the agent: deal spans, steal from them, and check each when it is over."""
+    """Be the agent: assign spans, steal from them, and check each when it is over."""
     ends: dict[int, tuple[int, int]] = {}  # cell -> lo, and from where on it was stolen
     counted = {"steals": 0, "tries": 0, "spans": 0, "stolen": 0, "ran": 0, "undecided": 0}
     at = 0

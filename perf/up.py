@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from burla.provisioning.core.machines import ProvisioningError
-from burla.provisioning.wheels import gather
+from burla.provisioning.install.wheels import gather
 
 from .hosts import NETWORK, Hosts
 from .measure import Options, Series

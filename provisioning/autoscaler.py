@@ -1,8 +1,8 @@
-"""An autoscaler: makes machines for jobs whose wait would be long, deletes those nobody uses.
+"""An autoscaler: makes machines for jobs whose wait would be long, deletes idle ones.
 
 It looks at the machines of one provider every few seconds, asks the scheduler what jobs wait for
-and how idle nodes are, and does what plan.py says, a step at a time: what can not be done does not
-keep the other steps from being done. It may die at any time; whoever starts it again finds all.
+and how idle nodes are, and does what plan.py says, a step at a time: a step that fails does not
+keep the others from being done. It may die at any time; whoever starts it again finds all.
 """
 
 import logging
@@ -52,11 +52,11 @@ class Autoscaler:
     _logged: str = ""
 
     def look(self) -> int:
-        """Delete what nobody needs; return how many machines to make now."""
+        """Delete what is not needed; return how many machines to make now."""
         demand = self._say(self._deleted)
         there = self._attempt(self.provisioner.observe)
         if there is None:
-            self._doing = "nobody can see now which machines there are"
+            self._doing = "cannot list machines right now"
             count = 0
         else:
             names = {machine.name for machine in there}
@@ -88,7 +88,7 @@ class Autoscaler:
         if not self.limits.max_nodes:
             self._doing = ""
             return 0
-        self._doing, self._shape = "nobody knows now what machines there could be", NO_SHAPE
+        self._doing, self._shape = "cannot look up the machine type right now", NO_SHAPE
         self._shape = self.provisioner.shape()
         wanted = sum(plan.wanted(wish, self._shape, self.python) for wish in wishes)
         growth = plan.grow(wanted, there, self.limits, self.provisioner.price_per_h())
@@ -101,8 +101,8 @@ class Autoscaler:
         return count
 
     def _back_off(self, why: str) -> None:
-        self._log(f"no machine: {why}")
-        self._trouble = f"no machine can be had now, it is tried again: {why}"
+        self._log(f"no machine was made: {why}")
+        self._trouble = f"no machine right now, trying again later: {why}"
         self._pause_until_s = self.clock_s() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
 
@@ -117,16 +117,26 @@ class Autoscaler:
         self._delete(lost)
 
     def _delete_late(self, nodes: Sequence[m.NodeStatus], there: Sequence[Machine]) -> None:
-        """Delete what never joins; of a machine whose node is here nobody needs to say so."""
+        """Delete machines that never join; one whose node is connected has joined."""
         known, now_s = {node.name for node in nodes}, self.clock_s()
-        coming = [x for x in there if x.state in plan.COMING and x.name not in known]
-        if any(x.name in self._coming_since_s and x.name in known for x in there):
+        coming = [
+            machine
+            for machine in there
+            if machine.state in plan.COMING and machine.name not in known
+        ]
+        if any(machine.name in self._coming_since_s and machine.name in known for machine in there):
             self._backoff_s = BACKOFF_S  # one has joined
-        self._coming_since_s = {x.name: self._coming_since_s.get(x.name, now_s) for x in coming}
-        late = [x for x in coming if now_s - self._coming_since_s[x.name] >= self.boot_s]
+        self._coming_since_s = {
+            machine.name: self._coming_since_s.get(machine.name, now_s) for machine in coming
+        }
+        late = [
+            machine
+            for machine in coming
+            if now_s - self._coming_since_s[machine.name] >= self.boot_s
+        ]
         if late:
             why = late[0].why or "it said nothing"
-            self._back_off(f"{late[0].name} has not joined within {self.boot_s:.0f} s ({why})")
+            self._back_off(f"{late[0].name} did not join within {self.boot_s:.0f} s ({why})")
         self._delete(late)
 
     def _delete_idle(self, nodes: Sequence[m.NodeStatus], there: Sequence[Machine]) -> None:
@@ -142,7 +152,7 @@ class Autoscaler:
             self._delete(idle)
 
     def _seen_idle_s(self, nodes: Sequence[m.NodeStatus]) -> dict[str, float]:
-        """Return how long nodes have served nobody; of several of one name, the busiest counts."""
+        """Return how long nodes have been idle; of several of one name, the busiest counts."""
         least: dict[str, float] = {}
         for node in nodes:
             least[node.name] = min(node.idle_s, least.get(node.name, node.idle_s))
@@ -153,7 +163,11 @@ class Autoscaler:
     ) -> dict[str, float]:
         """Return how long the scheduler has not known the nodes of machines that are ready."""
         known, now_s = {node.name for node in nodes}, self.clock_s()
-        unseen = [x.name for x in there if x.state == "ready" and x.name not in known]
+        unseen = [
+            machine.name
+            for machine in there
+            if machine.state == "ready" and machine.name not in known
+        ]
         self._unseen_since_s = {name: self._unseen_since_s.get(name, now_s) for name in unseen}
         for_s = {name: now_s - since_s for name, since_s in self._unseen_since_s.items()}
         return {name: seconds for name, seconds in for_s.items() if seconds >= UNSEEN_S}
@@ -175,7 +189,7 @@ class Autoscaler:
         try:
             return self.ask(m.AskDemand(self.name, self._doing, shape.cpus, shape.ram, names))
         except (NoAnswer, NotTaken, ProvisioningError) as error:
-            self._log(f"the scheduler: {error}")
+            self._log(f"cannot ask the scheduler: {error}")
             return None
 
     def _attempt(self, step: Callable[[], T]) -> T | None:
@@ -186,7 +200,7 @@ class Autoscaler:
             return None
 
     def _log(self, text: str) -> None:
-        """Write down what is new."""
+        """Log what is new."""
         if text != self._logged:
             self._logged = text
             log.info("%s", text)

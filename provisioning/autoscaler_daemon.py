@@ -15,13 +15,13 @@ from typing import TypeVar
 from burla.provisioning.core.machines import ProvisioningError
 from burla.provisioning.core.plan import Limits
 from burla.system import daemon
+from burla.system.exit_codes import EXIT_FAILED
 
 from . import state
 from .autoscaler import Autoscaler
 from .cluster import Cluster
 
 LOOK_S = 5.0  # between two looks; the scheduler forgets what we said after many of them
-EXIT_FAILED = 1
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -68,18 +68,18 @@ async def serve(autoscaler: Autoscaler, look_s: float = LOOK_S) -> None:
 
 
 async def _do(step: Callable[[], T]) -> T | None:
-    """Return what a step returns; None if something went wrong that nobody expected."""
+    """Return what a step returns; None if something unexpected went wrong."""
     try:
         return await asyncio.to_thread(step)
     except Exception:  # a machine that is forgotten for an error of ours costs money
-        log.exception("this should not have happened")
+        log.exception("unexpected error")
         return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the autoscalers of a cluster that `burla up` knows; return the exit code."""
     parser = argparse.ArgumentParser(prog="burla-autoscaler", description=__doc__)
-    parser.add_argument("--cluster", required=True, help="its name")
+    parser.add_argument("--cluster", required=True, help="name of the cluster")
     parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks")
     options = parser.parse_args(arguments)
     daemon.prepare("burla-autoscaler")
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def pause(seconds: float) -> None:
         if stopping.wait(seconds):
-            raise Stopping("the autoscaler is about to end")
+            raise Stopping("the autoscaler is stopping")
 
     try:
         known = state.read(options.cluster)

@@ -6,11 +6,13 @@ Data goes to stdout, progress to stderr. Each returns the exit code.
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
+from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
 
 from . import config as c
 from . import state as st
@@ -20,15 +22,11 @@ from .members import Rented
 from .state import State
 from .view import View, as_json
 
-EXIT_FAILED = 1  # one machine or more
-EXIT_UNREACHABLE = 69  # sysexits.h EX_UNAVAILABLE: there is no such cluster
-EXIT_BUSY = 75  # sysexits.h EX_TEMPFAIL
-EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
 FORGET = (
-    "Mend what is said above and run the same again; or with --forget, which leaves those machines"
-    " as they are."
+    "Fix what is said above and run the same command again; with --forget it gives up on machines"
+    " that cannot be reached, and leaves them as they are."
 )
-FORGOTTEN = "They are forgotten; what burla has made on them is still there."
+FORGOTTEN = "These machines are forgotten; what burla installed on them is still there."
 
 
 class NoCluster(ProvisioningError):
@@ -43,7 +41,7 @@ def up(
     settings: dict[str, Any],
     json: bool,
 ) -> int:
-    """Make a cluster, or mend one: start what does not run, on what is not done yet.
+    """Make a cluster, or repair one: start what does not run, do what is not done yet.
 
     Args:
         file: TOML.
@@ -51,7 +49,7 @@ def up(
         hosts: SSH hosts besides those of the file.
         local: nodes on this machine besides those of the file.
         settings: what other options say, by their names; go before the file's.
-        json: say the result on stdout as JSON.
+        json: print the result on stdout as JSON.
     """
     config = c.load(file) if file is not None else ClusterConfig()
     config = replace(config, name=name or config.name)
@@ -67,7 +65,7 @@ def up(
     machines = config.gce.nodes or config.slurm.nodes or config.grows_by
     if not (config.ssh.hosts or nodes or machines):
         raise BadConfig(
-            "a cluster of what? Say --local, --ssh HOST, --gce, --slurm, or name a TOML file"
+            "a cluster needs nodes: pass --local, --ssh HOST, --gce, --slurm or a TOML file"
         )
     address = known.address if known is not None else ""
     return _up(State(config, address), json)
@@ -78,26 +76,26 @@ def _up(state: State, json: bool) -> int:
     with st.alone(state.config.name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
-            results = cluster.up(view.watch)
+            results = cluster.up(view.show)
         st.write(cluster.state)
     if json:
         print(as_json(state.config.name, cluster.state.address, results))
     advice = f"Use it: export BURLA_CLUSTER={shlex.quote(cluster.state.address)}"
     usable = not results or any(not result.why for result in results)
-    view.sum(results, "ready", advice if usable else "")
+    view.summarize(results, "ready", advice if usable else "")
     return _code(results)
 
 
 def _refuse_to_move(known: State, bind: str) -> None:
-    """Complain if the scheduler listens elsewhere already: nodes and users have its address.
+    """Refuse if the scheduler listens elsewhere already: nodes and users have its address.
 
     Raises:
         BadConfig: it does.
     """
     if Cluster(known).head.scheduler.pid() is not None:
         raise BadConfig(
-            f"bind is {bind!r}, but the scheduler of {known.config.name!r} runs already, at"
-            f" {known.address}: to move it, `burla down --cluster {known.config.name}` first"
+            f"bind is {bind!r}, but the scheduler of {known.config.name!r} already runs at"
+            f" {known.address}: to move it, run `burla down --cluster {known.config.name}` first"
         )
 
 
@@ -106,23 +104,23 @@ def down(name: str, json: bool, forget: bool = False) -> int:
 
     Args:
         name: of the cluster.
-        json: say the result on stdout as JSON.
-        forget: hosts that can not be reached are left as they are, and forgotten.
+        json: print the result on stdout as JSON.
+        forget: give up on hosts that cannot be reached, and leave them as they are.
     """
     state = st.read(name)
     if state is None:
         if json:
             print(as_json(name, "", []))
         print(f"there is no cluster {name!r}: nothing to do", file=sys.stderr)
-        return 0
+        return EXIT_OK
     view = View()
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
-            results = cluster.down(view.watch, forget=forget)
+            results = cluster.down(view.show, forget=forget)
     if json:
         print(as_json(name, state.address, results))
-    view.sum(results, "removed", remedy=FORGOTTEN if forget else FORGET)
+    view.summarize(results, "removed", remedy=FORGOTTEN if forget else FORGET)
     return _code(results)
 
 
@@ -135,12 +133,17 @@ def status(name: str, json: bool) -> int:
     if json:
         print(as_json(name, cluster.state.address if runs else "", results))
     else:
-        where = "elsewhere" if away else "runs here" if runs else "does not run: burla up"
-        print(f"cluster {name}: scheduler {where}, {cluster.state.address}")
+        print(f"cluster {name}: scheduler {_where(away, runs)}, {cluster.state.address}")
         for result in results:
             print(f"  {result.name:24} {result.phase}{f': {result.why}' if result.why else ''}")
     ready = all(result.phase == "ready" for result in results)
-    return 0 if ready and runs else EXIT_FAILED
+    return EXIT_OK if ready and runs else EXIT_FAILED
+
+
+def _where(is_away: bool, runs: bool) -> str:
+    if is_away:
+        return "runs elsewhere"
+    return "runs here" if runs else "is not running (`burla up` starts it)"
 
 
 def add(name: str, hosts: Sequence[str], json: bool) -> int:
@@ -156,8 +159,8 @@ def remove(name: str, nodes: Sequence[str], json: bool, forget: bool = False) ->
     Args:
         name: of the cluster.
         nodes: names, or how the user calls the hosts.
-        json: say the result on stdout as JSON.
-        forget: hosts that can not be reached are left as they are, and forgotten.
+        json: print the result on stdout as JSON.
+        forget: give up on hosts that cannot be reached, and leave them as they are.
     """
     state = _known(name)
     view = View()
@@ -165,14 +168,14 @@ def remove(name: str, nodes: Sequence[str], json: bool, forget: bool = False) ->
         cluster = Cluster(state, view.ask_passphrase)
         members = cluster.named(nodes)
         with view.shown():
-            results = cluster.remove(members, view.watch)
+            results = cluster.remove(members, view.show)
         gone = {result.name for result in results if not result.why}
         gone |= {member.name for member in members if forget and not isinstance(member, Rented)}
         cluster.leave_out([member for member in members if member.name in gone])
         st.write(state)
     if json:
         print(as_json(name, state.address, results))
-    view.sum(results, "removed", remedy=FORGOTTEN if forget else FORGET)
+    view.summarize(results, "removed", remedy=FORGOTTEN if forget else FORGET)
     return _code(results)
 
 
@@ -183,10 +186,10 @@ def drain(name: str, nodes: Sequence[str], json: bool) -> int:
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
-            results = cluster.drain(nodes, view.watch)
+            results = cluster.drain(nodes, view.show)
     if json:
         print(as_json(name, state.address, results))
-    view.sum(results, "drained")
+    view.summarize(results, "drained")
     return _code(results)
 
 
@@ -195,12 +198,12 @@ def collect(name: str, json: bool) -> int:
     view = View()
     cluster = Cluster(_known(name), view.ask_passphrase)
     with st.alone(name), view.shown():
-        found = [m for fleet in cluster.fleets().values() for m in fleet.collect(view.watch)]
+        found = [m for fleet in cluster.fleets().values() for m in fleet.collect(view.show)]
     results = [Result(machine.name, "removed") for machine in found]
     if json:
         print(as_json(name, cluster.state.address, results))
-    view.sum(results, "removed")
-    return 0
+    view.summarize(results, "removed")
+    return EXIT_OK
 
 
 def exit_code(error: ProvisioningError) -> int:
@@ -218,11 +221,10 @@ def _known(name: str) -> State:
     state = st.read(name)
     if state is None:
         others = sorted(path.parent.name for path in st.states_directory().glob(f"*/{st.FILE}"))
-        raise NoCluster(
-            f"there is no cluster {name!r} ({', '.join(others) or 'nor any other'}): burla up"
-        )
+        known = f"known here: {', '.join(others)}" if others else "none is known here"
+        raise NoCluster(f"there is no cluster {name!r} ({known}): `burla up` makes one")
     return state
 
 
 def _code(results: Sequence[Result]) -> int:
-    return EXIT_FAILED if any(result.why for result in results) else 0
+    return EXIT_FAILED if any(result.why for result in results) else EXIT_OK

@@ -8,12 +8,20 @@ from types import ModuleType
 
 from burla.protocol import VERSION
 from burla.provisioning.core.addresses import HERE, host_names, is_loopback, split_target
-from burla.provisioning.core.machines import BadConfig, Machine, ProvisioningError, Transport, named
+from burla.provisioning.core.machines import (
+    BadConfig,
+    Machine,
+    Progress,
+    ProvisioningError,
+    Transport,
+    named,
+)
 from burla.provisioning.core.steps import Wanted
+from burla.provisioning.install import bootstrap, wheels
 from burla.provisioning.slurm.provisioner import Slurm
 from burla.provisioning.ssh.connections import Connections
 
-from . import bootstrap, state, wheels
+from . import state
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
 from .members import Installed, Local, Member, Rented
@@ -23,7 +31,6 @@ PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
 WHEELS = "wheels"
 NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
 
-Progress = Callable[[str, str], None]  # is told the name of a member and its phase
 AskPassphrase = Callable[[str], str | None]
 
 
@@ -39,7 +46,7 @@ class Result:
 
 
 class Cluster:
-    """One cluster. Its methods do what is missing, and tell `watch` what they do."""
+    """One cluster. Its methods do what is missing, and tell `progress` what they do."""
 
     def __init__(
         self,
@@ -67,11 +74,11 @@ class Cluster:
 
     # --- members ---
 
-    def _gather(self, watch: Progress) -> wheels.Wheels:
+    def _gather(self, progress: Progress) -> wheels.Wheels:
         """Return what is shipped to hosts, which may have to be fetched first.
 
         Raises:
-            ProvisioningError: it can not be had, or the hosts could not be nodes anyway.
+            ProvisioningError: it cannot be made, or the hosts could not be nodes anyway.
         """
         config = self.config
         if not host_names(config.ssh.hosts):
@@ -80,12 +87,12 @@ class Cluster:
         away = [host for host in config.ssh.hosts if split_target(host)[1] not in HERE]
         if away and not config.scheduler and is_loopback(config.bind):
             raise BadConfig(
-                f"bind is {config.bind!r}, which only this machine reaches, not {away[0]}: say an"
-                " address of this machine in the hosts' network"
+                f"bind is {config.bind!r}, which only this machine can reach, not {away[0]}: set it"
+                " to an address that this machine has in the hosts' network"
             )
-        watch(WHEELS, "gathering")
+        progress(WHEELS, "gathering")
         found = wheels.gather(wheels.cache(), config.wheelhouse, config.python)
-        watch(WHEELS, "ready")
+        progress(WHEELS, "ready")
         return found
 
     def members(self, shipped: wheels.Wheels = NOTHING) -> list[Member]:
@@ -133,7 +140,8 @@ class Cluster:
                     provisioner as gce,  # google-cloud-compute: an extra, and slow to import
                 )
             except ImportError as error:
-                raise ProvisioningError(f"pip install 'burla[gce]': {error}") from None
+                text = f"Compute Engine needs more packages: pip install 'burla[gce]' ({error})"
+                raise ProvisioningError(text) from None
             where = (self.state.address, self.head.join_token)
             cloud = gce.Gce(config, *where, self._say, self._pause)
             found["gce"] = Fleet(cloud, config.gce.nodes, config.gce.boot_s)
@@ -163,35 +171,36 @@ class Cluster:
             join_s=config.join_s,
         )
 
-    def up(self, watch: Progress) -> list[Result]:
+    def up(self, progress: Progress) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
         if self.config.by_slurm:  # nothing is started where there is no Slurm
             self.fleets()["slurm"].provisioner.observe()
-        shipped = self._gather(watch)
-        self.head.start_scheduler(watch)
+        shipped = self._gather(progress)
+        self.head.start_scheduler(progress)
         members = self.members(shipped)
-        results = self._each(members, watch, "ready", lambda member, say: member.up(say))
+        results = self._each(members, progress, "ready", lambda member, say: member.up(say))
         fleets = self.fleets()
         self.head.autoscaler.stop()  # it must not delete what is made here, and learns what is new
         try:
             for provider, fleet in fleets.items():
-                results += self._fleet_up(provider, fleet, watch)
+                results += self._fleet_up(provider, fleet, progress)
         finally:
             if fleets:
-                self.head.start_autoscaler(watch)
+                self.head.start_autoscaler(progress)
         return results
 
-    def _fleet_up(self, provider: str, fleet: Fleet, watch: Progress) -> list[Result]:
+    def _fleet_up(self, provider: str, fleet: Fleet, progress: Progress) -> list[Result]:
         began_s = time.monotonic()
         try:
-            machines = fleet.up(watch)
+            machines = fleet.up(progress)
         except ProvisioningError as error:
             return [Result(provider, "asking", str(error), time.monotonic() - began_s)]
         results = [Result(m.name, m.state, m.why or failed(m)) for m in machines]
         short = fleet.standing - sum(not m.grown for m in machines)
         if short > 0:
-            said = named(self.refusals, 3) or "the others could not be had"
-            results.append(Result(provider, "asking", f"{short} machines fewer: {said}"))
+            why = named(self.refusals, 3) or "there was no capacity for the others"
+            missing = f"{short} of {fleet.standing} machines are missing: {why}"
+            results.append(Result(provider, "asking", missing))
         return results
 
     def look(self) -> list[Result]:
@@ -206,28 +215,28 @@ class Cluster:
         results = self._parallel(one, self.members())
         fleets = self.fleets()
         if fleets and self.head.autoscaler.pid() is None:
-            results.append(Result(AUTOSCALER, "stopped", "it does not run: burla up starts it"))
+            results.append(Result(AUTOSCALER, "stopped", "not running: `burla up` starts it"))
         for fleet in fleets.values():
             for machine in fleet.provisioner.observe():
                 results.append(Result(machine.name, machine.state, machine.why))
         return results
 
-    def drain(self, names: Sequence[str], watch: Progress) -> list[Result]:
+    def drain(self, names: Sequence[str], progress: Progress) -> list[Result]:
         """Let some members finish what runs, and end."""
         wait_s = self.config.drain_s
         return self._each(
-            self.named(names), watch, "drained", lambda member, say: member.drain(say, wait_s)
+            self.named(names), progress, "drained", lambda member, say: member.drain(say, wait_s)
         )
 
-    def remove(self, members: Sequence[Member], watch: Progress) -> list[Result]:
+    def remove(self, members: Sequence[Member], progress: Progress) -> list[Result]:
         """Leave the machines of some members as they were."""
-        return self._each(members, watch, "removed", lambda member, say: member.remove(say))
+        return self._each(members, progress, "removed", lambda member, say: member.remove(say))
 
     def named(self, names: Sequence[str]) -> list[Member]:
         """Return members by name, or by how the user calls their host.
 
         Raises:
-            ProvisioningError: one of them is none.
+            ProvisioningError: one of them is not a node.
         """
         members: dict[str, Member] = {member.name: member for member in self.members()}
         by_target = {target: name for name, target in self.state.names.items()}
@@ -238,11 +247,11 @@ class Cluster:
         for name in found:
             if name not in members:
                 known = ", ".join(members) or "none"
-                raise ProvisioningError(f"{name!r} is no node of this cluster; there are: {known}")
+                raise ProvisioningError(f"{name!r} is not a node of this cluster; it has: {known}")
         return [members[name] for name in found]
 
     def leave_out(self, gone: Sequence[Member]) -> None:
-        """Want members no more that were removed."""
+        """Take members that were removed out of the settings."""
         config = self.config
         for member in gone:
             match member:
@@ -255,33 +264,33 @@ class Cluster:
                     config = config.with_fewer(member.machine.provider)
         self.config = self.state.config = config
 
-    def down(self, watch: Progress, *, forget: bool = False) -> list[Result]:
-        """End all of it; a member that can not be reached is told, and stays known.
+    def down(self, progress: Progress, *, forget: bool = False) -> list[Result]:
+        """End all of it; a member that cannot be reached is reported, and stays known.
 
         Args:
-            watch: is told what is done.
-            forget: members that can not be reached hinder nothing. A provider's machines do.
+            progress: is told what is done.
+            forget: give up on members that cannot be reached; never on a provider's machines.
         """
         self.head.autoscaler.stop()
-        results = self.remove(self.members(), watch)
+        results = self.remove(self.members(), progress)
         hindered = not forget and any(result.why for result in results)
         for provider, fleet in self.fleets().items():
             try:
-                fleet.down(watch)
+                fleet.down(progress)
             except ProvisioningError as error:
                 results.append(Result(provider, "removing", str(error)))
                 hindered = True
         if not hindered:
-            watch(SCHEDULER, "removing")
+            progress(SCHEDULER, "removing")
             self.head.scheduler.stop()
             state.forget(self.config.name)
-            watch(SCHEDULER, "removed")
+            progress(SCHEDULER, "removed")
         return results
 
     def _each(
         self,
         members: Sequence[Member],
-        watch: Progress,
+        progress: Progress,
         done: str,
         act: Callable[[Member, Callable[[str], None]], dict[str, float] | None],
     ) -> list[Result]:
@@ -291,14 +300,14 @@ class Cluster:
             def say(now: str) -> None:
                 nonlocal phase
                 phase = now
-                watch(member.name, now)
+                progress(member.name, now)
 
             try:
                 phases = act(member, say)
             except ProvisioningError as error:
-                watch(member.name, "failed")
+                progress(member.name, "failed")
                 return Result(member.name, phase, str(error), time.monotonic() - began_s)
-            watch(member.name, done)
+            progress(member.name, done)
             return Result(member.name, done, "", time.monotonic() - began_s, phases or {})
 
         return self._parallel(one, members)
@@ -309,7 +318,7 @@ class Cluster:
         with ThreadPoolExecutor(min(PARALLEL_MAX, len(members))) as pool:
             try:
                 return list(pool.map(act, members))
-            except BaseException:  # Ctrl-C: nobody waits for what is under way
+            except BaseException:  # Ctrl-C: do not wait for what is under way
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._connections.end()
                 raise
@@ -321,10 +330,11 @@ def _import_ssh() -> ModuleType:
             transport as ssh,  # paramiko: an extra, and slow to import
         )
     except ImportError as error:
-        raise ProvisioningError(f"pip install 'burla[ssh]' to reach hosts: {error}") from None
+        text = f"SSH hosts need more packages: pip install 'burla[ssh]' ({error})"
+        raise ProvisioningError(text) from None
     return ssh
 
 
 def failed(machine: Machine) -> str:
     """Return why a machine failed, if it did."""
-    return "it failed and says no more" if machine.state == "failed" else ""
+    return "failed without saying why" if machine.state == "failed" else ""

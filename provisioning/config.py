@@ -1,13 +1,14 @@
-"""What a cluster is to be, as a TOML file or flags say it; checked here, once.
+"""The settings of a cluster, from a TOML file or options; checked here, once.
 
 name = "lab"                        # of the cluster
-bind = "tcp://10.0.0.1:7270"        # where its scheduler listens, on this machine
-scheduler = "tcp://head:7270"       # where nodes reach it, if that is another address; without
-                                    # `bind`, burla://... or ipc://... of one that runs already
-wheelhouse = "auto"                 # nodes without an index: wheels are fetched here and shipped
+bind = "tcp://10.0.0.1:7270"        # where its scheduler listens on this machine
+scheduler = "tcp://head:7270"       # where nodes reach it, if that is a different address; without
+                                    # `bind`: burla://... or ipc://... of one that runs already
+wheelhouse = "auto"                 # for nodes that cannot reach a package index: wheels are
+                                    # downloaded here and shipped
 
 [ssh]
-hosts = ["root@node1", "node2"]     # as for ssh; ~/.ssh/config counts
+hosts = ["root@node1", "node2"]     # as for ssh; ~/.ssh/config applies
 
 [local]
 nodes = 1
@@ -17,18 +18,19 @@ max_nodes = 8
 """
 
 import math
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.steps import DIRECTORY, NAME
 
-T = TypeVar("T")
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 NODES_MAX = 1000  # of one kind; a typing error should not become a bill
 DRAIN_S_MAX = 7 * 86400
@@ -41,8 +43,21 @@ OPTIONS = {  # of the command line -> the table in which a setting is called so
 RUN_H_MAX = 120 * 24  # Compute Engine's longest max_run_duration
 
 
-@dataclass(frozen=True)
-class SshConfig:
+FAULT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?", re.DOTALL)  # as msgspec says it
+UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
+WANTED = re.compile(r"Expected `(?P<kind>\w+).*`, got .*")
+STEP = re.compile(r"\.?([^.\[\]]+)")  # of a path, as in .ssh.hosts[0]
+KINDS = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list of texts",
+    "object": "a table",
+}
+
+
+class SshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Hosts that are reached by SSH."""
 
     hosts: tuple[str, ...] = ()  # [USER@]HOST[:PORT]
@@ -51,16 +66,14 @@ class SshConfig:
     ram_gb: float | None = None
 
 
-@dataclass(frozen=True)
-class LocalConfig:
+class LocalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Nodelets on this machine."""
 
     nodes: int = 0
     cpus: int | None = None
 
 
-@dataclass(frozen=True)
-class GceConfig:
+class GceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Virtual machines of Google Compute Engine."""
 
     nodes: int = 0  # that stand; jobs may ask for more
@@ -82,8 +95,7 @@ class GceConfig:
     endpoint: str = ""  # of the API, for tests
 
 
-@dataclass(frozen=True)
-class SlurmConfig:
+class SlurmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Nodes that are asked of Slurm."""
 
     nodes: int = 0
@@ -95,8 +107,7 @@ class SlurmConfig:
     options: tuple[str, ...] = ()  # more of sbatch, as "--account=x"
 
 
-@dataclass(frozen=True)
-class GrowConfig:
+class GrowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far machines of a provider are made for jobs that ask, and when idle ones go."""
 
     provider: str = ""  # "gce" or "slurm"; empty: gce if it has a project, else slurm
@@ -104,14 +115,13 @@ class GrowConfig:
     max_nodes: int = 0
     max_cost_per_h: float | None = None  # of all of them, in the currency of `prices`; None: any
     # machine type -> per hour; "TYPE spot" for a spot machine, which else is taken to cost as much
-    prices: dict[str, float] = field(default_factory=dict)
-    keep: int = 0  # of each provider, that stay however idle they are; nobody replaces lost ones
-    idle_min: float = 10.0  # one that nobody uses for this long is deleted
+    prices: dict[str, float] = {}
+    keep: int = 0  # of each provider, that stay however idle they are; lost ones are not replaced
+    idle_min: float = 10.0  # one that is idle for this long is deleted
     grown_idle_min: float = 1.0  # one that was made for a job is deleted after this
 
 
-@dataclass(frozen=True)
-class ClusterConfig:
+class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One cluster."""
 
     name: str = "default"
@@ -122,11 +132,11 @@ class ClusterConfig:
     wheelhouse: str = ""  # "auto", or a folder of wheels that is shipped
     join_s: int = 60
     drain_s: int = 600  # how long `nodes drain` waits for calls that run
-    ssh: SshConfig = field(default_factory=SshConfig)
-    local: LocalConfig = field(default_factory=LocalConfig)
-    gce: GceConfig = field(default_factory=GceConfig)
-    slurm: SlurmConfig = field(default_factory=SlurmConfig)
-    grow: GrowConfig = field(default_factory=GrowConfig)
+    ssh: SshConfig = SshConfig()
+    local: LocalConfig = LocalConfig()
+    gce: GceConfig = GceConfig()
+    slurm: SlurmConfig = SlurmConfig()
+    grow: GrowConfig = GrowConfig()
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anybody.
@@ -134,26 +144,42 @@ class ClusterConfig:
         Raises:
             BadConfig: a setting is impossible; says which and what it may be.
         """
-        _must(NAME.fullmatch(self.name), "name", self.name, "letters, digits, '.', '_', '-'")
+        _must(
+            NAME.fullmatch(self.name), "name", self.name, "1 to 63 letters, digits, '.', '_', '-'"
+        )
         minor = self.python.split(".")
-        _must(len(minor) == 2 and all(map(str.isdigit, minor)), "python", self.python, "as 3.11")
+        _must(
+            len(minor) == 2 and all(map(str.isdigit, minor)),
+            "python",
+            self.python,
+            "a minor version, e.g. 3.11",
+        )
         _must(0 < self.join_s <= 3600, "join_s", self.join_s, "1 to 3600 seconds")
         _must(0 < self.drain_s <= DRAIN_S_MAX, "drain_s", self.drain_s, f"1 to {DRAIN_S_MAX} s")
         for where, count in (("local", self.local), ("gce", self.gce), ("slurm", self.slurm)):
             _must(0 <= count.nodes <= NODES_MAX, f"{where}.nodes", count.nodes, f"0 to {NODES_MAX}")
         folder = self.ssh.directory
-        _must(not folder or DIRECTORY.fullmatch(folder), "ssh.directory", folder, "without blanks")
         _must(
-            self.gce.spot in ("never", "prefer", "only"),
-            "gce.spot",
-            self.gce.spot,
-            "never, prefer or only",
+            not folder or DIRECTORY.fullmatch(folder),
+            "ssh.directory",
+            folder,
+            "a path without spaces or quotes",
         )
-        _must(0 < self.gce.run_h <= RUN_H_MAX, "gce.run_h", self.gce.run_h, f"up to {RUN_H_MAX} h")
+        wait_s = self.slurm.wait_s
+        _must(0 < wait_s < math.inf, "slurm.wait_s", wait_s, "more than 0 seconds")
+        self._check_gce()
         self._check_grow()
-        if self.gce.nodes or self.grows_by == "gce":
-            _must(self.gce.project, "gce.project", "", "the project that pays")
-            _must(self.gce.zones, "gce.zones", (), "one zone or more, as us-central1-a")
+
+    def _check_gce(self) -> None:
+        gce = self.gce
+        spots = ("never", "prefer", "only")
+        _must(gce.spot in spots, "gce.spot", gce.spot, "never, prefer or only")
+        _must(0 < gce.run_h <= RUN_H_MAX, "gce.run_h", gce.run_h, f"up to {RUN_H_MAX} h")
+        _must(0 < gce.boot_s < math.inf, "gce.boot_s", gce.boot_s, "more than 0 seconds")
+        if gce.nodes or self.grows_by == "gce":
+            _must(gce.project, "gce.project", "", "the project that pays (--project)")
+            zones = "one zone or more, e.g. us-central1-a (--zone)"
+            _must(gce.zones, "gce.zones", [], zones)
 
     def _check_grow(self) -> None:
         grow = self.grow
@@ -167,16 +193,23 @@ class ClusterConfig:
         ):
             _must(0 <= value < math.inf, f"grow.{name}", value, "0 or more")
         allowed = ("gce", "slurm") if grow.max_nodes and not self.grows_by else ("", "gce", "slurm")
-        _must(grow.provider in allowed, "grow.provider", grow.provider, "gce or slurm")
+        _must(
+            grow.provider in allowed,
+            "grow.provider",
+            grow.provider,
+            "gce or slurm, whichever has a table here",
+        )
 
     @property
     def grows_by(self) -> str:
         """Return the provider of the machines that are made for jobs; empty: none is."""
         if not self.grow.max_nodes:
             return ""
-        return self.grow.provider or (
-            "gce" if self.gce.project else "slurm" * bool(self.slurm.nodes)
-        )
+        if self.grow.provider:
+            return self.grow.provider
+        if self.gce.project:
+            return "gce"
+        return "slurm" if self.slurm.nodes else ""
 
     @property
     def by_slurm(self) -> bool:
@@ -187,11 +220,11 @@ class ClusterConfig:
         """Return this with what options of the command line say, by their names.
 
         Raises:
-            BadConfig: one is for a provider that is not named, or impossible.
+            BadConfig: one needs a provider that is not named, or is impossible.
         """
         providers = [name for name in ("gce", "slurm") if said.get(name)]
         if "nodes" in said and not providers:
-            raise BadConfig("--nodes of what? Say --gce or --slurm, too")
+            raise BadConfig("--nodes needs --gce or --slurm: say which kind of machine to make")
         tables: dict[str, dict[str, Any]] = {name: {} for name in (*providers, "")}
         for name in providers:
             tables[name]["nodes"] = said.get("nodes", getattr(self, name).nodes or 1)
@@ -220,15 +253,15 @@ def _must(true: object, name: str, value: object, expected: str) -> None:
 
 
 def load(path: Path) -> ClusterConfig:
-    """Return the cluster that a file describes; without a name it is called as the file.
+    """Return the cluster that a file describes, by default named after the file.
 
     Raises:
-        BadConfig: it can not be read, or says something impossible or unknown.
+        BadConfig: it cannot be read, or says something impossible or unknown.
     """
     try:
         said = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise BadConfig(f"{path} is not readable TOML: {error}") from None
+        raise BadConfig(f"{path} cannot be read as TOML: {error}") from None
     try:
         return parse({"name": path.stem} | said)
     except BadConfig as error:
@@ -241,37 +274,36 @@ def parse(said: Mapping[str, Any]) -> ClusterConfig:
     Raises:
         BadConfig: one of them is unknown or impossible.
     """
-    return _build(ClusterConfig, said, "")
+    try:
+        return msgspec.convert(said, ClusterConfig)
+    except msgspec.ValidationError as error:
+        raise BadConfig(_in_words(str(error), said)) from None
 
 
-def _build(cls: type[T], said: Mapping[str, Any], where: str) -> T:
-    hints = get_type_hints(cls)
-    names = [f.name for f in fields(cls)]  # type: ignore[arg-type]  # all of ours are dataclasses
-    values = {}
-    for key, value in said.items():
-        if key not in names:  # a misspelt setting must not silently mean its default
-            raise BadConfig(f"{where}{key} is not a setting; known: {', '.join(names)}")
-        values[key] = _convert(hints[key], value, f"{where}{key}")
-    return cls(**values)
+def _in_words(error: str, said: Mapping[str, Any]) -> str:
+    """Return what msgspec says is wrong with `said`, by the names that its author used."""
+    fault = FAULT.fullmatch(error)
+    assert fault is not None, error
+    where = (fault["where"] or "").removeprefix(".").removesuffix("[...]")
+    if unknown := UNKNOWN.fullmatch(fault["what"]):  # a misspelt one must not mean its default
+        table = _at(where, ClusterConfig())
+        names = ", ".join(table.__struct_fields__)
+        return f"{where and f'{where}.'}{unknown['name']} is not a setting; known: {names}"
+    wanted = WANTED.fullmatch(fault["what"])
+    expected = KINDS.get(wanted["kind"], wanted["kind"]) if wanted else fault["what"]
+    if expected == "a table":
+        expected = f"a table, [{where}]"
+    if error.endswith("[...]`"):  # of all prices, and msgspec does not say which
+        prices = _at(where, said)
+        where += "." + next(kind for kind in prices if type(prices[kind]) not in (int, float))
+    return f"{where} is {_at(where, said)!r}: it must be {expected}"
 
 
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    if isinstance(hint, type) and hint.__module__ == __name__:
-        if not isinstance(value, dict):
-            raise BadConfig(f"{name} is {value!r}: it must be a table, [{name}]")
-        return _build(hint, value, f"{name}.")
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
-            raise BadConfig(f"{name} is {value!r}: it must be a list of texts")
-        return tuple(value)
-    if get_origin(hint) is dict:
-        if not isinstance(value, dict):
-            raise BadConfig(f"{name} is {value!r}: it must be a table")
-        return {key: _convert(get_args(hint)[1], x, f"{name}.{key}") for key, x in value.items()}
-    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
-    if float in kinds and type(value) is int:
-        return float(value)
-    if type(value) not in kinds:
-        wanted = " or ".join(kind.__name__ for kind in kinds)
-        raise BadConfig(f"{name} is {value!r}: it must be of type {wanted}")
-    return value
+def _at(where: str, found: Any) -> Any:
+    """Return what lies at a path like ssh.hosts[0]."""
+    for step in STEP.findall(where):
+        if isinstance(found, msgspec.Struct):
+            found = getattr(found, step)
+        else:
+            found = found[int(step)] if isinstance(found, list | tuple) else found[step]
+    return found

@@ -15,7 +15,6 @@ from burla.provisioning.core.machines import StepFailed, tail
 from burla.system.launch import command
 from burla.system.procfs import process_started
 
-START_S = 30.0  # until it has said its first word, on a busy machine
 END_S = 12.0  # ours cut themselves off 8 s after SIGTERM; then they are killed
 POLL_S = 0.02
 
@@ -79,7 +78,7 @@ class Daemon:
             said = tail(self.log.read_text())
             self.log.unlink()
             self._file.unlink()
-            raise StepFailed(f"the {self.name} does not start: {said}")
+            raise StepFailed(f"the {self.name} did not start: {said}")
         process.returncode = 0  # it is left alone: no warning of a child that still runs
         return line
 

@@ -1,12 +1,12 @@
-"""The head of a cluster: its scheduler and its autoscaler on this machine, and who may come in."""
+"""The head of a cluster: its scheduler and autoscaler on this machine, and who may connect."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from burla.protocol import messages as m
-from burla.provisioning.core.machines import BadConfig
+from burla.provisioning.core.machines import BadConfig, Progress
 from burla.transport import request
 from burla.transport.addresses import AddressError, bind_address, full_address, take_apart
 
@@ -17,8 +17,6 @@ from .state import State
 
 SCHEDULER, AUTOSCALER = "scheduler", "autoscaler"
 KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
-
-Progress = Callable[[str, str], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Head:
         """Whether the scheduler runs elsewhere, and is not ours to start."""
         return bool(self.state.config.scheduler and not self.state.config.bind)
 
-    def start_scheduler(self, watch: Progress) -> str:
+    def start_scheduler(self, progress: Progress) -> str:
         """Start the scheduler unless it runs, here or elsewhere; return its address.
 
         Raises:
@@ -51,7 +49,7 @@ class Head:
         config = self.state.config
         if not self.is_away and self.scheduler.pid() is None:
             bind = bind_of(config.bind or self._private_address(), self.state.address)
-            watch(SCHEDULER, "starting")
+            progress(SCHEDULER, "starting")
             options = ["--bind", bind]
             if bind.startswith("tcp:"):
                 self._keys.make()
@@ -63,45 +61,45 @@ class Head:
         state.write(self.state)
         if self.has_keys() and not self.is_away:
             self._keys.let_in_user()
-        watch(SCHEDULER, "ready")
+        progress(SCHEDULER, "ready")
         return self.state.address
 
-    def start_autoscaler(self, watch: Progress) -> None:
+    def start_autoscaler(self, progress: Progress) -> None:
         """Start the autoscaler, which does not run.
 
         Raises:
             ProvisioningError: it does not start.
         """
-        watch(AUTOSCALER, "starting")
+        progress(AUTOSCALER, "starting")
         state.write(self.state)  # it reads the cluster from there
         if self.has_keys() and self.is_away:
             self._keys.let_in_user()  # only an administrator may ask what jobs wait for
         options = ("--cluster", self.state.config.name)
         process = self.autoscaler.start("burla.provisioning.autoscaler_daemon", *options)
         self.autoscaler.first_line(process)
-        watch(AUTOSCALER, "ready")
+        progress(AUTOSCALER, "ready")
 
     def ask(self, question: m.AskDemand) -> m.Demand:
         """Return what the scheduler says of its nodes and of jobs that wait.
 
         Raises:
             NoAnswer: it does not answer.
-            NotTaken: we are no administrator there.
+            NotTaken: this user is not an administrator there.
         """
         pair = user_pair() if self.has_keys() else None
         direction = m.SchedulerToAutoscaler
         return request.ask(self.state.address, pair, question, m.Demand, direction)
 
     def has_keys(self) -> bool:
-        """Return whether the scheduler takes nobody without a key."""
+        """Return whether the scheduler takes only those who have a key."""
         return self.state.address.startswith("burla:")
 
     def join_token(self, node: str) -> bytes | None:
-        """Return a fresh token by which one node may join; None: this scheduler asks for none."""
+        """Return a fresh token by which one node may join; None: this scheduler needs none."""
         return self._keys.token() if self.has_keys() else None
 
     def forget_nodes(self, names: Sequence[str]) -> None:
-        """Let nobody in any more by the keys of nodes whose machines are deleted."""
+        """Revoke the keys of nodes whose machines are deleted."""
         for name in names if self.has_keys() else ():
             with suppress(NoKeys):  # it never joined
                 self._keys.revoke(name)
@@ -120,7 +118,8 @@ class Head:
         if config.ssh.hosts or config.gce.project or config.by_slurm:
             raise BadConfig(
                 "other machines must be able to reach the scheduler: set bind to an address of this"
-                " machine (tcp://10.0.0.1:7270), or scheduler to that of one that runs elsewhere"
+                " machine (e.g. --bind tcp://10.0.0.1:7270), or scheduler to the address of"
+                " one that runs elsewhere"
             )
         return f"ipc://{self._directory}/s"
 
@@ -133,7 +132,7 @@ def bind_of(wanted: str, before: str) -> str:
         before: the address that was announced; empty: none.
 
     Raises:
-        BadConfig: `wanted` is nothing that one could listen on.
+        BadConfig: `wanted` is not an address to listen on.
     """
     try:
         bind = bind_address(wanted)
@@ -152,7 +151,7 @@ def reached_at(wanted: str, said: str) -> str:
         said: by the scheduler that was started; empty: it runs elsewhere.
 
     Raises:
-        BadConfig: `wanted` is no address.
+        BadConfig: `wanted` is not an address.
     """
     try:
         key = take_apart(said).key if said else None

@@ -1,41 +1,45 @@
-"""The keys of a cluster whose scheduler `burla up` starts: our own commands, run as anybody would.
+"""The keys of a cluster whose scheduler `burla up` starts, and those of whoever runs it.
 
 The scheduler's keys lie in a folder beside the state of the cluster, and go with it.
 """
 
 import getpass
-import json
 import os
-import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from burla.provisioning.core.machines import ProvisioningError, tail
-from burla.system.launch import command
+from burla.provisioning.core.machines import ProvisioningError
+from burla.scheduler.auth.key_store import KeyStore
+from burla.scheduler.config import ConfigError, keys_directory
+from burla.scheduler.core import admission
+from burla.scheduler.core.admission import AdmissionError, Role
 from burla.system.paths import USER_KEY_FILE, settings_directory
 from burla.transport.keys import KeyFileError, KeyPair, load_or_make_pair
 
-CALL_S = 60.0  # two processes want the table of keys at most 2 s long; a busy machine is slow
-TOKEN_S = 600.0  # how long the scheduler takes a join token
+LOCK_S = 30.0  # many machines want a token at once; each holds the table for some milliseconds
 
 
 class NoKeys(ProvisioningError):
-    """A key or a join token can not be had; the text says why."""
+    """A key or a join token is not available; the text says why."""
 
 
 @dataclass(frozen=True)
 class Keys:
     """The keys of one scheduler on this machine."""
 
-    directory: Path | None  # None: those that `burla-scheduler init` makes by itself
+    directory: Path | None  # None: where `burla-scheduler init` puts them by default
 
     def make(self) -> None:
         """Make the scheduler's keys, unless there are some.
 
         Raises:
-            NoKeys: the folder is open to others, or can not be written to.
+            NoKeys: the folder is open to others, or not writable.
         """
-        self._call("burla.scheduler.cli", "init", "--json")
+        with _in_words("cannot make the scheduler's keys"):
+            self._store().make()
 
     def let_in_user(self) -> None:
         """Let whoever runs this use the cluster, by their key; it is made if there is none.
@@ -43,49 +47,36 @@ class Keys:
         Raises:
             NoKeys: their key is open to others, or there is no place for it.
         """
-        key = user_pair().public.hex()
-        # whoever has the folder of the keys is the administrator of the cluster
-        words = ("add", key, "--user", getpass.getuser(), "--role", "admin", "--json")
-        self._call("burla.cli", "auth", *words)
+        key, user = user_pair().public.hex(), getpass.getuser()
+        with _in_words("cannot let you in by your key"):
+            # whoever has the folder of the keys is the administrator of the cluster
+            self._store().change(
+                lambda table: admission.add(table, key, Role.ADMIN, user, time.time()), LOCK_S
+            )
 
     def revoke(self, user: str) -> None:
-        """Let nobody in by the keys of a user or a node.
+        """Revoke the keys of a user or a node.
 
         Raises:
             NoKeys: there are none.
         """
-        self._call("burla.cli", "auth", "revoke", user, "--json")
+        with _in_words(f"cannot revoke the keys of {user}"):
+            self._store().change(
+                lambda table: admission.revoke(table, user, time.time())[0], LOCK_S
+            )
 
     def token(self) -> bytes:
-        """Return a fresh join token: it makes one machine a node, within `TOKEN_S`.
+        """Return a fresh join token: it makes one machine a node, within `admission.TOKEN_S`.
 
         Raises:
             NoKeys: the scheduler's keys are not on this machine.
         """
-        try:
-            said = self._call("burla.cli", "auth", "token", "--json")
-        except NoKeys as error:
-            where = "run this on the scheduler's machine" if self.directory is None else ""
-            raise NoKeys(f"no join token: {error}{where and f'; {where}'}") from None
-        return str(json.loads(said)["token"]).encode() + b"\n"
+        where = "" if self.directory else ". Run this on the scheduler's machine"
+        with _in_words("cannot make a join token", where):
+            return self._store().make_token(LOCK_S).secret.hex().encode() + b"\n"
 
-    def _call(self, module: str, *words: str) -> str:
-        where = () if self.directory is None else ("--dir", str(self.directory))
-        try:
-            done = subprocess.run(
-                command(module, *words, *where),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                cwd="/",
-                timeout=CALL_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise NoKeys(f"the keys: no answer within {CALL_S:.0f} s") from None
-        if done.returncode != 0:
-            raise NoKeys(f"the keys: {tail(done.stderr) or 'it failed'}")
-        return done.stdout
+    def _store(self) -> KeyStore:
+        return KeyStore(self.directory or keys_directory(None))
 
 
 def user_pair() -> KeyPair:
@@ -96,8 +87,14 @@ def user_pair() -> KeyPair:
     """
     settings = settings_directory()
     if settings is None:
-        raise NoKeys("there is no HOME for your key: set BURLA_CONFIG_DIR")
-    try:
+        raise NoKeys("cannot find a place for your key (no HOME): set BURLA_CONFIG_DIR")
+    with _in_words("cannot use your key"):
         return load_or_make_pair(os.path.join(settings, USER_KEY_FILE), "a user of burla")
-    except (KeyFileError, OSError) as error:
-        raise NoKeys(f"your key: {error}") from None
+
+
+@contextmanager
+def _in_words(what: str, remedy: str = "") -> Iterator[None]:
+    try:
+        yield
+    except (AdmissionError, ConfigError, KeyFileError, OSError) as error:
+        raise NoKeys(f"{what}: {error}{remedy}") from None

@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from burla.provisioning.core.machines import Machine, Provisioner, StepFailed, Transport, tail
+from burla.provisioning.core.machines import (
+    JoinToken,
+    Machine,
+    Provisioner,
+    Report,
+    StepFailed,
+    Transport,
+    tail,
+)
 from burla.provisioning.core.steps import READY_S_MAX, Wanted
+from burla.provisioning.install import bootstrap
+from burla.provisioning.install.wheels import Wheels
 
-from . import bootstrap
-from .bootstrap import JoinToken, Report
 from .daemons import Daemon, wait_for
-from .wheels import Wheels
 
 Connect = Callable[[], Transport]
 POLL_S = 1.0  # between two looks at a machine of a provider
@@ -35,28 +42,28 @@ class Member(Protocol):
         """Make it a node that the scheduler knows; return the phases and their seconds.
 
         Raises:
-            ProvisioningError: it is none; says why.
+            ProvisioningError: it could not be made one; says why.
         """
 
     def look(self) -> str:
         """Return its phase in a word: "ready", "silent", "stopped" or "absent".
 
         Raises:
-            ProvisioningError: it can not be reached.
+            ProvisioningError: it cannot be reached.
         """
 
     def drain(self, report: Report, wait_s: float) -> None:
         """Let it finish what runs, and end; it can be brought up again.
 
         Raises:
-            ProvisioningError: it can not be reached, or calls run on.
+            ProvisioningError: it cannot be reached, or calls run on.
         """
 
     def remove(self, report: Report) -> None:
         """Leave the machine as it was.
 
         Raises:
-            ProvisioningError: it can not be reached.
+            ProvisioningError: it cannot be reached.
         """
 
 
@@ -134,14 +141,14 @@ class Rented:
         """See `Member`. Its machine is given up then: it would cost money for nothing."""
         report("draining")
         self.provisioner.drain(self.machine, wait_s)
-        self._wait(_is_drained, wait_s + END_S, f"its calls have not ended within {wait_s:.0f} s")
+        self._wait(_is_drained, wait_s + END_S, f"calls still run after {wait_s:.0f} s")
         self.remove(report)
 
     def remove(self, report: Report) -> None:
         """See `Member`."""
         report("removing")
         self.provisioner.delete([self.machine])
-        self._wait(lambda found: found is None, END_S, f"it is not gone within {END_S:.0f} s")
+        self._wait(lambda found: found is None, END_S, f"it still exists after {END_S:.0f} s")
 
     def _find(self) -> Machine | None:
         there = self.provisioner.observe()
@@ -181,8 +188,8 @@ class Local:
         report("joining")
         wait_for(lambda: self._ready.exists() or self._daemon.pid() is None, self.join_s)
         if not self._ready.exists():
-            said = tail(self._daemon.log.read_text()) or "it says nothing"
-            raise StepFailed(f"joining: no answer of {self.scheduler} to {self.name}: {said}")
+            said = tail(self._daemon.log.read_text()) or "its log is empty"
+            raise StepFailed(f"joining: {self.name} got no answer from {self.scheduler}: {said}")
         self._token.unlink(missing_ok=True)
         return {}
 
@@ -212,7 +219,7 @@ class Local:
         report("draining")
         self._daemon.signal(signal.SIGUSR1)
         if not self._daemon.wait_ended(wait_s):
-            raise StepFailed(f"draining: its calls have not ended within {wait_s:.0f} s")
+            raise StepFailed(f"draining: calls still run after {wait_s:.0f} s")
 
     def remove(self, report: Report) -> None:
         """See `Member`."""

@@ -4,38 +4,40 @@ One folder a cluster, in the user's state directory, with a JSON file that is re
 """
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
+from burla.system.paths import state_directory
 
-from .config import ClusterConfig, parse
+from .config import ClusterConfig
 
 FILE = "cluster.json"
 DIRECTORY_VARIABLE = "BURLA_STATE_DIR"
 
 
-@dataclass
-class State:
+class State(msgspec.Struct):
     """One cluster that is up, or half of it."""
 
     config: ClusterConfig
     address: str = ""  # of the scheduler, as clients and nodes reach it
-    names: dict[str, str] = field(default_factory=dict)  # name of a node -> its SSH target
+    names: dict[str, str] = {}  # name of a node -> its SSH target
 
 
 def states_directory() -> Path:
-    """Return the folder that holds all clusters of this user."""
-    named = os.environ.get(DIRECTORY_VARIABLE)
-    if named:
-        return Path(named)
-    base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".local/state") / "burla"
+    """Return the folder that holds all clusters of this user.
+
+    Raises:
+        BadConfig: there is no HOME for it.
+    """
+    directory = os.environ.get(DIRECTORY_VARIABLE) or state_directory()
+    if directory is None:
+        raise BadConfig(f"cannot find a place for clusters (no HOME): set {DIRECTORY_VARIABLE}")
+    return Path(directory)
 
 
 def directory_of(cluster: str) -> Path:
@@ -51,12 +53,13 @@ def read(cluster: str) -> State | None:
     """
     path = directory_of(cluster) / FILE
     try:
-        said: dict[str, Any] = json.loads(path.read_text())
-        return State(parse(said["config"]), said["address"], dict(said["names"]))
+        return msgspec.json.decode(path.read_bytes(), type=State)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, BadConfig) as error:
-        raise BadConfig(f"{path} is not what `burla up` wrote ({error}): move it away") from error
+    except (OSError, msgspec.MsgspecError, BadConfig) as error:
+        raise BadConfig(
+            f"{path} is not what `burla up` wrote ({error}): move it out of the way"
+        ) from error
 
 
 def write(state: State) -> None:
@@ -64,7 +67,7 @@ def write(state: State) -> None:
     directory = directory_of(state.config.name)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = directory / f"{FILE}.new"
-    new.write_text(json.dumps(asdict(state), indent=1) + "\n")
+    new.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
     new.replace(directory / FILE)
 
 
@@ -82,7 +85,7 @@ def alone(cluster: str) -> Iterator[None]:
     """Keep other commands off a cluster meanwhile.
 
     Raises:
-        ProvisioningError: one is at work.
+        ProvisioningError: another one is working on it.
     """
     directory = directory_of(cluster)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -92,7 +95,7 @@ def alone(cluster: str) -> Iterator[None]:
         yield
     except BlockingIOError:
         raise ProvisioningError(
-            f"another command is at work on the cluster {cluster!r}: wait for it"
+            f"another command is working on the cluster {cluster!r}: wait until it has ended"
         ) from None
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What people see while machines are worked on: a line each with its phase, and a sum."""
+"""What people see while machines are worked on: a line each with its phase, and a summary."""
 
 import getpass
 import json
@@ -18,7 +18,7 @@ from rich.text import Text
 from .cluster import Result
 
 REFRESH_HZ = 8
-MEND = "Mend what is said above and run the same again: it does the rest."
+REMEDY = "Fix what is said above and run the same command again: it does the rest."
 LINES_MAX = 40  # of machines at once on a terminal; the busy ones
 STYLES = {"ready": "green", "removed": "green", "drained": "green", "failed": "red"}
 
@@ -27,14 +27,14 @@ class View:
     """Shows phases as they change, on stderr: live on a terminal, a line each elsewhere."""
 
     def __init__(self) -> None:
-        """Begin with nobody."""
+        """Begin with no machines."""
         self._console = Console(file=sys.stderr, highlight=False)
         self._phases: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
         self._live: Live | None = None  # while it is shown
 
-    def watch(self, name: str, phase: str) -> None:
-        """Take note that a machine has come to a phase; may be called by any thread."""
+    def show(self, name: str, phase: str) -> None:
+        """Show that a machine has come to a phase; may be called by any thread."""
         with self._lock:
             self._phases[name] = (phase, time.monotonic())
             if not self._console.is_terminal:
@@ -56,11 +56,11 @@ class View:
             with self._live:
                 yield
         except KeyboardInterrupt:
-            self._console.print("Interrupted: run the same again, it goes on from there.")
+            self._console.print("Interrupted: run the same command again, it continues from there.")
             raise
 
     def ask_passphrase(self, path: str) -> str | None:
-        """Ask for the passphrase of a key at the terminal; None: there is nobody to ask.
+        """Ask for the passphrase of a key at the terminal; None: nobody is there.
 
         The lines stand still meanwhile: drawn anew, they would wipe the question away. One at a
         time; may be called by any thread.
@@ -93,10 +93,10 @@ class View:
                 table.add_row(Text(name), Spinner("dots", phase), Text(for_s, "dim"))
         return table
 
-    def sum(
-        self, results: Sequence[Result], done: str, advice: str = "", remedy: str = MEND
+    def summarize(
+        self, results: Sequence[Result], done: str, advice: str = "", remedy: str = REMEDY
     ) -> None:
-        """Say how it ended: n ready, n failed and why, and the remedy; what to do next."""
+        """Print how it ended: n ready, n failed and why, and the remedy; what to do next."""
         failed = [result for result in results if result.why]
         self._console.print(f"{len(results) - len(failed)} {done}, {len(failed)} failed")
         for result in failed:

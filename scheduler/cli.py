@@ -21,6 +21,7 @@ from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
+from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK
 from burla.system.owner import Owner
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
 from burla.transport.keys import KeyFileError
@@ -28,33 +29,31 @@ from burla.transport.keys import KeyFileError
 from .config import ConfigError, SchedulerConfig, keys_directory
 
 BIND = "tcp://127.0.0.1:7270"
-EXIT_USAGE = 2
-EXIT_BUSY = 75  # sysexits.h EX_TEMPFAIL
-EXIT_CONFIG = 78  # sysexits.h EX_CONFIG
 DIRECTORY_HELP = (
-    "where the cluster's keys and its audit log are (default: scheduler/ in BURLA_CONFIG_DIR, or "
-    "in your settings of burla)"
+    "directory of the cluster's keys and audit log (default: scheduler/ in BURLA_CONFIG_DIR, or in "
+    "your settings directory of burla)"
 )
-PROBE_S = 1.0  # whoever listens on a local socket takes a connection at once
+PROBE_S = 1.0  # who listens on a local socket takes a connection at once
 
 DESCRIPTION = """\
 Run the scheduler of a burla cluster: the one place that clients and nodelets connect to.
 
-Once it listens it prints its address as the first line on stdout; everything else that it has to
-say goes to stderr. It runs until SIGTERM or Ctrl-C, and then leaves nothing behind."""
+Once it listens, it prints its address as the first line on stdout; everything else goes to stderr.
+It runs until SIGTERM or Ctrl-C. SIGUSR2 makes it write its state to scheduler-state.json, in the
+directory of its keys or beside its socket file."""
 
 EPILOG = """\
 examples:
   burla-scheduler init                        # once: make the cluster's keys
   burla-scheduler                             # for this machine
-  burla-scheduler --bind tcp://0.0.0.0:7270   # for others, too; output goes over the next port
-  burla-scheduler --bind tcp://127.0.0.1:0    # on any free port; read it from stdout
-  burla-scheduler --bind ipc:///run/burla.s   # on a socket file, for this user only: no keys
+  burla-scheduler --bind tcp://0.0.0.0:7270   # for other machines, too; output uses the next port
+  burla-scheduler --bind tcp://127.0.0.1:0    # on any free port, which is printed
+  burla-scheduler --bind ipc:///run/burla.s   # on a socket file, for this user only; needs no keys
 
 then, with the address that it printed:
-  burla auth token > token                    # good for one node, within ten minutes
+  burla auth token > token                    # makes one machine a node, within ten minutes
   burla-nodelet --scheduler ADDRESS --join-token-file token
-  burla login ADDRESS                         # each user; prints what to do here:
+  burla login ADDRESS                         # as each user; prints the next command:
   burla auth add KEY --user NAME
   BURLA_CLUSTER=ADDRESS python script.py      # instead of what `burla login` stored
 
@@ -64,8 +63,8 @@ refused, 130 Ctrl-C, 1 anything else (it is on stderr)"""
 INIT_DESCRIPTION = """\
 Make the keys of a cluster, unless there are some, and print the address that users and nodes need.
 
-The secret key stays in the directory, in a file for this user only. Who it is copied by, is the
-cluster."""
+The secret key stays in the directory, in a file that only this user can read. Anyone with a copy of
+it can impersonate the scheduler."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         "--bind",
         metavar="ADDRESS",
         default=BIND,
-        help="where to listen: tcp://HOST:PORT (port 0 picks a free one), which needs keys, or "
-        "ipc://PATH (default: %(default)s)",
+        help="where to listen: tcp://HOST:PORT (needs keys; port 0 picks a free one) or ipc://PATH "
+        "(default: %(default)s)",
     )
     parser.add_argument("--dir", metavar="DIR", help=DIRECTORY_HELP)
     for name, what in (("jobs", "open jobs"), ("inputs", "inputs under way"), ("bytes", "bytes")):
@@ -141,7 +140,7 @@ def _init(arguments: Sequence[str]) -> int:
         "--bind",
         metavar="ADDRESS",
         default=BIND,
-        help="where the scheduler will listen, for the address that is printed: tcp://HOST:PORT "
+        help="where the scheduler will listen, for the printed address: tcp://HOST:PORT "
         "(default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object")
@@ -149,7 +148,7 @@ def _init(arguments: Sequence[str]) -> int:
     try:
         bind = bind_address(options.bind)
         if ipc_path(bind) is not None or bind.endswith(":0"):
-            parser.error("argument --bind: a tcp address with a port; ipc:// needs no keys")
+            parser.error("argument --bind: must be a tcp address with a port; ipc:// needs no keys")
         directory = keys_directory(options.dir)
         pair = KeyStore(directory).make()
     except AddressError as error:
@@ -163,11 +162,11 @@ def _init(arguments: Sequence[str]) -> int:
         facts = {"address": address, "key": pair.public.hex(), "directory": str(directory)}
         address = json.dumps(facts)
     _announce(address)
-    return 0
+    return EXIT_OK
 
 
 def _announce(address: str) -> None:
-    """Print the address; whoever closed stdout does not want to know."""
+    """Print the address, unless stdout is closed."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(address, flush=True)
 
@@ -176,7 +175,7 @@ def _check_free(bind: str) -> None:
     """Raise what a bind should raise but libzmq does not: it takes a socket file from its user.
 
     Raises:
-        OSError: EADDRINUSE: somebody listens there.
+        OSError: EADDRINUSE: another process listens there.
         ConfigError: there is something that is not a socket; libzmq would delete it.
     """
     path = ipc_path(bind)
@@ -191,7 +190,7 @@ def _check_free(bind: str) -> None:
         except ConnectionRefusedError:
             return  # left behind by one that was killed
         except TimeoutError:
-            pass  # somebody listens, and is busy
+            pass  # another process listens, and is busy
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 

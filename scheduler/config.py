@@ -10,6 +10,7 @@ from burla.system.paths import settings_directory
 from burla.transport.addresses import bind_address, ipc_path
 
 FOLDER = "scheduler"  # of its keys, inside the user's settings
+STATE_FILE = "scheduler-state.json"
 
 
 class ConfigError(Exception):
@@ -23,6 +24,7 @@ class SchedulerConfig:
     bind: str  # where it listens; tcp port 0 picks one
     keys: Path | None = None  # directory of its keys; None: only for ipc, which files guard
     quotas: Quotas = field(default_factory=Quotas)  # of each tenant
+    state_file: Path | None = field(init=False, default=None)  # written at SIGUSR2; None: nowhere
 
     def __post_init__(self) -> None:
         """Bring the address to its normal form.
@@ -32,14 +34,17 @@ class SchedulerConfig:
             ConfigError: it is a tcp address, and there are no keys; or a quota leaves nothing.
         """
         if min(self.quotas.jobs_max, self.quotas.inputs_max, self.quotas.bytes_max) < 1:
-            raise ConfigError("a quota is at least 1")
+            raise ConfigError("each quota must be at least 1")
         object.__setattr__(self, "bind", bind_address(self.bind))
-        if ipc_path(self.bind) is not None:
+        if (path := ipc_path(self.bind)) is not None:
             object.__setattr__(self, "keys", None)
+            object.__setattr__(self, "state_file", Path(path).with_name(STATE_FILE))
         elif self.keys is None or not os.path.lexists(self.keys / SERVER_KEY):
             raise ConfigError(
                 f"refusing to listen on {self.bind} without keys: run `burla-scheduler init` first"
             )
+        else:
+            object.__setattr__(self, "state_file", self.keys / STATE_FILE)
 
 
 def keys_directory(named: str | None) -> Path:
@@ -52,5 +57,5 @@ def keys_directory(named: str | None) -> Path:
         return Path(os.path.abspath(named))
     settings = settings_directory()
     if settings is None:
-        raise ConfigError("nobody knows where your settings lie: name the directory by --dir")
+        raise ConfigError("cannot find your settings directory (no HOME): pass --dir")
     return Path(settings) / FOLDER

@@ -1,6 +1,6 @@
 """The client's conversation with a scheduler: hellos, beats, silence, whose message it is. Pure.
 
-It holds the sessions of the open jobs and says which of them fails because nobody answers. Its
+It holds the sessions of the open jobs and says which of them fails for want of an answer. Its
 methods return what the shell must do, in order.
 """
 
@@ -14,7 +14,7 @@ from .effects import Broken, Effect, Forget, Rejected, Send, Subscribe
 from .session import AboutJob, Session
 
 SILENCE_S = 60.0  # a scheduler that says nothing for this long is gone
-SILENCE_SAID_S = 5.0  # it beats each second: the user is told after a few
+SILENCE_REPORT_S = 5.0  # it beats each second: the user is told after a few
 LATE_S = 0.05  # the CloseJob of a job that went well waits so long for the next OpenJob
 LATE_MAX = 8  # so many wait at most
 CLOSED_KEPT = 256  # ids of closed jobs, told again when the connection that carried them broke
@@ -176,8 +176,10 @@ class Connection:
             return self._give_up(session, "unreachable", f"no answer for {since_s:.0f} s")
         silent_s = now_s - heard_s
         if silent_s >= SILENCE_S:
-            return self._give_up(session, "lost", f"its scheduler is silent since {silent_s:.0f} s")
-        session.stall("its scheduler is silent" if silent_s >= SILENCE_SAID_S else "", now_s)
+            return self._give_up(
+                session, "lost", f"its scheduler has been silent for {silent_s:.0f} s"
+            )
+        session.stall("its scheduler is silent" if silent_s >= SILENCE_REPORT_S else "", now_s)
         return []
 
     def _give_up(

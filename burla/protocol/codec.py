@@ -1,7 +1,7 @@
 """Messages to frames and back. Pure.
 
 On the wire a message is `[header, *payload]`: the header is one msgpack array, tag first; the
-payload is opaque frames that nobody but a client and a worker opens.
+payload is opaque frames that only a client and a worker open.
 """
 
 from collections.abc import Sequence
@@ -187,7 +187,7 @@ def split(message: B, payload: Frames) -> list[tuple[B, list[bytes]]]:
 
 
 class ByteBudget:
-    """How many bytes some joiners may hold together."""
+    """How many bytes some reassemblers may hold together."""
 
     def __init__(self, bytes_max: int) -> None:
         """Have room for `bytes_max`."""
@@ -202,14 +202,14 @@ class Reassembler:
     """
 
     def __init__(self, bytes_max: int, shared: ByteBudget | None = None) -> None:
-        """Refuse to hold more than `bytes_max` bytes, or than others leave in the `shared` room."""
-        self._rooms = [ByteBudget(bytes_max)] + ([] if shared is None else [shared])
+        """Refuse to hold more than `bytes_max` bytes, or than others leave of `shared`."""
+        self._budgets = [ByteBudget(bytes_max)] + ([] if shared is None else [shared])
         # next piece, frames so far, bytes that they take
         self._unfinished: dict[Message, tuple[int, list[bytes], int]] = {}
 
     def close(self) -> None:
         """Drop what is unfinished."""
-        self._use(-self._rooms[0].used)
+        self._use(-self._budgets[0].used)
         self._unfinished.clear()
 
     def add(
@@ -235,13 +235,13 @@ class Reassembler:
         if due + 1 == message.pieces:
             return whole, frames
         size += sum(map(len, payload)) + FRAME_COST * (len(payload) + 1)
-        for room in self._rooms:
-            if room.used + size > room.bytes_max:
-                raise WireError(f"over {room.bytes_max} bytes in unfinished messages")
+        for budget in self._budgets:
+            if budget.used + size > budget.bytes_max:
+                raise WireError(f"over {budget.bytes_max} bytes in unfinished messages")
         self._use(size)
         self._unfinished[whole] = (due + 1, frames, size)
         return None
 
     def _use(self, size: int) -> None:
-        for room in self._rooms:
-            room.used += size
+        for budget in self._budgets:
+            budget.used += size

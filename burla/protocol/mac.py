@@ -1,4 +1,4 @@
-"""The seal on outcomes: who has not the job's secret can neither make nor change any. Pure.
+"""The seal on outcomes: without the job's secret none can be made or changed. Pure.
 
 The client makes a secret for each job; the scheduler relays it to the nodelets that are leased, and
 is trusted with it. A nodelet seals each message of outcomes, and the client looks at the seal once
@@ -15,7 +15,7 @@ from .messages import SEAL_BYTES, JobOutcomes, Outcomes
 
 NOT_SEALED = (
     "outcomes that claim to come from node {} do not bear the seal of this job: they were changed "
-    "on their way, or made up. None of them was opened; ask who runs the cluster"
+    "in transit, or forged. None of them was opened; report it to the cluster's administrator"
 )
 
 

@@ -25,7 +25,7 @@ OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
-SEAL_BYTES = 16  # of HMAC-SHA-256: enough against whoever can not try offline
+SEAL_BYTES = 16  # of HMAC-SHA-256: enough against one who cannot try offline
 SECRET_BYTES_MAX = 32
 
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -77,10 +77,7 @@ class Kind(IntEnum):
     RESULTS = 0  # values.dump_results: results of the whole run
     RESULT = 1  # values.dump_result: one result; the run has one index
     ERROR = 2  # values.dump_error: the exception that one call raised; the run has one index
-    # One frame, msgpack [how, code, deaths]: the call's worker died this often. Killed for memory:
-    # with a fourth element, {"used", "limit" (func_ram; 0: the node ran out), "total", "available"}
-    # in bytes; "total" and "available" are the node's.
-    DEATH = 3
+    DEATH = 3  # one frame, deaths.Death: the worker died each time; the run has one index
 
 
 class Run(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -174,7 +171,7 @@ class AckOutput(Message, frozen=True):
 class ReplayOutput(Message, frozen=True):
     """client -> scheduler -> nodelet: send output after chunk `after` again, directly.
 
-    If nobody has the lease any more the scheduler answers LeaseLost.
+    If no node has the lease any more the scheduler answers LeaseLost.
     """
 
     job: Id
@@ -279,10 +276,10 @@ class JobStatus(Message, frozen=True):
 
 
 class JobFailed(Message, frozen=True):
-    """scheduler -> client: the job can not go on; answered by CloseJob."""
+    """scheduler -> client: the job cannot go on; answered by CloseJob."""
 
     job: Id
-    argument: Word  # the argument that can not be satisfied, or empty
+    argument: Word  # the argument that cannot be satisfied, or empty
     text: Text
 
 
@@ -451,7 +448,6 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
     runs: Runs
     output: Count
     call_s: Seconds  # mean time of a recent call; 0: not known
-    dry: Count  # slots of the lease that have nothing to run
     seal: Seal = b""  # by the job's secret, over what the client acts on
 
 

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
-import msgpack
-
 from burla.core.batches import Window
 from burla.core.effects import Broken, Deliver, Fail, Finish, Frames, Part, Rejected
 from burla.errors import (
@@ -27,6 +25,7 @@ from burla.errors import (
     WorkerDied,
     how_it_died,
 )
+from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind
 from burla.values.payloads import (
     Batch,
@@ -63,7 +62,7 @@ class Caller:
         inputs: object,
         batches: Iterator[Batch],
         limits: Mapping[str, object],
-        shelf: SharedInputs,
+        shared: SharedInputs,
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
@@ -73,14 +72,14 @@ class Caller:
             inputs: what the caller passed; only looked at for errors.
             batches: the same, in batches.
             limits: arguments of the call by name, for errors.
-            shelf: where big inputs and results are put down, if anywhere.
+            shared: where big inputs and results are put down, if anywhere.
         """
         self._job, self._connect = job, connect
         self._inputs, self._batches, self._limits = inputs, batches, limits
         known = type(inputs) in (list, tuple, range)
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = Window()
-        self._shelf = shelf
+        self._shared = shared
         self._feeding = True
         self._begun_s = 0.0
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
@@ -97,13 +96,13 @@ class Caller:
             self._raise_local_error()
         finally:
             self._job.close()
-            self._shelf.clear()
+            self._shared.clear()
         return results
 
     def stream(self) -> Iterator[Any]:
         """Yield one None when the inputs are fed ahead, then the results as they come.
 
-        It is started by whoever made it, so that closing it always ends the job.
+        Its maker starts it, so that closing it always ends the job.
         """
         try:
             self._open()
@@ -117,14 +116,14 @@ class Caller:
             self._raise_local_error()
         finally:
             self._job.close()
-            self._shelf.clear()
+            self._shared.clear()
 
     # --- feeding and waiting ---
 
     def _open(self) -> None:
         self._job.open(self._connect)
         self._begun_s = time.monotonic()
-        self._shelf.open()
+        self._shared.open()
 
     def _feed_ahead(self) -> None:
         until_s = time.monotonic() + FEED_AT_CALL_S
@@ -133,7 +132,7 @@ class Caller:
         self._job.flush()
 
     def _may_feed(self) -> bool:
-        return self._feeding and self._window.has_room() and self._shelf.has_room()
+        return self._feeding and self._window.has_room() and self._shared.has_room()
 
     def _feed(self, results: list[Any] | None) -> None:
         """Hand in one batch, or say that there is none."""
@@ -163,7 +162,7 @@ class Caller:
         at, size = batch.start, batch.bytes
         for leaf in batch.leaves:
             if isinstance(leaf.body, Pieces):
-                frames: Frames = self._shelf.put(at, leaf.count, leaf.body)
+                frames: Frames = self._shared.put(at, leaf.count, leaf.body)
                 self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
                 size += sum(map(len, frames)) - leaf.bytes
             else:
@@ -185,9 +184,10 @@ class Caller:
             self._window.free(event)
             for part in event.parts:
                 for lo, hi in part.fresh:
-                    self._shelf.release(lo, hi)
+                    self._shared.release(lo, hi)
             return event
-        self._raise_if_bad(event)
+        if not isinstance(event, Finish):
+            self._raise_if_bad(event)
         return None
 
     def _next_event(self) -> Event:
@@ -245,18 +245,26 @@ class Caller:
             self._job.printer.wait_written()
 
     def _death(self, index: int, node: str, frame: bytes) -> CallFailed:
-        how, code, deaths, *figures = msgpack.unpackb(frame)
+        death = decode_death(frame)
         shown = None
         if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
             shown = short_repr(self._inputs[index])
         call = note_of(index, shown, node)
-        if figures:
-            return OutOfMemory(index, **figures[0], call=call)
+        if (memory := death.memory) is not None:
+            return OutOfMemory(
+                index,
+                used=memory.used,
+                limit=memory.limit,
+                total=memory.total,
+                available=memory.available,
+                call=call,
+            )
+        how, code = death.how, death.code
         if how == "exit":
             died = how_it_died(code) if code >= 0 else "an unknown exit status"
         else:
             died = how_it_died(-code) if how == "signal" else f"{how} {code}"
-        return WorkerDied(index, died, deaths, call=call)
+        return WorkerDied(index, died, death.deaths, call=call, last_words=death.last_words)
 
     # --- ends ---
 

@@ -64,13 +64,13 @@ def curve_for(address: str) -> ClientCurve | None:
 def _user_pair(address: str) -> KeyPair:
     path = user_key_path()
     if path is None or not os.path.lexists(path):
-        where = path or "a directory for settings, which cannot be told here"
+        where = path or "there is no HOME to look for it in"
         raise NotAuthorised(f"you have no key yet ({where}): run `burla login '{address}'` once")
     try:
         return load_pair(path)
     except KeyFileError as error:
         raise BadSetting(
-            "the user's key", path, f"a secret key of this user's alone; {error}"
+            "the user's key", path, f"a secret key that only this user can read; {error}"
         ) from None
 
 

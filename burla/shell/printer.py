@@ -26,7 +26,7 @@ class Printer:
         self,
         stdout: TextIO | None,
         stderr: TextIO | None,
-        shown: Callable[[bytes, int], None],
+        written: Callable[[bytes, int], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         """Start nothing yet.
@@ -34,11 +34,11 @@ class Printer:
         Args:
             stdout: where stdout of the calls goes; None: nowhere, as `print` has it.
             stderr: the same for stderr.
-            shown: told lease and number of the last chunk that was written.
+            written: told lease and number of the last chunk that was written.
             failed: told once what writing raised, such as BrokenPipeError.
         """
         self._streams = {STDOUT: stdout, STDERR: stderr}
-        self._shown, self._failed = shown, failed
+        self._written, self._failed = written, failed
         self._queue: SimpleQueue[Write | str | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._abandoned = False
@@ -74,13 +74,13 @@ class Printer:
             while (batch := list(self._wait_batch())) and not self._abandoned:
                 for what in batch:
                     if isinstance(what, Write):
-                        self._write_show(what)
+                        self._write_output(what)
                     else:
                         self._write(STDERR, "\n" * self._in_line + what + "\n")
                 self._flush()
                 newest = {what.lease: what.number for what in batch if isinstance(what, Write)}
                 for lease, number in newest.items():
-                    self._shown(lease, number)
+                    self._written(lease, number)
             if not self._abandoned:
                 for (_, stream), decoder in self._decoders.items():
                     self._write(stream, decoder.decode(b"", final=True))
@@ -99,13 +99,13 @@ class Printer:
             if self._queue.empty():
                 return
 
-    def _write_show(self, show: Write) -> None:
+    def _write_output(self, output: Write) -> None:
         at = 0
-        for stream, run in groupby(show.streams):
+        for stream, run in groupby(output.streams):
             count = len(list(run))
-            data = b"".join(show.chunks[at : at + count])
+            data = b"".join(output.chunks[at : at + count])
             at += count
-            key = (show.lease, stream)
+            key = (output.lease, stream)
             if key not in self._decoders:
                 self._decoders[key] = codecs.getincrementaldecoder("utf-8")("replace")
             self._write(stream, self._decoders[key].decode(data))

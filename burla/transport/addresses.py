@@ -1,6 +1,6 @@
 """What the address of a scheduler looks like: `burla://HOST:PORT?key=KEY` or `ipc://PATH`. Pure.
 
-KEY is the scheduler's public key, 64 hexadecimal digits: whoever connects knows whom it must meet.
+KEY is the scheduler's public key, 64 hexadecimal digits: who connects knows whom to expect.
 Commands, the environment and the settings file all bring addresses as text; nothing else in the
 project takes one apart.
 """
@@ -62,7 +62,7 @@ def take_apart(text: str) -> Endpoint:
     if separator and scheme == "ipc":
         return Endpoint(f"ipc://{_checked_path(text, rest, FORMS)}", None)
     if separator and scheme == "tcp":
-        why = "tcp:// goes without keys; burla-scheduler prints its whole address, burla://..."
+        why = "tcp:// goes without keys; use the whole address that burla-scheduler prints, burla://..."
         raise AddressError(text, why)
     if not separator or scheme != "burla":
         raise AddressError(text, "it begins with neither burla:// nor ipc://")
@@ -110,7 +110,7 @@ def _tcp(text: str, place: str, port_min: int, forms: str) -> str:
     host, _, port = place.rpartition(":")
     _check_host(text, host, forms)
     if not (port.isascii() and port.isdigit() and port_min <= int(port[:6]) <= 65535):
-        raise AddressError(text, f"{port!r} is no port from {port_min} to 65535", forms)
+        raise AddressError(text, f"{port!r} is not a port from {port_min} to 65535", forms)
     return f"tcp://{host}:{int(port)}"
 
 

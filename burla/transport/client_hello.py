@@ -1,4 +1,4 @@
-"""The first word of whoever connects as a client: who that is."""
+"""The first word on a connection of a client: who it is."""
 
 import os
 import socket

@@ -2,7 +2,7 @@
 
 A key is 32 bytes (Curve25519), written as 64 hexadecimal digits wherever people and files see one:
 a shell, an address and a JSON file take those as they are. A secret key lies in a file of its own
-that nobody but its owner can read, in a place where nobody else can exchange it; everything else
+that only its owner can read, in a place where only its owner can exchange it; everything else
 is refused, not repaired.
 """
 
@@ -110,7 +110,7 @@ def load_or_make_pair(path: str, what: str) -> KeyPair:
     """
     if not os.path.lexists(path):
         pair = make_pair()
-        text = f"# secret key of {what}: nobody else may have it\n{pair.secret.hex()}\n"
+        text = f"# secret key of {what}: never share it\n{pair.secret.hex()}\n"
         write_private(path, text, replace=False)
     return load_pair(path)
 
@@ -138,8 +138,8 @@ def read_private(path: str, bytes_max: int = FILE_BYTES_MAX) -> str:
         if found.st_mode & 0o077:
             mode = stat.S_IMODE(found.st_mode)
             raise KeyFileError(
-                f"{path} is refused: others can get at it (mode {mode:04o}); if nobody has seen "
-                f"it, chmod 600 {path}, else make new keys"
+                f"{path} is refused: other users can access it (mode {mode:04o}). If none of "
+                f"them has read it, run chmod 600 {path}; else make new keys"
             )
         data = os.read(file, bytes_max + 1)
         while data and len(data) <= bytes_max and (more := os.read(file, bytes_max)):
@@ -199,7 +199,7 @@ def _check_place(path: str) -> None:
             raise KeyFileError(f"{path} is not there: {here}: {error.strerror}") from None
         # in a sticky directory, as /tmp is, others can make files but not exchange ours
         if mode & 0o002 and (first or not mode & stat.S_ISVTX):
-            raise KeyFileError(f"{path} is refused: everybody can write to {here}")
+            raise KeyFileError(f"{path} is refused: every user can write to {here}")
         if here == os.path.dirname(here):
             return
         here, first = os.path.dirname(here), False

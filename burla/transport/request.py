@@ -99,5 +99,5 @@ def _answers(
             try:
                 yield decode(dealer.recv_multipart(), direction)[0]
             except WireError as error:
-                raise NoAnswer(f"what answers is no scheduler: {error}") from None
+                raise NoAnswer(f"what answers is not a scheduler: {error}") from None
     raise NoAnswer(f"no answer within {ANSWER_S:.0f} s")

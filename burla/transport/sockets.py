@@ -191,7 +191,7 @@ def take_in_place(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
     Not for what may be freed in the main thread of a caller: freeing a frame looks for signals, and
     what their handlers raise then, as Ctrl-C does, is lost.
     """
-    return ([_content(frame) for frame in frames] for frames in _take(socket))
+    return (_contents(frames) for frames in _take(socket))
 
 
 def take_with_user(socket: zmq.Socket[bytes]) -> Iterator[tuple[str, list[bytes]]]:
@@ -199,7 +199,7 @@ def take_with_user(socket: zmq.Socket[bytes]) -> Iterator[tuple[str, list[bytes]
 
     It belongs to the connection that the message came on, whatever its routing id says.
     """
-    return ((_user(frames[-1]), [_content(frame) for frame in frames]) for frames in _take(socket))
+    return ((_user(frames[-1]), _contents(frames)) for frames in _take(socket))
 
 
 def _user(frame: zmq.Frame) -> str:
@@ -211,8 +211,9 @@ def _user(frame: zmq.Frame) -> str:
 
 def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
     until = time.monotonic() + DRAIN_S
+    is_cut = True  # the last message, perhaps, by the turn before
     for _ in range(DRAIN_MESSAGES):
-        if socket.getsockopt(zmq.RCVMORE) and not _skip(socket):
+        if is_cut and socket.getsockopt(zmq.RCVMORE) and not _skip(socket):
             return
         events: Any = socket.getsockopt(zmq.EVENTS)
         if not events & _READABLE:  # a third of what an exception costs that nothing is there
@@ -220,7 +221,8 @@ def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
         frames = [socket.recv(_NOW, copy=False)]
         while frames[-1].more and len(frames) < FRAMES_MAX:  # libzmq has all of a message, or none
             frames.append(socket.recv(_NOW, copy=False))
-        if not frames[-1].more:
+        is_cut = frames[-1].more
+        if not is_cut:
             yield frames
         if time.monotonic() > until:
             return
@@ -238,11 +240,9 @@ def _skip(socket: zmq.Socket[bytes]) -> bool:
     return not socket.getsockopt(zmq.RCVMORE)
 
 
-def _content(frame: zmq.Frame) -> bytes:
-    if len(frame) < COPY_BYTES:
-        return frame.bytes
-    view: Any = frame.buffer
-    return cast(bytes, view)
+def _contents(frames: Sequence[zmq.Frame]) -> list[bytes]:
+    found = [frame.bytes if len(frame) < COPY_BYTES else frame.buffer for frame in frames]
+    return cast(list[bytes], found)
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:

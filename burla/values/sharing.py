@@ -1,8 +1,8 @@
 """Big values on the same machine: put down in memory that the other side maps, not sent.
 
 A private cluster shares its caller's machine and user. So the caller writes a big leaf into a file
-on a memory file system and sends a reference (memory.py); the worker maps it, and nobody copies it
-again. When all inputs in a file have their outcomes it is written anew for a later leaf: fresh
+on a memory file system and sends a reference (shared_memory.py); the worker maps it, and it is not
+copied again. When all inputs in a file have outcomes it is written anew for a later leaf: fresh
 memory costs four times as much as memory that is there. A worker does the same with a big result;
 the caller maps it and removes the name. All files of a job lie in a directory of its own, which
 the caller removes with the job, so what comes too late finds no place.
@@ -17,7 +17,7 @@ from typing import Any
 from .frames import Pieces
 from .shared_memory import INPUT, RESULT, SHARE_BYTES_MIN, create, refer, rewrite
 
-SHELF_BYTES = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDOW
+INPUTS_BYTES_MAX = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDOW
 FREE_BYTES_MAX = 64 << 20  # files of one job that wait to be written anew
 FREE_TRIES_MAX = 4  # of those, looked at for one leaf: each may be mapped still
 FREE_FIT = 2  # a file is at most so much bigger than what is written to it
@@ -57,7 +57,7 @@ class SharedInputs:
 
     def has_room(self) -> bool:
         """Return whether one more leaf may be put down; one always may."""
-        return self._bytes < SHELF_BYTES
+        return self._bytes < INPUTS_BYTES_MAX
 
     def put(self, start: int, count: int, leaf: Pieces) -> Sequence[bytes]:
         """Return the frames to send for a leaf whose first input has index `start`."""

@@ -1,15 +1,23 @@
 """Everything the nodelet's core can ask of its shell. Pure.
 
-A worker is a number that the shell gives out, and never uses again. A cell is a number that the
-core gives out; it is never used again within its worker.
+A worker is a number that the shell gives out, and never uses again. A cell is a place in a worker's
+slate, which the core gives out; it is used again only after the worker said that it is through.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from burla.protocol.messages import Leaf, Message, Span, StartLease
+from burla.protocol.messages import Message, Span, StartLease
 
-LeafFrames = tuple[Leaf, Sequence[bytes]]
+
+class StoredLeaf(NamedTuple):
+    """Inputs [lo, hi) of a batch, encoded together in `frames`."""
+
+    batch: int
+    lo: int
+    hi: int
+    frames: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +37,7 @@ class KeepBlanks:
 
 @dataclass(frozen=True, slots=True)
 class BeginLease:
-    """Workers added from now on serve this lease."""
+    """Workers made from now on serve this lease."""
 
     start: StartLease
     function: Sequence[bytes]
@@ -37,26 +45,34 @@ class BeginLease:
 
 
 @dataclass(frozen=True, slots=True)
-class AddWorkers:
-    """Let so many more workers load the function; each answered by `ready` or by its end."""
-
-    count: int
+class LoadWorker:
+    """Let one more worker load the function; `Loaded`, `LoadFailed` or `Died` tells of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class DropTemplate:
-    """Fork no more workers of this lease from one that has loaded the function: they don't live."""
+class MakeTemplate:
+    """Let a worker do nothing from now on but fork others; answered by `TemplateServes`."""
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
-class DealSpan:
+class ForkWorker:
+    """Let a template fork one more worker; `Copied`, `NotCopied` or `Died` tells of it."""
+
+    template: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssignSpan:
     """Open a cell and let a worker run a span, after those it has."""
 
     worker: int
     cell: int
     span: Span
-    leaves: Sequence[LeafFrames]
+    leaves: Sequence[StoredLeaf]  # all that the span lies in, ascending
     left: int  # inputs of the job that are with no worker yet, here or at the scheduler
+    slots: int  # how many calls of the job run here at once; with `left` it bounds a stride
     careful: bool  # one call a stride: a death must be told from its neighbours
 
 
@@ -67,6 +83,13 @@ class Steal:
     worker: int
     cell: int
     middle: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutStride:
+    """Let a worker write what it has run of its stride, and give back what it has not begun."""
+
+    worker: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +111,14 @@ class Interrupt:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End a worker and its process group at once; answered by `died`."""
+    """End a worker and its process group at once; answered by `Died`."""
 
     worker: int
 
 
 @dataclass(frozen=True, slots=True)
 class EndWorkers:
-    """Kill all processes of the lease, wipe its scratch; answered by `ended` when that is done."""
+    """Kill all processes of the lease, wipe its scratch; answered by `WorkersEnded`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +150,12 @@ Effect = (
     Send
     | KeepBlanks
     | BeginLease
-    | AddWorkers
-    | DropTemplate
-    | DealSpan
+    | LoadWorker
+    | MakeTemplate
+    | ForkWorker
+    | AssignSpan
     | Steal
+    | CutStride
     | PauseReading
     | ResumeReading
     | Interrupt

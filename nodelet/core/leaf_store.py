@@ -13,16 +13,15 @@ from operator import attrgetter
 from burla.protocol.messages import Leaf, Span
 from burla.protocol.ranges import Range
 
-from .effects import LeafFrames
+from .effects import StoredLeaf
 
 
 @dataclass(slots=True)
 class _Batch:
-    """The leaves of one batch that are here, ascending; three lists of one length."""
+    """The leaves of one batch that are here, ascending; two lists of one length."""
 
     starts: list[int] = field(default_factory=list)
-    leaves: list[Leaf] = field(default_factory=list)
-    frames: list[Sequence[bytes]] = field(default_factory=list)
+    leaves: list[StoredLeaf] = field(default_factory=list)
 
 
 class LeafStore:
@@ -31,7 +30,7 @@ class LeafStore:
     def __init__(self) -> None:
         """Start empty."""
         self._batches: dict[int, _Batch] = {}
-        self._lows: list[int] = []  # the lowest index dealt of each batch, ascending
+        self._lows: list[int] = []  # the lowest index assigned of each batch, ascending
         self._numbers: list[int] = []  # their batches, ascending too
 
     def add(self, leaves: Sequence[Leaf], payload: Sequence[bytes]) -> None:
@@ -57,21 +56,23 @@ class LeafStore:
         else:
             frames = iter(payload)
             groups = [tuple(next(frames) for _ in range(leaf.frames)) for leaf in leaves]
-        starts = [leaf.start for leaf in leaves]
+        stored = [
+            StoredLeaf(leaf.batch, leaf.start, leaf.start + leaf.count, group)
+            for leaf, group in zip(leaves, groups, strict=True)
+        ]
+        starts = [leaf.lo for leaf in stored]
         if (not batch.starts or starts[0] > batch.starts[-1]) and starts == sorted(set(starts)):
             batch.starts += starts
-            batch.leaves += leaves
-            batch.frames += groups
+            batch.leaves += stored
             return
-        for start, leaf, group in zip(starts, leaves, groups, strict=True):
-            where = bisect_left(batch.starts, start)
-            if where == len(batch.starts) or batch.starts[where] != start:
-                batch.starts.insert(where, start)
+        for leaf in stored:
+            where = bisect_left(batch.starts, leaf.lo)
+            if where == len(batch.starts) or batch.starts[where] != leaf.lo:
+                batch.starts.insert(where, leaf.lo)
                 batch.leaves.insert(where, leaf)
-                batch.frames.insert(where, group)
 
     def bounds(self, number: int) -> Range:
-        """Return [lo, hi) outside of which nothing that was dealt belongs to a batch."""
+        """Return [lo, hi) outside of which nothing that was assigned belongs to a batch."""
         at = bisect_left(self._numbers, number)
         if at == len(self._numbers) or self._numbers[at] != number:
             return 0, 0
@@ -85,14 +86,13 @@ class LeafStore:
         """Note that the indices of `span` belong to its batch.
 
         Raises:
-            ValueError: they can not, or the leaves that they lie in are not here.
+            ValueError: they cannot, or the leaves that they lie in are not here.
         """
         if span.lo >= span.hi:
             raise ValueError(f"{span} is empty")
         leaves = self.find(span)
-        first, last = leaves[0][0], leaves[-1][0]
-        stop = last.start + last.count
-        if stop < span.hi or sum([leaf.count for leaf, _ in leaves]) != stop - first.start:
+        stop = leaves[-1].hi
+        if stop < span.hi or sum([leaf.hi - leaf.lo for leaf in leaves]) != stop - leaves[0].lo:
             raise ValueError(f"leaves of {span} are missing")
         at = bisect_left(self._numbers, span.batch)
         if at == len(self._numbers) or self._numbers[at] != span.batch:
@@ -105,8 +105,8 @@ class LeafStore:
             raise ValueError(f"{span} ends behind batch {self._numbers[at + 1]}")
         self._lows[at] = low
 
-    def find(self, span: Span) -> list[LeafFrames]:
-        """Return the leaves that `span` lies in, with their frames.
+    def find(self, span: Span) -> list[StoredLeaf]:
+        """Return the leaves that `span` lies in, ascending.
 
         Raises:
             ValueError: the one with its first index is not here.
@@ -116,10 +116,10 @@ class LeafStore:
             raise ValueError(f"leaves of {span} are missing")
         first = bisect_right(batch.starts, span.lo) - 1
         stop = bisect_left(batch.starts, span.hi)
-        return list(zip(batch.leaves[first:stop], batch.frames[first:stop], strict=True))
+        return batch.leaves[first:stop]
 
     def spans(self, lo: int, hi: int) -> Iterator[Span]:
-        """Yield [lo, hi), all of it dealt, cut at the bounds of batches."""
+        """Yield [lo, hi), all of it assigned, cut at the bounds of batches."""
         while lo < hi:
             at = bisect_right(self._lows, lo) - 1
             end = min(hi, self._lows[at + 1]) if at + 1 < len(self._lows) else hi

@@ -1,37 +1,32 @@
 """One lease of a nodelet: its work, its workers, and what it owes the scheduler. Pure.
 
-The core (nodelet.py) knows who speaks and when; policy is in dispatcher.py. An index that was dealt
-to this node is open (on the bench), or its outcome is kept until it is acknowledged, or it was
-returned.
+Events change what is here; `settle` then decides what follows from all of them. The core
+(nodelet.py) knows who speaks and when; which input is where is in custody.py, what becomes of
+workers in lease_workers.py, who gets what in dispatcher.py.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from burla.protocol.codec import Frames
-from burla.protocol.messages import Assign, Held, Kind, Retract, Retracted, Run, StartLease, Stopped
+from burla.protocol.messages import Assign, Held, Kind, Retract, Run, StartLease, Stopped
 from burla.protocol.ranges import Ranges
 
-from .dispatcher import Dispatcher, StealRequest, Worker
+from .cells import BrokenWorkerError
+from .custody import Custody
 from .effects import (
-    AddWorkers,
+    AssignSpan,
     BeginLease,
-    DealSpan,
-    DropTemplate,
     Effect,
     EndWorkers,
     Interrupt,
-    Kill,
-    Note,
     PauseReading,
     ResumeReading,
     Send,
 )
-from .leaf_store import LeafStore
-from .load_failures import LoadFailures
-from .memory_policy import MemoryPolicy, Reading
-from .phases import Phase
+from .events import Died, Looked, Printed, Reading, Reported, Stolen, WorkerEvent, WorkersEnded
+from .lease_workers import LeaseWorkers
+from .phases import Life, Phase
 from .reporting import Report
-from .steals import PendingSteals
+from .steals import Steals
 
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
 
@@ -39,362 +34,289 @@ INTERRUPT_S = 1.0  # for a call to end after SIGINT
 class Lease:
     """What the node holds of one lease."""
 
-    def __init__(self, start: StartLease, function: Sequence[bytes], effects: list[Effect]) -> None:
+    def __init__(
+        self, start: StartLease, function: Sequence[bytes], effects: list[Effect], now_s: float
+    ) -> None:
         """Wait to be begun; `effects` is where all it asks for is put."""
         self.id = start.lease
-        self.phase = Phase.QUEUED
-        self.store = LeafStore()
-        self.bench = Dispatcher(start.slots, self.store)
+        self.life = Life(start.lease, now_s)
+        self.custody = Custody(start.slots)
         self.report = Report(
             start.lease, start.outcome_window, start.report_s, start.slots, start.secret
         )
         self._start = start
         self._function = function
         self._effects = effects
-        self._open = Ranges()  # dealt; neither run nor returned
-        self._done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
-        self._crew = LoadFailures()
-        self._ration = MemoryPolicy(self.bench, start.func_ram)
-        self._robbery: PendingSteals | None = None
-        self.is_lingering = False  # its job is over; its workers wait for another
-        self._failed = False  # an error is on its way: the job is over, nothing more is dealt
-        self._discard = self._paused = False
+        self._dispatcher = self.custody.dispatcher
+        self._workers = LeaseWorkers(self._dispatcher, start.func_ram, effects)
+        self._steals = Steals(self.id, self.custody, effects)
+        self._has_failed = False  # an error is on its way: nothing more is assigned
+        self._discards = False  # its outcomes and its output are not wanted
+        self._is_paused = False
+        self._must_interrupt = False  # its calls, which it was not told to end before
         self._kill_s = 0.0  # while STOPPING: when calls are not waited for any longer
 
     # --- from the scheduler ---
 
-    def begin(self) -> None:
+    def begin(self, now_s: float) -> None:
         """Let the first worker load the function."""
-        self.phase = Phase.SERVING
+        self.life.enter(Phase.SERVING, now_s)
         self._effects.append(BeginLease(self._start, self._function))
-        self._add_workers(1)
+        self._workers.want(1)
 
-    def linger(self) -> None:
+    def linger(self, now_s: float) -> None:
         """Forget what is not acknowledged, and keep the workers."""
-        self._discard = True
+        self._discards = True
         self.report.drop()
-        self.is_lingering = self.phase is Phase.SERVING
+        if self.life.phase is Phase.SERVING:
+            self.life.enter(Phase.LINGERING, now_s)
 
     def take_over(self, old: "Lease", now_s: float) -> bool:
         """Begin with the workers of a lease that has nothing to do; return whether that can be."""
-        idle = old.phase is Phase.SERVING and not (old._open or old._paused or old._failed)
-        workers = list(old.bench.workers)
-        busy = old._robbery or old._crew.growing or any(w.cells for w in old.bench.workers.values())
-        if not idle or busy or not 0 < len(workers) <= self.bench.slots:
+        count = len(old._dispatcher.workers)
+        if not old._is_idle() or not 0 < count <= self._dispatcher.slots:
             return False
-        old.phase, old.is_lingering = Phase.STOPPED, False
-        old.bench.workers.clear()
-        self.phase = Phase.SERVING
+        old.life.enter(Phase.STOPPED, now_s)
+        self.life.enter(Phase.SERVING, now_s)
         self._effects.append(BeginLease(self._start, self._function, keep=True))
-        self.bench.expect(old.bench)
-        for number in workers:  # they load the function before they look at what they are dealt
-            self.bench.workers[number] = Worker(number, now_s, has_run=True)
+        self._workers.adopt(old._workers, now_s)
         return True
 
-    def deal(self, message: Assign, payload: Sequence[bytes]) -> None:
+    def assign(self, message: Assign, payload: Sequence[bytes]) -> None:
         """Take work. What is known already changes nothing.
 
         Raises:
             ValueError: the message contradicts itself or what came before.
         """
-        self.store.add(message.leaves, payload)
-        self._done.update(dict.fromkeys(message.forget))
-        self.bench.left = message.left
+        self.custody.add_leaves(message, payload)
         self.report.every(message.report_s)
-        if self.phase in (Phase.STOPPING, Phase.STOPPED):
-            return
-        for span in message.spans:
-            self.store.claim(span)
-            for lo, hi in self._open.missing(span.lo, span.hi):
-                for gap in self.report.outcomes.held.missing(lo, hi):
-                    self._open.add(*gap)
-                    self.bench.requeue(*gap)
+        if self.life.takes_work:
+            self.custody.assign(message.spans, self.report.outcomes.held)
 
-    def shed(self, message: Retract) -> None:
-        """Give inputs back: from the end of the queue, then from the ends of the workers'."""
-        if self.phase in (Phase.STOPPING, Phase.STOPPED) or self._robbery is not None:
-            self._return(Ranges())
-            return
-        got = Ranges(self.bench.give_back(message.inputs))
-        missing = message.inputs - got.total
-        robbery = PendingSteals(message, got)
-        workers = self.bench.workers.values()
-        for worker in sorted(workers, key=lambda w: -max((c.stop for c in w.cells), default=0)):
-            taken = min(missing, worker.unstarted())
-            if taken > 0:
-                missing -= taken
-                self._rob(robbery, self.bench.take_back(worker, taken))
-        if self._robbery is None:
-            self._return(got)
+    def retract(self, message: Retract) -> None:
+        """Give inputs back."""
+        self._steals.retract(message)
+        if not self.life.takes_work:
+            self._steals.refuse()
 
     def end(self, discard: bool, now_s: float) -> None:
         """Stop all of it: idle workers at once, calls after a moment in which they may clean up."""
         if discard:
-            self._discard = True
+            self._discards = True
             self.report.drop()
-        if self.phase is Phase.QUEUED:
-            self._stopped()
-        elif self.phase is Phase.SERVING and self._robbery is None:
-            self.phase = Phase.STOPPING
+        if self.life.phase is Phase.QUEUED:
+            self._stopped(now_s)
+        elif self.life.serves:
+            self.life.enter(Phase.STOPPING, now_s)
             self._kill_s = now_s + INTERRUPT_S
-            busy = [worker for worker in self.bench.workers.values() if worker.is_busy()]
-            self._effects += [Interrupt(worker.number) for worker in busy]
-            robbery = PendingSteals()
-            for worker in busy:  # it would go on with the next call
-                self._rob(robbery, self.bench.take_back(worker, worker.unstarted()))
-            self._open = Ranges()
-            self.bench.queue = Ranges()
-            self.bench.careful = Ranges()
-            self.bench.retry.clear()
-            if self._paused:
-                self._paused = False
+            self._must_interrupt = True
+            self._steals.refuse()
+            self.custody.clear()
+            if self._is_paused:
+                self._is_paused = False
                 self._effects.append(ResumeReading())
-
-    def replay(self, after: int) -> None:
-        """Send output again that the client has missed."""
-        self._effects += self.report.output.again(after, replay=True)
 
     def send_again(self) -> None:
         """Send all that is not acknowledged: what was sent before may be lost."""
-        if self.phase is Phase.STOPPED:
+        if self.life.phase is Phase.STOPPED:
             self._effects.append(Send(Stopped(self.id)))
         self._effects += self.report.again()
 
     def held(self) -> Held | None:
-        """Return what a Hello says of it; None: nobody need know that it was."""
-        stopping = self.phase in (Phase.STOPPING, Phase.STOPPED)
-        if stopping and self._discard:
+        """Return what a Hello says of it; None: nothing."""
+        stopping = not self.life.takes_work
+        if stopping and self._discards:
             return None
-        held = Ranges([*self._open, *self.report.outcomes.held])
-        spans = [span for lo, hi in held for span in self.store.spans(lo, hi)]
+        spans = self.custody.spans_of(Ranges([*self.custody.open, *self.report.outcomes.held]))
         start = self._start
-        return Held(self.id, start.job, start.slots, tuple(spans), stopping)
+        return Held(self.id, start.job, start.slots, spans, stopping)
 
     # --- from the workers ---
 
-    def ready(self, worker: int, is_copy: bool, now_s: float) -> None:
-        """Take in a worker that has loaded the function."""
-        self._crew.ready()
-        if self.phase is Phase.SERVING:
-            self.bench.workers[worker] = Worker(worker, now_s, is_copy)
+    def take(self, event: WorkerEvent, now_s: float) -> None:
+        """Take what a worker did, or what was seen of them."""
+        match event:
+            case Reported():
+                self._reported(event, now_s)
+            case Stolen():
+                self._stolen(event)
+            case Printed():
+                self._workers.words.note(event.worker, event.data)
+                if not self._discards:
+                    self.report.output.add(event.worker, event.stream, event.data, now_s)
+            case Looked():
+                self._workers.look(event.strides, now_s)
+            case Reading():
+                if self.life.serves:
+                    self._workers.read_memory(event, self.custody.open, now_s)
+            case Died():
+                self.report.output.finish(event.worker)
+                if (verdict := self._workers.died(event, now_s)) is not None:
+                    index, death = verdict
+                    self._complete(Run(index, index + 1, Kind.DEATH, 1), [death.encode()], now_s)
+            case WorkersEnded():
+                if self.life.phase is Phase.STOPPING:
+                    self._stopped(now_s)
+            case _ if self.life.serves:
+                self._workers.take(event, now_s)
+            case _:  # it came too late to be of use
+                pass
 
-    def load_failed(self, worker: int, frames: Sequence[bytes]) -> None:
-        """A worker could not load the function, perhaps a second one, and is gone."""
-        if who := self.bench.workers.get(worker):
-            self.bench.bury(who, None)
-        self._crew.failed(frames, bool(self.bench.workers))
-
-    def ran(
-        self, worker: int, cell: int, run: Run, frames: Frames, seconds: float, now_s: float
-    ) -> None:
-        """Take outcomes; if they don't fit what it was dealt, the worker is broken, and killed."""
-        if worker not in self.bench.workers:
+    def _reported(self, event: Reported, now_s: float) -> None:
+        """Take outcomes, and what is given back; who contradicts itself is killed."""
+        worker = self._dispatcher.workers.get(event.worker)
+        if worker is None or worker.is_broken:
             return
-        if self.bench.ran(worker, cell, run.lo, run.hi, seconds, now_s):
-            if run.kind is Kind.ERROR or not self.bench.workers[worker].is_busy():
-                self.report.output.mark(worker)  # else it may be in the middle of the next line
-            self._settle_run(run, frames, now_s)
-        else:
-            self._effects.append(Note(f"worker {worker} says {run} of cell {cell}: it is killed"))
-            self._effects.append(Kill(worker))
+        for report in event.reports:
+            try:
+                self._dispatcher.take(worker, report, now_s)
+            except BrokenWorkerError as error:
+                self._workers.kill_broken(worker, error)
+                return
+            if report.frames:
+                if report.kind is Kind.ERROR or not worker.is_busy():
+                    self.report.output.mark(worker.number)  # else it may be in the next line
+                run = Run(report.lo, report.hi, report.kind, len(report.frames))
+                self._complete(run, report.frames, now_s)
 
-    def given_back(self, worker: int, cell: int, lo: int) -> None:
-        """The worker will run nothing of this cell from `lo` on."""
-        self.bench.shorten(worker, cell, lo)
+    def _stolen(self, event: Stolen) -> None:
+        """Take what was stolen; whose slate contradicts what it was assigned is killed."""
+        try:
+            self._steals.answer(event)
+        except BrokenWorkerError as error:
+            self._workers.kill_broken(self._dispatcher.workers[event.worker], error)
 
-    def settled(self, worker: int, cell: int, now_s: float) -> None:
-        """The span of this cell is over; what was not run of it is queued again."""
-        self.bench.close(worker, cell, now_s)
-
-    def printed(self, worker: int, stream: int, data: bytes, now_s: float) -> None:
-        """Take output."""
-        if not self._discard:
-            self.report.output.add(worker, stream, data, now_s)
-
-    def stolen(self, worker: int, cell: int, lo: int, hi: int) -> None:
-        """Take [lo, hi), perhaps empty, that was stolen."""
-        robbery = self._robbery
-        assert robbery is not None, (worker, cell)
-        robbery.answer(self.bench, worker, cell, lo, hi)
-        if robbery.is_over():
-            self._robbery = None
-            if robbery.shed is not None:
-                self._return(robbery.got)
-
-    def died_loading(self, how: tuple[str, int]) -> None:
-        """A worker ended before it was ready."""
-        self._crew.died(how, bool(self.bench.workers))
-
-    def died(
-        self, worker: int, how: tuple[str, int], running: tuple[int, int] | None, now_s: float
-    ) -> None:
-        """A worker ended; `running` are the calls that it was in."""
-        who = self.bench.workers.get(worker)
-        if who is None:
-            return
-        figures = self._ration.died(who, how, now_s)
-        self.report.output.finish(worker)
-        if figures is None and who.is_copy and not who.has_run and how[0] == "signal":
-            running = None  # what it was forked from is to blame, not a call
-            self._effects.append(DropTemplate())
-        index = self.bench.bury(who, running)
-        if not self.bench.workers:
-            self._crew.gone()
-        if index is not None:
-            said = self._ration.judge(index, how, figures, who)
-            if said is None:
-                self.bench.try_again(index)
-            else:
-                self._settle_run(Run(index, index + 1, Kind.DEATH, 1), [said], now_s)
-
-    def memory(self, reading: Reading, now_s: float) -> None:
-        """Take a reading of the node's memory."""
-        if self.phase is Phase.SERVING:
-            for worker, why in self._ration.look(reading, self._open, now_s):
-                self._effects += [Note(why), Kill(worker)]
-
-    def ended(self) -> None:
-        """All processes of the lease are gone."""
-        if self.phase is Phase.STOPPING:
-            self._stopped()
-
-    # --- time ---
+    # --- what follows ---
 
     def settle(self, now_s: float) -> None:
         """Assign, steal, report, pause and end, as things stand."""
-        if self._robbery is not None or self._only_waits():
+        if self._steals.unanswered or (self.life.phase is Phase.STOPPED and self._only_waits()):
             return
-        self._forget_done()
-        self._regulate()
-        if self.phase is Phase.SERVING and not self._failed and not self._paused:
+        if self._must_interrupt:
+            self._interrupt()
+        if self.custody.done:
+            self.custody.forget_done()
+        if self.life.serves:
+            self._regulate()
+        if self._steals.settle() and self.custody.open.total and self._feeds():
             self._feed(now_s)
-            if self._robbery is not None:
-                return
-        bench = self.bench
-        self._effects += self.report.due(bench.dry(), not self._open, bench.call_s, now_s)
-        self._regulate()
-        if self.phase is Phase.STOPPING and self._kill_s < float("inf"):
-            busy = bench.busy()
-            if not busy or now_s >= self._kill_s:
-                self._kill_s = float("inf")
-                self._effects.append(EndWorkers())
+        if self._steals.unanswered:
+            return
+        dispatcher = self._dispatcher
+        self._effects += self.report.due(
+            dispatcher.dry(),
+            dispatcher.call_s,
+            now_s,
+            all_done=not self.custody.open.total,
+            unread=self._is_paused,
+        )
+        is_stopping = self.life.phase is Phase.STOPPING and self._kill_s < float("inf")
+        if is_stopping and (now_s >= self._kill_s or not dispatcher.busy()):
+            self._kill_s = float("inf")
+            self._effects.append(EndWorkers())
 
     def next_deadline_s(self) -> float | None:
         """Return when `settle` must be called next; None: not before something happens."""
-        if self._only_waits():
+        if self.life.phase is Phase.STOPPED and self._only_waits():
             return None
         times: list[float] = []
         due_s = self.report.next_deadline_s()
         if due_s is not None:
             times.append(due_s)
-        if self.phase is Phase.STOPPING:
+        if self.life.phase is Phase.STOPPING:
             times.append(self._kill_s)
-        elif self.phase is Phase.SERVING and not self._failed and not self._paused:
-            stuck_s = self.bench.stuck_at_s()
+        elif self.custody.open.total and self._feeds():
+            stuck_s = self._dispatcher.stuck_at_s()
             if stuck_s is not None:
                 times.append(stuck_s)
         return min(times, default=None)
 
-    def is_forgettable(self) -> bool:
-        """Return whether nothing of it matters any more."""
-        return self.phase is Phase.STOPPED and self.report.is_empty()
-
     def check(self) -> None:
-        """Assert that every dealt index is in one place. Costs O(state): for tests."""
+        """Assert that every assigned index is in one place. Costs O(state): for tests."""
         self.report.check()
-        assert self._robbery is None, "a steal was not answered"
-        assert self.phase is not Phase.QUEUED or not self.bench.workers
-        if self.phase in (Phase.STOPPING, Phase.STOPPED):
-            return
-        self.bench.check()
-        bench = Ranges([*self.bench.queue, *((i, i + 1) for i in self.bench.retry)])
-        for worker in self.bench.workers.values():
-            for cell in worker.cells:
-                bench.add(cell.lo, cell.hi)
-        assert bench == self._open, (bench, self._open)
-        for lo, hi in self._open:
-            assert not self.report.outcomes.held.common(lo, hi), (lo, hi)
+        assert not self._steals.unanswered, "a steal was not answered"
+        assert self.life.phase is not Phase.QUEUED or not self._dispatcher.workers
+        if self.life.takes_work:
+            self.custody.check(self.report.outcomes.held)
+
+    def snapshot(self) -> dict[str, object]:
+        """Return its state, for people: no payload and no secret is in it."""
+        return {
+            "job": self._start.job.hex(),
+            "life": self.life.snapshot(),
+            "is_paused": self._is_paused,
+            "has_failed": self._has_failed,
+            **self.custody.snapshot(),
+            **self._workers.snapshot(),
+            "unacknowledged": self.report.snapshot(),
+        }
 
     # --- helpers ---
 
+    def _is_idle(self) -> bool:
+        """Return whether its workers may go on with another lease."""
+        is_free = not (self.custody.open or self._is_paused or self._has_failed)
+        in_use = self._workers.spawn.unready or any(
+            worker.cells for worker in self._dispatcher.workers.values()
+        )
+        return self.life.serves and is_free and not in_use
+
     def _only_waits(self) -> bool:
-        """Return whether all that may still happen is that what was sent is acknowledged."""
-        return self.phase is Phase.STOPPED and not self._done and self.report.is_sent()
+        """Return whether all that may still happen, once stopped, is an acknowledgement."""
+        return not self.custody.done and self.report.is_sent()
+
+    def _feeds(self) -> bool:
+        """Return whether workers get something to run."""
+        return self.life.serves and not self._has_failed and not self._is_paused
 
     def _feed(self, now_s: float) -> None:
-        bench = self.bench
-        if self._crew.no_worker is not None:
-            self._give_up(now_s)
+        dispatcher, queue = self._dispatcher, self.custody.queue
+        if (reason := self._workers.spawn.no_worker) is not None:
+            if (index := queue.pop_first()) is not None:
+                kind, frames = reason
+                self._complete(Run(index, index + 1, kind, len(frames)), frames, now_s)
             return
-        for dealt in bench.deal(now_s):
-            leaves = self.store.find(dealt.span)
-            left = bench.left + bench.waiting()
+        for one in dispatcher.assign(now_s):
+            if len(dispatcher.workers[one.worker].cells) == 1:
+                self._workers.words.begin(one.worker)
+            leaves = self.custody.store.find(one.span)
+            left, slots = dispatcher.left + len(queue), self._start.slots
             self._effects.append(
-                DealSpan(dealt.worker, dealt.cell, dealt.span, leaves, left, dealt.careful)
+                AssignSpan(one.worker, one.cell, one.span, leaves, left, slots, one.careful)
             )
-        room = bench.slots - len(bench.workers) - self._crew.growing
-        wanted = min(room, bench.waiting() - self._crew.growing)
-        if wanted > 0 and self._crew.may_grow():
-            self._add_workers(wanted)
-        self._rob(PendingSteals(), bench.thefts(now_s))
-
-    def _rob(self, robbery: PendingSteals, thefts: Iterable[StealRequest]) -> None:
-        """Ask for steals; until all are answered nothing else happens."""
-        for theft in thefts:
-            self._effects.append(robbery.ask(theft))
-            self._robbery = robbery
+        if len(queue):
+            self._workers.want_for_waiting()
+        self._steals.balance(now_s)
 
     def _regulate(self) -> None:
         """Read from the workers only while the windows have room."""
-        if self.phase is not Phase.SERVING:
-            return
-        full = self.report.is_full()
-        if full and not self._paused:
+        is_full = self.report.is_full()
+        if is_full and not self._is_paused:
             self._effects.append(PauseReading())
-        elif self._paused and not full:
+        elif self._is_paused and not is_full:
             self._effects.append(ResumeReading())
-        self._paused = full
+        self._is_paused = is_full
 
-    def _forget_done(self) -> None:
-        """Drop batches that are done everywhere; what waits of them here was run elsewhere."""
-        for batch in list(self._done):
-            lo, hi = self.store.bounds(batch)
-            for part in self.bench.withdraw(lo, hi):
-                self._open.remove(*part)
-            if not self.bench.is_running(lo, hi):
-                self.store.forget(batch)
-                del self._done[batch]
-
-    def _add_workers(self, count: int) -> None:
-        self._crew.growing += count
-        self._effects.append(AddWorkers(count))
-
-    def _give_up(self, now_s: float) -> None:
-        """Answer the first input that waits with the reason why nobody can run it."""
-        assert self._crew.no_worker is not None
-        kind, frames = self._crew.no_worker
-        index = self.bench.pop_first()
-        if index is not None:
-            self._settle_run(Run(index, index + 1, kind, len(frames)), frames, now_s)
-
-    def _settle_run(self, run: Run, frames: Sequence[bytes], now_s: float) -> None:
+    def _complete(self, run: Run, frames: Sequence[bytes], now_s: float) -> None:
         """Pass an outcome on."""
-        if self.phase is not Phase.SERVING and run.kind is Kind.ERROR:
+        if not self.life.serves and run.kind is Kind.ERROR:
             return  # our own SIGINT, as likely as not; whoever wants its index has it queued again
-        self._open.remove(run.lo, run.hi)
-        if not self._discard:
+        self.custody.open.remove(run.lo, run.hi)
+        if not self._discards:
             self.report.outcomes.add(run, frames, now_s)
         if run.kind in (Kind.ERROR, Kind.DEATH):
-            self._failed = True
+            self._has_failed = True
             self.report.hurry()
 
-    def _return(self, got: Ranges) -> None:
-        for lo, hi in got:
-            self._open.remove(lo, hi)
-        spans = [span for lo, hi in got for span in self.store.spans(lo, hi)]
-        self._effects.append(Send(Retracted(self.id, tuple(spans))))
+    def _interrupt(self) -> None:
+        """End the calls that run; who runs one would go on with the next."""
+        self._must_interrupt = False
+        busy = [worker for worker in self._dispatcher.workers.values() if worker.is_busy()]
+        self._effects += [Interrupt(worker.number) for worker in busy]
+        for worker in busy:
+            self._steals.take_all(worker)
 
-    def _stopped(self) -> None:
-        self.phase = Phase.STOPPED
-        self.bench.workers.clear()
+    def _stopped(self, now_s: float) -> None:
+        self.life.enter(Phase.STOPPED, now_s)
+        self._dispatcher.workers.clear()
         self._effects.append(Send(Stopped(self.id)))

@@ -7,14 +7,14 @@ at last alone. When memory is there again, slots come back one by one. With `fun
 uses more is killed at once.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
-import msgpack
-
+from burla.protocol.deaths import Death, OutOfMemoryFigures
 from burla.protocol.ranges import Ranges
 
-from .dispatcher import Dispatcher, Worker
+from .cells import Worker
+from .dispatcher import Dispatcher
+from .events import Ending, Reading
 
 GB = 1 << 30  # bytes
 LOW_SHARE, LOW_MAX = 0.10, GB  # of the node's memory: room for what the running calls still take
@@ -28,33 +28,6 @@ OOM_S = 1.0  # between the kernel's count and our hearing of the death, on a mac
 KILLED = ("signal", 9)  # as the kernel does it, and we
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The memory of a node, and of its workers, at one moment; all in bytes."""
-
-    total: int  # what the node has, or its cgroup, or was given
-    available: int  # of `total`
-    swap: int = 0  # free
-    oom_kills: int = 0  # by the kernel, since the last reading
-    used: Mapping[int, int] = field(default_factory=dict)  # worker -> of its own, with descendants
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Why a worker was killed for memory; all in bytes."""
-
-    used: int  # 0: not known
-    limit: int  # func_ram; 0: the node ran out
-    total: int
-    available: int
-
-    def pack(self, how: tuple[str, int], deaths: int) -> bytes:
-        """Return the frame of a `Kind.DEATH`."""
-        figures = {"used": self.used, "limit": self.limit, "total": self.total}
-        frame: bytes = msgpack.packb([*how, deaths, figures | {"available": self.available}])
-        return frame
-
-
 def low(total: int) -> int:
     """Return the bytes of available memory below which no more calls are begun."""
     return int(min(LOW_SHARE * total, LOW_MAX))
@@ -66,22 +39,22 @@ def critical(total: int) -> int:
 
 
 class MemoryPolicy:
-    """What the memory of the node allows one lease; sets the slots of its bench."""
+    """What the memory of the node allows one lease; sets the slots of its dispatcher."""
 
-    def __init__(self, bench: Dispatcher, func_ram: int | None) -> None:
-        """Start with all slots of `bench`.
+    def __init__(self, dispatcher: Dispatcher, func_ram: int | None) -> None:
+        """Start with all slots of `dispatcher`.
 
         Args:
-            bench: of the lease.
+            dispatcher: of the lease.
             func_ram: bytes that one call may use; None: no limit.
         """
-        self._bench = bench
+        self._dispatcher = dispatcher
         self._func_ram = func_ram
         self._last: Reading | None = None
         self._used: dict[int, int] = {}  # worker -> what it used when it was last seen alive
         self._least = 0  # available, in the last two readings
         self._oom_until_s = 0.0  # SIGKILLs until then are the kernel's, for memory
-        self._doomed: dict[int, Figures] = {}  # workers that are being killed
+        self._doomed: dict[int, OutOfMemoryFigures] = {}  # workers that are being killed
         self._kills: dict[int, int] = {}  # index that is tried again -> how often it was killed
         self._deaths: dict[int, int] = {}  # per index, those for which memory is not to blame
         self._lone: dict[int, int] = {}  # per index, kills while it ran alone
@@ -112,24 +85,29 @@ class MemoryPolicy:
         if limit is None:
             return
         for number, used in reading.used.items():
-            if used > limit and number in self._bench.workers and number not in self._doomed:
-                self._doom(number, Figures(used, limit, reading.total, reading.available))
-                yield number, f"worker {number} uses {_gb(used)} of {_gb(limit)} GB: it is killed"
+            if used > limit and number in self._dispatcher.workers and number not in self._doomed:
+                self._doom(
+                    number, OutOfMemoryFigures(used, limit, reading.total, reading.available)
+                )
+                yield (
+                    number,
+                    f"killing worker {number}: it uses {_gb(used)} GB, func_ram is {_gb(limit)}",
+                )
 
     def _is_short(self, reading: Reading) -> bool:
         guilty = GUILTY_SHARE * reading.total
         return reading.available < low(reading.total) and any(
-            reading.used.get(number, 0) >= guilty for number in self._bench.workers
+            reading.used.get(number, 0) >= guilty for number in self._dispatcher.workers
         )
 
     def _slow_down(self, now_s: float) -> None:
-        bench = self._bench
-        bench.slots = max(1, min(bench.slots, bench.busy()))
+        dispatcher = self._dispatcher
+        dispatcher.slots = max(1, min(dispatcher.slots, dispatcher.busy()))
         self._rise_s = max(self._rise_s, now_s + RISE_S)
 
     def _relieve(self, reading: Reading) -> Iterator[tuple[int, str]]:
         """Yield who must go so that the others can stay."""
-        workers = self._bench.workers.values()
+        workers = self._dispatcher.workers.values()
         used = {w.number: reading.used.get(w.number, 0) for w in workers}
         guilty = [w for w in workers if used[w.number] >= GUILTY_SHARE * reading.total]
         victims = [worker for worker in guilty if not worker.cells]
@@ -137,7 +115,7 @@ class MemoryPolicy:
             busy = [worker for worker in guilty if worker.is_busy()]
             if not busy:
                 return
-            alone = self._bench.busy() == 1
+            alone = self._dispatcher.busy() == 1
             if alone and reading.available + reading.swap >= critical(reading.total):
                 return  # slow, but it may end well
             most = max(used[worker.number] for worker in busy)
@@ -145,79 +123,94 @@ class MemoryPolicy:
             victims = [max(big, key=lambda worker: (worker.heard_s, worker.number))]
         for worker in victims:
             number = worker.number
-            figures = Figures(used[number], 0, reading.total, reading.available)
+            figures = OutOfMemoryFigures(used[number], 0, reading.total, reading.available)
             self._doom(number, figures)
             left, total = _gb(reading.available), _gb(reading.total)
             yield (
                 number,
-                f"{left} of {total} GB are left: worker {number} is killed,"
+                f"{left} of {total} GB of memory are left: killing worker {number},"
                 f" which uses {_gb(figures.used)} GB",
             )
 
-    def _doom(self, number: int, figures: Figures) -> None:
+    def _doom(self, number: int, figures: OutOfMemoryFigures) -> None:
         self._doomed[number] = figures
-        self._bench.workers[number].doomed = True
+        self._dispatcher.workers[number].is_doomed = True
 
     def _rise(self, reading: Reading, now_s: float) -> None:
         """Give a slot back, if there is room for one more call of those that run."""
-        bench = self._bench
-        if bench.slots >= bench.most or now_s < self._rise_s or self._kills or self._doomed:
+        dispatcher = self._dispatcher
+        if (
+            dispatcher.slots >= dispatcher.slots_max
+            or now_s < self._rise_s
+            or self._kills
+            or self._doomed
+        ):
             return
-        each = max((reading.used.get(number, 0) for number in bench.workers), default=0)
+        each = max((reading.used.get(number, 0) for number in dispatcher.workers), default=0)
         if reading.available >= low(reading.total) + each:
-            bench.slots += 1
+            dispatcher.slots += 1
             self._rise_s = now_s + RISE_S
-            if bench.slots == bench.most:
+            if dispatcher.slots == dispatcher.slots_max:
                 self._patience_s = RISE_S
 
     # --- deaths ---
 
-    def died(self, worker: Worker, how: tuple[str, int], now_s: float) -> Figures | None:
+    def died(self, worker: Worker, how: Ending, now_s: float) -> OutOfMemoryFigures | None:
         """Take note of a death; return the figures if it was for memory.
 
-        Must be told before the bench is.
+        Must be told before the dispatcher is.
         """
         figures = self._doomed.pop(worker.number, None)
         used = self._used.pop(worker.number, 0)
         if figures is None and how == KILLED:
             figures = self._by_kernel(used, now_s)
         if figures is not None and not figures.limit and worker.is_busy():
-            bench = self._bench
-            bench.slots = max(1, min(bench.slots, bench.busy() - 1))
+            dispatcher = self._dispatcher
+            dispatcher.slots = max(1, min(dispatcher.slots, dispatcher.busy() - 1))
             self._patience_s = min(2 * self._patience_s, RISE_MAX_S)
             self._rise_s = now_s + self._patience_s
         return figures
 
-    def _by_kernel(self, used: int, now_s: float) -> Figures | None:
+    def _by_kernel(self, used: int, now_s: float) -> OutOfMemoryFigures | None:
         """Return the figures of a SIGKILL: from before it, since it has freed the memory."""
         last = self._last
         if last is None or not (now_s < self._oom_until_s or self._is_short(last)):
             return None
-        return Figures(used, 0, last.total, self._least)
+        return OutOfMemoryFigures(used, 0, last.total, self._least)
 
     def judge(
-        self, index: int, how: tuple[str, int], figures: Figures | None, worker: Worker
-    ) -> bytes | None:
+        self, index: int, how: Ending, figures: OutOfMemoryFigures | None, worker: Worker
+    ) -> Death | None:
         """Return what to say of `index`, in which `worker` died; None: it is tried again.
 
-        Must be told after the bench is.
+        Must be told after the dispatcher is.
         """
         if figures is None:
             deaths = self._deaths[index] = self._deaths.get(index, 0) + 1
-            return None if deaths < DEATHS_MAX else msgpack.packb([*how, deaths])
+            return None if deaths < DEATHS_MAX else Death(*how, deaths)
         kills = self._kills[index] = self._kills.get(index, 0) + 1
         if figures.limit:
             # what earlier calls left in the worker may be to blame
             hopeless = kills >= DEATHS_MAX or not worker.has_run
-        elif self._bench.busy():
-            bench = self._bench
-            bench.slots = max(1, bench.slots // FEWER ** (kills - 1))
+        elif self._dispatcher.busy():
+            dispatcher = self._dispatcher
+            dispatcher.slots = max(1, dispatcher.slots // FEWER ** (kills - 1))
             hopeless = False
         else:
             lone = self._lone[index] = self._lone.get(index, 0) + 1
             others = 0 < figures.used < BIG_SHARE * figures.total  # something else used the rest
             hopeless = lone >= DEATHS_MAX or not others
-        return figures.pack(how, kills) if hopeless else None
+        return Death(*how, kills, figures) if hopeless else None
+
+    def snapshot(self) -> dict[str, object]:
+        """Return the last reading, and what is killed for it, for people; in bytes."""
+        last = self._last
+        return {
+            "total": last.total if last is not None else None,
+            "available": last.available if last is not None else None,
+            "used": {str(number): used for number, used in self._used.items()},
+            "being_killed": sorted(self._doomed),
+        }
 
 
 def _gb(size: int) -> str:

@@ -40,39 +40,53 @@ class Report:
         """Let what was gathered go at once."""
         self._urgent, self._sent_s = True, float("-inf")
 
-    def due(self, dry: int, all_done: bool, call_s: float, now_s: float) -> list[Send]:
+    def due(
+        self, dry: int, call_s: float, now_s: float, *, all_done: bool, unread: bool
+    ) -> list[Send]:
         """Return what must be sent now.
 
         Args:
             dry: slots that have nothing to run.
-            all_done: nothing that was dealt is open.
             call_s: mean duration of recent calls.
             now_s: on the caller's clock.
+            all_done: nothing that was assigned is open.
+            unread: workers wait; the rest of a line that they have begun cannot come.
         """
         outcomes, output = self.outcomes, self.output
         if dry > self._told_dry or all_done:
             self._urgent = True
         self._told_dry = min(self._told_dry, dry)
         sends: list[Send] = []
-        if self.is_full():
-            output.hold(now_s)
-        output.release(now_s)
-        since_s = outcomes.due_since_s
-        late = since_s is not None and now_s >= since_s + self._report_s
+        if output.lines:
+            if unread and output.waits_for_ack():
+                output.hold(now_s)
+            output.release(now_s)
+        if outcomes.due_since_s is None:
+            self._urgent = False
+        elif not self._send_outcomes(sends, outcomes.due_since_s, dry, call_s, now_s):
+            return sends
+        printed_s = output.due_since_s
+        if printed_s is not None and (output.is_big() or now_s >= printed_s + OUTPUT_GATHER_S):
+            sends += output.take()
+        return sends
+
+    def _send_outcomes(
+        self, sends: list[Send], since_s: float, dry: int, call_s: float, now_s: float
+    ) -> bool:
+        """Add those that are due, after their output; return False if that has no room."""
+        outcomes, output = self.outcomes, self.output
+        late = now_s >= since_s + self._report_s
         urgent = self._urgent and now_s >= self._sent_s + patience_s(self._report_s)
         while outcomes.may_send() and (late or urgent or outcomes.is_big()):
             output.release(now_s, marked=True)
             sends += output.take()
             if output.is_blocked():
-                return sends  # its window is full; the outcomes behind it wait too
-            sends.append(outcomes.take(output.number, call_s, dry))
+                return False  # its window is full; the outcomes behind it wait too
+            sends.append(outcomes.take(output.number, call_s))
             self._told_dry, self._sent_s = dry, now_s
         if outcomes.due_since_s is None:
             self._urgent = False
-        printed_s = output.due_since_s
-        if printed_s is not None and (output.is_big() or now_s >= printed_s + OUTPUT_GATHER_S):
-            sends += output.take()
-        return sends
+        return True
 
     def next_deadline_s(self) -> float | None:
         """Return when `due` must be asked again; None: not before something happens."""
@@ -85,7 +99,7 @@ class Report:
                 times.append(self._sent_s + patience_s(self._report_s))
         if self.output.due_since_s is not None:
             times.append(self.output.due_since_s + OUTPUT_GATHER_S)
-        line_s = self.output.lines_due_s()
+        line_s = self.output.lines_due_s() if self.output.lines else None
         if line_s is not None:
             times.append(line_s)
         return min(times, default=None)
@@ -104,13 +118,17 @@ class Report:
 
     def is_sent(self) -> bool:
         """Return whether nothing waits to be sent, though it may not be acknowledged yet."""
-        due = (self.outcomes.due_since_s, self.output.due_since_s, self.output.lines_due_s())
-        return due == (None, None, None)
+        due = (self.outcomes.due_since_s, self.output.due_since_s)
+        return due == (None, None) and not self.output.lines
 
     def drop(self) -> None:
-        """Forget everything: nobody wants it."""
+        """Forget everything: it is not wanted any more."""
         self.outcomes.drop()
         self.output.drop()
+
+    def snapshot(self) -> dict[str, object]:
+        """Return both streams, for people."""
+        return {"outcomes": self.outcomes.snapshot(), "output": self.output.snapshot()}
 
     def check(self) -> None:
         """Assert that the sums are right. Costs O(state): for tests."""

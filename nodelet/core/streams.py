@@ -29,7 +29,7 @@ from .effects import Send
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
 LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
-LINE_BYTES_MAX = 128 << 10  # a longer beginning of a line is not waited with
+LINE_BYTES_MAX = 256 << 10  # a longer beginning of a line is not waited with: what a pipe holds
 OUTPUT_MESSAGE_BYTES = 256 << 10  # heartbeats get between two of them
 
 
@@ -78,7 +78,7 @@ class OutcomeStream:
         room = not self._kept or self._kept_bytes < self._window
         return bool(self._runs) and room
 
-    def take(self, output: int, call_s: float, dry: int) -> Send:
+    def take(self, output: int, call_s: float) -> Send:
         """Return the next message; what it holds is kept until `ack`."""
         runs: list[tuple[Run, Sequence[bytes]]] = []
         size = 0
@@ -96,7 +96,6 @@ class OutcomeStream:
             runs=table,
             output=output,
             call_s=call_s,
-            dry=dry,
         )
         message = replace(message, seal=seal(self._secret, message, payload))
         self._gathered -= size
@@ -119,7 +118,7 @@ class OutcomeStream:
         return [Send(kept.message, kept.payload) for kept in self._kept]
 
     def drop(self) -> None:
-        """Forget everything: nobody wants it."""
+        """Forget everything: it is not wanted any more."""
         self._runs.clear()
         self._kept.clear()
         self._gathered = self._kept_bytes = 0
@@ -129,6 +128,16 @@ class OutcomeStream:
     def is_empty(self) -> bool:
         """Return whether all is acknowledged."""
         return not self._runs and not self._kept
+
+    def snapshot(self) -> dict[str, int]:
+        """Return what is here, in messages and bytes, for people."""
+        return {
+            "runs_unsent": len(self._runs),
+            "bytes_unsent": self._gathered,
+            "messages_unacknowledged": len(self._kept),
+            "bytes_unacknowledged": self._kept_bytes,
+            "last_seq": self._seq,
+        }
 
     def check(self) -> None:
         """Assert that the sums are right."""
@@ -160,7 +169,7 @@ class OutputStream:
         self._gathered: deque[tuple[int, int, list[bytes]]] = deque()  # worker, stream, pieces
         self._gathered_bytes = 0  # `_lines` included
         self._last_bytes = 0  # in the newest chunk of `_gathered`
-        self._lines: dict[tuple[int, int], _Line] = {}  # by worker and stream
+        self.lines: dict[tuple[int, int], _Line] = {}  # begun, by worker and stream
         self._unread_s = 0.0  # when the workers were last made to wait
         self._kept: deque[tuple[int, bytes]] = deque()  # stream, data; the last is `number`
         self._kept_bytes = 0
@@ -168,7 +177,7 @@ class OutputStream:
     def add(self, worker: int, stream: int, data: bytes, now_s: float) -> None:
         """Take what a worker wrote; the beginning of a line waits a moment for the rest."""
         self._gathered_bytes += len(data)
-        line = self._lines.pop((worker, stream), None)
+        line = self.lines.pop((worker, stream), None)
         since_s = now_s
         if line is not None:
             data, since_s = line.data + data, line.since_s
@@ -179,35 +188,35 @@ class OutputStream:
         if len(data) >= LINE_BYTES_MAX:
             self._gather(worker, stream, data, since_s)
         elif data:
-            self._lines[worker, stream] = _Line(data, since_s)
+            self.lines[worker, stream] = _Line(data, since_s)
 
     def mark(self, worker: int) -> None:
         """Note that a worker is through: what it wrote must go ahead of the next outcomes."""
-        for stream in (1, 2) if self._lines else ():
-            if line := self._lines.get((worker, stream)):
+        for stream in (1, 2) if self.lines else ():
+            if line := self.lines.get((worker, stream)):
                 line.is_due = True
 
     def finish(self, worker: int) -> None:
         """Let the last words of a dead worker go before anything that others say from now on."""
-        for stream in (1, 2) if self._lines else ():
-            if line := self._lines.pop((worker, stream), None):
+        for stream in (1, 2) if self.lines else ():
+            if line := self.lines.pop((worker, stream), None):
                 self._gather(worker, stream, line.data, line.since_s)
 
     def hold(self, now_s: float) -> None:
-        """Note that nobody reads from the workers now: the rest of a line can not come."""
+        """Note that the workers are not read from now: the rest of a line cannot come."""
         self._unread_s = now_s
 
     def release(self, now_s: float, *, marked: bool = False) -> None:
         """Let the lines go that have waited long enough, or also those that are marked."""
-        for (worker, stream), line in list(self._lines.items()):
+        for (worker, stream), line in list(self.lines.items()):
             old = now_s >= max(line.since_s, self._unread_s) + LINE_WAIT_S
             if old or (marked and line.is_due):
-                del self._lines[worker, stream]
+                del self.lines[worker, stream]
                 self._gather(worker, stream, line.data, line.since_s)
 
     def lines_due_s(self) -> float | None:
         """Return when `release` is due; None: no line waits."""
-        first_s = min((line.since_s for line in self._lines.values()), default=None)
+        first_s = min((line.since_s for line in self.lines.values()), default=None)
         return None if first_s is None else max(first_s, self._unread_s) + LINE_WAIT_S
 
     def _gather(self, worker: int, stream: int, data: bytes, since_s: float) -> None:
@@ -231,6 +240,10 @@ class OutputStream:
     def is_full(self) -> bool:
         """Return whether workers must wait."""
         return self._kept_bytes + self._gathered_bytes >= LEASE_OUTPUT_WINDOW
+
+    def waits_for_ack(self) -> bool:
+        """Return whether an acknowledgement can still make room."""
+        return bool(self._kept) or bool(self._gathered)
 
     def is_blocked(self) -> bool:
         """Return whether something waits for which the window has no room."""
@@ -268,20 +281,30 @@ class OutputStream:
         return self._messages(before + skip + 1, list(self._kept)[skip:], replay=replay)
 
     def drop(self) -> None:
-        """Forget everything: nobody wants it."""
+        """Forget everything: it is not wanted any more."""
         self._gathered.clear()
-        self._lines.clear()
+        self.lines.clear()
         self._kept.clear()
         self._gathered_bytes = self._kept_bytes = self._last_bytes = 0
         self.due_since_s = None
 
     def is_empty(self) -> bool:
         """Return whether all is acknowledged."""
-        return not self._gathered and not self._kept and not self._lines
+        return not self._gathered and not self._kept and not self.lines
+
+    def snapshot(self) -> dict[str, int]:
+        """Return what is here, in chunks and bytes, for people."""
+        return {
+            "bytes_unsent": self._gathered_bytes,
+            "lines_begun": len(self.lines),
+            "chunks_unacknowledged": len(self._kept),
+            "bytes_unacknowledged": self._kept_bytes,
+            "last_number": self.number,
+        }
 
     def check(self) -> None:
         """Assert that the sums are right."""
-        lines = sum(len(line.data) for line in self._lines.values())
+        lines = sum(len(line.data) for line in self.lines.values())
         gathered = sum(len(data) for *_, pieces in self._gathered for data in pieces)
         assert self._gathered_bytes == gathered + lines
         assert self._kept_bytes == sum(len(data) for _, data in self._kept)

@@ -1,7 +1,7 @@
 """Control groups of a lease, of either version: made, limited, ended. As far as we may write there.
 
 A group lies in our own one, or in the nearest one above it that can have groups with limits: in
-version 2 a group that holds processes, as our own does, can not.
+version 2 a group that holds processes, as our own does, cannot.
 """
 
 import os
@@ -105,7 +105,9 @@ def _make(top: str, path: str, name: str) -> str | None:
         if os.path.isdir(parent) and (not is_v2 or _delegate(parent) or parent == top):
             directory = os.path.join(parent, name)
             with suppress(OSError):
-                if os.path.isdir(directory):  # of a keeper that was killed: the name is ours now
+                if os.path.isdir(
+                    directory
+                ):  # of a supervisor that was killed: the name is ours now
                     _remove(directory)
                 os.mkdir(directory)
                 if os.access(os.path.join(directory, "cgroup.procs"), os.W_OK):

@@ -39,7 +39,7 @@ def restrict(scratch: str, hidden: Iterable[str], needed: Iterable[str]) -> None
         needed: directories that are to be read even if they lie in a hidden one.
 
     Raises:
-        OSError: the kernel can not.
+        OSError: the kernel cannot.
     """
     version = linux.landlock_version()
     handled = _ALL[min(version, _NEWEST)]

@@ -114,7 +114,7 @@ def make_one_read_only(target: str, flags: int) -> None:
 def mounts(mountinfo: Iterable[str]) -> Iterable[tuple[str, int]]:
     """Yield each mount point in the lines of /proc/self/mountinfo with its flags, which are kept.
 
-    Those that another one covers can not be named; they can not be written to either.
+    Those that another one covers cannot be named; they cannot be written to either.
     """
     for line in mountinfo:
         words = line.split()

@@ -4,8 +4,8 @@
 |---|---|---|
 | uid | root | a user id, processes, IPC, /tmp and limits of its own; nothing else can be written |
 | namespaces | user namespaces | the same, under the nodelet's user id; the user's home is hidden |
-| landlock | Landlock | a scratch directory; nothing else can be written, keys can not be read |
-| process | | the rights of the nodelet's user; the nodelet can not be traced or read |
+| landlock | Landlock | a scratch directory; nothing else can be written, keys cannot be read |
+| process | | the rights of the nodelet's user; the nodelet cannot be traced or read |
 """
 
 import os

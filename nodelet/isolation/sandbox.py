@@ -1,11 +1,11 @@
 """The inside of a sandbox: its namespaces, its file system, and workers without any privilege.
 
-Runs in forked children of the keeper. Nothing can be written to but memory of the lease's own.
+Runs in forked children of the supervisor. Nothing can be written to but memory of the lease's own.
 
 A sandbox is made ahead and serves one lease. Its init (process 1 of its pid namespace, the zygote
 of the lease) keeps what privileges it has; workers lose them all before they meet the function.
 When the init ends the kernel kills whatever else is in the namespace, and with the last process go
-its mounts, its memory and its System V and POSIX IPC: what a job leaves behind can not be left.
+its mounts, its memory and its System V and POSIX IPC: what a job leaves behind cannot be left.
 
 It must never import zmq or asyncio, nor trust anything that a worker says.
 """

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burla.nodelet.config import cgroup_directories
-from burla.nodelet.core.memory_policy import Reading, low
+from burla.nodelet.core.events import Reading
+from burla.nodelet.core.memory_policy import low
 from burla.nodelet.worker.processes import children_of
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from burla.nodelet.isolation.probe import Tier
 from burla.nodelet.isolation.sandbox import Confinement
+from burla.nodelet.worker import control as c
 from burla.nodelet.worker.processes import kill
 
-from .worker_events import WorkerEvents
-from .worker_pool import WorkerPool
+from .worker_pool import Owner, WorkerPool
 from .zygote_client import Process, ZygoteClient, launch_module
 
 REST_S = 0.02  # before its blanks are forked: that would be in the way of a call that comes now
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Init:
-    """The init of a sandbox, as the keeper tells of it; stands in for a subprocess."""
+    """The init of a sandbox, as the supervisor tells of it; stands in for a subprocess."""
 
     number: int
     pid: int = 0
@@ -53,18 +54,20 @@ class _Inits:
         one = self.by_number[self.made] = Init(self.made)
         return one
 
-    def take(self, what: list[object]) -> None:
-        """Take what the keeper says of one."""
-        match what:
-            case ["opened", int(number), int(pid)]:
+    def take(self, word: c.FromSupervisor) -> None:
+        """Take what the supervisor says."""
+        match word:
+            case c.Opened(number, pid):
                 self.by_number[number].pid = pid
-            case ["failed", int(number), str(why)]:
+            case c.Failed(number, why):
                 one = self.by_number.pop(number)
                 one.why, one.returncode = why, 1
-            case ["gone", int(number), int(status)]:
+            case c.Gone(number, status):
                 self.by_number.pop(number).returncode = status
+            case c.Ready():
+                pass
             case _:
-                raise AssertionError(what)
+                assert_never(word)
 
 
 class SandboxPool:
@@ -72,13 +75,13 @@ class SandboxPool:
 
     def __init__(
         self,
-        events: WorkerEvents,
+        owner: Owner,
         scratch: Path,
         tier: Tier = Tier.PROCESS,
         confinement: Confinement | None = None,
     ) -> None:
-        """Tell `events` what happens; without `confinement` workers are as we are."""
-        self._events = events
+        """Tell `owner` what happens; without `confinement` workers are as we are."""
+        self._owner = owner
         self._scratch = scratch
         self._tier = tier
         self._confinement = str(confinement) if confinement is not None else ""
@@ -86,9 +89,9 @@ class SandboxPool:
         self._blanks = 0
         self._inits = _Inits()
         self._spare: asyncio.Task[WorkerPool] | None = None
-        self._keeper: ZygoteClient | None = None
+        self._supervisor: ZygoteClient | None = None
         self._has_current = False
-        self._has_keeper = False
+        self._has_supervisor = False
         self.current: WorkerPool
 
     async def start(self) -> None:
@@ -99,19 +102,19 @@ class SandboxPool:
         """
         if not self._tier.is_sandboxed():
             words = [str(self._scratch), *filter(None, [self._confinement])]
-            self.current = WorkerPool(self._events, launch=launch_module("zygote", *words))
+            self.current = WorkerPool(self._owner, launch_module("zygote", *words))
             await self.current.start()
             self._has_current = True
             return
-        self._keeper = ZygoteClient(
+        self._supervisor = ZygoteClient(
             asyncio.get_running_loop(),
             self._inits.take,
-            self._on_keeper_end,
+            self._on_supervisor_end,
             launch_module("supervisor", str(self._scratch), self._confinement),
         )
         try:
-            await self._keeper.start()
-            self._has_keeper = True
+            await self._supervisor.start()
+            self._has_supervisor = True
             self.current = await self._make()
             self._has_current = True
         except BaseException:
@@ -127,8 +130,8 @@ class SandboxPool:
                 await (await self._spare).close()
         if self._has_current:
             await self.current.close()
-        if self._keeper is not None:
-            await self._keeper.close()
+        if self._supervisor is not None:
+            await self._supervisor.close()
 
     def prepare(self, blanks: int) -> None:
         """Keep so many blanks ready for the next lease, now and after each lease."""
@@ -138,7 +141,7 @@ class SandboxPool:
 
     async def end_lease(self) -> None:
         """Kill all processes of the lease; return when they are gone, with all that they left."""
-        if self._keeper is None:
+        if self._supervisor is None:
             await self.current.end_lease()
             return
         assert self._spare is not None
@@ -157,7 +160,7 @@ class SandboxPool:
     def _on_spare(self, spare: asyncio.Task[WorkerPool]) -> None:
         if not spare.cancelled() and (error := spare.exception()) is not None:
             log.error("%s", error)
-            self._events.on_zygote_death()
+            self._owner.on_zygote_death()
 
     async def _make_spare(self) -> WorkerPool:
         """Return a new sandbox; its blanks are forked after a while.
@@ -176,33 +179,31 @@ class SandboxPool:
             RuntimeError: there is none to be had.
         """
         init = self._inits.make()
-        workers = WorkerPool(
-            self._events, launch=lambda fds: self._open(init, fds), numbers=self._numbers
-        )
+        workers = WorkerPool(self._owner, lambda fds: self._open(init, fds), self._numbers)
         try:
             await workers.start()
         except RuntimeError as error:
-            raise RuntimeError(f"no sandbox for a lease: {init.why or error}") from None
+            raise RuntimeError(f"cannot make a sandbox: {init.why or error}") from None
         except BaseException:
             if init.pid:
                 kill(init.pid)
             raise
         return workers
 
-    def _on_keeper_end(self) -> None:
+    def _on_supervisor_end(self) -> None:
         """End all sandboxes, of which nobody else tells us any more."""
-        self._has_keeper = False
+        self._has_supervisor = False
         for init in self._inits.by_number.values():
             if init.pid:
                 kill(init.pid)
             init.returncode = -signal.SIGKILL
         self._inits.by_number.clear()
-        self._events.on_zygote_death()
+        self._owner.on_zygote_death()
 
     def _open(self, init: Init, fds: Sequence[int]) -> Process:
-        assert self._keeper is not None
-        if self._has_keeper:
-            self._keeper.send("open", init.number, fds=tuple(fds))
+        assert self._supervisor is not None
+        if self._has_supervisor:
+            self._supervisor.send(c.OpenSandbox(init.number), fds=tuple(fds))
         else:
-            init.why, init.returncode = "the keeper is gone", 1
+            init.why, init.returncode = "the supervisor has died", 1
         return init

@@ -1,64 +1,35 @@
-"""One worker as the agent sees it: its pipes, its slate, and the spans it has. No event loop here.
+"""One worker as the agent sees it: its pipes and its slate. No event loop here, and no policy.
 
-What comes from the worker is checked against what it was dealt: user code shares its descriptors.
+Which spans it has is in the core, which checks what it says: user code shares its descriptors.
 """
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
-from typing import NamedTuple
 
+from burla.nodelet.core.events import CellReport, Stride, WorkerState
 from burla.nodelet.worker.pipes import (
-    BadMessageError,
     Flag,
     Frame,
     Kind,
-    Leaf,
     LeafMemory,
     Message,
     Parser,
+    SentLeaf,
     pack_span,
     send,
 )
 from burla.nodelet.worker.slate import CELLS, AgentSlate
+from burla.protocol import messages as m
 
 from .output import OutputPipes
-from .worker_events import Death, Outcomes, Range, Span, WorkerEvents
 
-SLOW_STRIDE_S = 0.02  # a stride that lasts longer, and holds something back, is cut
 SOCKET_BYTES = 1 << 20  # each way; with the usual 200 KiB both sides wake far more often
-CUTS_MAX = 5  # signals for one stride, each after twice the time; it may be inside C code
-
-
-class State(Enum):
-    """What a worker is for."""
-
-    BLANK = auto()  # forked, no function yet
-    LOADING = auto()
-    READY = auto()
-    TEMPLATE = auto()  # has the function and only forks
-    COPYING = auto()  # being forked from a template
-    GONE = auto()
-
-
-@dataclass(slots=True)
-class _Dealt:
-    """A span that is not settled."""
-
-    name: int  # what the caller calls its cell
-    batch: int
-    ran: int  # outcomes up to here have come
-    end: int  # what is from here on was stolen or given back
-
-
-class GivenBack(NamedTuple):
-    """[lo, hi) will not be run; `settled`: nothing else of the span will either."""
-
-    cell: int
-    lo: int
-    hi: int
-    settled: bool
+KINDS = {
+    Kind.RESULTS: m.Kind.RESULTS,
+    Kind.RESULT: m.Kind.RESULT,
+    Kind.ERROR: m.Kind.ERROR,
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -71,18 +42,12 @@ class WorkerHandle:
     pipes: OutputPipes
     slate: AgentSlate
     parser: Parser
-    state: State
+    state: WorkerState
     pid: int = 0  # 0: not known yet
-    was_ready: bool = False
-    dealt: dict[int, _Dealt] = field(default_factory=dict)  # by cell of the slate, as dealt
-    cells: dict[int, int] = field(default_factory=dict)  # the caller's name -> cell of the slate
     leaves: LeafMemory = field(default_factory=LeafMemory)
     load: list[Frame] = field(default_factory=list)  # a function to be loaded before the next span
     unsent: list[Frame] = field(default_factory=list)  # what the socket does not take now
     is_closed: bool = False  # nothing more is read from its socket
-    died: tuple[str, int] | None = None
-    _slow: tuple[int, int, int] = (-1, -1, 0)  # stride seen last: cell, begin; signals sent for it
-    _slow_since_s: float = 0.0
 
     # --- spans ---
 
@@ -95,114 +60,17 @@ class WorkerHandle:
         load, self.load = self.load, []
         return load
 
-    def open(
-        self,
-        name: int,
-        span: Span,
-        leaves: Sequence[Leaf],
-        *,
-        left: int,
-        slots: int,
-        careful: bool,
-    ) -> list[Frame]:
-        """Take a cell for a span, which is called `name` from now on; return what to send."""
-        assert name not in self.cells, name
-        cell = next(number for number in range(CELLS) if number not in self.dealt)
-        self.cells[name] = cell
-        self.dealt[cell] = _Dealt(name, span.batch, span.lo, span.hi)
-        self.slate.open(cell, span.lo, span.hi)
-        flags = Flag.CAREFUL if careful else 0
-        message = Message(Kind.SPAN, flags, cell, span.lo, span.hi, left, slots)
+    def open(self, message: Message, leaves: Sequence[SentLeaf]) -> list[Frame]:
+        """Open the cell of a SPAN message; return what to send."""
+        self.slate.open(message.cell, message.lo, message.hi)
         return [*self.take_load(), *pack_span(message, leaves, self.leaves)]
-
-    def steal(self, name: int, middle: int) -> Range | None:
-        """Take what is not claimed of [middle, ...) of a span; None: nothing."""
-        cell = self.cells.get(name)
-        if cell is None:
-            return None
-        dealt = self.dealt[cell]
-        lo, hi = self.slate.steal(cell, max(middle, dealt.ran))
-        lo, hi = max(lo, dealt.ran), min(hi, dealt.end)
-        if lo >= hi:
-            return None
-        dealt.end = lo
-        return lo, hi
-
-    def take(self, message: Message) -> Iterator[Outcomes | GivenBack]:
-        """Yield what a message about a span means.
-
-        Raises:
-            BadMessageError: it contradicts what was dealt.
-        """
-        dealt = self.dealt.get(message.cell)
-        if dealt is None or message.lo != dealt.ran or not dealt.ran <= message.hi <= dealt.end:
-            raise BadMessageError(f"{message[:7]} for {dealt}")
-        if message.kind != Kind.NOTHING:
-            if message.hi == message.lo or not message.frames:
-                raise BadMessageError(f"{message[:7]} without outcomes")
-            dealt.ran = message.hi
-            kind = Kind(message.kind)
-            seconds = max(0, message.b) / 1e9
-            _, _, _, lo, hi, _, _, frames = message
-            yield Outcomes(dealt.name, dealt.batch, lo, hi, kind, seconds, frames)
-        if message.flags & Flag.END:
-            if message.a != dealt.ran:
-                raise BadMessageError(f"{message[:7]} for {dealt}")
-            del self.dealt[message.cell], self.cells[dealt.name]
-            yield GivenBack(dealt.name, dealt.ran, dealt.end, True)
-        elif message.flags & Flag.STOP and dealt.ran <= message.a < dealt.end:
-            end, dealt.end = dealt.end, message.a
-            yield GivenBack(dealt.name, message.a, end, False)
-
-    def tell(self, message: Message, events: WorkerEvents) -> None:
-        """Tell what a message about a span means.
-
-        Raises:
-            BadMessageError: it contradicts what was dealt.
-        """
-        for event in self.take(message):
-            match event:
-                case Outcomes():
-                    events.on_outcomes(self.number, event)
-                case GivenBack(cell, lo, hi, True):
-                    events.on_settled(self.number, cell, lo, hi)
-                case GivenBack(cell, lo, hi, _):
-                    events.on_given_back(self.number, cell, lo, hi)
 
     # --- what the slate says ---
 
-    def running(self) -> Range | None:
-        """Return the stride whose outcomes have not come; for a worker that is dead."""
-        cell, begin, end = self.slate.stride()
-        dealt = self.dealt.get(cell)
-        if dealt is None:
-            return None
-        lo, hi = max(begin, dealt.ran), min(end, dealt.end)
-        return (lo, hi) if lo < hi else None
-
-    def must_be_cut(self, now_s: float) -> bool:
-        """Return whether the worker is in a stride that holds up outcomes or other calls."""
-        cell, begin, end = self.slate.stride()
-        dealt = self.dealt.get(cell)
-        if dealt is None or dealt.ran >= end or begin >= dealt.end:
-            return False  # between two strides
-        if (cell, begin) != self._slow[:2]:
-            self._slow, self._slow_since_s = (cell, begin, 0), now_s
-            return False
-        cuts = self._slow[2]
-        if cuts >= CUTS_MAX or now_s - self._slow_since_s < SLOW_STRIDE_S * (1 << cuts):
-            return False
-        claimed = min(self.slate.claimed(cell), dealt.end)
-        if claimed <= max(begin, dealt.ran) + 1 and dealt.ran >= begin:
-            return False  # it holds up nothing but itself
-        self._slow = (cell, begin, cuts + 1)
-        return True
-
-    def death(self) -> Death:
-        """Return what the end of this worker means, once all it wrote was taken."""
-        lost = tuple(Span(d.batch, d.ran, d.end) for d in self.dealt.values() if d.ran < d.end)
-        how = self.died or ("exit", -1)
-        return Death(how, self.was_ready, lost, self.running())
+    def stride(self) -> Stride:
+        """Return the calls that the worker is in or was in last, as it says."""
+        cell, lo, hi = self.slate.stride()
+        return Stride(cell, lo, hi, self.slate.claimed(cell) if 0 <= cell < CELLS else 0)
 
     # --- bytes ---
 
@@ -227,15 +95,15 @@ class WorkerHandle:
 
     def close(self) -> None:
         """Let go of all descriptors and of the page."""
-        self.state = State.GONE
+        self.state = WorkerState.GONE
         self.unsent = []
         self.sock.close()
         self.pipes.close()
         self.slate.release()
 
 
-def make_link(
-    number: int, page: int, slate: AgentSlate, buffer: bytearray, state: State
+def make_handle(
+    number: int, page: int, slate: AgentSlate, buffer: bytearray, state: WorkerState
 ) -> tuple[WorkerHandle, tuple[int, int, int]]:
     """Return the agent's end of a new worker, and the descriptors that the worker gets.
 
@@ -246,5 +114,22 @@ def make_link(
     for one in (ours, theirs):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     pipes = OutputPipes()
-    link = WorkerHandle(number, page, ours, pipes, slate, Parser(buffer), state)
-    return link, (theirs.detach(), *pipes.writers)
+    handle = WorkerHandle(number, page, ours, pipes, slate, Parser(buffer), state)
+    return handle, (theirs.detach(), *pipes.writers)
+
+
+def report_of(message: Message) -> CellReport:
+    """Return what a message about a span says."""
+    kind, flags, cell, lo, hi, stop, nanoseconds, frames = message
+    if kind == Kind.NOTHING:
+        kind, frames = Kind.RESULTS, ()
+    return CellReport(
+        cell,
+        lo,
+        hi,
+        KINDS[Kind(kind)],
+        max(0, nanoseconds) / 1e9,
+        frames,  # type: ignore[arg-type]  # any buffer
+        stop if flags & (Flag.STOP | Flag.END) else None,
+        bool(flags & Flag.END),
+    )

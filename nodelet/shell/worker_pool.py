@@ -2,77 +2,90 @@
 
 How it is used (all from the loop's thread; no method blocks):
 
-    workers = Workers(events, scratch=directory)
+    workers = WorkerPool(owner, launch)
     await workers.start()                      # the zygote runs
     workers.prepare(2)                         # blanks, forked ahead, refilled after each lease
     workers.begin_lease(function, settings)    # one lease at a time
-    workers.add_workers(2)                     # -> events.on_ready(worker, load_s), each
-    workers.deal(worker, cell, Span(batch, lo, hi), leaves, left=..., slots=...)
-                                               # -> events.on_outcomes(...)*, events.on_settled(...)
-    stolen = workers.steal(worker, cell, middle)   # a range that is yours again, or None
+    workers.load_worker()                      # -> owner.tell([Loaded(worker, ...)])
+    workers.assign(AssignSpan(worker, ...))    # -> owner.tell([Reported(worker, ...)])*
+    stolen = workers.steal(worker, cell, middle)   # what the slate says
     await workers.end_lease(); await workers.close()  # all its processes are gone
 
-Custody of indices. A dealt span is the worker's. What `steal` returns is the caller's at once. What
-a worker has not run when its span is over is in `on_settled(..., lo, hi)`, what it gives back
-before that in `on_given_back`; both are the caller's again, as is `lost` of a `Death`. Every index
-of a span comes back exactly once, as an outcome or in one of these ways. A cell is free again after
-`on_settled`.
+Order. What a worker printed before an outcome is told before the outcome. A death is told after all
+that the worker wrote before it.
 
-Order. What a worker printed before an outcome is in `on_output` before that outcome is in
-`on_outcomes`. A death is told after all that the worker wrote before it.
-
-Whoever uses this never sees a pickle, a descriptor or a pid.
+Decides nothing: which worker does what, and what its words are worth, is the core's. Whoever uses
+this never sees a pickle, a descriptor or a pid.
 """
 
 import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import count
-from pathlib import Path
+from typing import Protocol, assert_never
 
-import msgspec
-
-from burla.nodelet.worker.pipes import BadMessageError, Frame, Kind, Leaf, Message, pack
+from burla.nodelet.core.effects import AssignSpan
+from burla.nodelet.core.events import (
+    Copied,
+    Died,
+    Ending,
+    Loaded,
+    LoadFailed,
+    NotCopied,
+    Reported,
+    TemplateServes,
+    WorkerEvent,
+    WorkerState,
+)
+from burla.nodelet.worker import control as c
+from burla.nodelet.worker.pipes import Flag, Frame, Kind, Message, pack
 from burla.nodelet.worker.slate import PAGES, AgentSlate, Memory, make_memory
+from burla.protocol.ranges import Range
 
-from .spawn_policy import SpawnPolicy, Step
+from .observer import Observer
 from .traffic import Traffic
-from .watchdog import Watchdog
-from .worker_events import Death, LoadSettings, Outcomes, Range, Span, WorkerEvents
-from .worker_handle import State, WorkerHandle, make_link
-from .zygote_client import Launch, ZygoteClient, launch_module
-
-__all__ = ["Death", "Frame", "Leaf", "LoadSettings", "Outcomes", "Span", "WorkerPool"]
+from .worker_handle import WorkerHandle, make_handle, report_of
+from .zygote_client import Launch, ZygoteClient
 
 REFILL_S = 0.5  # after a blank died for no reason that we know
 REST_S = 0.02  # after a lease, while half of the blanks are left: the next may begin at once
+OUTCOMES = (Kind.NOTHING, Kind.RESULTS, Kind.RESULT, Kind.ERROR)
+
+
+class Owner(Protocol):
+    """Whoever a `WorkerPool` tells what happens, from the loop, one call at a time."""
+
+    def tell(self, events: Sequence[WorkerEvent]) -> None:
+        """Take what has happened, in order."""
+
+    def busy(self) -> Collection[int]:
+        """Return the workers that have something to run."""
+
+    def on_zygote_death(self) -> None:
+        """No worker can be had any more (their deaths are told before): end the nodelet."""
 
 
 class WorkerPool:
     """The zygote and all workers of this machine."""
 
-    def __init__(
-        self,
-        events: WorkerEvents,
-        scratch: Path | None = None,
-        launch: Launch | None = None,
-        numbers: Iterator[int] | None = None,
-    ) -> None:
+    def __init__(self, owner: Owner, launch: Launch, numbers: Iterator[int] | None = None) -> None:
         """Begin with nothing.
 
-        `scratch`: a directory of ours, emptied after each lease and removed at the end. `launch`:
-        starts the zygote, if not as usual. `numbers`: of workers.
+        Args:
+            owner: is told what happens.
+            launch: starts the zygote.
+            numbers: of workers.
         """
-        self._events = events
-        self._launch = launch or launch_module("zygote", str(scratch or ""))
+        self._owner = owner
+        self._launch = launch
         self._numbers = numbers or count(1)
-        self._links: dict[int, WorkerHandle] = {}  # by number; all that are not GONE
+        self._handles: dict[int, WorkerHandle] = {}  # by number; all that are not GONE
         self._blanks_wanted = 0
         self._pages = deque(range(PAGES))  # the page freed last is used last
-        self._lease: SpawnPolicy | None = None
-        self._ended: asyncio.Future[None] | None = None
+        self._load: list[Frame] | None = None  # the LOAD message of the lease; None: there is none
+        self._ended: asyncio.Future[None] | None = None  # while a lease is ended
         self._has_started = False
         self._is_dead = True  # the zygote, or it is not born
 
@@ -85,10 +98,12 @@ class WorkerPool:
             RuntimeError: it does not start; what it said is on stderr.
         """
         self._loop = asyncio.get_running_loop()
-        self._traffic = Traffic(self._loop, self._take, self._events.on_output, self._on_closed)
+        owner = self._owner
+        self._traffic = Traffic(self._loop, self._understand, owner.tell, self._on_closed)
         self._zygote = ZygoteClient(self._loop, self._on_zygote, self._on_zygote_end, self._launch)
-        looks = (self._signal, self._events.on_memory, self._zygote.seen_from_here)
-        self._lookout = Watchdog(self._loop, self._links, *looks)
+        self._observer = Observer(
+            self._loop, self._handles, owner.busy, owner.tell, self._zygote.seen_from_here
+        )
         slates = make_memory()
         self._memory = Memory(slates)
         try:
@@ -104,13 +119,13 @@ class WorkerPool:
         if not self._has_started:
             return
         self._has_started = False
-        if self._lease is not None and not self._is_dead:
+        if self._load is not None and not self._is_dead:
             await self.end_lease()
         self._is_dead = True
         await self._zygote.close()
-        for link in list(self._links.values()):
-            self._let_go(link)
-        self._lookout.end()
+        for handle in list(self._handles.values()):
+            self._let_go(handle)
+        self._observer.end()
         self._memory.close()
 
     def prepare(self, blanks: int) -> None:
@@ -123,279 +138,251 @@ class WorkerPool:
     def begin_lease(
         self,
         function: Sequence[Frame],
-        settings: LoadSettings,
+        settings: c.LoadSettings,
         *,
-        use_template: bool = True,
+        func_ram: int = 0,
+        budget: int = 0,
         keep: bool = False,
     ) -> None:
-        """Serve a job from now on: its function (values.dump_function) and how it is loaded.
+        """Serve a job from now on.
 
-        With `keep` the workers that are ready go on, and may be dealt spans at once: the first
-        loads the function now, each of the others with its first span.
+        Args:
+            function: values.dump_function.
+            settings: how it is loaded.
+            func_ram: bytes that one call may use; 0: no limit.
+            budget: bytes for all workers together; 0: what the machine has.
+            keep: the workers that are ready go on, and may be assigned spans at once: the first
+                loads the function now, each of the others with its first span.
         """
-        assert (self._lease is not None) == keep, "one lease at a time"
-        if self._lease is not None and (template := self._lease.template) is not None:
-            self.kill(template.number)
-        self._lookout.begin_lease(settings)
-        frames = [msgspec.msgpack.encode(settings), *function]
-        self._lease = SpawnPolicy(pack(Message(Kind.LOAD, frames=frames)), use_template)
-        ready = [link for link in self._links.values() if link.state == State.READY]
-        self._lease.wanted += len(ready)
-        for link in ready:
-            link.change_function(self._lease.load)
-        for link in ready[:1]:  # the first span is for it, and on its way
-            self._traffic.send(link, link.take_load())
+        assert (self._load is not None) == keep, "one lease at a time"
+        self._observer.begin_lease(func_ram, budget)
+        self._load = pack(Message(Kind.LOAD, frames=[c.encode(settings), *function]))
+        ready = [h for h in self._handles.values() if h.state is WorkerState.READY]
+        for handle in ready:
+            handle.change_function(self._load)
+        for handle in ready[:1]:  # the first span is for it, and on its way
+            self._traffic.send(handle, handle.take_load())
 
-    def add_workers(self, count: int) -> None:
-        """Make `count` more workers of the lease; `on_ready` or `on_death` tells of each.
+    def load_worker(self) -> None:
+        """Let a blank, or a new process, load the function."""
+        assert self._load is not None, "no lease"
+        if not self._is_dead:
+            handle = next(iter(self._blanks()), None) or self._make(None)
+            handle.state = WorkerState.LOADING
+            self._traffic.send(handle, list(self._load))
 
-        A worker that dies is not replaced but by another call of this.
-        """
-        lease = self._lease
-        assert lease is not None, "no lease"
-        lease.wanted += count
-        self._advance(lease)
+    def make_template(self, worker: int) -> None:
+        """Let a worker do nothing from now on but fork others."""
+        if (handle := self._handles.get(worker)) is not None:
+            handle.state = WorkerState.TEMPLATE
+            self._traffic.send(handle, pack(Message(Kind.TEMPLATE)))
 
-    def drop_template(self) -> None:
-        """Make no more workers from a template in this lease: each loads the function itself."""
-        lease = self._lease
-        assert lease is not None, "no lease"
-        if lease.template is not None:
-            self.kill(lease.template.number)
-        lease.drop_template()
-        self._advance(lease)
+    def fork_worker(self, template: int) -> None:
+        """Let a template fork a worker; `NotCopied` is told if it is gone."""
+        handle = self._handles.get(template)
+        if handle is not None and not self._is_dead:
+            self._make(handle)
+        else:
+            self._owner.tell([NotCopied()])
 
     async def end_lease(self) -> None:
         """Kill all processes of the lease and return when they are gone and the scratch is empty.
 
-        Outcomes and output that were written are told before; there is no `on_death`.
+        Outcomes and output that were written are told before; deaths are not.
         """
-        lease = self._lease
-        assert lease is not None, "no lease"
-        lease.is_ending = True
-        if not self._is_dead:
-            self._ended = self._loop.create_future()
-            blanks = [link.page for link in self._blanks()]
-            self._zygote.send("end", blanks)
-            await self._ended
+        assert self._load is not None, "no lease"
+        self._ended = self._loop.create_future()
+        if self._is_dead:
+            self._ended.set_result(None)
+        else:
+            self._zygote.send(c.EndLease([handle.page for handle in self._blanks()]))
+        await self._ended
+        for handle in [h for h in self._handles.values() if h.state is not WorkerState.BLANK]:
+            if events := self._traffic.drain(handle):
+                self._owner.tell(events)
+            self._let_go(handle)
         self._ended = None
-        for link in [link for link in self._links.values() if link.state != State.BLANK]:
-            self._traffic.drain(link)
-            self._let_go(link)
-        self._lease = None
+        self._load = None
         if 2 * len(self._blanks()) < self._blanks_wanted:
             self._refill()
         else:  # forking now would be in the way of a call that comes at once
             self._loop.call_later(REST_S, self._refill)
 
-    def interrupt(self, worker: int) -> None:
-        """Raise KeyboardInterrupt in the call that this worker is in."""
-        self._signal(worker, signal.SIGINT)
+    def signal(self, worker: int, number: int) -> None:
+        """Send a signal to a worker."""
+        if (handle := self._handles.get(worker)) is not None and handle.pid:
+            self._zygote.send(c.Signal(handle.pid, int(number)))
 
     def kill(self, worker: int) -> None:
-        """Kill a worker, its process group and its descendants; `on_death` follows."""
-        link = self._links.get(worker)
-        if link is not None and link.pid:
-            self._zygote.send("kill", link.pid)
+        """Kill a worker, its process group and its descendants; `Died` follows."""
+        if (handle := self._handles.get(worker)) is not None and handle.pid:
+            self._zygote.send(c.Kill(handle.pid))
 
     # --- spans ---
 
-    def deal(
-        self,
-        worker: int,
-        cell: int,
-        span: Span,
-        leaves: Sequence[Leaf],
-        *,
-        left: int,
-        slots: int,
-        careful: bool = False,
-    ) -> None:
-        """Have a worker run a span after those it has.
+    def assign(self, order: AssignSpan) -> None:
+        """Have a worker run a span after those it has; leaves that it still has aren't sent."""
+        handle = self._handles.get(order.worker)
+        if handle is None:  # it has just died, which is told after this
+            return
+        span = order.span
+        flags = Flag.CAREFUL if order.careful else 0
+        message = Message(Kind.SPAN, flags, order.cell, span.lo, span.hi, order.left, order.slots)
+        self._traffic.send(handle, handle.open(message, order.leaves))
+        self._observer.wake()
 
-        Args:
-            worker: it is ready, or (if it need not become the template) still loading.
-            cell: what the caller calls this span; not used before for this worker.
-            span: what to run.
-            leaves: all that `span` lies in, ascending; those that the worker still has aren't sent.
-            left: inputs of the job that are dealt to nobody yet.
-            slots: how many calls of the job run at once; with `left` it bounds a stride.
-            careful: strides of one, so that a death blames an index.
-        """
-        link = self._links[worker]
-        assert leaves[0].lo <= span.lo < span.hi <= leaves[-1].hi, (span, leaves[0], leaves[-1])
-        buffers = link.open(cell, span, leaves, left=left, slots=slots, careful=careful)
-        self._traffic.send(link, buffers)
-        self._lookout.wake()
-
-    def steal(self, worker: int, cell: int, middle: int) -> Range | None:
-        """Take away [lo, hi), lo >= middle, what a worker has not claimed; None: nothing."""
-        link = self._links.get(worker)
-        return link.steal(cell, middle) if link is not None else None
+    def steal(self, worker: int, cell: int, middle: int) -> Range:
+        """Take what a worker has not claimed from `middle` on; return [lo, hi), perhaps empty."""
+        handle = self._handles.get(worker)
+        return handle.slate.steal(cell, middle) if handle is not None else (middle, middle)
 
     # --- back-pressure ---
 
     def pause_reading(self) -> None:
         """Read no outcomes and no output, so that the workers stop when their pipes are full."""
-        self._traffic.pause(self._links.values())
+        self._traffic.pause(self._handles.values())
 
     def resume_reading(self) -> None:
         """Read again."""
-        self._traffic.resume(self._links.values())
+        self._traffic.resume(self._handles.values())
 
     # --- making workers ---
 
     def _blanks(self) -> list[WorkerHandle]:
-        return [link for link in self._links.values() if link.state == State.BLANK]
+        return [h for h in self._handles.values() if h.state is WorkerState.BLANK]
 
     def _refill(self) -> None:
-        if not self._is_dead and self._lease is None:
+        if not self._is_dead and self._load is None:
             for _ in range(self._blanks_wanted - len(self._blanks())):
                 self._make(None)
 
     def _make(self, template: WorkerHandle | None) -> WorkerHandle:
         """Have the zygote, or a template, fork a worker."""
-        state = State.BLANK if template is None else State.COPYING
+        state = WorkerState.BLANK if template is None else WorkerState.COPYING
         page = self._pages.popleft()
         slate = AgentSlate(self._memory.page(page))
-        link, fds = make_link(next(self._numbers), page, slate, self._traffic.buffer, state)
-        self._links[link.number] = link
+        handle, fds = make_handle(next(self._numbers), page, slate, self._traffic.buffer, state)
+        self._handles[handle.number] = handle
         if template is None:
-            self._zygote.send("fork", page, fds=fds)
+            self._zygote.send(c.Fork(page), fds=fds)
         else:
             # one message of a hundred bytes each: the socket has room, or the template is dead
             template.send_fds(pack(Message(Kind.FORK, a=page)), fds)
         for fd in fds:
             os.close(fd)
-        self._traffic.watch(link)
-        return link
-
-    def _advance(self, lease: SpawnPolicy) -> None:
-        """Make as many workers as are wanted, as far as can be done now."""
-        while not self._is_dead and (step := lease.next_step(self._links.values())) is not None:
-            if step == Step.COPY:
-                self._make(lease.template)
-            else:
-                self._load(lease)
-
-    def _load(self, lease: SpawnPolicy) -> None:
-        link = next(iter(self._blanks()), None) or self._make(None)
-        link.state = State.LOADING
-        self._traffic.send(link, list(lease.load))
-
-    def _on_loaded(self, link: WorkerHandle, load_ns: int, may_fork: bool) -> None:
-        lease = self._lease
-        if lease is None or lease.is_ending or link.state not in (State.LOADING, State.COPYING):
-            return
-        if link.state == State.LOADING and lease.take_template(
-            link, load_ns, may_fork, self._links.values()
-        ):
-            self._traffic.send(link, pack(Message(Kind.TEMPLATE)))
-            return
-        link.state = State.READY
-        link.was_ready = True
-        self._events.on_ready(link.number, load_ns / 1e9)
-        if self._lease is lease:
-            self._advance(lease)
+        self._traffic.watch(handle)
+        return handle
 
     # --- what workers say ---
 
-    def _on_closed(self, link: WorkerHandle) -> None:
+    def _on_closed(self, handle: WorkerHandle) -> None:
         """End a worker that closed its socket or wrote junk: it can do nothing any more."""
-        if link.pid:
-            self.kill(link.number)
-        elif link.state == State.COPYING:  # nobody's death: its template was dropped, or has died
-            self._let_go(link)
-            if self._lease is not None:
-                self.drop_template()
+        if handle.pid:
+            self.kill(handle.number)
+        elif handle.state is WorkerState.COPYING:  # its template was dropped, or has died
+            self._let_go(handle)
+            self._owner.tell([NotCopied()])
 
-    def _take(self, link: WorkerHandle, message: Message) -> None:
-        match message.kind:
-            case Kind.NOTHING | Kind.RESULTS | Kind.RESULT | Kind.ERROR:
-                link.tell(message, self._events)
-            case Kind.HELLO if message.b and link.state == State.TEMPLATE:
-                if self._lease is not None:
-                    self._lease.template_serves = True
-                    self._advance(self._lease)
-            case Kind.HELLO:
-                lease = self._lease
-                if link.state == State.COPYING and not link.pid and lease and not lease.is_ending:
-                    link.pid = message.a
-                    self._zygote.send("adopt", link.pid)
-                    self._on_loaded(link, 0, False)
-            case Kind.LOADED:
-                self._on_loaded(link, message.a, bool(message.b))
-            case Kind.LOAD_FAILED:
-                self._traffic.drain_output(link)
-                link.state = State.GONE
-                if self._lease is not None:
-                    self._lease.wanted -= 1
-                self._events.on_load_failed(link.number, message.frames)
-            case Kind.FORK_FAILED:
-                for copy in list(self._links.values()):
-                    if copy.page == message.a and copy.state == State.COPYING:
+    def _understand(self, handle: WorkerHandle, messages: list[Message]) -> list[WorkerEvent]:
+        """Return what messages mean; if one is junk, those before it, and close the handle."""
+        events: list[WorkerEvent] = []
+        reports = []
+        for message in messages:
+            if message.kind in OUTCOMES:
+                reports.append(report_of(message))
+                continue
+            try:
+                events += self._life_of(handle, message)
+            except ValueError:
+                handle.is_closed = True
+                break
+        if reports:
+            events.append(Reported(handle.number, reports))
+        return events
+
+    def _life_of(self, handle: WorkerHandle, message: Message) -> list[WorkerEvent]:
+        """Return what a message that is not about a span means.
+
+        Raises:
+            ValueError: nothing.
+        """
+        number = handle.number
+        match Kind(message.kind), handle.state:
+            case Kind.HELLO, WorkerState.COPYING if not handle.pid:
+                handle.pid, handle.state = message.a, WorkerState.READY
+                self._zygote.send(c.Adopt(handle.pid))
+                return [Copied(number)]
+            case Kind.HELLO, WorkerState.TEMPLATE if message.b:
+                return [TemplateServes(number)]
+            case Kind.HELLO, _:
+                return []
+            case Kind.LOADED, WorkerState.LOADING:
+                handle.state = WorkerState.READY
+                return [Loaded(number, message.a / 1e9, bool(message.b))]
+            case Kind.LOADED, _:
+                return []
+            case Kind.LOAD_FAILED, _:
+                handle.state = WorkerState.GONE
+                return [LoadFailed(number, [bytes(frame) for frame in message.frames])]
+            case Kind.FORK_FAILED, _:
+                copies = [h for h in self._handles.values() if h.page == message.a]
+                for copy in copies:
+                    if copy.state is WorkerState.COPYING:
                         self._on_death(copy, ("fork", message.b))
+                return []
             case _:
-                raise BadMessageError(repr(message[:7]))
+                raise ValueError(message.kind)
 
     # --- deaths ---
 
-    def _on_zygote(self, what: list[object]) -> None:
+    def _on_zygote(self, word: c.FromZygote) -> None:
         """Take what the zygote says."""
-        match what:
-            case ["forked", int(page), int(pid)]:
-                for link in self._links.values():
-                    if link.page == page:
-                        link.pid = pid
-            case ["not forked", int(page), int(number)]:
-                for link in [link for link in self._links.values() if link.page == page]:
-                    self._on_death(link, ("fork", number))
-            case ["died", int(pid), str(how), int(status)]:
-                for link in [link for link in self._links.values() if link.pid == pid]:
-                    self._on_death(link, (how, status))
-            case ["ended"]:
+        match word:
+            case c.Forked(page, pid):
+                for handle in self._handles.values():
+                    if handle.page == page:
+                        handle.pid = pid
+            case c.NotForked(page, errno):
+                for handle in [h for h in self._handles.values() if h.page == page]:
+                    self._on_death(handle, ("fork", errno))
+            case c.Died(pid, how, status):
+                for handle in [h for h in self._handles.values() if h.pid == pid]:
+                    self._on_death(handle, (how, status))
+            case c.Ended():
                 if self._ended is not None and not self._ended.done():
                     self._ended.set_result(None)
+            case c.Ready():
+                pass
             case _:
-                raise AssertionError(what)
+                assert_never(word)
 
-    def _on_death(self, link: WorkerHandle, how: tuple[str, int]) -> None:
+    def _on_death(self, handle: WorkerHandle, how: Ending) -> None:
         """Tell what a dead worker still wrote, then its death."""
-        link.died = how
-        self._traffic.drain(link)
-        lease = self._lease
-        is_told = link.state in (State.LOADING, State.COPYING, State.READY)
-        if lease is not None and lease.template is link:
-            lease.drop_template()
-        death = link.death()
-        self._let_go(link)
-        if lease is None or lease.is_ending:
-            self._loop.call_later(REFILL_S, self._refill)  # later: it may be the same again
-            return
+        events = self._traffic.drain(handle)
+        state, stride = handle.state, handle.stride()
+        is_told = self._load is not None and self._ended is None and state is not WorkerState.BLANK
         if is_told:
-            self._lookout.see_death(how)
-            lease.wanted -= 1
-            self._events.on_death(link.number, death)
-        if self._lease is lease:
-            self._advance(lease)
+            events += self._observer.read_memory()  # the kernel may have killed it for memory
+            events.append(Died(handle.number, how, state, stride))
+        self._let_go(handle)
+        if events:
+            self._owner.tell(events)
+        if state is WorkerState.BLANK:
+            self._loop.call_later(REFILL_S, self._refill)  # later: it may be the same again
 
-    def _let_go(self, link: WorkerHandle) -> None:
-        if self._links.pop(link.number, None) is not None:
-            self._traffic.forget(link)
-            self._pages.append(link.page)
-            link.close()
+    def _let_go(self, handle: WorkerHandle) -> None:
+        if self._handles.pop(handle.number, None) is not None:
+            self._traffic.forget(handle)
+            self._pages.append(handle.page)
+            handle.close()
 
     def _on_zygote_end(self) -> None:
         """End all workers, which nobody else reaps now."""
         if self._is_dead:
             return
         self._is_dead = True
-        self._zygote.kill_left([link.pid for link in self._links.values() if link.pid])
-        for link in list(self._links.values()):
-            self._on_death(link, ("signal", signal.SIGKILL))
-        self._on_zygote(["ended"])
-        self._events.on_zygote_death()
-
-    def _signal(self, worker: int, number: int) -> None:
-        if (link := self._links.get(worker)) is not None and link.pid:
-            self._zygote.send("signal", link.pid, int(number))
+        self._zygote.kill_left([h.pid for h in self._handles.values() if h.pid])
+        for handle in list(self._handles.values()):
+            self._on_death(handle, ("signal", signal.SIGKILL))
+        self._on_zygote(c.Ended())
+        self._owner.on_zygote_death()

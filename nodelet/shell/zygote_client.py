@@ -1,4 +1,4 @@
-"""The agent's end of a zygote or keeper: starting it, ordering, and noticing its end."""
+"""The agent's end of a zygote or supervisor: starting it, ordering, and noticing its end."""
 
 import asyncio
 import fcntl
@@ -9,12 +9,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol
-
-import msgpack
+from typing import Any, Protocol
 
 import burla
-from burla.nodelet.worker.pipes import CONTROL_BYTES_MAX
+from burla.nodelet.worker import control as c
 from burla.nodelet.worker.processes import become_subreaper, kill_tree, number_outside
 
 START_S = 30.0  # a machine under heavy load still imports Python within this
@@ -28,7 +26,9 @@ _PROGRAM = (
     "main(sys.argv[2:])"
 )
 
-Say = Callable[[list[object]], None]
+Take = Callable[
+    [Any], None
+]  # words of c.FromZygote or c.FromSupervisor: who is asked says no other
 
 
 class Process(Protocol):
@@ -55,13 +55,13 @@ class ZygoteClient:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        on_message: Say,
+        on_word: Take,
         on_end: Callable[[], None],
         launch: Launch,
     ) -> None:
         self._launch = launch
         self._loop = loop
-        self._on_message = on_message
+        self._on_word = on_word
         self._on_end = on_end
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self._is_open = False
@@ -86,7 +86,7 @@ class ZygoteClient:
         said = b""
         try:
             async with asyncio.timeout(START_S):
-                said = await self._loop.sock_recv(ours, CONTROL_BYTES_MAX)
+                said = await self._loop.sock_recv(ours, c.BYTES_MAX)
         except (TimeoutError, OSError):
             pass  # told below
         finally:
@@ -94,14 +94,14 @@ class ZygoteClient:
                 ours.close()
                 await self._wait_gone()
         if not said:
-            raise RuntimeError(f"the zygote did not start: exit status {self._process.returncode}")
+            raise RuntimeError(f"the zygote did not start (exit status {self._process.returncode})")
         self._is_open = True
         self._loop.add_reader(ours.fileno(), self._on_readable)
 
-    def send(self, *what: str | int | list[int], fds: tuple[int, ...] = ()) -> None:
+    def send(self, word: c.ToZygote | c.ToSupervisor, fds: tuple[int, ...] = ()) -> None:
         """Order something; descriptors may be closed afterwards."""
         if self._is_open:
-            data = msgpack.packb(what)
+            data = c.encode(word)
             if self._unsent or not self._send(data, list(fds)):
                 self._unsent.append((data, [os.dup(fd) for fd in fds]))
                 self._loop.add_writer(self._control.fileno(), self._on_writable)
@@ -164,7 +164,7 @@ class ZygoteClient:
     def _on_readable(self) -> None:
         for _ in range(ORDERS_PER_TURN):
             try:
-                data = self._control.recv(CONTROL_BYTES_MAX)
+                data = self._control.recv(c.BYTES_MAX)
             except BlockingIOError:
                 return
             except OSError:
@@ -175,7 +175,7 @@ class ZygoteClient:
                     self._process.poll()
                 self._on_end()
                 return
-            self._on_message(msgpack.unpackb(data))
+            self._on_word(c.decode(data))
             if not self._is_open:
                 return
 

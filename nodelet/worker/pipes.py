@@ -5,11 +5,11 @@ blocking, the agent never blocks. What comes from a worker is not trusted: user 
 any descriptor of its process, so every field is checked and every size bounded before it is used.
 """
 
+import signal
 import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ MESSAGE_BYTES_MAX = 4 << 30  # one result; its frames are counted below before m
 MESSAGE_FRAMES_MAX = MESSAGE_BYTES_MAX // FRAME_BYTES_MAX
 READ_BYTES = 256 << 10  # of one read; more than a socket buffer usually holds
 LEAVES_KEPT = 4  # leaves of several inputs that a worker remembers beyond their span
-CONTROL_BYTES_MAX = 64 << 10  # of one message between agent and zygote
+CUT_SIGNAL = signal.SIGURG  # to a worker: end this stride after the running call
 WRITE_FRAMES_MAX = 512  # frames in one system call; IOV_MAX is 1024
 
 _MAGIC = 0xB17A
@@ -199,14 +199,7 @@ def send_all(sock: socket.socket, buffers: list[Frame]) -> None:
 # --- leaves ---
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """Inputs [lo, hi) of a batch, pickled together in `frames` (values.load_leaf)."""
-
-    batch: int
-    lo: int
-    hi: int
-    frames: tuple[Frame, ...]
+SentLeaf = tuple[int, int, int, Sequence[Frame]]  # batch, lo, hi; the frames of its inputs
 
 
 class LeafMemory:
@@ -236,14 +229,14 @@ class LeafMemory:
                 self._kept.popitem(last=False)
 
 
-def pack_span(message: Message, leaves: Sequence[Leaf], memory: LeafMemory) -> list[Frame]:
+def pack_span(message: Message, leaves: Sequence[SentLeaf], memory: LeafMemory) -> list[Frame]:
     """Return a SPAN message with those of `leaves` that `memory`, of its worker, has not got."""
     table = bytearray()
     frames: list[Frame] = []
-    for leaf in leaves:
-        known = memory.find(leaf.batch, leaf.lo) is not None
-        table += LEAF_RECORD.pack(leaf.batch, leaf.lo, leaf.hi, 0 if known else len(leaf.frames))
+    for batch, lo, hi, own in leaves:
+        known = memory.find(batch, lo) is not None
+        table += LEAF_RECORD.pack(batch, lo, hi, 0 if known else len(own))
         if not known:
-            frames += leaf.frames
-            memory.keep(leaf.batch, leaf.lo, leaf.hi, True)
+            frames += own
+            memory.keep(batch, lo, hi, True)
     return pack(message._replace(frames=[bytes(table), *frames]))

@@ -1,6 +1,6 @@
 """The shared page of a worker: where it is, where it must stop.
 
-A page is a header and a ring of cells, one for each span dealt and not yet settled. Every word has
+A page is a header and a ring of cells, one for each span assigned and not over. Every word has
 one writer: the agent writes `hi`, only downwards, and all of a cell before it sends the span; the
 worker writes `pos`, the end of what it has claimed, and the header. That, and a memory barrier on
 the side that steals, makes a steal exact without a lock (docs: "Stealing" in ARCHITECTURE.md).

@@ -1,4 +1,4 @@
-"""What a worker was dealt: spans, and the leaves that their inputs are pickled in."""
+"""What a worker was assigned: spans, and the leaves that their inputs are pickled in."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +37,7 @@ class Leaf:
 
 
 class Span:
-    """A run of calls that the agent has dealt to this worker."""
+    """A run of calls that the agent has assigned to this worker."""
 
     __slots__ = ("_at", "_dropped", "careful", "cell", "hi", "leaves", "left", "lo", "slots")
 

@@ -23,7 +23,17 @@ from burla.values import payloads
 from burla.values.leaves import ATOMS
 from burla.values.sharing import SharedResults
 
-from .pipes import MESSAGE_BYTES_MAX, MESSAGE_FRAMES_MAX, Flag, Frame, Kind, Message, pack, send_all
+from .pipes import (
+    CUT_SIGNAL,
+    MESSAGE_BYTES_MAX,
+    MESSAGE_FRAMES_MAX,
+    Flag,
+    Frame,
+    Kind,
+    Message,
+    pack,
+    send_all,
+)
 from .purity import is_closed
 from .slate import WorkerSlate
 from .spans import Span
@@ -35,7 +45,6 @@ ALONE_NS = 50_000  # calls that take this long are strides of one; writing one c
 LEFT_SHARE = 4  # a stride is at most this part of a slot's share of what is left
 CLAIM_NS_MAX = 20_000_000  # what is left of a claim after this long is given back
 UNSENT_BYTES_MAX = 256 << 10  # outcomes gathered within one claim; then they are written
-CUT_SIGNAL = signal.SIGURG
 
 _fflush = ctypes.CDLL(None).fflush
 

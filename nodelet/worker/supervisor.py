@@ -2,8 +2,8 @@
 
 Like the zygote it has imported what every worker needs. It forks the inits of sandboxes, each of
 which is the zygote of one lease (zygote.py) and answers to the agent by a socket of its own. The
-keeper holds what must outlive them: their user ids and control groups. When the agent ends, however
-it ends, the keeper kills all sandboxes, removes what it has made, and ends.
+supervisor holds what must outlive them: their user ids and control groups. When the agent ends,
+however it ends, the supervisor kills all sandboxes, removes what it has made, and ends.
 
 It must never import zmq, asyncio or uvloop, run user code, or have a second thread.
 """
@@ -19,14 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-import msgpack
-
 from burla.nodelet.isolation import cgroups, sandbox
 from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.isolation.uids import NoUidError, Uids
 
+from . import control as c
 from . import forks, worker
-from .pipes import CONTROL_BYTES_MAX
 from .processes import Wakeup, become_subreaper, kill
 from .slate import Memory
 from .zygote import Zygote, refuse_forbidden
@@ -37,7 +35,7 @@ PID_BYTES_MAX = 4096  # what the process between says: a number, or why there is
 
 
 @dataclass(slots=True)
-class Room:
+class Sandbox:
     """One sandbox and what is held for it."""
 
     number: int  # the agent's name for it
@@ -48,7 +46,7 @@ class Room:
 
 
 def sweep(uids: Uids) -> None:
-    """Clear away what keepers have left that were killed."""
+    """Clear away what supervisors have left that were killed."""
     for uid in uids.take_left():
         with suppress(OSError):
             cgroups.find(f"burla-{uid}").remove()
@@ -65,19 +63,19 @@ class Supervisor:
         self._agent = agent
         self._scratch = scratch
         self._confinement = confinement
-        self._rooms: dict[int, Room] = {}  # by the pid of its init
+        self._sandboxes: dict[int, Sandbox] = {}  # by the pid of its init
         self._uids = Uids() if confinement.has_root else None
         if self._uids is not None:
             sweep(self._uids)
 
     def run(self) -> NoReturn:
         """Serve the agent until it ends."""
-        bell = Wakeup(self._control, self._agent)
-        self._say("ready")
+        wakeup = Wakeup(self._control, self._agent)
+        self._say(c.Ready())
         is_there = True
-        while is_there and bell.owner_lives():
-            clearing = any(room.status is not None for room in self._rooms.values())
-            if bell.wait(ROUND_MS if clearing else None):
+        while is_there and wakeup.owner_lives():
+            clearing = any(box.status is not None for box in self._sandboxes.values())
+            if wakeup.wait(ROUND_MS if clearing else None):
                 is_there = self._obey()
             self._reap()
             self._clear()
@@ -87,28 +85,28 @@ class Supervisor:
         """Carry out one order; return False if the agent is gone."""
         try:
             data, fds, _, _ = socket.recv_fds(
-                self._control, CONTROL_BYTES_MAX, 2, socket.MSG_CMSG_CLOEXEC
+                self._control, c.BYTES_MAX, 2, socket.MSG_CMSG_CLOEXEC
             )
         except OSError:
             return False
         if not data:
             return False
-        match msgpack.unpackb(data):
-            case ["open", number]:
+        match c.decode(data):
+            case c.OpenSandbox(number):
                 try:
                     pid = self._open(number, fds[0], fds[1])
-                    self._say("opened", number, pid)
+                    self._say(c.Opened(number, pid))
                 except (OSError, NoUidError) as error:
-                    self._say("failed", number, str(error))
+                    self._say(c.Failed(number, str(error)))
                 for fd in fds:
                     os.close(fd)
             case other:
                 raise AssertionError(other)
         return True
 
-    def _say(self, *what: str | int) -> None:
+    def _say(self, word: c.FromSupervisor) -> None:
         with suppress(OSError):  # the agent is gone: the loop sees it
-            self._control.send(msgpack.packb(what))
+            self._control.send(c.encode(word))
 
     # --- making one ---
 
@@ -123,22 +121,22 @@ class Supervisor:
         uid = self._uids.take() if self._uids is not None else os.geteuid()
         name = f"burla-{uid}" if wanted.has_root else f"burla-{os.getpid()}-{number}"
         group = cgroups.make(name, wanted.ram, wanted.processes())
-        room = Room(number, uid, group)
+        box = Sandbox(number, uid, group)
         try:
-            pid = self._fork_init(room, control, slates)
+            pid = self._fork_init(box, control, slates)
         except BaseException:
-            self._free(room)
+            self._free(box)
             raise
-        self._rooms[pid] = room
+        self._sandboxes[pid] = box
         return pid
 
-    def _fork_init(self, room: Room, control: int, slates: int) -> int:
+    def _fork_init(self, box: Sandbox, control: int, slates: int) -> int:
         """Fork twice: the process between takes the namespaces, its child is the first in them."""
         reader, writer = os.pipe()
         try:
             middle = os.fork()
             if middle == 0:
-                self._be_between(room, writer, control, slates)
+                self._be_between(box, writer, control, slates)
         finally:
             os.close(writer)
         with os.fdopen(reader, "rb") as file:
@@ -148,27 +146,27 @@ class Supervisor:
             raise OSError(said)
         return int(said)
 
-    def _be_between(self, room: Room, writer: int, control: int, slates: int) -> NoReturn:
+    def _be_between(self, box: Sandbox, writer: int, control: int, slates: int) -> NoReturn:
         try:
-            room.group.enter()  # here, and not each worker: it waits for all CPUs of the machine
+            box.group.enter()  # here, and not each worker: it waits for all CPUs of the machine
             sandbox.unshare(self._confinement)
             pid = os.fork()
             if pid == 0:
                 os.close(writer)
-                self._be_init(room, control, slates)
+                self._be_init(box, control, slates)
             os.write(writer, str(pid).encode())
         except OSError as error:
             os.write(writer, f"no sandbox: {error}".encode()[:PID_BYTES_MAX])
         finally:
             os._exit(0)
 
-    def _be_init(self, room: Room, control: int, slates: int) -> NoReturn:
+    def _be_init(self, box: Sandbox, control: int, slates: int) -> NoReturn:
         """Be the zygote of one lease, in its sandbox."""
         wanted = self._confinement
-        gid = room.uid if wanted.has_root else os.getegid()
+        gid = box.uid if wanted.has_root else os.getegid()
         try:
             os.setsid()
-            sandbox.furnish(wanted, room.uid, gid)
+            sandbox.furnish(wanted, box.uid, gid)
             forks.close_all_but({control, slates})  # looks into the new /proc
             forks.reset_signals()
             memory = Memory(slates)
@@ -181,7 +179,7 @@ class Supervisor:
             0,  # a parent outside of the namespace has no number
             memory,
             "",  # its scratch goes with it
-            lambda: sandbox.confine(wanted, room.uid, gid),
+            lambda: sandbox.confine(wanted, box.uid, gid),
         ).run()
 
     # --- clearing one away ---
@@ -194,32 +192,32 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if room := self._rooms.get(pid):
-                room.status = os.waitstatus_to_exitcode(status)
-                room.ended_s = time.monotonic()
+            if box := self._sandboxes.get(pid):
+                box.status = os.waitstatus_to_exitcode(status)
+                box.ended_s = time.monotonic()
 
     def _clear(self) -> None:
         """Say of each sandbox that has ended that it is gone, once nothing is left of it."""
-        for pid, room in list(self._rooms.items()):
-            if room.status is None:
+        for pid, box in list(self._sandboxes.items()):
+            if box.status is None:
                 continue
-            late = time.monotonic() > room.ended_s + CLEAR_S
-            if room.group.remove() or late:
-                del self._rooms[pid]
-                self._free(room)
-                self._say("gone", room.number, room.status)
+            late = time.monotonic() > box.ended_s + CLEAR_S
+            if box.group.remove() or late:
+                del self._sandboxes[pid]
+                self._free(box)
+                self._say(c.Gone(box.number, box.status))
 
-    def _free(self, room: Room) -> None:
-        room.group.remove()
+    def _free(self, box: Sandbox) -> None:
+        box.group.remove()
         if self._uids is not None:
-            self._uids.give_back(room.uid)
+            self._uids.give_back(box.uid)
 
     def _end(self) -> NoReturn:
         """Kill everything below and go."""
-        for pid, room in self._rooms.items():
-            if room.status is None:
+        for pid, box in self._sandboxes.items():
+            if box.status is None:
                 kill(pid)  # and with it all that is in its namespace
-        while self._rooms:
+        while self._sandboxes:
             self._reap()
             self._clear()
             time.sleep(ROUND_MS / 1000)
@@ -229,7 +227,7 @@ class Supervisor:
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Be the keeper of an agent: `CONTROL_FD AGENT_PID SCRATCH CONFINEMENT`."""
+    """Be the supervisor of an agent: `CONTROL_FD AGENT_PID SCRATCH CONFINEMENT`."""
     refuse_forbidden()
     control = socket.socket(fileno=int(argv[0]))
     become_subreaper()

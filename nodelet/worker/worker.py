@@ -21,7 +21,8 @@ from burla.nodelet.isolation.linux import set_dumpable
 from burla.values import payloads
 from burla.values.sharing import SharedResults, directory_of
 
-from . import forks, limits, pipes
+from . import control, forks, limits
+from .control import LoadSettings
 from .pipes import (
     HEADER_BYTES,
     LEAF_RECORD,
@@ -112,7 +113,8 @@ class Worker:
 
     def _load(self, message: Message) -> None:
         started = time.perf_counter_ns()
-        settings = msgpack.unpackb(message.frames[0])
+        settings = control.decode(bytes(message.frames[0]))
+        assert isinstance(settings, LoadSettings), settings
         self._leaves = LeafMemory()
         is_first = self._call is None
         if is_first:
@@ -121,21 +123,21 @@ class Worker:
         else:
             payloads.forget_own_modules(self._modules)
         try:
-            os.environ.update(settings["variables"])
-            limits.limit_threads(settings["func_cpu"], settings["variables"])
+            os.environ.update(settings.variables)
+            limits.limit_threads(settings.func_cpu, settings.variables)
             results = None
-            if settings["environment"]:
-                environment = msgpack.unpackb(settings["environment"])
+            if settings.environment:
+                environment = msgpack.unpackb(settings.environment)
                 payloads.apply_environment(environment)
-                results = _results_in(environment.get("memory"), settings["variables"])
+                results = _results_in(environment.get("memory"), settings.variables)
             function = payloads.load_function(message.frames[1:])
-            self._call = payloads.bind_call(function, settings["unpack"])
+            self._call = payloads.bind_call(function, settings.unpack)
         except BaseException as error:  # importing the caller's modules may raise anything
-            frames = payloads.dump_error(error, settings["node"], NO_INDEX)
+            frames = payloads.dump_error(error, settings.node, NO_INDEX)
             flush_output()
             self._say(Message(Kind.LOAD_FAILED, frames=frames))
             os._exit(EXIT_OK)
-        self._node = settings["node"]
+        self._node = settings.node
         self._results = results
         self._walker.load(self._call, self._node, results)
         flush_output()
@@ -227,17 +229,11 @@ def rehearse() -> None:
         "main": {},
         "memory": None,
     }
-    settings = {
-        "unpack": False,
-        "environment": msgpack.packb(here),
-        "variables": {},
-        "func_cpu": 1,
-        "node": "",
-    }
+    settings = LoadSettings(environment=msgpack.packb(here))
     function = eval("lambda x: x", {"__name__": "__main__"})  # of __main__: it goes by value
-    load = Message(Kind.LOAD, frames=[msgpack.packb(settings), *payloads.dump_function(function)])
+    load = Message(Kind.LOAD, frames=[control.encode(settings), *payloads.dump_function(function)])
     span = Message(Kind.SPAN, 0, 0, 0, 1, 0, 1)
-    leaf = pipes.Leaf(0, 0, 1, tuple(payloads.dump_results([1])))
+    leaf = (0, 0, 1, payloads.dump_results([1]))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         one = Worker(theirs, lambda page: words, 0)

@@ -18,10 +18,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-import msgpack
-
+from . import control as c
 from . import forks, worker
-from .pipes import CONTROL_BYTES_MAX
 from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory
 
@@ -66,11 +64,11 @@ class Zygote:
 
     def run(self) -> NoReturn:
         """Serve the agent until it ends."""
-        bell = Wakeup(self._control, self._agent)
-        self._say("ready")
+        wakeup = Wakeup(self._control, self._agent)
+        self._say(c.Ready())
         is_there = True
-        while is_there and bell.owner_lives():
-            if bell.wait(ROUND_MS if self._ending is not None else None):
+        while is_there and wakeup.owner_lives():
+            if wakeup.wait(ROUND_MS if self._ending is not None else None):
                 is_there = self._obey()
             self._reap()
             if self._ending is not None and is_there:
@@ -83,38 +81,38 @@ class Zygote:
         """Carry out one order; return False if the agent is gone."""
         try:
             data, fds, _, _ = socket.recv_fds(
-                self._control, CONTROL_BYTES_MAX, 3, socket.MSG_CMSG_CLOEXEC
+                self._control, c.BYTES_MAX, 3, socket.MSG_CMSG_CLOEXEC
             )
         except OSError:
             return False
         if not data:
             return False
-        match msgpack.unpackb(data):
-            case ["fork", page]:
+        match c.decode(data):
+            case c.Fork(page):
                 self._fork(page, (fds[0], fds[1], fds[2]))
-            case ["adopt", pid]:
+            case c.Adopt(pid):
                 self._adopt(pid)
-            case ["signal", pid, number]:
+            case c.Signal(pid, number):
                 if pid in self._workers:
                     kill(pid, number)
-            case ["kill", pid]:
+            case c.Kill(pid):
                 if pid in self._workers:
                     kill_tree(pid)
-            case ["end", pages]:
-                self._ending = frozenset(self._pages[page] for page in pages if page in self._pages)
+            case c.EndLease(kept):
+                self._ending = frozenset(self._pages[page] for page in kept if page in self._pages)
             case other:
                 raise AssertionError(other)
         return True
 
-    def _say(self, *what: str | int) -> None:
+    def _say(self, word: c.FromZygote) -> None:
         with suppress(OSError):  # the agent is gone: the loop sees it
-            self._control.send(msgpack.packb(what))
+            self._control.send(c.encode(word))
 
     def _fork(self, page: int, fds: tuple[int, int, int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
-            self._say("not forked", page, error.errno or 0)
+            self._say(c.NotForked(page, error.errno or 0))
             pid = -1
         if pid == 0:
             worker.run(fds, self._memory, page, self._confine)
@@ -123,12 +121,12 @@ class Zygote:
         if pid > 0:
             self._pages[page] = pid
             self._workers.add(pid)
-            self._say("forked", page, pid)
+            self._say(c.Forked(page, pid))
 
     def _adopt(self, pid: int) -> None:
         """Take note of a worker that a template has forked; it is, or becomes, our child."""
         if pid in self._orphans:
-            self._say("died", pid, *self._orphans.pop(pid))
+            self._say(c.Died(pid, *self._orphans.pop(pid)))
         else:
             self._workers.add(pid)
 
@@ -152,7 +150,7 @@ class Zygote:
             if pid in self._workers:
                 self._workers.discard(pid)
                 self._pages = {page: one for page, one in self._pages.items() if one != pid}
-                self._say("died", pid, how, dead.si_status)
+                self._say(c.Died(pid, how, dead.si_status))
             else:
                 self._orphans[pid] = (how, dead.si_status)
                 if len(self._orphans) > ORPHANS_MAX:
@@ -172,7 +170,7 @@ class Zygote:
             self._ending = None
             self._orphans.clear()
             self._wipe()
-            self._say("ended")
+            self._say(c.Ended())
 
     def _kill_namespace(self) -> None:
         """Kill all in our namespace but us, and wait until they are gone."""

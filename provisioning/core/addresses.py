@@ -18,7 +18,7 @@ def split_target(target: str) -> tuple[str, str, int | None]:
     """Return user, host and port of `[USER@]HOST[:PORT]`; empty or None where it does not say.
 
     Raises:
-        BadConfig: it is no such thing.
+        BadConfig: it is something else.
     """
     user, _, rest = target.rpartition("@")
     host, colon, port = rest, "", ""
@@ -28,7 +28,7 @@ def split_target(target: str) -> tuple[str, str, int | None]:
     elif rest.count(":") == 1:
         host, colon, port = rest.partition(":")
     if not host or host.startswith("-") or (colon and not (port.isdigit() and int(port) < 65536)):
-        raise BadConfig(f"{target!r} is no host: say [USER@]HOST[:PORT]")
+        raise BadConfig(f"{target!r} is not a host: write [USER@]HOST[:PORT]")
     return user, host, int(port) if colon else None
 
 
@@ -36,14 +36,14 @@ def host_names(targets: Iterable[str]) -> dict[str, str]:
     """Return node names for SSH targets: the host's, with user and port where they tell apart.
 
     Raises:
-        BadConfig: one of them is no host.
+        BadConfig: one of them is not a host.
     """
     names: dict[str, str] = {}
     for target in targets:
         user, host, port = split_target(target)
         words = [host.replace(":", "-").strip("-")]
         if not NAME.fullmatch(words[0]):
-            raise BadConfig(f"{target!r} is no host: say [USER@]HOST[:PORT]")
+            raise BadConfig(f"{target!r} is not a host: write [USER@]HOST[:PORT]")
         for more in (port, user):
             if "-".join(words) in names and more:
                 words.append(str(more))

@@ -16,11 +16,9 @@ class Facts:
     """One machine, as it is now. Empty words: not there."""
 
     python: str = ""  # path of one of the wanted minor that can make environments
-    without_venv: str = ""  # path of one that can not: a package is missing
+    without_venv: str = ""  # path of one that cannot: a package is missing
     others: str = ""  # Pythons of other minors: "3.9 at /usr/bin/python3, ..."
     free_kb: int = 0  # where the installation is or will be
-    service: str = "process"  # how it is kept running: "systemd" or "process"
-    machine: str = ""  # "Linux x86_64"
     venv: str = ""  # minor of the complete environment
     installed: str = ""  # stamp of what is installed in it
     settings: str = ""  # stamp of how the service is set up
@@ -40,7 +38,7 @@ def parse(output: str) -> Facts:
     lines = [line.rstrip("\r") for line in output.splitlines()]
     if FIRST not in lines or LAST not in lines:
         said = tail(output) or "nothing"
-        raise FactsError(f"the machine did not answer what was asked; it said: {said}")
+        raise FactsError(f"unexpected answer from the machine (is its shell POSIX?): {said}")
     words: dict[str, str] = {}
     wheels: dict[str, str] = {}
     for line in lines[lines.index(FIRST) + 1 : lines.index(LAST)]:
@@ -52,14 +50,12 @@ def parse(output: str) -> Facts:
             words[key] = value
     ready, free = words.get("ready_s"), words.get("free_kb", "")
     if not free.isdigit():
-        raise FactsError(f"the machine does not know how much room it has: {free!r}")
+        raise FactsError(f"the machine did not say how much disk space is free: {free!r}")
     return Facts(
         python=words.get("python", ""),
         without_venv=words.get("without-venv", ""),
         others=words.get("others", ""),
         free_kb=int(free),
-        service=words.get("service", "process"),
-        machine=words.get("machine", ""),
         venv=words.get("venv", ""),
         installed=words.get("installed", ""),
         settings=words.get("settings", ""),

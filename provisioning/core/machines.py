@@ -3,19 +3,23 @@
 Pure: what is said here is said to all kinds of machines alike (ssh, gce, slurm).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 OUTPUT_CHARS_MAX = 64 << 10  # of one command; the end of it is kept
 
+Progress = Callable[[str, str], None]  # is told the name of a machine and the phase that begins
+Report = Callable[[str], None]  # is told the phase that begins, of one machine
+JoinToken = Callable[[str], bytes | None]  # node name -> a fresh one-time token; None: no keys
+
 
 class ProvisioningError(RuntimeError):
-    """Something that people can mend; the text says what, where, why, and what to do."""
+    """Something that people can fix; the text says what, where, why, and what to do."""
 
 
 class Unreachable(ProvisioningError):
-    """The machine can not be connected to, or does not let us in."""
+    """The machine cannot be connected to, or refuses our login."""
 
 
 class ConnectionLost(ProvisioningError):
@@ -89,7 +93,7 @@ class Provisioner(Protocol):
         """Ask for `count` machines; return those that are made, perhaps fewer.
 
         Raises:
-            ProvisioningError: not one can be had; says why.
+            ProvisioningError: not one could be made; says why.
         """
 
     def shape(self) -> Shape:
@@ -114,7 +118,7 @@ class Provisioner(Protocol):
         """Give machines up; one that is gone already is no error.
 
         Raises:
-            ProvisioningError: one or more can not be given up; all others were.
+            ProvisioningError: one or more could not be given up; all others were.
         """
 
 
@@ -125,7 +129,7 @@ def tail(text: str, lines_max: int = 6) -> str:
 
 
 def named(names: Iterable[str], most: int = 6) -> str:
-    """Return names as words, cut off where nobody reads on."""
+    """Return names as a list for people, cut off after `most`."""
     all_of_them = list(names)
     text = ", ".join(all_of_them[:most])
     return f"{text} and {len(all_of_them) - most} more" if len(all_of_them) > most else text

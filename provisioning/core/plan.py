@@ -52,8 +52,8 @@ def missing(standing: int, machines: Iterable[Machine]) -> int:
 def wanted(wish: Wish, shape: Shape, python: str) -> int:
     """Return how many more machines would help a job whose wait is long.
 
-    More than bring its wait down to `LONG_WAIT_S` would come too late. Of a job that no machine
-    has served yet nobody knows how long it will last: one machine will tell.
+    More than bring its wait down to `LONG_WAIT_S` would come too late. How long a job
+    lasts that no machine has served yet is not known: one machine will tell.
 
     Args:
         wish: of the job.
@@ -93,30 +93,27 @@ def grow(
     affordable: float = wanted
     if limits.max_cost_per_h is not None:
         if price_per_h is None:
-            return Growth(0, "nobody said what a machine costs (grow.prices)")
+            return Growth(0, "the price of a machine is not set (grow.prices)")
         spent = sum(machine.cost_per_h for machine in there)
         if price_per_h > 0:
             affordable = (limits.max_cost_per_h - spent) / price_per_h + ROUNDING
     count = max(0, math.floor(min(wanted, room, affordable)))
     if count == wanted:
         return Growth(count)
-    if room <= affordable:
-        most = (
-            f"the cluster has all the machines that it may (grow.max_nodes is {limits.max_nodes})"
-        )
-        return Growth(count, most)
-    most = f"(grow.max_cost_per_h is {limits.max_cost_per_h:g})"
-    return Growth(count, f"the cluster has all the machines that it may pay for {most}")
+    limit = f"grow.max_nodes = {limits.max_nodes}"
+    if affordable < room:
+        limit = f"grow.max_cost_per_h = {limits.max_cost_per_h:g}"
+    return Growth(count, f"the cluster is at its limit ({limit})")
 
 
 def shrink(
     machines: Sequence[Machine], idle_s: Mapping[str, float], limits: Limits
 ) -> list[Machine]:
-    """Return the machines that nobody has used for long enough, those made for jobs first.
+    """Return the machines that were idle for long enough, those made for jobs first.
 
     Args:
         machines: all that there are.
-        idle_s: name -> for how long it has served nobody; a busy one is not in it.
+        idle_s: name -> for how long it has been idle; a busy one is not in it.
         limits: say how long is long enough.
     """
 
@@ -130,7 +127,7 @@ def shrink(
 
 
 def orphans(machines: Iterable[Machine], now_s: float) -> list[Machine]:
-    """Return machines of ours that nobody needs any more: ended, failed, or past their time."""
+    """Return machines of ours that are no longer needed: ended, failed, or past their time."""
     return [
         machine
         for machine in machines

@@ -14,14 +14,14 @@ from types import MappingProxyType
 from .facts import Facts
 from .machines import ProvisioningError
 
-ROOM_KB = 150 << 10  # an environment with all dependencies takes 45 MB, their wheels 10; and growth
+SPACE_KB = 150 << 10  # the environment takes 45 MB, wheels of all dependencies 10; and growth
 READY_S_MAX = 60  # a nodelet touches its ready file every few seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # safe in file names, units and labels
 DIRECTORY = re.compile(r"[A-Za-z0-9._/~+-]+")  # as a unit file takes it without quotes
 
 
 class CannotBe(ProvisioningError):
-    """The machine can not become a node as it is; the text says what it lacks, and the remedy."""
+    """The machine cannot become a node as it is; the text says what it lacks, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Wanted:
     directory: str = ""  # absolute; empty: ~/.burla/CLUSTER
     cpus: int | None = None
     ram_gb: float | None = None
-    needs_token: bool = False  # the scheduler takes nobody without one
+    needs_token: bool = False  # the scheduler takes no new node without one
     script: str = ""  # sha256 of bootstrap.sh
     join_s: int = 60  # how long its first Hello may take
 
@@ -48,13 +48,13 @@ class Wanted:
         """Check what ends up in commands and file names.
 
         Raises:
-            ProvisioningError: one of them is nothing that could.
+            ProvisioningError: one of them must not.
         """
         for what, text in (("cluster", self.cluster), ("name", self.name)):
             if not NAME.fullmatch(text):
-                raise ProvisioningError(f"{what}={text!r}: letters, digits, '.', '_' and '-' only")
+                raise ProvisioningError(f"{what}={text!r}: use only letters, digits, '.', '_', '-'")
         if self.directory and not DIRECTORY.fullmatch(self.directory):
-            raise ProvisioningError(f"directory={self.directory!r}: no blanks, no quotes")
+            raise ProvisioningError(f"directory={self.directory!r}: use no spaces or quotes")
 
     def installed(self) -> str:
         """Return the stamp of the installation: another one is made anew."""
@@ -119,10 +119,9 @@ def probe(wanted: Wanted) -> Step:
     return _step(wanted, "facts", "probing", 60)
 
 
-def undo(wanted: Wanted, *, drain_s: float | None = None) -> list[Step]:
-    """Return the steps that leave the machine as it was, if wanted after the calls that run."""
-    remove = _step(wanted, "remove", "removing", 90)
-    return [remove] if drain_s is None else [drain(wanted, drain_s), remove]
+def undo(wanted: Wanted) -> Step:
+    """Return the step that leaves the machine as it was."""
+    return _step(wanted, "remove", "removing", 90)
 
 
 def drain(wanted: Wanted, wait_s: float) -> Step:
@@ -134,20 +133,19 @@ def _check(facts: Facts, wanted: Wanted) -> None:
     if not facts.python:
         if facts.without_venv:
             raise CannotBe(
-                f"{facts.without_venv} can not make virtual environments: install its venv module"
+                f"{facts.without_venv} cannot make virtual environments: install its venv module"
                 f" (on Debian and Ubuntu: apt-get install python{wanted.python}-venv)"
             )
         found = f"found {facts.others}" if facts.others else "found no Python 3 at all"
-        other = ", or run burla here under one that is there" if facts.others else ""
+        other = ", or run burla here with one of those" if facts.others else ""
         raise CannotBe(
             f"no Python {wanted.python} there ({found}): install it (on Debian and Ubuntu: apt-get"
-            f" install python{wanted.python}-venv){other}; functions travel only between equal"
-            " versions"
+            f" install python{wanted.python}-venv){other}; nodes and callers need equal versions"
         )
-    if facts.free_kb < ROOM_KB:
+    if facts.free_kb < SPACE_KB:
         raise CannotBe(
-            f"{facts.free_kb >> 10} MB are free where burla would be installed, and"
-            f" {ROOM_KB >> 10} MB are needed: make room, or set `directory` to another disk"
+            f"{facts.free_kb >> 10} MB are free where burla would be installed, but"
+            f" {SPACE_KB >> 10} MB are needed: free some, or set ssh.directory to another disk"
         )
 
 

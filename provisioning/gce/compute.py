@@ -65,9 +65,12 @@ class ComputeApi:
             except exceptions.GoogleAPICallError as error:
                 answer = _answer(error)
             except TransportError as error:  # of the service that gives out credentials
-                answer = Answer(Refusal.BUSY, f"no credentials now: {error}")
+                answer = Answer(Refusal.BUSY, f"cannot get credentials right now: {error}")
             except GoogleAuthError as error:
-                answer = Answer(Refusal.NO, f"no credentials: {error}")
+                answer = Answer(
+                    Refusal.NO,
+                    f"cannot get credentials (`gcloud auth application-default login`?): {error}",
+                )
             except (exceptions.RetryError, network.RequestException, ConnectionError) as error:
                 answer = Answer(Refusal.BUSY, f"the connection broke: {error}")
             if answer.refusal is not Refusal.BUSY or not left:

@@ -20,13 +20,19 @@ from typing import Any
 
 from google.cloud import compute_v1
 
-from burla.provisioning import bootstrap
-from burla.provisioning.bootstrap import JoinToken
 from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.capacity import MISSING, Answer, Place, Places, Refusal, classify
-from burla.provisioning.core.machines import BadConfig, Machine, ProvisioningError, Shape, named
+from burla.provisioning.core.machines import (
+    BadConfig,
+    JoinToken,
+    Machine,
+    ProvisioningError,
+    Shape,
+    named,
+)
 from burla.provisioning.core.plan import CLUSTER, MANAGED
-from burla.provisioning.wheels import WHEEL, packed_wheel
+from burla.provisioning.install import bootstrap
+from burla.provisioning.install.wheels import WHEEL, packed_wheel
 
 from .compute import CALL_S, ComputeApi, Refused
 
@@ -162,7 +168,7 @@ class Gce:
                     raise
                 continue
             return Shape(found.guest_cpus, found.memory_mb << 20)
-        raise BadConfig(f"gce.machine_types: {machine_type} is in none of the zones")
+        raise BadConfig(f"gce.machine_types: {machine_type} exists in none of gce.zones")
 
     def price_per_h(self) -> float | None:
         """Return the most that any of the machine types costs; see `machines.Provisioner`."""
@@ -172,7 +178,7 @@ class Gce:
         return max(known) if len(known) == len(prices) else None
 
     def _cost(self, instance: Any) -> float:
-        """Return what a machine costs; if nobody said, as much as the next one."""
+        """Return what a machine costs; if its price is not set, as much as the next one."""
         spot = instance.scheduling.provisioning_model == "SPOT"
         price = self._price(instance.machine_type.rpartition("/")[2], spot=spot)
         return price if price is not None else self.price_per_h() or 0.0
@@ -204,7 +210,7 @@ class Gce:
     def _create_one(self, grown: bool) -> Machine:
         said: list[str] = []
         for place in self._places.open(time.monotonic()):
-            self._pause(0.0)  # whoever wants to end may do it here
+            self._pause(0.0)  # the autoscaler's process may end here
             name = f"burla-{label(self.config.name)[:40]}-{uuid.uuid4().hex[:8]}"
             try:
                 self._insert(place, name, grown)
@@ -217,8 +223,8 @@ class Gce:
                 self._places.close(place, answer.refusal, time.monotonic())
                 continue
             return Machine(name, place.zone, "gce", "creating", grown=grown)
-        why = named(said, 3) or "all of them had nothing a short while ago"
-        raise OutOfPlaces(f"no machine is to be had: {why}. Name more zones or machine types")
+        why = named(said, 3) or "none of the places had any a few minutes ago"
+        raise OutOfPlaces(f"no capacity anywhere: {why}. Add zones or machine types")
 
     def _insert(self, place: Place, name: str, grown: bool) -> None:
         """Make one machine.
@@ -238,7 +244,7 @@ class Gce:
             )
             self._wait(operation, place.zone)
         except Refused as refused:
-            if refused.answer.refusal is Refusal.BUSY:  # nobody knows what it has done
+            if refused.answer.refusal is Refusal.BUSY:  # what it has done is not known
                 with suppress(ProvisioningError):  # it goes with the others, or at its time's end
                     self._delete_one(name, place.zone)
             raise
@@ -259,7 +265,7 @@ class Gce:
         waited_s = 0.0
         while operation.status != compute_v1.Operation.Status.DONE:
             if waited_s >= OPERATION_S:
-                text = f"the operation {operation.name} has not ended within {OPERATION_S:.0f} s"
+                text = f"the operation {operation.name} did not end within {OPERATION_S:.0f} s"
                 raise Refused(Answer(Refusal.BUSY, text))
             self._pause(POLL_S)
             waited_s += POLL_S
@@ -379,7 +385,7 @@ class Gce:
             )
         except Refused as refused:
             if refused.answer.status != MISSING:
-                raise ProvisioningError(f"{name} can not be deleted: {refused}") from refused
+                raise ProvisioningError(f"cannot delete {name}: {refused}") from refused
 
 
 def label(text: str) -> str:

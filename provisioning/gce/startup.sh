@@ -1,5 +1,5 @@
 #!/bin/sh
-# Startup script of a virtual machine of Compute Engine: makes it a node, and ends it when nobody needs it.
+# Startup script of a virtual machine of Compute Engine: makes it a node, and ends it when it is no longer needed.
 # All it is told comes from the instance's metadata; it has no service account and no secret but a join
 # token that is good for one use. Runs at every boot.
 set -eu

@@ -12,12 +12,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from burla.provisioning.bootstrap import JoinToken
 from burla.provisioning.config import ClusterConfig
-from burla.provisioning.core.machines import BadConfig, Machine, ProvisioningError, Shape, tail
+from burla.provisioning.core.machines import (
+    BadConfig,
+    JoinToken,
+    Machine,
+    ProvisioningError,
+    Shape,
+    tail,
+)
 from burla.provisioning.core.plan import CLUSTER, MANAGED
 from burla.provisioning.core.steps import READY_S_MAX
-from burla.provisioning.keys import TOKEN_S
+from burla.scheduler.core.admission import TOKEN_S
 from burla.system.launch import command
 
 GROWN = "+grown"  # ends the name of what was made for a job; no cluster has such a name
@@ -112,7 +118,7 @@ class Slurm:
         """Submit one array; see `machines.Provisioner`."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         slurm = self.config.slurm
-        job_name = self._name + GROWN * grown
+        job_name = f"{self._name}{GROWN}" if grown else self._name
         line = ["sbatch", "--parsable", f"--job-name={job_name}", f"--array=1-{count}"]
         line += [f"--time={slurm.walltime_min}", f"--cpus-per-task={slurm.cpus}", "--nodes=1"]
         line += [f"--signal=B:USR1@{slurm.drain_s}", f"--output={self.directory}/%A_%a.log"]
@@ -139,8 +145,8 @@ class Slurm:
             return None
         if self.config.slurm.wait_s > TOKEN_S:
             raise BadConfig(
-                f"slurm.wait_s is {self.config.slurm.wait_s:.0f}: it must be up to {TOKEN_S:.0f},"
-                " for a node that starts later has a join token that has expired"
+                f"slurm.wait_s is {self.config.slurm.wait_s:.0f}: it must be at most {TOKEN_S:.0f},"
+                " because a join token expires after that time"
             )
         folder = Path(tempfile.mkdtemp(prefix="tokens-", dir=self.directory))
         for number in range(1, count + 1):
@@ -179,9 +185,11 @@ def _call(line: list[str], stdin: str = "") -> str:
             line, input=stdin, capture_output=True, text=True, timeout=CALL_S, check=False
         )
     except FileNotFoundError:
-        raise BadConfig(f"there is no {line[0]} here: run this where Slurm is") from None
+        raise BadConfig(
+            f"{line[0]} is not installed here: run this on a machine with Slurm"
+        ) from None
     except subprocess.TimeoutExpired:
-        raise ProvisioningError(f"{line[0]} has not answered within {CALL_S:.0f} s") from None
+        raise ProvisioningError(f"{line[0]} did not answer within {CALL_S:.0f} s") from None
     if done.returncode != 0:
-        raise ProvisioningError(f"{line[0]}: {tail(done.stderr) or 'it failed'}")
+        raise ProvisioningError(f"{line[0]}: {tail(done.stderr) or 'failed without saying why'}")
     return done.stdout

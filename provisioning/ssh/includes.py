@@ -22,12 +22,12 @@ def config_lines(path: Path, directory: Path, depth: int = 0) -> Iterator[str]:
         depth: how many files lead here.
 
     Raises:
-        ProvisioningError: the files include each other without an end.
-        OSError: one can not be read.
+        ProvisioningError: the files include each other endlessly.
+        OSError: one cannot be read.
         ValueError: a name has a quote too few.
     """
     if depth > DEPTH_MAX:
-        raise ProvisioningError(f"{path} is included over more than {DEPTH_MAX} files")
+        raise ProvisioningError(f"{path}: more than {DEPTH_MAX} levels of Include")
     block = "Host *"  # what the lines are about; an included file begins others, that end with it
     for line in path.read_text().splitlines():
         found = KEYWORD.match(line)

@@ -31,7 +31,7 @@ class KnownHosts:
         self.name = name
         self.paths = list(paths)
         self.keys: list[PKey] = []  # that it may have
-        self._revoked: set[str] = set()  # base64 of keys that nobody may have any more
+        self._revoked: set[str] = set()  # base64 of keys that are no longer accepted
         for path in self.paths:
             try:
                 text = Path(path).read_text(errors="replace")
@@ -62,14 +62,14 @@ class KnownHosts:
             raise HostKeyRefused(
                 f"the key of {who} is not known.\n  offered: {fingerprint(offered)}\n"
                 f"  known:   none for {self.name} in {self.paths[0]}\n"
-                f"If the fingerprint is the one that its owner told you, accept it by:\n  {accept}"
+                f"If its owner confirms this fingerprint, accept it with:\n  {accept}"
             )
         forget = f"ssh-keygen -f {file} -R {shlex.quote(self.name)}"
         known = ", ".join(map(fingerprint, self.keys))
         raise HostKeyRefused(
-            f"the key of {who} HAS CHANGED: somebody may be in between.\n"
+            f"the key of {who} HAS CHANGED: somebody may be intercepting the connection.\n"
             f"  offered: {fingerprint(offered)}\n  known:   {known}\n"
-            f"If its owner says that it has a new key, accept it by:\n  {forget} && {accept}"
+            f"If its owner confirms that it has a new key, accept it with:\n  {forget} && {accept}"
         )
 
 
@@ -80,7 +80,7 @@ def fingerprint(key: PKey) -> str:
 
 
 def _lines(text: str, name: str) -> Iterator[tuple[str, PKey]]:
-    """Yield marker and key of each line about `name`; what can not be read is passed over."""
+    """Yield marker and key of each line about `name`; what cannot be read is skipped."""
     for line in text.splitlines():
         words = line.split()
         marker = words.pop(0) if line.startswith("@") else ""

@@ -75,22 +75,22 @@ class SshSettings:
             ask: called for the passphrase of a key, once for each key if it is right.
 
         Raises:
-            ProvisioningError: the config can not be read.
+            ProvisioningError: the config cannot be read.
         """
         self.directory = directory or Path.home() / ".ssh"
         self._ask = ask
-        self._keys: dict[str, PKey | None] = {}  # loaded ones, so that nobody is asked twice
+        self._keys: dict[str, PKey | None] = {}  # loaded ones, so that the user is asked once
         self._shut: set[str] = set()  # keys whose passphrase was said wrongly, as often as may be
         self._lock = threading.Lock()  # hosts are connected to in parallel
-        self._turns_lock = threading.Lock()  # another one: nobody is asked anything meanwhile
-        self.locked: list[str] = []  # keys whose passphrase nobody gave
+        self._turns_lock = threading.Lock()  # another one: no question is asked while it is held
+        self.locked: list[str] = []  # keys whose passphrase was not given
         self._turns: dict[tuple[str, int], threading.Semaphore] = {}
         path = self.directory / "config"
         try:
             text = "\n".join(config_lines(path, self.directory)) if path.exists() else ""
             self._config = paramiko.SSHConfig.from_text(text)
         except (OSError, ValueError, paramiko.SSHException) as error:
-            raise ProvisioningError(f"can not read {path}: {error}") from error
+            raise ProvisioningError(f"cannot read {path}: {error}") from error
 
     def turn(self, host: Host) -> threading.Semaphore:
         """Return what is to be held while a connection to a host is made and let in."""
@@ -102,7 +102,7 @@ class SshSettings:
         """Return how to connect to `[USER@]HOST[:PORT]`; what it says goes before the config.
 
         Raises:
-            ProvisioningError: it is no such thing.
+            ProvisioningError: it is something else.
         """
         user, name, port = split_target(target)
         said = self._config.lookup(name)
@@ -133,14 +133,14 @@ class SshSettings:
             yield from (str(self.directory / name) for name in IDENTITIES)
 
     def key(self, path: str) -> PKey | None:
-        """Return the private key in a file; None: there is none, or nobody knows its passphrase.
+        """Return the private key in a file; None: there is none, or its passphrase is not known.
 
         Raises:
             Unreachable: it is broken.
         """
         with self._lock:
             if path in self._shut:
-                raise Unreachable(f"nobody knew the passphrase of {path}")
+                raise Unreachable(f"the passphrase of {path} was wrong too often")
             if path not in self._keys:
                 self._keys[path] = self._load(path) if Path(path).exists() else None
             return self._keys[path]
@@ -151,7 +151,7 @@ class SshSettings:
         except (TypeError, paramiko.PasswordRequiredException):
             pass  # it has a passphrase
         except (ValueError, OSError, paramiko.SSHException) as error:
-            raise Unreachable(f"can not read the key {path}: {error}") from error
+            raise Unreachable(f"cannot read the key {path}: {error}") from error
         for _ in range(PASSPHRASES_MAX):
             passphrase = self._ask(path)
             if passphrase is None:
@@ -160,7 +160,7 @@ class SshSettings:
             with suppress(ValueError, TypeError, paramiko.SSHException):
                 return _read_key(path, passphrase.encode())
         self._shut.add(path)
-        raise Unreachable(f"this is not the passphrase of {path}")
+        raise Unreachable(f"wrong passphrase for {path}")
 
 
 def _read_key(path: str, passphrase: bytes | None) -> PKey:
@@ -185,11 +185,11 @@ class SshTransport:
                 channel.exec_command(command)
                 return _converse(channel, stdin, timeout_s)
         except TimeoutError as error:
-            raise ConnectionLost(f"no end of it within {timeout_s:.0f} s") from error
+            raise ConnectionLost(f"the command did not end within {timeout_s:.0f} s") from error
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise ConnectionLost(
                 f"the connection to {self._host.name} was lost ({error or type(error).__name__});"
-                " run the same again, it goes on from there"
+                " run the same command again, it continues from there"
             ) from error
 
     def close(self) -> None:
@@ -209,7 +209,7 @@ def _converse(channel: paramiko.Channel, stdin: bytes, timeout_s: float) -> Fini
             elif channel.recv_ready():
                 output += channel.recv(CHUNK_BYTES)
             elif time.monotonic() > until_s:
-                raise ConnectionLost(f"its input was not taken within {timeout_s:.0f} s")
+                raise ConnectionLost(f"the command did not read its input within {timeout_s:.0f} s")
             else:
                 time.sleep(POLL_S)
         channel.shutdown_write()
@@ -219,7 +219,7 @@ def _converse(channel: paramiko.Channel, stdin: bytes, timeout_s: float) -> Fini
         channel.settimeout(max(0.1, until_s - time.monotonic()))
     status = channel.recv_exit_status()
     if status < 0:
-        raise EOFError("it ended without an exit status")
+        raise EOFError("the command ended without an exit status")
     return Finished(status, output.decode(errors="replace"))
 
 
@@ -228,7 +228,7 @@ def connect(settings: SshSettings, target: str) -> SshTransport:
 
     Raises:
         HostKeyRefused: a host on the way, or the last one, is not known or not the one we know.
-        Unreachable: it does not answer, or takes none of our keys.
+        Unreachable: it does not answer, or accepts none of our keys.
     """
     transports: list[paramiko.Transport] = []
     try:
@@ -245,7 +245,7 @@ def connect(settings: SshSettings, target: str) -> SshTransport:
 def _way(settings: SshSettings, target: str, most: int) -> Iterator[Host]:
     """Yield the hosts to connect to, one through the other, `target` last."""
     if most == 0:
-        raise Unreachable(f"{target}: its ProxyJump leads over more than {JUMPS_MAX} hosts")
+        raise Unreachable(f"{target}: its ProxyJump has more than {JUMPS_MAX} hosts")
     host = settings.host(target)
     for number, jump in enumerate(host.jumps):
         if number == 0:  # only the first one's own jumps count, as in ssh
@@ -263,7 +263,7 @@ def _connect_one(
         transport = paramiko.Transport(_open_socket(host, through))
     except (OSError, paramiko.SSHException) as error:
         said = getattr(error, "strerror", None) or error
-        raise Unreachable(f"{host.name} can not be connected to at {where}: {said}") from error
+        raise Unreachable(f"cannot connect to {host.name} at {where}: {said}") from error
     try:
         known = KnownHosts(host.known_as, host.known_hosts)
         _prefer(transport, known.keys)
@@ -273,7 +273,8 @@ def _connect_one(
         transport.set_keepalive(KEEPALIVE_S)
     except (OSError, EOFError, paramiko.SSHException) as error:
         transport.close()
-        raise Unreachable(f"{host.name}, at {where}: {error or 'it hung up'}") from error
+        why = error or "it closed the connection"
+        raise Unreachable(f"cannot log in to {host.name} at {where}: {why}") from error
     except BaseException:
         transport.close()
         raise
@@ -319,10 +320,10 @@ def _authenticate(settings: SshSettings, host: Host, transport: paramiko.Transpo
                 continue
             except (paramiko.SSHException, EOFError):
                 break  # too many tries: it hung up
-    said = f"we tried {tried} of our keys" if tried else "we have no key to show"
+    said = f"tried {tried} of your keys" if tried else "you have no key to offer"
     locked = [path for path in host.identities if path in settings.locked]
     if locked:
-        said += f"; not tried, for want of a passphrase: {', '.join(locked)} (ssh-add it)"
+        said += f"; not tried, as the passphrase is not known: {', '.join(locked)} (run ssh-add)"
     raise Unreachable(
         f"{host.name} does not let {host.user} in: {said}. Try `ssh {shlex.quote(host.name)}`;"
         " name the right key by IdentityFile in ~/.ssh/config or add it to the agent"

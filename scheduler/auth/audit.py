@@ -1,7 +1,7 @@
 """The audit log: one JSON line for whatever a key did or was kept from doing. Appended to, only.
 
 It names people and public keys, never a secret, a token, a topic or a payload. Bounded: a file that
-has grown is put aside as `.1`, and whoever floods it is counted instead of quoted.
+has grown is renamed to `.1`, and the lines of a flood are counted instead of written.
 """
 
 import json
@@ -13,7 +13,7 @@ FILE_BYTES_MAX = 64 << 20  # half a million lines; the one before is kept, too
 
 
 class Audit:
-    """Appends to one file, whoever else does."""
+    """Appends to one file; other processes may, too."""
 
     def __init__(self, path: Path) -> None:
         """Open it.
@@ -31,7 +31,7 @@ class Audit:
 
         Args:
             now_s: Unix time.
-            user: who; empty: nobody we know.
+            user: the name of its user; empty: not known.
             key: fingerprint of a public key.
             operation: what was asked for, such as "open job".
             job: id of the job, if it is about one.

@@ -1,4 +1,4 @@
-"""The gate of a scheduler with keys: looks up who speaks, keeps the table fresh, logs.
+"""Who may connect to a scheduler with keys, and say what: keeps the table fresh, and logs.
 
 What a key may say is decided in admission.py; this file has the files, the clock and the log.
 """
@@ -12,9 +12,9 @@ from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import MAY_SAY, AdmissionError, RateLimiter, Role, Table
-from burla.scheduler.core.clients import Client
+from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect, Record, Send
-from burla.scheduler.core.nodes import Node
+from burla.scheduler.core.node import Node
 from burla.transport.keys import KeyFileError, fingerprint
 
 from .audit import Audit
@@ -22,7 +22,7 @@ from .key_store import AUDIT, KeyStore
 
 COMPLAIN_S = 1.0  # a log that cannot be written is complained of this often
 REFUSALS = 1  # a second: a connection is told so, whatever it sends
-NAMES_MAX = 4096  # that are paced at once
+NAMES_MAX = 4096  # whose rates are limited at once
 LINES = 100  # a second: refusals of one key that are written down
 LOCK_S = 0.2  # everybody waits meanwhile
 ANSWERED = m.ClientHello | m.NodeHello | m.Join | m.AskDemand  # others are met with silence
@@ -36,18 +36,18 @@ log = logging.getLogger(__name__)
 class Authorizer:
     """Who may come in, and say what."""
 
-    def __init__(self, roster: KeyStore, clock_s: Callable[[], float] = time.time) -> None:
-        """Read the table that lies in `roster`, and open the audit log.
+    def __init__(self, key_store: KeyStore, clock_s: Callable[[], float] = time.time) -> None:
+        """Read the table that lies in `key_store`, and open the audit log.
 
         Raises:
             KeyFileError: the table is refused.
             OSError: the audit log cannot be written.
         """
         self.is_output_shut: Callable[[str], bool] = lambda user: False  # of the output channel
-        self._roster, self._clock_s = roster, clock_s
-        self._stamp = roster.stamp()
-        self._table: Table = roster.read()
-        self._audit = Audit(roster.directory / AUDIT)
+        self._key_store, self._clock_s = key_store, clock_s
+        self._stamp = key_store.stamp()
+        self._table: Table = key_store.read()
+        self._audit = Audit(key_store.directory / AUDIT)
         self._refusals = RateLimiter(REFUSALS, NAMES_MAX)
         self._lines = RateLimiter(LINES, NAMES_MAX)
         self._complaint_s = 0.0
@@ -59,21 +59,24 @@ class Authorizer:
 
     def refresh(self) -> None:
         """Read the table again if its file has changed. Costs one stat if not."""
-        stamp = self._roster.stamp()
+        stamp = self._key_store.stamp()
         if stamp == self._stamp:
             return
         self._stamp = stamp  # one that is refused is not looked at again before it is another
         try:
-            self._table = self._roster.read()
-            log.info("read the table of keys again: %d keys", len(self._table))
+            self._table = self._key_store.read()
+            log.info("reloaded the table of keys: %d keys", len(self._table))
         except KeyFileError as error:
             if stamp is None:
-                self._table = {}  # somebody took it away: nobody may do anything
-            log.error("the table of keys %s: %s", "is empty" if stamp is None else "stays", error)
+                self._table = {}  # it was deleted: no key is accepted
+            outcome = (
+                "no key is accepted" if stamp is None else "the old table of keys stays in use"
+            )
+            log.error("%s: %s", outcome, error)
         self._is_new = True
 
     def has_changed(self) -> bool:
-        """Return whether the table is another than at the last call, whoever has read it."""
+        """Return whether the table has changed since the last call."""
         is_new, self._is_new = self._is_new, False
         return is_new
 
@@ -117,9 +120,9 @@ class Authorizer:
         return [Send(peer, m.Refused(self.why_not(user), not_authorised=True))]
 
     def why_not(self, user: str) -> str:
-        """Return words for somebody whose key may not do what it tried."""
-        text = f"key {user[:16]} may not do this: {self._why_not(user)}"
-        return f"{text}. An administrator can change that by `burla auth`"
+        """Return the text for a peer whose key may not do what it tried."""
+        text = f"key {user[:16]} is not allowed to do this: {self._why_not(user)}"
+        return f"{text}. An administrator can change that with `burla auth`"
 
     def join(self, peer: bytes, user: str, said: m.Join) -> list[Effect]:
         """Exchange a join token for a node's own key; return the answer."""
@@ -128,14 +131,14 @@ class Authorizer:
             if said.protocol != m.PROTOCOL:
                 raise AdmissionError(f"the scheduler speaks protocol {m.PROTOCOL}")
             now_s = self._clock_s()
-            self._table = self._roster.change(
+            self._table = self._key_store.change(
                 lambda table: admission.join(table, user, key, said.name, now_s), LOCK_S
             )
-            self._stamp = self._roster.stamp()
-            self._is_new = True  # somebody else may have changed it just before
+            self._stamp = self._key_store.stamp()
+            self._is_new = True  # another process may have changed it just before
         except (AdmissionError, KeyFileError, OSError) as error:
             self._write(user, f"join with key {fingerprint(said.key)}", None, str(error))
-            text = f"cannot join: {error}. Ask for a new token: `burla auth token`"
+            text = f"cannot join: {error}. Make a new token with `burla auth token`"
             return [Send(peer, m.Refused(text, not_authorised=True))]
         self._write(user, f"join with key {fingerprint(said.key)}", None, "ok")
         return [Send(peer, m.Joined())]
@@ -150,7 +153,7 @@ class Authorizer:
     def _why_not(self, key: str) -> str:
         role = self._role(key)
         if role is not None:
-            return f"its role is {role}, and it must not choose its routing id"
+            return f"its role is {role}, and peers must not choose their own routing id"
         return admission.why_not(self._table, key, self._clock_s())
 
     def _write(self, key: str, operation: str, job: bytes | None, result: str) -> None:
@@ -163,9 +166,11 @@ class Authorizer:
         user = entry.user if entry is not None else ""
         try:
             if held_back:
-                self._audit.write(now_s, "", "", "(flood)", None, f"{held_back} lines left out")
+                self._audit.write(
+                    now_s, "", "", "(flood)", None, f"{held_back} lines were left out"
+                )
             self._audit.write(now_s, user, key[:16], operation, name, result)
         except OSError as error:  # a full disk must not stop the cluster
             if now_s >= self._complaint_s:
                 self._complaint_s = now_s + COMPLAIN_S
-                log.error("the audit log cannot be written: %s", error)
+                log.error("cannot write the audit log: %s", error)

@@ -5,19 +5,22 @@ whole of it and renames it into place, so that readers never see half of it.
 """
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
+from burla.scheduler.core import admission
 from burla.scheduler.core.admission import Entry, Role, Table
 from burla.transport.keys import (
     KeyFileError,
     KeyPair,
     load_or_make_pair,
     load_pair,
+    make_pair,
     parse_key,
     read_private,
     write_private,
@@ -25,11 +28,19 @@ from burla.transport.keys import (
 
 SERVER_KEY, TABLE, LOCK, AUDIT = "server.key", "keys.json", "keys.lock", "audit.log"
 TABLE_BYTES_MAX = 8 << 20  # 10,000 keys with long names
-LOCK_S = 2.0  # whoever has the lock writes one small file
+LOCK_S = 2.0  # who has the lock writes one small file
 LOCK_POLL_S = 0.01
 FORMAT = 1
+TOKEN_USER = "join token"  # whose key a join token is, in the table
 
 Stamp = tuple[int, ...]  # differs whenever the file does: it is replaced, never written to
+
+
+class _Content(msgspec.Struct, frozen=True):
+    """What is in the file."""
+
+    format: int
+    keys: dict[str, Entry]
 
 
 class KeyStore:
@@ -51,10 +62,6 @@ class KeyStore:
         if not os.path.lexists(self._path):
             write_private(self._path, _dump({}), replace=False)
         return pair
-
-    def is_made(self) -> bool:
-        """Return whether there are keys."""
-        return os.path.lexists(self.directory / SERVER_KEY)
 
     def server_pair(self) -> KeyPair:
         """Return the scheduler's keys.
@@ -81,20 +88,33 @@ class KeyStore:
         text = read_private(self._path, TABLE_BYTES_MAX)
         try:
             return _load(text)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise KeyFileError(f"{self._path} is no table of keys: {error}") from None
+        except ValueError as error:
+            raise KeyFileError(f"{self._path} is not a table of keys: {error}") from None
 
     def change(self, change: Callable[[Table], Table], lock_s: float = LOCK_S) -> Table:
         """Replace the table by what `change` makes of it, and return that.
 
         Raises:
-            KeyFileError: the file is refused, or somebody keeps the lock.
+            KeyFileError: the file is refused, or another process keeps the lock.
             OSError: it cannot be written.
         """
         with self._locked(lock_s):
             table = change(self.read())
             write_private(self._path, _dump(table), replace=True)
         return table
+
+    def make_token(self, lock_s: float = LOCK_S) -> KeyPair:
+        """Return a new join token, now in the table: the secret half is what a node is given.
+
+        Raises:
+            AdmissionError: the table is full.
+            KeyFileError: the file is refused, or somebody keeps the lock.
+            OSError: it cannot be written.
+        """
+        pair = make_pair()
+        key, now_s = pair.public.hex(), time.time()
+        self.change(lambda table: admission.add(table, key, Role.JOIN, TOKEN_USER, now_s), lock_s)
+        return pair
 
     @contextmanager
     def _locked(self, lock_s: float) -> Iterator[None]:
@@ -119,34 +139,17 @@ class KeyStore:
 
 
 def _dump(table: Table) -> str:
-    keys = {
-        key: {
-            "role": entry.role.value,
-            "user": entry.user,
-            "added": entry.added_s,
-            "revoked": entry.revoked_s,
-            "expires": entry.expires_s,
-        }
-        for key, entry in table.items()
-    }
-    return json.dumps({"format": FORMAT, "keys": keys}, indent=1) + "\n"
+    content = msgspec.json.encode(_Content(FORMAT, table))
+    return msgspec.json.format(content, indent=1).decode() + "\n"
 
 
 def _load(text: str) -> Table:
-    content = json.loads(text)
-    if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']}, expected {FORMAT}")
-    return {
-        parse_key(key).hex(): Entry(
-            Role(fields["role"]),
-            str(fields["user"]),
-            float(fields["added"]),
-            _time(fields["revoked"]),
-            _time(fields["expires"]),
-        )
-        for key, fields in content["keys"].items()
-    }
+    """Return the table that a file holds.
 
-
-def _time(value: object) -> float | None:
-    return None if value is None else float(value)  # type: ignore[arg-type]  # a ValueError else
+    Raises:
+        ValueError: it is not one; all errors of msgspec are ValueErrors.
+    """
+    content = msgspec.json.decode(text, type=_Content)
+    if content.format != FORMAT:
+        raise ValueError(f"format {content.format}, expected {FORMAT}")
+    return {parse_key(key).hex(): entry for key, entry in content.keys.items()}

@@ -5,9 +5,12 @@ counts from the next message on. Times here are Unix time: they stand in a file 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from burla.protocol.messages import (
     AdminToScheduler,
@@ -43,9 +46,12 @@ MAY_SAY: Mapping[Role, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is known of one public key."""
+class Entry(
+    Struct,
+    frozen=True,
+    rename={"added_s": "added", "revoked_s": "revoked", "expires_s": "expires"},
+):
+    """What is known of one public key; in the file, times are named without their unit."""
 
     role: Role
     user: str  # the person; of a node, its name
@@ -69,10 +75,10 @@ def role_of(table: Table, key: str, now_s: float) -> Role | None:
 
 
 def why_not(table: Table, key: str, now_s: float) -> str:
-    """Return words for whoever holds a key that has no role."""
+    """Return why a key has no role, for its holder."""
     entry = table.get(key)
     if entry is None:
-        return "this key is not known here"
+        return "this key is not known to the scheduler"
     if entry.role is Role.JOIN:
         used = entry.revoked_s is not None
         return f"this join token {'was used before' if used else 'has expired'}"
@@ -86,10 +92,10 @@ def add(table: Table, key: str, role: Role, user: str, now_s: float) -> Table:
         AdmissionError: the name is impossible, or the table is full.
     """
     if not 0 < len(user) <= NAME_CHARACTERS_MAX or not user.isprintable():
-        raise AdmissionError(f"a name has 1 to {NAME_CHARACTERS_MAX} printable characters")
+        raise AdmissionError(f"a name must have 1 to {NAME_CHARACTERS_MAX} printable characters")
     kept = prune(table, now_s)
     if key not in kept and len(kept) >= KEYS_MAX:
-        raise AdmissionError(f"there are {KEYS_MAX} keys already; revoke some")
+        raise AdmissionError(f"there are {KEYS_MAX} keys already: revoke some")
     expires_s = now_s + TOKEN_S if role is Role.JOIN else None
     return {**kept, key: Entry(role, user, now_s, None, expires_s)}
 
@@ -110,7 +116,7 @@ def revoke(table: Table, what: str, now_s: float) -> tuple[Table, list[str]]:
         raise AdmissionError(f"{len(begin)} keys begin with {what}")
     meant = begin or [key for key, entry in table.items() if entry.user == what]
     if not meant:
-        raise AdmissionError(f"no key and no user here is called {what}")
+        raise AdmissionError(f"no key or user is called {what}")
     gone = {key: replace(table[key], revoked_s=table[key].revoked_s or now_s) for key in meant}
     return {**table, **gone}, meant
 
@@ -125,13 +131,13 @@ def join(table: Table, token: str, key: str, name: str, now_s: float) -> Table:
         raise AdmissionError(why_not(table, token, now_s))
     known = table.get(key)
     if known is not None and (known.role is not Role.NODE or known.revoked_s is not None):
-        raise AdmissionError("this key was revoked, or is not a node's: make another one")
+        raise AdmissionError("this key was revoked, or has another role: make a new one")
     used = {**table, token: replace(table[token], revoked_s=now_s)}
     return add(used, key, Role.NODE, name, now_s)
 
 
 def prune(table: Table, now_s: float) -> Table:
-    """Return the table without what nobody needs to know: expired tokens, nodes long revoked.
+    """Return the table without expired tokens and nodes that were revoked long ago.
 
     Machines come and go, and each has a key of its own.
     """

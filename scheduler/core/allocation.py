@@ -7,7 +7,8 @@ last gives some back.
 
 from math import ceil
 
-from .jobs import Job, Lease
+from .lease import Lease
+from .work import Work
 
 AHEAD_INTERVALS = (
     2  # work ahead lasts this many report intervals: one under way, one being gathered
@@ -15,9 +16,8 @@ AHEAD_INTERVALS = (
 REPORT_MIN_S, REPORT_MAX_S = 0.02, 0.25
 REPORT_NODE_S = 0.0025  # a job on n nodes is reported on every n times this, within the bounds
 LEASE_BYTES = 32 << 20  # inputs held by a lease beyond one per slot
-UNKNOWN_AHEAD = 2  # calls per slot while nobody knows how long one takes
-SHED_MIN_S = 0.002  # what is done sooner than a round trip is not worth moving
-SHEDS_MAX = 8  # of one job at once: each looks at all its leases
+UNKNOWN_AHEAD = 2  # calls per slot while it is not known how long one takes
+RETRACT_MIN_S = 0.002  # what is done sooner than a round trip is not worth moving
 
 
 def report_s(nodes: int) -> float:
@@ -25,54 +25,62 @@ def report_s(nodes: int) -> float:
     return min(REPORT_MAX_S, max(REPORT_MIN_S, nodes * REPORT_NODE_S))
 
 
-def target(job: Job, lease: Lease) -> int:
+def target(work: Work, lease: Lease) -> int:
     """Return how many indices `lease` should hold, if there are enough."""
-    if len(job.leases) == 1:  # nobody else could run it; who comes later gets it by Retract
-        return lease.held.total + job.pending.total
+    if len(work.leases) == 1:  # no other could run it; who comes later gets it by Retract
+        return lease.held.total + work.pending.total
     if not lease.call_s:
         return lease.slots * UNKNOWN_AHEAD
-    ahead_s = AHEAD_INTERVALS * report_s(len(job.leases))
+    ahead_s = AHEAD_INTERVALS * report_s(len(work.leases))
     return lease.slots + ceil(lease.slots * ahead_s / lease.call_s)
 
 
-def portion(job: Job, lease: Lease) -> int:
+def is_hungry(work: Work, lease: Lease) -> bool:
+    """Return whether `lease` would take more than it holds, if there were more."""
+    return lease.held.total < target(work, lease)
+
+
+def portion(work: Work, lease: Lease) -> int:
     """Return how many pending indices `lease` should get now."""
-    pending = job.pending.total
+    pending = work.pending.total
     held, slots = lease.held.total, lease.slots
-    room = target(job, lease) - held
+    room = target(work, lease) - held
     if room <= 0 or not pending:
         return 0
-    if len(job.leases) > 1:
+    if len(work.leases) > 1:
         # every slot its share; then half of a fair share at a time, so that the end is even
-        share = pending * slots / job.slots
-        idle = job.slots - (job.held - job.unstarted)
+        share = pending * slots / work.slots
+        idle = work.slots - (work.held - work.unstarted)
         at_once = ceil(pending * lease.idle() / idle) if idle else 0
         room = min(room, max(ceil(share / 2), min(lease.idle(), at_once)))
-    fitting = int((LEASE_BYTES - lease.weight) / max(1.0, _bytes_of_next(job)))
+    fitting = int((LEASE_BYTES - lease.weight) / max(1.0, _bytes_of_next(work)))
     return max(0, min(room, pending, max(slots - held, fitting)))
 
 
-def _bytes_of_next(job: Job) -> float:
-    first = job.pending.first()
-    return 0.0 if first is None else job.batches[next(job.spans(*first)).batch].bytes_each()
+def _bytes_of_next(work: Work) -> float:
+    first = work.pending.first()
+    if first is None:
+        return 0.0
+    (span,) = work.batches.spans(first[0], first[0] + 1)
+    return work.batches.kept[span.batch].bytes_each()
 
 
-def shed_from(job: Job) -> tuple[Lease, int] | None:
-    """Return the lease that should give back inputs, and how many; None: nobody should.
+def to_retract(work: Work) -> tuple[Lease, int] | None:
+    """Return the lease that should give back inputs, and how many; None: none should.
 
     Asked when nothing is pending and some lease has an idle slot: then another that holds more
     than it runs, and would finish last, gives the idle ones their share of it.
     """
-    idle = job.slots - (job.held - job.unstarted)
-    if idle <= 0 or not job.unstarted:
+    idle = work.slots - (work.held - work.unstarted)
+    if idle <= 0 or not work.unstarted:
         return None
     best: tuple[float, Lease] | None = None
-    for lease in job.leases.values():
+    for lease in work.leases.values():
         spare = lease.unstarted()
-        if not spare or lease.shedding or lease.shed_empty:
+        if not spare or lease.is_retracting or lease.had_nothing:
             continue
         ahead_s = spare * lease.call_s / lease.slots
-        if lease.call_s and ahead_s < SHED_MIN_S:
+        if lease.call_s and ahead_s < RETRACT_MIN_S:
             continue
         if best is None or ahead_s > best[0]:
             best = (ahead_s, lease)

@@ -9,8 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from .jobs import Job, Lease
-from .nodes import Node
+from .job import Job
+from .lease import Lease, LeaseState
+from .node import Node
+from .work import Work
 
 TURN_S = 2.0  # with more jobs than nodes: so long a job keeps a node that others wait for
 NEARLY_DONE_S = 0.5  # a job that will be done this soon keeps its nodes: a change takes as long
@@ -19,13 +21,14 @@ DRAINS_MAX = 32  # begun at once: each looks at all jobs
 
 def wants_node(job: Job) -> bool:
     """Return whether one more node would help `job` now."""
-    if job.failed or job.is_complete():
+    work = job.work
+    if job.failed or work.is_complete():
         return False
     cap = job.spec.max_parallelism
-    if cap is not None and job.slots >= cap:
+    if cap is not None and work.slots >= cap:
         return False
     # each lease without anything takes an input or more
-    return not job.leases or job.pending.total + job.unstarted > job.empty
+    return not work.leases or work.waiting() > work.empty
 
 
 def in_turn(candidates: Iterable[Job], jobs: Iterable[Job]) -> list[Job]:
@@ -41,6 +44,8 @@ def choose(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Job, Node] | Non
     """Return the job in `jobs` that gets a node next, and which; None: no node fits any of them."""
     for job in jobs:
         fitting = [node for node in nodes if node.slots(job)]
+        if len(fitting) == 1:
+            return job, fitting[0]
         if fitting:
             return job, max(fitting, key=partial(_preference, job))
     return None
@@ -48,7 +53,7 @@ def choose(jobs: Sequence[Job], nodes: Sequence[Node]) -> tuple[Job, Node] | Non
 
 def _preference(job: Job, node: Node) -> tuple[bool, bool, int]:
     """Return what makes `node` the better one for `job`, the most important first."""
-    return node.waits_for(job), node.lingering is None, node.slots(job)
+    return node.has_workers_for(job), node.warm is None, node.slots(job)
 
 
 class Shares:
@@ -59,17 +64,17 @@ class Shares:
         self.users: Counter[str] = Counter()
         self.jobs: Counter[bytes] = Counter()
         for job in jobs:
-            kept = sum(not lease.draining for lease in job.leases.values())
+            kept = sum(e.state is LeaseState.ACTIVE for e in job.work.leases.values())
             self.users[job.user] += kept
             self.jobs[job.id] += kept
 
     def claim(self, job: Job) -> tuple[bool, int, int, int]:
         """Return what jobs are sorted by, the most entitled first."""
         # who has nothing to run yet comes last: it might never have
-        return (not _has_more(job), self.users[job.user], self.jobs[job.id], job.turn)
+        return (not job.work.waiting(), self.users[job.user], self.jobs[job.id], job.turn)
 
     def move(self, lender: Job | None, taker: Job) -> None:
-        """Count one node from one job to another; None: it was nobody's."""
+        """Count one node from one job to another; None: it was free."""
         if lender is not None:
             self.users[lender.user] -= 1
             self.jobs[lender.id] -= 1
@@ -99,7 +104,8 @@ def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node], now_s: float) -> lis
     if not wanting or (len(wanting) == len(jobs) == 1):
         return []
     shares = Shares(jobs)
-    coming = sum(lease.draining for job in jobs for lease in job.leases.values())
+    draining = LeaseState.DRAINING
+    coming = sum(e.state is draining for job in jobs for e in job.work.leases.values())
     coming += sum(bool(node.stopping) and node.lease is None for node in nodes.values())
     chosen: dict[bytes, Lease] = {}
     for _ in range(DRAINS_MAX):
@@ -116,26 +122,21 @@ def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node], now_s: float) -> lis
         else:
             wanting.remove(taker)
             continue
-        if shares.jobs[taker.id] >= _most_nodes(taker):
+        if shares.jobs[taker.id] >= _most_nodes(taker.work):
             wanting.remove(taker)
     return list(chosen.values())
 
 
-def likely_nodes(job: Job, free: int) -> int:
+def likely_nodes(work: Work, free: int) -> int:
     """Return how many nodes a job will have in a moment, when so many are free."""
-    if job.pending or job.unstarted:
-        return len(job.leases) + min(free, _most_nodes(job) - len(job.leases))
-    return len(job.leases)
+    if work.waiting():
+        return len(work.leases) + min(free, _most_nodes(work) - len(work.leases))
+    return len(work.leases)
 
 
-def _has_more(job: Job) -> bool:
-    """Return whether inputs of a job wait to be run."""
-    return bool(job.pending or job.unstarted)
-
-
-def _most_nodes(job: Job) -> int:
+def _most_nodes(work: Work) -> int:
     """Return with how many nodes a job can do something: an input for each."""
-    return len(job.leases) + max(1, job.pending.total + job.unstarted - job.empty)
+    return len(work.leases) + max(1, work.waiting() - work.empty)
 
 
 def _lease_for(
@@ -149,12 +150,12 @@ def _lease_for(
     """Return a lease that `taker` should get, and whose it is."""
 
     def leases_of(job: Job) -> list[Lease]:
-        free = (e for e in job.leases.values() if not e.draining and e.id not in chosen)
-        return [lease for lease in free if nodes[lease.node].slots(taker)]
+        active = (e for e in job.work.leases.values() if e.state is LeaseState.ACTIVE)
+        return [e for e in active if e.id not in chosen and nodes[e.node].slots(taker)]
 
-    if _has_more(taker):  # two jobs that have nothing to run must not take turns
+    if taker.work.waiting():  # two jobs that have nothing to run must not take turns
         for job in jobs:
-            if job is not taker and not _has_more(job):
+            if job is not taker and not job.work.waiting():
                 for lease in leases_of(job):
                     if not lease.held:
                         return job, lease
@@ -176,7 +177,8 @@ def _had_its_turn(lease: Lease, now_s: float) -> bool:
 
 
 def _is_nearly_done(job: Job) -> bool:
-    call_s = max((lease.call_s for lease in job.leases.values()), default=0.0)
-    if job.total is None or not call_s or not job.slots:
+    work = job.work
+    call_s = max((lease.call_s for lease in work.leases.values()), default=0.0)
+    if work.total is None or not call_s or not work.slots:
         return False
-    return (job.total - job.done.total) * call_s / job.slots < NEARLY_DONE_S
+    return (work.total - work.done.total) * call_s / work.slots < NEARLY_DONE_S

@@ -5,28 +5,23 @@ for, and tells the callers of those what autoscalers say that they do about it. 
 a name: a cluster may have machines of several providers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from burla.protocol import messages as m
 
-from .jobs import Job
+from .job import Job
 from .pending_reasons import Needs, needs_of
+from .state import State
 from .status import node_statuses
-
-if TYPE_CHECKING:
-    from .board import Board
 
 HEARD_S = 360.0  # what was said counts this long: `burla up` stops autoscalers for minutes
 EXPECTED_S = 30.0  # after the scheduler's start; autoscalers ask every few seconds
 AUTOSCALERS_MAX = 16
 WISHES_MAX = 1000  # told at once; the oldest jobs first
-NOT_HERE = "; nothing makes machines for this cluster: `burla up` with [grow] in its file does"
-NOT_ASKED = "; grow=True asks for machines, or `burla up` makes those of the cluster's file"
+NOT_HERE = "; no autoscaler is running: `burla up` starts one if the cluster's file has [grow]"
+NOT_ASKED = "; pass grow=True to get machines, or run `burla up` for those of the cluster's file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +40,7 @@ class Autoscalers:
     expected_s: float = 0.0  # until then one may be about to speak
     _said: dict[str, _Said] = field(default_factory=dict)  # by name
 
-    def ask(self, board: Board, said: m.AskDemand, user: str, now_s: float) -> m.Demand:
+    def ask(self, state: State, said: m.AskDemand, user: str) -> m.Demand:
         """Take what one says; return what it wants to know. Costs O(nodes + jobs).
 
         Raises:
@@ -53,23 +48,24 @@ class Autoscalers:
         """
         if said.name not in self._said and len(self._said) >= AUTOSCALERS_MAX:
             raise ValueError(f"there are {AUTOSCALERS_MAX} autoscalers already")
-        self._said[said.name] = _Said(said, frozenset(said.retire), now_s + HEARD_S)
-        self._retire(board)
-        wishes = islice(_wishes(board, now_s), WISHES_MAX)
-        return m.Demand(node_statuses(board, user, now_s), tuple(wishes))
+        until_s = state.now_s + HEARD_S
+        self._said[said.name] = _Said(said, frozenset(said.retire), until_s)
+        self._retire(state)
+        wishes = islice(_wishes(state), WISHES_MAX)
+        return m.Demand(node_statuses(state, user), tuple(wishes))
 
-    def expire(self, board: Board, now_s: float) -> None:
+    def expire(self, state: State) -> None:
         """Forget what was said too long ago; nodes that were about to be deleted are leased."""
-        late = [name for name, said in self._said.items() if now_s >= said.until_s]
+        late = [name for name, said in self._said.items() if state.now_s >= said.until_s]
         for name in late:
             del self._said[name]
         if late:
-            self._retire(board)
+            self._retire(state)
 
-    def said_of(self, job: Job, board: Board) -> str:
+    def said_of(self, job: Job, state: State) -> str:
         """Return what the caller of a job that waits is told about machines."""
         if not job.spec.grow:
-            return NOT_ASKED if self._said and not board.nodes else ""
+            return NOT_ASKED if self._said and not state.nodes else ""
         if not self._said:
             return NOT_HERE
         doing = [said.ask.doing for said in self._said.values() if said.ask.doing]
@@ -83,14 +79,14 @@ class Autoscalers:
             return True
         return any(_fits(job, said.ask) for said in self._said.values())
 
-    def _retire(self, board: Board) -> None:
+    def _retire(self, state: State) -> None:
         """Lease nodes no more that are named, if they are idle; and all others again."""
         names = frozenset[str]().union(*(said.retire for said in self._said.values()))
-        for node in board.nodes.values():
-            is_idle = node.is_free() and node.lingering is None
+        for node in state.nodes.values():
+            is_idle = node.is_free() and node.warm is None
             retiring = node.name in names and (node.retiring or is_idle)
             if node.retiring and not retiring:
-                board.look_at(node)
+                state.marks.nodes[node.id] = None
             node.retiring = retiring
 
 
@@ -99,28 +95,29 @@ def _fits(job: Job, made: m.AskDemand) -> bool:
     return job.spec.func_cpu <= made.cpus and (not made.ram or ram is None or ram <= made.ram)
 
 
-def _wishes(board: Board, now_s: float) -> Iterator[m.Wish]:
-    nodes = [node for node in board.nodes.values() if not (node.leaving or node.retiring)]
+def _wishes(state: State) -> Iterator[m.Wish]:
+    nodes = [node for node in state.nodes.values() if not (node.leaving or node.retiring)]
     fitting: dict[Needs, bool] = {}
-    for job in board.jobs.values():
+    for job in state.jobs.values():
         if job.spec.grow and not job.failed:
             needs = needs_of(job)
             if needs not in fitting:
                 fitting[needs] = any(node.slots(job) for node in nodes)
-            yield _wish(job, fitting[needs], now_s)
+            yield _wish(job, fitting[needs], state.now_s)
 
 
 def _wish(job: Job, fits: bool, now_s: float) -> m.Wish:
-    sent = job.entered if job.total is None else job.total
-    known_s = [lease.call_s for lease in job.leases.values() if lease.call_s]
-    since_s = min((lease.since_s for lease in job.leases.values()), default=job.opened_s)
+    work = job.work
+    sent = work.batches.entered if work.total is None else work.total
+    known_s = [lease.call_s for lease in work.leases.values() if lease.call_s]
+    since_s = min((lease.since_s for lease in work.leases.values()), default=job.opened_s)
     return m.Wish(
         python=job.python,
         func_cpu=job.spec.func_cpu,
         func_ram=job.spec.func_ram,
-        calls=max(0, sent - job.done.total),
+        calls=max(0, sent - work.done.total),
         max_parallelism=job.spec.max_parallelism,
-        slots=job.slots,
+        slots=work.slots,
         call_s=sum(known_s) / len(known_s) if known_s else 0.0,
         waited_s=max(0.0, now_s - since_s),
         fits=fits,

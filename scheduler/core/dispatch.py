@@ -1,73 +1,72 @@
-"""Giving work to the leases of a job, and taking some back. Pure.
+"""Giving work to the leases of a job, and taking some back. How much is policy: allocation.py.
 
-How much is policy (allocation.py). A lease that has room but nothing to take is among the
-job's `idle` or `hungry`, so that new work finds it without a look at all leases.
+A lease that has room but nothing to take is among the job's `idle` or `hungry`, so that new work
+finds it without a look at all leases. Each lease has at most one unanswered Retract, and one event
+sends at most one for each job, so that a job never asks for more than it has leases.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from burla.protocol import messages as m
 
-from . import allocation
-from .effects import Send
-from .jobs import Job, Lease
-
-if TYPE_CHECKING:
-    from .board import Board
+from . import allocation, leases
+from .job import Job
+from .lease import Lease, LeaseState
+from .state import State
 
 SCAN_LEASES_MAX = 64  # of a job: with more, who should give work away is not asked each time
 SCAN_S = 0.02
 
 
-def hand_out(board: Board, job: Job, now_s: float) -> None:
-    """Assign what is pending to who has room."""
-    if job.failed or now_s < job.hold_until_s:
+def hand_out(state: State, job: Job) -> None:
+    """Assign what is pending to leases with room."""
+    if job.failed or state.now_s < job.hold_until_s:
         return
-    only_one = len(job.leases) == 1  # it takes whatever comes
-    for lease_id in list(job.leases) if only_one else [*job.idle, *job.hungry]:
-        if not job.pending:
+    work = job.work
+    only_one = len(work.leases) == 1  # it takes whatever comes
+    for lease_id in list(work.leases) if only_one else [*work.idle, *work.hungry]:
+        if not work.pending.total:
             break
-        feed(board, job, job.leases[lease_id])
-    balance(board, job, now_s)
+        feed(state, job, work.leases[lease_id])
+    balance(state, job)
 
 
-def feed(board: Board, job: Job, lease: Lease) -> None:
+def feed(state: State, job: Job, lease: Lease) -> None:
     """Assign to a lease what it should have, or end it when it is drained."""
-    count = 0 if lease.draining or job.failed else allocation.portion(job, lease)
+    work = job.work
+    is_draining = lease.state is LeaseState.DRAINING
+    count = 0 if is_draining or job.failed else allocation.portion(work, lease)
     if count or lease.forget:
-        dealt = job.deal(lease, count, allocation.report_s(len(job.leases)))
-        board.effects.append(Send(board.nodes[lease.node].peer, *dealt))
-    if lease.draining:
-        _drain(board, job, lease)
-    elif not job.pending and not lease.idle() and lease.held.total < allocation.target(job, lease):
-        job.hungry[lease.id] = None
+        assigned = work.assign(lease, count, allocation.report_s(len(work.leases)))
+        state.send(state.nodes[lease.node].peer, *assigned)
+    if is_draining:
+        _go_on_draining(state, job, lease)
+    elif not work.pending.total and not lease.idle() and allocation.is_hungry(work, lease):
+        work.hungry[lease.id] = None
     else:
-        job.hungry.pop(lease.id, None)
+        work.hungry.pop(lease.id, None)
 
 
-def balance(board: Board, job: Job, now_s: float) -> None:
+def balance(state: State, job: Job) -> None:
     """Let those who have more than they run give some to those who have nothing to run."""
-    if job.pending or job.failed or not (job.idle and job.unstarted):
+    work = job.work
+    if work.pending.total or job.failed or not (work.idle and work.unstarted):
         return
-    if len(job.leases) > SCAN_LEASES_MAX:
-        if now_s < job.scanned_s + SCAN_S:
+    if len(work.leases) > SCAN_LEASES_MAX:
+        if state.now_s < job.scanned_s + SCAN_S:
             return
-        job.scanned_s = now_s
-    if (shed := allocation.shed_from(job)) is not None:
-        _shed(board, *shed)
+        job.scanned_s = state.now_s
+    if (found := allocation.to_retract(work)) is not None:
+        _retract(state, *found)
 
 
-def _shed(board: Board, lease: Lease, count: int) -> None:
-    lease.shedding = True
-    board.effects.append(Send(board.nodes[lease.node].peer, m.Retract(lease.id, count)))
+def _retract(state: State, lease: Lease, count: int) -> None:
+    lease.is_retracting = True
+    state.send(state.nodes[lease.node].peer, m.Retract(lease.id, count))
 
 
-def _drain(board: Board, job: Job, lease: Lease) -> None:
+def _go_on_draining(state: State, job: Job, lease: Lease) -> None:
     """Take back what is not begun; end the lease when nothing runs on it any more."""
-    if not lease.held:
-        board.end_lease(job, lease, discard=False)
-        board.queue_up(job)
-    elif not lease.shedding and not lease.shed_empty:
-        _shed(board, lease, lease.held.total)
+    if not lease.held.total:
+        leases.end(state, lease, discard=False)
+        state.queue_up(job)
+    elif not lease.is_retracting and not lease.had_nothing:
+        _retract(state, lease, lease.held.total)

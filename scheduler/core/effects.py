@@ -41,9 +41,9 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Write a line to the audit log: what somebody did, or was kept from doing."""
+    """Write a line to the audit log: what a key did, or was kept from doing."""
 
-    user: str  # public key of whoever it was; empty where there are no keys
+    user: str  # public key of who it was; empty where there are no keys
     operation: str
     job: bytes | None
     result: str  # "ok", or why not

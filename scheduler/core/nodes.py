@@ -1,110 +1,42 @@
-"""The node table: who is there, who is silent, who may be leased. Pure."""
+"""The life of nodes: they are lost, or leave."""
 
-from dataclasses import dataclass, field
-
-from burla.protocol.messages import Held, NodeHello, NodeState, NodeStatus
-
-from .jobs import Job
-
-SILENCE_S = 15.0  # a node not heard from for this long is lost; 15 beats
-UNREACHABLE_S = 0.75  # a broken connection is made again within 100 ms, unless the nodelet is gone
-ORPHAN_S = 15.0  # how long a lease of a job we don't know is kept for its client to come back
+from . import leases, reconcile, warm_leases
+from .effects import Forget
+from .node import SILENCE_S, Node
+from .state import State
 
 
-@dataclass(slots=True)
-class Orphan:
-    """A lease that a nodelet holds of a job that this scheduler has not heard of (yet)."""
-
-    held: Held
-    until_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Lingering:
-    """A lease of a job that is complete; its workers stay a moment for a job that is like it."""
-
-    lease: bytes
-    likeness: bytes  # of the job
-    owner: bytes  # its client session; when that is gone nobody comes back
-    slots: int
-    until_s: float
+def lose(state: State, node: Node, why: str) -> None:
+    """Give up a node: its spans are pending at once."""
+    state.note(f"node {node.name} is lost: {why}")
+    for lease in [lease for lease in state.leases.values() if lease.node == node.id]:
+        leases.lose(state, lease)
+    del state.nodes[node.id]
+    state.free.pop(node.id, None)
 
 
-@dataclass(slots=True)
-class Node:
-    """What the scheduler believes about one life of one machine's nodelet."""
+def drain(state: State, node: Node) -> None:
+    """Give a node no more work; it is released when it serves nobody."""
+    node.leaving = True
+    state.marks.nodes[node.id] = None
+    if node.warm is not None:
+        warm_leases.end(state, node.warm)
+    if node.lease is not None:
+        leases.drain(state, node.lease)
 
-    id: bytes
-    peer: bytes
-    name: str
-    python: str  # minor version, "3.11"
-    cpus: int
-    ram: int  # bytes
-    heard_s: float
-    isolation: str = "process"  # its tier, for people
-    unreachable_s: float | None = None  # since when its connection is known to be broken
-    leaving: bool = False  # it is to end: it gets no lease any more, and gives back the one it has
-    retiring: bool = False  # its machine is about to be deleted if it is idle
-    idle_since_s: float = 0.0  # when it became free, if it is
-    lease: bytes | None = None  # the one it serves
-    stopping: dict[bytes, None] = field(default_factory=dict)  # ended leases, not yet Stopped
-    orphans: dict[bytes, Orphan] = field(default_factory=dict)
-    lingering: Lingering | None = None  # the node is free all the same
-    over: dict[bytes, None] = field(default_factory=dict)  # past leases of closed jobs: to be told
-    user: str = ""  # public key of its nodelet; empty where there are no keys
 
-    @classmethod
-    def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
-        """Return the node that said `hello`."""
-        offer = (hello.name, hello.python, hello.cpus, hello.ram)
-        return cls(hello.node, peer, *offer, now_s, hello.isolation, idle_since_s=now_s)
-
-    def is_free(self) -> bool:
-        """Return whether it may be leased: every process of earlier leases is proven gone."""
-        is_wanted = not self.leaving and not self.retiring
-        return self.serves_nobody() and self.unreachable_s is None and is_wanted
-
-    def serves_nobody(self) -> bool:
-        """Return whether every process of earlier leases is proven gone."""
-        return self.lease is None and not self.stopping and not self.orphans
-
-    def status(self, job: str, now_s: float) -> NodeStatus:
-        """Return how it is, for people; `job`: what it does, if the asker may know."""
-        if self.unreachable_s is not None:
-            state = NodeState.LOST
-        elif self.leaving or self.retiring:
-            state = NodeState.LEAVING
+def expire(state: State) -> None:
+    """Give up the nodes that are silent; end what has waited too long on the others."""
+    for node in list(state.nodes.values()):
+        if node.is_lost(state.now_s):
+            is_silent = node.unreachable_s is None
+            state.peers.pop(node.peer, None)
+            state.effects.append(Forget(node.peer))
+            lose(
+                state,
+                node,
+                f"nothing heard for {SILENCE_S:g} s" if is_silent else "its connection is gone",
+            )
         else:
-            state = NodeState.FREE if self.is_free() else NodeState.LEASED
-        idle_s = max(0.0, now_s - self.idle_since_s) if self.serves_nobody() else 0.0
-        offer = (self.cpus, self.ram, self.python)
-        return NodeStatus(self.name, self.isolation, *offer, state, job, idle_s)
-
-    def is_lost(self, now_s: float) -> bool:
-        """Return whether it must be given up."""
-        broken = self.unreachable_s is not None and now_s - self.unreachable_s >= UNREACHABLE_S
-        return broken or now_s - self.heard_s >= SILENCE_S
-
-    def waits_for(self, job: Job) -> bool:
-        """Return whether workers of a job like this one are still there."""
-        return self.lingering is not None and self.lingering.likeness == job.likeness()
-
-    def slots(self, job: Job) -> int:
-        """Return how many calls of `job` it can run at once; 0: the job does not fit."""
-        if self.python != job.python:
-            return 0
-        slots = self.cpus // job.spec.func_cpu
-        if job.spec.func_ram is not None:
-            slots = min(slots, self.ram // job.spec.func_ram)
-        return slots
-
-    def misfit(self, job: Job) -> tuple[str, str]:
-        """Return the argument that keeps `job` off this node (empty: none) and why."""
-        gigabyte = 1 << 30
-        if self.python != job.python:
-            return "python", f"{self.name} runs Python {self.python}, you run {job.python}"
-        if self.cpus < job.spec.func_cpu:
-            return "func_cpu", f"{self.name} has {self.cpus} CPUs"
-        if job.spec.func_ram is not None and self.ram < job.spec.func_ram:
-            return "func_ram", f"{self.name} has {self.ram / gigabyte:.4g} GB"
-        return "", ""
+            reconcile.expire(state, node)
+            warm_leases.expire(state, node)

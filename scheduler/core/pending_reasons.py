@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from .assignment import Shares, wants_node
-from .jobs import Job
-from .nodes import Node
+from .job import Job
+from .lease import LeaseState
+from .node import Node
 
 MISFITS_SAID = 4  # nodes named in one line
 USERS_SAID = 3
@@ -49,7 +50,7 @@ def reasons(
 def _serving(jobs: Iterable[Job]) -> str:
     users: Counter[str] = Counter()
     for job in jobs:
-        users[job.user] += len(job.leases)
+        users[job.user] += len(job.work.leases)
     most = [f"{user}: {count}" for user, count in users.most_common(USERS_SAID) if count]
     return f" ({', '.join(most)}{', ...' if len(+users) > USERS_SAID else ''})" if most else ""
 
@@ -57,10 +58,10 @@ def _serving(jobs: Iterable[Job]) -> str:
 def _handed_over(jobs: Iterable[Job], nodes: Sequence[Node]) -> str:
     """Say which call the next node is waited for, if one is being handed over."""
     for job in jobs:
-        for lease in job.leases.values():
-            if lease.draining and (first := lease.held.first()):
+        for lease in job.work.leases.values():
+            if lease.state is LeaseState.DRAINING and (first := lease.held.first()):
                 name = next((node.name for node in nodes if node.id == lease.node), "a node")
-                return f"; {name} comes when input {first[0]} of {job.spec.name} has run"
+                return f"; {name} is handed over when input {first[0]} of {job.spec.name} has run"
     return ""
 
 

@@ -34,6 +34,27 @@ class Usage:
     bytes_held: int = 0  # of those, and of functions
 
 
+@dataclass(slots=True)
+class Charge:
+    """What one open job counts for in the usage of its tenant."""
+
+    usage: Usage
+    inputs: int = 0
+    bytes_held: int = 0
+
+    def add(self, inputs: int, size: int) -> None:
+        """Count more, or less if negative."""
+        self.inputs += inputs
+        self.bytes_held += size
+        self.usage.inputs += inputs
+        self.usage.bytes_held += size
+
+    def end(self) -> None:
+        """Count nothing of the job any more: it is closed."""
+        self.add(-self.inputs, -self.bytes_held)
+        self.usage.jobs -= 1
+
+
 def excess(quotas: Quotas, usage: Usage, jobs: int, inputs: int, size: int) -> str:
     """Return which quota so much more would exceed, in words for the user; empty: none."""
     for what, has, more, most in (
@@ -43,7 +64,7 @@ def excess(quotas: Quotas, usage: Usage, jobs: int, inputs: int, size: int) -> s
     ):
         if more and has + more > most:
             return (
-                f"quota of {what}: your jobs together may have {most} on this cluster at once; "
-                f"they have {has}, and this would be {more} more"
+                f"over your quota of {what} on this cluster: {most} at once; your jobs have {has}, "
+                f"and this would add {more}"
             )
     return ""

@@ -1,112 +1,138 @@
-"""Bringing the board and what a nodelet says it holds to agree, when it (re)connects. Pure."""
+"""Making what the scheduler knows and what a nodelet says it holds agree, when it (re)connects.
 
-from __future__ import annotations
+A nodelet may say anything. A lease that is known as another node's, or as another job's, is none
+of its business; and no word of it makes a lease go where its state does not lead.
+"""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
 
-from .effects import Send
-from .jobs import Job, Lease
-from .nodes import ORPHAN_S, Node, Orphan
+from . import leases
+from .job import Job
+from .lease import Lease, LeaseState
+from .node import Node
+from .state import State
 
-if TYPE_CHECKING:
-    from .board import Board
+ORPHAN_S = 15.0  # how long a lease of an unknown job is kept for its client to come back
 
 
-def compare(board: Board, node: Node, held: Sequence[m.Held], now_s: float) -> None:
+def compare(state: State, node: Node, held: Sequence[m.Held]) -> None:
     """Take note of what a nodelet that (re)connected holds, and of what it does not."""
-    by_lease = {h.lease: h for h in held}
-    for lease_id in [e for e in node.stopping if e not in by_lease]:
-        del node.stopping[lease_id]
-    node.lingering = None  # it ends those by itself when its connection is new
-    if node.lease is not None:
-        job = board.lease_jobs[node.lease]
-        _compare_lease(board, job, job.leases[node.lease], by_lease.get(node.lease))
-    orphans, node.orphans = node.orphans, {}
-    for h in held:
-        if h.lease != node.lease:
-            known = orphans.get(h.lease)  # its time does not begin anew with each connection
-            until_s = known.until_s if known else now_s + ORPHAN_S
-            _take(board, node, h, until_s, now_s)
-    board.look_at(node)
+    by_lease = {claim.lease: claim for claim in held}
+    for lease in list(node.stopping.values()):
+        if lease.id not in by_lease:
+            leases.workers_are_gone(state, lease)
+    if node.warm is not None:  # nodelets end those by themselves when their connection is new
+        leases.workers_are_gone(state, node.warm)
+    if (serving := node.lease) is not None:
+        _compare_serving(state, serving, by_lease.pop(serving.id, None))
+    for lease in list(node.orphans.values()):
+        if lease.id not in by_lease:
+            leases.move(state, lease, LeaseState.GONE)
+    for claim in by_lease.values():
+        _take(state, node, claim)
+    state.marks.nodes[node.id] = None
 
 
-def _compare_lease(board: Board, job: Job, lease: Lease, held: m.Held | None) -> None:
-    if held is None or held.stopped:
-        board.lose_lease(job, lease)
+def _compare_serving(state: State, lease: Lease, claim: m.Held | None) -> None:
+    """Requeue what the lease that serves a job does not hold; all of it, if it is gone."""
+    if claim is None:
+        leases.lose(state, lease)
         return
-    has = Ranges((span.lo, span.hi) for span in held.spans)
+    if claim.stopped:
+        leases.move(state, lease, LeaseState.PAST)  # what it has run comes
+        return
+    job = state.jobs[lease.job]
+    has = Ranges((span.lo, span.hi) for span in claim.spans)
     for lo, hi in list(lease.held):
-        for gap in has.missing(lo, hi):  # dealt, but it never arrived
-            job.give_back(lease, *gap)
+        for gap in has.missing(lo, hi):  # assigned, but it never arrived
+            job.work.give_back(lease, *gap)
     lease.sent = Ranges()  # nor did leaves, perhaps
-    lease.shedding = False
-    board.touch(job)
-    board.touch_lease(lease)
+    lease.is_retracting = False
+    state.marks.jobs[job.id] = None
+    state.marks.leases[lease.id] = lease
 
 
-def _take(board: Board, node: Node, held: m.Held, until_s: float, now_s: float) -> None:
-    """Decide about a lease that is not the one the node serves for us."""
-    job = board.jobs.get(held.job)
-    if _is_anothers(board, node, held):
-        board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=True)))
-        return
-    ours = held.lease.startswith(board.instance[:8])  # then its job is closed, not unknown
-    if job is None and not ours and held.lease not in node.stopping:
-        node.orphans[held.lease] = Orphan(held, until_s)
-    elif job is not None and held.lease in job.past:
-        board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
-    elif job is not None and held.lease not in node.stopping and node.lease is None:
-        _adopt(board, node, job, held, now_s)
+def _take(state: State, node: Node, claim: m.Held) -> None:
+    """Decide about a lease that a nodelet holds and that does not serve a job for us."""
+    lease = state.leases.get(claim.lease)
+    job = state.jobs.get(claim.job)
+    if lease is not None and (lease.node != node.id or lease.job != claim.job):
+        state.send(node.peer, m.EndLease(claim.lease, discard=True))  # no honest word
+    elif lease is not None and lease.state is not LeaseState.ORPHAN:
+        _end_again(state, node, lease)
+    elif job is not None and node.lease is None:
+        _adopt(state, node, job, claim)
+    elif job is not None or claim.lease.startswith(state.instance[:8]):
+        # its job has a lease here already; or it is a lease of ours, so its job is closed
+        if lease is None:
+            leases.enter(state, _lease_of(state, node, claim, LeaseState.STOPPING))
+            state.send(node.peer, m.EndLease(claim.lease, discard=True))
+        else:
+            leases.end(state, lease, discard=True)
+    elif lease is None:
+        lease = _lease_of(state, node, claim, LeaseState.ORPHAN)
+        lease.claim, lease.until_s = claim, state.now_s + ORPHAN_S
+        leases.enter(state, lease)
     else:
-        node.stopping[held.lease] = None
-        board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=True)))
+        lease.claim = claim  # its time does not begin anew with each connection
 
 
-def _is_anothers(board: Board, node: Node, held: m.Held) -> bool:
-    """Return whether a lease is known, and not as this node's for this job: no honest word."""
-    job = board.lease_jobs.get(held.lease)
-    return job is not None and (job.id != held.job or job.past.get(held.lease) != node.id)
+def _lease_of(state: State, node: Node, claim: m.Held, at: LeaseState) -> Lease:
+    """Return a lease that begins here in the middle of its life."""
+    since_s = state.now_s
+    return Lease(claim.lease, node.id, claim.job, claim.slots, since_s, at, wanted=False)
 
 
-def adopt_orphans(board: Board, node: Node, job: Job, now_s: float) -> None:
-    """Go on with leases of a job that was not known when the nodelet told of them."""
-    for lease_id, orphan in list(node.orphans.items()):
-        if orphan.held.job == job.id and node.lease is None:
-            del node.orphans[lease_id]
-            if _is_anothers(board, node, orphan.held):
-                continue
-            _adopt(board, node, job, orphan.held, now_s)
-            # what it has said since its Hello came before the job, and went nowhere
-            board.effects.append(Send(node.peer, m.HelloRequired()))
-
-
-def _adopt(board: Board, node: Node, job: Job, held: m.Held, now_s: float) -> None:
-    """Go on with a lease that an earlier scheduler gave, or that we thought lost."""
-    board.lease_jobs[held.lease] = job
-    cap = job.spec.max_parallelism
-    if held.stopped or (cap is not None and job.slots + held.slots > cap):
-        job.past[held.lease] = node.id  # what it has run is welcome
-        if not held.stopped:
-            node.stopping[held.lease] = None
-            board.effects.append(Send(node.peer, m.EndLease(held.lease, discard=False)))
+def _end_again(state: State, node: Node, lease: Lease) -> None:
+    """Tell a nodelet once more to end a lease that has ended for us."""
+    assert lease.state in (LeaseState.STOPPING, LeaseState.PAST), lease
+    if lease.state is LeaseState.PAST and not lease.wanted:
+        del node.untold[lease.id]  # it is told now
+        leases.end(state, lease, discard=True)
         return
-    lease = Lease(held.lease, node.id, held.slots, now_s)
-    job.add_lease(lease)
-    node.lease = held.lease
-    for span in held.spans:
-        job.adopt(lease, span.lo, span.hi)
-    board.touch(job)
+    state.send(node.peer, m.EndLease(lease.id, discard=not lease.wanted))
 
 
-def end_orphans(board: Board, node: Node, now_s: float) -> None:
+def adopt_orphans(state: State, node: Node, job: Job) -> None:
+    """Go on with leases of a job that was not known when the nodelet told of them."""
+    for lease in list(node.orphans.values()):
+        if lease.job == job.id and node.lease is None:
+            assert lease.claim is not None, lease
+            _adopt(state, node, job, lease.claim)
+            # what it has said since its Hello came before the job, and went nowhere
+            state.send(node.peer, m.HelloRequired())
+
+
+def _adopt(state: State, node: Node, job: Job, claim: m.Held) -> None:
+    """Go on with a lease that an earlier scheduler gave, or that we thought lost."""
+    cap = job.spec.max_parallelism
+    if claim.stopped:
+        to = LeaseState.PAST  # what it has run is welcome
+    elif cap is not None and job.work.slots + claim.slots > cap:
+        to = LeaseState.STOPPING  # likewise
+    else:
+        to = LeaseState.ACTIVE
+    lease = state.leases.get(claim.lease)
+    if lease is None:
+        lease = _lease_of(state, node, claim, to)
+        lease.wanted = True  # its job is open
+        leases.enter(state, lease)
+    else:
+        lease.slots, lease.wanted = claim.slots, True
+        leases.move(state, lease, to)
+    if to is LeaseState.STOPPING:
+        state.send(node.peer, m.EndLease(lease.id, discard=False))
+    elif to is LeaseState.ACTIVE:
+        for span in claim.spans:
+            job.work.adopt(lease, span.lo, span.hi)
+        state.marks.jobs[job.id] = None
+
+
+def expire(state: State, node: Node) -> None:
     """End the leases whose client did not come back in time."""
-    for lease_id, orphan in list(node.orphans.items()):
-        if now_s >= orphan.until_s:
-            del node.orphans[lease_id]
-            node.stopping[lease_id] = None
-            board.look_at(node)
-            board.effects.append(Send(node.peer, m.EndLease(lease_id, discard=True)))
+    for lease in list(node.orphans.values()):
+        if state.now_s >= lease.until_s:
+            leases.end(state, lease, discard=True)

@@ -1,20 +1,15 @@
-"""A snapshot of the nodes, for people and for the autoscaler. Pure."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""How the nodes are, for people and for the autoscaler."""
 
 from burla.protocol.messages import NodeStatus
 
-if TYPE_CHECKING:
-    from .board import Board
+from .state import State
 
 
-def node_statuses(board: Board, user: str, now_s: float) -> tuple[NodeStatus, ...]:
+def node_statuses(state: State, user: str) -> tuple[NodeStatus, ...]:
     """Return how all nodes are, by name; what they run, only of `user`. Costs O(nodes)."""
     found = []
-    for node in board.nodes.values():
-        job = board.lease_jobs.get(node.lease or b"")
-        ours = job is not None and job.user == user
-        found.append(node.status(job.spec.name if job is not None and ours else "", now_s))
+    for node in state.nodes.values():
+        job = state.job_of(node.lease)
+        name = job.spec.name if job is not None and job.user == user else ""
+        found.append(node.status(name, state.now_s))
     return tuple(sorted(found, key=lambda node: node.name))

@@ -1,77 +1,71 @@
-"""Leases whose job is over: workers that wait for a job like it, outcomes that nobody wants. Pure.
+"""Leases whose job is over: workers that wait for a job like it, outcomes that nobody wants.
 
-The node of a lingering lease is free all the same; what is here decides what becomes of the workers
-when the node is given to somebody, and when they have waited in vain.
+The node of a warm lease is free all the same; what is here decides what becomes of the workers
+when the node is given to a job, and when they have waited in vain.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from burla.protocol import messages as m
 
-from .effects import Send
-from .jobs import Job, Lease
-from .nodes import Lingering, Node
+from . import leases
+from .job import Job
+from .lease import Lease, LeaseState
+from .node import Node
+from .state import State
 
-if TYPE_CHECKING:
-    from .board import Board
-
-LINGER_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps forks only once
+WARM_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps forks only once
 
 
-def retire(board: Board, job: Job, lease: Lease, now_s: float) -> None:
+def retire(state: State, job: Job, lease: Lease) -> None:
     """Take a node back from a job that is complete; a job like it may follow at once."""
-    if job.failed or lease.draining or not job.likeness():
-        board.end_lease(job, lease, discard=False)
+    key = job.reuse_key()
+    if job.failed or lease.state is LeaseState.DRAINING or not key:
+        leases.end(state, lease, discard=False)
         return
-    board.forget_lease(job, lease)
-    job.past[lease.id] = lease.node
-    board.nodes[lease.node].lingering = Lingering(
-        lease.id, job.likeness(), job.owner, lease.slots, now_s + LINGER_S
-    )
+    lease.reuse_key, lease.owner = key, job.owner
+    lease.until_s = state.now_s + WARM_S
+    leases.move(state, lease, LeaseState.WARM)
 
 
-def keep(board: Board, node: Node, job: Job, slots: int) -> bytes | None:
+def take_over(state: State, node: Node, job: Job, slots: int) -> bytes | None:
     """Return the lease whose workers go on with `job`; None: there is none, or not any more."""
-    waiting = node.lingering
-    if waiting is None:
+    warm = node.warm
+    if warm is None:
         return None
-    if node.waits_for(job) and slots == waiting.slots:
-        node.lingering = None
-        return waiting.lease
-    end(board, node)
+    if warm.reuse_key == job.reuse_key() and warm.slots == slots:
+        leases.workers_are_gone(state, warm)
+        return warm.id
+    end(state, warm)
     return None
 
 
-def end(board: Board, node: Node) -> None:
-    """End the workers that have waited in vain. The nodelet begins no lease before that."""
-    assert node.lingering is not None
-    lease_id, node.lingering = node.lingering.lease, None
-    node.stopping[lease_id] = None
-    board.look_at(node)
-    discard = lease_id not in board.lease_jobs
-    board.effects.append(Send(node.peer, m.EndLease(lease_id, discard)))
+def end(state: State, lease: Lease) -> None:
+    """End workers that have waited in vain. The nodelet begins no lease before that."""
+    leases.end(state, lease, discard=not lease.wanted)
 
 
-def close(board: Board, node: Node, lease_id: bytes) -> None:
-    """Take note that nobody wants what is left of a past lease.
+def close(state: State, job: Job, lease: Lease) -> None:
+    """Take note that nobody wants what is left of an ended lease.
 
-    Its workers have ended, will, or serve another lease: then the nodelet need not be woken for it.
+    If its workers have ended, will, or serve another lease, the nodelet need not be woken for it.
     """
-    if node.lingering is not None and node.lingering.lease == lease_id:
-        board.effects.append(Send(node.peer, m.Linger(lease_id)))
+    leases.disown(job, lease)
+    node = state.nodes[lease.node]
+    if lease.state is LeaseState.WARM:
+        state.send(node.peer, m.Linger(lease.id))
     else:
-        node.over[lease_id] = None
+        node.untold[lease.id] = lease
 
 
-def take_over(node: Node) -> tuple[bytes, ...]:
-    """Return the leases that a nodelet is to forget, as its next lease begins."""
-    over, node.over = tuple(node.over), {}
-    return over
+def expire(state: State, node: Node) -> None:
+    """End workers whose time is over; tell a nodelet what no next lease has told it meanwhile."""
+    if node.warm is not None and state.now_s >= node.warm.until_s:
+        end(state, node.warm)
+    for lease_id in leases.take_untold(state, node):
+        state.send(node.peer, m.EndLease(lease_id, discard=True))
 
 
-def tell_over(board: Board, node: Node) -> None:
-    """Tell a nodelet what it is to forget, if no other lease has begun there meanwhile."""
-    for lease_id in take_over(node):
-        board.effects.append(Send(node.peer, m.EndLease(lease_id, discard=True)))
+def end_session(state: State, session: bytes) -> None:
+    """End the workers that wait for jobs of a client that is gone."""
+    for node in state.nodes.values():
+        if node.warm is not None and node.warm.owner == session:
+            end(state, node.warm)

@@ -1,16 +1,16 @@
-"""The PUB channel: who gets which topic, and what happens to those who knock everywhere.
+"""The PUB channel: who gets which topic, and what happens to those who ask for too many.
 
 A topic is a job's 128-bit secret. A client subscribes before it opens the job, so any topic of 16
 bytes is granted, to the first key that names it; nothing shorter or longer ever is, so prefixes
 and the empty topic get nothing. Output of a job goes out here only if its own client was granted
-the topic, else to that client directly: nobody can take it, or keep it from its owner.
+the topic, else to that client directly: no other can take it, or keep it from its owner.
 
-libzmq remembers what was asked for even if it is not granted, and grants to whoever is next in its
-own list. Both can be abused, by very many topics, and by messages that are no subscriptions and
-shift that list (then a grant would go to another connection than the one whose frame we read).
-So after such a message nothing is granted until all that waits has been read, its sender's key is
-shut out for a while, and the socket is made anew: libzmq has then forgotten everything, and all
-others connect and subscribe again by themselves.
+libzmq keeps every subscription that was asked for, granted or not, and matches our grants to them
+by order. Very many topics fill its memory; and a message that is no subscription breaks the match:
+a grant would go to another connection than the one whose frame we read. So after such a message
+nothing is granted until all that waits has been read, its sender's key is banned for a while, and
+the socket is made anew: libzmq has then forgotten everything, and all others connect and subscribe
+again by themselves.
 """
 
 import asyncio
@@ -111,15 +111,15 @@ class Channel:
         if self._rebind_s is not None:
             self._bind_again()
             return
-        self._outbox.flush(self.socket)
-        count = 0
+        if self._outbox:
+            self._outbox.flush(self.socket)
+        if not sockets.is_readable(self.socket):
+            self._suspect = False
+            return
         for user, frames in sockets.take_with_user(self.socket):
-            count += 1
             self._take(user, frames)
             if self._rebind_s is not None:
                 return
-        if not count:
-            self._suspect = False
 
     def _take(self, user: str, frames: Sequence[bytes]) -> None:
         """Look at one subscription; only right after it was received can it be granted."""
@@ -175,9 +175,9 @@ class Channel:
             del self._held[key]
 
     def _offence(self, user: str, what: str) -> None:
-        log.warning("key %s is shut out of the output channel: it %s", user[:16] or "(none)", what)
+        log.warning("key %s is banned from the output channel: it %s", user[:16] or "(none)", what)
         del self._refusals[user]
-        if not user:  # without keys nobody can be told from others
+        if not user:  # without keys one peer cannot be told from others
             return
         if len(self._shut_out) >= SHUT_OUT_MAX:
             del self._shut_out[next(iter(self._shut_out))]

@@ -1,4 +1,8 @@
-"""The scheduler shell: ROUTER and PUB sockets and the clock around the core. Decides nothing."""
+"""The scheduler's shell: ROUTER and PUB sockets and the clock around the core. Decides nothing.
+
+Each turn: take what has arrived, let the core decide once for each message, send, and wait for the
+socket or for the core's next deadline.
+"""
 
 import asyncio
 import contextlib
@@ -6,22 +10,23 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import zmq
 
 from burla.protocol import VERSION
 from burla.protocol.codec import ByteBudget, Reassembler, WireError, decode, encode, split
-from burla.protocol.messages import AdminToScheduler, Bulk, Join, Message, NodeletToScheduler
+from burla.protocol.messages import AdminToScheduler, Bulk, Join, NodeletToScheduler
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import RateLimiter
-from burla.scheduler.core.clients import Client
+from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect, Forget, Note, Publish, Record, Send
-from burla.scheduler.core.nodes import Node
+from burla.scheduler.core.node import Node
 from burla.scheduler.core.scheduler import Scheduler
+from burla.system.dump import dump_on_signal
 from burla.transport import sockets
 from burla.transport.addresses import ANY_HOST, full_address
 from burla.transport.keys import ServerCurve
@@ -42,7 +47,7 @@ PORT_MAX = 65535
 ROUTING_ID_BYTES = 5  # of those that libzmq makes up: a zero and a number that begins at random
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECTIONS = {
-    Client: AdminToScheduler,  # without keys whoever gets there is the administrator
+    Client: AdminToScheduler,  # without keys, all who get there are administrators
     Node: NodeletToScheduler,
     None: AdminToScheduler | NodeletToScheduler,
 }
@@ -53,7 +58,7 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
     """Serve on `config.bind` until cancelled; call `announce` with the address once it listens.
 
     Raises:
-        zmq.ZMQError: the address cannot be bound; EADDRINUSE when somebody listens there.
+        zmq.ZMQError: the address cannot be bound; EADDRINUSE when another process listens there.
         KeyFileError: the keys are refused.
     """
     keyed = config.keys is not None
@@ -68,10 +73,12 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
         ends.callback(channel.close)
         endpoint, publisher = _bind(router, channel, config.bind)
         core = Scheduler(os.urandom(16), VERSION, publisher, config.quotas)
-        server = Server(core, router, channel, gate=doors.gate if doors else None)
+        server = Server(core, router, channel, authorizer=doors.authorizer if doors else None)
+        if config.state_file is not None:
+            dump_on_signal(config.state_file, lambda: core.snapshot(time.monotonic()))
         async with asyncio.TaskGroup() as tasks:
             if doors is not None:
-                doors.gate.is_output_shut = channel.is_shut_out
+                doors.authorizer.is_output_shut = channel.is_shut_out
                 tasks.create_task(doors.zap.serve())
                 endpoint = full_address(named(endpoint), doors.router.pair.public)
             tasks.create_task(server.serve())
@@ -82,7 +89,7 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
 class Doors:
     """What a scheduler with keys has more than one without."""
 
-    gate: "Authorizer"
+    authorizer: "Authorizer"
     zap: "ZapHandler"
     router: ServerCurve
     output: ServerCurve
@@ -100,13 +107,14 @@ def _doors(
     from burla.scheduler.auth.key_store import KeyStore
     from burla.scheduler.auth.zap import ZapHandler
 
-    roster = KeyStore(keys)
-    pair = roster.server_pair()
-    gate = Authorizer(roster)
-    ends.callback(gate.close)
-    zap = ZapHandler(context, gate.admit)
+    key_store = KeyStore(keys)
+    pair = key_store.server_pair()
+    authorizer = Authorizer(key_store)
+    ends.callback(authorizer.close)
+    zap = ZapHandler(context, authorizer.admit)
     ends.callback(zap.close)
-    return Doors(gate, zap, ServerCurve(pair, ROUTER_DOMAIN), ServerCurve(pair, OUTPUT_DOMAIN))
+    router, output = ServerCurve(pair, ROUTER_DOMAIN), ServerCurve(pair, OUTPUT_DOMAIN)
+    return Doors(authorizer, zap, router, output)
 
 
 def _bind(router: zmq.Socket[bytes], channel: Channel, bind: str) -> tuple[str, str]:
@@ -147,74 +155,99 @@ class Server:
         router: zmq.Socket[bytes],
         channel: Channel,
         clock_s: Callable[[], float] = time.monotonic,
-        gate: "Authorizer | None" = None,
+        authorizer: "Authorizer | None" = None,
     ) -> None:
-        """Serve `core` over sockets that are bound; who is heard, the gate decides if any."""
+        """Serve `core` over sockets that are bound; an authorizer decides who is heard."""
         self._core, self._router, self._channel = core, router, channel
-        self._clock_s, self._gate = clock_s, gate
-        self._joiners: dict[bytes, Reassembler] = {}
-        self._rooms: dict[str, ByteBudget] = {}  # of clients, by key: as many as there are keys
+        self._clock_s, self._authorizer = clock_s, authorizer
+        self._reassemblers: dict[bytes, Reassembler] = {}
+        self._budgets: dict[str, ByteBudget] = {}  # of clients, by key: as many as there are keys
         self._complaints = RateLimiter(COMPLAINTS_PER_S, COMPLAINERS_MAX)
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
 
     async def serve(self) -> None:
         """Take, decide, carry out; until cancelled."""
-        watch = SocketWaiter(self._router)
-        self._channel.watch(watch.wake)
+        waiter = SocketWaiter(self._router)
+        self._channel.watch(waiter.wake)
+        due_s = self._core.next_deadline_s()
         try:
             while True:
-                wait_s = max(0.0, self._core.next_deadline_s() - self._clock_s())
+                wait_s = due_s - self._clock_s()
                 if self._outboxes or self._channel.is_waiting():
                     wait_s = min(wait_s, OUTBOX_RETRY_S)
-                await watch.wait_readable(wait_s)
+                await waiter.wait_readable(wait_s)
                 self._flush()
-                if self._gate is None:
-                    for frames in sockets.take_in_place(self._router):
-                        self._carry_out(self._receive("", frames))
-                else:
-                    self._gate.refresh()  # each turn: what was revoked is so from now on
-                    if self._gate.has_changed():
-                        self._expel()
-                    for user, frames in sockets.take_with_user(self._router):
-                        self._carry_out(self._receive(user, frames))
-                if self._clock_s() >= self._core.next_deadline_s():
+                for user, frames in self._arrived():
+                    self._receive(user, frames)
+                if self._clock_s() >= due_s:
                     self._carry_out(self._core.expire(self._clock_s()))
+                    due_s = self._core.next_deadline_s()
         finally:
-            watch.close()
+            waiter.close()
 
-    def _receive(self, user: str, frames: list[bytes]) -> list[Effect]:
+    def _arrived(self) -> Iterable[tuple[str, list[bytes]]]:
+        """Return what has arrived, a bounded part of it: the sender's key, and frames."""
+        if self._authorizer is None:
+            return _without_user(sockets.take_in_place(self._router))
+        self._authorizer.refresh()  # each turn: what was revoked is so from now on
+        if self._authorizer.has_changed():
+            self._expel()
+        return sockets.take_with_user(self._router)
+
+    def _receive(self, user: str, frames: list[bytes]) -> None:
+        """Let the core hear a message, and do what it says."""
         peer = frames[0]
         kind = self._core.direction(peer)
         direction = DIRECTIONS[kind]
-        if self._gate is not None:
-            direction = self._gate.direction(user, kind)
+        if self._authorizer is not None:
+            direction = self._authorizer.direction(user, kind)
             if direction is None or not _is_assigned(peer):
-                return self._gate.refuse(peer, user, frames[1:])
+                self._refuse(peer, user, frames)
+                return
         try:
-            said: tuple[Message, list[bytes]] | None = decode(frames[1:], direction)
-            if kind is not None and isinstance(said[0], Bulk):  # type: ignore[index]  # just set
-                joiner = self._joiner(peer, user, kind)
-                said = joiner.add(said[0], said[1], len(frames[1]))  # type: ignore[index]  # set
+            message, payload = decode(frames[1:], direction)
+            if isinstance(message, Bulk) and message.pieces > 1 and kind is not None:
+                whole = self._gather(peer, user, kind, message, payload, len(frames[1]))
+                if whole is None:
+                    return
+                message, payload = whole
         except WireError as error:
             if self._may_complain(peer):
-                log.warning("ignored a frame of %s: %s", peer.hex(), error)
-            return [] if self._gate is None else self._gate.refuse(peer, user, frames[1:])
-        if said is None:
-            return []
-        if isinstance(said[0], Join):
-            assert self._gate is not None  # its union has no Join without keys
-            return self._gate.join(peer, user, said[0])
-        return self._core.receive(peer, *said, self._clock_s(), user)
+                log.warning("ignored a message from %s: %s", peer.hex(), error)
+            self._refuse(peer, user, frames)
+            return
+        if isinstance(message, Join):
+            assert self._authorizer is not None  # its union has no Join without keys
+            self._carry_out(self._authorizer.join(peer, user, message))
+        else:
+            self._carry_out(self._core.receive(peer, message, payload, self._clock_s(), user))
 
-    def _joiner(self, peer: bytes, user: str, kind: type[Client] | type[Node]) -> Reassembler:
-        """Return what joins the pieces of a peer; all clients of a key share the quota of bytes."""
-        joiner = self._joiners.get(peer)
-        if joiner is None:
-            room = None
-            if kind is Client:
-                room = self._rooms.setdefault(user, ByteBudget(self._core.board.quotas.bytes_max))
-            joiner = self._joiners[peer] = Reassembler(UNFINISHED_BYTES_MAX, room)
-        return joiner
+    def _refuse(self, peer: bytes, user: str, frames: list[bytes]) -> None:
+        if self._authorizer is not None:
+            self._carry_out(self._authorizer.refuse(peer, user, frames[1:]))
+
+    def _gather(
+        self,
+        peer: bytes,
+        user: str,
+        kind: type[Client] | type[Node],
+        piece: Bulk,
+        payload: list[bytes],
+        header_bytes: int,
+    ) -> tuple[Any, list[bytes]] | None:
+        """Take a piece of a message; return the whole, or None while pieces are missing.
+
+        Raises:
+            WireError: it does not follow, or the peer has too many bytes in unfinished messages.
+        """
+        reassembler = self._reassemblers.get(peer)
+        if reassembler is None:
+            budget = None
+            if kind is Client:  # all clients of a key share the quota of bytes
+                quota = self._core.state.quotas.bytes_max
+                budget = self._budgets.setdefault(user, ByteBudget(quota))
+            reassembler = self._reassemblers[peer] = Reassembler(UNFINISHED_BYTES_MAX, budget)
+        return reassembler.add(piece, payload, header_bytes)
 
     def _may_complain(self, peer: bytes) -> bool:
         return self._complaints.allows(peer.hex(), self._clock_s())
@@ -222,15 +255,15 @@ class Server:
     def _drop(self, peer: bytes) -> None:
         """Forget what is kept for a connection."""
         self._outboxes.pop(peer, None)
-        if joiner := self._joiners.pop(peer, None):
-            joiner.close()
+        if reassembler := self._reassemblers.pop(peer, None):
+            reassembler.close()
 
     def _expel(self) -> None:
         """Give up the connections whose keys may not do any more what they do."""
-        assert self._gate is not None
+        assert self._authorizer is not None
         for peer, user in self._core.peers():
-            if self._gate.direction(user, self._core.direction(peer)) is None:
-                why = self._gate.why_not(user)
+            if self._authorizer.direction(user, self._core.direction(peer)) is None:
+                why = self._authorizer.why_not(user)
                 self._carry_out(self._core.expel(peer, why, self._clock_s()))
 
     def _carry_out(self, effects: Iterable[Effect]) -> None:
@@ -246,19 +279,20 @@ class Server:
                     if not effect.peer or self._may_complain(effect.peer):
                         log.info("%s", effect.text)
                 case Record():
-                    if self._gate is not None:
-                        self._gate.record(effect)
+                    if self._authorizer is not None:
+                        self._authorizer.record(effect)
                 case _:
                     assert_never(effect)
 
     def _send_message(self, effect: Send) -> None:
         try:
-            pieces = _framed(effect.message, effect.payload)
+            if isinstance(effect.message, Bulk) and effect.payload:
+                for piece in split(effect.message, effect.payload):
+                    self._send(effect.peer, encode(*piece))
+            else:
+                self._send(effect.peer, encode(effect.message, effect.payload))
         except WireError as error:  # whatever made it too long costs this message only
-            log.error("not sent to %s: %s", effect.peer.hex(), error)
-            return
-        for frames in pieces:
-            self._send(effect.peer, frames)
+            log.error("cannot send to %s: %s", effect.peer.hex(), error)
 
     def _publish(self, effect: Publish) -> None:
         """Send output to who follows the topic, or to the client directly if it does not (yet)."""
@@ -268,6 +302,7 @@ class Server:
             self._send(peer, frames)
 
     def _send(self, peer: bytes, frames: list[bytes]) -> None:
+        """Send to a connection, or queue behind what waits for it."""
         framed = [peer, *frames]
         if outbox := self._outboxes.get(peer):
             outbox.put(framed)
@@ -284,7 +319,7 @@ class Server:
         """Drop a peer that asks and asks, or is told and told, and never reads."""
         self._drop(peer)
         if self._core.direction(peer) is not None:
-            why = "you do not read what is sent to you"
+            why = "you do not read the messages that are sent to you"
             self._carry_out(self._core.expel(peer, why, self._clock_s(), keys=False))
 
     def _flush(self) -> None:
@@ -303,16 +338,14 @@ class Server:
         self._carry_out(self._core.unreachable(peer, self._clock_s()))
 
 
+def _without_user(messages: Iterable[list[bytes]]) -> Iterator[tuple[str, list[bytes]]]:
+    return (("", frames) for frames in messages)
+
+
 def _is_assigned(peer: bytes) -> bool:
-    """Return whether libzmq chose this routing id, which nobody can guess.
+    """Return whether libzmq chose this routing id, which cannot be guessed.
 
     A peer that chooses its own may choose that of another who is just reconnecting, and be sent
     what is for that one.
     """
     return len(peer) == ROUTING_ID_BYTES and peer[0] == 0
-
-
-def _framed(message: Message, payload: Iterable[bytes]) -> list[list[bytes]]:
-    if isinstance(message, Bulk):
-        return [encode(*piece) for piece in split(message, list(payload))]
-    return [encode(message, list(payload))]

@@ -108,7 +108,7 @@ def test_what_cannot_be_done_is_said(
 def test_who_is_not_there_cannot_be_revoked(capsys: pytest.CaptureFixture[str]) -> None:
     scheduler(["init"])
     assert main(["auth", "revoke", "nobody"]) == 1
-    assert "no key and no user here is called nobody" in capsys.readouterr().err
+    assert "no key or user is called nobody" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bind", ["ipc:///tmp/s", "tcp://127.0.0.1:0", "nonsense"])

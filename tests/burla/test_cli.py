@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
 
 from burla import cli, errors
@@ -17,6 +19,24 @@ def test_help_shows_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for word in ("remote_parallel_map", "BURLA_CLUSTER", "demo", "exit codes"):
         assert word in shown
+    code = "    from burla import remote_parallel_map\n      results = remote_parallel_map("
+    assert code in shown
+
+
+def test_no_help_shows_its_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (name.split() for name in all_commands(cli.commands)):
+        assert cli.main([*words, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert "\\b" not in shown
+        assert "\b" not in shown
+
+
+def all_commands(group: click.Group, before: str = "") -> Iterator[str]:
+    """Yield the words of each command, groups included."""
+    for name, command in group.commands.items():
+        yield f"{before}{name}"
+        if isinstance(command, click.Group):
+            yield from all_commands(command, f"{before}{name} ")
 
 
 def test_wrong_usage_is_told_from_failure(capsys: pytest.CaptureFixture[str]) -> None:

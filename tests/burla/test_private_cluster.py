@@ -210,25 +210,25 @@ def test_a_fork_while_another_thread_starts_it_does_not_hang_the_child(base: Pat
     import os, sys, threading, warnings
     from burla import private_cluster as local
     warnings.simplefilter("ignore")  # from 3.12 on Python warns of just this fork
-    spawn, inside, go = local._spawn, threading.Event(), threading.Event()
+    spawn, inside, go = private_cluster._spawn, threading.Event(), threading.Event()
     def slow(*arguments):
         inside.set()
         go.wait()
         return spawn(*arguments)
-    local._spawn = slow
-    thread = threading.Thread(target=local.private_cluster)
+    private_cluster._spawn = slow
+    thread = threading.Thread(target=private_cluster.private_cluster)
     thread.start()
     inside.wait()
     pid = os.fork()
     if pid == 0:
-        local._spawn = spawn
-        assert local.private_cluster().wait_listening(20)
-        local._end_with_process()
+        private_cluster._spawn = spawn
+        assert private_cluster.private_cluster().wait_listening(20)
+        private_cluster._end_with_process()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
     go.set()
     thread.join()
-    assert local.private_cluster().failed() is None
+    assert private_cluster.private_cluster().failed() is None
     """
     with script(text, base) as process:
         finish(process)
@@ -295,10 +295,11 @@ def test_a_tmpdir_that_does_not_exist_is_gone_around(base: Path) -> None:
 
 def test_with_nowhere_to_write_it_says_so(base: Path) -> None:
     text = """
-    from burla import errors, local
+    from burla import errors
+    from burla import private_cluster as local
     local._bases = lambda: ["/proc/nowhere", "/no/such"]
     try:
-        local.private_cluster()
+        private_cluster.private_cluster()
     except errors.ClusterError as error:
         print(error)
     """
@@ -312,10 +313,11 @@ def test_with_nowhere_to_write_it_says_so(base: Path) -> None:
 def test_without_a_python_it_says_so_and_leaves_nothing(base: Path) -> None:
     text = """
     import sys
-    from burla import errors, local
+    from burla import errors
+    from burla import private_cluster as local
     sys.executable = "/no/such/python"
     try:
-        local.private_cluster()
+        private_cluster.private_cluster()
     except errors.ClusterError as error:
         print(error)
     """

@@ -204,8 +204,9 @@ def test_last_words_before_a_crash_are_shown(
         os.write(2, b"help\n")
         os.kill(os.getpid(), signal.SIGSEGV)
 
-    with pytest.raises(burla.WorkerDied):
+    with pytest.raises(burla.WorkerDied, match="Its last words:") as caught:
         remote_parallel_map(f, [5])
+    assert sorted(caught.value.last_words.splitlines()) == ["going down with 5", "help"]
     out, err = capfd.readouterr()
     assert out.splitlines() == ["going down with 5"] * 3
     assert err.splitlines() == ["help"] * 3

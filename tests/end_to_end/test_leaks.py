@@ -18,7 +18,7 @@ import gc, json, os, signal, sys, threading, time
 import psutil
 from burla import remote_parallel_map
 from burla.nodelet.config import usable_cpus
-from burla.nodelet.core import blanks_of
+from burla.nodelet.core.nodelet import blanks_of
 
 BLANKS = blanks_of(usable_cpus())
 

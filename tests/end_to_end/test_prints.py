@@ -15,7 +15,7 @@ import zmq
 from scripts import run, succeed
 
 from burla import WorkerDied, remote_parallel_map
-from burla.shell import io_thread as client_module  # to lose frames
+from burla.shell import io_thread, output_channel
 from burla.transport.sockets import take
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared")]
@@ -226,7 +226,8 @@ def test_lost_frames_of_the_channel_are_asked_for_again(
                 asked.append(frames)
             yield frames
 
-    monkeypatch.setattr(client_module, "take", take_some)
+    for module in (io_thread, output_channel):
+        monkeypatch.setattr(module, "take", take_some)
 
     def speak(x: int) -> None:
         print("line", x)

@@ -15,6 +15,7 @@ import pytest
 import zmq
 from clusters import Cluster
 from marked import caller, marked_cluster
+from opening import client_hello, node_hello
 from outcomes import outcomes
 from seen import in_background, lines, slow_and_logged
 from waiting import wait_gone, wait_until
@@ -100,32 +101,6 @@ def connect(
     return dealer
 
 
-def client_hello(**other: Any) -> m.ClientHello:
-    said: dict[str, Any] = {
-        "protocol": m.PROTOCOL,
-        "version": "0",
-        "python": "3.11",
-        "session": os.urandom(16),
-        "user": "u",
-        "host": "h",
-    }
-    return m.ClientHello(**said | other)
-
-
-def node_hello(**other: Any) -> m.NodeHello:
-    said: dict[str, Any] = {
-        "protocol": m.PROTOCOL,
-        "version": "0",
-        "python": "3.11",
-        "node": os.urandom(16),
-        "name": "liar",
-        "cpus": 1,
-        "ram": 1 << 30,
-        "held": (),
-    }
-    return m.NodeHello(**said | other)
-
-
 def junk(chance: Any) -> Iterator[list[bytes]]:
     """Yield messages that nobody should ever send."""
     yield [b""]
@@ -159,8 +134,8 @@ def test_malformed_frames_from_raw_sockets_disturb_nobody(tmp_path: Path) -> Non
             with zmq.Context() as context:
                 for hello, role in (
                     (None, Role.CLIENT),
-                    (client_hello(), Role.CLIENT),
-                    (node_hello(python="3.99"), Role.NODE),
+                    (client_hello(os.urandom(16)), Role.CLIENT),
+                    (node_hello(os.urandom(16), python="3.99"), Role.NODE),
                 ):
                     with connect(context, made, role) as liar:
                         if hello is not None:
@@ -217,7 +192,9 @@ def test_a_cluster_of_another_python_is_said_in_one_clear_line(tmp_path: Path) -
         zmq.Context() as context,
         connect(context, made) as other,
     ):
-        assert isinstance(ask(other, node_hello(python="3.99", name="future")), m.Welcome)
+        assert isinstance(
+            ask(other, node_hello(os.urandom(16), python="3.99", name="future")), m.Welcome
+        )
         with beating(other), pytest.raises(burla.BurlaError) as caught:
             remote_parallel_map(abs, [-1])
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -47,7 +47,7 @@ def told(node: SimulatedNode, now_s: float) -> list[tuple[int, int]]:
 
 def test_calls_end_by_the_clock_and_the_next_begin_at_the_same_moment() -> None:
     node = leased(2, 1.0)
-    node.deal([m.Span(0, 0, 5)], 0.0, 0.0)
+    node.assign([m.Span(0, 0, 5)], 0.0, 0.0)
     assert node.busy_until(0.5) == pytest.approx(1.0)
     assert node.busy_until(2.5) == pytest.approx(4.5)  # looked at late: nothing was idle
     assert node.busy_until(9.0) == pytest.approx(5.0)
@@ -55,7 +55,7 @@ def test_calls_end_by_the_clock_and_the_next_begin_at_the_same_moment() -> None:
 
 def test_outcomes_are_gathered_and_go_at_once_when_a_slot_runs_dry() -> None:
     node = leased(2, 0.1)
-    node.deal([m.Span(0, 0, 8)], 0.0, 0.0)
+    node.assign([m.Span(0, 0, 8)], 0.0, 0.0)
     assert told(node, 0.1) == []
     assert node.wake_s() <= 0.1 + REPORT_S
     assert told(node, 0.1 + REPORT_S) == [(0, 6)]
@@ -68,15 +68,15 @@ def test_outcomes_are_gathered_and_go_at_once_when_a_slot_runs_dry() -> None:
 
 def test_what_is_not_begun_can_be_taken_back_from_the_end() -> None:
     node = leased(2, 1.0)
-    node.deal([m.Span(0, 0, 4), m.Span(1, 4, 8)], 0.0, 0.0)
-    assert node.shed(5, 0.5) == [m.Span(1, 4, 8), m.Span(0, 3, 4)]
-    assert node.shed(5, 0.5) == [m.Span(0, 2, 3)]
-    assert node.shed(5, 0.5) == []
+    node.assign([m.Span(0, 0, 4), m.Span(1, 4, 8)], 0.0, 0.0)
+    assert node.retract(5, 0.5) == [m.Span(1, 4, 8), m.Span(0, 3, 4)]
+    assert node.retract(5, 0.5) == [m.Span(0, 2, 3)]
+    assert node.retract(5, 0.5) == []
     assert told(node, 1.0) == [(0, 2)]
 
 
 def test_what_one_end_says_of_outcomes_the_other_reads() -> None:
-    said, payload = outcomes(LEASE, 1, Ranges([(3, 7), (9, 10)]), 0.05, 0)
+    said, payload = outcomes(LEASE, 1, Ranges([(3, 7), (9, 10)]), 0.05)
     assert payload
     as_passed_on = m.JobOutcomes(
         job=JOB, lease=LEASE, seq=1, node="n", runs=said.runs, output=said.output

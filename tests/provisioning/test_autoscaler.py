@@ -100,7 +100,7 @@ def test_one_that_never_joins_is_deleted_and_the_next_ones_wait_a_moment(site: S
     site.clock[0] += BOOT_S
     site.look()
     assert site.gce.alive() == others
-    assert "has not joined within 300 s" in site.doing()
+    assert "did not join within 300 s" in site.doing()
     assert site.gce.alive() == others
     site.clock[0] += BACKOFF_S
     assert site.look() == 1
@@ -127,7 +127,7 @@ def test_the_limits_hold_and_are_told(tmp_path: Path) -> None:
         site.told.wishes = [LONG]
         assert site.look() == 3
         site.join()
-        assert site.doing().endswith("may pay for (grow.max_cost_per_h is 1.3)")
+        assert site.doing() == "the cluster is at its limit (grow.max_cost_per_h = 1.3)"
         assert len(gce.alive()) == 3
         gce.end(gce.alive()[0])
         assert site.look() == 1
@@ -249,7 +249,7 @@ def test_a_machine_type_that_does_not_exist_is_told_and_idle_machines_go_all_the
         site.told.idle_s = dict.fromkeys(gce.alive(), 60.0)
         gce.machine_types = {"us-central1-b": {"n2-standard-4"}}
         site.autoscaler.provisioner._shape = None  # type: ignore[attr-defined]  # as after a start
-        assert site.doing() == "nobody knows now what machines there could be"
+        assert site.doing() == "cannot look up the machine type right now"
         assert gce.alive() == []
         gce.machine_types = {"us-central1-b": {"n2-standard-8"}}  # in the second zone only
         assert site.look() == 6
@@ -280,7 +280,7 @@ def test_what_cannot_be_seen_is_not_guessed(site: Site) -> None:
     site.told.wishes = [LONG]
     site.gce.faults["list"] = ["bad"]
     assert site.look() == 0
-    assert site.told.asked[-1].doing == "nobody can see now which machines there are"
+    assert site.told.asked[-1].doing == "cannot list machines right now"
     assert site.look() == 6
 
 

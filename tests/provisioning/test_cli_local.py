@@ -69,7 +69,7 @@ def test_nodes_join_a_scheduler_that_runs_already_where_its_keys_are(user: User)
         first = user.said("up", "--local", "--bind", "tcp://127.0.0.1:0")["scheduler"]
         line = ("up", "--local", "--cluster", "more", "--scheduler", first)
         done = user.burla(*line, code=1)
-        assert "no join token" in done.stderr
+        assert "cannot make a join token" in done.stderr
         keys = user.home / ".config/burla/scheduler"
         keys.symlink_to(user.home / ".local/state/burla/default/keys")
         assert user.said(*line)["ready"] == 1
@@ -85,7 +85,7 @@ def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
         assert said["cluster"] == "lab"
         assert [node["name"] for node in said["nodes"]] == ["local-1", "local-2"]
         assert (
-            "no node of this cluster"
+            "is not a node of this cluster"
             in user.burla("nodes", "remove", "x", "--cluster", "lab", code=1).stderr
         )
         user.burla("nodes", "remove", "local-2", "--cluster", "lab")
@@ -96,11 +96,11 @@ def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["up"], 78, "a cluster of what?"),
+        (["up"], 78, "a cluster needs nodes"),
         (["up", "--ssh", "h"], 78, "set bind to an address"),
         (["up", "--local", "--bind", "nonsense"], 78, "bind: 'nonsense' is not the address"),
         (["up", "--local", "--scheduler", "tcp://h:1"], 78, "tcp:// goes without keys"),
-        (["up", "nowhere.toml"], 78, "not readable TOML"),
+        (["up", "nowhere.toml"], 78, "cannot be read as TOML"),
         (["status"], 69, "there is no cluster 'default'"),
         (["nodes", "add", "h"], 69, "there is no cluster 'default'"),
         (["nodes", "add"], 2, "Missing argument"),
@@ -122,7 +122,7 @@ def test_two_commands_at_once_do_not_meet(user: User) -> None:
         patch.setenv("BURLA_STATE_DIR", str(user.home / "st"))
         with (
             state.alone("c"),
-            pytest.raises(machines.ProvisioningError, match="another command is at work"),
+            pytest.raises(machines.ProvisioningError, match="another command is working"),
             state.alone("c"),
         ):
             pass

@@ -36,7 +36,7 @@ def said_of(host: Host | str, stderr: str) -> str:
     begin = next(number for number, line in enumerate(lines) if line.startswith(f"  {name}: "))
     found = [lines[begin]]
     for line in lines[begin + 1 :]:
-        if line.startswith((f"  {NETWORK}.", "Mend ", "They ")):
+        if line.startswith((f"  {NETWORK}.", "Fix ", "These ")):
             break
         found.append(line)
     return "\n".join(found)
@@ -62,7 +62,7 @@ def test_each_machine_that_can_not_be_a_node_is_told_and_hinders_no_other(
     with marked() as mark:
         stderr = user.burla("up", str(file), code=1).stderr
         assert "\n1 ready, 6 failed\n" in stderr
-        assert "does not let root in: we tried 1 of our keys" in said_of(shut, stderr)
+        assert "does not let root in: tried 1 of your keys" in said_of(shut, stderr)
         assert "HAS CHANGED" in said_of(changed, stderr)
         assert said_of(changed, stderr).count("SHA256:") == 2
         assert "is not known" in said_of(unknown, stderr)
@@ -84,7 +84,7 @@ def test_each_machine_that_can_not_be_a_node_is_told_and_hinders_no_other(
         )
         stderr = user.burla("down", "--cluster", "lab", code=1).stderr
         assert "\n6 removed, 1 failed\n" in stderr
-        assert "or with --forget" in stderr
+        assert "with --forget" in stderr
         user.burla("nodes", "remove", "--forget", f"{NETWORK}.99", "--cluster", "lab", code=1)
         assert "\n6 removed, 0 failed\n" in user.burla("down", "--cluster", "lab").stderr
         assert mark.processes() == []
@@ -105,7 +105,7 @@ def test_a_machine_that_is_gone_for_good_does_not_keep_a_cluster_up(
         user.burla("up", str(file), code=1)
         user.burla("down", "--cluster", "lab", code=1)
         assert (
-            "They are forgotten"
+            "These machines are forgotten"
             in user.burla("down", "--forget", "--cluster", "lab", code=1).stderr
         )
         assert mark.processes() == []
@@ -144,7 +144,7 @@ def test_a_passphrase_is_asked_for_once_and_can_be_read(user: User, hosts: Hosts
         host.root("/root/.ssh/authorized_keys").write_text(key.with_suffix(".pub").read_text())
     file = lab(user, hosts, f"tcp://{NETWORK}.1:0")
     with marked():
-        assert "for want of a passphrase" in user.burla("up", str(file), code=1).stderr
+        assert "as the passphrase is not known" in user.burla("up", str(file), code=1).stderr
         seen, status = at_terminal(user, ["up", str(file)], ["no such\n", "open sesame\n"])
         assert status == 0
         assert seen.count("passphrase of ") == 2  # once more, for it was wrong at first
@@ -199,7 +199,7 @@ def test_ctrl_c_ends_it_at_once_and_the_same_again_goes_on(user: User, hosts: Ho
             process.send_signal(signal.SIGINT)
             rest = process.stderr.read()
         assert process.returncode == 130
-        assert "Interrupted: run the same again, it goes on from there.\n" in rest
+        assert "Interrupted: run the same command again, it continues from there.\n" in rest
         assert "joining" not in rest
         said = user.said("up", str(file))
         assert said["ready"] == 2
@@ -210,18 +210,18 @@ def test_ctrl_c_ends_it_at_once_and_the_same_again_goes_on(user: User, hosts: Ho
 def test_what_can_not_work_is_refused_before_anything_is_begun(user: User) -> None:
     host = ("--ssh", "root@node1")
     for words, why in (
-        ([], "a cluster of what?"),
+        ([], "a cluster needs nodes"),
         (host, "set bind to an address of this machine"),
         ((*host, "--bind", "10.0.0.1:1"), "begins with neither tcp:// nor ipc://"),
-        ((*host, "--bind", "tcp://127.0.0.1:0"), "only this machine reaches, not root@node1"),
-        (("--ssh", "a b", "--bind", "tcp://10.0.0.1:0"), "'a b' is no host"),
+        ((*host, "--bind", "tcp://127.0.0.1:0"), "only this machine can reach, not root@node1"),
+        (("--ssh", "a b", "--bind", "tcp://10.0.0.1:0"), "'a b' is not a host"),
     ):
         stderr = user.burla("up", *words, code=78).stderr
         assert why in stderr
         assert "starting" not in stderr
     nowhere = ("--bind", "tcp://10.0.0.1:0", "--wheelhouse", "/nowhere")
     assert "there is no such folder" in user.burla("up", *host, *nowhere, code=1).stderr
-    assert "nor any other" in user.burla("status", code=69).stderr
+    assert "none is known here" in user.burla("status", code=69).stderr
     assert [path for path in user.files() if "state/burla/" in path] == []
 
 
@@ -229,8 +229,8 @@ def test_what_can_not_be_changed_is_refused_and_nothing_is_spoilt(user: User) ->
     with marked():
         user.burla("up", "--local")
         stderr = user.burla("up", "--bind", "tcp://127.0.0.1:0", code=78).stderr
-        assert "runs already, at ipc://" in stderr
-        assert "`burla down --cluster default` first" in stderr
-        assert "is no host" in user.burla("nodes", "add", "a b", code=78).stderr
+        assert "already runs at ipc://" in stderr
+        assert "run `burla down --cluster default` first" in stderr
+        assert "is not a host" in user.burla("nodes", "add", "a b", code=78).stderr
         assert user.said("status")["ready"] == 1
         assert user.said("down")["failed"] == 0

@@ -89,7 +89,7 @@ def test_one_that_fails_is_told_and_the_others_are_ready(user: User, hosts: Host
         done = user.burla("up", str(file), code=1)
         assert "1 ready, 1 failed" in done.stderr
         assert f"the key of root@{unknown.address} is not known" in done.stderr
-        assert "run the same again" in done.stderr
+        assert "run the same command again" in done.stderr
         with (user.home / ".ssh/known_hosts").open("a") as known:
             known.write(unknown.known_line())
         assert "2 ready, 0 failed" in user.burla("up", str(file)).stderr

@@ -1,4 +1,4 @@
-"""What a cluster is to be: read once, and refused in words if it can not be."""
+"""What a cluster is to be: read once, and refused in words if it cannot be."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_options_say_what_a_file_could() -> None:
     assert one.with_options(cloud).gce.nodes == 1
     hpc = ClusterConfig().with_options({"slurm": True, "nodes": 3, "partition": "q"})
     assert hpc == parse({"slurm": {"nodes": 3, "partition": "q"}})
-    with pytest.raises(BadConfig, match="--nodes of what"):
+    with pytest.raises(BadConfig, match="--nodes needs --gce or --slurm"):
         ClusterConfig().with_options({"nodes": 3})
     with pytest.raises(BadConfig, match="the project that pays"):
         ClusterConfig().with_options({"gce": True})
@@ -47,24 +47,26 @@ def test_options_say_what_a_file_could() -> None:
         ({"ssh": {"host": []}}, "ssh.host is not a setting"),
         ({"grow": {"max_nodes": -1}}, "grow.max_nodes is -1: it must be 0 to"),
         ({"grow": {"provider": "aws"}}, "gce or slurm"),
-        ({"grow": {"prices": {"n2": "1"}}}, "grow.prices.n2 is '1': it must be of type float"),
+        ({"grow": {"prices": {"n2": "1"}}}, "grow.prices.n2 is '1': it must be a number"),
         ({"grow": {"max_cost_per_h": -1}}, "grow.max_cost_per_h is -1.0: it must be 0 or more"),
         ({"grow": {"max_nodes": 1}}, "grow.provider is '': it must be gce or slurm"),
         ({"grow": {"max_nodes": 1}, "gce": {"project": "p"}}, "gce.zones"),
         ({"ssh": ["a"]}, "must be a table"),
         ({"ssh": {"hosts": "a"}}, "must be a list of texts"),
         ({"name": "a b"}, "letters, digits"),
-        ({"python": "3"}, "as 3.11"),
-        ({"join_s": "long"}, "must be of type int"),
-        ({"local": {"nodes": True}}, "must be of type int"),
+        ({"python": "3"}, "e.g. 3.11"),
+        ({"join_s": "long"}, "must be a whole number"),
+        ({"local": {"nodes": True}}, "must be a whole number"),
         ({"local": {"nodes": 100_000}}, "0 to 1000"),
         ({"gce": {"nodes": 1}}, "the project that pays"),
         ({"gce": {"nodes": 1, "project": "p"}}, "one zone or more"),
         ({"gce": {"spot": "yes"}}, "gce.spot is 'yes'"),
         ({"gce": {"run_h": 0}}, "up to 2880 h"),
+        ({"gce": {"boot_s": float("inf")}}, "gce.boot_s is inf: it must be more than 0 seconds"),
+        ({"ssh": {"hosts": ["a", 3]}}, r"ssh.hosts\[1\] is 3: it must be a text"),
     ],
 )
-def test_what_can_not_be_is_refused_in_words(said: dict[str, object], text: str) -> None:
+def test_what_cannot_be_is_refused_in_words(said: dict[str, object], text: str) -> None:
     with pytest.raises(BadConfig, match=text):
         parse(said)
 
@@ -72,5 +74,5 @@ def test_what_can_not_be_is_refused_in_words(said: dict[str, object], text: str)
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "x.toml"
     file.write_text("name = ")
-    with pytest.raises(BadConfig, match=r"x\.toml is not readable TOML"):
+    with pytest.raises(BadConfig, match=r"x\.toml cannot be read as TOML"):
         load(file)

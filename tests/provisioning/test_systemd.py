@@ -12,8 +12,8 @@ from users import User
 from waiting import wait_until
 from wanted import want, wheelhouse
 
-from burla.provisioning import bootstrap
 from burla.provisioning.core.machines import StepFailed
+from burla.provisioning.install import bootstrap
 from burla.provisioning.ssh.transport import SshSettings, connect
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

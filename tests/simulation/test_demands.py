@@ -118,7 +118,7 @@ def test_a_client_that_was_cut_off_hears_all_the_same_that_a_lease_is_lost() -> 
     def is_told_to_nobody() -> bool:
         nonlocal lease_lost
         client.wire.cut()
-        lease_lost = not world.core.board.nodes
+        lease_lost = not world.core.state.nodes
         return lease_lost
 
     world.run_until(is_told_to_nobody)

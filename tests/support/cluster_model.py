@@ -5,6 +5,7 @@ Messages from the scheduler take effect at once; what clients and nodes do is de
 
 from dataclasses import dataclass, field
 
+from opening import client_hello, node_hello, open_job
 from outcomes import outcomes, payload_of, runs_of
 
 from burla.protocol import messages as m
@@ -33,7 +34,7 @@ class ModelNode:
     unacked: dict[bytes, list[m.Outcomes]] = field(default_factory=dict)
     seq: dict[bytes, int] = field(default_factory=dict)
     stopping: list[bytes] = field(default_factory=list)
-    shed: list[m.Retract] = field(default_factory=list)
+    retracts: list[m.Retract] = field(default_factory=list)
     kept: list[bytes] = field(default_factory=list)  # leases whose workers went on with others
     ended: list[bytes] = field(default_factory=list)  # leases that were told to end
     alive: bool = True
@@ -52,9 +53,8 @@ class ModelNode:
                     lease, self.jobs[lease], self.slots[lease], tuple(spans), lease in self.stopping
                 )
             )
-        return m.NodeHello(
-            m.PROTOCOL, "0", "3.11", self.id, self.name, self.cpus, 8 << 30, tuple(held)
-        )
+        more = {"name": self.name, "cpus": self.cpus, "ram": 8 << 30, "held": tuple(held)}
+        return node_hello(self.id, **more)
 
     def span(self, lease: bytes, lo: int, hi: int) -> m.Span:
         return m.Span(next(s.batch for s in self.batches[lease] if s.lo <= lo < s.hi), lo, hi)
@@ -83,10 +83,10 @@ class ModelNode:
                 for span in message.spans:
                     assert self.leaves[message.lease].covers(span.lo, span.hi)
                     new = self.held[message.lease].add(span.lo, span.hi)
-                    assert new == span.hi - span.lo, "dealt twice"
+                    assert new == span.hi - span.lo, "assigned twice"
                     self.batches[message.lease].append(span)
             case m.Retract():
-                self.shed.append(message)
+                self.retracts.append(message)
             case m.Drained():
                 self.released = True
             case m.EndLease():
@@ -139,18 +139,14 @@ class ModelClient:
     deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
 
     def hello(self) -> m.ClientHello:
-        return m.ClientHello(m.PROTOCOL, "0", "3.11", self.session, self.user, "h")
+        return client_hello(self.session, user=self.user)
 
     def open(self, *, resumed: bool = False) -> m.OpenJob:
-        return m.OpenJob(
-            job=self.job,
-            topic=self.job,
-            name="f",
+        return open_job(
+            self.job,
+            self.job,
             func_cpu=self.func_cpu,
-            func_ram=None,
             max_parallelism=self.max_parallelism,
-            unpack=False,
-            environment=b"",
             grow=self.grow,
             resumed=resumed,
             done=tuple(self.have),
@@ -288,19 +284,19 @@ class ModelCluster:
             self.say(node.peer, m.Stopped(lease))
         node.stopping = []
 
-    def answer_shed(self, node: ModelNode, begun: int = 1) -> None:
-        asked, node.shed = node.shed, []
-        for shed in asked:
-            held = node.held.get(shed.lease, Ranges())
-            count = min(shed.inputs, max(0, held.total - begun))
+    def answer_retracts(self, node: ModelNode, begun: int = 1) -> None:
+        asked, node.retracts = node.retracts, []
+        for retract in asked:
+            held = node.held.get(retract.lease, Ranges())
+            count = min(retract.inputs, max(0, held.total - begun))
             parts = held.pop_back(count)
             spans = [
                 m.Span(s.batch, max(lo, s.lo), min(hi, s.hi))
                 for lo, hi in parts
-                for s in node.batches[shed.lease]
+                for s in node.batches[retract.lease]
                 if max(lo, s.lo) < min(hi, s.hi)
             ]
-            # a span may have been dealt here before: the same part is given back once
+            # a span may have been assigned here before: the same part is given back once
             given = Ranges()
             unique = [s for s in spans if given.add(s.lo, s.hi) == s.hi - s.lo]
-            self.say(node.peer, m.Retracted(shed.lease, tuple(unique)))
+            self.say(node.peer, m.Retracted(retract.lease, tuple(unique)))

@@ -3,16 +3,17 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import zmq
+from doubles.router import Router
 
 from burla.protocol import messages as m
-from burla.protocol.codec import Reassembler, decode, encode, pack_runs, split
+from burla.protocol.codec import encode, pack_runs
 from burla.transport.sockets import make_socket
 from burla.values.payloads import (
     are_atoms,
@@ -67,7 +68,6 @@ class FakeScheduler:
         self.prints: Callable[[int], list[tuple[int, bytes]]] = lambda index: []
         self.publishes = True  # False: PUB frames are lost
         self.error: BaseException | None = None
-        self._joiners: dict[bytes, Reassembler] = {}
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="fake-scheduler")
@@ -93,12 +93,7 @@ class FakeScheduler:
     # --- for scripts, in the thread ---
 
     def send(self, peer: bytes, message: m.Message, payload: list[bytes] | None = None) -> None:
-        pieces: list[tuple[m.Message, list[bytes]]] = [(message, payload or [])]
-        if isinstance(message, m.Bulk):
-            pieces = [*split(message, payload or [])]
-        for piece, frames in pieces:
-            with suppress(zmq.ZMQError):  # the client is gone
-                self.router.send_multipart([peer, *encode(piece, frames)])
+        self._router.say(peer, message, payload or [])
 
     def publish(self, job: FakeJob, message: m.JobOutput, chunks: list[bytes]) -> None:
         if self.publishes:
@@ -165,13 +160,12 @@ class FakeScheduler:
 
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.router = make_socket(context, zmq.ROUTER)
-        self.pub = make_socket(context, zmq.PUB)
         try:
-            self.router.bind(self.address)
+            self._router = Router(context, self.address, m.ClientToScheduler)
+            self.pub = make_socket(context, zmq.PUB)
             self.pub.bind(f"{self.address}.pub")
             while not self._ended.is_set():
-                if self.router.poll(POLL_MS):
+                if self._router.poll(POLL_MS):
                     self._take()
                 try:
                     while True:
@@ -181,17 +175,13 @@ class FakeScheduler:
         except BaseException as error:
             self.error = error
         finally:
-            self.router.close(0)
-            self.pub.close(0)
-            context.term()
+            context.destroy(0)
 
     def _take(self) -> None:
-        peer, *frames = self.router.recv_multipart()
-        joiner = self._joiners.setdefault(peer, Reassembler(1 << 32))
-        whole = joiner.add(*decode(frames, m.ClientToScheduler))
-        if whole is None:
+        heard = self._router.hear()
+        if heard is None:
             return
-        message, payload = whole
+        peer, message, payload = heard
         if not isinstance(message, m.Heartbeat):
             self.heard.append(message)
         if not self.script(self, peer, message, payload):

@@ -16,12 +16,12 @@ class Keyring:
     """A key directory, and what goes into its table."""
 
     def __init__(self, directory: Path) -> None:
-        self.roster = KeyStore(directory)
-        self.server = self.roster.make()
+        self.key_store = KeyStore(directory)
+        self.server = self.key_store.make()
 
     def add(self, pair: KeyPair, role: Role, user: str) -> KeyPair:
         """Let a key do something."""
-        self.roster.change(
+        self.key_store.change(
             lambda table: admission.add(table, pair.public.hex(), role, user, time.time())
         )
         return pair
@@ -32,7 +32,9 @@ class Keyring:
 
     def revoke(self, pair: KeyPair) -> None:
         """Take all rights from a key."""
-        self.roster.change(lambda table: admission.revoke(table, pair.public.hex(), time.time())[0])
+        self.key_store.change(
+            lambda table: admission.revoke(table, pair.public.hex(), time.time())[0]
+        )
 
     def curve(self, pair: KeyPair) -> ClientCurve:
         """Return what a socket needs to connect under these keys."""
@@ -40,7 +42,7 @@ class Keyring:
 
     def audit(self) -> str:
         """Return what the scheduler has written down."""
-        return (self.roster.directory / "audit.log").read_text()
+        return (self.key_store.directory / "audit.log").read_text()
 
 
 @contextmanager

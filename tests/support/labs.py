@@ -7,7 +7,7 @@ from hosts import Hosts
 from users import User
 from wanted import wheelhouse
 
-from burla.provisioning.wheels import WHEEL
+from burla.provisioning.install.wheels import WHEEL
 
 
 def at_home(user: User, hosts: Hosts) -> None:

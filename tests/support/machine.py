@@ -12,27 +12,49 @@ from typing import Any
 import msgpack
 import psutil
 
-from burla.nodelet.core.memory_policy import Reading
-from burla.nodelet.shell.worker_pool import Death, Leaf, LoadSettings, Outcomes, Span, WorkerPool
-from burla.nodelet.worker.pipes import Kind
-from burla.nodelet.worker.slate import CELLS
+from burla.nodelet.core.cells import CELLS_MAX, Worker
+from burla.nodelet.core.effects import AssignSpan, StoredLeaf
+from burla.nodelet.core.events import (
+    CellReport,
+    Copied,
+    Died,
+    Loaded,
+    LoadFailed,
+    Looked,
+    NotCopied,
+    Printed,
+    Reading,
+    Reported,
+    Stolen,
+    TemplateServes,
+    WorkerEvent,
+    WorkersEnded,
+    WorkerState,
+)
+from burla.nodelet.core.spawn_policy import SpawnPolicy, Step
+from burla.nodelet.core.watchdog import Watchdog
+from burla.nodelet.shell.worker_pool import WorkerPool
+from burla.nodelet.shell.zygote_client import launch_module
+from burla.nodelet.worker.control import LoadSettings
+from burla.nodelet.worker.pipes import CUT_SIGNAL
+from burla.protocol.messages import Kind, Span
 from burla.values import payloads
 
 BATCH = 7  # the only batch
 WAIT_S = 30.0  # nothing takes nearly as long, but on an overloaded machine
 
 
-def leaves_of(inputs: Sequence[Any]) -> list[Leaf]:
+def leaves_of(inputs: Sequence[Any]) -> list[StoredLeaf]:
     """Return the leaves of all inputs of a job."""
     return [
-        Leaf(BATCH, batch.start + at, batch.start + at + leaf.count, tuple(leaf.frames))
+        StoredLeaf(BATCH, lo, lo + leaf.count, [bytes(frame) for frame in leaf.frames])
         for batch in payloads.cut_batches(inputs)
-        for at, leaf in _places(batch)
+        for lo, leaf in _places(batch)
     ]
 
 
 def _places(batch: payloads.Batch) -> list[tuple[int, payloads.Leaf]]:
-    places, at = [], 0
+    places, at = [], batch.start
     for leaf in batch.leaves:
         places.append((at, leaf))
         at += leaf.count
@@ -52,14 +74,27 @@ def environment() -> bytes:
     return packed
 
 
+@dataclass(frozen=True)
+class Death:
+    """How a worker ended, and what it had not finished."""
+
+    how: tuple[str, int]
+    ready: bool  # it had loaded the function
+    lost: tuple[tuple[int, int], ...]  # assigned, not stolen, without outcome
+    running: tuple[int, int] | None  # the stride that it was in
+
+
 @dataclass
 class Machine:
-    """Takes note of all that happens, and waits for what a test expects."""
+    """Takes note of all that happens, and waits for what a test expects.
+
+    Workers are made, and custody is kept, by the same parts as in the core.
+    """
 
     workers: WorkerPool = field(init=False)
     ready: list[int] = field(default_factory=list)
-    load_s: list[float] = field(default_factory=list)
-    outcomes: list[tuple[int, Outcomes]] = field(default_factory=list)
+    load_s: list[float] = field(default_factory=list)  # 0: forked from a template
+    outcomes: list[tuple[int, CellReport]] = field(default_factory=list)
     given_back: list[tuple[int, int, int, int]] = field(default_factory=list)
     settled: list[tuple[int, int, int, int]] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
@@ -70,50 +105,111 @@ class Machine:
     zygote_is_dead: bool = False
     on_event: Callable[[], None] = field(default=lambda: None)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _cells: int = 0
+    _spawn: SpawnPolicy = field(default_factory=SpawnPolicy)
+    _custody: dict[int, Worker] = field(default_factory=dict)
+    _watchdog: Watchdog = field(default_factory=Watchdog)
 
     # --- events ---
+
+    def busy(self) -> list[int]:
+        return [worker.number for worker in self._custody.values() if worker.cells]
+
+    def tell(self, events: Sequence[WorkerEvent]) -> None:
+        for event in events:
+            self._take(event)
+        self._make()
 
     def _tell(self, what: str) -> None:
         self.told.append(what)
         self._changed.set()
         self.on_event()
 
-    def on_ready(self, worker: int, load_s: float) -> None:
+    def _take(self, event: WorkerEvent) -> None:
+        match event:
+            case Loaded():
+                if self._spawn.loaded(event.worker, event.load_s, event.may_fork):
+                    self.workers.make_template(event.worker)
+                else:
+                    self._admit(event.worker, event.load_s)
+            case Copied():
+                self._spawn.ready(WorkerState.COPYING)
+                self._admit(event.worker, 0)
+            case TemplateServes():
+                self._spawn.template_serves(event.worker)
+            case NotCopied():
+                self._spawn.not_copied()
+            case LoadFailed():
+                self.load_failures.append(event.frames)
+                self._tell("load failed")
+            case Reported():
+                for report in event.reports:
+                    self._take_report(self._custody[event.worker], report)
+            case Printed():
+                self.output[event.stream] += event.data
+                self._tell("output")
+            case Died():
+                self._take_death(event)
+            case Looked():
+                for number in self._watchdog.look(self._custody, event.strides, time.monotonic()):
+                    self.workers.signal(number, CUT_SIGNAL)
+            case Reading():
+                self.readings.append(event)
+            case WorkersEnded() | Stolen():
+                pass
+
+    def _admit(self, worker: int, load_s: float) -> None:
+        self._custody[worker] = Worker(worker, 0.0)
         self.ready.append(worker)
         self.load_s.append(load_s)
         self._tell("ready")
 
-    def on_load_failed(self, worker: int, frames: Sequence[Any]) -> None:
-        self.load_failures.append(frames)
-        self._tell("load failed")
+    def _take_report(self, worker: Worker, report: CellReport) -> None:
+        lo, hi = worker.take(report)
+        if report.frames:
+            self.outcomes.append((worker.number, report))
+            self._tell("outcomes")
+        if report.is_over:
+            self.settled.append((worker.number, report.cell, lo, hi))
+            self._tell("settled")
+        elif lo < hi:
+            self.given_back.append((worker.number, report.cell, lo, hi))
+            self._tell("given back")
 
-    def on_outcomes(self, worker: int, outcomes: Outcomes) -> None:
-        self.outcomes.append((worker, outcomes))
-        self._tell("outcomes")
-
-    def on_given_back(self, worker: int, cell: int, lo: int, hi: int) -> None:
-        self.given_back.append((worker, cell, lo, hi))
-        self._tell("given back")
-
-    def on_settled(self, worker: int, cell: int, lo: int, hi: int) -> None:
-        self.settled.append((worker, cell, lo, hi))
-        self._tell("settled")
-
-    def on_output(self, worker: int, stream: int, data: bytes) -> None:
-        self.output[stream] += data
-        self._tell("output")
-
-    def on_death(self, worker: int, death: Death) -> None:
-        self.deaths.append((worker, death))
-        self._tell("death")
-
-    def on_memory(self, reading: Reading) -> None:
-        self.readings.append(reading)
+    def _take_death(self, event: Died) -> None:
+        worker = self._custody.pop(event.worker, None)
+        lost = tuple(worker.open_ranges()) if worker is not None else ()
+        running = worker.running(event.stride) if worker is not None else None
+        if event.state is WorkerState.TEMPLATE:
+            self._spawn.drop_template()
+        else:
+            self.deaths.append((event.worker, Death(event.how, worker is not None, lost, running)))
+            self._tell("death")
 
     def on_zygote_death(self) -> None:
         self.zygote_is_dead = True
         self._tell("zygote death")
+
+    # --- making workers ---
+
+    def add_workers(self, count: int) -> None:
+        """Make so many more."""
+        self._spawn.want(count)
+        self._make()
+
+    def drop_template(self) -> None:
+        """Let each worker load the function from now on."""
+        if self._spawn.template is not None:
+            self.workers.kill(self._spawn.template)
+        self._spawn.drop_template()
+        self._make()
+
+    def _make(self) -> None:
+        for step in self._spawn.steps():
+            if step is Step.FORK:
+                assert self._spawn.template is not None
+                self.workers.fork_worker(self._spawn.template)
+            else:
+                self.workers.load_worker()
 
     # --- what tests do ---
 
@@ -128,50 +224,60 @@ class Machine:
         self, function: Callable[..., Any], workers: int, *, use_template: bool = True, **how: Any
     ) -> list[int]:
         """Begin a lease and return its workers, once all are ready."""
-        settings = LoadSettings(environment=environment(), node="here", **how)
-        frames = payloads.dump_function(function)
-        self.workers.begin_lease(frames, settings, use_template=use_template)
+        self.begin(function, use_template=use_template, **how)
         before = len(self.ready)
-        self.workers.add_workers(workers)
+        self.add_workers(workers)
         await self.until(lambda: len(self.ready) == before + workers)
         return self.ready[before:]
 
-    def deal(
+    def begin(self, function: Callable[..., Any], *, use_template: bool = True, **how: Any) -> None:
+        """Begin a lease without workers."""
+        limits = {name: how.pop(name) for name in ("func_ram", "budget") if name in how}
+        settings = LoadSettings(environment=environment(), node="here", **how)
+        self._spawn = SpawnPolicy()
+        if not use_template:
+            self._spawn.drop_template()
+        self.workers.begin_lease(payloads.dump_function(function), settings, **limits)
+
+    def assign(
         self,
         worker: int,
         lo: int,
         hi: int,
-        leaves: Sequence[Leaf],
+        leaves: Sequence[StoredLeaf],
         *,
         left: int = 1 << 20,
         slots: int = 1,
         careful: bool = False,
     ) -> int:
         """Assign a span; return its cell."""
-        self._cells += 1
         covering = [leaf for leaf in leaves if leaf.lo < hi and leaf.hi > lo]
-        self.workers.deal(
-            worker,
-            self._cells,
-            Span(BATCH, lo, hi),
-            covering,
-            left=left,
-            slots=slots,
-            careful=careful,
+        cell = self._custody[worker].open(lo, hi).number
+        self.workers.assign(
+            AssignSpan(worker, cell, Span(BATCH, lo, hi), covering, left, slots, careful)
         )
-        return self._cells
+        return cell
+
+    def steal(self, worker: int, cell: int, middle: int) -> tuple[int, int] | None:
+        """Take away what a worker has not claimed of a span from `middle` on."""
+        of = self._custody[worker]
+        mine = of.cell(cell)
+        if mine is None or middle >= mine.stop:
+            return None
+        mine.stop = max(middle, mine.lo)
+        return of.take_stolen(cell, *self.workers.steal(worker, cell, mine.stop))
 
     def progress(self, worker: int, cell: int) -> tuple[int, int] | None:
         """Return [lo, hi): what is not claimed of a span and could be stolen; None: it is over."""
-        link = self.workers._links.get(worker)
-        if link is None or (number := link.cells.get(cell)) is None:
+        mine = self._custody[worker].cell(cell) if worker in self._custody else None
+        if mine is None:
             return None
-        dealt = link.dealt[number]
-        return min(max(link.slate.claimed(number), dealt.ran), dealt.end), dealt.end
+        claimed = self.workers._handles[worker].slate.claimed(cell)
+        return min(max(claimed, mine.lo), mine.hi), mine.hi
 
     def free_cells(self, worker: int) -> int:
         """Return how many more spans a worker takes now."""
-        return CELLS - len(self.workers._links[worker].dealt)
+        return CELLS_MAX - len(self._custody[worker].cells)
 
     def results(self) -> dict[int, Any]:
         """Return all outcomes so far by index; a failure as its `payloads.Failure`."""
@@ -190,8 +296,8 @@ class Machine:
                 found[index] = one
         return found
 
-    def deal_again(self, leaves: Sequence[Leaf], **how: Any) -> None:
-        """From now on deal what a worker gives back to it again."""
+    def assign_again(self, leaves: Sequence[StoredLeaf], **how: Any) -> None:
+        """From now on assign what a worker gives back to it again."""
         seen = [0, 0]
 
         def look() -> None:
@@ -200,7 +306,7 @@ class Machine:
                     worker, _, lo, hi = back[seen[number]]
                     seen[number] += 1
                     if lo < hi:
-                        self.deal(worker, lo, hi, leaves, **how)
+                        self.assign(worker, lo, hi, leaves, **how)
 
         self.on_event = look
 
@@ -210,12 +316,12 @@ class Machine:
         """Run a whole job with stealing; return what came of each input."""
         ids = await self.lease(function, workers, **how)
         leaves = leaves_of(inputs)
-        self.deal_again(leaves, slots=workers)
+        self.assign_again(leaves, slots=workers)
         share = -(-len(inputs) // workers)
         for number, worker in enumerate(ids):
             lo, hi = number * share, min(len(inputs), (number + 1) * share)
             if lo < hi:
-                self.deal(worker, lo, hi, leaves, left=0, slots=workers)
+                self.assign(worker, lo, hi, leaves, left=0, slots=workers)
         missing = len(inputs)
         await self.until(lambda: sum(o.hi - o.lo for _, o in self.outcomes) == missing)
         await self.workers.end_lease()
@@ -234,7 +340,7 @@ async def poll(condition: Callable[[], bool]) -> None:
 async def machine(blanks: int = 0, scratch: Path | None = None) -> AsyncIterator[Machine]:
     """Start the workers of a machine, and end them with all that is below."""
     one = Machine()
-    one.workers = WorkerPool(one, scratch)
+    one.workers = WorkerPool(one, launch_module("zygote", str(scratch or "")))
     await one.workers.start()
     try:
         one.workers.prepare(blanks)

@@ -1,20 +1,28 @@
-"""The word that opens a job, as tests say it that care for one or two of its fields."""
+"""The words that open a conversation, for tests that care for one or two of their fields."""
 
 from typing import Any
 
 from burla.protocol import messages as m
 
+PYTHON = "3.11"
+
+
+def client_hello(session: bytes = bytes(16), **more: Any) -> m.ClientHello:
+    """Return the first word of a client, with `more` of its fields as given."""
+    usual: dict[str, Any] = {"protocol": m.PROTOCOL, "version": "0", "python": PYTHON}
+    usual |= {"user": "u", "host": "h"}
+    return m.ClientHello(**(usual | {"session": session} | more))
+
+
+def node_hello(node: bytes = bytes(16), **more: Any) -> m.NodeHello:
+    """Return the first word of a node with two CPUs, with `more` of its fields as given."""
+    usual: dict[str, Any] = {"protocol": m.PROTOCOL, "version": "0", "python": PYTHON}
+    usual |= {"name": "n", "cpus": 2, "ram": 1 << 30, "held": ()}
+    return m.NodeHello(**(usual | {"node": node} | more))
+
 
 def open_job(job: bytes, topic: bytes = bytes(16), **more: Any) -> m.OpenJob:
     """Return an `OpenJob` for calls of one CPU each, with `more` of its fields as given."""
-    return m.OpenJob(
-        job=job,
-        topic=topic,
-        name="f",
-        func_cpu=1,
-        func_ram=None,
-        max_parallelism=None,
-        unpack=False,
-        environment=b"",
-        **more,
-    )
+    usual: dict[str, Any] = {"name": "f", "func_cpu": 1, "func_ram": None, "max_parallelism": None}
+    usual |= {"unpack": False, "environment": b""}
+    return m.OpenJob(**(usual | {"job": job, "topic": topic} | more))

@@ -23,7 +23,6 @@ def outcomes(
         runs=pack_runs([(runs[0], frames)])[0] if frames else table_of(runs),
         output=0,
         call_s=call_s,
-        dry=0,
     )
 
 

@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import psutil
 import zmq
+from doubles.router import Router
 from machine import environment, leaves_of
 from waiting import LATE_S, wait_gone
 
 from burla.protocol import messages as m
-from burla.protocol.codec import Reassembler, decode, encode, split, unpack_runs
+from burla.protocol.codec import unpack_runs
+from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind, Leaf, Span
 from burla.protocol.ranges import Ranges
-from burla.transport.sockets import make_socket
 from burla.values import payloads
 
 BATCH = 7
@@ -39,36 +39,30 @@ class RawScheduler:
         self.deaf = False
         self._chunks: dict[bytes, int] = {}
         self._peer = b""
-        self._joiner = Reassembler(1 << 30)
         self._leases = 0
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._bind()
+        self._router = self._bind()
 
-    def _bind(self) -> None:
-        self._router = make_socket(self._context, zmq.ROUTER)
-        self._router.bind(self.address)
+    def _bind(self) -> Router:
+        return Router(self._context, self.address, m.NodeletToScheduler)
 
     def restart(self) -> None:
         """Lose every connection, as a scheduler does that is started again."""
-        self._router.close(linger=0)
+        self._router.close()
         self._peer = b""
-        self._bind()
+        self._router = self._bind()
 
     def close(self) -> None:
-        self._router.close(linger=0)
+        self._router.close()
         self._context.term()
 
     # --- words ---
 
     def say(self, message: m.Message, payload: Sequence[bytes] = ()) -> None:
-        pieces: Any = [(message, payload)]
-        if isinstance(message, m.Bulk):
-            pieces = split(message, payload)
-        for piece, frames in pieces:
-            self._router.send_multipart([self._peer, *encode(piece, frames)])
+        self._router.say(self._peer, message, payload)
 
     def say_junk(self, *frames: bytes) -> None:
-        self._router.send_multipart([self._peer, *frames])
+        self._router.say_frames(self._peer, frames)
 
     def start(self, function: Callable[..., Any], slots: int = 2, **options: Any) -> bytes:
         """Begin a lease; return its name."""
@@ -129,17 +123,16 @@ class RawScheduler:
         return next(x for x in self.heard[before:] if isinstance(x, kind))
 
     def _listen(self) -> None:
-        peer, *frames = self._router.recv_multipart()
-        said = self._joiner.add(*decode(frames, m.NodeletToScheduler))
-        if said is None or self.deaf:
+        heard = self._router.hear()
+        if heard is None or self.deaf:
             return
-        message, payload = said
+        peer, message, payload = heard
         if isinstance(message, m.NodeHello):
             self._peer = peer
             self.heard.append(message)
             self.say(m.Welcome(b"S" * 16, "0", "pub"))
         elif peer != self._peer:
-            self._router.send_multipart([peer, *encode(m.HelloRequired())])
+            self._router.say(peer, m.HelloRequired())
         elif isinstance(message, m.Outcomes):
             self._take_outcomes(message, payload)
         elif isinstance(message, m.Output):
@@ -162,7 +155,7 @@ class RawScheduler:
                 case Kind.ERROR:
                     self.errors[run.lo] = payloads.load_error(got)
                 case Kind.DEATH:
-                    self.errors[run.lo] = msgpack.unpackb(got[0])
+                    self.errors[run.lo] = decode_death(got[0])
         if self.acknowledges:
             self.say(m.AckOutcomes(said.lease, said.seq))
 

@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 import zmq
 from hostile import mutate
-from opening import open_job
+from opening import client_hello, node_hello, open_job
 from outcomes import outcomes
 from rows_tenants import Bomb
 from stage import LATE_MS, Peer, Stage, inputs_of, stage
@@ -84,7 +84,7 @@ def liar(at: Stage, role: Role = Role.CLIENT) -> Iterator[Peer]:
     peer = Peer(at, at.ring.make(role, "liar"))
     try:
         if role is Role.CLIENT:
-            peer.say(m.ClientHello(m.PROTOCOL, "0", OTHER_PYTHON, peer.session, "u", "h"))
+            peer.say(client_hello(peer.session, python=OTHER_PYTHON))
             peer.hear(m.Welcome)
         yield peer
     finally:
@@ -94,7 +94,7 @@ def liar(at: Stage, role: Role = Role.CLIENT) -> Iterator[Peer]:
 def words_of_client(job: bytes, lease: bytes) -> list[tuple[m.Message, list[bytes]]]:
     """Return one of each message that a client says."""
     return [
-        (m.ClientHello(m.PROTOCOL, "0", OTHER_PYTHON, os.urandom(16), "u", "h"), []),
+        (client_hello(os.urandom(16), python=OTHER_PYTHON), []),
         (open_job(job), [b"function"]),
         (inputs_of(job, 3), [b"leaf"]),
         (m.InputsEnd(job, 3), []),
@@ -110,7 +110,7 @@ def words_of_node(job: bytes, lease: bytes) -> list[tuple[m.Message, list[bytes]
     """Return one of each message that a nodelet says."""
     held = (m.Held(lease, job, 1, (m.Span(0, 0, 3),), False),)
     return [
-        (m.NodeHello(m.PROTOCOL, "0", OTHER_PYTHON, os.urandom(16), "raw", 1, 1 << 30, held), []),
+        (node_hello(os.urandom(16), python=OTHER_PYTHON, cpus=1, held=held), []),
         (outcomes(lease, [m.Run(0, 3, m.Kind.RESULTS, 1)]), [b"result"]),
         (m.Output(lease, 1, (1,)), [b"printed"]),
         (m.Retracted(lease, (m.Span(0, 1, 3),)), []),
@@ -315,10 +315,8 @@ def never_reads(directory: Path) -> None:
         pair = at.ring.make(Role.NODE, "many")
         for _ in range(NODES):
             node, long = at.peer(pair), "x" * 256
-            hello = m.NodeHello(
-                m.PROTOCOL, "0", OTHER_PYTHON, os.urandom(16), long, 1, 1 << 30, (), long
-            )
-            node.say(hello)
+            more = {"python": OTHER_PYTHON, "name": long, "cpus": 1, "isolation": long}
+            node.say(node_hello(os.urandom(16), **more))
             node.hear(m.Welcome)
         word = encode(m.ListNodes())
         until_s = time.monotonic() + LATE_S
@@ -343,4 +341,4 @@ def quotas(directory: Path) -> None:
             if not number % 500:
                 others.client.fence()
         failed, _ = anna.hear(m.JobFailed)
-        assert "quota of open jobs: your jobs together may have 1000" in failed.text
+        assert "quota of open jobs on this cluster: 1000 at once" in failed.text

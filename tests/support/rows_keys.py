@@ -10,6 +10,7 @@ from pathlib import Path
 
 import zmq
 from keyring import Keyring
+from opening import client_hello
 from stage import LATE_MS, Stage, stage
 from waiting import LATE_S, wait_until
 
@@ -23,7 +24,7 @@ from burla.transport.sockets import make_socket
 PROMISED_S = 5.0  # a wrong key is said in so many seconds
 HALF_HANDSHAKES = 2000
 SLOW_BYTES = 8  # of the greeting's 64, one by one
-HANDSHAKE_S = 5.0  # wire.sockets: HANDSHAKE_IVL
+HANDSHAKE_S = 5.0  # transport.sockets: HANDSHAKE_IVL
 
 SCRIPT = """
 import sys, time
@@ -93,7 +94,7 @@ def unknown_client_key(directory: Path) -> None:
         code, said = nodelet(at, at.address, directory)
         assert code == 77, said
         assert "does not know this key" in said
-        assert "this key is not known here" in at.ring.audit()
+        assert "this key is not known to the scheduler" in at.ring.audit()
         missing = directory / "nothing"
         missing.mkdir()
         assert "burla login" in call(at, at.address, missing)[1]
@@ -125,7 +126,7 @@ def revoked_key(directory: Path) -> None:
         job = os.urandom(16)
         client.open(job)
         lease = node.hear(m.StartLease)[0].lease
-        where = ("--dir", str(at.ring.roster.directory))
+        where = ("--dir", str(at.ring.key_store.directory))
         done = at.run("burla.cli", "auth", "revoke", "anna", "--json", *where)
         assert json.loads(done.stdout) == {"revoked": [pair.public.hex()]}
         client.say(m.InputsEnd(job, 1))  # the very next word
@@ -181,18 +182,18 @@ def half_handshakes(directory: Path) -> None:
 
 def join_tokens(directory: Path) -> None:
     with stage(directory) as at:
-        where = ("--dir", str(at.ring.roster.directory))
+        where = ("--dir", str(at.ring.key_store.directory))
         token = at.run("burla.cli", "auth", "token", *where).stdout
         assert len(token.strip()) == 64
         (directory / "token").write_text(token)
         joined = join_and_leave(at, directory, "--join-token-file", str(directory / "token"))
-        entry = at.ring.roster.read()[joined]
+        entry = at.ring.key_store.read()[joined]
         assert (entry.role, entry.revoked_s) == (Role.NODE, None)
         options = ("--join-token-file", str(directory / "token"), "--key-file", "none")
         code, said = nodelet(at, at.address, directory, *options)
         assert (code, "was used before" in said) == (77, True), said
         late = make_pair()
-        at.ring.roster.change(
+        at.ring.key_store.change(
             lambda table: admission.add(
                 table, late.public.hex(), Role.JOIN, "late", time.time() - admission.TOKEN_S - 1
             )
@@ -201,12 +202,13 @@ def join_tokens(directory: Path) -> None:
         code, said = nodelet(at, at.address, directory, *options)
         assert (code, "has expired" in said) == (77, True), said
         peer = at.peer(at.ring.make(Role.JOIN))  # a token may say nothing else
-        peer.say(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h"))
+        peer.say(client_hello())
         assert peer.hear(m.Refused)[0].not_authorised
         for secret in (token.strip(), late.secret.hex()):
             assert (
                 secret
-                not in at.ring.audit() + at.ring.roster.directory.joinpath("keys.json").read_text()
+                not in at.ring.audit()
+                + at.ring.key_store.directory.joinpath("keys.json").read_text()
             )
 
 
@@ -234,7 +236,7 @@ def join_and_leave(at: Stage, directory: Path, *options: str) -> str:
 def loose_files(directory: Path) -> None:
     ring = Keyring(directory / "scheduler")
     at = Stage(ring, None, "", zmq.Context(), ExitStack())  # type: ignore[arg-type]  # only to run
-    where = ("--dir", str(ring.roster.directory))
+    where = ("--dir", str(ring.key_store.directory))
 
     def refused(name: str, *words: str) -> None:
         done = at.run("burla.scheduler", "--bind", "tcp://127.0.0.1:0", *where)
@@ -243,7 +245,7 @@ def loose_files(directory: Path) -> None:
             assert word in done.stderr
 
     for name in ("server.key", "keys.json"):
-        path = ring.roster.directory / name
+        path = ring.key_store.directory / name
         for mode in (0o640, 0o604, 0o660, 0o602):
             path.chmod(mode)
             refused(name, f"mode {mode:04o}", "chmod 600")
@@ -253,14 +255,14 @@ def loose_files(directory: Path) -> None:
         refused(name, "symbolic link")
         path.unlink()
         (directory / "elsewhere").rename(path)
-    ring.roster.directory.chmod(0o777)
-    refused("server.key", "everybody can write to")
+    ring.key_store.directory.chmod(0o777)
+    refused("server.key", "every user can write to")
     done = at.run("burla.scheduler", "init", *where)
-    assert (done.returncode, "everybody can write to" in done.stderr) == (78, True)
+    assert (done.returncode, "every user can write to" in done.stderr) == (78, True)
     done = at.run("burla.cli", "auth", "list", *where)
-    assert (done.returncode, "everybody can write to" in done.stderr) == (78, True)
-    ring.roster.directory.chmod(0o700)
-    os.chown(ring.roster.directory / "server.key", 12345, -1)
+    assert (done.returncode, "every user can write to" in done.stderr) == (78, True)
+    ring.key_store.directory.chmod(0o700)
+    os.chown(ring.key_store.directory / "server.key", 12345, -1)
     refused("server.key", "belongs to user 12345")
     settings = directory / "settings"
     for name in ("user.key", "node.key"):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from keyring import settings
 from msgspec.structs import replace
-from opening import open_job
+from opening import client_hello, node_hello, open_job
 from outcomes import outcomes, table_of
 from stage import Peer, Stage, inputs_of, stage
 from waiting import LATE_S, wait_until
@@ -48,7 +48,7 @@ def foreign_job(directory: Path) -> None:
         bert.say(m.CloseJob(job))
         for word in (m.AckOutcomes(lease, 1), m.AckOutput(lease, 1), m.ReplayOutput(job, lease, 1)):
             bert.say(word)
-        bert.say(m.ClientHello(m.PROTOCOL, "0", "3.11", anna.session, "u", "h"))
+        bert.say(client_hello(anna.session))
         assert bert.hear(m.Refused)[0].not_authorised
         bert.fence()
         bert.passed_over.clear()
@@ -72,7 +72,7 @@ def stolen_routing_id(directory: Path) -> None:
         # who chooses it could choose that of somebody who is just reconnecting
         for chosen in (b"anna", b"\1" * 5, b"x"):
             chooser = Peer(at, pair, routing_id=chosen)
-            chooser.say(m.ClientHello(m.PROTOCOL, "0", "3.11", os.urandom(16), "u", "h"))
+            chooser.say(client_hello(os.urandom(16)))
             assert chooser.hear(m.Refused)[0].not_authorised
             chooser.close()
             wait_until(lambda: '"say ClientHello"' in at.ring.audit(), "it was written down")
@@ -82,7 +82,7 @@ def stolen_routing_id(directory: Path) -> None:
         anna.open(job)
         anna.say(m.Stopped(job))  # not hers to say: only so does the log name her routing id
         anna.fence()
-        found = re.search(r"ignored a frame of ([0-9a-f]{10}): ", (directory / LOG).read_text())
+        found = re.search(r"ignored a message from ([0-9a-f]{10}): ", (directory / LOG).read_text())
         assert found is not None
         anna.close()
         bert_pair = at.ring.make(Role.CLIENT, "bert")
@@ -112,8 +112,8 @@ def wrong_roles(directory: Path) -> None:
         anna.open(job)
         lease = node.hear(m.StartLease)[0].lease
         said = outcomes(lease, [m.Run(0, 1, m.Kind.RESULT, 1)])
-        as_node = m.NodeHello(m.PROTOCOL, "0", "3.11", os.urandom(16), "x", 1, 1, ())
-        as_client = m.ClientHello(m.PROTOCOL, "0", "3.11", os.urandom(16), "u", "h")
+        as_node = node_hello(os.urandom(16))
+        as_client = client_hello(os.urandom(16))
         for role, hello in ((Role.CLIENT, as_node), (Role.NODE, as_client)):
             liar = at.peer(at.ring.make(role, f"a {role}"))
             liar.say(hello)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psutil
 import zmq
 from keyring import Keyring
-from opening import open_job
+from opening import client_hello, node_hello, open_job
 from waiting import LATE_S
 
 from burla.protocol import messages as m
@@ -63,11 +63,11 @@ class Peer:
 
     def be_client(self, session: bytes | None = None) -> None:
         self.session = session or self.session
-        self.say(m.ClientHello(m.PROTOCOL, "0", PYTHON, self.session, "u", "h"))
+        self.say(client_hello(self.session, python=PYTHON))
         self.publisher = self.hear(m.Welcome)[0].publisher
 
     def be_node(self) -> None:
-        self.say(m.NodeHello(m.PROTOCOL, "0", PYTHON, os.urandom(16), "raw", 1, 1 << 30, ()))
+        self.say(node_hello(os.urandom(16), python=PYTHON, cpus=1))
         self.hear(m.Welcome)
 
     def open(self, job: bytes, topic: bytes = bytes(16), inputs: int = 1) -> None:
@@ -78,7 +78,7 @@ class Peer:
 
     def fence(self) -> None:
         """Return when all that was said before has been dealt with."""
-        self.say(m.ClientHello(m.PROTOCOL, "0", PYTHON, self.session, "u", "h"))
+        self.say(client_hello(self.session, python=PYTHON))
         self.hear(m.Welcome)
 
     def wait_refused(self) -> str:
@@ -166,7 +166,7 @@ def stage(directory: Path) -> Iterator[Stage]:
         log = ends.enter_context((directory / "scheduler.log").open("w"))
         process = ends.enter_context(
             subprocess.Popen(
-                [*line, "--dir", str(ring.roster.directory)],
+                [*line, "--dir", str(ring.key_store.directory)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

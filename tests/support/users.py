@@ -58,7 +58,7 @@ class User:
             cwd=self.home,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=200,  # it may wait for the end of a walltime of two minutes
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -1,22 +1,28 @@
 """What the tests want machines to become."""
 
+import fcntl
+import hashlib
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from burla.protocol import VERSION
-from burla.provisioning.bootstrap import script_digest
 from burla.provisioning.core.steps import Wanted
-from burla.provisioning.wheels import WHEEL, Wheels, gather
+from burla.provisioning.install.bootstrap import script_digest
+from burla.provisioning.install.wheels import WHEEL, Wheels, gather
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
-CACHE = Path("/tmp") / f"burla-tests-{os.getuid()}"  # downloaded once, for all runs
+CHECKOUT = hashlib.sha256(__file__.encode()).hexdigest()[:12]
+CACHE = Path("/tmp") / f"burla-tests-{os.getuid()}" / CHECKOUT  # downloaded once, for all runs
 
 
 def wheelhouse() -> Wheels:
     """Return our wheel and all that it needs; the rest of it is downloaded once by pip."""
-    return gather(CACHE, "auto", MINOR)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other workers want it, too
+        return gather(CACHE, "auto", MINOR)
 
 
 def want(wheels: Wheels, scheduler: str, **other: Any) -> Wanted:

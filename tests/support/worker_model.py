@@ -2,14 +2,31 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from outcomes import runs_of
 
 from burla.nodelet.core import effects as e
-from burla.nodelet.core.memory_policy import Reading
+from burla.nodelet.core.events import (
+    CellReport,
+    Copied,
+    Died,
+    Loaded,
+    LoadFailed,
+    NotCopied,
+    Printed,
+    Reading,
+    Reported,
+    Stolen,
+    Stride,
+    TemplateServes,
+    WorkerEvent,
+    WorkersEnded,
+    WorkerState,
+)
 from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import messages as m
-from burla.protocol.messages import Kind, Leaf, Run, Span
+from burla.protocol.messages import Kind, Leaf, Span
 from burla.protocol.ranges import Ranges
 
 MEMORY = 1000  # bytes of a node
@@ -40,7 +57,7 @@ def start_lease(
     )
 
 
-def deal(
+def assign(
     *spans: tuple[int, int], left: int = 0, lease: bytes = LEASE, batch: int = 0
 ) -> tuple[m.Assign, list[bytes]]:
     """Return an Assign of ranges of one batch, with a leaf each."""
@@ -58,7 +75,7 @@ def ran(messages: list[m.Outcomes]) -> list[tuple[int, int]]:
 class ModelCell:
     number: int
     pos: int  # end of what is claimed
-    hi: int  # lowered by thieves
+    hi: int  # lowered by steals
     ran: int  # end of what was run and told
     careful: bool
 
@@ -68,10 +85,19 @@ class ModelWorker:
     """One worker; `running` is the stride that it is in."""
 
     number: int
-    ready: bool = False
+    state: WorkerState
     cells: deque[ModelCell] = field(default_factory=deque)
     running: tuple[int, int] | None = None
     interrupted: bool = False
+
+    @property
+    def ready(self) -> bool:
+        return self.state is WorkerState.READY
+
+    def stride(self) -> Stride:
+        if self.running is None:
+            return Stride(0, 0, 0)
+        return Stride(self.cells[0].number, *self.running, claimed=self.cells[0].pos)
 
 
 class ModelNode:
@@ -88,9 +114,10 @@ class ModelNode:
         self.paused = False
         self.ending = False
         self._made = 0
-        self._doing = 0  # calls of `do` that are not over
-        self._doomed: deque[int] = deque()  # to be killed when they are
-        self.do(self.core.start(0.0))
+        self._doomed: deque[int] = deque()  # to be killed when all that was asked for is done
+        self._serving: deque[int] = deque()  # templates that were not told of yet
+        self.core.start(0.0)
+        self.settle()
 
     # --- what the test does ---
 
@@ -103,13 +130,33 @@ class ModelNode:
         """Return those that were sent, and forget all that was."""
         return [message for message in self.said() if isinstance(message, m.Outcomes)]
 
-    def dealt(self) -> list[tuple[int, int]]:
-        """Return all that was ever dealt to workers."""
-        return [(x.span.lo, x.span.hi) for x in self.effects if isinstance(x, e.DealSpan)]
+    def assigned(self) -> list[tuple[int, int]]:
+        """Return all that was ever assigned to workers."""
+        return [(x.span.lo, x.span.hi) for x in self.effects if isinstance(x, e.AssignSpan)]
 
     def hear(self, message: m.Message, payload: list[bytes] | None = None) -> None:
         """Let the scheduler say something."""
-        self.do(self.core.receive(message, payload or [], self.now_s))  # type: ignore[arg-type]
+        self.feed(message, payload)
+        self.settle()
+
+    def feed(self, message: m.Message, payload: list[bytes] | None = None) -> None:
+        """Let the scheduler say something, and more in the same turn."""
+        self.core.receive(message, payload or [], self.now_s)  # type: ignore[arg-type]
+
+    def tell(self, *events: WorkerEvent) -> None:
+        """Let things happen to workers, in one turn."""
+        for event in events:
+            self.core.take(event, self.now_s)
+        self.settle()
+
+    def print(self, worker: int, stream: int, data: bytes) -> None:
+        """Let a worker write something."""
+        self.tell(Printed(worker, stream, data))
+
+    def leave(self) -> None:
+        """Ask the node to leave."""
+        self.core.leave()
+        self.settle()
 
     def serve(self, slots: int = 2, **options: float) -> None:
         """Connect, and begin a lease."""
@@ -124,15 +171,23 @@ class ModelNode:
             at_once = at_once + 1 if due_s <= self.now_s else 0
             assert at_once < 20, "the core spins"
             self.now_s = max(self.now_s, due_s)
-            self.do(self.core.expire(self.now_s))
+            self.settle()
         self.now_s = until
 
-    def load(self, *, is_copy: bool = False) -> None:
-        """Let all workers that are loading become ready."""
-        while waiting := [w for w in self.workers.values() if not w.ready]:
+    def load(self, load_s: float = 0.001, *, may_fork: bool = True) -> None:
+        """Let all workers that are made become ready, or the template."""
+        making = (WorkerState.LOADING, WorkerState.COPYING)
+        while waiting := [w for w in self.workers.values() if w.state in making]:
             for worker in waiting:
-                worker.ready = True
-                self.do(self.core.ready(worker.number, self.now_s, is_copy=is_copy))
+                is_copy = worker.state is WorkerState.COPYING
+                worker.state = WorkerState.READY
+                loaded = Loaded(worker.number, load_s, may_fork)
+                self.tell(Copied(worker.number) if is_copy else loaded)
+
+    def fail_to_load(self, worker: int, frames: list[bytes]) -> None:
+        """Let a worker say that it cannot load the function, and end."""
+        del self.workers[worker]
+        self.tell(LoadFailed(worker, frames))
 
     def claim(self, worker: ModelWorker, calls: int = 1) -> tuple[int, int] | None:
         """Let a worker begin a stride; return it."""
@@ -145,7 +200,7 @@ class ModelNode:
                 cell.pos = end
                 return worker.running
             worker.cells.popleft()
-            self.do(self.core.settled(worker.number, cell.number, self.now_s))
+            self._report(worker, CellReport(cell.number, cell.ran, cell.ran, **_over(cell.ran)))
         return None
 
     def finish(
@@ -161,11 +216,14 @@ class ModelNode:
         cell = worker.cells[0]
         cell.ran = hi
         self.now_s += seconds
-        run = Run(lo, hi, kind, len(frames))
-        self.do(self.core.ran(worker.number, cell.number, run, frames, seconds, self.now_s))
-        if worker.number in self.workers and cell.pos >= cell.hi:
+        is_over = cell.pos >= cell.hi
+        if is_over:
             worker.cells.popleft()
-            self.do(self.core.settled(worker.number, cell.number, self.now_s))
+        end = _over(hi) if is_over else {}
+        self._report(worker, CellReport(cell.number, lo, hi, kind, seconds, frames, **end))
+
+    def _report(self, worker: ModelWorker, report: CellReport) -> None:
+        self.tell(Reported(worker.number, [report]))
 
     def run(self, calls: int = 1, seconds: float = 0.001) -> bool:
         """Let each worker run one stride; return whether anybody had one."""
@@ -185,48 +243,67 @@ class ModelNode:
     def kill(self, number: int, how: tuple[str, int] = ("signal", 9)) -> None:
         """Let a worker die."""
         worker = self.workers.pop(number)
-        args = (number, how, worker.ready, worker.running, self.now_s)
-        self.do(self.core.died(*args))
+        self.tell(Died(number, how, worker.state, worker.stride()))
+        if worker.state is WorkerState.TEMPLATE:
+            self._lose_copies()
 
     def show_memory(self, available: int, used: dict[int, int], **more: int) -> None:
         """Let the core see the memory of the node, which has MEMORY bytes."""
-        reading = Reading(MEMORY, available, used=used, **more)
-        self.do(self.core.memory(reading, self.now_s))
+        self.tell(Reading(MEMORY, available, used=used, **more))
 
     def end(self) -> None:
         """Say that the processes of the ending lease are gone."""
         assert self.ending
         self.ending = False
         self.workers.clear()
-        self.do(self.core.ended(self.now_s))
+        self.tell(WorkersEnded())
 
     # --- what the core asks for ---
 
-    def do(self, effects: list[e.Effect]) -> None:
-        self._doing += 1
-        for effect in effects:
-            self._carry_out(effect)
-            if not isinstance(effect, e.Send):
-                self.effects.append(effect)
-        self._doing -= 1
-        while self._doomed and not self._doing:  # nothing is answered before its turn
-            self.kill(self._doomed.popleft())
+    def settle(self) -> None:
+        """Carry out what follows from what the core was fed with."""
+        while effects := self.core.settle(self.now_s):
+            for effect in effects:
+                self._carry_out(effect)
+                if not isinstance(effect, e.Send):
+                    self.effects.append(effect)
+        while self._serving:
+            self.tell(TemplateServes(self._serving.popleft()))
+        while self._doomed:  # nothing is answered before its turn
+            doomed = self._doomed.popleft()
+            if doomed in self.workers:
+                self.kill(doomed)
+
+    def _lose_copies(self) -> None:
+        copies = [w for w in self.workers.values() if w.state is WorkerState.COPYING]
+        for copy in copies:
+            del self.workers[copy.number]
+            self.tell(NotCopied())
+
+    def _make(self, state: WorkerState) -> None:
+        self._made += 1
+        self.workers[self._made] = ModelWorker(self._made, state)
 
     def _carry_out(self, effect: e.Effect) -> None:
         match effect:
             case e.Send():
                 self.sent.append(effect.message)
                 self.payload[id(effect.message)] = list(effect.payload)
-            case e.AddWorkers():
-                for _ in range(effect.count):
-                    self._made += 1
-                    self.workers[self._made] = ModelWorker(self._made)
-            case e.DealSpan():
-                leaves = Ranges((leaf.start, leaf.start + leaf.count) for leaf, _ in effect.leaves)
+            case e.LoadWorker():
+                self._make(WorkerState.LOADING)
+            case e.MakeTemplate():
+                self.workers[effect.worker].state = WorkerState.TEMPLATE
+                self._serving.append(effect.worker)
+            case e.ForkWorker():
+                assert self.workers[effect.template].state is WorkerState.TEMPLATE
+                self._make(WorkerState.COPYING)
+            case e.AssignSpan():
+                leaves = Ranges((leaf.lo, leaf.hi) for leaf in effect.leaves)
                 assert leaves.covers(effect.span.lo, effect.span.hi)
                 lo, hi = effect.span.lo, effect.span.hi
-                cell = ModelCell(effect.cell, lo, hi, lo, effect.careful)
-                self.workers[effect.worker].cells.append(cell)
+                worker = self.workers[effect.worker]
+                assert all(cell.number != effect.cell for cell in worker.cells), "used too early"
+                worker.cells.append(ModelCell(effect.cell, lo, hi, lo, effect.careful))
             case e.Steal():
                 self._steal(effect)
             case e.PauseReading():
@@ -250,4 +327,9 @@ class ModelNode:
         cell = next(c for c in self.workers[effect.worker].cells if c.number == effect.cell)
         lo, hi = max(effect.middle, cell.pos), cell.hi
         cell.hi = min(cell.hi, effect.middle) if cell.pos <= effect.middle else cell.pos
-        self.do(self.core.stolen(effect.worker, effect.cell, lo, hi, self.now_s))
+        self.core.take(Stolen(effect.worker, effect.cell, lo, hi), self.now_s)
+
+
+def _over(at: int) -> dict[str, Any]:
+    """Return what a report says of a span that is over."""
+    return {"stop": at, "is_over": True}

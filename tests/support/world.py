@@ -4,6 +4,7 @@ What is modelled lies around the cores: the network (network.py), the workers, a
 Every result is a function of its index, so that a wrong, missing or doubled one shows.
 """
 
+import json
 import random
 from collections import deque
 from collections.abc import Callable
@@ -11,12 +12,25 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from network import Clock, Faults, Said, Wire
+from opening import node_hello
 
 from burla.core import effects as c
 from burla.core.commands import AddBatch, Command, EndInputs, Written
 from burla.core.connection import Connection
 from burla.core.session import Session
 from burla.nodelet.core import effects as n
+from burla.nodelet.core.events import (
+    CellReport,
+    Died,
+    Loaded,
+    Printed,
+    Reported,
+    Stolen,
+    Stride,
+    WorkerEvent,
+    WorkersEnded,
+    WorkerState,
+)
 from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
@@ -49,7 +63,7 @@ class ModelWorker:
         self.ready = False
         self.careful = False
 
-    def deal(self, order: n.DealSpan) -> None:
+    def assign(self, order: n.AssignSpan) -> None:
         if not self.alive:
             return
         self.spans.append(ModelSpan(order.cell, order.span.lo, order.span.hi))
@@ -61,7 +75,7 @@ class ModelWorker:
         world = self.node.world
         while self.spans and self.spans[0].at >= self.spans[0].hi:
             span = self.spans.popleft()
-            self.node.do(self.node.core.settled(self.number, span.cell, world.clock.now_s))
+            self._report(CellReport(span.cell, span.at, span.at, stop=span.at, is_over=True))
             if not self.alive:
                 return
         if not self.spans or self.running is not None:
@@ -85,15 +99,25 @@ class ModelWorker:
         if world.random.random() < 0.3:
             data = b"".join(b"%d\n" % i for i in range(lo, hi))
             world.printed[self.job] += data
-            self.node.do(self.node.core.printed(self.number, 1, data, world.clock.now_s))
+            self.node.tell(Printed(self.number, 1, data))
         span.at, self.running = hi, None
         world.ran.setdefault(self.job, []).extend(range(lo, hi))
         frames = [b"".join(result_of(self.job, i) for i in range(lo, hi))]
-        run = m.Run(lo, hi, m.Kind.RESULTS, 1)
-        now_s = world.clock.now_s
-        self.node.do(self.node.core.ran(self.number, span.cell, run, frames, seconds, now_s))
-        if self.alive:
+        is_over = hi >= span.hi and world.random.random() < 0.5  # else that is told by itself
+        if is_over:
+            self.spans.popleft()
+        stop = hi if is_over else None
+        self._report(CellReport(span.cell, lo, hi, m.Kind.RESULTS, seconds, frames, stop, is_over))
+        if self.alive and self.running is None:
             self._next()
+
+    def _report(self, report: CellReport) -> None:
+        self.node.tell(Reported(self.number, [report]))
+
+    def stride(self) -> Stride:
+        if self.running is None:
+            return Stride(0, 0, 0)
+        return Stride(self.spans[0].cell, *self.running, claimed=self.running[1])
 
     def steal(self, cell: int, middle: int) -> tuple[int, int]:
         for span in self.spans:
@@ -117,26 +141,40 @@ class SimNode:
         self.alive = True
         self.born_s, self.died_s = world.clock.now_s, float("inf")
         self._numbers = 0
-        self._depth = 0
+        self._is_settling = False
         self._timer_s: float | None = None
         self.core = world.new_nodelet(name, cpus)
         self.wire = world.new_wire(self.heard)
-        self.do(self.core.start(world.clock.now_s))
+        self.core.start(world.clock.now_s)
+        self.settle()
 
     def heard(self, said: Said) -> None:
         if self.alive:
-            self.do(self.core.receive(*said, self.world.clock.now_s))  # type: ignore[arg-type]
+            self.core.receive(*said, self.world.clock.now_s)  # type: ignore[arg-type]
+            if self._has_more():
+                self.world.clock.after(0.0, self.settle)  # with what comes in the same turn
+            else:
+                self.settle()
 
-    def do(self, effects: list[n.Effect]) -> None:
-        self._depth += 1  # a Steal is answered in the middle of carrying out
-        for effect in effects:
-            if self.alive:
-                self._carry_out(effect)
-        self._depth -= 1
-        if not self._depth:
-            if self.world.is_check_due():
-                self.core.check()
-            self._set_timer()
+    def tell(self, event: WorkerEvent) -> None:
+        self.core.take(event, self.world.clock.now_s)
+        self.settle()
+
+    def _has_more(self) -> bool:
+        return self.world.random.random() < 0.3
+
+    def settle(self) -> None:
+        if self._is_settling or not self.alive:  # it goes on by itself
+            return
+        self._is_settling = True
+        while self.alive and (effects := self.core.settle(self.world.clock.now_s)):
+            for effect in effects:
+                if self.alive:
+                    self._carry_out(effect)
+        self._is_settling = False
+        if self.world.is_check_due():
+            self.core.check()
+        self._set_timer()
 
     def _carry_out(self, effect: n.Effect) -> None:
         clock = self.world.clock
@@ -148,21 +186,21 @@ class SimNode:
                 for worker in self.workers.values() if effect.keep else ():
                     assert worker.running is None, "a kept worker is busy"
                     worker.job = self.lease_job
-            case n.AddWorkers():
-                for _ in range(effect.count):
-                    self._numbers += 1
-                    worker = ModelWorker(self, self._numbers, self.lease_job)
-                    self.workers[worker.number] = worker
-                    clock.after(0.003, lambda worker=worker: self._ready(worker))  # type: ignore[misc]
-            case n.DealSpan():
+            case n.LoadWorker():
+                self._numbers += 1
+                worker = ModelWorker(self, self._numbers, self.lease_job)
+                self.workers[worker.number] = worker
+                clock.after(0.003, lambda: self._ready(worker))
+            case n.AssignSpan():
                 worker = self.workers[effect.worker]
-                covered = Ranges((leaf.start, leaf.start + leaf.count) for leaf, _ in effect.leaves)
+                covered = Ranges((leaf.lo, leaf.hi) for leaf in effect.leaves)
                 assert covered.covers(effect.span.lo, effect.span.hi), "a leaf is missing"
-                clock.after(0.0, lambda: worker.deal(effect))
+                assert all(span.cell != effect.cell for span in worker.spans), "used too early"
+                clock.after(0.0, lambda: worker.assign(effect))
             case n.Steal():
                 worker = self.workers[effect.worker]
                 lo, hi = worker.steal(effect.cell, effect.middle)
-                self.do(self.core.stolen(effect.worker, effect.cell, lo, max(lo, hi), clock.now_s))
+                self.core.take(Stolen(effect.worker, effect.cell, lo, max(lo, hi)), clock.now_s)
             case n.Kill() | n.Interrupt():
                 if effect.worker in self.workers:
                     self.worker_dies(self.workers[effect.worker])
@@ -177,11 +215,11 @@ class SimNode:
     def _ready(self, worker: ModelWorker) -> None:
         if worker.alive and self.alive:
             worker.ready = True
-            self.do(self.core.ready(worker.number, self.world.clock.now_s))
+            self.tell(Loaded(worker.number, 0.001, True))
 
     def _ended(self) -> None:
         if self.alive:
-            self.do(self.core.ended(self.world.clock.now_s))
+            self.tell(WorkersEnded())
 
     def worker_dies(self, worker: ModelWorker) -> None:
         """End a worker; its death is told a moment later."""
@@ -189,9 +227,8 @@ class SimNode:
 
         def tell() -> None:
             if self.alive and self.workers.pop(worker.number, None) is not None:
-                now_s = self.world.clock.now_s
-                how, ready = ("signal", 9), worker.ready
-                self.do(self.core.died(worker.number, how, ready, worker.running, now_s))
+                state = WorkerState.READY if worker.ready else WorkerState.LOADING
+                self.tell(Died(worker.number, ("signal", 9), state, worker.stride()))
 
         self.world.clock.after(0.001, tell)
 
@@ -210,7 +247,7 @@ class SimNode:
         def ring() -> None:
             self._timer_s = None
             if self.alive:
-                self.do(self.core.expire(self.world.clock.now_s))
+                self.settle()
 
         self.world.clock.at(due_s, ring)
 
@@ -398,7 +435,7 @@ class World:
 
     def new_nodelet(self, name: str, cpus: int) -> Nodelet:
         node = self.random.randbytes(16)
-        return Nodelet(m.NodeHello(m.PROTOCOL, "0", "3.11", node, name, cpus, 8 << 30, ()))
+        return Nodelet(node_hello(node, name=name, cpus=cpus, ram=8 << 30))
 
     def add_node(self, cpus: int = 4) -> SimNode:
         node = SimNode(self, f"n{len(self.nodes)}", cpus)
@@ -490,6 +527,7 @@ class World:
                 f"job {caller.job[:4].hex()}: {len(caller.results)}/{caller.inputs}, "
                 f"{caller.finished=} {caller.error=}"
             )
+        lines.append(json.dumps(self.core.snapshot(self.clock.now_s)))
         return "\n".join(lines)
 
     def check_call(self, caller: Caller) -> None:

@@ -4,7 +4,7 @@ import msgspec
 from outcomes import payload_of, table_of
 
 from burla.core.commands import AddBatch, Close
-from burla.core.connection import LATE_MAX, LATE_S, SILENCE_S, SILENCE_SAID_S, Connection
+from burla.core.connection import LATE_MAX, LATE_S, SILENCE_REPORT_S, SILENCE_S, Connection
 from burla.core.effects import (
     Broken,
     Deliver,
@@ -151,7 +151,7 @@ def test_a_scheduler_that_falls_silent_is_waited_for_and_then_named() -> None:
     effects = run_until(connection, 10 + SILENCE_S - 1)
     waits = ReportWaiting(JOB, "its scheduler is silent")
     assert [effect for effect in effects if effect != BEAT] == [waits]
-    broken = Broken(JOB, "lost", "its scheduler is silent since 60 s")
+    broken = Broken(JOB, "lost", "its scheduler has been silent for 60 s")
     assert run_until(connection, 10 + SILENCE_S) == [BEAT, broken]
     assert connection.sessions == {}
 
@@ -161,7 +161,7 @@ def test_a_short_silence_is_not_mentioned() -> None:
     for second in range(1, 60):
         connection.receive(m.Heartbeat(), [], now_s=float(second))
         assert run_until(connection, second + 1) in ([BEAT], [BEAT, BEAT])
-    assert SILENCE_SAID_S > 2 * m.BEAT_S
+    assert SILENCE_REPORT_S > 2 * m.BEAT_S
 
 
 def test_asked_for_a_hello_it_says_everything_again_once() -> None:
@@ -184,7 +184,7 @@ def test_jobs_that_were_closed_are_closed_again_after_a_reconnect() -> None:
     assert connection.receive(WELCOME, [], now_s=5) == [Subscribe(WELCOME.publisher), CLOSE]
 
 
-def test_a_job_that_ends_while_nobody_listens_is_closed_after_the_reconnect() -> None:
+def test_a_job_that_ends_while_it_is_not_connected_is_closed_after_the_reconnect() -> None:
     connection = begun()
     connection.receive(m.HelloRequired(), [], now_s=5)
     assert connection.handle(Close(JOB), 5) == []

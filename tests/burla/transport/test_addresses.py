@@ -119,7 +119,7 @@ def test_anything_else_is_refused_and_repeated(text: str) -> None:
 
 def test_only_a_listener_may_leave_the_port_open() -> None:
     assert bind_address("tcp://127.0.0.1:0") == "tcp://127.0.0.1:0"
-    with pytest.raises(AddressError, match="'0' is no port from 1 to 65535"):
+    with pytest.raises(AddressError, match="'0' is not a port from 1 to 65535"):
         connect_address(f"burla://127.0.0.1:0?key={KEY}")
 
 

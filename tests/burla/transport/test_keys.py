@@ -85,12 +85,12 @@ def test_a_place_where_others_may_write_is_refused(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     load_or_make_pair(str(place / "k"), "a test")
     place.parent.chmod(0o777)  # others can move `inner` away
-    with pytest.raises(KeyFileError, match="everybody can write"):
+    with pytest.raises(KeyFileError, match="every user can write"):
         load_pair(str(place / "k"))
     place.parent.chmod(0o1777)  # as /tmp is
     load_pair(str(place / "k"))
     place.chmod(0o1777)
-    with pytest.raises(KeyFileError, match="everybody can write"):
+    with pytest.raises(KeyFileError, match="every user can write"):
         load_pair(str(place / "k"))
-    with pytest.raises(KeyFileError, match="everybody can write"):
+    with pytest.raises(KeyFileError, match="every user can write"):
         write_private(str(place / "new"), "x", replace=True)

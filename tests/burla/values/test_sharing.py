@@ -231,7 +231,7 @@ def test_small_results_are_sent(on: SharedInputs, files: Path) -> None:
 def test_it_has_room_until_its_bytes_are_down(
     on: SharedInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("burla.values.sharing.SHELF_BYTES", 3 << 20)
+    monkeypatch.setattr("burla.values.sharing.INPUTS_BYTES_MAX", 3 << 20)
     pieces = pieces_of(bytes(2 << 20))
     for index in range(2):
         assert on.has_room()

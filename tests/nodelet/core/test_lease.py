@@ -1,68 +1,72 @@
-"""What goes to which worker, who is robbed, and what follows from deaths, as conversations."""
+"""What goes to which worker, from whom is stolen, and what follows from deaths: conversations."""
 
-import msgpack
 import pytest
 from outcomes import runs_of
-from worker_model import JOB, LEASE, ModelNode, deal, ran
+from worker_model import JOB, LEASE, ModelNode, assign, ran
 
 from burla.nodelet.core import effects as e
+from burla.nodelet.core.events import WorkerState
 from burla.protocol import messages as m
+from burla.protocol.codec import unpack_runs
+from burla.protocol.deaths import Death, decode_death
 from burla.protocol.messages import Kind, Run, Span
 
-# --- dealing ---
+# --- assigning ---
 
 
 def test_one_input_loads_one_worker() -> None:
     node = ModelNode(cpus=8)
     node.serve(slots=8)
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     node.finish_all()
-    assert [x for x in node.effects if isinstance(x, e.AddWorkers)] == [e.AddWorkers(1)]
+    assert node.effects.count(e.LoadWorker()) == 1
     assert ran(node.outcomes()) == [(0, 1)]
 
 
 def test_as_many_workers_load_as_there_are_inputs_or_slots() -> None:
     node = ModelNode(cpus=8)
     node.serve(slots=4)
-    node.hear(*deal((0, 3)))
+    node.hear(*assign((0, 3)))
+    assert len(node.workers) == 1  # which says how long loading takes
+    node.load()
     assert len(node.workers) == 3
-    node.hear(*deal((3, 100)))
+    node.hear(*assign((3, 100)))
     assert len(node.workers) == 4
 
 
 def test_two_inputs_run_at_the_same_time() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.load()
     assert [node.claim(worker) for worker in node.workers.values()] == [(0, 1), (1, 2)]
 
 
-def test_long_calls_are_dealt_one_at_a_time_and_in_order() -> None:
+def test_long_calls_are_assigned_one_at_a_time_and_in_order() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 8)))
+    node.hear(*assign((0, 8)))
     node.finish_all(seconds=0.5)
-    assert node.dealt() == [(i, i + 1) for i in range(8)]
+    assert node.assigned() == [(i, i + 1) for i in range(8)]
 
 
 def test_a_million_tiny_calls_take_few_messages() -> None:
     node = ModelNode()
     node.serve()
-    batches = [deal((lo, lo + 65536), batch=lo >> 16) for lo in range(0, 1 << 20, 65536)]
+    batches = [assign((lo, lo + 65536), batch=lo >> 16) for lo in range(0, 1 << 20, 65536)]
     for message in batches:
         node.hear(*message)
     node.load()
     while node.run(calls=8192, seconds=8192 * 60e-9):
         pass
     assert sum(hi - lo for lo, hi in ran(node.outcomes())) == 1 << 20
-    assert len(node.dealt()) < 80
+    assert len(node.assigned()) < 80
 
 
 def test_a_dry_worker_takes_what_is_behind_a_stuck_call() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 64)))
+    node.hear(*assign((0, 64)))
     node.load()
     stuck, quick = node.workers.values()
     for _ in range(8):  # calls are known to be short
@@ -80,7 +84,7 @@ def test_a_dry_worker_takes_what_is_behind_a_stuck_call() -> None:
 def test_inputs_behind_a_stuck_call_go_back_even_if_nobody_is_dry() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 100_000)))
+    node.hear(*assign((0, 100_000)))
     node.load()
     stuck, quick = node.workers.values()
     for _ in range(8):
@@ -96,10 +100,10 @@ def test_inputs_behind_a_stuck_call_go_back_even_if_nobody_is_dry() -> None:
     assert sum(cell.hi - cell.pos for cell in stuck.cells) == 0
 
 
-def test_what_is_shed_comes_from_the_end_and_was_not_begun() -> None:
+def test_what_is_retracted_comes_from_the_end_and_was_not_begun() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 10)))
+    node.hear(*assign((0, 10)))
     node.load()
     running = [node.claim(worker) for worker in node.workers.values()]
     assert running == [(0, 1), (1, 2)]
@@ -114,10 +118,10 @@ def test_what_is_shed_comes_from_the_end_and_was_not_begun() -> None:
     assert sorted(ran(node.outcomes())) == [(0, 1), (1, 2)]
 
 
-def test_what_is_shed_is_taken_from_workers_too() -> None:
+def test_what_is_retracted_is_taken_from_workers_too() -> None:
     node = ModelNode()
     node.serve(slots=1)
-    node.hear(*deal((0, 40)))
+    node.hear(*assign((0, 40)))
     node.load()
     (worker,) = node.workers.values()
     for _ in range(3):
@@ -133,10 +137,10 @@ def test_what_is_shed_is_taken_from_workers_too() -> None:
 def test_work_that_is_known_already_changes_nothing() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 4)))
-    node.hear(*deal((0, 4)))
+    node.hear(*assign((0, 4)))
+    node.hear(*assign((0, 4)))
     node.finish_all()
-    node.hear(*deal((0, 4)))  # the outcomes are not acknowledged
+    node.hear(*assign((0, 4)))  # the outcomes are not acknowledged
     node.finish_all()
     assert sorted(ran(node.outcomes())) == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
@@ -146,7 +150,7 @@ def test_work_that_is_known_already_changes_nothing() -> None:
     [
         (m.Assign(lease=LEASE, left=0, spans=(Span(0, 0, 2),), leaves=(), forget=()), []),
         (m.Assign(lease=LEASE, left=0, spans=(Span(0, 4, 4),), leaves=(), forget=()), []),
-        (deal((0, 2))[0], []),
+        (assign((0, 2))[0], []),
         (m.Retract(b"?" * 16, 5), []),
         (m.AckOutcomes(LEASE, 77), []),
         (m.AckOutput(LEASE, 77), []),
@@ -159,7 +163,7 @@ def test_nonsense_is_ignored(message: tuple[m.Message, list[bytes]]) -> None:
     node.said()
     node.hear(*message)
     assert node.said() == []
-    node.hear(*deal((10, 11)))
+    node.hear(*assign((10, 11)))
     node.finish_all()
     assert ran(node.outcomes()) == [(10, 11)]
 
@@ -170,7 +174,7 @@ def test_nonsense_is_ignored(message: tuple[m.Message, list[bytes]]) -> None:
 def test_an_index_that_kills_three_workers_is_named() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 3)))
+    node.hear(*assign((0, 3)))
     deaths = 0
     messages: list[m.Outcomes] = []
     while not any(run.kind is Kind.DEATH for message in messages for run in runs_of(message.runs)):
@@ -186,13 +190,35 @@ def test_an_index_that_kills_three_workers_is_named() -> None:
     assert deaths == 3
     last = messages[-1]
     assert runs_of(last.runs)[-1] == Run(1, 2, Kind.DEATH, 1)
-    assert msgpack.unpackb(node.payload[id(last)][-1]) == ["exit", 7, 3]
+    assert decode_death(node.payload[id(last)][-1]) == Death("exit", 7, 3)
+
+
+def test_the_last_words_of_the_call_are_told_with_its_death() -> None:
+    node = ModelNode()
+    node.serve(slots=1)
+    node.hear(*assign((0, 2)))
+    messages: list[m.Outcomes] = []
+    while not messages:
+        node.load()
+        (worker,) = node.workers.values()
+        if node.claim(worker) == (0, 1):
+            node.print(worker.number, 1, b"old\n" * 20)
+            node.print(worker.number, 2, b"segfault in \xffoo")
+            node.kill(worker.number)
+        else:
+            node.print(worker.number, 1, b"of another call\n")
+            node.finish(worker)
+        messages = [said for said in node.outcomes() if said.failed]
+    words = "\n".join(["old"] * 19 + ["segfault in \ufffdoo"])
+    *_, (run, (frame,)) = unpack_runs(messages[0].runs, node.payload[id(messages[0])])
+    assert run == Run(0, 1, Kind.DEATH, 1)
+    assert decode_death(frame) == Death("signal", 9, 3, last_words=words)
 
 
 def test_a_death_in_a_stride_of_several_blames_nobody() -> None:
     node = ModelNode()
     node.serve(slots=1)
-    node.hear(*deal((0, 1000)))
+    node.hear(*assign((0, 1000)))
     node.load()
     node.run(seconds=1e-5)
     for _ in range(4):
@@ -211,7 +237,7 @@ def test_a_death_in_a_stride_of_several_blames_nobody() -> None:
 def test_outcomes_before_a_death_count() -> None:
     node = ModelNode()
     node.serve(slots=1)
-    node.hear(*deal((0, 3)))
+    node.hear(*assign((0, 3)))
     node.load()
     node.run()
     (worker,) = node.workers.values()
@@ -225,19 +251,18 @@ def test_a_function_that_cannot_be_loaded_is_an_error_of_the_first_input() -> No
     node = ModelNode()
     node.serve()
     (worker,) = node.workers
-    del node.workers[worker]
-    node.do(node.core.load_failed(worker, [b"why"], 0.0))
-    node.hear(*deal((5, 9)))
+    node.fail_to_load(worker, [b"why"])
+    node.hear(*assign((5, 9)))
     (message,) = node.outcomes()
     assert runs_of(message.runs) == [Run(5, 6, Kind.ERROR, 1)]
     assert node.payload[id(message)] == [b"why"]
-    assert node.dealt() == []
+    assert node.assigned() == []
 
 
 def test_a_function_that_kills_whoever_loads_it_is_an_error() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     for _ in range(3):
         node.kill(next(iter(node.workers)), ("exit", 1))
     (message,) = node.outcomes()
@@ -247,12 +272,13 @@ def test_a_function_that_kills_whoever_loads_it_is_an_error() -> None:
 def test_copies_that_die_at_once_are_not_made_again_and_blame_nobody() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
-    for _ in range(5):
-        node.load(is_copy=True)
-        worker = next(iter(node.workers.values()))
-        node.claim(worker)
-        node.kill(worker.number, ("signal", 11))
-    assert e.DropTemplate() in node.effects
+    node.hear(*assign((0, 2)))
+    node.load(load_s=1.0)
+    (template,) = (w.number for w in node.workers.values() if w.state is WorkerState.TEMPLATE)
+    copy = next(worker for worker in node.workers.values() if worker.ready)
+    node.claim(copy)
+    node.kill(copy.number, ("signal", 11))
+    assert e.Kill(template) in node.effects
+    assert node.effects.count(e.ForkWorker(template)) == 2
     node.finish_all()
     assert sorted(ran(node.outcomes())) == [(0, 1), (1, 2)]

@@ -1,12 +1,12 @@
 """What a lease does when memory runs short, told by figures; the node has 1000 bytes."""
 
-import msgpack
-from worker_model import LEASE, MEMORY, SCHEDULER, ModelNode, ModelWorker, deal, start_lease
+from worker_model import LEASE, MEMORY, SCHEDULER, ModelNode, ModelWorker, assign, start_lease
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.memory_policy import RISE_MAX_S, critical, low
 from burla.protocol import messages as m
 from burla.protocol.codec import unpack_runs
+from burla.protocol.deaths import Death, OutOfMemoryFigures, decode_death
 from burla.protocol.messages import Kind
 
 PLENTY, LOW, CRITICAL = 700, 90, 40
@@ -18,7 +18,7 @@ def node_with(slots: int, inputs: int, func_ram: int | None = None) -> ModelNode
     node = ModelNode(cpus=slots)
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
     node.hear(start_lease(slots, func_ram=func_ram), [b"function"])
-    node.hear(*deal((0, inputs)))
+    node.hear(*assign((0, inputs)))
     node.load()
     begin(node)
     return node
@@ -37,7 +37,7 @@ def running(node: ModelNode) -> dict[int, int]:
 
 
 def slots(node: ModelNode) -> int:
-    return node.core.leases[LEASE].bench.slots
+    return node.core.leases[LEASE].custody.dispatcher.slots
 
 
 def finish(node: ModelNode, worker: ModelWorker, seconds: float = 1.0) -> None:
@@ -50,18 +50,18 @@ def finish(node: ModelNode, worker: ModelWorker, seconds: float = 1.0) -> None:
 def finish_the_killed(node: ModelNode) -> None:
     """End calls until those that were killed have run."""
     lease = node.core.leases[LEASE]
-    while lease.bench.retry or min(running(node).values()) < 4:
+    while lease.custody.queue.retries or min(running(node).values()) < 4:
         for worker in [w for w in node.workers.values() if w.running]:
             finish(node, worker)
 
 
-def deaths(node: ModelNode) -> list[tuple[int, list[object]]]:
-    """Return what was said of dead calls: index, and the frame."""
+def deaths(node: ModelNode) -> list[tuple[int, Death]]:
+    """Return what was said of dead calls, by index."""
     found = []
     for said in node.outcomes():
         for run, own in unpack_runs(said.runs, node.payload[id(said)]):
             if run.kind is Kind.DEATH:
-                found.append((run.lo, msgpack.unpackb(own[0])))
+                found.append((run.lo, decode_death(own[0])))
     return found
 
 
@@ -79,8 +79,8 @@ def test_a_fresh_worker_over_func_ram_is_killed_and_its_input_named_at_once() ->
     node.show_memory(PLENTY, {first: 201, second: 200})
     assert e.Kill(first) in node.effects
     assert second in node.workers
-    figures = {"used": 201, "limit": 200, "total": MEMORY, "available": PLENTY}
-    assert deaths(node) == [(0, [*KILLED, 1, figures])]
+    figures = OutOfMemoryFigures(201, 200, MEMORY, PLENTY)
+    assert deaths(node) == [(0, Death(*KILLED, 1, figures))]
 
 
 def test_what_earlier_calls_left_is_not_charged_to_an_input_at_once() -> None:
@@ -100,7 +100,7 @@ def test_an_idle_worker_over_func_ram_is_replaced_and_nobody_blamed() -> None:
     finish(node, worker)
     node.show_memory(PLENTY, {worker.number: 300})
     assert not node.workers
-    node.hear(*deal((1, 2)))
+    node.hear(*assign((1, 2)))
     node.finish_all()
     assert deaths(node) == []
 
@@ -129,7 +129,7 @@ def test_of_those_that_use_much_the_one_begun_last_is_killed_and_its_input_runs_
     node = node_with(3, 3)
     first, second, third = node.workers.values()
     node.finish(second, 1.0)  # idle, and holds nothing
-    node.hear(*deal((3, 4)))
+    node.hear(*assign((3, 4)))
     begin(node)  # second has the call that was begun last
     node.show_memory(CRITICAL, {first.number: 350, second.number: 300, third.number: 100})
     assert second.number not in node.workers
@@ -140,7 +140,7 @@ def test_of_those_that_use_much_the_one_begun_last_is_killed_and_its_input_runs_
     assert 3 in running(node).values()
     finish(node, third)
     node.finish_all()
-    assert node.core.leases[LEASE].bench.waiting() == 0
+    assert list(node.core.leases[LEASE].custody.queue.places()) == []
 
 
 def test_idle_workers_that_hold_much_go_first() -> None:
@@ -162,8 +162,8 @@ def test_an_input_that_runs_out_of_memory_alone_is_named_with_the_figures() -> N
     node = node_with(1, 3)
     (number,) = node.workers
     node.show_memory(CRITICAL, {number: 900})
-    figures = {"used": 900, "limit": 0, "total": MEMORY, "available": CRITICAL}
-    assert deaths(node) == [(0, [*KILLED, 1, figures])]
+    figures = OutOfMemoryFigures(900, 0, MEMORY, CRITICAL)
+    assert deaths(node) == [(0, Death(*KILLED, 1, figures))]
 
 
 def test_alone_it_may_use_the_swap() -> None:
@@ -175,7 +175,7 @@ def test_alone_it_may_use_the_swap() -> None:
 
 def test_alone_but_small_it_gets_three_tries_since_others_use_the_machine() -> None:
     node = node_with(1, 3)
-    seen: list[tuple[int, list[object]]] = []
+    seen: list[tuple[int, Death]] = []
     for _ in range(3):
         assert seen == []
         node.load()
@@ -191,7 +191,7 @@ def test_alone_but_small_it_gets_three_tries_since_others_use_the_machine() -> N
 def test_an_input_killed_again_and_again_ends_alone_and_is_named_only_then() -> None:
     node = node_with(16, 17)
     neighbours = []
-    named: list[tuple[int, list[object]]] = []
+    named: list[tuple[int, Death]] = []
     for _ in range(200):
         node.load()
         begin(node)
@@ -205,7 +205,7 @@ def test_an_input_killed_again_and_again_ends_alone_and_is_named_only_then() -> 
         named = deaths(node)
         if named:
             break
-        node.hear(*deal((17 + 20 * len(neighbours), 37 + 20 * len(neighbours))))
+        node.hear(*assign((17 + 20 * len(neighbours), 37 + 20 * len(neighbours))))
     assert [index for index, _ in named] == [3]
     assert neighbours[0] == 15
     assert neighbours[-1] == 0
@@ -237,6 +237,7 @@ def test_slots_do_not_come_back_without_room_for_one_more_call() -> None:
     finish_the_killed(node)
     for _ in range(5):
         node.now_s += RISE_MAX_S
+        node.hear(m.Heartbeat())
         node.show_memory(500, dict.fromkeys(running(node), 450))
         assert slots(node) == 1
     node.show_memory(560, dict.fromkeys(running(node), 450))
@@ -247,8 +248,8 @@ def test_idle_workers_of_lowered_slots_are_not_dry() -> None:
     node = node_with(4, 4)
     for _ in range(2):
         node.show_memory(CRITICAL, dict.fromkeys(running(node), 250))
-    bench = node.core.leases[LEASE].bench
-    assert (bench.slots, bench.dry()) == (2, 0)
+    dispatcher = node.core.leases[LEASE].custody.dispatcher
+    assert (dispatcher.slots, dispatcher.dry()) == (2, 0)
     for worker in [w for w in node.workers.values() if w.running]:
         finish(node, worker)
     node.load()
@@ -278,7 +279,7 @@ def test_a_sigkill_that_the_kernel_has_counted_is_for_memory() -> None:
     node.kill(number)
     ((index, said),) = deaths(node)
     assert index == 0
-    assert said[3] == {"used": 0, "limit": 0, "total": MEMORY, "available": PLENTY}
+    assert said.memory == OutOfMemoryFigures(0, 0, MEMORY, PLENTY)
 
 
 def test_what_the_kernel_killed_is_told_by_what_was_seen_before() -> None:
@@ -288,7 +289,7 @@ def test_what_the_kernel_killed_is_told_by_what_was_seen_before() -> None:
     node.show_memory(900, {number: 0}, oom_kills=1)  # it is dead, and its memory is free
     node.kill(number)
     ((_, said),) = deaths(node)
-    assert said[3] == {"used": 600, "limit": 0, "total": MEMORY, "available": 300}
+    assert said.memory == OutOfMemoryFigures(600, 0, MEMORY, 300)
 
 
 def test_another_sigkill_is_a_death_like_any_other() -> None:

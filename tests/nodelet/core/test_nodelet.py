@@ -1,8 +1,13 @@
 """The nodelet's core, as conversations: the connection, and leases that begin and end."""
 
-from worker_model import JOB, LEASE, SCHEDULER, ModelNode, deal, hello, ran, start_lease
+import json
+from typing import Any
+
+from msgspec.structs import replace
+from worker_model import JOB, LEASE, SCHEDULER, ModelNode, assign, hello, ran, start_lease
 
 from burla.nodelet.core import effects as e
+from burla.nodelet.core.effects import StoredLeaf
 from burla.nodelet.core.nodelet import SILENCE_S, Nodelet
 from burla.protocol import messages as m
 from burla.protocol.messages import Kind, Span
@@ -14,7 +19,8 @@ OTHER = b"O" * 16
 
 def test_a_nodelet_says_hello_first_and_keeps_blanks() -> None:
     node = Nodelet(hello(cpus=3))
-    assert node.start(0.0) == [e.KeepBlanks(6), e.Send(hello(cpus=3))]
+    node.start(0.0)
+    assert node.settle(0.0) == [e.KeepBlanks(6), e.Send(hello(cpus=3))]
 
 
 def test_it_beats_each_second() -> None:
@@ -26,7 +32,7 @@ def test_it_beats_each_second() -> None:
 def test_asked_to_introduce_itself_it_says_what_it_holds_once() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 4)))
+    node.hear(*assign((0, 4)))
     node.load()
     node.finish(next(w for w in node.workers.values() if node.claim(w)))
     node.pass_time(0.1)
@@ -51,13 +57,13 @@ def test_a_refusal_ends_the_nodelet() -> None:
 def test_a_silent_scheduler_loses_its_leases() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 4)))
+    node.hear(*assign((0, 4)))
     node.load()
     node.pass_time(SILENCE_S + 3)
     assert node.ending
     node.end()
     assert node.core.leases == {}
-    assert any("no word" in note for note in node.notes)
+    assert any("no answer" in note for note in node.notes)
 
 
 # --- the end of a lease ---
@@ -66,7 +72,7 @@ def test_a_silent_scheduler_loses_its_leases() -> None:
 def test_an_idle_lease_ends_at_once() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.finish_all()
     node.said()
     node.hear(m.EndLease(LEASE, True))
@@ -80,7 +86,7 @@ def test_an_idle_lease_ends_at_once() -> None:
 def test_a_running_call_is_interrupted_and_then_killed() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 100)))
+    node.hear(*assign((0, 100)))
     node.load()
     workers = list(node.workers.values())
     for worker in workers:
@@ -97,7 +103,7 @@ def test_a_running_call_is_interrupted_and_then_killed() -> None:
 def test_outcomes_outlive_a_lease_until_they_are_acknowledged() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.finish_all()
     node.said()
     node.hear(m.EndLease(LEASE, False))
@@ -123,7 +129,7 @@ def test_a_lease_that_waits_for_the_last_one_to_end_gives_back_what_it_has_not_b
     node.load()
     node.hear(m.EndLease(LEASE, True))
     node.hear(start_lease(lease=OTHER), [b"function"])
-    node.hear(*deal((0, 60), lease=OTHER))
+    node.hear(*assign((0, 60), lease=OTHER))
     node.said()
     node.hear(m.Retract(OTHER, 40))
     assert node.said() == [m.Retracted(OTHER, (Span(0, 20, 60),))]
@@ -134,7 +140,7 @@ def test_a_lease_waits_for_the_one_before_it() -> None:
     node.serve()
     node.hear(m.EndLease(LEASE, True))
     node.hear(start_lease(lease=OTHER), [b"function"])
-    node.hear(*deal((0, 1), lease=OTHER))
+    node.hear(*assign((0, 1), lease=OTHER))
     assert sum(isinstance(x, e.BeginLease) for x in node.effects) == 1
     node.end()
     assert sum(isinstance(x, e.BeginLease) for x in node.effects) == 2
@@ -155,10 +161,10 @@ def test_the_end_of_an_unknown_lease_is_confirmed() -> None:
 def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_released() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     node.load()
     node.said()
-    node.do(node.core.leave(node.now_s))
+    node.leave()
     assert node.said() == [m.Drain()]
     node.hear(m.Drained())  # a slip of the scheduler: the lease is still here
     assert e.Leave() not in node.effects
@@ -171,7 +177,7 @@ def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_releas
 def test_it_says_again_that_it_leaves_to_whoever_welcomes_it() -> None:
     node = ModelNode()
     node.serve()
-    node.do(node.core.leave(node.now_s))
+    node.leave()
     node.hear(m.HelloRequired())
     node.said()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
@@ -181,7 +187,8 @@ def test_it_says_again_that_it_leaves_to_whoever_welcomes_it() -> None:
 def test_it_leaves_at_once_if_no_scheduler_knows_it() -> None:
     node = Nodelet(hello(cpus=3))
     node.start(0.0)
-    assert node.leave(1.0)[-1] == e.Leave()
+    node.leave()
+    assert node.settle(0.5)[-1] == e.Leave()
 
 
 def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
@@ -192,3 +199,90 @@ def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
         node.hear(m.Heartbeat())
         node.pass_time(0.0)
     assert 2 <= node.effects.count(e.Heard()) <= 4
+
+
+# --- for people ---
+
+
+def test_its_state_is_plain_and_holds_neither_payloads_nor_secrets() -> None:
+    node = ModelNode()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    node.hear(replace(start_lease(), secret=b"a secret of 20 bytes"), [b"the function"])
+    node.hear(*assign((0, 9)))
+    node.load()
+    first, second = node.workers.values()
+    node.claim(first)
+    node.print(first.number, 1, b"printed")
+    node.claim(second)
+    node.finish(second, 1.0, (b"an outcome",))
+    node.pass_time(0.03)
+    node.show_memory(700, {first.number: 100})
+    state: Any = node.core.snapshot()
+    text = json.dumps(state)
+    assert not any(word in text for word in ("secret", "function", "leaf", "printed", 'outcome"'))
+    lease = state["leases"][LEASE.hex()]
+    assert [each["what"] for each in lease["life"]["past"]] == ["QUEUED", "SERVING"]
+    assert lease["open"] == [(0, 1), (2, 9)]
+    assert lease["workers"][str(first.number)]["cells"] == {"0": [0, 1, 1]}
+    assert lease["unacknowledged"]["outcomes"]["messages_unacknowledged"] == 1
+    assert lease["memory"]["available"] == 700
+
+
+def test_what_became_of_a_lease_is_remembered_for_a_while() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(m.EndLease(LEASE, True))
+    node.end()
+    state: Any = node.core.snapshot()
+    (past,) = state["past"]
+    assert (past["lease"], past["phase"]) == (LEASE.hex(), "STOPPED")
+    names = [each["what"] for each in past["past"]]
+    assert names == ["QUEUED", "SERVING", "STOPPING", "STOPPED"]
+
+
+# --- one turn ---
+
+
+def test_what_comes_in_one_turn_is_decided_once() -> None:
+    node = ModelNode()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    start = start_lease(slots=1)
+    node.feed(start, [b"function"])
+    node.feed(*assign((0, 3)))
+    assert node.core.settle(node.now_s) == [e.BeginLease(start, [b"function"]), e.LoadWorker()]
+    assert node.core.settle(node.now_s) == []
+
+
+def test_outcomes_and_the_end_of_a_span_are_one_event() -> None:
+    node = ModelNode()
+    node.serve(slots=1)
+    node.hear(*assign((0, 2)))
+    node.load()
+    (worker,) = node.workers.values()
+    node.claim(worker)
+    node.said()
+    node.effects.clear()
+    node.finish(worker, 1.0)
+    leaf = StoredLeaf(0, 0, 2, (b"leaf",))
+    assert node.effects == [e.AssignSpan(1, 0, Span(0, 1, 2), [leaf], 0, 1, False)]
+    node.pass_time(0.03)
+    assert ran(node.outcomes()) == [(0, 1)]
+
+
+def test_an_end_that_comes_with_a_retract_is_not_missed() -> None:
+    node = ModelNode()
+    node.serve()
+    node.hear(*assign((0, 20)))
+    node.load()
+    for _ in range(4):
+        node.run(seconds=1e-4)
+    for worker in node.workers.values():
+        node.claim(worker)
+    node.said()
+    node.feed(m.Retract(LEASE, 100))
+    node.feed(m.EndLease(LEASE, True))
+    node.settle()
+    assert m.Retracted(LEASE, ()) in node.said()
+    assert all(worker.interrupted for worker in node.workers.values() if worker.running)
+    node.pass_time(1.1)
+    assert node.ending

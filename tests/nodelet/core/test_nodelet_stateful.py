@@ -3,17 +3,18 @@
 import contextlib
 from random import Random
 
-import msgpack
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from outcomes import runs_of
-from worker_model import JOB, LEASE, SCHEDULER, ModelNode, ModelWorker, deal
+from worker_model import JOB, LEASE, SCHEDULER, ModelNode, ModelWorker, assign
 
 from burla.nodelet.core import effects as e
+from burla.nodelet.core.events import CellReport, Reported
 from burla.protocol import messages as m
 from burla.protocol.codec import unpack_runs
+from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind
 from burla.protocol.ranges import Ranges
 
@@ -27,7 +28,7 @@ class NodeletMachine(RuleBasedStateMachine):
         super().__init__()
         self.node = ModelNode(cpus=3)
         self.node.serve(slots=3, window=WINDOW)
-        self.dealt = Ranges()
+        self.assigned = Ranges()
         self.returned = Ranges()
         self.done = Ranges()  # by outcomes that arrived
         self.seqs: set[int] = set()
@@ -51,7 +52,7 @@ class NodeletMachine(RuleBasedStateMachine):
                     self.seqs.add(said.seq)
                     for run, (first, *_) in unpack_runs(said.runs, self.node.payload[id(said)]):
                         assert self.done.add(run.lo, run.hi) == run.hi - run.lo
-                        assert self.dealt.covers(run.lo, run.hi)
+                        assert self.assigned.covers(run.lo, run.hi)
                         if run.kind is Kind.DEATH:
                             self.failed = True
                             self.check_death(run.lo, first)
@@ -67,25 +68,25 @@ class NodeletMachine(RuleBasedStateMachine):
 
     def check_death(self, index: int, frame: bytes) -> None:
         """Assert that an index is named only for good reason."""
-        _, _, deaths, *figures = msgpack.unpackb(frame)
-        assert deaths == (self.kills if figures else self.deaths)[index]
-        assert figures or deaths == 3
+        death = decode_death(frame)
+        assert death.deaths == (self.kills if death.memory else self.deaths)[index]
+        assert death.memory or death.deaths == 3
 
     def workers(self) -> list[ModelWorker]:
         return [worker for worker in self.node.workers.values() if worker.ready]
 
     @rule(count=st.integers(1, 60), gap=st.integers(0, 2), left=st.integers(0, 100))
-    def deal(self, count: int, gap: int, left: int) -> None:
-        lo = max((hi for _, hi in self.dealt), default=0) + gap
-        self.dealt.add(lo, lo + count)
+    def give(self, count: int, gap: int, left: int) -> None:
+        lo = max((hi for _, hi in self.assigned), default=0) + gap
+        self.assigned.add(lo, lo + count)
         # a batch each: spans must not cross batches
-        message, payload = deal((lo, lo + count), left=left, batch=lo)
+        message, payload = assign((lo, lo + count), left=left, batch=lo)
         self.node.hear(message, payload)
 
     @rule()
-    def deal_again_what_was_returned(self) -> None:
+    def assign_again_what_was_returned(self) -> None:
         for lo, hi in list(self.returned):
-            for span in self.node.core.leases[LEASE].store.spans(lo, hi):
+            for span in self.node.core.leases[LEASE].custody.store.spans(lo, hi):
                 again = m.Assign(lease=LEASE, left=0, spans=(span,), leaves=(), forget=())
                 self.returned.remove(span.lo, span.hi)
                 self.node.hear(again)
@@ -135,11 +136,10 @@ class NodeletMachine(RuleBasedStateMachine):
     def show(self, pick: int, size: int) -> None:
         if self.workers() and not self.node.paused:
             worker = self.workers()[pick % len(self.workers())]
-            now_s = self.node.now_s
-            self.node.do(self.node.core.printed(worker.number, 1, b"x" * size, now_s))
+            self.node.print(worker.number, 1, b"x" * size)
 
     @rule(count=st.integers(1, 100))
-    def shed(self, count: int) -> None:
+    def retract(self, count: int) -> None:
         before = self.returned.total
         self.node.hear(m.Retract(LEASE, count))
         self.hear_node()
@@ -151,6 +151,42 @@ class NodeletMachine(RuleBasedStateMachine):
         self.acked = len(self.seqs)
         self.node.hear(m.AckOutcomes(LEASE, self.acked))
         self.node.hear(m.AckOutput(LEASE, self.chunks))
+
+    @rule(count=st.integers(1, 60), left=st.integers(0, 9), again=st.integers(1, 50))
+    def retract_twice_and_give_in_one_turn(self, count: int, left: int, again: int) -> None:
+        self.hear_node()
+        lo = max((hi for _, hi in self.assigned), default=0)
+        self.assigned.add(lo, lo + count)
+        before = self.returned.total
+        message, payload = assign((lo, lo + count), left=left, batch=lo)
+        self.node.feed(m.Retract(LEASE, again))
+        self.node.feed(message, payload)
+        self.node.feed(m.AckOutcomes(LEASE, self.acked))
+        self.node.feed(m.Retract(LEASE, again))
+        self.node.settle()
+        self.hear_node()
+        assert self.returned.total - before <= 2 * again
+
+    @rule(pick=st.integers(0, 9), number=st.integers(0, 3))
+    def contradict(self, pick: int, number: int) -> None:
+        """Let a worker say what cannot be: it is killed, and what it had is run by others."""
+        busy = [worker for worker in self.workers() if worker.cells]
+        if not busy or self.node.paused or self.failed:
+            return
+        worker = busy[pick % len(busy)]
+        cell = worker.cells[0]
+        if worker.running and worker.running[1] - worker.running[0] == 1:
+            index = worker.running[0]
+            self.deaths[index] = self.deaths.get(index, 0) + 1
+        junk = (
+            CellReport(9, 0, 1, frames=[b"x"]),
+            CellReport(cell.number, cell.ran + 1, cell.ran + 2, frames=[b"x"]),
+            CellReport(cell.number, cell.ran, cell.ran, stop=cell.ran + 1, is_over=True),
+            CellReport(cell.number, cell.ran, cell.hi + 1, frames=[b"x"]),
+        )
+        again = CellReport(cell.number, cell.ran, cell.ran, stop=cell.ran, is_over=True)
+        self.node.tell(Reported(worker.number, [junk[number], again]))
+        assert worker.number not in self.node.workers
 
     @rule(seconds=st.sampled_from([0.001, 0.03, 0.2]))
     def wait(self, seconds: float) -> None:
@@ -164,7 +200,7 @@ class NodeletMachine(RuleBasedStateMachine):
         (hello,) = (s for s in self.node.said() if isinstance(s, m.NodeHello))
         (held,) = hello.held
         has = Ranges((span.lo, span.hi) for span in held.spans)
-        for lo, hi in self.dealt:
+        for lo, hi in self.assigned:
             for part in self.done.missing(lo, hi):
                 for open_ in self.returned.missing(*part):
                     assert has.covers(*open_)
@@ -188,9 +224,9 @@ class NodeletMachine(RuleBasedStateMachine):
                 self.node.load()
                 if not self.node.paused:
                     self.node.run(calls=5)
-                if self.done.total + self.returned.total == self.dealt.total:
+                if self.done.total + self.returned.total == self.assigned.total:
                     break
-            assert self.done.total + self.returned.total == self.dealt.total
+            assert self.done.total + self.returned.total == self.assigned.total
         self.node.hear(m.EndLease(LEASE, True))
         self.node.pass_time(1.5)
         self.node.end()
@@ -208,7 +244,7 @@ def test_random_kills_never_name_an_index_that_did_not_die_three_times(seed: int
     random = Random(seed)
     node = ModelNode(cpus=4)
     node.serve(slots=4)
-    node.hear(*deal((0, 5000)))
+    node.hear(*assign((0, 5000)))
     deaths: dict[int, int] = {}
     done = 0
     while done < 5000:

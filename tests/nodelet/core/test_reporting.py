@@ -2,7 +2,7 @@
 
 import pytest
 from outcomes import runs_of
-from worker_model import JOB, LEASE, ModelNode, deal, ran
+from worker_model import JOB, LEASE, ModelNode, assign, ran
 
 from burla.nodelet.core.reporting import PROMPT_S, patience_s
 from burla.protocol import messages as m
@@ -11,7 +11,7 @@ from burla.protocol import messages as m
 def test_outcomes_are_gathered_for_the_report_interval() -> None:
     node = ModelNode()
     node.serve(report_s=0.1)
-    node.hear(*deal((0, 100), left=1000))
+    node.hear(*assign((0, 100), left=1000))
     node.load()
     node.said()
     for _ in range(5):
@@ -20,14 +20,13 @@ def test_outcomes_are_gathered_for_the_report_interval() -> None:
     node.pass_time(0.05)
     (message,) = node.outcomes()
     assert len(runs_of(message.runs)) == 10
-    assert message.dry == 0
     assert message.call_s == pytest.approx(0.006)
 
 
 def test_a_slot_that_runs_dry_is_reported_at_once() -> None:
     node = ModelNode()
     node.serve(report_s=PROMPT_S)
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.load()
     one, two = node.workers.values()
     node.claim(one)
@@ -35,16 +34,16 @@ def test_a_slot_that_runs_dry_is_reported_at_once() -> None:
     node.said()
     node.finish(one)
     (message,) = node.outcomes()
-    assert (message.seq, message.dry) == (1, 1)
+    assert message.seq == 1
     node.finish(two)
     (message,) = node.outcomes()
-    assert (message.seq, message.dry) == (2, 2)
+    assert message.seq == 2
 
 
 def test_with_many_nodes_dry_slots_are_told_together() -> None:
     node = ModelNode()
     node.serve(report_s=10)
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.load()
     for worker in node.workers.values():
         node.claim(worker)
@@ -56,13 +55,13 @@ def test_with_many_nodes_dry_slots_are_told_together() -> None:
     assert node.outcomes() == []
     node.pass_time(patience_s(10))
     (message,) = node.outcomes()
-    assert (message.seq, message.dry) == (2, 2)
+    assert message.seq == 2
 
 
 def test_a_full_window_stops_the_workers_until_it_is_acknowledged() -> None:
     node = ModelNode()
     node.serve(slots=1, window=1000)
-    node.hear(*deal((0, 5)))
+    node.hear(*assign((0, 5)))
     node.load()
     (worker,) = node.workers.values()
     for size in (600, 600):
@@ -81,14 +80,14 @@ def test_a_full_window_stops_the_workers_until_it_is_acknowledged() -> None:
 def test_the_last_words_of_a_dead_worker_go_before_what_others_say_then() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.load()
     one, two = node.workers.values()
     node.claim(one)
     node.said()
-    node.do(node.core.printed(one.number, 1, b"half a line", node.now_s))
+    node.print(one.number, 1, b"half a line")
     node.kill(one.number)
-    node.do(node.core.printed(two.number, 1, b"later\n", node.now_s))
+    node.print(two.number, 1, b"later\n")
     node.pass_time(0.03)
     (said,) = [one for one in node.said() if isinstance(one, m.Output)]
     assert node.payload[id(said)] == [b"half a line", b"later\n"]
@@ -97,14 +96,14 @@ def test_the_last_words_of_a_dead_worker_go_before_what_others_say_then() -> Non
 def test_output_goes_ahead_of_the_outcomes_that_it_belongs_to() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     node.load()
     node.said()
     (worker,) = node.workers.values()
     node.claim(worker)
-    node.do(node.core.printed(worker.number, 1, b"hel", node.now_s))
-    node.do(node.core.printed(worker.number, 1, b"lo\n", node.now_s))
-    node.do(node.core.printed(worker.number, 2, b"oh\n", node.now_s))
+    node.print(worker.number, 1, b"hel")
+    node.print(worker.number, 1, b"lo\n")
+    node.print(worker.number, 2, b"oh\n")
     node.finish(worker)
     output, outcome = node.said()
     assert output == m.Output(LEASE, 1, (1, 2))
@@ -116,10 +115,10 @@ def test_output_goes_ahead_of_the_outcomes_that_it_belongs_to() -> None:
 def test_output_of_a_running_call_goes_soon() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     node.load()
     node.said()
-    node.do(node.core.printed(1, 1, b"x", node.now_s))
+    node.print(1, 1, b"x")
     node.pass_time(0.06)
     assert node.said() == [m.Output(LEASE, 1, (1,))]
 
@@ -128,13 +127,13 @@ def test_the_beginning_of_a_line_waits_for_its_rest() -> None:
     node = ModelNode()
     node.serve()
     node.said()
-    node.do(node.core.printed(1, 1, b"one\ntw", node.now_s))
-    node.do(node.core.printed(2, 1, b"three\n", node.now_s))
-    node.do(node.core.printed(1, 1, b"o\n", node.now_s))
+    node.print(1, 1, b"one\ntw")
+    node.print(2, 1, b"three\n")
+    node.print(1, 1, b"o\n")
     node.pass_time(0.03)
     (said,) = node.said()
     assert node.payload[id(said)] == [b"one\n", b"three\n", b"two\n"]
-    node.do(node.core.printed(1, 1, b"> ", node.now_s))
+    node.print(1, 1, b"> ")
     node.pass_time(0.03)
     assert node.said() == []
     node.pass_time(0.03)
@@ -145,13 +144,13 @@ def test_the_beginning_of_a_line_waits_for_its_rest() -> None:
 def test_the_beginning_of_a_line_goes_ahead_of_its_outcome() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     node.load()
     node.said()
     (worker,) = node.workers.values()
     node.claim(worker)
-    node.do(node.core.printed(worker.number, 1, b"> ", node.now_s))
-    node.do(node.core.printed(99, 1, b"of another", node.now_s))
+    node.print(worker.number, 1, b"> ")
+    node.print(99, 1, b"of another")
     node.finish(worker)
     output, outcome = node.said()
     assert node.payload[id(output)] == [b"> "]
@@ -162,7 +161,7 @@ def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
     node = ModelNode()
     node.serve()
     for number in range(4):
-        node.do(node.core.printed(1, 1 + number % 2, b"%d\n" % number, node.now_s))
+        node.print(1, 1 + number % 2, b"%d\n" % number)
     node.pass_time(0.05)
     node.said()
     node.hear(m.ReplayOutput(JOB, LEASE, 2))
@@ -175,14 +174,14 @@ def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
 def test_much_output_stops_the_workers_and_none_is_lost() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     node.load()
     (worker,) = node.workers.values()
     node.claim(worker)
     node.said()
     while not node.paused:
-        node.do(node.core.printed(worker.number, 1, b"x" * 100_000, node.now_s))
-    node.do(node.core.printed(worker.number, 2, b"end", node.now_s))
+        node.print(worker.number, 1, b"x" * 100_000)
+    node.print(worker.number, 2, b"end")
     node.pass_time(1)
     node.finish(worker)
     assert node.outcomes() == []  # its output has no room yet

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 from outcomes import runs_of
-from worker_model import LEASE, SCHEDULER, ModelNode, deal, ran, start_lease
+from worker_model import LEASE, SCHEDULER, ModelNode, assign, ran, start_lease
 
 from burla.nodelet.core import effects as e
 from burla.protocol import messages as m
@@ -15,7 +15,7 @@ def lingering(slots: int = 2) -> ModelNode:
     """Return a node whose lease has run a job of two inputs and lingers."""
     node = ModelNode()
     node.serve(slots)
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.finish_all()
     node.hear(m.Linger(LEASE))
     node.said()
@@ -32,8 +32,8 @@ def test_the_workers_go_on_and_are_dealt_work_at_once() -> None:
     start_again(node)
     (begun,) = (x for x in node.effects if isinstance(x, e.BeginLease) and x.keep)
     assert begun.start.lease == OTHER
-    node.hear(*deal((0, 2), lease=OTHER))
-    assert node.dealt()[-2:] == [(0, 1), (1, 2)]
+    node.hear(*assign((0, 2), lease=OTHER))
+    assert node.assigned()[-2:] == [(0, 1), (1, 2)]
     assert list(node.workers) == workers  # none was added, none was ended
     node.finish_all()
     assert [said.lease for said in node.outcomes()] == [OTHER, OTHER]
@@ -44,7 +44,7 @@ def test_the_workers_go_on_and_are_dealt_work_at_once() -> None:
 def test_outcomes_that_are_not_acknowledged_outlive_the_change() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.finish_all()
     start_again(node)  # the client has not closed the first job yet
     node.now_s += 5
@@ -59,7 +59,7 @@ def test_outcomes_that_are_not_acknowledged_outlive_the_change() -> None:
 def test_a_lease_that_is_over_is_forgotten_when_another_begins() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.finish_all()
     start_again(node)
     assert list(node.core.leases) == [LEASE, OTHER]
@@ -72,7 +72,7 @@ def test_a_lease_that_is_over_is_forgotten_when_another_begins() -> None:
 def test_workers_that_still_run_something_are_not_taken_over() -> None:
     node = ModelNode()
     node.serve()
-    node.hear(*deal((0, 2)))
+    node.hear(*assign((0, 2)))
     node.load()
     for worker in node.workers.values():
         node.claim(worker)
@@ -81,7 +81,7 @@ def test_workers_that_still_run_something_are_not_taken_over() -> None:
     node.pass_time(1.5)
     assert node.ending
     node.end()
-    node.hear(*deal((0, 1), lease=OTHER))
+    node.hear(*assign((0, 1), lease=OTHER))
     node.finish_all()
     assert (OTHER, [(0, 1)]) in [(said.lease, ran([said])) for said in node.outcomes()]
 
@@ -89,11 +89,11 @@ def test_workers_that_still_run_something_are_not_taken_over() -> None:
 def test_more_workers_are_added_when_there_is_more_to_do() -> None:
     node = ModelNode(cpus=4)
     node.serve(4)
-    node.hear(*deal((0, 1)))
+    node.hear(*assign((0, 1)))
     node.finish_all()
     node.hear(m.Linger(LEASE))
     start_again(node, slots=4)
-    node.hear(*deal((0, 4), lease=OTHER))
+    node.hear(*assign((0, 4), lease=OTHER))
     node.load()
     assert len(node.workers) == 4
 
@@ -121,7 +121,7 @@ def test_a_worker_that_dies_while_it_waits_is_replaced_when_it_is_needed() -> No
     node = lingering()
     node.kill(next(iter(node.workers)))
     start_again(node)
-    node.hear(*deal((0, 2), lease=OTHER))
+    node.hear(*assign((0, 2), lease=OTHER))
     node.finish_all()
     assert sorted(ran(node.outcomes())) == [(0, 1), (1, 2)]
 
@@ -129,10 +129,9 @@ def test_a_worker_that_dies_while_it_waits_is_replaced_when_it_is_needed() -> No
 def test_what_a_worker_was_dealt_that_cannot_load_the_function_again_is_run_by_others() -> None:
     node = lingering()
     start_again(node)
-    node.hear(*deal((0, 2), lease=OTHER))
+    node.hear(*assign((0, 2), lease=OTHER))
     first, second = node.workers
-    del node.workers[first]
-    node.do(node.core.load_failed(first, [b"e"], node.now_s))
+    node.fail_to_load(first, [b"e"])
     node.claim(node.workers[second])
     node.finish(node.workers[second])
     node.finish_all()

@@ -1,5 +1,6 @@
 """A real nodelet with real workers, and a scheduler that says what each test wants."""
 
+import json
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from waiting import wait_gone, wait_until
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
+from burla.protocol.deaths import Death
 from burla.protocol.ranges import Ranges
 
 pytestmark = pytest.mark.slow
@@ -169,7 +171,7 @@ def test_an_input_that_kills_its_worker_is_named_after_three_deaths(tmp_path: Pa
         lease = scheduler.start(explode)
         scheduler.deal(lease, range(1000))
         scheduler.wait(lambda: bool(scheduler.errors), "the verdict")
-        assert scheduler.errors == {700: ["exit", 9, 3]}
+        assert scheduler.errors == {700: Death("exit", 9, 3)}
         scheduler.end(lease)
         scheduler.errors.clear()
         assert scheduler.call(double, [4]) == [8]
@@ -290,6 +292,30 @@ def test_a_nodelet_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
         nodelet.process.kill()
         nodelet.process.wait()
         wait_gone(below)
+
+
+def test_asked_by_a_signal_it_writes_what_it_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BURLA_CONFIG_DIR", str(tmp_path))
+    gate = tmp_path / "gate"
+
+    def wait(x: int) -> int:
+        while not gate.exists():
+            time.sleep(0.01)
+        return x
+
+    with node(tmp_path) as (scheduler, nodelet):
+        lease = scheduler.start(wait)
+        scheduler.deal(lease, range(10))
+        wait_until(lambda: len(nodelet.workers()) >= 2, "workers")
+        nodelet.process.send_signal(signal.SIGUSR2)
+        wait_until((tmp_path / "nodelet-state.json").exists, "the state")
+        state = json.loads((tmp_path / "nodelet-state.json").read_text())
+        assert state["leases"][lease.hex()]["life"]["phase"] == "SERVING"
+        assert state["leases"][lease.hex()]["open"] == [[0, 10]]
+        gate.touch()
+        scheduler.wait(lambda: len(scheduler.results) == 10, "the results")
 
 
 def test_a_refused_nodelet_ends_and_says_why(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from burla.nodelet.core.memory_policy import Reading
+from burla.nodelet.core.events import Reading
 from burla.nodelet.shell.memory_reader import COST_SHARE, EXACT_S, LOOK_S, MemoryReader, NodeMemory
 
 MB = 1 << 20

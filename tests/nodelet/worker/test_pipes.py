@@ -11,10 +11,10 @@ from burla.nodelet.worker.pipes import (
     BadMessageError,
     Frame,
     Kind,
-    Leaf,
     LeafMemory,
     Message,
     Parser,
+    SentLeaf,
     pack,
     pack_span,
     send,
@@ -112,11 +112,11 @@ def test_a_header_alone_is_a_message_without_frames() -> None:
         unpack_header(data[:-1])
 
 
-def leaf(lo: int, hi: int) -> Leaf:
-    return Leaf(1, lo, hi, (b"leaf %d" % lo,))
+def leaf(lo: int, hi: int) -> SentLeaf:
+    return 1, lo, hi, (b"leaf %d" % lo,)
 
 
-def sent(leaves: list[Leaf], memory: LeafMemory) -> list[bytes]:
+def sent(leaves: list[SentLeaf], memory: LeafMemory) -> list[bytes]:
     """Return the leaves that a SPAN message carries."""
     return [bytes(frame) for frame in pack_span(Message(Kind.SPAN), leaves, memory)[2:]]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from machine import leaves_of, machine, run
 
-from burla.nodelet.worker.pipes import Kind
+from burla.protocol.messages import Kind
 from burla.values import payloads
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def test_quick_calls_share_strides_and_slow_ones_do_not() -> None:
             for lo, hi in ((0, 5000), (5000, 5005), (5005, 5030)):
                 m.outcomes.clear()
                 m.settled.clear()
-                m.deal(worker, lo, hi, leaves_of(range(6000)))
+                m.assign(worker, lo, hi, leaves_of(range(6000)))
                 await m.until(lambda: len(m.settled) == 1)
                 sizes.append([outcome.hi - outcome.lo for _, outcome in m.outcomes])
         return sizes
@@ -65,7 +65,7 @@ def test_what_is_left_bounds_a_stride() -> None:
     async def main() -> int:
         async with machine() as m:
             (worker,) = await m.lease(call, 1)
-            cell = m.deal(worker, 0, 400, leaves_of(range(400)), left=0, slots=10)
+            cell = m.assign(worker, 0, 400, leaves_of(range(400)), left=0, slots=10)
             claimed = 0
             async with asyncio.timeout(20):
                 while claimed <= 200:  # nothing is told of a worker that is in a call
@@ -80,7 +80,7 @@ def test_careful_means_strides_of_one() -> None:
     async def main() -> list[int]:
         async with machine() as m:
             (worker,) = await m.lease(lambda x: x, 1)
-            m.deal(worker, 0, 300, leaves_of(range(300)), careful=True)
+            m.assign(worker, 0, 300, leaves_of(range(300)), careful=True)
             await m.until(lambda: len(m.settled) == 1)
             return [outcome.hi - outcome.lo for _, outcome in m.outcomes]
 
@@ -192,14 +192,14 @@ def test_a_stuck_call_in_a_stride_of_many_gives_back_the_rest(tmp_path: Path) ->
         async with machine() as m:
             first, second = await m.lease(call, 2)
             leaves = leaves_of(range(60_000))
-            cell = m.deal(first, 0, 60_000, leaves)
+            cell = m.assign(first, 0, 60_000, leaves)
             await m.until(lambda: bool(m.given_back))
             # all outcomes before it have come, though their stride is not over
             assert sum(o.hi - o.lo for _, o in m.outcomes) == stuck_at
             ((worker, of, lo, hi),) = m.given_back
             assert (worker, of, lo, hi) == (first, cell, stuck_at + 1, 60_000)
-            assert m.workers.steal(first, cell, 0) is None
-            m.deal(second, lo, hi, leaves)
+            assert m.steal(first, cell, 0) is None
+            m.assign(second, lo, hi, leaves)
             await m.until(lambda: len(m.settled) == 1)
             assert sum(o.hi - o.lo for _, o in m.outcomes) == 60_000 - 1
             gate.write_text("go on")
@@ -224,8 +224,8 @@ def test_a_cut_gives_mutable_results_that_were_gathered(tmp_path: Path) -> None:
         async with machine() as m:
             (worker,) = await m.lease(call, 1)
             leaves = leaves_of(range(5000))
-            m.deal_again(leaves)
-            m.deal(worker, 0, 5000, leaves)
+            m.assign_again(leaves)
+            m.assign(worker, 0, 5000, leaves)
             await m.until(lambda: sum(o.hi - o.lo for _, o in m.outcomes) == 4000)
             gate.write_text("go on")
             await m.until(lambda: sum(o.hi - o.lo for _, o in m.outcomes) == 5000)
@@ -255,17 +255,17 @@ def test_stealing_from_a_running_worker_loses_nothing() -> None:
             first, second = await m.lease(lambda x: x, 2)
             total = 300_000
             leaves = leaves_of(range(total))
-            cell = m.deal(first, 0, total, leaves)
+            cell = m.assign(first, 0, total, leaves)
             stolen: list[tuple[int, int]] = []
             while True:
                 progress = m.progress(first, cell)
                 if progress is None or progress[0] >= progress[1]:
                     break
-                got = m.workers.steal(first, cell, progress[1] - (progress[1] - progress[0]) // 8)
+                got = m.steal(first, cell, progress[1] - (progress[1] - progress[0]) // 8)
                 if got is None:
                     break
                 stolen.append(got)
-                m.deal(second, *got, leaves)
+                m.assign(second, *got, leaves)
                 await asyncio.sleep(0)
                 if not m.free_cells(second):
                     break
@@ -285,7 +285,7 @@ def test_a_leaf_is_decoded_once_for_calls_dealt_one_by_one() -> None:
             leaves = leaves_of(list(range(264)))
             assert (leaves[1].lo, leaves[1].hi) == (8, 72)
             for index in range(8, 72):
-                m.deal(worker, index, index + 1, leaves)
+                m.assign(worker, index, index + 1, leaves)
                 await m.until(lambda count=index - 7: len(m.settled) == count)  # type: ignore[misc]
             assert m.results() == {index: index for index in range(8, 72)}
             assert {o.kind for _, o in m.outcomes} == {Kind.RESULTS}

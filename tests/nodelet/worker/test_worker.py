@@ -34,7 +34,7 @@ def test_prints_come_before_the_outcome_and_from_everywhere() -> None:
             m.on_event = lambda: (
                 seen.append(bytes(m.output[1])) if m.told[-1] == "outcomes" else None
             )
-            m.deal(worker, 0, 3, leaves_of([0, 1, 2]))
+            m.assign(worker, 0, 3, leaves_of([0, 1, 2]))
             await m.until(lambda: len(m.settled) == 1)
             for x in range(3):
                 for text in ("python", "descriptor", "child", "c", "rest"):
@@ -57,7 +57,7 @@ def test_a_print_shows_while_the_call_still_runs(tmp_path: Path) -> None:
     async def main() -> None:
         async with machine() as m:
             (worker,) = await m.lease(call, 1)
-            m.deal(worker, 0, 1, leaves_of([0]))
+            m.assign(worker, 0, 1, leaves_of([0]))
             await m.until(lambda: bytes(m.output[1]) == b"working\n")
             assert not m.outcomes
             gate.write_text("go on")
@@ -73,7 +73,7 @@ def test_many_prints_all_arrive() -> None:
     async def main() -> None:
         async with machine() as m:
             (worker,) = await m.lease(call, 1)
-            m.deal(worker, 0, 20_000, leaves_of(range(20_000)))
+            m.assign(worker, 0, 20_000, leaves_of(range(20_000)))
             await m.until(lambda: len(m.settled) == 1)
             assert m.output[1].decode().splitlines() == [f"line {x}" for x in range(20_000)]
 
@@ -96,7 +96,7 @@ def test_a_child_that_the_function_forked_ends_when_it_returns() -> None:
     async def main() -> None:
         async with machine() as m:
             (worker,) = await m.lease(call, 1)
-            m.deal(worker, 0, 4000, leaves_of(range(4000)))
+            m.assign(worker, 0, 4000, leaves_of(range(4000)))
             await m.until(lambda: len(m.settled) == 1)
             results = m.results()
             assert results[2000] == 0

@@ -29,7 +29,7 @@ def call(path):
 async def main():
     async with machine(2, pathlib.Path({scratch!r})) as m:
         (worker,) = await m.lease(call, 1)
-        m.deal(worker, 0, 1, leaves_of([{path!r}]))
+        m.assign(worker, 0, 1, leaves_of([{path!r}]))
         while not os.path.exists({path!r} + ".done"):
             await asyncio.sleep(0.01)
         {act}

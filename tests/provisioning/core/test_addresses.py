@@ -81,7 +81,7 @@ def test_nodes_are_called_as_their_hosts(targets: list[str], names: list[str]) -
 
 @pytest.mark.parametrize("target", ["a b", "$(x)", "h:x"])
 def test_what_is_no_host_is_refused_before_it_is_kept(target: str) -> None:
-    with pytest.raises(BadConfig, match="is no host"):
+    with pytest.raises(BadConfig, match="is not a host"):
         host_names(["node1", target])
 
 

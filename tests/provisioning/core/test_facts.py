@@ -24,8 +24,6 @@ def test_a_node_says_all_of_it() -> None:
         python="/usr/bin/python3.11",
         others="3.9 at /usr/bin/python3",
         free_kb=7,
-        service="systemd",
-        machine="Linux x86_64",
         venv="3.11",
         installed="a",
         settings="b",

@@ -76,14 +76,14 @@ def test_those_on_their_way_are_not_asked_for_again() -> None:
 
 
 def test_the_limits_are_named() -> None:
-    most = "the cluster has all the machines that it"
+    limit = "the cluster is at its limit"
     few = grow(99, machines("ready"), LIMITS, 1.0)
-    assert (few.count, few.why) == (9, f"{most} may (grow.max_nodes is 10)")
+    assert (few.count, few.why) == (9, f"{limit} (grow.max_nodes = 10)")
     cheap = replace(LIMITS, max_cost_per_h=3.0)
     dear = grow(99, machines("ready"), cheap, 1.0)
-    assert (dear.count, dear.why) == (2, f"{most} may pay for (grow.max_cost_per_h is 3)")
+    assert (dear.count, dear.why) == (2, f"{limit} (grow.max_cost_per_h = 3)")
     unknown = grow(99, machines("ready"), cheap, None)
-    assert (unknown.count, unknown.why) == (0, "nobody said what a machine costs (grow.prices)")
+    assert (unknown.count, unknown.why) == (0, "the price of a machine is not set (grow.prices)")
     assert grow(5, machines("ready"), replace(LIMITS, max_cost_per_h=None), None).count == 5
 
 

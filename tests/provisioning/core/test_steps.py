@@ -6,7 +6,7 @@ import pytest
 
 from burla.provisioning.core.facts import Facts
 from burla.provisioning.core.machines import ProvisioningError
-from burla.provisioning.core.steps import CannotBe, Wanted, steps, undo
+from burla.provisioning.core.steps import CannotBe, Wanted, steps
 
 WANTED = Wanted(
     cluster="c",
@@ -117,8 +117,3 @@ def test_what_is_quoted_stays_one_word() -> None:
     odd = replace(WANTED, scheduler="burla://h:1?key=a'b&c d")
     (step,) = [step for step in steps(BARE, odd) if step.name == "hello"]
     assert "'burla://h:1?key=a'\"'\"'b&c d'" in step.arguments
-
-
-def test_undoing_waits_for_calls_if_it_is_to() -> None:
-    assert [step.name for step in undo(WANTED)] == ["remove"]
-    assert [step.name for step in undo(WANTED, drain_s=30)] == ["drain", "remove"]

@@ -1,4 +1,4 @@
-"""The gate: a table that changes under it, floods, and a disk that is full."""
+"""The authorizer: a table that changes under it, floods, and a disk that is full."""
 
 import json
 import os
@@ -6,18 +6,19 @@ from pathlib import Path
 
 import pytest
 from keyring import Keyring
+from opening import client_hello
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
 from burla.protocol.messages import ClientToScheduler, NodeletToScheduler
 from burla.scheduler.auth.authorizer import LINES, OUTPUT_DOMAIN, ROUTER_DOMAIN, Authorizer
 from burla.scheduler.core.admission import Role
-from burla.scheduler.core.clients import Client
+from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Record, Send
-from burla.scheduler.core.nodes import Node
+from burla.scheduler.core.node import Node
 from burla.transport.keys import KeyFileError, make_pair
 
-HELLO = encode(m.ClientHello(m.PROTOCOL, "0", "3.11", bytes(16), "u", "h"))
+HELLO = encode(client_hello())
 
 
 @pytest.fixture
@@ -27,98 +28,99 @@ def ring(tmp_path: Path) -> Keyring:
 
 def test_each_socket_lets_in_whom_it_is_for(ring: Keyring) -> None:
     client, node = ring.make(Role.CLIENT).public.hex(), ring.make(Role.NODE).public.hex()
-    gate = Authorizer(ring.roster)
-    assert gate.admit(ROUTER_DOMAIN, "1.2.3.4", client) == client
-    assert gate.admit(ROUTER_DOMAIN, "1.2.3.4", node) == node
-    assert gate.admit(ROUTER_DOMAIN, "1.2.3.4", "0" * 64) is None
-    assert gate.admit(OUTPUT_DOMAIN, "1.2.3.4", client) == client
-    assert gate.admit(OUTPUT_DOMAIN, "1.2.3.4", node) is None
-    gate.is_output_shut = lambda user: user == client
-    assert gate.admit(OUTPUT_DOMAIN, "1.2.3.4", client) is None
-    assert gate.admit(ROUTER_DOMAIN, "1.2.3.4", client) == client
-    gate.close()
+    authorizer = Authorizer(ring.key_store)
+    assert authorizer.admit(ROUTER_DOMAIN, "1.2.3.4", client) == client
+    assert authorizer.admit(ROUTER_DOMAIN, "1.2.3.4", node) == node
+    assert authorizer.admit(ROUTER_DOMAIN, "1.2.3.4", "0" * 64) is None
+    assert authorizer.admit(OUTPUT_DOMAIN, "1.2.3.4", client) == client
+    assert authorizer.admit(OUTPUT_DOMAIN, "1.2.3.4", node) is None
+    authorizer.is_output_shut = lambda user: user == client
+    assert authorizer.admit(OUTPUT_DOMAIN, "1.2.3.4", client) is None
+    assert authorizer.admit(ROUTER_DOMAIN, "1.2.3.4", client) == client
+    authorizer.close()
 
 
 def test_the_table_counts_as_it_stands_now(ring: Keyring) -> None:
     pair = ring.make(Role.CLIENT)
     key = pair.public.hex()
-    gate = Authorizer(ring.roster)
-    assert gate.direction(key, None) == ClientToScheduler
+    authorizer = Authorizer(ring.key_store)
+    assert authorizer.direction(key, None) == ClientToScheduler
     ring.add(pair, Role.NODE, "now a node")
-    gate.admit(ROUTER_DOMAIN, "", "0" * 64)  # whoever looks first
-    assert gate.has_changed()
-    assert not gate.has_changed()
-    assert gate.direction(key, None) == gate.direction(key, Node) == NodeletToScheduler
-    assert gate.direction(key, Client) is None  # not on a client's connection
+    authorizer.admit(ROUTER_DOMAIN, "", "0" * 64)  # whoever looks first
+    assert authorizer.has_changed()
+    assert not authorizer.has_changed()
+    assert authorizer.direction(key, None) == authorizer.direction(key, Node) == NodeletToScheduler
+    assert authorizer.direction(key, Client) is None  # not on a client's connection
     ring.revoke(pair)
-    gate.refresh()
-    assert gate.direction(key, None) is None
-    gate.close()
+    authorizer.refresh()
+    assert authorizer.direction(key, None) is None
+    authorizer.close()
 
 
 def test_a_table_that_is_refused_changes_nothing_and_one_that_is_gone_lets_nobody_in(
     ring: Keyring, tmp_path: Path
 ) -> None:
     key = ring.make(Role.CLIENT).public.hex()
-    gate = Authorizer(ring.roster)
+    authorizer = Authorizer(ring.key_store)
     path = tmp_path / "keys.json"
     text = path.read_text()
     for bad in ("{", text.replace("client", "king")):
         path.write_text(bad)
-        gate.refresh()
-        assert gate.admit(ROUTER_DOMAIN, "", key) == key
+        authorizer.refresh()
+        assert authorizer.admit(ROUTER_DOMAIN, "", key) == key
     path.write_text(text)
     path.chmod(0o666)
-    gate.refresh()
-    assert gate.admit(ROUTER_DOMAIN, "", key) == key
+    authorizer.refresh()
+    assert authorizer.admit(ROUTER_DOMAIN, "", key) == key
     path.unlink()
-    gate.refresh()
-    assert gate.admit(ROUTER_DOMAIN, "", key) is None
+    authorizer.refresh()
+    assert authorizer.admit(ROUTER_DOMAIN, "", key) is None
     with pytest.raises(KeyFileError):
-        Authorizer(ring.roster)
-    gate.close()
+        Authorizer(ring.key_store)
+    authorizer.close()
 
 
 def test_a_token_is_used_once(ring: Keyring) -> None:
     token, own, other = ring.make(Role.JOIN), make_pair().public, make_pair().public
-    gate = Authorizer(ring.roster)
+    authorizer = Authorizer(ring.key_store)
     said = [
-        gate.join(b"p", token.public.hex(), m.Join(m.PROTOCOL, key, "n"))[0] for key in (own, other)
+        authorizer.join(b"p", token.public.hex(), m.Join(m.PROTOCOL, key, "n"))[0]
+        for key in (own, other)
     ]
     assert said[0] == Send(b"p", m.Joined())
     assert isinstance(said[1], Send)
     assert isinstance(said[1].message, m.Refused)
-    assert gate.admit(ROUTER_DOMAIN, "", own.hex()) == own.hex()
-    assert gate.admit(ROUTER_DOMAIN, "", other.hex()) is None
-    gate.close()
+    assert authorizer.admit(ROUTER_DOMAIN, "", own.hex()) == own.hex()
+    assert authorizer.admit(ROUTER_DOMAIN, "", other.hex()) is None
+    authorizer.close()
 
 
 def test_a_flood_is_answered_once_a_second_and_counted_in_the_log(ring: Keyring) -> None:
     now = [1_000_000.0]
-    gate = Authorizer(ring.roster, lambda: now[0])
+    authorizer = Authorizer(ring.key_store, lambda: now[0])
     key = "0" * 64
-    answers = [gate.refuse(b"p", key, HELLO) for _ in range(LINES * 3)]
+    answers = [authorizer.refuse(b"p", key, HELLO) for _ in range(LINES * 3)]
     assert [bool(answer) for answer in answers] == [True] + [False] * (LINES * 3 - 1)
     now[0] += 1
-    assert gate.refuse(b"p", key, HELLO)
+    assert authorizer.refuse(b"p", key, HELLO)
     lines = [json.loads(line) for line in ring.audit().splitlines()]
     assert len(lines) == LINES + 2
-    assert f"{LINES * 2} lines left out" in [line["result"] for line in lines]
-    gate.close()
+    assert f"{LINES * 2} lines were left out" in [line["result"] for line in lines]
+    authorizer.close()
 
 
 def test_a_known_key_that_says_nonsense_is_not_told_so(ring: Keyring) -> None:
     key = ring.make(Role.CLIENT).public.hex()
-    gate = Authorizer(ring.roster)
-    assert gate.refuse(b"p", key, [b"nonsense"]) == []
-    assert gate.refuse(b"p", key, HELLO) != []
-    gate.close()
+    authorizer = Authorizer(ring.key_store)
+    assert authorizer.refuse(b"p", key, [b"nonsense"]) == []
+    assert authorizer.refuse(b"p", key, HELLO) != []
+    authorizer.close()
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(ring: Keyring) -> None:
-    gate = Authorizer(ring.roster)
+    authorizer = Authorizer(ring.key_store)
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, gate._audit._file)
+    os.dup2(full, authorizer._audit._file)
     os.close(full)
-    gate.record(Record("0" * 64, "open job", bytes(16), "ok"))
-    gate.close()
+    authorizer.record(Record("0" * 64, "open job", bytes(16), "ok"))
+    authorizer.close()

@@ -65,13 +65,15 @@ def test_a_change_that_fails_changes_nothing(tmp_path: Path) -> None:
         '{"format": 1, "keys": []}',
         '{"format": 1, "keys": {"short": {}}}',
         json.dumps({"format": 1, "keys": {KEYS[0]: {"role": "king"}}}),
+        json.dumps({"format": 1, "keys": {"short": {"role": "node", "user": "", "added": 0.0}}}),
+        json.dumps({"format": 1, "keys": {KEYS[0]: {"role": "node", "user": "", "added": "0"}}}),
     ],
 )
 def test_what_is_no_table_is_refused(text: str, tmp_path: Path) -> None:
     made = KeyStore(tmp_path)
     made.make()
     (tmp_path / key_store.TABLE).write_text(text)
-    with pytest.raises(KeyFileError, match="no table of keys"):
+    with pytest.raises(KeyFileError, match="is not a table of keys"):
         made.read()
 
 

@@ -48,7 +48,7 @@ def test_keys_are_revoked_by_their_beginning_or_by_their_user() -> None:
     with pytest.raises(AdmissionError, match="2 keys begin"):
         revoke(near, "b" * 8, 1.0)
     for nobody in ("b" * 7, "carl", ""):
-        with pytest.raises(AdmissionError, match="no key and no user"):
+        with pytest.raises(AdmissionError, match="no key or user"):
             revoke(near, nobody, 1.0)
 
 
@@ -68,7 +68,7 @@ def test_a_token_expires() -> None:
 
 
 def test_a_token_changes_no_key_that_is_something_else() -> None:
-    with pytest.raises(AdmissionError, match="not a node's"):
+    with pytest.raises(AdmissionError, match="has another role"):
         join(table(), TOKEN, ANNA, "n1", 1.0)
     gone, _ = revoke(join(table(), TOKEN, NODE, "n1", 1.0), NODE, 2.0)
     fresh = add(gone, BERT, Role.JOIN, "join token", 2.0)

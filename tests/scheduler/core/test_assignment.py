@@ -4,6 +4,7 @@ from cluster_model import ModelClient, ModelCluster
 
 from burla.protocol import messages as m
 from burla.scheduler.core.assignment import TURN_S
+from burla.scheduler.core.lease import LeaseState
 
 MANY = 1000
 
@@ -41,7 +42,7 @@ def pass_time(cluster: ModelCluster, seconds: float, calls: int = 1) -> None:
     """Let time pass in which each node runs `calls` calls a quarter of a second."""
     for _ in range(int(seconds / 0.25)):
         for node in list(cluster.nodes.values()):
-            cluster.answer_shed(node, begun=node.cpus)
+            cluster.answer_retracts(node, begun=node.cpus)
             cluster.run(node, calls)
             cluster.stop(node)
         cluster.later(0.25)
@@ -70,8 +71,8 @@ def test_a_newcomer_takes_no_more_nodes_than_it_has_inputs() -> None:
     alice = job(cluster, "alice")
     bob = job(cluster, "bob", inputs=2)
     cluster.later(0.25)
-    draining = sum(e.draining for e in cluster.core.board.jobs[alice.job].leases.values())
-    assert draining == 2
+    leases = cluster.core.state.jobs[alice.job].work.leases.values()
+    assert [lease.state for lease in leases].count(LeaseState.DRAINING) == 2
     pass_time(cluster, 1.5)
     assert bob.have.total == 2
     assert nodes_of(cluster, alice) == 16
@@ -121,11 +122,11 @@ def test_a_running_call_is_waited_for_and_named() -> None:
     bob = job(cluster, "bob")
     for _ in range(8):  # alice's calls take their time
         for node in cluster.nodes.values():
-            cluster.answer_shed(node, begun=1)
+            cluster.answer_retracts(node, begun=1)
         cluster.later(0.25)
     assert nodes_of(cluster, bob) == 0
     assert bob.waiting.startswith("number 1 in line, all 2 nodes that fit are busy (alice@h: 2)")
-    assert "comes when input" in bob.waiting
+    assert "is handed over when input" in bob.waiting
     pass_time(cluster, 0.5)
     assert nodes_of(cluster, bob) == 1
 
@@ -138,8 +139,8 @@ def test_a_job_that_is_nearly_done_keeps_its_nodes() -> None:
         cluster.run(node, 4)  # all of it takes 0.1 s
     job(cluster, "bob")
     cluster.later(0.25)
-    leases = cluster.core.board.jobs[alice.job].leases.values()
-    assert [lease.draining for lease in leases] == [False, False]
+    leases = cluster.core.state.jobs[alice.job].work.leases.values()
+    assert [lease.state for lease in leases] == [LeaseState.ACTIVE] * 2
 
 
 def test_nodes_that_do_not_fit_are_not_taken() -> None:
@@ -171,8 +172,8 @@ def test_no_job_starves_among_many() -> None:
     for _ in range(400):
         pass_time(cluster, 0.25, calls=2)
         for each in jobs:
-            if each.have.total == 60 and each.job in cluster.core.board.jobs:
+            if each.have.total == 60 and each.job in cluster.core.state.jobs:
                 cluster.say(each.peer, m.CloseJob(each.job))
-        if not cluster.core.board.jobs:
+        if not cluster.core.state.jobs:
             return
     raise AssertionError([each.have.total for each in jobs])

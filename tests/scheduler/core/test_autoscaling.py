@@ -1,6 +1,7 @@
 """What the autoscaler is told, and what callers are told of it."""
 
 from cluster_model import ModelClient, ModelCluster, ident
+from opening import client_hello
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
@@ -17,7 +18,7 @@ class Autoscaler:
 
     def __init__(self, cluster: ModelCluster) -> None:
         self.cluster = cluster
-        cluster.say(ADMIN, m.ClientHello(m.PROTOCOL, "0", "3.11", b"an administrator", "root", "h"))
+        cluster.say(ADMIN, client_hello(b"an administrator", user="root"))
 
     def ask(
         self, doing: str = "", *retire: str, cpus: int = 0, ram: int = 0, name: str = "lab/gce"
@@ -127,13 +128,13 @@ def test_a_caller_who_waits_is_told_what_is_done_about_it() -> None:
     cluster = ModelCluster()
     autoscaler = Autoscaler(cluster)
     grows, stays = waiting(cluster, grow=True), waiting(cluster, grow=False)
-    assert grows.waiting.startswith("no node is connected to the cluster; nothing makes machines")
+    assert grows.waiting.startswith("no node is connected to the cluster; no autoscaler is running")
     autoscaler.ask("machines on their way: 1")
     cluster.later(0.25)
     assert grows.waiting == "no node is connected to the cluster; machines on their way: 1"
     assert "on their way" not in stays.waiting
     autoscaler.wait(HEARD_S)
-    assert "nothing makes machines" in grows.waiting
+    assert "no autoscaler is running" in grows.waiting
 
 
 def test_without_nodes_a_caller_is_told_what_to_do() -> None:
@@ -142,7 +143,7 @@ def test_without_nodes_a_caller_is_told_what_to_do() -> None:
     assert client.waiting == "no node is connected to the cluster"
     Autoscaler(cluster).ask()  # there is one: it has deleted what was idle
     cluster.later(0.25)
-    assert client.waiting.startswith("no node is connected to the cluster; grow=True asks for")
+    assert client.waiting.startswith("no node is connected to the cluster; pass grow=True")
 
 
 def test_two_autoscalers_do_not_undo_what_the_other_does() -> None:
@@ -178,7 +179,7 @@ def test_only_so_many_jobs_are_told_of() -> None:
     autoscaler = Autoscaler(cluster)
     for _ in range(WISHES_MAX + 1):
         cluster.client(grow=True)
-    assert len(cluster.core.board.jobs) == WISHES_MAX + 1
+    assert len(cluster.core.state.jobs) == WISHES_MAX + 1
     demand = autoscaler.ask()
     assert len(demand.wishes) == WISHES_MAX
     encode(demand)  # it is not too long

@@ -6,7 +6,7 @@ from typing import Any
 from hostile import Words, mutate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opening import open_job
+from opening import client_hello, node_hello, open_job
 
 from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode, encode
@@ -71,31 +71,30 @@ class Siege:
     def honest_job_is_done(self) -> None:
         """Run one job of somebody else, on a node of its own."""
         core, now_s = self.core, self.now_s
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h")
+        hello = client_hello(SESSION)
         core.receive(b"honest", hello, [], now_s, "honest")
         core.receive(b"honest", open_job(JOB), [b"f"], now_s, "honest")
         core.receive(b"honest", m.InputsEnd(JOB, 1), [], now_s, "honest")
         leaves = (m.Leaf(0, 0, 1, 1),)
         said = m.Inputs(job=JOB, batch=0, start=0, leaves=leaves)
         core.receive(b"honest", said, [b"leaf"], now_s, "honest")
-        while JOB in core.board.jobs and not core.board.jobs[JOB].leases:
+        while JOB in core.state.jobs and not core.state.jobs[JOB].work.leases:
             # each on a new machine, until one is for us: liars wait for nodes, too
             fresh = self.random.randbytes(16)
-            node = m.NodeHello(m.PROTOCOL, "0", "3.11", fresh, "n", 2, 1 << 30, ())
-            core.receive(fresh, node, [], now_s, "honest")
-        assert core.board.jobs[JOB].leases
+            core.receive(fresh, node_hello(fresh), [], now_s, "honest")
+        assert core.state.jobs[JOB].work.leases
         core.check()
 
 
 def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
     core = Scheduler(bytes(16), "0", "pub")
-    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h")
+    hello = client_hello(SESSION)
     core.receive(b"c", hello, [], 0.0)
     core.receive(b"c", open_job(JOB, resumed=True), [b"f"], 0.0)
     span = m.Span(0, 0, 3)
     held = m.Held(IDS[0], JOB, 1, (span,), stopped=False)
     for name in (b"n" * 16, b"o" * 16):  # the second has no right to the lease of the first
-        node = m.NodeHello(m.PROTOCOL, "0", "3.11", name, "n", 1, 1 << 30, (held,))
+        node = node_hello(name, cpus=1, held=(held,))
         core.receive(name, node, [], 0.0)
         core.check()
     core.receive(b"n" * 16, m.Retracted(IDS[0], (span,)), [], 0.0)
@@ -103,18 +102,18 @@ def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
     said = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 3, 1),))
     core.receive(b"c", said, [b"leaf"], 0.0)
     core.check()
-    job = core.board.jobs[JOB]
-    assert job.pending.total + job.held == 3
+    job = core.state.jobs[JOB]
+    assert job.work.pending.total + job.work.held == 3
 
 
 def test_a_job_with_very_many_gaps_is_taken_up_again_in_time() -> None:
     core = Scheduler(bytes(16), "0", "pub")
-    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "u", "h")
+    hello = client_hello(SESSION)
     core.receive(b"c", hello, [], 0.0)
     done = tuple((at, at + 1) for at in range(0, 2 * GAPS, 2))
     for _ in range(2):  # it once cost the square of their number: minutes
         core.receive(b"c", open_job(JOB, resumed=True, done=done), [b"f"], 0.0)
-    assert core.board.jobs[JOB].done.total == GAPS
+    assert core.state.jobs[JOB].work.done.total == GAPS
 
 
 @settings(derandomize=True, max_examples=60, deadline=None)

@@ -1,6 +1,7 @@
 """What each tenant may have at once: said in words, and others are not touched by it."""
 
 import pytest
+from opening import client_hello, node_hello, open_job
 from outcomes import outcomes
 
 from burla.protocol import messages as m
@@ -25,20 +26,10 @@ class Tenants:
         return heard(who, effects)
 
     def join(self, who: bytes) -> None:
-        self.say(who, m.ClientHello(m.PROTOCOL, "0", "3.11", who.ljust(16), "u", "h"))
+        self.say(who, client_hello(who.ljust(16)))
 
     def open(self, who: bytes, job: int) -> list[m.Message]:
-        spec = m.OpenJob(
-            job=ident(job),
-            topic=bytes(16),
-            name="f",
-            func_cpu=1,
-            func_ram=None,
-            max_parallelism=None,
-            unpack=False,
-            environment=b"",
-        )
-        return self.say(who, spec, b"f")
+        return self.say(who, open_job(ident(job)), b"f")
 
     def send(self, who: bytes, job: int, start: int, count: int, leaf: bytes) -> list[m.Message]:
         leaves = (m.Leaf(start, start, count, 1),)
@@ -68,7 +59,7 @@ def test_so_many_jobs_are_open_at_once_and_one_that_is_closed_makes_room() -> No
     assert at.open(b"a", 1) == at.open(b"a again", 2) == []  # one key, two connections
     text = failure(at.open(b"a", 3))
     assert "quota of open jobs" in text
-    assert "may have 2" in text
+    assert "cluster: 2 at once" in text
     assert at.open(b"b", 4) == []  # another tenant
     at.say(b"a", m.CloseJob(ident(1)))
     assert at.open(b"a", 3) == []
@@ -84,9 +75,9 @@ def test_so_many_inputs_are_under_way_and_outcomes_make_room() -> None:
     text = failure(at.send(b"a", 2, 0, 1, b"leaf"))
     assert "quota of inputs" in text
     assert at.send(b"a", 2, 1, 1, b"leaf") == []  # said once, and nothing of it is kept
-    assert not at.core.board.jobs[ident(2)].batches
+    assert not at.core.state.jobs[ident(2)].work.batches.kept
     assert at.send(b"b", ord("b"), 0, 10, b"leaf") == []
-    hello = m.NodeHello(m.PROTOCOL, "0", "3.11", NODE, "n", 2, 1 << 30, ())
+    hello = node_hello(NODE)
     effects = at.core.receive(b"n", hello, [], 0.0, "node")
     (start,) = [x for x in heard(b"n", effects) if isinstance(x, m.StartLease)]
     done = outcomes(start.lease, [m.Run(0, 10, m.Kind.RESULTS, 1)])
@@ -103,14 +94,14 @@ def test_so_many_bytes_are_held_whatever_they_are_bytes_of() -> None:
     assert "quota of bytes" in failure(at.send(b"a", 1, 1, 1, b"x" * 1000))
     assert "quota of bytes" in failure(at.open(b"a", 2))  # its function counts, too
     at.say(b"a", m.CloseJob(ident(1)))
-    assert at.core.board.usages == {}
+    assert at.core.state.usages == {}
     at.open(b"a", 3)
-    job = at.core.board.jobs[ident(3)]
+    job = at.core.state.jobs[ident(3)]
     for start in range(100):  # nothing but empty frames
         at.send(b"a", 3, start, 1, b"")
     assert job.failed
-    assert job.cost <= 10_000 + JOB_COST
-    assert len(job.batches) == (10_000 - 1 - FRAME_COST) // (FRAME_COST + LEAF_COST)
+    assert job.charge.bytes_held <= 10_000 + JOB_COST
+    assert len(job.work.batches.kept) == (10_000 - 1 - FRAME_COST) // (FRAME_COST + LEAF_COST)
 
 
 def test_who_leaves_leaves_room() -> None:
@@ -119,18 +110,17 @@ def test_who_leaves_leaves_room() -> None:
     at.open(b"a", 1)
     at.core.unreachable(b"a", 0.0)
     at.core.expire(6.0)
-    assert at.core.board.usages == {}
+    assert at.core.state.usages == {}
 
 
 def test_a_connection_is_one_session_and_one_node() -> None:
     at = Tenants()
     for number in range(100):
         at.join(bytes([7]))
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", ident(number), "u", "h")
+        hello = client_hello(ident(number))
         at.say(bytes([7]), hello)
-        node = m.NodeHello(m.PROTOCOL, "0", "3.11", ident(number), "n", 2, 1 << 30, ())
-        at.say(b"n", node)
-    assert len(at.core.clients) == len(at.core.board.nodes) == 1
+        at.say(b"n", node_hello(ident(number)))
+    assert len(at.core.state.clients) == len(at.core.state.nodes) == 1
 
 
 @pytest.mark.parametrize("quotas", [Quotas(0), Quotas(1, 0), Quotas(1, 1, -1)])

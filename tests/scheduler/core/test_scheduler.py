@@ -1,5 +1,6 @@
 """The scheduler's core, as conversations and under any order of events."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from cluster_model import ModelCluster, ModelNode, ident
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from opening import client_hello
 from outcomes import outcomes
 
 from burla.protocol import messages as m
@@ -90,7 +92,7 @@ def test_a_node_that_leaves_gets_nothing_more_and_is_released_when_it_serves_nob
     assert not leaves.released  # its call runs on
     for _ in range(12):
         cluster.later(0.25)
-        cluster.answer_shed(leaves)
+        cluster.answer_retracts(leaves)
         cluster.run(leaves, 1)
         cluster.stop(leaves)
         cluster.run(other, 1)
@@ -193,7 +195,7 @@ def test_a_client_that_is_gone_leaves_no_lease() -> None:
     for _ in range(24):
         cluster.later(0.25)
     assert node.active() is None
-    assert not cluster.core.board.jobs
+    assert not cluster.core.state.jobs
 
 
 def test_a_job_that_a_client_does_not_open_again_after_it_reconnected_is_closed() -> None:
@@ -205,7 +207,7 @@ def test_a_job_that_a_client_does_not_open_again_after_it_reconnected_is_closed(
     for _ in range(44):
         cluster.later(0.25)
     assert node.active() is None
-    assert not cluster.core.board.jobs
+    assert not cluster.core.state.jobs
 
 
 def test_a_job_that_waits_is_told_why() -> None:
@@ -243,7 +245,7 @@ def test_an_idle_node_gets_what_another_has_not_begun() -> None:
     cluster.end(client)
     assert held(first) == [(0, 2)]
     second = cluster.node(cpus=1)
-    cluster.answer_shed(first)
+    cluster.answer_retracts(first)
     assert (held(first), held(second)) == ([(0, 1)], [(1, 2)])
 
 
@@ -279,7 +281,7 @@ def test_the_first_error_stops_the_job() -> None:
 
 def test_another_protocol_is_refused_in_one_line() -> None:
     core = Scheduler(ident(1), "1.0", "p")
-    hello = m.ClientHello(m.PROTOCOL + 1, "9.9", "3.11", ident(2), "u", "h")
+    hello = client_hello(ident(2), protocol=m.PROTOCOL + 1, version="9.9")
     effects = core.receive(b"c", hello, [], 0.0)
     assert isinstance(effects[0], Send)
     assert isinstance(effects[0].message, m.Refused)
@@ -366,10 +368,16 @@ class AnyOrder(RuleBasedStateMachine):
             self.cluster.run(node, count)
 
     @rule(which=st.integers(0, 9), begun=st.integers(0, 3))
-    def a_node_sheds(self, which: int, begun: int) -> None:
+    def a_node_gives_back(self, which: int, begun: int) -> None:
         node = self._pick(which, self.cluster.nodes)
         if node is not None and node.alive:
-            self.cluster.answer_shed(node, begun)
+            self.cluster.answer_retracts(node, begun)
+
+    @rule(which=st.integers(0, 9))
+    def a_node_drains(self, which: int) -> None:
+        node = self._pick(which, self.cluster.nodes)
+        if node is not None and node.alive:
+            self.cluster.say(node.peer, m.Drain())
 
     @rule(which=st.integers(0, 9))
     def a_node_stops_leases(self, which: int) -> None:
@@ -423,6 +431,10 @@ class AnyOrder(RuleBasedStateMachine):
     def every_index_is_in_one_place(self) -> None:
         self.cluster.core.check()
 
+    @invariant()
+    def the_state_can_be_written_down(self) -> None:
+        assert json.dumps(self.cluster.core.snapshot(self.cluster.now_s))
+
     def teardown(self) -> None:
         """One healthy node finishes everything."""
         cluster = self.cluster
@@ -436,7 +448,7 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(400):
             cluster.later(0.25)
             cluster.run(healthy, 100)
-            cluster.answer_shed(healthy)
+            cluster.answer_retracts(healthy)
             cluster.stop(healthy)
             cluster.core.check()
             for peer, client in list(open_jobs.items()):

@@ -6,7 +6,7 @@ from outcomes import outcomes
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
 from burla.scheduler.core.scheduler import TICK_S
-from burla.scheduler.core.warm_leases import LINGER_S
+from burla.scheduler.core.warm_leases import WARM_S
 
 
 def complete_job(cluster: ModelCluster, client: ModelClient, nodes: list[ModelNode]) -> None:
@@ -106,7 +106,7 @@ def test_workers_wait_only_so_long() -> None:
     client = cluster.client()
     run_job(cluster, client, [node])
     before = node.active()
-    cluster.later(LINGER_S - 0.5)
+    cluster.later(WARM_S - 0.5)
     assert node.ended == []
     cluster.later(1.0)
     assert node.ended == [before]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import zmq
 from keyring import Keyring
-from opening import open_job
+from opening import client_hello, node_hello, open_job
 from outcomes import outcomes
 
 from burla.limits import FRAME_BYTES_MAX
@@ -61,7 +61,7 @@ class Peer:
 
 
 def config(bind: str, ring: Keyring | None) -> SchedulerConfig:
-    return SchedulerConfig(bind=bind, keys=None if ring is None else ring.roster.directory)
+    return SchedulerConfig(bind=bind, keys=None if ring is None else ring.key_store.directory)
 
 
 @asynccontextmanager
@@ -85,14 +85,6 @@ async def serving(
             await task
 
 
-def client_hello() -> m.ClientHello:
-    return m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "user", "host")
-
-
-def node_hello() -> m.NodeHello:
-    return m.NodeHello(m.PROTOCOL, "0", "3.11", os.urandom(16), "n", 2, 1 << 30, ())
-
-
 @pytest.mark.parametrize("kind", ["tcp", "ipc"])
 def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> None:
     bind = "tcp://127.0.0.1:0" if kind == "tcp" else f"ipc://{tmp_path}/s"
@@ -104,8 +96,8 @@ def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> N
             if ring is not None:
                 curves = [ring.curve(ring.make(role)) for role in (Role.CLIENT, Role.NODE)]
             client, node = (Peer(context, address, curve) for curve in curves)
-            await node.say(node_hello())
-            await client.say(client_hello())
+            await node.say(node_hello(os.urandom(16)))
+            await client.say(client_hello(SESSION))
             await client.hear(m.Welcome)
             big = [os.urandom(FRAME_BYTES_MAX) for _ in range(5)]
             await client.say(open_job(JOB, JOB), (b"function",))
@@ -135,14 +127,14 @@ def test_malformed_frames_disturb_nobody(tmp_path: Path) -> None:
     async def play() -> None:
         async with serving(f"ipc://{tmp_path}/s") as (context, address):
             stranger, client = Peer(context, address, None), Peer(context, address, None)
-            await client.say(client_hello())
+            await client.say(client_hello(SESSION))
             await client.hear(m.Welcome)
             for _ in range(200):
                 await stranger.send([os.urandom(40)])
                 await stranger.send([b"", b""])
                 await stranger.send([b"\xdd\xff\xff\xff\xff"])
                 await client.send([b"\xc1" * 10])
-            await client.say(client_hello())
+            await client.say(client_hello(SESSION))
             await client.hear(m.Welcome)
             client.close()
             stranger.close()
@@ -162,13 +154,13 @@ def test_an_answer_that_is_too_long_to_send_disturbs_nobody(
             client = Peer(context, address, None)
             nodes = [Peer(context, address, None) for _ in range(5)]
             for node in nodes:
-                hello = m.NodeHello(m.PROTOCOL, "0", "3.11", os.urandom(16), name, 1, 1, ())
+                hello = node_hello(os.urandom(16), name=name, cpus=1)
                 await node.say(hello)
                 await node.hear(m.Welcome)
-            await client.say(client_hello())
+            await client.say(client_hello(SESSION))
             await client.hear(m.Welcome)
             await client.say(m.ListNodes())
-            await client.say(client_hello())
+            await client.say(client_hello(SESSION))
             await client.hear(m.Welcome)  # it goes on
             for peer in (client, *nodes):
                 peer.close()
@@ -180,14 +172,14 @@ def test_output_reaches_who_follows_the_topic(tmp_path: Path) -> None:
     async def play() -> list[bytes]:
         async with serving(f"ipc://{tmp_path}/s") as (context, address):
             client, node = Peer(context, address, None), Peer(context, address, None)
-            await client.say(client_hello())
+            await client.say(client_hello(SESSION))
             welcome, _ = await client.hear(m.Welcome)
             assert isinstance(welcome, m.Welcome)
             follower = sockets.make_socket(context, zmq.SUB)
             follower.connect(welcome.publisher)
             follower.setsockopt(zmq.SUBSCRIBE, JOB)
             watch = sockets.SocketWaiter(follower)
-            await node.say(node_hello())
+            await node.say(node_hello(os.urandom(16)))
             await client.say(open_job(JOB, JOB), (b"function",))
             lease, _ = await node.hear(m.StartLease)
             assert isinstance(lease, m.StartLease)
@@ -211,8 +203,8 @@ def test_output_reaches_a_client_that_follows_nothing(tmp_path: Path) -> None:
     async def play() -> list[bytes]:
         async with serving(f"ipc://{tmp_path}/s") as (context, address):
             client, node = Peer(context, address, None), Peer(context, address, None)
-            await client.say(client_hello())
-            await node.say(node_hello())
+            await client.say(client_hello(SESSION))
+            await node.say(node_hello(os.urandom(16)))
             await client.say(open_job(JOB, JOB), (b"function",))
             lease, _ = await node.hear(m.StartLease)
             assert isinstance(lease, m.StartLease)

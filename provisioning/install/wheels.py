@@ -23,6 +23,7 @@ from pathlib import Path
 import burla
 from burla.protocol import VERSION
 from burla.provisioning.core.machines import ProvisioningError, tail
+from burla.system.paths import cache_directory
 
 WHEEL = f"burla-{VERSION}-py3-none-any.whl"
 SUFFIXES = (".py", ".sh", ".typed")  # of the files that make up the package
@@ -51,7 +52,7 @@ def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
         python: minor version that wheels are downloaded for.
 
     Raises:
-        ProvisioningError: the wheelhouse can not be had.
+        ProvisioningError: the wheelhouse cannot be made.
     """
     directory.mkdir(parents=True, exist_ok=True)
     ours = directory / WHEEL
@@ -62,7 +63,7 @@ def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
         if wheelhouse == "auto":
             folder = _download(ours, directory, python)
         if not folder.is_dir():
-            raise ProvisioningError(f"wheelhouse={wheelhouse!r}: there is no such folder")
+            raise ProvisioningError(f"wheelhouse is {wheelhouse!r}: there is no such folder")
         found += [p for p in sorted(folder.glob("*.whl")) if not p.name.startswith("burla-")]
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
     return Wheels({path.name: path for path in found}, digests, bool(wheelhouse))
@@ -111,7 +112,7 @@ def _metadata() -> tuple[importlib.metadata.Distribution, str]:
             if text and "Requires-Dist:" in text:
                 return distribution, text
     raise ProvisioningError(
-        "this burla is not installed, so it does not know what it needs: `pip install` it here"
+        "cannot tell what burla needs, because it is not installed here: `pip install` it first"
     )
 
 
@@ -132,7 +133,7 @@ def _download(wheel: Path, directory: Path, python: str) -> Path:
     done = subprocess.run(line, capture_output=True, text=True, timeout=DOWNLOAD_S, check=False)
     if done.returncode != 0:
         raise ProvisioningError(
-            f"pip can not download a wheelhouse: {tail(done.stderr)}. Make one yourself"
+            f"pip cannot download a wheelhouse: {tail(done.stderr)}. Make one yourself"
             " (`pip download -d FOLDER burla`) and set wheelhouse=FOLDER"
         )
     (folder / COMPLETE).touch()
@@ -140,9 +141,15 @@ def _download(wheel: Path, directory: Path, python: str) -> Path:
 
 
 def cache() -> Path:
-    """Return the folder that keeps wheels for later runs."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "burla" / "wheels"
+    """Return the folder that keeps wheels for later runs.
+
+    Raises:
+        ProvisioningError: there is no HOME for it.
+    """
+    directory = cache_directory()
+    if directory is None:
+        raise ProvisioningError("cannot find a place for wheels (no HOME): set XDG_CACHE_HOME")
+    return Path(directory) / "wheels"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from burla.provisioning import wheels
 from burla.provisioning.core.machines import ProvisioningError
+from burla.provisioning.install import wheels
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_same_files_make_the_same_wheel() -> None:
@@ -27,7 +27,7 @@ def test_it_holds_every_room_and_what_it_needs(tmp_path: Path) -> None:
     for folder, room in (("scheduler", "burla/scheduler"), ("nodelet", "burla/nodelet")):
         expected = {f"{room}/{file.name}" for file in (ROOT / folder).glob("*.py")}
         assert expected <= names
-    assert {"burla/py.typed", "burla/provisioning/bootstrap.sh"} <= names
+    assert {"burla/py.typed", "burla/provisioning/install/bootstrap.sh"} <= names
     metadata = archive.read(f"{wheels.INFO}/METADATA").decode()
     assert "Requires-Dist: pyzmq" in metadata
     assert "burla-nodelet = " in archive.read(f"{wheels.INFO}/entry_points.txt").decode()

@@ -8,21 +8,25 @@ import hashlib
 import io
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from burla.provisioning.core import facts as f
 from burla.provisioning.core import steps as s
-from burla.provisioning.core.machines import ProvisioningError, StepFailed, Transport, tail
+from burla.provisioning.core.machines import (
+    JoinToken,
+    ProvisioningError,
+    Report,
+    StepFailed,
+    Transport,
+    tail,
+)
 from burla.provisioning.core.steps import Step, Wanted
 
 SCRIPT = Path(__file__).with_name("bootstrap.sh")
 ROUNDS = 2  # the steps may show that the facts were old: looked at once more, then given up
-
-Report = Callable[[str], None]  # is told the phase that begins
-JoinToken = Callable[[str], bytes | None]  # node name -> a fresh one-time token; None: no keys
 
 
 @dataclass
@@ -64,7 +68,7 @@ def bring_up(
         report: is told each phase that begins.
 
     Raises:
-        ProvisioningError: it is no node; what was done stays done, and another run goes on there.
+        ProvisioningError: it is not a node; what was done stays, and another run continues there.
     """
     timing = Timing()
     for _ in range(ROUNDS):
@@ -80,7 +84,7 @@ def bring_up(
         left = s.steps(_probe(transport, wanted, report, timing), wanted)
         if left:
             names = ", ".join(step.name for step in left)
-            raise StepFailed(f"all steps went well, and yet these are to be done again: {names}")
+            raise StepFailed(f"every step succeeded, but these are still missing: {names}")
     return timing
 
 
@@ -89,21 +93,9 @@ def look(transport: Transport, wanted: Wanted) -> f.Facts:
     return _probe(transport, wanted, lambda phase: None, Timing())
 
 
-def take_down(
-    transport: Transport, wanted: Wanted, report: Report, *, drain_s: float | None = None
-) -> Timing:
-    """Leave the machine as it was before it became a node.
-
-    Args:
-        transport: to the machine.
-        wanted: what it had become.
-        report: is told each phase that begins.
-        drain_s: how long to wait for calls that run; None: they are cut off.
-    """
-    timing = Timing()
-    for step in s.undo(wanted, drain_s=drain_s):
-        _carry_out(transport, step, b"", report, timing)
-    return timing
+def take_down(transport: Transport, wanted: Wanted, report: Report) -> None:
+    """Leave the machine as it was before it became a node; calls that run are cut off."""
+    _carry_out(transport, s.undo(wanted), b"", report, Timing())
 
 
 def drain(transport: Transport, wanted: Wanted, report: Report, wait_s: float) -> None:

@@ -15,11 +15,11 @@ from waiting import wait_until
 from wanted import MINOR, want, wheelhouse
 
 from burla import remote_parallel_map
-from burla.provisioning import bootstrap
 from burla.provisioning.core.machines import ConnectionLost, ProvisioningError, StepFailed
 from burla.provisioning.core.steps import CannotBe, Wanted
+from burla.provisioning.install import bootstrap
+from burla.provisioning.install.wheels import WHEEL, Wheels
 from burla.provisioning.ssh.transport import SshSettings, connect
-from burla.provisioning.wheels import WHEEL, Wheels
 from burla.shell import clients
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -207,9 +207,7 @@ def test_python_without_its_venv_is_told_from_none(
     hosts: Hosts, made: Cluster, wheels: Wheels
 ) -> None:
     host = hosts.add(more=f"mount -t tmpfs none /usr/lib/python{MINOR}/ensurepip")
-    with pytest.raises(
-        CannotBe, match=f"can not make virtual .*apt-get install python{MINOR}-venv"
-    ):
+    with pytest.raises(CannotBe, match=f"cannot make virtual .*apt-get install python{MINOR}-venv"):
         up(hosts, host, want(wheels, made.address), wheels)
     assert not any(".burla" in path for path in host.files())
 
@@ -306,7 +304,7 @@ def test_a_nodelet_that_dies_is_started_again(hosts: Hosts, made: Cluster, wheel
 def test_a_node_without_its_scheduler_says_so(hosts: Hosts, wheels: Wheels) -> None:
     host = hosts.add()
     wanted = want(wheels, "ipc:///tmp/nobody-listens-here", name="lonely", join_s=1)
-    with pytest.raises(StepFailed, match=r"joining: (?s:.*)has not answered within 1 s"):
+    with pytest.raises(StepFailed, match=r"joining: (?s:.*)did not answer within 1 s"):
         up(hosts, host, wanted, wheels)
     down(hosts, host, wanted)
     assert host.processes() == []

@@ -178,11 +178,11 @@ failed_pip() { # of many tries to reach an index one is enough to see why
     echo "$1" | awk '/^WARNING: Retrying/ && seen++ { next } 1' >&2
     case $1 in
         *'No matching distribution'* | *'Could not find a version'*)
-            [ -n "$WHEELHOUSE" ] || fail "pip finds no index, or not in it what burla needs; for machines without" \
-                "one \`--wheelhouse auto\` (wheelhouse = \"auto\") fetches the wheels on your side and ships them"
-            fail "the wheelhouse lacks what is named above, for Python $PYTHON on $(uname -m)" ;;
+            [ -n "$WHEELHOUSE" ] || fail "pip finds no package index, or the index lacks what burla needs; for machines without an" \
+                "index, \`--wheelhouse auto\` (wheelhouse = \"auto\") downloads the wheels on your side and ships them"
+            fail "the wheelhouse lacks the packages named above, for Python $PYTHON on $(uname -m)" ;;
     esac
-    fail "pip could not install it"
+    fail "pip could not install burla"
 }
 
 host_of() { echo "$1" | sed 's|^[a-z]*://||; s|/.*||; s|.*@||; s|:[0-9]*$||'; }
@@ -275,7 +275,7 @@ supervise() { # the background process where there is no systemd: starts the nod
             [ "$status" -gt 128 ] && kill -0 "$child" 2>/dev/null || break
         done
         [ "$status" != 0 ] || break
-        echo "burla: the nodelet ended with status $status; it is started again in $pause_s s"
+        echo "burla: the nodelet ended with status $status; starting it again in $pause_s s"
         [ $(($(date +%s) - began_s)) -lt 60 ] || pause_s=1
         child=''
         sleep "$pause_s" & wait $! || :
@@ -289,8 +289,8 @@ hello() { # waits until the scheduler has welcomed this node
     while [ ! -f "$DIRECTORY/ready" ]; do
         if [ "$(date +%s)" -ge "$until_s" ]; then
             log_tail >&2
-            fail "the scheduler at ${SCHEDULER:-the address given} has not answered within $WAIT_S s;" \
-                "if $(uname -n) can not reach that address, open its port or set \`scheduler\` to one that it can"
+            fail "the scheduler at ${SCHEDULER:-the address given} did not answer within $WAIT_S s;" \
+                "if $(uname -n) cannot reach that address, open its port or set \`scheduler\` to one that it can reach"
         fi
         sleep 0.1
     done
@@ -341,7 +341,7 @@ drain() { # the nodelet finishes what runs, takes nothing more, and ends
     if [ "$SERVICE" = systemd ]; then systemctl kill --kill-who=main --signal=USR1 "$UNIT"
     else kill -USR1 "$pid"
     fi
-    wait_ended "$pid" "$WAIT_S" || fail "its calls have not ended within $WAIT_S s; remove it to cut them off"
+    wait_ended "$pid" "$WAIT_S" || fail "calls still run after $WAIT_S s; remove the node to cut them off"
     stop
 }
 
@@ -377,7 +377,7 @@ alone() { # a run that was cut off may still be at work here: wait for it
     mkdir -p "$DIRECTORY"
     if command -v flock > /dev/null; then
         exec 9> "$DIRECTORY/lock"
-        flock -w 300 9 || fail "another bootstrap has been at work here for 300 s"
+        flock -w 300 9 || fail "another bootstrap has been running here for 300 s"
     fi
     "$1" 9>&-
 }

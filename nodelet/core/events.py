@@ -1,0 +1,161 @@
+"""What the shell tells the nodelet's core of workers. Pure.
+
+A worker is a number that the shell gives out, and never uses again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import NamedTuple
+
+from burla.protocol.messages import Kind
+
+Ending = tuple[str, int]  # ("exit", status; -1: unknown), ("signal", number), ("fork", errno)
+
+
+class WorkerState(Enum):
+    """What a worker is for."""
+
+    BLANK = auto()  # forked, no function yet
+    LOADING = auto()
+    COPYING = auto()  # being forked from a template
+    READY = auto()
+    TEMPLATE = auto()  # has the function and only forks
+    GONE = auto()
+
+
+class Stride(NamedTuple):
+    """The calls [lo, hi) of a cell that a worker is in or was in last, as its slate says."""
+
+    cell: int
+    lo: int
+    hi: int
+    claimed: int = 0  # the end of what it has claimed of the cell
+
+
+NO_STRIDE = Stride(0, 0, 0)
+
+
+class CellReport(NamedTuple):
+    """What a worker says in one message of the span in one of its cells."""
+
+    cell: int
+    lo: int
+    hi: int  # the frames are the outcomes of [lo, hi); if that is empty there are none
+    kind: Kind = Kind.RESULTS
+    seconds: float = 0.0  # that the calls took
+    frames: Sequence[bytes] = ()
+    stop: int | None = None  # nothing from here on is run of this span, ever
+    is_over: bool = False  # the span ended at `stop`; the cell may be used again
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A worker has said something of its spans."""
+
+    worker: int
+    reports: Sequence[CellReport]
+
+
+@dataclass(frozen=True, slots=True)
+class Stolen:
+    """The answer to a `Steal`: [lo, hi), perhaps empty, was taken, as the worker's slate says."""
+
+    worker: int
+    cell: int
+    lo: int
+    hi: int
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A worker wrote to stdout (1) or stderr (2); told before what it reported later."""
+
+    worker: int
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A worker has loaded the function for the first time."""
+
+    worker: int
+    load_s: float  # that it took
+    may_fork: bool  # it has no thread that forbids it
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """A worker could not load the function, perhaps its second one, and is gone."""
+
+    worker: int
+    frames: Sequence[bytes]  # values.load_error says why
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateServes:
+    """A worker that was made the template waits for orders to fork."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A worker was forked from the template, and has the function."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotCopied:
+    """The template is gone, and with it an order to fork: nobody's death."""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker ended; told after all that it wrote."""
+
+    worker: int
+    how: Ending
+    state: WorkerState  # when it died
+    stride: Stride = NO_STRIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The slates of busy workers were looked at."""
+
+    strides: Mapping[int, Stride]  # by worker
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The memory of a node, and of its workers, at one moment; all in bytes."""
+
+    total: int  # what the node has, or its cgroup, or was given
+    available: int  # of `total`
+    swap: int = 0  # free
+    oom_kills: int = 0  # by the kernel, since the last reading
+    used: Mapping[int, int] = field(default_factory=dict)  # worker -> of its own, with descendants
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersEnded:
+    """All processes of the lease that was to end are gone, and its scratch is wiped."""
+
+
+WorkerEvent = (
+    Reported
+    | Stolen
+    | Printed
+    | Loaded
+    | LoadFailed
+    | TemplateServes
+    | Copied
+    | NotCopied
+    | Died
+    | Looked
+    | Reading
+    | WorkersEnded
+)

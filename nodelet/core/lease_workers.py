@@ -1,0 +1,185 @@
+"""The workers of one lease: how they come, and what follows from their ends. Pure."""
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from burla.protocol.deaths import Death
+from burla.protocol.ranges import Ranges
+
+from .cells import BrokenWorkerError, Worker
+from .dispatcher import Dispatcher
+from .effects import CutStride, Effect, ForkWorker, Kill, LoadWorker, MakeTemplate, Note
+from .events import (
+    Copied,
+    Died,
+    Loaded,
+    LoadFailed,
+    NotCopied,
+    Reading,
+    Stride,
+    TemplateServes,
+    WorkerState,
+)
+from .last_words import LastWords
+from .memory_policy import MemoryPolicy
+from .spawn_policy import SpawnPolicy, Step
+from .watchdog import Watchdog
+
+LifeEvent = Loaded | LoadFailed | TemplateServes | Copied | NotCopied
+
+CRASHED = "signal"  # how a copy dies that does not bear having been forked
+
+
+class LeaseWorkers:
+    """Those that are ready (the dispatcher's), those that are made, and the template."""
+
+    def __init__(self, dispatcher: Dispatcher, func_ram: int | None, effects: list[Effect]) -> None:
+        """Start without workers.
+
+        Args:
+            dispatcher: of the lease.
+            func_ram: bytes that one call may use; None: no limit.
+            effects: where all that is asked for is put.
+        """
+        self.spawn = SpawnPolicy()
+        self.words = LastWords()
+        self._dispatcher = dispatcher
+        self._effects = effects
+        self._memory = MemoryPolicy(dispatcher, func_ram)
+        self._watchdog = Watchdog()
+
+    # --- making them ---
+
+    def want(self, count: int) -> None:
+        """Make so many more."""
+        self.spawn.want(count)
+        self._spawn()
+
+    def want_for_waiting(self) -> None:
+        """Make as many more as there are slots, and inputs waiting, for."""
+        dispatcher, unready = self._dispatcher, self.spawn.unready
+        room = dispatcher.slots - len(dispatcher.workers) - unready
+        count = min(room, len(dispatcher.queue) - unready)
+        if count > 0 and self.spawn.may_want():
+            self.want(count)
+
+    def adopt(self, old: "LeaseWorkers", now_s: float) -> None:
+        """Go on with the workers of a lease that is over; they load the function when needed."""
+        if old.spawn.template is not None:
+            self._effects.append(Kill(old.spawn.template))
+        for number in old._dispatcher.workers:
+            self._dispatcher.workers[number] = Worker(number, now_s, has_run=True)
+        old._dispatcher.workers.clear()
+        self._dispatcher.expect(old._dispatcher)
+
+    def _spawn(self) -> None:
+        for step in self.spawn.steps():
+            if step is Step.LOAD:
+                self._effects.append(LoadWorker())
+            else:
+                assert self.spawn.template is not None
+                self._effects.append(ForkWorker(self.spawn.template))
+
+    # --- how they come ---
+
+    def take(self, event: LifeEvent, now_s: float) -> None:
+        """Take what became of workers that were made."""
+        match event:
+            case Loaded():
+                if self.spawn.loaded(event.worker, event.load_s, event.may_fork):
+                    self._effects.append(MakeTemplate(event.worker))
+                else:
+                    self._admit(Worker(event.worker, now_s))
+            case Copied():
+                self.spawn.ready(WorkerState.COPYING)
+                self._admit(Worker(event.worker, now_s, is_copy=True))
+            case TemplateServes():
+                self.spawn.template_serves(event.worker)
+            case NotCopied():
+                self._drop_template()
+                self.spawn.not_copied()
+            case LoadFailed():
+                self._load_failed(event)
+            case _:
+                assert_never(event)
+        self._spawn()
+
+    def _admit(self, worker: Worker) -> None:
+        self._dispatcher.workers[worker.number] = worker
+
+    def _load_failed(self, event: LoadFailed) -> None:
+        workers = self._dispatcher.workers
+        if (worker := workers.get(event.worker)) is not None:
+            self._dispatcher.bury(worker, None)
+        else:
+            self.spawn.leave(WorkerState.LOADING)
+        self.spawn.load_failed(event.frames, bool(workers))
+
+    def _drop_template(self) -> None:
+        if self.spawn.template is not None:
+            self._effects.append(Kill(self.spawn.template))
+        self.spawn.drop_template()
+
+    # --- how they are ---
+
+    def kill_broken(self, worker: Worker, error: BrokenWorkerError) -> None:
+        """Kill a worker that contradicts what it was assigned."""
+        worker.is_broken = worker.is_doomed = True
+        self._effects += [
+            Note(
+                f"killing worker {worker.number}, which contradicts what it was assigned: {error}"
+            ),
+            Kill(worker.number),
+        ]
+
+    def look(self, strides: Mapping[int, Stride], now_s: float) -> None:
+        """Cut strides that last too long."""
+        workers = self._dispatcher.workers
+        self._effects += map(CutStride, self._watchdog.look(workers, strides, now_s))
+
+    def read_memory(self, reading: Reading, open_: Ranges, now_s: float) -> None:
+        """Kill workers for which there is no memory. `open_`: not run yet."""
+        for number, why in self._memory.look(reading, open_, now_s):
+            self._effects += [Note(why), Kill(number)]
+
+    # --- how they end ---
+
+    def died(self, event: Died, now_s: float) -> tuple[int, Death] | None:
+        """Take an end; return the index that is to be given up for it, and what is to be said."""
+        words = self.words.take(event.worker)
+        match event.state:
+            case WorkerState.LOADING | WorkerState.COPYING:
+                self.spawn.died(event.state, event.how, bool(self._dispatcher.workers))
+            case WorkerState.TEMPLATE if event.worker == self.spawn.template:
+                self.spawn.drop_template()
+            case _:
+                if (worker := self._dispatcher.workers.get(event.worker)) is not None:
+                    return self._bury(worker, event, words, now_s)
+        self._spawn()
+        return None
+
+    def _bury(
+        self, worker: Worker, event: Died, words: str, now_s: float
+    ) -> tuple[int, Death] | None:
+        dispatcher = self._dispatcher
+        figures = self._memory.died(worker, event.how, now_s)
+        running = worker.running(event.stride)
+        is_fresh_copy = worker.is_copy and not worker.has_run
+        if figures is None and is_fresh_copy and event.how[0] == CRASHED:
+            running = None  # what it was forked from is to blame, not a call
+            self._drop_template()
+        index = dispatcher.bury(worker, running)
+        if not dispatcher.workers:
+            self.spawn.all_gone()
+        self._spawn()
+        if index is None:
+            return None
+        death = self._memory.judge(index, event.how, figures, worker)
+        if death is None:
+            dispatcher.try_again(index)
+            return None
+        return index, Death(death.how, death.code, death.deaths, death.memory, words)
+
+    def snapshot(self) -> dict[str, object]:
+        """Return what is made, and the memory last seen, for people."""
+        return {"spawn": self.spawn.snapshot(), "memory": self._memory.snapshot()}

@@ -1,0 +1,122 @@
+"""The inputs of a lease that no worker has, and in which order they go. Pure.
+
+Earlier inputs go first. An input whose worker died comes after some others, and alone. Where
+one of several, it is not known which, has killed a worker, they are to be run one by one.
+"""
+
+from collections.abc import Iterable
+
+from burla.protocol.messages import Span
+from burla.protocol.ranges import Range, Ranges
+
+from .leaf_store import LeafStore
+
+CAREFUL_CHUNK = 64  # inputs given out at once that are run one by one
+
+
+class WorkQueue:
+    """Which inputs wait, which of them with care, and which to be tried again."""
+
+    def __init__(self, store: LeafStore) -> None:
+        """Start empty; `store` knows which batch an input belongs to."""
+        self.ranges = Ranges()
+        self.retries: dict[int, int] = {}  # index that died -> `_taken` from which it may be tried
+        self.careful = Ranges()  # of `ranges`: to be run one by one
+        self._store = store
+        self._taken = 0  # spans
+
+    def __len__(self) -> int:
+        return self.ranges.total + len(self.retries)
+
+    def add(self, lo: int, hi: int, *, careful: bool = False) -> None:
+        """Let [lo, hi), perhaps empty, which nobody has any more, be given out again."""
+        self.ranges.add(lo, hi)
+        if careful:
+            self.careful.add(lo, hi)
+
+    def retry(self, index: int, after: int) -> None:
+        """Let `index`, whose worker died, be given out again after so many others."""
+        self.retries[index] = self._taken + after
+
+    def take(self, count: int, *, retries: bool = True) -> tuple[Span, bool] | None:
+        """Take the next span out, of up to `count` inputs; None: there is none.
+
+        Args:
+            count: what is to be run one by one comes in spans of its own size.
+            retries: whether it may be one that died.
+
+        Returns:
+            The span, and whether it is to be run one by one.
+        """
+        first = self.ranges.first()
+        ripe = next(iter(self.retries), None) if retries else None
+        if ripe is not None and (first is None or self.retries[ripe] <= self._taken):
+            self._taken += 1
+            del self.retries[ripe]
+            return next(self._store.spans(ripe, ripe + 1)), True
+        if first is None:
+            return None
+        lo, hi = self._store.cut(*first)
+        hi = min(hi, lo + count)
+        careful = lo in self.careful
+        if careful:
+            hi = min(self.careful.common(lo, hi)[0][1], lo + CAREFUL_CHUNK)
+            self.careful.remove(lo, hi)
+        elif marked := self.careful.common(lo, hi):
+            hi = marked[0][0]
+        self._taken += 1
+        self.ranges.remove(lo, hi)
+        return next(self._store.spans(lo, hi)), careful
+
+    def pop_first(self) -> int | None:
+        """Take out the first index that waits."""
+        first = self.ranges.first()
+        index = min([*self.retries, *((first[0],) if first else ())], default=None)
+        if index is not None and self.retries.pop(index, None) is None:
+            self.ranges.remove(index, index + 1)
+            self.careful.remove(index, index + 1)
+        return index
+
+    def pop_last(self, inputs: int) -> list[Range]:
+        """Take up to `inputs` inputs out, from the end; not what is to be run one by one."""
+        taken = []
+        kept = []
+        while inputs > 0 and self.ranges:
+            ((lo, hi),) = self.ranges.pop_back(min(inputs, self._last_run()))
+            marked = self.careful.common(lo, hi)
+            if marked:
+                kept.append((lo, marked[-1][1]))
+                lo = marked[-1][1]
+            if lo < hi:
+                taken.append((lo, hi))
+                inputs -= hi - lo
+        for lo, hi in kept:
+            self.ranges.add(lo, hi)
+        return taken
+
+    def _last_run(self) -> int:
+        lo, hi = list(self.ranges)[-1]
+        return hi - lo
+
+    def withdraw(self, lo: int, hi: int) -> list[Range]:
+        """Take what waits of [lo, hi) out, for good; return it."""
+        self.careful.remove(lo, hi)
+        retried = [index for index in self.retries if lo <= index < hi]
+        for index in retried:
+            del self.retries[index]
+        return self.ranges.remove(lo, hi) + [(index, index + 1) for index in retried]
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.ranges, self.careful = Ranges(), Ranges()
+        self.retries.clear()
+
+    def places(self) -> Iterable[Range]:
+        """Yield what waits, as ranges."""
+        yield from self.ranges
+        yield from ((index, index + 1) for index in self.retries)
+
+    def check(self) -> None:
+        """Assert that nothing is in it twice."""
+        assert not any(index in self.ranges for index in self.retries), self.retries
+        assert all(self.ranges.covers(lo, hi) for lo, hi in self.careful)

@@ -1,0 +1,161 @@
+"""The words between the agent, the zygotes and the supervisor: each is declared here, once.
+
+One word is one message of a SOCK_SEQPACKET socket: a msgpack array, the name first. Named tuples
+and msgpack, not msgspec: a zygote imports what every worker needs, and no worker needs that.
+"""
+
+from typing import NamedTuple, TypeVar
+
+import msgpack
+
+BYTES_MAX = 64 << 10  # of one word
+
+# --- any -> agent ---
+
+
+class Ready(NamedTuple):
+    """I serve from now on: the first word."""
+
+
+# --- agent -> zygote ---
+
+
+class Fork(NamedTuple):
+    """Fork a worker; answered by Forked or NotForked. Carries its socket, stdout and stderr."""
+
+    page: int  # of its slate; a name for it until its pid is known
+
+
+class Adopt(NamedTuple):
+    """Reap this worker, which a template has forked, as if it were yours."""
+
+    pid: int
+
+
+class Signal(NamedTuple):
+    """Send a signal to a worker that has not been reaped."""
+
+    pid: int
+    number: int
+
+
+class Kill(NamedTuple):
+    """Kill a worker, its process group and all that is below it."""
+
+    pid: int
+
+
+class EndLease(NamedTuple):
+    """Kill all below you but the workers of these pages, wipe the scratch; answered by Ended."""
+
+    kept: list[int]
+
+
+# --- zygote -> agent ---
+
+
+class Forked(NamedTuple):
+    """The worker of this page is there."""
+
+    page: int
+    pid: int
+
+
+class NotForked(NamedTuple):
+    """There is no worker for this page."""
+
+    page: int
+    errno: int
+
+
+class Died(NamedTuple):
+    """A worker was reaped."""
+
+    pid: int
+    how: str  # "exit", "signal"
+    status: int  # exit status, number of the signal
+
+
+class Ended(NamedTuple):
+    """Nothing is left of the lease."""
+
+
+# --- agent -> supervisor ---
+
+
+class OpenSandbox(NamedTuple):
+    """Make a sandbox; answered by Opened or Failed. Carries its control socket and the slates."""
+
+    number: int  # a name for it
+
+
+# --- supervisor -> agent ---
+
+
+class Opened(NamedTuple):
+    """The sandbox is there; its init says Ready by itself."""
+
+    number: int
+    pid: int  # of its init, as we see it
+
+
+class Failed(NamedTuple):
+    """There is no sandbox of this number."""
+
+    number: int
+    why: str
+
+
+class Gone(NamedTuple):
+    """The init of a sandbox has ended, and nothing is left of it."""
+
+    number: int
+    status: int
+
+
+# --- agent -> worker ---
+
+
+class LoadSettings(NamedTuple):
+    """How a function is loaded, besides its bytes: the first frame of a LOAD message."""
+
+    unpack: bool = False  # the tuple rule
+    environment: bytes = b""  # msgpack of values.Environment, as the client packed it
+    variables: dict[str, str] = {}  # noqa: RUF012 - never changed. BURLA_JOB_ID, BURLA_NODE, ...
+    func_cpu: int = 1  # threads of numeric libraries, unless the environment sets them
+    node: str = ""  # what this machine is called in errors
+
+
+ToZygote = Fork | Adopt | Signal | Kill | EndLease
+FromZygote = Ready | Forked | NotForked | Died | Ended
+ToSupervisor = OpenSandbox
+FromSupervisor = Ready | Opened | Failed | Gone
+Word = ToZygote | FromZygote | ToSupervisor | FromSupervisor | LoadSettings
+
+_WORDS: dict[str, type[Word]] = {
+    word.__name__: word
+    for word in (
+        *(Ready, Fork, Adopt, Signal, Kill, EndLease, Forked, NotForked, Died, Ended),
+        *(OpenSandbox, Opened, Failed, Gone, LoadSettings),
+    )
+}
+_W = TypeVar("_W", bound=Word)
+
+
+def encode(word: Word) -> bytes:
+    """Return the bytes of a word."""
+    data: bytes = msgpack.packb([type(word).__name__, *word])
+    return data
+
+
+def decode(data: bytes) -> Word:
+    """Return the word that these bytes are.
+
+    Raises:
+        ValueError: they are none of ours.
+    """
+    name, *fields = msgpack.unpackb(data)
+    word = _WORDS.get(name)
+    if word is None or len(fields) != len(word._fields):
+        raise ValueError(f"not a word between agent and zygote: {name} with {len(fields)} fields")
+    return word._make(fields)

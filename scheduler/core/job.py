@@ -1,0 +1,89 @@
+"""A job: what its client asked for and was told. Pure data; where its inputs are is in work.py."""
+
+from hashlib import blake2b
+
+from burla.protocol.messages import OpenJob
+
+from .lease import Lease
+from .quotas import FRAME_COST, JOB_COST, Charge, Usage
+from .work import Work
+
+REUSE_BYTES_MAX = 1 << 20  # of a function: more takes over 1 ms to compare
+
+
+def cost_of(spec: OpenJob, function: list[bytes]) -> int:
+    """Return how many bytes a job takes here before it has inputs, for quotas."""
+    frames = sum(map(len, function)) + FRAME_COST * len(function)
+    return JOB_COST + len(spec.environment) + frames
+
+
+class Job:
+    """One remote_parallel_map call."""
+
+    def __init__(
+        self,
+        spec: OpenJob,
+        function: list[bytes],
+        owner: bytes,
+        python: str,
+        user: str,
+        usage: Usage | None = None,
+        *,
+        tenant: str = "",
+        opened_s: float = 0.0,
+    ) -> None:
+        """Open a job; count it in `usage`.
+
+        Args:
+            spec: what the client said of it.
+            function: payload frames.
+            owner: the client session.
+            python: minor version, "3.11".
+            user: for people, and for shares.
+            usage: of its tenant.
+            tenant: whose quotas it is counted for: the key.
+            opened_s: when it came.
+        """
+        self.spec = spec
+        self.id = spec.job
+        self.function = function
+        self.owner, self.python = owner, python
+        self.user, self.tenant = user, tenant
+        self.charge = Charge(Usage() if usage is None else usage)
+        self.charge.usage.jobs += 1
+        self.charge.add(0, cost_of(spec, function))
+        self.work = Work(self.charge, spec.done, resumed=spec.resumed)
+        self.past: dict[bytes, Lease] = {}  # ended ones, whose outcomes the client may not have yet
+        self.failed = False  # an error went to the client: nothing more is assigned
+        self.opened_s = opened_s
+        self.turn = 0  # among equals the lowest is next; who gave up a node goes to the end
+        self.hold_until_s = 0.0  # no work is assigned before: nodelets may say what they hold
+        self.reopen_by_s: float | None = None  # said Hello anew: then what it still has, it opens
+        self.said = ""  # the last waiting reason told
+        self.scanned_s = 0.0  # when all leases were last looked at, of very many
+        self._reuse_key: bytes | None = None
+
+    def reuse_key(self) -> bytes:
+        """Return what is equal for jobs that may follow each other in the same processes.
+
+        Those are of one session, and have the same function (to the byte) and the same options.
+        Empty: no job may follow this one.
+        """
+        if self._reuse_key is None:
+            spec, self._reuse_key = self.spec, b""
+            if sum(map(len, self.function)) <= REUSE_BYTES_MAX:
+                options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
+                digest = blake2b(repr((self.owner, options)).encode(), digest_size=16)
+                for part in (spec.environment, *self.function):
+                    digest.update(len(part).to_bytes(8, "big"))
+                    digest.update(part)
+                self._reuse_key = digest.digest()
+        return self._reuse_key
+
+    def check(self) -> None:
+        """Assert that its parts agree. Costs O(state): for tests."""
+        self.work.check()
+        batches = self.work.batches.kept.values()
+        costs = cost_of(self.spec, self.function) + sum(batch.cost for batch in batches)
+        assert self.charge.bytes_held == costs
+        assert self.charge.inputs == sum(batch.stop - batch.start for batch in batches)

@@ -1,0 +1,88 @@
+"""Giving free nodes to jobs, and taking nodes back for others. Who gets one: assignment.py."""
+
+from burla.protocol import messages as m
+
+from . import allocation, assignment, leases, warm_leases
+from .job import Job
+from .lease import Lease
+from .node import Node
+from .state import State
+
+JOB_WINDOW_ALL = 256 << 20  # unacknowledged outcomes of a job, over all its leases
+WINDOW_MIN = 2 << 20  # of one lease
+
+
+def hand_out(state: State) -> None:
+    """Give the nodes that are free to the jobs that are entitled to them."""
+    changed, state.marks.nodes = state.marks.nodes, {}
+    for node_id in changed:
+        if (node := state.nodes.get(node_id)) is not None:
+            _look_at(state, node)
+    free = [node for node in state.free.values() if node.is_free()]
+    if not free:
+        return
+    jobs = state.jobs if changed else state.marks.jobs
+    while free:
+        known = [job for job_id in jobs if (job := state.jobs.get(job_id))]
+        wanting = [job for job in known if state.now_s >= job.hold_until_s]
+        match = assignment.choose(assignment.in_turn(wanting, state.jobs.values()), free)
+        if match is None:
+            return
+        start(state, *match)
+        free.remove(match[1])
+
+
+def _look_at(state: State, node: Node) -> None:
+    """Note whether a node is free."""
+    if node.leaving and node.is_vacant():
+        state.send(node.peer, m.Drained())
+    if node.is_free():
+        state.free[node.id], node.idle_since_s = node, state.now_s
+    else:
+        state.free.pop(node.id, None)
+
+
+def start(state: State, job: Job, node: Node) -> None:
+    """Give a free node to a job."""
+    cap = job.spec.max_parallelism
+    slots = node.slots(job)
+    if cap is not None:
+        slots = min(slots, cap - job.work.slots)
+    lease = Lease(_new_id(state), node.id, job.id, slots, state.now_s)
+    leases.enter(state, lease)
+    keep = warm_leases.take_over(state, node, job, slots)
+    nodes = assignment.likely_nodes(job.work, len(state.free))
+    message = m.StartLease(
+        lease=lease.id,
+        job=job.id,
+        slots=slots,
+        func_cpu=job.spec.func_cpu,
+        func_ram=job.spec.func_ram,
+        unpack=job.spec.unpack,
+        environment=job.spec.environment,
+        secret=job.spec.secret,
+        outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // nodes)),
+        report_s=allocation.report_s(nodes),
+        keep=keep,
+        over=leases.take_untold(state, node),
+    )
+    state.send(node.peer, message, job.function)
+    if job.said:  # it was told why it waits
+        job.said = ""
+        state.tell(job, m.JobStatus(job.id, ""))
+    state.marks.jobs[job.id] = None
+
+
+def _new_id(state: State) -> bytes:
+    """Return an id for a lease; a nodelet may have made up some that look like ours."""
+    while True:
+        state.leases_made += 1
+        lease_id = state.instance[:8] + state.leases_made.to_bytes(8, "big")
+        if lease_id not in state.leases:
+            return lease_id
+
+
+def drain_for_waiting(state: State) -> None:
+    """Begin to take nodes from those who have more than their share, if others want them."""
+    for lease in assignment.to_drain(state.jobs.values(), state.nodes, state.now_s):
+        leases.drain(state, lease)

@@ -1,0 +1,91 @@
+"""A node: whether it is there, is silent, may be leased; and which leases are on it. Pure data."""
+
+from dataclasses import dataclass, field
+
+from burla.protocol.messages import NodeHello, NodeState, NodeStatus
+
+from .job import Job
+from .lease import Lease
+
+SILENCE_S = 15.0  # a node not heard from for this long is lost; 15 beats
+UNREACHABLE_S = 0.75  # a broken connection is made again within 100 ms, unless the nodelet is gone
+
+
+@dataclass(slots=True)
+class Node:
+    """What the scheduler believes about one life of one machine's nodelet."""
+
+    id: bytes
+    peer: bytes
+    name: str
+    python: str  # minor version, "3.11"
+    cpus: int
+    ram: int  # bytes
+    heard_s: float
+    isolation: str = "process"  # its tier, for people
+    unreachable_s: float | None = None  # since when its connection is known to be broken
+    leaving: bool = False  # it is to end: it gets no lease any more, and gives back the one it has
+    retiring: bool = False  # its machine is about to be deleted if it is idle
+    idle_since_s: float = 0.0  # when it became free, if it is
+    lease: Lease | None = None  # the one that serves its job
+    warm: Lease | None = None  # the node is free all the same
+    stopping: dict[bytes, Lease] = field(default_factory=dict)
+    orphans: dict[bytes, Lease] = field(default_factory=dict)
+    untold: dict[bytes, Lease] = field(default_factory=dict)  # its nodelet may forget these
+    user: str = ""  # public key of its nodelet; empty where there are no keys
+
+    @classmethod
+    def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
+        """Return the node that said `hello`."""
+        offer = (hello.name, hello.python, hello.cpus, hello.ram)
+        return cls(hello.node, peer, *offer, now_s, hello.isolation, idle_since_s=now_s)
+
+    def is_free(self) -> bool:
+        """Return whether it may be leased: every process of earlier leases is proven gone."""
+        is_wanted = not self.leaving and not self.retiring
+        return self.is_vacant() and self.unreachable_s is None and is_wanted
+
+    def is_vacant(self) -> bool:
+        """Return whether every process of earlier leases is proven gone."""
+        return self.lease is None and not self.stopping and not self.orphans
+
+    def status(self, job: str, now_s: float) -> NodeStatus:
+        """Return how it is, for people; `job`: what it does, if the asker may know."""
+        if self.unreachable_s is not None:
+            state = NodeState.LOST
+        elif self.leaving or self.retiring:
+            state = NodeState.LEAVING
+        else:
+            state = NodeState.FREE if self.is_free() else NodeState.LEASED
+        idle_s = max(0.0, now_s - self.idle_since_s) if self.is_vacant() else 0.0
+        offer = (self.cpus, self.ram, self.python)
+        return NodeStatus(self.name, self.isolation, *offer, state, job, idle_s)
+
+    def is_lost(self, now_s: float) -> bool:
+        """Return whether it must be given up."""
+        broken = self.unreachable_s is not None and now_s - self.unreachable_s >= UNREACHABLE_S
+        return broken or now_s - self.heard_s >= SILENCE_S
+
+    def has_workers_for(self, job: Job) -> bool:
+        """Return whether workers of a job like this one are still there."""
+        return self.warm is not None and self.warm.reuse_key == job.reuse_key()
+
+    def slots(self, job: Job) -> int:
+        """Return how many calls of `job` it can run at once; 0: the job does not fit."""
+        if self.python != job.python:
+            return 0
+        slots = self.cpus // job.spec.func_cpu
+        if job.spec.func_ram is not None:
+            slots = min(slots, self.ram // job.spec.func_ram)
+        return slots
+
+    def misfit(self, job: Job) -> tuple[str, str]:
+        """Return the argument that keeps `job` off this node (empty: none) and why."""
+        gigabyte = 1 << 30
+        if self.python != job.python:
+            return "python", f"{self.name} runs Python {self.python}, you run {job.python}"
+        if self.cpus < job.spec.func_cpu:
+            return "func_cpu", f"{self.name} has {self.cpus} CPUs"
+        if job.spec.func_ram is not None and self.ram < job.spec.func_ram:
+            return "func_ram", f"{self.name} has {self.ram / gigabyte:.4g} GB"
+        return "", ""

@@ -1,0 +1,93 @@
+"""What nodelets say of their leases: outcomes, output, what they give back, what has ended."""
+
+from burla.protocol import messages as m
+
+from . import leases, warm_leases
+from .effects import Publish
+from .job import Job
+from .lease import SERVING, Lease, LeaseState
+from .node import Node
+from .state import State
+
+
+def _lease_on(state: State, node: Node, lease_id: bytes) -> tuple[Job, Lease] | None:
+    """Return a lease and its open job, if the lease is or was `node`'s."""
+    lease = state.leases.get(lease_id)
+    if lease is None or lease.node != node.id or not lease.wanted:
+        return None
+    return state.jobs[lease.job], lease
+
+
+def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -> None:
+    """Pass outcomes on, and mark them done."""
+    found = _lease_on(state, node, said.lease)
+    if found is None:
+        return
+    job, lease = found
+    is_serving = lease.state in SERVING
+    is_news = any(not job.work.done.covers(lo, hi) for lo, hi in said.done)
+    for lo, hi in said.done:
+        job.work.finish(lease if is_serving else None, lo, hi)
+    job.failed = job.failed or (said.failed and is_news)  # the first error stops the job
+    if is_serving:
+        lease.call_s = said.call_s
+        lease.had_nothing = False
+        state.marks.leases[lease.id] = lease
+    state.tell(
+        job,
+        m.JobOutcomes(
+            job=job.id,
+            lease=lease.id,
+            seq=said.seq,
+            node=node.name,
+            runs=said.runs,
+            output=said.output,
+            seal=said.seal,
+        ),
+        payload,
+    )
+    if job.work.is_complete():  # the nodes need not wait for the client's last word
+        for each in list(job.work.leases.values()):
+            warm_leases.retire(state, job, each)
+
+
+def output(state: State, node: Node, said: m.Output, payload: list[bytes]) -> None:
+    """Publish what calls printed; a replay goes to the client alone."""
+    found = _lease_on(state, node, said.lease)
+    if found is None:
+        return
+    job, _ = found
+    message = m.JobOutput(job.id, said.lease, said.number, said.streams)
+    if said.replay:
+        state.tell(job, message, payload)
+    else:
+        state.effects.append(Publish(job.spec.topic, message, payload))
+
+
+def retracted(state: State, node: Node, said: m.Retracted) -> None:
+    """Queue again what a nodelet gave back."""
+    found = _lease_on(state, node, said.lease)
+    if found is None or found[1].state not in SERVING:
+        return
+    job, lease = found
+    lease.is_retracting = False
+    lease.had_nothing = not said.spans
+    for span in said.spans:
+        job.work.give_back(lease, span.lo, span.hi)
+    state.marks.jobs[job.id] = None
+    state.marks.leases[lease.id] = lease
+
+
+def stopped(state: State, node: Node, lease_id: bytes) -> None:
+    """Take note that the processes of a lease are gone."""
+    lease = state.leases.get(lease_id)
+    if lease is None or lease.node != node.id:
+        return
+    if lease.state in (LeaseState.STOPPING, LeaseState.WARM):
+        leases.workers_are_gone(state, lease)
+
+
+def pass_on(state: State, said: m.AckOutcomes | m.AckOutput | m.ReplayOutput) -> None:
+    """Send what the client of a lease says of it to its nodelet."""
+    lease = state.leases[said.lease]
+    state.send(state.nodes[lease.node].peer, said)

@@ -1,0 +1,89 @@
+"""All that the scheduler knows: tables, an outbox, marks. Data that imports nothing that acts.
+
+What happens to it is in functions, by topic: jobs.py, leases.py, nodes.py and so on. They change
+the tables, put what is to be sent into `effects`, and mark what must be looked at before those are
+handed over: settling.py then decides once, however much one event has changed.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from burla.protocol.messages import Message
+
+from .client import Client
+from .effects import Effect, Note, Record, Send
+from .job import Job
+from .lease import Lease, LeaseState
+from .node import Node
+from .quotas import Quotas, Usage
+
+GONE_KEPT = 1000  # leases that are remembered after their end, for whoever looks for a fault
+
+
+@dataclass(frozen=True, slots=True)
+class GoneLease:
+    """What is remembered of a lease that no table has any more."""
+
+    id: bytes
+    node: str  # its name
+    job: bytes
+    history: tuple[tuple[float, LeaseState], ...]
+
+
+@dataclass(slots=True)
+class Marks:
+    """What is to be looked at before effects are handed over; empty between two events."""
+
+    jobs: dict[bytes, None] = field(default_factory=dict)  # may have more to run, in order
+    leases: dict[bytes, Lease] = field(default_factory=dict)  # may have room for more work
+    nodes: dict[bytes, None] = field(default_factory=dict)  # may be free now
+
+
+@dataclass(slots=True, eq=False)
+class State:
+    """The tables of one life of the scheduler."""
+
+    instance: bytes  # 16 bytes; leases are named after it, so that lives don't mix
+    quotas: Quotas = field(default_factory=Quotas)  # of each tenant
+    now_s: float = 0.0  # of the event that is being handled, on the caller's clock
+    settled_s: float = float("inf")  # when all nodelets have told what they hold of earlier times
+    nodes: dict[bytes, Node] = field(default_factory=dict)  # by id
+    clients: dict[bytes, Client] = field(default_factory=dict)  # by session
+    peers: dict[bytes, Client | Node] = field(default_factory=dict)  # by routing id
+    jobs: dict[bytes, Job] = field(default_factory=dict)  # those that are open
+    leases: dict[bytes, Lease] = field(default_factory=dict)  # of any state but GONE
+    usages: dict[str, Usage] = field(default_factory=dict)  # by tenant: those with open jobs
+    free: dict[bytes, Node] = field(default_factory=dict)  # those that may be leased are among them
+    gone: deque[GoneLease] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
+    effects: list[Effect] = field(default_factory=list)  # the outbox
+    marks: Marks = field(default_factory=Marks)
+    leases_made: int = 0
+    turns: int = 0
+
+    def send(self, peer: bytes, message: Message, payload: Sequence[bytes] = ()) -> None:
+        """Send a message to a connection."""
+        self.effects.append(Send(peer, message, payload))
+
+    def tell(self, job: Job, message: Message, payload: Sequence[bytes] = ()) -> None:
+        """Send a message to the client of a job, if it is connected."""
+        client = self.clients.get(job.owner)
+        if client is not None and client.peer:
+            self.effects.append(Send(client.peer, message, payload))
+
+    def note(self, text: str, peer: bytes = b"") -> None:
+        """Write to the log; `peer`: whom it is about, if it may say so too often."""
+        self.effects.append(Note(text, peer))
+
+    def record(self, user: str, operation: str, job: bytes | None, result: str) -> None:
+        """Write to the audit log."""
+        self.effects.append(Record(user, operation, job, result))
+
+    def job_of(self, lease: Lease | None) -> Job | None:
+        """Return the open job that a lease serves or served; None: it is closed, or not known."""
+        return self.jobs.get(lease.job) if lease is not None and lease.wanted else None
+
+    def queue_up(self, job: Job) -> None:
+        """Put a job behind all others that are as entitled to a node."""
+        self.turns += 1
+        job.turn = self.turns

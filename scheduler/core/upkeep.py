@@ -1,0 +1,48 @@
+"""What time brings: silences, holds that end, words for those who wait, nodes that change hands."""
+
+from burla.protocol import messages as m
+
+from . import connections, jobs, leasing, nodes
+from .autoscaling import Autoscalers
+from .job import Job
+from .pending_reasons import reasons
+from .state import State
+
+UNFIT_S = 5.0  # nodes may still join; then a job that fits none of them fails
+WAIT_SAID_S = 0.5  # a job that waits longer is told why
+
+
+def tick(state: State, autoscalers: Autoscalers) -> None:
+    """Do what is due. Costs O(state); a few times a second."""
+    nodes.expire(state)
+    connections.expire(state)
+    autoscalers.expire(state)
+    for job in list(state.jobs.values()):
+        jobs.expire(state, job)
+    _tell_waiting(state, autoscalers)
+    leasing.drain_for_waiting(state)
+
+
+def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
+    """Tell those jobs that wait for a node why, if that has changed."""
+    waiting = [job for job in state.jobs.values() if _must_be_told(state, job, autoscalers)]
+    if not waiting:
+        return
+    whys = reasons(waiting, state.jobs.values(), list(state.nodes.values()))
+    for job in waiting:
+        if (why := whys.get(job.id)) is None:
+            continue
+        why += autoscalers.said_of(job, state)
+        if why != job.said:
+            job.said = why
+            state.tell(job, m.JobStatus(job.id, why))
+
+
+def _must_be_told(state: State, job: Job, autoscalers: Autoscalers) -> bool:
+    """Return whether a job waits; one that waits in vain fails here."""
+    waited_s = state.now_s - job.opened_s
+    if job.work.leases or job.failed or waited_s < WAIT_SAID_S:
+        return False
+    if waited_s >= UNFIT_S and not autoscalers.may_make(job, state.now_s):
+        jobs.fail_if_unfit(state, job)
+    return not job.failed

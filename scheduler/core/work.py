@@ -1,0 +1,266 @@
+"""Where every index of a job is. Pure data, with what changes several places at once.
+
+An index is in exactly one place: not entered yet, `pending`, in `held` of one lease, in `limbo`
+(its outcome was forwarded, but the client that reconnected says that it lacks it), or `done`.
+What policy asks over and over (`slots`, `held`, `unstarted`, `empty`) is counted along, so that no
+question costs time in proportion to the leases.
+"""
+
+from burla.protocol.messages import Assign, Leaf, Span
+from burla.protocol.ranges import Range, Ranges
+
+from .batch import Batch, Batches
+from .lease import Lease
+from .quotas import Charge
+
+
+class Work:
+    """The indices of one job, and the leases that hold some."""
+
+    def __init__(self, charge: Charge, done: tuple[Range, ...], *, resumed: bool) -> None:
+        """Start with nothing entered.
+
+        Args:
+            charge: where the batches that are kept are counted.
+            done: what the client has outcomes of.
+            resumed: nodelets may hold some that were not entered here.
+        """
+        self.batches = Batches(charge)
+        self.resumed = resumed
+        self.total: int | None = None  # None: more may come
+        self.pending = Ranges()
+        self.done = Ranges(done)
+        self.limbo = Ranges()
+        self.leases: dict[bytes, Lease] = {}  # those that serve the job
+        self.slots = 0  # of all leases: calls that may run at once
+        self.held = 0  # indices on leases
+        self.unstarted = 0  # of those, what waits behind what runs
+        self.empty = 0  # leases that hold nothing
+        self.idle: dict[bytes, None] = {}  # leases with an idle slot, who has waited longest first
+        self.hungry: dict[bytes, None] = {}  # others that would take more work ahead
+
+    def is_complete(self) -> bool:
+        """Return whether every input has its outcome."""
+        return self.total is not None and self.done.total >= self.total
+
+    def waiting(self) -> int:
+        """Return how many inputs could be run at once by somebody else."""
+        return self.pending.total + self.unstarted
+
+    # --- leases ---
+
+    def add_lease(self, lease: Lease) -> None:
+        """Count a lease in; it may hold something already."""
+        self.leases[lease.id] = lease
+        self.slots += lease.slots
+        self.empty += 1
+        if lease.held.total:
+            self._count(lease, 0)
+        else:
+            self.idle[lease.id] = None
+
+    def drop_lease(self, lease: Lease) -> None:
+        """Make what a lease holds pending again, and count it out."""
+        for lo, hi in list(lease.held):
+            self.give_back(lease, lo, hi)
+        del self.leases[lease.id]
+        self.slots -= lease.slots
+        self.empty -= 1
+        self.idle.pop(lease.id, None)
+        self.hungry.pop(lease.id, None)
+
+    def _count(self, lease: Lease, before: int) -> None:
+        """Take note that what a lease holds has changed; it held so many before."""
+        after, slots = lease.held.total, lease.slots
+        self.held += after - before
+        self.unstarted += max(0, after - slots) - max(0, before - slots)
+        self.empty += (not after) - (not before)
+        if after < slots:
+            self.hungry.pop(lease.id, None)
+            self.idle.setdefault(lease.id, None)
+        else:
+            self.idle.pop(lease.id, None)
+
+    def _hold(self, lease: Lease, lo: int, hi: int) -> None:
+        before = lease.held.total
+        lease.held.add(lo, hi)
+        self._count(lease, before)
+
+    def _release(self, lease: Lease, lo: int, hi: int) -> list[Range]:
+        """Take [lo, hi) from a lease; return the parts that it held."""
+        before = lease.held.total
+        parts = lease.held.remove(lo, hi)
+        if parts:
+            self._count(lease, before)
+            for part in parts:
+                self._lighten(lease, *part)
+        return parts
+
+    def _lighten(self, lease: Lease, lo: int, hi: int) -> None:
+        for span in self.batches.spans(lo, hi):
+            if batch := self.batches.kept.get(span.batch):
+                lease.weight -= batch.bytes_each() * (span.hi - span.lo)
+
+    # --- batches ---
+
+    def enter(self, batch: Batch) -> None:
+        """Take a batch; what of it is not done or on a lease becomes pending.
+
+        One that is known already (the client reconnected) is only kept, if it is needed.
+
+        Raises:
+            ValueError: it is not the next one, nor a known one.
+        """
+        entered = self.batches.entered
+        if batch.start < entered:
+            self.batches.expect_known(batch)
+            if batch.number not in self.batches.kept:
+                self._keep(batch)
+            return
+        if not self.done.covers(entered, batch.start):
+            raise ValueError(f"batch {batch.number} starts at {batch.start}, not {entered}")
+        self.batches.append(batch)
+        open_ranges = self._keep(batch)
+        for lo, hi in open_ranges:
+            self.pending.add(lo, hi)
+        if self.resumed:  # else nodelets cannot hold what has just come
+            for elsewhere in (self.limbo, *(lease.held for lease in self.leases.values())):
+                for lo, hi in elsewhere.common(batch.start, batch.stop):
+                    self.pending.remove(lo, hi)
+
+    def _keep(self, batch: Batch) -> list[Range]:
+        """Hold a batch if it is needed; return what of it has no outcome yet."""
+        missing = self.done.missing(batch.start, batch.stop)
+        self.batches.keep(batch, sum(hi - lo for lo, hi in missing))
+        return missing
+
+    # --- work ---
+
+    def assign(self, lease: Lease, count: int, report_s: float) -> tuple[Assign, list[bytes]]:
+        """Move the first `count` pending indices to `lease`; return the message and its payload.
+
+        `report_s` is how often its nodelet should report from now on.
+        """
+        spans: list[Span] = []
+        leaves: list[Leaf] = []
+        payload: list[bytes] = []
+        for lo, hi in self.pending.pop_front(count):
+            self._hold(lease, lo, hi)
+            for span in self.batches.spans(lo, hi):
+                spans.append(span)
+                batch = self.batches.kept[span.batch]
+                lease.weight += batch.bytes_each() * (span.hi - span.lo)
+                for leaf, frames in batch.leaves_of(span.lo, span.hi):
+                    if lease.sent.add(leaf.start, leaf.start + leaf.count):
+                        batch.leases[lease.id] = None
+                        leaves.append(leaf)
+                        payload += frames
+        forget, lease.forget = tuple(lease.forget), []
+        message = Assign(
+            lease=lease.id,
+            left=self.pending.total,
+            spans=tuple(spans),
+            leaves=tuple(leaves),
+            forget=forget,
+            report_s=report_s,
+        )
+        return message, payload
+
+    def adopt(self, lease: Lease, lo: int, hi: int) -> None:
+        """Let `lease`, which says that it has [lo, hi), hold what of it is not done."""
+        hi = hi if self.resumed else min(hi, self.batches.entered)  # else no nodelet has more
+        for part in self.done.missing(lo, hi):
+            for other in self.leases.values():
+                for at in other.held.common(*part):
+                    self.give_back(other, *at)
+            self.pending.remove(*part)
+            self.limbo.remove(*part)
+            self._hold(lease, *part)
+
+    def give_back(self, lease: Lease, lo: int, hi: int) -> None:
+        """Make what `lease` holds of [lo, hi) pending again."""
+        for first, last in self._release(lease, lo, hi):
+            self.limbo.add(first, min(last, self.batches.entered))  # the rest comes with its batch
+            self._recover(first, last)
+
+    def finish(self, lease: Lease | None, lo: int, hi: int) -> None:
+        """Mark [lo, hi) done; the outcomes came from `lease` (None: from one that has ended)."""
+        hi = hi if self.resumed else min(hi, self.batches.entered)  # no nodelet has run more
+        for part in self.done.missing(lo, hi):
+            self._finish_open(lease, *part)
+
+    def _finish_open(self, lease: Lease | None, lo: int, hi: int) -> None:
+        self.done.add(lo, hi)
+        parts = self._release(lease, lo, hi) if lease is not None else []
+        if sum(b - a for a, b in parts) < hi - lo:  # it was requeued meanwhile: late, but welcome
+            self.pending.remove(lo, hi)
+            self.limbo.remove(lo, hi)
+            for other in self.leases.values():
+                self._release(other, lo, hi)
+        for span in self.batches.spans(lo, hi):
+            if batch := self.batches.kept.get(span.batch):
+                batch.left -= span.hi - span.lo
+                if not batch.left:
+                    self._drop(batch)
+
+    def _drop(self, batch: Batch) -> None:
+        self.batches.drop(batch)
+        for lease_id in batch.leases:
+            lease = self.leases.get(lease_id)
+            if lease is not None and lease.sent.remove(batch.start, batch.stop):
+                lease.forget.append(batch.number)
+
+    # --- a client that reconnected ---
+
+    def undo(self, have: tuple[Range, ...]) -> None:
+        """Take the client's word for what it has: other outcomes are looked for in limbo.
+
+        Batches that are needed for them come again with the client's next messages.
+        """
+        known, self.done = self.done, Ranges(have)
+        for lo, hi in known:
+            for gap in self.done.missing(lo, hi):
+                self.limbo.add(*gap)
+                for span in self.batches.spans(*gap):
+                    if batch := self.batches.kept.get(span.batch):
+                        batch.left += span.hi - span.lo
+        for lo, hi in list(self.done):
+            for gap in known.missing(lo, hi):
+                self.done.remove(*gap)
+                self.finish(None, *gap)
+
+    def release_limbo(self) -> None:
+        """Give up waiting for outcomes that nobody sent again: their indices are pending."""
+        for lo, hi in list(self.limbo):
+            self._recover(lo, hi)
+
+    def _recover(self, lo: int, hi: int) -> None:
+        """Make what of [lo, hi) is in limbo pending, as far as its batches are here."""
+        for span in self.batches.spans(lo, hi):
+            if span.batch in self.batches.kept:
+                for part in self.limbo.remove(span.lo, span.hi):
+                    self.pending.add(*part)
+
+    def check(self) -> None:
+        """Assert that every index is in exactly one place. Costs O(state): for tests."""
+        places = [*self.done, *self.pending, *self.limbo]
+        for lease in self.leases.values():
+            places += list(lease.held)
+        at = 0
+        for lo, hi in sorted(places):
+            assert lo == at or lo >= self.batches.entered, (lo, at)
+            at = hi
+        assert at >= self.batches.entered, (at, self.batches.entered)
+        kept = self.batches.kept.values()
+        for batch in kept:
+            missing = self.done.missing(batch.start, batch.stop)
+            assert batch.left == sum(hi - lo for lo, hi in missing) > 0
+        assert self.batches.size == sum(batch.size for batch in kept)
+        leases = self.leases.values()
+        assert self.slots == sum(lease.slots for lease in leases)
+        assert self.held == sum(lease.held.total for lease in leases)
+        assert self.unstarted == sum(lease.unstarted() for lease in leases)
+        assert self.empty == sum(not lease.held for lease in leases)
+        assert set(self.idle) == {lease.id for lease in leases if lease.idle()}
+        assert not set(self.idle) & set(self.hungry)
+        assert set(self.hungry) <= set(self.leases)

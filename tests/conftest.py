@@ -1,0 +1,44 @@
+"""How the tests are run: by file, on several workers, and alike on fast and on busy machines."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+TESTS = Path(__file__).parent
+WORKERS_PER_CPU = 2  # tests wait for processes of theirs about half of their time
+# Begun first, so that the workers end at about the same time.
+LONGEST = (
+    *("provisioning/test_cli_gce.py", "provisioning/test_bootstrap.py"),
+    *("provisioning/test_cli_slurm.py", "end_to_end/test_nodes.py"),
+    *("provisioning/test_cli_ssh.py", "provisioning/test_cli_refused.py"),
+    *("perf/test_cases.py", "provisioning/test_systemd.py", "end_to_end/test_schedulers.py"),
+    *("security/test_matrix.py", "security/test_isolation_matrix.py"),
+    *("end_to_end/test_calling.py", "end_to_end/test_crashes.py", "end_to_end/test_memory.py"),
+    *("end_to_end/test_big_inputs.py", "provisioning/gce/test_provisioner.py"),
+    *("simulation/test_simulation.py", "end_to_end/test_traps.py", "end_to_end/test_interrupts.py"),
+)
+
+# How long an example takes says more about the machine than about us.
+settings.register_profile("burla", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("burla")
+
+# Whoever runs in the background may ignore these; what the tests start would then, too.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Use several workers but for a single file: that runs here, where one can look into it."""
+    if len(config.args) == 1 and not Path(config.args[0].partition("::")[0]).is_dir():
+        return 0
+    return WORKERS_PER_CPU * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first; in a file they stay in order."""
+    rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))

@@ -1,0 +1,92 @@
+"""Lines are kept whole, and windows hold, whatever comes in which pieces."""
+
+from burla.nodelet.core.effects import Send
+from burla.nodelet.core.streams import LINE_BYTES_MAX, LINE_WAIT_S, OutcomeStream, OutputStream
+from burla.protocol.messages import Kind, Output, Run
+
+LEASE = b"L" * 16
+
+
+def chunks(sends: list[Send]) -> list[tuple[int, bytes]]:
+    """Return streams and bytes of output messages."""
+    found: list[tuple[int, bytes]] = []
+    for send in sends:
+        assert isinstance(send.message, Output)
+        found += zip(send.message.streams, send.payload, strict=True)
+    return found
+
+
+def test_pieces_of_a_line_are_put_together_and_other_workers_go_between_lines() -> None:
+    output = OutputStream(LEASE)
+    output.add(1, 1, b"one\ntw", 0.0)
+    output.add(2, 1, b"of another\n", 0.0)
+    output.add(1, 2, b"an error\n", 0.0)
+    output.add(1, 1, b"o\n", 0.0)
+    got = [(1, b"one\n"), (1, b"of another\n"), (2, b"an error\n"), (1, b"two\n")]
+    assert chunks(output.take()) == got
+    output.check()
+
+
+def test_the_beginning_of_a_line_goes_when_nothing_follows() -> None:
+    output = OutputStream(LEASE)
+    output.add(1, 1, b"50 %", 0.0)
+    assert output.lines_due_s() == LINE_WAIT_S
+    output.release(LINE_WAIT_S / 2)
+    assert output.take() == []
+    output.release(LINE_WAIT_S)
+    assert chunks(output.take()) == [(1, b"50 %")]
+
+
+def test_it_waits_longer_while_nobody_reads() -> None:
+    output = OutputStream(LEASE)
+    output.add(1, 1, b"half", 0.0)
+    output.hold(1.0)
+    assert output.lines_due_s() == 1.0 + LINE_WAIT_S
+    output.release(1.0)
+    assert output.take() == []
+
+
+def test_a_line_without_end_is_bounded() -> None:
+    output = OutputStream(LEASE)
+    piece = b"x" * (LINE_BYTES_MAX // 2)
+    output.add(1, 1, piece, 0.0)
+    assert output.take() == []
+    output.add(1, 1, piece, 0.0)
+    assert chunks(output.take()) == [(1, 2 * piece)]
+
+
+def test_what_is_marked_goes_ahead_of_outcomes_and_the_rest_waits() -> None:
+    output = OutputStream(LEASE)
+    output.add(1, 1, b"done", 0.0)
+    output.add(2, 1, b"in the middle", 0.0)
+    output.mark(1)
+    output.release(0.0, marked=True)
+    assert chunks(output.take()) == [(1, b"done")]
+
+
+def test_lines_alone_make_nobody_wait_for_an_acknowledgement() -> None:
+    output = OutputStream(LEASE)
+    output.add(1, 1, b"x", 0.0)
+    assert not output.waits_for_ack()
+    output.add(1, 1, b"\n", 0.0)
+    output.take()
+    assert output.waits_for_ack()
+    output.ack(1)
+    assert not output.waits_for_ack()
+
+
+def test_outcomes_are_kept_until_they_are_acknowledged() -> None:
+    outcomes = OutcomeStream(LEASE, window=10)
+    outcomes.add(Run(0, 2, Kind.RESULTS, 1), [b"x" * 6], 0.0)
+    first = outcomes.take(0, 0.1)
+    outcomes.add(Run(5, 6, Kind.ERROR, 1), [b"y" * 6], 0.0)
+    assert outcomes.is_full()
+    second = outcomes.take(3, 0.1)
+    assert outcomes.again() == [first, second]
+    outcomes.ack(7)  # never sent
+    outcomes.ack(1)
+    assert outcomes.again() == [second]
+    assert list(outcomes.held) == [(5, 6)]
+    outcomes.ack(2)
+    assert outcomes.is_empty()
+    outcomes.check()
