@@ -16,7 +16,7 @@ from burla.protocol import VERSION
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("burla", "burla-scheduler", "burla-nodelet")
-SCRIPTS = ("bootstrap", "gce/startup")  # that go to other machines
+SCRIPTS = ("install/bootstrap", "gce/startup")  # that go to other machines
 FOLDERS = {  # in the checkout -> in the wheel
     "burla": "burla",
     "scheduler": "burla/scheduler",
@@ -65,7 +65,7 @@ class TestWheel:
     pytestmark = slow_build
 
     def test_it_holds_every_source_file_and_nothing_else(self, wheel: Path) -> None:
-        expected = {"burla/py.typed"} | {f"burla/{name}.sh" for name in SCRIPTS}
+        expected = {"burla/py.typed"} | {f"burla/provisioning/{name}.sh" for name in SCRIPTS}
         for folder, name in FOLDERS.items():
             for file in (ROOT / folder).rglob("*.py"):
                 path = file.relative_to(ROOT / folder).as_posix()

@@ -114,8 +114,8 @@ def test_a_killed_process_leaves_nothing(number: signal.Signals, base: Path) -> 
 def test_a_process_killed_in_the_middle_of_the_start_leaves_nothing(base: Path) -> None:
     text = """
     import os, signal, subprocess
-    from burla import private_cluster as local
-    local.private_cluster()
+    from burla import private_cluster
+    private_cluster.private_cluster()
     os.kill(os.getpid(), signal.SIGKILL)
     """
     with script(text, base) as process:
@@ -208,7 +208,7 @@ assert cluster.failed() is None
 def test_a_fork_while_another_thread_starts_it_does_not_hang_the_child(base: Path) -> None:
     text = """
     import os, sys, threading, warnings
-    from burla import private_cluster as local
+    from burla import private_cluster
     warnings.simplefilter("ignore")  # from 3.12 on Python warns of just this fork
     spawn, inside, go = private_cluster._spawn, threading.Event(), threading.Event()
     def slow(*arguments):
@@ -296,8 +296,8 @@ def test_a_tmpdir_that_does_not_exist_is_gone_around(base: Path) -> None:
 def test_with_nowhere_to_write_it_says_so(base: Path) -> None:
     text = """
     from burla import errors
-    from burla import private_cluster as local
-    local._bases = lambda: ["/proc/nowhere", "/no/such"]
+    from burla import private_cluster
+    private_cluster._bases = lambda: ["/proc/nowhere", "/no/such"]
     try:
         private_cluster.private_cluster()
     except errors.ClusterError as error:
@@ -314,8 +314,10 @@ def test_without_a_python_it_says_so_and_leaves_nothing(base: Path) -> None:
     text = """
     import sys
     from burla import errors
-    from burla import private_cluster as local
+    from burla import private_cluster
+    from burla.system import launch
     sys.executable = "/no/such/python"
+    launch._running, sys.prefix = lambda: "/usr/bin/blender", "/nowhere"
     try:
         private_cluster.private_cluster()
     except errors.ClusterError as error:

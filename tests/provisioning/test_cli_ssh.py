@@ -134,10 +134,10 @@ def test_over_tcp_three_machines_join_by_tokens_and_a_map_runs_over_them(
         assert keys(user, folder) == ["admin", "node", "node", "node"]
 
         used = user.burla("auth", "token", "--dir", str(folder)).stdout.strip()
-        assert "was used before" in refused(three[1], address, "ab" * 32)
+        assert "already used" in refused(three[1], address, "ab" * 32)
         joined = refused(three[1], address, used, "timeout -s TERM 10")
         assert "cannot join" not in joined
-        assert "was used before" in refused(three[1], address, used)
+        assert "already used" in refused(three[1], address, used)
 
         assert user.said("down", "--cluster", "lab")["failed"] == 0
         assert mark.processes() == []
@@ -169,7 +169,7 @@ def test_a_token_that_was_used_is_told(user: User, hosts: Hosts) -> None:
             node.up(lambda phase: None)
         print(caught.value)
         assert "join token" in str(caught.value)
-        assert "was used before" in str(caught.value)
+        assert "already used" in str(caught.value)
         node.remove(lambda phase: None)
         user.said("down")
 
