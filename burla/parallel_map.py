@@ -24,6 +24,7 @@ from burla.values.sharing import SharedInputs, directory_of
 from .arguments import Shape, check_arguments, decide_unpack, name_of
 from .config import cluster_address, may_grow
 from .modules import by_value_modules, packed_environment
+from .monkey_patches import refuse_green_threads
 from .nested import is_nested, run_here
 from .own_frames import hide_own_frames
 from .private_cluster import LocalCluster, private_cluster
@@ -191,6 +192,7 @@ def _map(
         return _hiding_frames(here) if generator else list(here)
     if type(inputs) in (list, tuple, range) and not inputs:
         return iter(()) if generator else []
+    refuse_green_threads()
     spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism)
     caller = _start(spec, function_, inputs, shape, spinner, not generator, grow)
     if not generator:
