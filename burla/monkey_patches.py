@@ -1,4 +1,4 @@
-"""Libraries that replace Python's threads by their own, under which ours would never get its turn."""
+"""Libraries that replace Python's threads: under theirs, our thread would never get its turn."""
 
 import sys
 
