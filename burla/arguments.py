@@ -5,12 +5,14 @@ Pure: everything here is decided before anything is started or sent.
 
 import inspect
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from types import FunctionType
 from typing import Any
 
+from burla.values.leaves import is_sliceable_array
 from burla.values.payloads import name_of as name_of
 from burla.values.payloads import short_repr
 
@@ -119,7 +121,7 @@ def _check_ram(value: object) -> None:
 class Shape:
     """How inputs become arguments of the function."""
 
-    unpack: bool  # True: call function(*input)
+    unpack: bool | None  # True: call function(*input); None: if the input is a tuple
     check: "Arity | None"  # refuses inputs that the function cannot take; None: it takes any
 
 
@@ -131,6 +133,7 @@ class Arity:
     low: int
     high: int | None  # None: any number
     tuples_only: bool  # False: unpack=True was asked for, then anything iterable is unpacked
+    others_whole: bool = False  # what is no tuple is passed whole, and need not be checked
 
     def __call__(self, inputs: Sequence[Any], start: int) -> None:
         """Check inputs, of which the first has index `start`.
@@ -138,10 +141,26 @@ class Arity:
         Raises:
             TypeError: the function cannot take one; the text names its index.
         """
-        if set(map(type, inputs)) == {tuple} and all(map(self._fits, set(map(len, inputs)))):
+        kinds = set(map(type, inputs))
+        if kinds == {tuple} and all(map(self._fits, set(map(len, inputs)))):
+            self._say_unpacked()
+            return
+        if self.others_whole and tuple not in kinds:
             return
         for index, value in enumerate(inputs, start):
-            self._check_one(value, index)
+            if type(value) is tuple or not self.others_whole:
+                self._check_one(value, index)
+        self._say_unpacked()
+
+    def _say_unpacked(self) -> None:
+        """Say it once of a function that could take a tuple as one argument, too."""
+        if self.others_whole and self.name not in _said:
+            _said.add(self.name)
+            print(
+                f"burla: {self.name} takes {self._takes()}: inputs that are tuples are unpacked"
+                " into them (unpack=False passes each tuple as one argument)",
+                file=sys.stderr,
+            )
 
     def _fits(self, count: int) -> bool:
         return self.low <= count and (self.high is None or count <= self.high)
@@ -158,23 +177,33 @@ class Arity:
         except TypeError:  # an iterator: only the call will tell
             return
         if not self._fits(count):
+            whole = "; unpack=False passes tuples as one argument" if self.others_whole else ""
             raise TypeError(
-                f"input {index} = {short_repr(value)}: {takes}, but the input has {count}"
+                f"input {index} = {short_repr(value)}: {takes}, but the input has {count}{whole}"
             )
 
     def _takes(self) -> str:
         if self.low == self.high:
             return f"{self.low} positional argument{'s' if self.low != 1 else ''}"
         if self.high is None:
-            return f"at least {self.low} positional arguments"
+            at_least = f"at least {self.low}" if self.low else "any number of"
+            return f"{at_least} positional argument{'s' if self.low != 1 else ''}"
         return f"{self.low} to {self.high} positional arguments"
 
 
-def decide_unpack(function: Callable[..., Any], unpack: bool | None = None) -> Shape:
+def decide_unpack(
+    function: Callable[..., Any], unpack: bool | None = None, inputs: object = None
+) -> Shape:
     """Return how each input is handed to the function.
 
-    An input that is a tuple is unpacked if the function cannot be called with a single argument,
-    else passed whole, also where no signature can be read; `unpack` overrides.
+    An input that is a tuple is unpacked if the function takes more than one argument, as it is
+    called (what a decorator wraps does not count); a function of one argument gets it whole, and so
+    does one whose signature cannot be read. `unpack` overrides.
+
+    Args:
+        function: what is called.
+        unpack: what the caller asked for; None: nothing.
+        inputs: what the caller passed, if it is known.
 
     Raises:
         TypeError: no input could ever be handed to it that way.
@@ -184,9 +213,14 @@ def decide_unpack(function: Callable[..., Any], unpack: bool | None = None) -> S
         return Shape(bool(unpack), Arity(name_of(function), 0, None, False) if unpack else None)
     low, high = counts
     takes_one = low <= 1 and (high is None or high >= 1)
-    if takes_one and not unpack:
+    takes_more = high is None or high > 1
+    if unpack is False and takes_one:
+        return _WHOLE
+    if unpack is None and takes_one and (not takes_more or _has_no_tuples(inputs)):
         return _WHOLE
     name = name_of(function)
+    if unpack is None and takes_one:
+        return Shape(None, Arity(name, low, high, tuples_only=True, others_whole=True))
     if unpack is not False:
         return Shape(True, Arity(name, low, high, tuples_only=unpack is None))
     takes = Arity(name, low, high, True)._takes()
@@ -194,6 +228,14 @@ def decide_unpack(function: Callable[..., Any], unpack: bool | None = None) -> S
 
 
 _WHOLE = Shape(unpack=False, check=None)
+_said: set[str] = set()  # functions of which it was said that tuples are unpacked
+
+
+def _has_no_tuples(inputs: object) -> bool:
+    """Return whether it is known, and soon told, that no input is a tuple."""
+    if type(inputs) is list or type(inputs) is tuple:
+        return tuple not in set(map(type, inputs))
+    return type(inputs) is range or is_sliceable_array(inputs)
 
 
 def _positional(function: Callable[..., Any]) -> tuple[int, int | None] | None:
@@ -204,10 +246,10 @@ def _positional(function: Callable[..., Any]) -> tuple[int, int | None] | None:
             high = code.co_argcount
             low = high - len(function.__defaults__ or ())
             return low, None if code.co_flags & inspect.CO_VARARGS else high
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except Exception:  # builtins without a signature raise ValueError, odd objects anything
+    signature = _signature(function)
+    if signature is None:
         return None
+    parameters = signature.parameters.values()
     low = high = 0
     any_number = False
     for one in parameters:
@@ -223,3 +265,13 @@ def _positional(function: Callable[..., Any]) -> tuple[int, int | None] | None:
                 f" give; pass functools.partial({name}, {one.name}=...)"
             )
     return low, None if any_number else high
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature by which it is called: a decorator may add or drop arguments."""
+    for follow_wrapped in (False, True):  # what is written in C may say nothing of itself
+        try:
+            return inspect.signature(function, follow_wrapped=follow_wrapped)
+        except Exception:  # builtins without a signature raise ValueError, odd objects anything
+            continue
+    return None

@@ -129,7 +129,8 @@ def remote_parallel_map(
             inputs are advanced in this thread: for a moment now, then inside `next`.
         spinner: say on stderr why the job waits, if it does.
         unpack: True: an input holds the positional arguments of its call. False: it is the one
-            argument. None: tuples are unpacked if the function cannot be called with one argument.
+            argument. None: tuples are unpacked if the function takes more than one argument, also
+            an optional one; what is no tuple is the one argument.
         grow: True: where the cluster may grow, machines are made for this job if the wait would be
             long, and deleted when they are idle. None: as `BURLA_GROW` or the settings say, else
             False.
@@ -186,7 +187,7 @@ def _map(
     check_arguments(
         function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack, grow
     )
-    shape = decide_unpack(function_, unpack)
+    shape = decide_unpack(function_, unpack, inputs)
     if is_nested():
         here = run_here(function_, inputs, shape)
         return _hiding_frames(here) if generator else list(here)

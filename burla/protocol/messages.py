@@ -129,7 +129,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     func_cpu: Positive
     func_ram: Positive | None  # bytes per call
     max_parallelism: Positive | None
-    unpack: bool  # the tuple rule, decided by the client
+    unpack: bool | None  # inputs hold positional arguments; None: those that are tuples
     environment: Packed  # opaque to all but the worker
     secret: Secret = b""  # seals its outcomes, see mac.py; empty where nobody else could write
     grow: bool = False  # machines may be made for it
@@ -357,7 +357,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     job: Id
     slots: Positive  # calls that may run at once
     func_cpu: Positive
-    unpack: bool
+    unpack: bool | None
     environment: bytes
     secret: Secret = b""  # of the job
     outcome_window: Positive  # bytes of unacknowledged outcomes

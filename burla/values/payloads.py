@@ -118,10 +118,16 @@ def load_function(frames: Frames) -> Callable[..., Any]:
     return function
 
 
-def bind_call(function: Callable[..., Any], unpack: bool) -> Callable[[Any], Any]:
-    """Return what a worker calls with each input."""
-    if not unpack:
+def bind_call(function: Callable[..., Any], unpack: bool | None) -> Callable[[Any], Any]:
+    """Return what a worker calls with each input; `unpack`: None: if the input is a tuple."""
+    if unpack is False:
         return function
+    if unpack is None:
+
+        def call_tuples_unpacked(argument: Any) -> Any:
+            return function(*argument) if type(argument) is tuple else function(argument)
+
+        return call_tuples_unpacked
 
     def call_unpacked(arguments: Any) -> Any:
         return function(*arguments)

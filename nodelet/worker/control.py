@@ -119,7 +119,7 @@ class Gone(NamedTuple):
 class LoadSettings(NamedTuple):
     """How a function is loaded, besides its bytes: the first frame of a LOAD message."""
 
-    unpack: bool = False  # the tuple rule
+    unpack: bool | None = False  # inputs hold positional arguments; None: those that are tuples
     environment: bytes = b""  # msgpack of values.Environment, as the client packed it
     variables: dict[str, str] = {}  # noqa: RUF012 - never changed. BURLA_JOB_ID, BURLA_NODE, ...
     func_cpu: int = 1  # threads of numeric libraries, unless the environment sets them

@@ -1,6 +1,7 @@
 import functools
+import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -27,6 +28,34 @@ def one_or_two(a: Any, b: Any = 0) -> None: ...
 
 
 def any_number(*args: Any) -> None: ...
+
+
+def dropping(function: Any) -> Any:
+    """Decorate a function of two arguments, which then takes one."""
+
+    @functools.wraps(function)
+    def wrapper(a: Any) -> Any:
+        return function(a, "given")
+
+    return wrapper
+
+
+def handing_on(function: Any) -> Any:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@functools.lru_cache
+def cached_one(a: Any) -> Any:
+    return a
+
+
+@functools.lru_cache
+def cached_two(a: Any, b: Any) -> Any:
+    return a, b
 
 
 def two_and_more(a: Any, b: Any, *rest: Any) -> None: ...
@@ -59,6 +88,11 @@ class Callable_:
 
 class AsyncCallable:
     async def __call__(self, x: Any) -> None: ...
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
 
 
 class AsyncInputs:
@@ -153,12 +187,67 @@ def test_tuples_are_unpacked_if_the_function_cannot_take_one_argument(
 
 @pytest.mark.parametrize(
     "function",
-    [one, one_or_two, any_number, print, max, int, Callable_().method, functools.partial(two, 1)],
+    [
+        one,
+        max,
+        int,
+        Callable_().method,
+        functools.partial(two, 1),
+        dropping(two),
+        cached_one,
+        json.dumps,
+    ],
 )
 def test_else_a_tuple_is_passed_whole(function: Any) -> None:
     shape = decide_unpack(function)
     assert not shape.unpack
     assert shape.check is None
+
+
+@pytest.mark.parametrize(
+    "function", [one_or_two, any_number, print, handing_on(one), handing_on(two)]
+)
+def test_a_function_of_one_argument_and_more_gets_tuples_unpacked(function: Any) -> None:
+    shape = decide_unpack(function)
+    assert shape.unpack is None
+    assert shape.check is not None
+    shape.check([3, "x", [1, 2], Pair(1, 2)], 0)  # passed whole
+    assert decide_unpack(function, unpack=False).unpack is False
+    for without_tuples in (range(3), [1, [2]], (1, 2), np.zeros(3)):
+        assert decide_unpack(function, None, without_tuples).unpack is False
+    assert decide_unpack(function, None, [1, (2,)]).unpack is None
+    assert decide_unpack(function, None, iter([1])).unpack is None
+
+
+def test_that_tuples_are_unpacked_is_said_once_where_they_could_be_passed_whole(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def either(a: Any, b: Any = 0) -> Any:
+        return a, b
+
+    check = decide_unpack(either).check
+    assert check is not None
+    check([1, 2], 0)
+    assert capsys.readouterr().err == ""
+    check([1, (2, 3)], 2)
+    check([(2,)], 4)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "either takes 1 to 2 positional arguments: inputs that are tuples are unpacked" in line
+    assert "unpack=False" in line
+    with pytest.raises(TypeError, match=r"^input 6 = \(1, 2, 3\): .* has 3; unpack=False passes"):
+        check([5, (1, 2, 3)], 5)
+
+
+def test_what_is_bound_unpacks_tuples_alone_where_both_may_be() -> None:
+    call = bind_call(lambda *args: args, None)
+    assert [call(x) for x in (1, (1, 2), [1, 2], (), Pair(1, 2))] == [
+        *((1,), (1, 2), ([1, 2],), (), (Pair(1, 2),))
+    ]
+
+
+@pytest.mark.parametrize("function", [cached_two])
+def test_what_is_written_in_c_is_seen_through(function: Any) -> None:
+    assert decide_unpack(function).unpack is True
 
 
 def test_unpack_overrides() -> None:
