@@ -190,6 +190,7 @@ class ModelCluster:
 
     def heard(self) -> list[Effect]:
         """Return all effects since the last time that this was asked for, in order."""
+        self.core.check()
         heard, self.effects = self.effects, []
         return heard
 

@@ -309,7 +309,6 @@ def test_a_restarted_scheduler_takes_up_what_the_parties_hold() -> None:
         to(node, m.HelloRequired()),  # the outcomes that it sent were of an unknown job
         opened(client)[1],
     ]
-    cluster.core.check()
     cluster.run(node, 8)
     assert cluster.heard() == [passed_on(client, node, 1, 2, 2, 8), acked(node, 1, 2)]
     wait(cluster, 10.0)
@@ -477,4 +476,3 @@ def test_a_batch_that_does_not_follow_is_ignored(at: int) -> None:
     cluster.say(client.peer, m.Inputs(job=client.job, batch=0, start=at, leaves=(leaf,)), [b"x"])
     why = f"ignored Inputs: batch 0 starts at {at}, not 0"
     assert cluster.heard() == [Note(why, client.peer)]
-    cluster.core.check()

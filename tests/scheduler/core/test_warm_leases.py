@@ -78,7 +78,6 @@ def test_a_job_that_is_closed_when_another_has_its_workers_is_told_with_the_next
         assert cluster.heard() == []
     cluster.later(TICK_S)  # the third was closed after the last lease began
     assert cluster.heard_but_beats() == [ended(node, 3, discard=True)]
-    cluster.core.check()
 
 
 def test_another_function_gets_fresh_processes() -> None:
@@ -150,4 +149,3 @@ def test_a_nodelet_that_reconnects_has_ended_what_waited() -> None:
     assert cluster.heard() == [Forget(before), to(node, WELCOME)]
     record = open_again(cluster, client)
     assert cluster.heard() == [record, start(node, client, 2)]
-    cluster.core.check()
