@@ -154,7 +154,7 @@ class SocketWaiter:
 
         The FD is edge-triggered, and any call on the socket may eat the edge: ask EVENTS first.
         """
-        if not self._event.is_set() and not self.readable():
+        if not self._event.is_set() and not is_readable(self._socket):
             timer = None
             if timeout_s is not None:
                 timer = self._loop.call_later(max(0.0, timeout_s), self._event.set)
@@ -191,7 +191,7 @@ def take_in_place(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
     Not for what may be freed in the main thread of a caller: freeing a frame looks for signals, and
     what their handlers raise then, as Ctrl-C does, is lost.
     """
-    return (_contents(frames) for frames in _take(socket))
+    return map(_contents, _take(socket))
 
 
 def take_with_user(socket: zmq.Socket[bytes]) -> Iterator[tuple[str, list[bytes]]]:

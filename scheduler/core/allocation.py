@@ -53,8 +53,11 @@ def portion(work: Work, lease: Lease) -> int:
         idle = work.slots - (work.held - work.unstarted)
         at_once = ceil(pending * lease.idle() / idle) if idle else 0
         room = min(room, max(ceil(share / 2), min(lease.idle(), at_once)))
+    count = min(room, pending)
+    if count <= slots - held:  # one for each slot, however large they are
+        return count
     fitting = int((LEASE_BYTES - lease.weight) / max(1.0, _bytes_of_next(work)))
-    return max(0, min(room, pending, max(slots - held, fitting)))
+    return min(count, max(0, slots - held, fitting))
 
 
 def _bytes_of_next(work: Work) -> float:

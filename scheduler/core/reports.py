@@ -25,10 +25,9 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
         return
     job, lease = found
     is_serving = lease.state in SERVING
-    is_news = any(not job.work.done.covers(lo, hi) for lo, hi in said.done)
     for lo, hi in said.done:
-        job.work.finish(lease if is_serving else None, lo, hi)
-    job.failed = job.failed or (said.failed and is_news)  # the first error stops the job
+        if job.work.finish(lease if is_serving else None, lo, hi) and said.failed:
+            job.failed = True  # the first error stops the job
     if is_serving:
         lease.call_s = said.call_s
         lease.had_nothing = False

@@ -117,7 +117,7 @@ class Work:
             if batch.number not in self.batches.kept:
                 self._keep(batch)
             return
-        if not self.done.covers(entered, batch.start):
+        if batch.start > entered and not self.done.covers(entered, batch.start):
             raise ValueError(f"batch {batch.number} starts at {batch.start}, not {entered}")
         self.batches.append(batch)
         open_ranges = self._keep(batch)
@@ -183,11 +183,16 @@ class Work:
             self.limbo.add(first, min(last, self.batches.entered))  # the rest comes with its batch
             self._recover(first, last)
 
-    def finish(self, lease: Lease | None, lo: int, hi: int) -> None:
-        """Mark [lo, hi) done; the outcomes came from `lease` (None: from one that has ended)."""
+    def finish(self, lease: Lease | None, lo: int, hi: int) -> bool:
+        """Mark [lo, hi) done; return whether some of it was not.
+
+        The outcomes came from `lease` (None: from one that has ended).
+        """
         hi = hi if self.resumed else min(hi, self.batches.entered)  # no nodelet has run more
-        for part in self.done.missing(lo, hi):
+        news = self.done.missing(lo, hi)
+        for part in news:
             self._finish_open(lease, *part)
+        return bool(news)
 
     def _finish_open(self, lease: Lease | None, lo: int, hi: int) -> None:
         self.done.add(lo, hi)

@@ -102,17 +102,16 @@ class Channel:
 
     def is_waiting(self) -> bool:
         """Return whether `serve` has something to do soon."""
-        if self._rebind_s is not None or self._outbox:
+        if self._rebind_s is not None or self._outbox.waiting:
             return True
-        return bool(int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return sockets.is_readable(self.socket)
 
     def serve(self) -> None:
         """Send what waits; grant and refuse a bounded number of subscriptions."""
         if self._rebind_s is not None:
             self._bind_again()
             return
-        if self._outbox:
-            self._outbox.flush(self.socket)
+        self._outbox.flush(self.socket)
         if not sockets.is_readable(self.socket):
             self._suspect = False
             return

@@ -10,8 +10,9 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -188,7 +189,7 @@ class Server:
     def _arrived(self) -> Iterable[tuple[str, list[bytes]]]:
         """Return what has arrived, a bounded part of it: the sender's key, and frames."""
         if self._authorizer is None:
-            return _without_user(sockets.take_in_place(self._router))
+            return zip(repeat(""), sockets.take_in_place(self._router))
         self._authorizer.refresh()  # each turn: what was revoked is so from now on
         if self._authorizer.has_changed():
             self._expel()
@@ -336,10 +337,6 @@ class Server:
             raise error
         self._drop(peer)
         self._carry_out(self._core.unreachable(peer, self._clock_s()))
-
-
-def _without_user(messages: Iterable[list[bytes]]) -> Iterator[tuple[str, list[bytes]]]:
-    return (("", frames) for frames in messages)
 
 
 def _is_assigned(peer: bytes) -> bool:

@@ -185,7 +185,18 @@ class ModelCluster:
         self.now_s = 0.0
         self.nodes: dict[bytes, ModelNode] = {}  # by peer
         self.clients: dict[bytes, ModelClient] = {}  # by peer
+        self.effects: list[Effect] = []  # all that came back since they were last asked for
         self._made = 0
+
+    def heard(self) -> list[Effect]:
+        """Return all effects since the last time that this was asked for, in order."""
+        self.core.check()
+        heard, self.effects = self.effects, []
+        return heard
+
+    def heard_but_beats(self) -> list[Effect]:
+        """Return as `heard` does what was said besides Heartbeats, where time has passed."""
+        return [e for e in self.heard() if not (isinstance(e, Send) and e.message == m.Heartbeat())]
 
     def _number(self) -> int:
         self._made += 1
@@ -234,7 +245,11 @@ class ModelCluster:
             self.say(peer, m.Heartbeat())
         self.carry_out(self.core.expire(self.now_s))
 
+    def unreachable(self, peer: bytes) -> None:
+        self.carry_out(self.core.unreachable(peer, self.now_s))
+
     def carry_out(self, effects: list[Effect]) -> None:
+        self.effects += effects
         for effect in effects:
             if not isinstance(effect, Send):
                 continue
@@ -242,7 +257,7 @@ class ModelCluster:
                 if node.alive:
                     node.take(effect.message)
                 else:
-                    self.carry_out(self.core.unreachable(effect.peer, self.now_s))
+                    self.unreachable(effect.peer)
             elif (client := self.clients.get(effect.peer)) and client.deliver:
                 ack = client.take(effect.message)
                 if ack is not None:

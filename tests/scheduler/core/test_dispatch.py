@@ -1,131 +1,118 @@
-"""Work given to leases and taken back, effect by effect."""
+"""Work given to leases and taken back: all that each event makes, and nothing else."""
 
-from cluster_model import ModelCluster, ModelNode
-from outcomes import outcomes, payload_of
+from cluster_model import ModelClient, ModelCluster, ModelNode, ident
+from expected import acked, assign, closed, joined, opened, passed_on, retract, start, to
 
 from burla.protocol import messages as m
-from burla.scheduler.core.effects import Effect, Send
 
 
-def say(cluster: ModelCluster, peer: bytes, message: m.Message, *payload: bytes) -> list[Effect]:
-    """Let somebody say something; return all that follows, which then happens."""
-    effects = cluster.core.receive(peer, message, list(payload), cluster.now_s)
-    cluster.carry_out(effects)
-    cluster.core.check()
-    return effects
-
-
-def assign(
-    node: ModelNode, lo: int, hi: int, left: int, *, leaves: tuple[m.Leaf, ...] = ()
-) -> Send:
-    lease = node.active()
-    assert lease is not None
-    message = m.Assign(
-        lease=lease,
-        left=left,
-        spans=(m.Span(0, lo, hi),),
-        leaves=leaves,
-        forget=(),
-        report_s=0.02,
-    )
-    return Send(node.peer, message, [b"x"] * len(leaves))
+def served() -> tuple[ModelCluster, ModelNode, ModelClient]:
+    """Return a cluster whose only node has all four inputs of a job on its one slot."""
+    cluster = ModelCluster()
+    node, client = cluster.node(cpus=1), cluster.client()
+    cluster.inputs(client, 4)
+    cluster.end(client)
+    assert cluster.heard() == [
+        *joined(node),
+        *opened(client),
+        start(node, client, 1, slots=1),
+        assign(node, 1, m.Span(0, 0, 4), leaves=[m.Leaf(0, 0, 4, 1)]),
+    ]
+    return cluster, node, client
 
 
 def test_new_inputs_wake_only_the_node_that_has_room() -> None:
     cluster = ModelCluster()
-    _, second = cluster.node(cpus=1), cluster.node(cpus=1)
-    client = cluster.client()
-    cluster.inputs(client, 1)  # the first has one; the other is leased when there is more
-    message, payload = client.more(3)
-    effects = say(cluster, client.peer, message, *payload)
-    sent = [(type(e.message), e.peer) for e in effects if isinstance(e, Send)]
-    assert sent == [(m.StartLease, second.peer), (m.Assign, second.peer)]
-    assert len(effects) == len(sent)
+    first, second, client = cluster.node(cpus=1), cluster.node(cpus=1), cluster.client()
+    cluster.inputs(client, 1)
+    assert cluster.heard() == [
+        *joined(first),
+        *joined(second),
+        *opened(client),
+        start(first, client, 1, slots=1),
+        assign(first, 1, m.Span(0, 0, 1), leaves=[m.Leaf(0, 0, 1, 1)]),
+    ]
+    cluster.inputs(client, 3)  # the first has one; the other is leased when there is more
+    assert cluster.heard() == [
+        start(second, client, 2, slots=1),
+        assign(second, 2, m.Span(1, 1, 2), left=2, leaves=[m.Leaf(1, 1, 3, 1)]),
+    ]
 
 
 def test_outcomes_are_passed_on_and_answered_with_more_work_in_two_messages() -> None:
     cluster = ModelCluster()
-    node, _ = cluster.node(cpus=1), cluster.node(cpus=1)
-    client = cluster.client()
+    node, other, client = cluster.node(cpus=1), cluster.node(cpus=1), cluster.client()
     cluster.inputs(client, 40)
-    lease = node.active()
-    assert lease is not None
-    ((lo, hi),) = node.held[lease]
+    first = m.Leaf(0, 0, 4, 1)
+    assert cluster.heard() == [
+        *joined(node),
+        *joined(other),
+        *opened(client),
+        start(node, client, 1, slots=1),
+        start(other, client, 2, slots=1),
+        assign(node, 1, m.Span(0, 0, 2), left=38, leaves=[first]),
+        assign(other, 2, m.Span(0, 2, 4), left=36, leaves=[first]),
+    ]
     node.call_s = 1.0
-    said = node.run(lease, lo, lo + 1)
-    effects = cluster.core.receive(node.peer, said, payload_of(said.runs), 0.0)
-    told = [e.message for e in effects if isinstance(e, Send)]
-    assert [type(message) for message in told] == [m.JobOutcomes, m.Assign]
-    assert [e.peer for e in effects if isinstance(e, Send)] == [client.peer, node.peer]
-    assert isinstance(told[1], m.Assign)
-    assert sum(span.hi - span.lo for span in told[1].spans) == 1
-    assert len(effects) == 2
-    assert hi > lo
-
-
-def test_the_last_outcome_of_a_job_makes_no_message_but_its_own() -> None:
-    cluster = ModelCluster()
-    node = cluster.node(cpus=1)
-    client = cluster.client()
-    cluster.inputs(client, 1)
-    cluster.end(client)
-    lease = node.active()
-    assert lease is not None
-    said = outcomes(lease, [m.Run(0, 1, m.Kind.RESULTS, 1)])
-    effects = say(cluster, node.peer, said, b"r")
-    passed_on = m.JobOutcomes(
-        job=client.job, lease=lease, seq=1, node=node.name, runs=said.runs, output=0
-    )
-    assert effects == [Send(client.peer, passed_on, [b"r"])]
-    assert say(cluster, client.peer, m.CloseJob(client.job))[:1] == [
-        Send(node.peer, m.Linger(lease))
+    cluster.run(node, 1)
+    assert cluster.heard() == [
+        passed_on(client, node, 1, 1, 0, 1),
+        assign(node, 1, m.Span(0, 4, 5), left=35, leaves=[m.Leaf(0, 4, 4, 1)]),
+        acked(node, 1, 1),  # by the client
     ]
 
 
-def served() -> tuple[ModelCluster, ModelNode, bytes]:
-    """Return a cluster whose only node has all four inputs of a job on its one slot."""
-    cluster = ModelCluster()
-    node = cluster.node(cpus=1)
-    client = cluster.client()
-    cluster.inputs(client, 4)
-    cluster.end(client)
-    lease = node.active()
-    assert lease is not None
-    return cluster, node, lease
+def test_the_last_outcome_of_a_job_makes_no_message_but_its_own() -> None:
+    cluster, node, client = served()
+    client.deliver = False  # it would acknowledge
+    cluster.run(node, 4)
+    assert cluster.heard() == [passed_on(client, node, 1, 1, 0, 4)]
+    cluster.say(client.peer, m.CloseJob(client.job))
+    assert cluster.heard() == [to(node, m.Linger(ident(1))), closed(client)]
 
 
 def test_a_node_that_joins_gets_what_another_has_not_begun() -> None:
-    cluster, first, lease = served()
-    hello = m.NodeHello(m.PROTOCOL, "0", "3.11", b"j" * 16, "joins", 1, 8 << 30, ())
-    effects = cluster.core.receive(b"joins", hello, [], 0.0)
-    sent = [e for e in effects if isinstance(e, Send)]
-    assert [type(e.message) for e in sent] == [m.Welcome, m.StartLease, m.Retract]
-    assert sent[-1] == Send(first.peer, m.Retract(lease, 2))  # of the three that wait
+    cluster, first, client = served()
+    joins = cluster.node(cpus=1)
+    assert cluster.heard() == [
+        *joined(joins),
+        start(joins, client, 2, slots=1),
+        retract(first, 1, 2),  # of the three that wait
+    ]
 
 
 def test_a_lease_is_asked_once_until_it_has_answered_and_had_outcomes() -> None:
-    cluster, first, lease = served()
-    cluster.node(cpus=1)
-    asked = m.Retract(lease, 2)
-    assert first.retracts == [asked]
+    cluster, first, client = served()
+    joins = cluster.node(cpus=1)
+    asked = retract(first, 1, 2)
+    assert cluster.heard() == [*joined(joins), start(joins, client, 2, slots=1), asked]
     for _ in range(4):
         cluster.later(m.BEAT_S)
-    assert first.retracts == [asked]
-    assert say(cluster, first.peer, m.Retracted(lease, ())) == []  # it had begun all
+    assert cluster.heard_but_beats() == []
+    cluster.say(first.peer, m.Retracted(ident(1), ()))  # it had begun all
+    assert cluster.heard() == []
     cluster.run(first, 1)
-    assert first.retracts == [asked, m.Retract(lease, 1)]
+    assert cluster.heard() == [
+        passed_on(client, first, 1, 1, 0, 1),
+        retract(first, 1, 1),
+        acked(first, 1, 1),
+    ]
 
 
 def test_what_is_given_back_goes_to_the_idle_one_and_nowhere_else() -> None:
-    cluster, first, lease = served()
-    joined = cluster.node(cpus=1)
-    first.held[lease].remove(2, 4)
-    effects = say(cluster, first.peer, m.Retracted(lease, (m.Span(0, 2, 4),)))
+    cluster, first, client = served()
+    joins = cluster.node(cpus=1)
+    asked = retract(first, 1, 2)
+    assert cluster.heard() == [*joined(joins), start(joins, client, 2, slots=1), asked]
+    first.held[ident(1)].remove(2, 4)
+    cluster.say(first.peer, m.Retracted(ident(1), (m.Span(0, 2, 4),)))
     leaf = m.Leaf(0, 0, 4, 1)  # a call; the other one goes to whoever runs dry first
-    assert effects == [assign(joined, 2, 3, 1, leaves=(leaf,))]
+    assert cluster.heard() == [assign(joins, 2, m.Span(0, 2, 3), left=1, leaves=[leaf])]
 
 
 def test_a_retracted_that_gives_what_the_lease_has_not_changes_nothing() -> None:
-    cluster, first, lease = served()
-    assert say(cluster, first.peer, m.Retracted(lease, (m.Span(0, 7, 9),))) == []
-    assert cluster.core.state.leases[lease].held.total == 4
+    cluster, first, client = served()
+    cluster.say(first.peer, m.Retracted(ident(1), (m.Span(0, 7, 9),)))
+    assert cluster.heard() == []
+    cluster.run(first, 4)  # it has all four
+    assert cluster.heard() == [passed_on(client, first, 1, 1, 0, 4), acked(first, 1, 1)]

@@ -1,151 +1,151 @@
 """Workers of a finished job wait a moment for one that is like it: who gets them, and who not."""
 
 from cluster_model import ModelClient, ModelCluster, ModelNode, ident
+from expected import (
+    WELCOME,
+    acked,
+    assign,
+    closed,
+    ended,
+    forwarded,
+    joined,
+    opened,
+    passed_on,
+    start,
+    to,
+)
 from outcomes import outcomes
 
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
+from burla.scheduler.core.effects import Effect, Forget, Record
 from burla.scheduler.core.scheduler import TICK_S
 from burla.scheduler.core.warm_leases import WARM_S
 
 
-def complete_job(cluster: ModelCluster, client: ModelClient, nodes: list[ModelNode]) -> None:
-    """Run all of a job of four inputs."""
+def complete_job(cluster: ModelCluster, client: ModelClient, node: ModelNode, lease: int) -> None:
+    """Run all of a job of four inputs on a lease that it has."""
     cluster.inputs(client, 4)
     cluster.end(client)
-    while client.have.total < 4:
-        for node in nodes:
-            cluster.run(node, 4)
+    cluster.run(node, 4)
+    assert cluster.heard() == [
+        assign(node, lease, m.Span(0, 0, 4), leaves=[m.Leaf(0, 0, 4, 1)]),
+        passed_on(client, node, lease, 1, 0, 4),
+        acked(node, lease, 1),
+    ]
 
 
-def run_job(cluster: ModelCluster, client: ModelClient, nodes: list[ModelNode]) -> None:
-    """Run all of a job of four inputs, and close it."""
-    complete_job(cluster, client, nodes)
+def waiting_workers() -> tuple[ModelCluster, ModelNode, ModelClient]:
+    """Return a cluster with a node on which workers of lease 1 wait, and whose they were."""
+    cluster = ModelCluster()
+    node, client = cluster.node(), cluster.client()
+    assert cluster.heard() == [*joined(node), *opened(client), start(node, client, 1)]
+    complete_job(cluster, client, node, 1)
     cluster.say(client.peer, m.CloseJob(client.job))
+    assert cluster.heard() == [to(node, m.Linger(ident(1))), closed(client)]
+    return cluster, node, client
 
 
-def open_again(cluster: ModelCluster, client: ModelClient, function: bytes = b"function") -> None:
-    """Let a client open one more job."""
+def open_again(cluster: ModelCluster, client: ModelClient, function: bytes = b"function") -> Effect:
+    """Let a client open one more job; return the line about that."""
     client.job = ident(2000 + cluster._number())
     client.have = Ranges()
     client.entered, client.batches, client.total = 0, [], None
     cluster.say(client.peer, client.open(), [function])
+    return Record("", "open job", client.job, "ok")
 
 
 def test_a_job_like_the_last_one_goes_on_with_its_workers() -> None:
-    cluster = ModelCluster()
-    node = cluster.node()
-    client = cluster.client()
-    run_job(cluster, client, [node])
-    before = node.active()
-    open_again(cluster, client)
-    assert node.stopping == [before]  # as the model has it: taken over, not killed
-    assert node.kept == [before]
-    assert node.ended == []
+    cluster, node, client = waiting_workers()
+    record = open_again(cluster, client)
+    assert cluster.heard() == [record, start(node, client, 2, keep=ident(1))]
 
 
 def test_a_job_that_is_closed_when_another_has_its_workers_is_told_with_the_next_lease() -> None:
     cluster = ModelCluster()
-    node = cluster.node()
-    client = cluster.client()
-    jobs, leases = [], []
-    for _ in range(3):
-        complete_job(cluster, client, [node])
-        jobs.append(client.job)
-        leases += [lease for lease, job in node.jobs.items() if job == client.job]
-        open_again(cluster, client)
-        cluster.say(client.peer, m.CloseJob(jobs[-1]))
+    node, client = cluster.node(), cluster.client()
+    assert cluster.heard() == [*joined(node), *opened(client), start(node, client, 1)]
+    for lease in (1, 2, 3):
+        complete_job(cluster, client, node, lease)
+        before = client.job
+        record = open_again(cluster, client)
+        over = (ident(lease - 1),) if lease > 1 else ()
+        kept = start(node, client, lease + 1, keep=ident(lease), over=over)
+        assert cluster.heard() == [record, kept]
+        cluster.say(client.peer, m.CloseJob(before))
+        assert cluster.heard() == [Record("", "close job", before, "ok")]
         cluster.stop(node)
-    assert node.kept == leases
-    assert node.over == leases[:2]  # the third was closed after the last lease began
-    assert node.ended == []
-    cluster.later(TICK_S)
-    assert node.ended == leases[2:]
-    cluster.core.check()
+        assert cluster.heard() == []
+    cluster.later(TICK_S)  # the third was closed after the last lease began
+    assert cluster.heard_but_beats() == [ended(node, 3, discard=True)]
 
 
 def test_another_function_gets_fresh_processes() -> None:
-    cluster = ModelCluster()
-    node = cluster.node()
-    client = cluster.client()
-    run_job(cluster, client, [node])
-    before = node.active()
-    open_again(cluster, client, b"another function")
-    assert node.kept == []
-    assert node.ended == [before]
-    assert node.active() is None  # the new lease waits for the end of the old
+    cluster, node, client = waiting_workers()
+    record = open_again(cluster, client, b"another function")
+    assert cluster.heard() == [
+        record,
+        ended(node, 1, discard=True),
+        start(node, client, 2, function=b"another function"),
+    ]
     cluster.stop(node)
-    assert node.jobs[node.active() or b""] == client.job
+    assert cluster.heard() == []
 
 
 def test_another_session_gets_fresh_processes_and_at_once() -> None:
-    cluster = ModelCluster()
-    node = cluster.node()
-    alice = cluster.client()
-    run_job(cluster, alice, [node])
+    cluster, node, _ = waiting_workers()
     bob = cluster.client()
-    assert node.kept == []
+    assert cluster.heard() == [*opened(bob), ended(node, 1, discard=True), start(node, bob, 2)]
     cluster.stop(node)
-    assert node.jobs[node.active() or b""] == bob.job
+    assert cluster.heard() == []
 
 
 def test_other_nodes_are_taken_before_workers_that_wait_are_ended() -> None:
-    cluster = ModelCluster()
-    first = cluster.node()
-    alice = cluster.client()
-    run_job(cluster, alice, [first])
-    second = cluster.node()
-    cluster.client()
-    assert first.ended == []
-    assert second.active() is not None
+    cluster, _, _ = waiting_workers()
+    second, bob = cluster.node(), cluster.client()
+    assert cluster.heard() == [*joined(second), *opened(bob), start(second, bob, 2)]
 
 
 def test_workers_wait_only_so_long() -> None:
-    cluster = ModelCluster()
-    node = cluster.node()
-    client = cluster.client()
-    run_job(cluster, client, [node])
-    before = node.active()
+    cluster, node, _ = waiting_workers()
     cluster.later(WARM_S - 0.5)
-    assert node.ended == []
+    assert cluster.heard_but_beats() == []
     cluster.later(1.0)
-    assert node.ended == [before]
+    assert cluster.heard_but_beats() == [ended(node, 1, discard=True)]
 
 
 def test_workers_of_a_session_that_is_gone_are_ended() -> None:
-    cluster = ModelCluster()
-    node = cluster.node()
-    client = cluster.client()
-    run_job(cluster, client, [node])
+    cluster, node, client = waiting_workers()
     del cluster.clients[client.peer]
-    cluster.core.unreachable(client.peer, cluster.now_s)
-    for _ in range(2):
-        cluster.later(0.25)
+    cluster.unreachable(client.peer)
+    cluster.later(0.25)
+    cluster.later(0.25)
+    assert cluster.heard_but_beats() == []
     cluster.later(6.0)
-    assert len(node.ended) == 1
+    assert cluster.heard_but_beats() == [ended(node, 1, discard=True), Forget(client.peer)]
 
 
 def test_workers_of_a_job_that_failed_do_not_wait() -> None:
     cluster = ModelCluster()
-    node = cluster.node()
-    client = cluster.client()
+    node, client = cluster.node(), cluster.client()
+    assert cluster.heard() == [*joined(node), *opened(client), start(node, client, 1)]
     cluster.inputs(client, 1)
     cluster.end(client)
-    lease = node.active()
-    assert lease is not None
-    node.held[lease].remove(0, 1)
-    cluster.say(node.peer, outcomes(lease, [m.Run(0, 1, m.Kind.ERROR, 1)]), [b"e"])
-    assert node.ended == [lease]
+    assert cluster.heard() == [assign(node, 1, m.Span(0, 0, 1), leaves=[m.Leaf(0, 0, 1, 1)])]
+    said = outcomes(ident(1), [m.Run(0, 1, m.Kind.ERROR, 1)])
+    cluster.say(node.peer, said, [b"e"])
+    assert cluster.heard() == [
+        forwarded(client, node, said, [b"e"]),
+        ended(node, 1),
+        acked(node, 1, 1),
+    ]
 
 
 def test_a_nodelet_that_reconnects_has_ended_what_waited() -> None:
-    cluster = ModelCluster()
-    node = cluster.node()
-    client = cluster.client()
-    run_job(cluster, client, [node])
+    cluster, node, client = waiting_workers()
     node.held.clear()  # as a nodelet does that says Hello
+    before = node.peer
     cluster.reconnect_node(node)
-    open_again(cluster, client)
-    assert node.kept == []
-    assert node.jobs[node.active() or b""] == client.job
-    cluster.core.check()
+    assert cluster.heard() == [Forget(before), to(node, WELCOME)]
+    record = open_again(cluster, client)
+    assert cluster.heard() == [record, start(node, client, 2)]
