@@ -154,7 +154,7 @@ class SocketWaiter:
 
         The FD is edge-triggered, and any call on the socket may eat the edge: ask EVENTS first.
         """
-        if not self._event.is_set() and not self.readable():
+        if not self._event.is_set() and not is_readable(self._socket):
             timer = None
             if timeout_s is not None:
                 timer = self._loop.call_later(max(0.0, timeout_s), self._event.set)
