@@ -70,15 +70,20 @@ class Ranges:
         last = bisect_left(self._lo, hi)
         if first >= last:
             return []
-        taken = [(max(lo, self._lo[i]), min(hi, self._hi[i])) for i in range(first, last)]
-        rest = []
-        if self._lo[first] < lo:
-            rest.append((self._lo[first], lo))
-        if self._hi[last - 1] > hi:
-            rest.append((hi, self._hi[last - 1]))
-        self._lo[first:last] = [r[0] for r in rest]
-        self._hi[first:last] = [r[1] for r in rest]
-        self.total -= sum(b - a for a, b in taken)
+        taken: list[Range] = []
+        kept_lo: list[int] = []
+        kept_hi: list[int] = []
+        for begin, end in zip(self._lo[first:last], self._hi[first:last], strict=True):
+            taken.append((begin if begin > lo else lo, end if end < hi else hi))
+            self.total -= taken[-1][1] - taken[-1][0]
+            if begin < lo:
+                kept_lo.append(begin)
+                kept_hi.append(lo)
+            if end > hi:
+                kept_lo.append(hi)
+                kept_hi.append(end)
+        self._lo[first:last] = kept_lo
+        self._hi[first:last] = kept_hi
         return taken
 
     def missing(self, lo: int, hi: int) -> list[Range]:

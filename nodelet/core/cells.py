@@ -55,7 +55,10 @@ class Worker:
 
     def unstarted(self) -> int:
         """Return how many inputs it has not begun, as far as it has told."""
-        return sum(self.rest(cell) for cell in self.cells)
+        unstarted = 0
+        for cell in self.cells:
+            unstarted += self.rest(cell)
+        return unstarted
 
     def rest(self, cell: Cell) -> int:
         """Return how many inputs of `cell` can be taken; the next one it has surely begun."""

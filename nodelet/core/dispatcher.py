@@ -68,7 +68,11 @@ class Dispatcher:
 
     def busy(self) -> int:
         """Return how many workers have something to run."""
-        return sum([worker.is_busy() for worker in self.workers.values() if worker.cells])
+        busy = 0
+        for worker in self.workers.values():
+            if worker.cells and worker.is_busy():
+                busy += 1
+        return busy
 
     def occupied(self) -> list[int]:
         """Return the workers that have a span."""
@@ -93,7 +97,8 @@ class Dispatcher:
                     return
                 room -= 1
                 yield assigned
-        if self.call_s and self.call_s < BEHIND_S and self.slots == self.slots_max:
+        is_short = 0 < self.call_s < BEHIND_S
+        if is_short and self.slots == self.slots_max and len(self.queue):
             yield from self._assign_behind(now_s)
 
     def _assign_behind(self, now_s: float) -> Iterator[Assigned]:
@@ -161,8 +166,11 @@ class Dispatcher:
 
     def _holders(self) -> list[tuple[Worker, int]]:
         """Return who has inputs that are not begun, and how many."""
-        busy = [worker for worker in self.workers.values() if worker.cells]
-        return [(worker, count) for worker in busy if (count := worker.unstarted()) > 0]
+        holders = []
+        for worker in self.workers.values():
+            if worker.cells and (unstarted := worker.unstarted()) > 0:
+                holders.append((worker, unstarted))
+        return holders
 
     def _has_room(self) -> bool:
         """Return whether some worker could be assigned something at once."""

@@ -121,12 +121,12 @@ class LeafStore:
     def spans(self, lo: int, hi: int) -> Iterator[Span]:
         """Yield [lo, hi), all of it assigned, cut at the bounds of batches."""
         while lo < hi:
-            at = bisect_right(self._lows, lo) - 1
-            end = min(hi, self._lows[at + 1]) if at + 1 < len(self._lows) else hi
-            yield Span(self._numbers[at], lo, end)
-            lo = end
+            span = self.first_span(lo, hi)
+            yield span
+            lo = span.hi
 
-    def cut(self, lo: int, hi: int) -> Range:
-        """Return the first part of [lo, hi) that lies in one batch."""
-        first = next(self.spans(lo, hi))
-        return first.lo, first.hi
+    def first_span(self, lo: int, hi: int) -> Span:
+        """Return the first part of [lo, hi), all of it assigned, that lies in one batch."""
+        at = bisect_right(self._lows, lo) - 1
+        end = min(hi, self._lows[at + 1]) if at + 1 < len(self._lows) else hi
+        return Span(self._numbers[at], lo, end)

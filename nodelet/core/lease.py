@@ -203,11 +203,12 @@ class Lease:
         if self._steals.unanswered:
             return
         dispatcher = self._dispatcher
+        all_done = not self.custody.open.total
         self._effects += self.report.due(
-            dispatcher.dry(),
+            dispatcher.slots if all_done else dispatcher.dry(),
             dispatcher.call_s,
             now_s,
-            all_done=not self.custody.open.total,
+            all_done=all_done,
             unread=self._is_paused,
         )
         is_stopping = self.life.phase is Phase.STOPPING and self._kill_s < float("inf")

@@ -78,10 +78,12 @@ class Report:
         late = now_s >= since_s + self._report_s
         urgent = self._urgent and now_s >= self._sent_s + patience_s(self._report_s)
         while outcomes.may_send() and (late or urgent or outcomes.is_big()):
-            output.release(now_s, marked=True)
-            sends += output.take()
-            if output.is_blocked():
-                return False  # its window is full; the outcomes behind it wait too
+            if output.lines:
+                output.release(now_s, marked=True)
+            if output.due_since_s is not None:
+                sends += output.take()
+                if output.is_blocked():
+                    return False  # its window is full; the outcomes behind it wait too
             sends.append(outcomes.take(output.number, call_s))
             self._told_dry, self._sent_s = dry, now_s
         if outcomes.due_since_s is None:
@@ -90,7 +92,7 @@ class Report:
 
     def next_deadline_s(self) -> float | None:
         """Return when `due` must be asked again; None: not before something happens."""
-        if self.output.is_blocked():
+        if self.output.due_since_s is not None and self.output.is_blocked():
             return None  # nothing goes before an acknowledgement
         times = []
         if self.outcomes.due_since_s is not None and self.outcomes.may_send():
@@ -99,9 +101,8 @@ class Report:
                 times.append(self._sent_s + patience_s(self._report_s))
         if self.output.due_since_s is not None:
             times.append(self.output.due_since_s + OUTPUT_GATHER_S)
-        line_s = self.output.lines_due_s() if self.output.lines else None
-        if line_s is not None:
-            times.append(line_s)
+        if self.output.lines:
+            times.append(self.output.lines_due_s())
         return min(times, default=None)
 
     def again(self) -> list[Send]:

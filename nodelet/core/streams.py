@@ -81,18 +81,22 @@ class OutcomeStream:
     def take(self, output: int, call_s: float) -> Send:
         """Return the next message; what it holds is kept until `ack`."""
         runs: list[tuple[Run, Sequence[bytes]]] = []
+        done = Ranges()
+        failed = False
         size = 0
         while self._runs and len(runs) < RUNS_MAX and size < GATHER_BYTES:
             run, frames, bytes_ = self._runs.popleft()
             runs.append((run, frames))
+            done.add(run.lo, run.hi)
+            failed = failed or run.kind in (Kind.ERROR, Kind.DEATH)
             size += bytes_
         self._seq += 1
         table, payload = pack_runs(runs)
         message = Outcomes(
             lease=self._lease,
             seq=self._seq,
-            done=tuple(Ranges((run.lo, run.hi) for run, _ in runs)),
-            failed=any(run.kind in (Kind.ERROR, Kind.DEATH) for run, _ in runs),
+            done=tuple(done),
+            failed=failed,
             runs=table,
             output=output,
             call_s=call_s,
@@ -214,10 +218,10 @@ class OutputStream:
                 del self.lines[worker, stream]
                 self._gather(worker, stream, line.data, line.since_s)
 
-    def lines_due_s(self) -> float | None:
-        """Return when `release` is due; None: no line waits."""
-        first_s = min((line.since_s for line in self.lines.values()), default=None)
-        return None if first_s is None else max(first_s, self._unread_s) + LINE_WAIT_S
+    def lines_due_s(self) -> float:
+        """Return when `release` is due; some line must wait."""
+        first_s = min(line.since_s for line in self.lines.values())
+        return max(first_s, self._unread_s) + LINE_WAIT_S
 
     def _gather(self, worker: int, stream: int, data: bytes, since_s: float) -> None:
         """Let `data` go with the next message, merged with what the same stream had before."""

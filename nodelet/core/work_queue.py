@@ -53,20 +53,28 @@ class WorkQueue:
         if ripe is not None and (first is None or self.retries[ripe] <= self._taken):
             self._taken += 1
             del self.retries[ripe]
-            return next(self._store.spans(ripe, ripe + 1)), True
+            return self._store.first_span(ripe, ripe + 1), True
         if first is None:
             return None
-        lo, hi = self._store.cut(*first)
-        hi = min(hi, lo + count)
-        careful = lo in self.careful
-        if careful:
-            hi = min(self.careful.common(lo, hi)[0][1], lo + CAREFUL_CHUNK)
-            self.careful.remove(lo, hi)
-        elif marked := self.careful.common(lo, hi):
-            hi = marked[0][0]
+        span = self._store.first_span(*first)
+        lo, hi = span.lo, min(span.hi, span.lo + count)
+        careful = False
+        if self.careful.total:
+            hi, careful = self._cut_by_care(lo, hi)
         self._taken += 1
         self.ranges.remove(lo, hi)
-        return next(self._store.spans(lo, hi)), careful
+        return Span(span.batch, lo, hi), careful
+
+    def _cut_by_care(self, lo: int, hi: int) -> tuple[int, bool]:
+        """Return where all is alike that begins at `lo`, and whether it is to be run one by one."""
+        marked = self.careful.common(lo, hi)
+        if not marked:
+            return hi, False
+        if marked[0][0] > lo:
+            return marked[0][0], False
+        hi = min(marked[0][1], lo + CAREFUL_CHUNK)
+        self.careful.remove(lo, hi)
+        return hi, True
 
     def pop_first(self) -> int | None:
         """Take out the first index that waits."""

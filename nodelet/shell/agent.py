@@ -136,9 +136,11 @@ class Agent:
             while self._failure is None and not self._left:
                 await self._watch.wait_readable(self._wait_s())
                 self._wake_s = None
-                self._outbox.flush(self._dealer)
+                if self._outbox.waiting:
+                    self._outbox.flush(self._dealer)
                 has_news = [self._receive(frames) for frames in sockets.take_in_place(self._dealer)]
-                self._look_at_handshakes()
+                if self._handshakes is not None:
+                    self._look_at(self._handshakes)
                 if any(has_news) or self._clock_s() >= self._due_s:
                     self._settle()
             if self._failure is not None:
@@ -159,13 +161,13 @@ class Agent:
     def _wait_s(self) -> float:
         now_s = self._clock_s()
         self._wake_s = self._due_s
-        if self._outbox:
+        if self._outbox.waiting:
             self._wake_s = min(self._wake_s, now_s + RETRY_S)
         return self._wake_s - now_s
 
-    def _look_at_handshakes(self) -> None:
+    def _look_at(self, handshakes: Handshakes) -> None:
         """Give up if the scheduler never will take this key, which libzmq does not say."""
-        what = self._handshakes.refusal() if self._handshakes is not None else None
+        what = handshakes.refusal()
         # who has served a scheduler waits for it to come back, whatever answers there meanwhile
         if what == "key" or (what == "server" and not self._has_met):
             self._fail(NotAuthorisedError(sockets.REFUSALS[what]))
@@ -279,16 +281,16 @@ class Agent:
         self._settle()
 
     def _send(self, message: m.Message, payload: Sequence[bytes]) -> None:
-        if isinstance(message, m.Heartbeat) and self._outbox:
+        if isinstance(message, m.Heartbeat) and self._outbox.waiting:
             return  # nobody is there; or all the rest says that we live
         pieces: Sequence[tuple[m.Message, Sequence[Any]]] = [(message, payload)]
         if isinstance(message, m.Bulk):
             pieces = split(message, payload)
         for piece, frames in pieces:
             encoded = encode(piece, frames)
-            if self._outbox or not sockets.send(self._dealer, encoded):
+            if self._outbox.waiting or not sockets.send(self._dealer, encoded):
                 self._outbox.put(encoded)
-        if self._wake_s is not None and (self._outbox or self._watch.readable()):
+        if self._wake_s is not None and (self._outbox.waiting or self._watch.readable()):
             self._watch.wake()  # a send may eat the sign that something has come
 
     def _begin_lease(self, effect: e.BeginLease) -> None:

@@ -5,6 +5,7 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Collection
 from contextlib import suppress
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -98,12 +99,15 @@ def parents() -> dict[int, int]:
     return found
 
 
-def descendants_of(pid: int) -> list[int]:
-    """Return all processes below `pid`, parents before their children."""
+def descendants_of(pid: int, spared: Collection[int] = ()) -> list[int]:
+    """Return all processes below `pid`, parents before their children.
+
+    Those in `spared`, and what is below them, are left out.
+    """
     found: list[int] = []
     todo = [pid]
     while todo:
-        children = children_of(todo.pop())
+        children = [child for child in children_of(todo.pop()) if child not in spared]
         found += children
         todo += children
     return found
@@ -125,9 +129,9 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         os.kill(pid, number)
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process, its group, and all that is below it now."""
-    below = descendants_of(pid)
+def kill_tree(pid: int, spared: Collection[int] = ()) -> None:
+    """Kill a process, its group, and all that is below it now but for `spared`."""
+    below = descendants_of(pid, spared)
     kill_group(pid)
     for one in (pid, *below):
         kill(one)

@@ -97,7 +97,8 @@ class Zygote:
                     kill(pid, number)
             case c.Kill(pid):
                 if pid in self._workers:
-                    kill_tree(pid)
+                    # a copy is below its template until the process between the two has ended
+                    kill_tree(pid, spared=self._workers)
             case c.EndLease(kept):
                 self._ending = frozenset(self._pages[page] for page in kept if page in self._pages)
             case other:

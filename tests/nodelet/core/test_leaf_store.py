@@ -39,7 +39,7 @@ def test_an_index_belongs_to_the_batch_that_was_claimed_for_it() -> None:
     one.claim(Span(3, 0, 10))
     one.claim(Span(5, 10, 12))
     assert list(one.spans(8, 13)) == [Span(3, 8, 10), Span(5, 10, 13)]
-    assert one.cut(8, 13) == (8, 10)
+    assert one.first_span(8, 13) == Span(3, 8, 10)
     assert one.bounds(3) == (0, 10)
     assert one.bounds(4) == (0, 0)
 

@@ -116,6 +116,34 @@ def test_copies_that_die_with_their_template_are_nobodys_deaths() -> None:
     run(main())
 
 
+def test_a_copy_that_is_ready_outlives_its_template() -> None:
+    class HoldsParents:
+        """Keeps each process that forks, but for the template, above what it has forked."""
+
+        def __reduce__(self) -> Any:
+            code = (
+                "import os, signal, time; time.sleep(0.05); template = os.getpid(); "
+                "hold = lambda: os.getpid() == template or signal.pause(); "
+                "os.register_at_fork(after_in_parent=hold)"
+            )
+            return exec, (code, {})
+
+    holds_parents = HoldsParents()
+
+    async def main() -> None:
+        async with machine(1) as m:
+            m.begin(lambda x: (holds_parents, os.getpid())[1])
+            m.add_workers(2)
+            await m.until(lambda: len(m.ready) == 1)
+            m.drop_template()
+            await m.until(lambda: len(m.ready) == 2)
+            assert not m.deaths
+            m.assign(m.ready[0], 0, 1, leaves_of(range(1)))
+            await m.until(lambda: len(m.settled) == 1)
+
+    run(main())
+
+
 def test_a_function_with_threads_is_never_forked() -> None:
     class Threads:
         def __reduce__(self) -> Any:
