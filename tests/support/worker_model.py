@@ -2,11 +2,12 @@
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from doubles.node import ModelNode
 from doubles.worker import ModelWorker
 from network import Clock, Said
-from opening import node_hello
+from opening import LEASE, node_hello, start_lease
 from outcomes import runs_of
 
 from burla.nodelet.core import effects as e
@@ -23,31 +24,11 @@ from burla.protocol import messages as m
 from burla.protocol.messages import Kind, Leaf, Span
 
 MEMORY = 1000  # bytes of a node
-LEASE, JOB, SCHEDULER = b"L" * 16, b"J" * 16, b"S" * 16
+SCHEDULER = b"S" * 16
 
 
 def hello(cpus: int = 2) -> m.NodeHello:
     return node_hello(b"N" * 16, name="node", cpus=cpus)
-
-
-def start_lease(
-    slots: int = 2,
-    lease: bytes = LEASE,
-    report_s: float = 0.02,
-    window: int = 32 << 20,
-    func_ram: int | None = None,
-) -> m.StartLease:
-    return m.StartLease(
-        lease=lease,
-        job=JOB,
-        slots=slots,
-        func_cpu=1,
-        unpack=False,
-        environment=b"",
-        outcome_window=window,
-        report_s=report_s,
-        func_ram=func_ram,
-    )
 
 
 def assign(
@@ -110,10 +91,10 @@ class HandNode(ModelNode):
         self.core.leave()
         self.settle()
 
-    def serve(self, slots: int = 2, **options: float) -> None:
+    def serve(self, slots: int = 2, **more: Any) -> None:
         """Connect, and begin a lease."""
         self.hear(m.Welcome(SCHEDULER, "0", "pub"))
-        self.hear(start_lease(slots, **options), [b"function"])  # type: ignore[arg-type]
+        self.hear(start_lease(slots, **more), [b"function"])
 
     def pass_time(self, seconds: float) -> None:
         """Advance the clock, deadline by deadline."""

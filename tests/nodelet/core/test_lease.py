@@ -1,8 +1,9 @@
 """What goes to which worker, from whom is stolen, and what follows from deaths: conversations."""
 
 import pytest
+from opening import JOB, LEASE
 from outcomes import runs_of
-from worker_model import JOB, LEASE, HandNode, assign, ran
+from worker_model import HandNode, assign, ran
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import WorkerState

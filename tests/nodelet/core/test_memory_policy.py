@@ -1,7 +1,8 @@
 """What a lease does when memory runs short, told by figures; the node has 1000 bytes."""
 
 from doubles.worker import ModelWorker
-from worker_model import LEASE, MEMORY, SCHEDULER, HandNode, assign, start_lease
+from opening import LEASE, start_lease
+from worker_model import MEMORY, SCHEDULER, HandNode, assign
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.memory_policy import RISE_MAX_S, critical, low

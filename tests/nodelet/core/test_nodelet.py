@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from msgspec.structs import replace
-from worker_model import JOB, LEASE, SCHEDULER, HandNode, assign, hello, ran, start_lease
+from opening import JOB, LEASE, start_lease
+from worker_model import SCHEDULER, HandNode, assign, hello, ran
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.effects import StoredLeaf
@@ -207,7 +207,7 @@ def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
 def test_its_state_is_plain_and_holds_neither_payloads_nor_secrets() -> None:
     node = HandNode()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
-    node.hear(replace(start_lease(), secret=b"a secret of 20 bytes"), [b"the function"])
+    node.hear(start_lease(secret=b"a secret of 20 bytes"), [b"the function"])
     node.hear(*assign((0, 9)))
     node.load()
     first, second = node.workers.values()

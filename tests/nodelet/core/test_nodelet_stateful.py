@@ -8,8 +8,9 @@ from doubles.worker import ModelWorker
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from opening import JOB, LEASE
 from outcomes import runs_of
-from worker_model import JOB, LEASE, SCHEDULER, HandNode, assign
+from worker_model import SCHEDULER, HandNode, assign
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import CellReport, Reported
@@ -28,7 +29,7 @@ class NodeletMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.node = HandNode(cpus=3)
-        self.node.serve(slots=3, window=WINDOW)
+        self.node.serve(slots=3, outcome_window=WINDOW)
         self.assigned = Ranges()
         self.returned = Ranges()
         self.done = Ranges()  # by outcomes that arrived

@@ -1,8 +1,9 @@
 """When outcomes and output go to the scheduler, and who waits for whom, as conversations."""
 
 import pytest
+from opening import JOB, LEASE
 from outcomes import runs_of
-from worker_model import JOB, LEASE, HandNode, assign, ran
+from worker_model import HandNode, assign, ran
 
 from burla.nodelet.core.reporting import PROMPT_S, patience_s
 from burla.protocol import messages as m
@@ -60,7 +61,7 @@ def test_with_many_nodes_dry_slots_are_told_together() -> None:
 
 def test_a_full_window_stops_the_workers_until_it_is_acknowledged() -> None:
     node = HandNode()
-    node.serve(slots=1, window=1000)
+    node.serve(slots=1, outcome_window=1000)
     node.hear(*assign((0, 5)))
     node.load()
     (worker,) = node.workers.values()

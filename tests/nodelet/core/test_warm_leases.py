@@ -1,8 +1,8 @@
 """A lease whose job is over lingers: its workers go on with another, or end."""
 
-from msgspec.structs import replace
+from opening import LEASE, start_lease
 from outcomes import runs_of
-from worker_model import LEASE, SCHEDULER, HandNode, assign, ran, start_lease
+from worker_model import SCHEDULER, HandNode, assign, ran
 
 from burla.nodelet.core import effects as e
 from burla.protocol import messages as m
@@ -23,7 +23,7 @@ def lingering(slots: int = 2) -> HandNode:
 
 
 def start_again(node: HandNode, slots: int = 2) -> None:
-    node.hear(replace(start_lease(slots, lease=OTHER), keep=LEASE), [b"function"])
+    node.hear(start_lease(slots, lease=OTHER, keep=LEASE), [b"function"])
 
 
 def test_the_workers_go_on_and_are_dealt_work_at_once() -> None:
@@ -63,7 +63,7 @@ def test_a_lease_that_is_over_is_forgotten_when_another_begins() -> None:
     node.finish_all()
     start_again(node)
     assert list(node.core.leases) == [LEASE, OTHER]
-    third = replace(start_lease(2, lease=b"3" * 16), keep=OTHER, over=(LEASE, b"?" * 16))
+    third = start_lease(lease=b"3" * 16, keep=OTHER, over=(LEASE, b"?" * 16))
     node.hear(third, [b"function"])
     assert list(node.core.leases) == [b"3" * 16]  # of the second nothing is left either
     node.core.check()

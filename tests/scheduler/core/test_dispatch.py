@@ -1,6 +1,7 @@
 """Work given to leases and taken back, effect by effect."""
 
 from cluster_model import ModelCluster, ModelNode
+from opening import node_hello
 from outcomes import outcomes, payload_of
 
 from burla.protocol import messages as m
@@ -96,7 +97,7 @@ def served() -> tuple[ModelCluster, ModelNode, bytes]:
 
 def test_a_node_that_joins_gets_what_another_has_not_begun() -> None:
     cluster, first, lease = served()
-    hello = m.NodeHello(m.PROTOCOL, "0", "3.11", b"j" * 16, "joins", 1, 8 << 30, ())
+    hello = node_hello(b"j" * 16, name="joins", cpus=1)
     effects = cluster.core.receive(b"joins", hello, [], 0.0)
     sent = [e for e in effects if isinstance(e, Send)]
     assert [type(e.message) for e in sent] == [m.Welcome, m.StartLease, m.Retract]
