@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+from opening import JOB, LEASE, start_lease
 
 from burla.nodelet.core.reporting import patience_s
 from burla.protocol import messages as m
@@ -13,23 +14,12 @@ from perf.processes import alive, cpu_s, descendants, peak_bytes, pss_bytes, rss
 from perf.shares import fair_s
 from perf.simulated import SimulatedNode, done_in, outcomes
 
-LEASE, JOB = b"l" * 16, b"j" * 16
 REPORT_S = 0.25
 
 
 def leased(slots: int, call_s: float) -> SimulatedNode:
     node = SimulatedNode(slots, call_s)
-    start = m.StartLease(
-        lease=LEASE,
-        job=JOB,
-        slots=slots,
-        func_cpu=1,
-        unpack=False,
-        environment=b"",
-        outcome_window=1,
-        report_s=REPORT_S,
-    )
-    node.begin(start)
+    node.begin(start_lease(slots, report_s=REPORT_S))
     return node
 
 

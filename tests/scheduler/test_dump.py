@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zmq
 from keyring import Keyring
-from opening import open_job
+from opening import client_hello, node_hello, open_job
 from waiting import LATE_S, wait_until
 
 from burla.protocol import messages as m
@@ -23,8 +23,8 @@ from burla.transport.sockets import make_socket
 LATE_MS = int(1000 * LATE_S)
 JOBS = (b"the first job...", b"the second job..")
 NODE, SESSION = b"a node, 16 bytes", b"a session of 16."
-MACHINE = m.NodeHello(m.PROTOCOL, "0", "3.11", NODE, "node0", 2, 1 << 30, ())
-CALLER = m.ClientHello(m.PROTOCOL, "0", "3.11", SESSION, "anna", "h")
+MACHINE = node_hello(NODE, name="node0")
+CALLER = client_hello(SESSION, user="anna")
 
 
 @pytest.fixture

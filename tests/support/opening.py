@@ -5,6 +5,7 @@ from typing import Any
 from burla.protocol import messages as m
 
 PYTHON = "3.11"
+LEASE, JOB = b"L" * 16, b"J" * 16
 
 
 def client_hello(session: bytes = bytes(16), **more: Any) -> m.ClientHello:
@@ -26,3 +27,10 @@ def open_job(job: bytes, topic: bytes = bytes(16), **more: Any) -> m.OpenJob:
     usual: dict[str, Any] = {"name": "f", "func_cpu": 1, "func_ram": None, "max_parallelism": None}
     usual |= {"unpack": False, "environment": b""}
     return m.OpenJob(**(usual | {"job": job, "topic": topic} | more))
+
+
+def start_lease(slots: int = 2, **more: Any) -> m.StartLease:
+    """Return what gives a node to a job with calls of one CPU, with `more` fields as given."""
+    usual: dict[str, Any] = {"lease": LEASE, "job": JOB, "slots": slots, "func_cpu": 1}
+    usual |= {"unpack": False, "environment": b"", "outcome_window": 32 << 20, "report_s": 0.02}
+    return m.StartLease(**(usual | more))

@@ -12,6 +12,7 @@ import psutil
 import zmq
 from doubles.router import Router
 from machine import environment, leaves_of
+from opening import start_lease
 from waiting import LATE_S, wait_gone
 
 from burla.protocol import messages as m
@@ -68,10 +69,8 @@ class RawScheduler:
         """Begin a lease; return its name."""
         self._leases += 1
         lease = self._leases.to_bytes(16, "big")
-        fields: dict[str, Any] = {"lease": lease, "job": b"J" * 16, "slots": slots, "func_cpu": 1}
-        fields |= {"unpack": False, "environment": environment()}
-        fields |= {"outcome_window": 32 << 20, "report_s": 0.02}
-        self.say(m.StartLease(**(fields | options)), payloads.dump_function(function))
+        options = {"lease": lease, "environment": environment()} | options
+        self.say(start_lease(slots, **options), payloads.dump_function(function))
         return lease
 
     def deal(self, lease: bytes, inputs: Sequence[Any], left: int = 0) -> None:

@@ -6,34 +6,23 @@ Every result is a function of its index, so that a wrong, missing or doubled one
 
 import json
 import random
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from doubles.node import ModelNode
+from doubles.worker import ModelWorker
 from network import Clock, Faults, Said, Wire
-from opening import node_hello
+from opening import client_hello, node_hello, open_job
 
 from burla.core import effects as c
 from burla.core.commands import AddBatch, Command, EndInputs, Written
 from burla.core.connection import Connection
 from burla.core.session import Session
 from burla.nodelet.core import effects as n
-from burla.nodelet.core.events import (
-    CellReport,
-    Died,
-    Loaded,
-    Printed,
-    Reported,
-    Stolen,
-    Stride,
-    WorkerEvent,
-    WorkersEnded,
-    WorkerState,
-)
+from burla.nodelet.core.events import Printed, WorkerState
 from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import messages as m
-from burla.protocol.ranges import Ranges
 from burla.scheduler.core import effects as s
 from burla.scheduler.core.scheduler import Scheduler
 
@@ -45,211 +34,122 @@ def result_of(job: bytes, index: int) -> bytes:
     return job[:4] + index.to_bytes(4, "big")
 
 
-@dataclass
-class ModelSpan:
-    cell: int
-    at: int  # the next index to run
-    hi: int
-
-
-class ModelWorker:
-    """A forked worker: runs its spans, a few calls at a time."""
-
-    def __init__(self, node: "SimNode", number: int, job: bytes) -> None:
-        self.node, self.number, self.job = node, number, job
-        self.spans: deque[ModelSpan] = deque()
-        self.running: tuple[int, int] | None = None
-        self.alive = True
-        self.ready = False
-        self.careful = False
-
-    def assign(self, order: n.AssignSpan) -> None:
-        if not self.alive:
-            return
-        self.spans.append(ModelSpan(order.cell, order.span.lo, order.span.hi))
-        self.careful = order.careful
-        if self.running is None:
-            self._next()
-
-    def _next(self) -> None:
-        world = self.node.world
-        while self.spans and self.spans[0].at >= self.spans[0].hi:
-            span = self.spans.popleft()
-            self._report(CellReport(span.cell, span.at, span.at, stop=span.at, is_over=True))
-            if not self.alive:
-                return
-        if not self.spans or self.running is not None:
-            return
-        span = self.spans[0]
-        several = 1 if self.careful else world.random.randint(1, world.stride_max)
-        self.running = (span.at, min(span.hi, span.at + several))
-        seconds = sum(world.call_s(self.job, i) for i in range(*self.running))
-        world.clock.after(seconds, lambda: self._ran(seconds))
-
-    def _ran(self, seconds: float) -> None:
-        if not self.alive or self.running is None:
-            return
-        lo, hi = self.running
-        span = self.spans[0]
-        world = self.node.world
-        index = next((i for i in range(lo, hi) if world.kills(self.job, i)), None)
-        if index is not None:
-            self.node.worker_dies(self)
-            return
-        if world.random.random() < 0.3:
-            data = b"".join(b"%d\n" % i for i in range(lo, hi))
-            world.printed[self.job] += data
-            self.node.tell(Printed(self.number, 1, data))
-        span.at, self.running = hi, None
-        world.ran.setdefault(self.job, []).extend(range(lo, hi))
-        frames = [b"".join(result_of(self.job, i) for i in range(lo, hi))]
-        is_over = hi >= span.hi and world.random.random() < 0.5  # else that is told by itself
-        if is_over:
-            self.spans.popleft()
-        stop = hi if is_over else None
-        self._report(CellReport(span.cell, lo, hi, m.Kind.RESULTS, seconds, frames, stop, is_over))
-        if self.alive and self.running is None:
-            self._next()
-
-    def _report(self, report: CellReport) -> None:
-        self.node.tell(Reported(self.number, [report]))
-
-    def stride(self) -> Stride:
-        if self.running is None:
-            return Stride(0, 0, 0)
-        return Stride(self.spans[0].cell, *self.running, claimed=self.running[1])
-
-    def steal(self, cell: int, middle: int) -> tuple[int, int]:
-        for span in self.spans:
-            if span.cell == cell:
-                claimed = self.running[1] if self.running and span is self.spans[0] else span.at
-                lo = max(middle, claimed, span.at)
-                stolen = (lo, span.hi)
-                if lo < span.hi:
-                    span.hi = lo
-                    return stolen
-        return (0, 0)
-
-
-class SimNode:
-    """A nodelet's core, its connection, and workers that only pretend to run."""
+class SimNode(ModelNode):
+    """A node whose workers load, run and die by the virtual clock."""
 
     def __init__(self, world: "World", name: str, cpus: int) -> None:
         self.world, self.name, self.cpus = world, name, cpus
-        self.workers: dict[int, ModelWorker] = {}
-        self.lease_job = b""
         self.alive = True
         self.born_s, self.died_s = world.clock.now_s, float("inf")
-        self._numbers = 0
-        self._is_settling = False
         self._timer_s: float | None = None
-        self.core = world.new_nodelet(name, cpus)
+        core = world.new_nodelet(name, cpus)
         self.wire = world.new_wire(self.heard)
-        self.core.start(world.clock.now_s)
-        self.settle()
+        super().__init__(core, world.clock, self.wire.say)
 
     def heard(self, said: Said) -> None:
         if self.alive:
-            self.core.receive(*said, self.world.clock.now_s)  # type: ignore[arg-type]
-            if self._has_more():
-                self.world.clock.after(0.0, self.settle)  # with what comes in the same turn
+            self.feed(*said)
+            if self.world.random.random() < 0.3:
+                self.clock.after(0.0, self.settle)  # with what comes in the same turn
             else:
                 self.settle()
 
-    def tell(self, event: WorkerEvent) -> None:
-        self.core.take(event, self.world.clock.now_s)
-        self.settle()
-
-    def _has_more(self) -> bool:
-        return self.world.random.random() < 0.3
-
     def settle(self) -> None:
-        if self._is_settling or not self.alive:  # it goes on by itself
+        if not self.alive:
             return
-        self._is_settling = True
-        while self.alive and (effects := self.core.settle(self.world.clock.now_s)):
-            for effect in effects:
-                if self.alive:
-                    self._carry_out(effect)
-        self._is_settling = False
+        super().settle()
         if self.world.is_check_due():
             self.core.check()
         self._set_timer()
 
-    def _carry_out(self, effect: n.Effect) -> None:
-        clock = self.world.clock
+    def carry_out(self, effect: n.Effect) -> None:
+        super().carry_out(effect)
         match effect:
-            case n.Send():
-                self.wire.say((effect.message, list(effect.payload)))
-            case n.BeginLease():
-                self.lease_job = effect.start.job
-                for worker in self.workers.values() if effect.keep else ():
-                    assert worker.running is None, "a kept worker is busy"
-                    worker.job = self.lease_job
             case n.LoadWorker():
-                self._numbers += 1
-                worker = ModelWorker(self, self._numbers, self.lease_job)
-                self.workers[worker.number] = worker
-                clock.after(0.003, lambda: self._ready(worker))
+                made = self.workers[self._made]
+                self.clock.after(0.003, lambda: self._loaded(made))
             case n.AssignSpan():
                 worker = self.workers[effect.worker]
-                covered = Ranges((leaf.lo, leaf.hi) for leaf in effect.leaves)
-                assert covered.covers(effect.span.lo, effect.span.hi), "a leaf is missing"
-                assert all(span.cell != effect.cell for span in worker.spans), "used too early"
-                clock.after(0.0, lambda: worker.assign(effect))
-            case n.Steal():
-                worker = self.workers[effect.worker]
-                lo, hi = worker.steal(effect.cell, effect.middle)
-                self.core.take(Stolen(effect.worker, effect.cell, lo, max(lo, hi)), clock.now_s)
+                self.clock.after(0.0, lambda: self._go_on(worker))
             case n.Kill() | n.Interrupt():
                 if effect.worker in self.workers:
                     self.worker_dies(self.workers[effect.worker])
             case n.EndWorkers():
-                for worker in self.workers.values():
-                    worker.alive = False
-                self.workers.clear()
-                clock.after(0.002, self._ended)
+                self._end_workers()
+                self.clock.after(0.002, self._ended)
             case _:
                 pass
 
-    def _ready(self, worker: ModelWorker) -> None:
-        if worker.alive and self.alive:
-            worker.ready = True
-            self.tell(Loaded(worker.number, 0.001, True))
+    def _loaded(self, worker: ModelWorker) -> None:
+        if worker.alive:
+            self.ready(worker, 0.001, may_fork=True)
 
-    def _ended(self) -> None:
-        if self.alive:
-            self.tell(WorkersEnded())
+    def _go_on(self, worker: ModelWorker) -> None:
+        """Let a worker begin its next stride, if it is idle and there is one."""
+        if not worker.alive or worker.running:
+            return
+        self.leave_empty(worker)
+        if not worker.alive or worker.running or not worker.cells:
+            return
+        lo, hi = worker.claim(self.world.random.randint(1, self.world.stride_max))
+        seconds = sum(self.world.call_s(worker.job, i) for i in range(lo, hi))
+        self.clock.after(seconds, lambda: self._ran(worker, seconds))
+
+    def _ran(self, worker: ModelWorker, seconds: float) -> None:
+        if not worker.alive or worker.running is None:
+            return
+        world, job = self.world, worker.job
+        lo, hi = worker.running
+        if any(world.kills(job, i) for i in range(lo, hi)):
+            self.worker_dies(worker)
+            return
+        if world.random.random() < 0.3:
+            data = b"".join(b"%d\n" % i for i in range(lo, hi))
+            world.printed[job] += data
+            self.tell(Printed(worker.number, 1, data))
+        world.ran.setdefault(job, []).extend(range(lo, hi))
+        frames = [b"".join(result_of(job, i) for i in range(lo, hi))]
+        is_over = worker.cells[0].is_empty and world.random.random() < 0.5  # else told by itself
+        self.report(worker, seconds, frames, is_over=is_over)
+        self._go_on(worker)
 
     def worker_dies(self, worker: ModelWorker) -> None:
         """End a worker; its death is told a moment later."""
-        worker.alive = False
+        if not worker.alive:
+            return
+        death = worker.die(("signal", 9))
 
         def tell() -> None:
             if self.alive and self.workers.pop(worker.number, None) is not None:
-                state = WorkerState.READY if worker.ready else WorkerState.LOADING
-                self.tell(Died(worker.number, ("signal", 9), state, worker.stride()))
+                self.tell(death)
 
-        self.world.clock.after(0.001, tell)
+        self.clock.after(0.001, tell)
 
     def die(self) -> None:
-        self.alive, self.died_s = False, self.world.clock.now_s
-        for worker in self.workers.values():
-            worker.alive = False
+        self.alive, self.died_s = False, self.clock.now_s
+        self._end_workers()
         self.wire.close()
+
+    def _end_workers(self) -> None:
+        for worker in self.workers.values():
+            worker.state = WorkerState.GONE
+        self.workers.clear()
+
+    def _ended(self) -> None:
+        if self.alive:
+            self.end()
 
     def _set_timer(self) -> None:
         due_s = self.core.next_deadline_s()
-        if due_s is None or (self._timer_s is not None and self._timer_s <= due_s):
+        if self._timer_s is not None and self._timer_s <= due_s:
             return
         self._timer_s = due_s
 
         def ring() -> None:
             self._timer_s = None
-            if self.alive:
-                self.settle()
+            self.settle()
 
-        self.world.clock.at(due_s, ring)
+        self.clock.at(due_s, ring)
 
 
 @dataclass
@@ -278,7 +178,7 @@ class SimClient:
         self.callers: dict[bytes, Caller] = {}
         self.alive = True
         self._timer_s: float | None = None
-        hello = m.ClientHello(m.PROTOCOL, "0", "3.11", world.random.randbytes(16), user, "h")
+        hello = client_hello(world.random.randbytes(16), user=user)
         self.connection = Connection(hello, 10.0, world.clock.now_s)
         self.wire = world.new_wire(self.heard)
         self.do(self.connection.start())
@@ -295,16 +195,7 @@ class SimClient:
             world.means_s[job] = mean_s
         world.printed[job] = bytearray()
         world.topics[job] = self
-        spec = m.OpenJob(
-            job=job,
-            topic=job,
-            name="f",
-            func_cpu=1,
-            func_ram=None,
-            max_parallelism=max_parallelism,
-            unpack=False,
-            environment=b"",
-        )
+        spec = open_job(job, job, max_parallelism=max_parallelism)
         session = Session(spec, [b"function"], True, now_s)
         self.do(self.connection.open(session, now_s))
         self._feed(caller, 0)

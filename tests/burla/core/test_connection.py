@@ -1,6 +1,7 @@
 """The conversation with a scheduler that comes, goes, and falls silent."""
 
 import msgspec
+from opening import client_hello, open_job
 from outcomes import payload_of, table_of
 
 from burla.core.commands import AddBatch, Close
@@ -22,22 +23,13 @@ from burla.protocol import messages as m
 
 JOB, OTHER = b"j" * 16, b"o" * 16
 LEASE = b"l" * 16
-HELLO = m.ClientHello(m.PROTOCOL, "0", "3.11", b"c" * 16, "user", "host")
+HELLO = client_hello(b"c" * 16)
 WELCOME = m.Welcome(b"s" * 16, "0", "tcp://127.0.0.1:1")
 ANSWER_S = 8.0
 
 
 def spec(job: bytes = JOB) -> m.OpenJob:
-    return m.OpenJob(
-        job=job,
-        topic=b"t" * 16,
-        name="f",
-        func_cpu=1,
-        func_ram=None,
-        max_parallelism=None,
-        unpack=False,
-        environment=b"",
-    )
+    return open_job(job, b"t" * 16)
 
 
 def session(now_s: float = 0.0, job: bytes = JOB) -> Session:

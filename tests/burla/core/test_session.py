@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from opening import open_job
 from outcomes import payload_of
 
 from burla.core.acks import ACK_LATE_S
@@ -31,16 +32,7 @@ from burla.protocol.mac import NOT_SEALED, seal
 from burla.protocol.ranges import Ranges
 
 JOB, TOPIC, LEASE, OTHER = b"j" * 16, b"t" * 16, b"1" * 16, b"2" * 16
-SPEC = m.OpenJob(
-    job=JOB,
-    topic=TOPIC,
-    name="f",
-    func_cpu=1,
-    func_ram=None,
-    max_parallelism=None,
-    unpack=False,
-    environment=b"",
-)
+SPEC = open_job(JOB, TOPIC)
 FINISH, ACK_1 = Finish(JOB), Send(m.AckOutcomes(LEASE, 1))
 
 

@@ -1,8 +1,9 @@
 """What goes to which worker, from whom is stolen, and what follows from deaths: conversations."""
 
 import pytest
+from opening import JOB, LEASE
 from outcomes import runs_of
-from worker_model import JOB, LEASE, ModelNode, assign, ran
+from worker_model import HandNode, assign, ran
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import WorkerState
@@ -15,7 +16,7 @@ from burla.protocol.messages import Kind, Run, Span
 
 
 def test_one_input_loads_one_worker() -> None:
-    node = ModelNode(cpus=8)
+    node = HandNode(cpus=8)
     node.serve(slots=8)
     node.hear(*assign((0, 1)))
     node.finish_all()
@@ -24,7 +25,7 @@ def test_one_input_loads_one_worker() -> None:
 
 
 def test_as_many_workers_load_as_there_are_inputs_or_slots() -> None:
-    node = ModelNode(cpus=8)
+    node = HandNode(cpus=8)
     node.serve(slots=4)
     node.hear(*assign((0, 3)))
     assert len(node.workers) == 1  # which says how long loading takes
@@ -35,7 +36,7 @@ def test_as_many_workers_load_as_there_are_inputs_or_slots() -> None:
 
 
 def test_two_inputs_run_at_the_same_time() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 2)))
     node.load()
@@ -43,7 +44,7 @@ def test_two_inputs_run_at_the_same_time() -> None:
 
 
 def test_long_calls_are_assigned_one_at_a_time_and_in_order() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 8)))
     node.finish_all(seconds=0.5)
@@ -51,7 +52,7 @@ def test_long_calls_are_assigned_one_at_a_time_and_in_order() -> None:
 
 
 def test_a_million_tiny_calls_take_few_messages() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     batches = [assign((lo, lo + 65536), batch=lo >> 16) for lo in range(0, 1 << 20, 65536)]
     for message in batches:
@@ -64,7 +65,7 @@ def test_a_million_tiny_calls_take_few_messages() -> None:
 
 
 def test_a_dry_worker_takes_what_is_behind_a_stuck_call() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 64)))
     node.load()
@@ -82,7 +83,7 @@ def test_a_dry_worker_takes_what_is_behind_a_stuck_call() -> None:
 
 
 def test_inputs_behind_a_stuck_call_go_back_even_if_nobody_is_dry() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 100_000)))
     node.load()
@@ -101,7 +102,7 @@ def test_inputs_behind_a_stuck_call_go_back_even_if_nobody_is_dry() -> None:
 
 
 def test_what_is_retracted_comes_from_the_end_and_was_not_begun() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 10)))
     node.load()
@@ -119,7 +120,7 @@ def test_what_is_retracted_comes_from_the_end_and_was_not_begun() -> None:
 
 
 def test_what_is_retracted_is_taken_from_workers_too() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve(slots=1)
     node.hear(*assign((0, 40)))
     node.load()
@@ -135,7 +136,7 @@ def test_what_is_retracted_is_taken_from_workers_too() -> None:
 
 
 def test_work_that_is_known_already_changes_nothing() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 4)))
     node.hear(*assign((0, 4)))
@@ -158,7 +159,7 @@ def test_work_that_is_known_already_changes_nothing() -> None:
     ],
 )
 def test_nonsense_is_ignored(message: tuple[m.Message, list[bytes]]) -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.said()
     node.hear(*message)
@@ -172,7 +173,7 @@ def test_nonsense_is_ignored(message: tuple[m.Message, list[bytes]]) -> None:
 
 
 def test_an_index_that_kills_three_workers_is_named() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 3)))
     deaths = 0
@@ -194,7 +195,7 @@ def test_an_index_that_kills_three_workers_is_named() -> None:
 
 
 def test_the_last_words_of_the_call_are_told_with_its_death() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve(slots=1)
     node.hear(*assign((0, 2)))
     messages: list[m.Outcomes] = []
@@ -216,7 +217,7 @@ def test_the_last_words_of_the_call_are_told_with_its_death() -> None:
 
 
 def test_a_death_in_a_stride_of_several_blames_nobody() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve(slots=1)
     node.hear(*assign((0, 1000)))
     node.load()
@@ -235,7 +236,7 @@ def test_a_death_in_a_stride_of_several_blames_nobody() -> None:
 
 
 def test_outcomes_before_a_death_count() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve(slots=1)
     node.hear(*assign((0, 3)))
     node.load()
@@ -248,7 +249,7 @@ def test_outcomes_before_a_death_count() -> None:
 
 
 def test_a_function_that_cannot_be_loaded_is_an_error_of_the_first_input() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     (worker,) = node.workers
     node.fail_to_load(worker, [b"why"])
@@ -260,7 +261,7 @@ def test_a_function_that_cannot_be_loaded_is_an_error_of_the_first_input() -> No
 
 
 def test_a_function_that_kills_whoever_loads_it_is_an_error() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 1)))
     for _ in range(3):
@@ -270,7 +271,7 @@ def test_a_function_that_kills_whoever_loads_it_is_an_error() -> None:
 
 
 def test_copies_that_die_at_once_are_not_made_again_and_blame_nobody() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 2)))
     node.load(load_s=1.0)

@@ -1,6 +1,8 @@
 """What a lease does when memory runs short, told by figures; the node has 1000 bytes."""
 
-from worker_model import LEASE, MEMORY, SCHEDULER, ModelNode, ModelWorker, assign, start_lease
+from doubles.worker import ModelWorker
+from opening import LEASE, start_lease
+from worker_model import MEMORY, SCHEDULER, HandNode, assign
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.memory_policy import RISE_MAX_S, critical, low
@@ -13,9 +15,9 @@ PLENTY, LOW, CRITICAL = 700, 90, 40
 KILLED = ("signal", 9)
 
 
-def node_with(slots: int, inputs: int, func_ram: int | None = None) -> ModelNode:
+def node_with(slots: int, inputs: int, func_ram: int | None = None) -> HandNode:
     """Return a node whose slots are all in a call, each of an input of its own."""
-    node = ModelNode(cpus=slots)
+    node = HandNode(cpus=slots)
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
     node.hear(start_lease(slots, func_ram=func_ram), [b"function"])
     node.hear(*assign((0, inputs)))
@@ -24,30 +26,30 @@ def node_with(slots: int, inputs: int, func_ram: int | None = None) -> ModelNode
     return node
 
 
-def begin(node: ModelNode) -> None:
+def begin(node: HandNode) -> None:
     """Let all workers that have something begin it."""
     for worker in list(node.workers.values()):
         if worker.ready and worker.running is None:
             node.claim(worker)
 
 
-def running(node: ModelNode) -> dict[int, int]:
+def running(node: HandNode) -> dict[int, int]:
     """Return worker -> index of the call that it is in."""
     return {w.number: w.running[0] for w in node.workers.values() if w.running}
 
 
-def slots(node: ModelNode) -> int:
+def slots(node: HandNode) -> int:
     return node.core.leases[LEASE].custody.dispatcher.slots
 
 
-def finish(node: ModelNode, worker: ModelWorker, seconds: float = 1.0) -> None:
+def finish(node: HandNode, worker: ModelWorker, seconds: float = 1.0) -> None:
     """End a call, which is long, so that each span is one call."""
     node.finish(worker, seconds)
     node.load()
     begin(node)
 
 
-def finish_the_killed(node: ModelNode) -> None:
+def finish_the_killed(node: HandNode) -> None:
     """End calls until those that were killed have run."""
     lease = node.core.leases[LEASE]
     while lease.custody.queue.retries or min(running(node).values()) < 4:
@@ -55,7 +57,7 @@ def finish_the_killed(node: ModelNode) -> None:
             finish(node, worker)
 
 
-def deaths(node: ModelNode) -> list[tuple[int, Death]]:
+def deaths(node: HandNode) -> list[tuple[int, Death]]:
     """Return what was said of dead calls, by index."""
     found = []
     for said in node.outcomes():
@@ -236,7 +238,7 @@ def test_slots_do_not_come_back_without_room_for_one_more_call() -> None:
     node.show_memory(CRITICAL, dict.fromkeys(running(node), 450))
     finish_the_killed(node)
     for _ in range(5):
-        node.now_s += RISE_MAX_S
+        node.clock.now_s += RISE_MAX_S
         node.hear(m.Heartbeat())
         node.show_memory(500, dict.fromkeys(running(node), 450))
         assert slots(node) == 1

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from msgspec.structs import replace
-from worker_model import JOB, LEASE, SCHEDULER, ModelNode, assign, hello, ran, start_lease
+from opening import JOB, LEASE, start_lease
+from worker_model import SCHEDULER, HandNode, assign, hello, ran
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.effects import StoredLeaf
@@ -24,20 +24,20 @@ def test_a_nodelet_says_hello_first_and_keeps_blanks() -> None:
 
 
 def test_it_beats_each_second() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.pass_time(3.5)
     assert sum(isinstance(message, m.Heartbeat) for message in node.sent) == 3
 
 
 def test_asked_to_introduce_itself_it_says_what_it_holds_once() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 4)))
     node.load()
     node.finish(next(w for w in node.workers.values() if node.claim(w)))
     node.pass_time(0.1)
     node.said()
-    node.now_s += 5
+    node.clock.now_s += 5
     for _ in range(3):
         node.hear(m.HelloRequired())
     (said,) = node.said()
@@ -49,13 +49,13 @@ def test_asked_to_introduce_itself_it_says_what_it_holds_once() -> None:
 
 
 def test_a_refusal_ends_the_nodelet() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.hear(m.Refused("another protocol"))
     assert e.Quit("another protocol") in node.effects
 
 
 def test_a_silent_scheduler_loses_its_leases() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 4)))
     node.load()
@@ -70,7 +70,7 @@ def test_a_silent_scheduler_loses_its_leases() -> None:
 
 
 def test_an_idle_lease_ends_at_once() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 2)))
     node.finish_all()
@@ -84,7 +84,7 @@ def test_an_idle_lease_ends_at_once() -> None:
 
 
 def test_a_running_call_is_interrupted_and_then_killed() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 100)))
     node.load()
@@ -101,14 +101,14 @@ def test_a_running_call_is_interrupted_and_then_killed() -> None:
 
 
 def test_outcomes_outlive_a_lease_until_they_are_acknowledged() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 2)))
     node.finish_all()
     node.said()
     node.hear(m.EndLease(LEASE, False))
     node.end()
-    node.now_s += 5
+    node.clock.now_s += 5
     node.hear(m.HelloRequired())
     stopped, said = node.said()
     assert stopped == m.Stopped(LEASE)
@@ -124,7 +124,7 @@ def test_outcomes_outlive_a_lease_until_they_are_acknowledged() -> None:
 
 def test_a_lease_that_waits_for_the_last_one_to_end_gives_back_what_it_has_not_begun() -> None:
     """Else its work would wait here while other nodes are idle: nobody asks twice."""
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.load()
     node.hear(m.EndLease(LEASE, True))
@@ -136,7 +136,7 @@ def test_a_lease_that_waits_for_the_last_one_to_end_gives_back_what_it_has_not_b
 
 
 def test_a_lease_waits_for_the_one_before_it() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(m.EndLease(LEASE, True))
     node.hear(start_lease(lease=OTHER), [b"function"])
@@ -149,7 +149,7 @@ def test_a_lease_waits_for_the_one_before_it() -> None:
 
 
 def test_the_end_of_an_unknown_lease_is_confirmed() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.said()
     node.hear(m.EndLease(OTHER, True))
     assert node.said() == [m.Stopped(OTHER)]
@@ -159,7 +159,7 @@ def test_the_end_of_an_unknown_lease_is_confirmed() -> None:
 
 
 def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_released() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 1)))
     node.load()
@@ -175,7 +175,7 @@ def test_a_node_that_is_to_leave_finishes_what_it_was_given_and_ends_when_releas
 
 
 def test_it_says_again_that_it_leaves_to_whoever_welcomes_it() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.leave()
     node.hear(m.HelloRequired())
@@ -192,10 +192,10 @@ def test_it_leaves_at_once_if_no_scheduler_knows_it() -> None:
 
 
 def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
     for _ in range(12):
-        node.now_s += 1
+        node.clock.now_s += 1
         node.hear(m.Heartbeat())
         node.pass_time(0.0)
     assert 2 <= node.effects.count(e.Heard()) <= 4
@@ -205,9 +205,9 @@ def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
 
 
 def test_its_state_is_plain_and_holds_neither_payloads_nor_secrets() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
-    node.hear(replace(start_lease(), secret=b"a secret of 20 bytes"), [b"the function"])
+    node.hear(start_lease(secret=b"a secret of 20 bytes"), [b"the function"])
     node.hear(*assign((0, 9)))
     node.load()
     first, second = node.workers.values()
@@ -229,7 +229,7 @@ def test_its_state_is_plain_and_holds_neither_payloads_nor_secrets() -> None:
 
 
 def test_what_became_of_a_lease_is_remembered_for_a_while() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(m.EndLease(LEASE, True))
     node.end()
@@ -244,17 +244,17 @@ def test_what_became_of_a_lease_is_remembered_for_a_while() -> None:
 
 
 def test_what_comes_in_one_turn_is_decided_once() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
     start = start_lease(slots=1)
     node.feed(start, [b"function"])
     node.feed(*assign((0, 3)))
-    assert node.core.settle(node.now_s) == [e.BeginLease(start, [b"function"]), e.LoadWorker()]
-    assert node.core.settle(node.now_s) == []
+    assert node.core.settle(0.0) == [e.BeginLease(start, [b"function"]), e.LoadWorker()]
+    assert node.core.settle(0.0) == []
 
 
 def test_outcomes_and_the_end_of_a_span_are_one_event() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve(slots=1)
     node.hear(*assign((0, 2)))
     node.load()
@@ -270,7 +270,7 @@ def test_outcomes_and_the_end_of_a_span_are_one_event() -> None:
 
 
 def test_an_end_that_comes_with_a_retract_is_not_missed() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 20)))
     node.load()

@@ -4,11 +4,13 @@ import contextlib
 from random import Random
 
 import pytest
+from doubles.worker import ModelWorker
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from opening import JOB, LEASE
 from outcomes import runs_of
-from worker_model import JOB, LEASE, SCHEDULER, ModelNode, ModelWorker, assign
+from worker_model import SCHEDULER, HandNode, assign
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import CellReport, Reported
@@ -26,8 +28,8 @@ class NodeletMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.node = ModelNode(cpus=3)
-        self.node.serve(slots=3, window=WINDOW)
+        self.node = HandNode(cpus=3)
+        self.node.serve(slots=3, outcome_window=WINDOW)
         self.assigned = Ranges()
         self.returned = Ranges()
         self.done = Ranges()  # by outcomes that arrived
@@ -195,7 +197,7 @@ class NodeletMachine(RuleBasedStateMachine):
     @rule()
     def reconnect(self) -> None:
         self.hear_node()
-        self.node.now_s += 3
+        self.node.clock.now_s += 3
         self.node.hear(m.HelloRequired())
         (hello,) = (s for s in self.node.said() if isinstance(s, m.NodeHello))
         (held,) = hello.held
@@ -242,7 +244,7 @@ TestNodelet.settings = settings(
 @pytest.mark.parametrize("seed", range(30))
 def test_random_kills_never_name_an_index_that_did_not_die_three_times(seed: int) -> None:
     random = Random(seed)
-    node = ModelNode(cpus=4)
+    node = HandNode(cpus=4)
     node.serve(slots=4)
     node.hear(*assign((0, 5000)))
     deaths: dict[int, int] = {}

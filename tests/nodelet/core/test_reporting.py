@@ -1,15 +1,16 @@
 """When outcomes and output go to the scheduler, and who waits for whom, as conversations."""
 
 import pytest
+from opening import JOB, LEASE
 from outcomes import runs_of
-from worker_model import JOB, LEASE, ModelNode, assign, ran
+from worker_model import HandNode, assign, ran
 
 from burla.nodelet.core.reporting import PROMPT_S, patience_s
 from burla.protocol import messages as m
 
 
 def test_outcomes_are_gathered_for_the_report_interval() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve(report_s=0.1)
     node.hear(*assign((0, 100), left=1000))
     node.load()
@@ -24,7 +25,7 @@ def test_outcomes_are_gathered_for_the_report_interval() -> None:
 
 
 def test_a_slot_that_runs_dry_is_reported_at_once() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve(report_s=PROMPT_S)
     node.hear(*assign((0, 2)))
     node.load()
@@ -41,7 +42,7 @@ def test_a_slot_that_runs_dry_is_reported_at_once() -> None:
 
 
 def test_with_many_nodes_dry_slots_are_told_together() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve(report_s=10)
     node.hear(*assign((0, 2)))
     node.load()
@@ -59,8 +60,8 @@ def test_with_many_nodes_dry_slots_are_told_together() -> None:
 
 
 def test_a_full_window_stops_the_workers_until_it_is_acknowledged() -> None:
-    node = ModelNode()
-    node.serve(slots=1, window=1000)
+    node = HandNode()
+    node.serve(slots=1, outcome_window=1000)
     node.hear(*assign((0, 5)))
     node.load()
     (worker,) = node.workers.values()
@@ -78,7 +79,7 @@ def test_a_full_window_stops_the_workers_until_it_is_acknowledged() -> None:
 
 
 def test_the_last_words_of_a_dead_worker_go_before_what_others_say_then() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 2)))
     node.load()
@@ -94,7 +95,7 @@ def test_the_last_words_of_a_dead_worker_go_before_what_others_say_then() -> Non
 
 
 def test_output_goes_ahead_of_the_outcomes_that_it_belongs_to() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 1)))
     node.load()
@@ -113,7 +114,7 @@ def test_output_goes_ahead_of_the_outcomes_that_it_belongs_to() -> None:
 
 
 def test_output_of_a_running_call_goes_soon() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 1)))
     node.load()
@@ -124,7 +125,7 @@ def test_output_of_a_running_call_goes_soon() -> None:
 
 
 def test_the_beginning_of_a_line_waits_for_its_rest() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.said()
     node.print(1, 1, b"one\ntw")
@@ -142,7 +143,7 @@ def test_the_beginning_of_a_line_waits_for_its_rest() -> None:
 
 
 def test_the_beginning_of_a_line_goes_ahead_of_its_outcome() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 1)))
     node.load()
@@ -158,7 +159,7 @@ def test_the_beginning_of_a_line_goes_ahead_of_its_outcome() -> None:
 
 
 def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     for number in range(4):
         node.print(1, 1 + number % 2, b"%d\n" % number)
@@ -172,7 +173,7 @@ def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
 
 
 def test_much_output_stops_the_workers_and_none_is_lost() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 1)))
     node.load()

@@ -1,8 +1,8 @@
 """A lease whose job is over lingers: its workers go on with another, or end."""
 
-from msgspec.structs import replace
+from opening import LEASE, start_lease
 from outcomes import runs_of
-from worker_model import LEASE, SCHEDULER, ModelNode, assign, ran, start_lease
+from worker_model import SCHEDULER, HandNode, assign, ran
 
 from burla.nodelet.core import effects as e
 from burla.protocol import messages as m
@@ -11,9 +11,9 @@ from burla.protocol.messages import Kind
 OTHER = b"O" * 16
 
 
-def lingering(slots: int = 2) -> ModelNode:
+def lingering(slots: int = 2) -> HandNode:
     """Return a node whose lease has run a job of two inputs and lingers."""
-    node = ModelNode()
+    node = HandNode()
     node.serve(slots)
     node.hear(*assign((0, 2)))
     node.finish_all()
@@ -22,8 +22,8 @@ def lingering(slots: int = 2) -> ModelNode:
     return node
 
 
-def start_again(node: ModelNode, slots: int = 2) -> None:
-    node.hear(replace(start_lease(slots, lease=OTHER), keep=LEASE), [b"function"])
+def start_again(node: HandNode, slots: int = 2) -> None:
+    node.hear(start_lease(slots, lease=OTHER, keep=LEASE), [b"function"])
 
 
 def test_the_workers_go_on_and_are_dealt_work_at_once() -> None:
@@ -42,12 +42,12 @@ def test_the_workers_go_on_and_are_dealt_work_at_once() -> None:
 
 
 def test_outcomes_that_are_not_acknowledged_outlive_the_change() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 2)))
     node.finish_all()
     start_again(node)  # the client has not closed the first job yet
-    node.now_s += 5
+    node.clock.now_s += 5
     node.hear(m.HelloRequired())
     node.said()
     node.hear(m.Welcome(SCHEDULER, "0", "pub"))
@@ -57,20 +57,20 @@ def test_outcomes_that_are_not_acknowledged_outlive_the_change() -> None:
 
 
 def test_a_lease_that_is_over_is_forgotten_when_another_begins() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 2)))
     node.finish_all()
     start_again(node)
     assert list(node.core.leases) == [LEASE, OTHER]
-    third = replace(start_lease(2, lease=b"3" * 16), keep=OTHER, over=(LEASE, b"?" * 16))
+    third = start_lease(lease=b"3" * 16, keep=OTHER, over=(LEASE, b"?" * 16))
     node.hear(third, [b"function"])
     assert list(node.core.leases) == [b"3" * 16]  # of the second nothing is left either
     node.core.check()
 
 
 def test_workers_that_still_run_something_are_not_taken_over() -> None:
-    node = ModelNode()
+    node = HandNode()
     node.serve()
     node.hear(*assign((0, 2)))
     node.load()
@@ -87,7 +87,7 @@ def test_workers_that_still_run_something_are_not_taken_over() -> None:
 
 
 def test_more_workers_are_added_when_there_is_more_to_do() -> None:
-    node = ModelNode(cpus=4)
+    node = HandNode(cpus=4)
     node.serve(4)
     node.hear(*assign((0, 1)))
     node.finish_all()
@@ -109,7 +109,7 @@ def test_an_end_ends_them() -> None:
 
 def test_a_new_hello_ends_them_for_whoever_hears_it_may_not_know_of_them() -> None:
     node = lingering()
-    node.now_s += 5
+    node.clock.now_s += 5
     node.hear(m.HelloRequired())
     (said,) = node.said()
     assert isinstance(said, m.NodeHello)

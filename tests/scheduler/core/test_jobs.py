@@ -1,6 +1,6 @@
 """Jobs as clients open, fill and close them: what is sent and kept for each word."""
 
-from opening import open_job
+from opening import node_hello, open_job
 
 from burla.protocol import messages as m
 from burla.scheduler.core import jobs
@@ -21,7 +21,7 @@ def state_of(quotas: Quotas | None = None, *, node: bool = False) -> tuple[State
     client = Client(SESSION, b"c", "3.11", "anna", 0.0, user="key")
     state.clients[SESSION] = state.peers[b"c"] = client
     if node:
-        hello = m.NodeHello(m.PROTOCOL, "0", "3.11", NODE, "n", 1, 1 << 30, ())
+        hello = node_hello(NODE, cpus=1)
         state.nodes[NODE] = state.peers[b"n"] = Node.from_hello(b"n", hello, 0.0)
         state.marks.nodes[NODE] = None
     return state, client

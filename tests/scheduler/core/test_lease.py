@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 from cluster_model import ModelCluster, ModelNode, ident
+from opening import node_hello
 
 from burla.protocol import messages as m
 from burla.scheduler.core import leases
@@ -173,7 +174,7 @@ def test_a_lease_is_held_by_one_node_whatever_others_say() -> None:
     cluster, _, lease = served()
     (client,) = cluster.clients.values()
     claim = m.Held(lease, client.job, 2, (), stopped=False)
-    liar = m.NodeHello(m.PROTOCOL, "0", "3.11", ident(99), "liar", 2, 1 << 30, (claim,) * 2)
+    liar = node_hello(ident(99), name="liar", held=(claim,) * 2)
     effects = cluster.core.receive(b"liar", liar, [], 0.0)
     sent = [e.message for e in effects if isinstance(e, Send) and e.peer == b"liar"]
     assert isinstance(sent[0], m.Welcome)
@@ -193,7 +194,7 @@ def test_a_lease_that_a_nodelet_made_up_keeps_no_job_from_getting_one() -> None:
     cluster.core = core
     made_up = ident(1)[:8] + (1).to_bytes(8, "big")
     claim = m.Held(made_up, ident(50), 2, (), stopped=False)
-    liar = m.NodeHello(m.PROTOCOL, "0", "3.11", ident(99), "liar", 2, 1 << 30, (claim,))
+    liar = node_hello(ident(99), name="liar", held=(claim,))
     core.receive(b"liar", liar, [], 0.0)
     assert story(cluster, made_up) == [S.STOPPING]
     node = cluster.node()

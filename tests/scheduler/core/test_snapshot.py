@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from cluster_model import ModelCluster, ident
-from opening import open_job
+from opening import client_hello, node_hello, open_job
 
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
@@ -89,10 +89,8 @@ def test_a_lease_that_is_gone_is_remembered_with_its_story() -> None:
 
 def test_no_secret_and_no_payload_is_in_it() -> None:
     core = Scheduler(ident(1), "0", "pub")
-    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", ident(2), "u", "h")
-    core.receive(b"c", hello, [], 0.0)
-    node = m.NodeHello(m.PROTOCOL, "0", "3.11", ident(4), "n", 1, 1 << 30, ())
-    core.receive(b"n", node, [], 0.0)
+    core.receive(b"c", client_hello(ident(2)), [], 0.0)
+    core.receive(b"n", node_hello(ident(4), cpus=1), [], 0.0)
     core.receive(b"c", open_job(ident(3), TOPIC, secret=SECRET), [b"the function"], 0.0)
     leaves = (m.Leaf(0, 0, 1, 1),)
     said = m.Inputs(job=ident(3), batch=0, start=0, leaves=leaves)
@@ -105,8 +103,7 @@ def test_no_secret_and_no_payload_is_in_it() -> None:
 
 def test_very_many_gaps_are_counted_and_the_first_are_listed() -> None:
     core = Scheduler(ident(1), "0", "pub")
-    hello = m.ClientHello(m.PROTOCOL, "0", "3.11", ident(2), "u", "h")
-    core.receive(b"c", hello, [], 0.0)
+    core.receive(b"c", client_hello(ident(2)), [], 0.0)
     done = Ranges((at, at + 1) for at in range(0, 1000, 2))
     core.receive(b"c", open_job(ident(3), resumed=True, done=tuple(done)), [b"f"], 0.0)
     (job,) = shown(core)["jobs"]
