@@ -189,7 +189,7 @@ class ModelCluster:
         self._made = 0
 
     def heard(self) -> list[Effect]:
-        """Return all effects since the last time that this was asked for, in order."""
+        """Check the invariants; return all effects since this was last asked for, in order."""
         self.core.check()
         heard, self.effects = self.effects, []
         return heard

@@ -1,12 +1,15 @@
 """What the autoscaler is told, and what callers are told of it."""
 
+from collections.abc import Sequence
+
 from cluster_model import ModelClient, ModelCluster, ident
+from expected import assign, start, to
 from opening import client_hello
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
 from burla.scheduler.core.autoscaling import EXPECTED_S, HEARD_S, WISHES_MAX
-from burla.scheduler.core.effects import Send
+from burla.scheduler.core.effects import Effect, Send
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.core.scheduler import Scheduler
 
@@ -21,14 +24,23 @@ class Autoscaler:
         cluster.say(ADMIN, client_hello(b"an administrator", user="root"))
 
     def ask(
-        self, doing: str = "", *retire: str, cpus: int = 0, ram: int = 0, name: str = "lab/gce"
+        self,
+        doing: str = "",
+        *retire: str,
+        cpus: int = 0,
+        ram: int = 0,
+        name: str = "lab/gce",
+        then: Sequence[Effect] = (),
     ) -> m.Demand:
-        said = m.AskDemand(name, doing, cpus, ram, retire)
-        effects = self.cluster.core.receive(ADMIN, said, [], self.cluster.now_s)
-        self.cluster.carry_out(effects)
-        (answer,) = [e.message for e in effects if isinstance(e, Send) and e.peer == ADMIN]
-        assert isinstance(answer, m.Demand)
-        return answer
+        """Return the answer; nothing else comes of it, but for what is expected `then`."""
+        self.cluster.heard()
+        self.cluster.say(ADMIN, m.AskDemand(name, doing, cpus, ram, retire))
+        first, *others = self.cluster.heard()
+        assert others == list(then)
+        assert isinstance(first, Send)
+        assert isinstance(first.message, m.Demand)
+        assert first == Send(ADMIN, first.message)
+        return first.message
 
     def wait(self, seconds: float) -> None:
         for _ in range(round(seconds * 4)):
@@ -101,10 +113,12 @@ def test_a_node_that_is_not_named_any_more_is_leased_at_once() -> None:
     autoscaler = Autoscaler(cluster)
     node = cluster.node()
     autoscaler.ask("", "n1")
-    cluster.inputs(cluster.client(), 1)
+    client = cluster.client()
+    cluster.inputs(client, 1)
     assert node.active() is None
-    autoscaler.ask()
-    assert node.active() is not None
+    leaf = m.Leaf(0, 0, 1, 1)
+    given = [start(node, client, 1), assign(node, 1, m.Span(0, 0, 1), leaves=[leaf])]
+    autoscaler.ask(then=given)
 
 
 def test_a_busy_node_is_not_retired() -> None:
@@ -149,17 +163,21 @@ def test_without_nodes_a_caller_is_told_what_to_do() -> None:
 def test_two_autoscalers_do_not_undo_what_the_other_does() -> None:
     cluster = ModelCluster()
     autoscaler = Autoscaler(cluster)
-    cluster.node()
+    node = cluster.node()
     autoscaler.ask("machines on their way: 1", "n1", cpus=2, name="lab/gce")
-    (node,) = autoscaler.ask(name="lab/slurm").nodes
-    assert node.state is m.NodeState.LEAVING
+    (status,) = autoscaler.ask(name="lab/slurm").nodes
+    assert status.state is m.NodeState.LEAVING
     client = waiting(cluster, grow=True)
     assert client.waiting.endswith("; machines on their way: 1")
     for number in range(20):
         cluster.say(ADMIN, m.AskDemand(f"flood-{number}", "", 0, 0))
-    cluster.core.check()
-    (node,) = autoscaler.ask(name="lab/gce").nodes
-    assert node.state is m.NodeState.FREE
+    given = [
+        start(node, client, 1),
+        to(client, m.JobStatus(client.job, "")),
+        assign(node, 1, m.Span(0, 0, 1), leaves=[m.Leaf(0, 0, 1, 1)]),
+    ]
+    (status,) = autoscaler.ask(name="lab/gce", then=given).nodes
+    assert status.state is m.NodeState.FREE
 
 
 def test_a_job_waits_for_an_autoscaler_that_may_be_about_to_speak() -> None:

@@ -10,7 +10,8 @@ from opening import client_hello, node_hello, open_job
 
 from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode, encode
-from burla.scheduler.core.effects import Effect, Publish, Send
+from burla.scheduler.core.effects import Effect, Note, Publish, Record, Send
+from burla.scheduler.core.jobs import RESUME_S
 from burla.scheduler.core.scheduler import Scheduler
 
 IDS = [bytes([number]) * 16 for number in range(1, 7)]
@@ -88,22 +89,39 @@ class Siege:
 
 def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
     core = Scheduler(bytes(16), "0", "pub")
-    hello = client_hello(SESSION)
-    core.receive(b"c", hello, [], 0.0)
-    core.receive(b"c", open_job(JOB, resumed=True), [b"f"], 0.0)
+    welcome = m.Welcome(bytes(16), "0", "pub")
+    client, first, second = b"c", b"n" * 16, b"o" * 16
+    joined = [Record("", "join as node n", None, "ok"), Note("node n joined: 1 CPUs")]
+
+    def say(peer: bytes, message: m.Message, *payload: bytes) -> list[Effect]:
+        effects = core.receive(peer, message, list(payload), 0.0)
+        core.check()
+        return effects
+
+    assert say(client, client_hello(SESSION)) == [Send(client, welcome)]
+    assert say(client, open_job(JOB, resumed=True), b"f") == [Record("", "open job", JOB, "ok")]
     span = m.Span(0, 0, 3)
     held = m.Held(IDS[0], JOB, 1, (span,), stopped=False)
-    for name in (b"n" * 16, b"o" * 16):  # the second has no right to the lease of the first
-        node = node_hello(name, cpus=1, held=(held,))
-        core.receive(name, node, [], 0.0)
-        core.check()
-    core.receive(b"n" * 16, m.Retracted(IDS[0], (span,)), [], 0.0)
+    assert say(first, node_hello(first, cpus=1, held=(held,))) == [*joined, Send(first, welcome)]
+    assert say(second, node_hello(second, cpus=1, held=(held,))) == [
+        *joined,
+        Send(second, welcome),
+        Send(second, m.EndLease(IDS[0], discard=True)),  # it has no right to the other's
+    ]
+    assert say(second, m.Stopped(IDS[0])) == []
+    assert say(first, m.Retracted(IDS[0], (span,))) == []
+    leaf = m.Leaf(0, 0, 3, 1)
+    assert say(client, m.Inputs(job=JOB, batch=0, start=0, leaves=(leaf,)), b"leaf") == []
+    effects = core.expire(RESUME_S)  # all nodelets have had the time to say what they hold
     core.check()
-    said = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 3, 1),))
-    core.receive(b"c", said, [b"leaf"], 0.0)
-    core.check()
-    job = core.state.jobs[JOB]
-    assert job.work.pending.total + job.work.held == 3
+    dealt = [
+        span
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(effect.message, m.Assign)
+        for span in effect.message.spans
+    ]
+    assert dealt == [m.Span(0, 0, 1), m.Span(0, 1, 2)]  # the third when one of them is done
+    assert core.state.jobs[JOB].work.pending.total == 1
 
 
 def test_a_job_with_very_many_gaps_is_taken_up_again_in_time() -> None:

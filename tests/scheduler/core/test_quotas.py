@@ -6,11 +6,12 @@ from outcomes import outcomes
 
 from burla.protocol import messages as m
 from burla.scheduler.config import ConfigError, SchedulerConfig
-from burla.scheduler.core.effects import Effect, Send
+from burla.scheduler.core.effects import Effect, Forget, Note, Record, Send
 from burla.scheduler.core.quotas import FRAME_COST, JOB_COST, LEAF_COST, Quotas
 from burla.scheduler.core.scheduler import Scheduler
 
 NODE = bytes(16)
+WELCOME = m.Welcome(bytes(16), "0", "pub")
 
 
 class Tenants:
@@ -19,19 +20,19 @@ class Tenants:
     def __init__(self, **quotas: int) -> None:
         self.core = Scheduler(bytes(16), "0", "pub", Quotas(**quotas))
 
-    def say(self, who: bytes, message: m.Message, *payload: bytes) -> list[m.Message]:
-        """Return what is answered."""
-        effects = self.core.receive(who, message, list(payload), 0.0, f"key of {who[:1].hex()}")
+    def say(self, who: bytes, message: m.Message, *payload: bytes) -> list[Effect]:
+        """Return all that follows."""
+        effects = self.core.receive(who, message, list(payload), 0.0, key_of(who))
         self.core.check()
-        return heard(who, effects)
+        return effects
 
     def join(self, who: bytes) -> None:
-        self.say(who, client_hello(who.ljust(16)))
+        assert self.say(who, client_hello(who.ljust(16))) == [Send(who, WELCOME)]
 
-    def open(self, who: bytes, job: int) -> list[m.Message]:
+    def open(self, who: bytes, job: int) -> list[Effect]:
         return self.say(who, open_job(ident(job)), b"f")
 
-    def send(self, who: bytes, job: int, start: int, count: int, leaf: bytes) -> list[m.Message]:
+    def send(self, who: bytes, job: int, start: int, count: int, leaf: bytes) -> list[Effect]:
         leaves = (m.Leaf(start, start, count, 1),)
         return self.say(
             who, m.Inputs(job=ident(job), batch=start, start=start, leaves=leaves), leaf
@@ -42,84 +43,129 @@ def ident(number: int) -> bytes:
     return bytes([number]) * 16
 
 
-def heard(who: bytes, effects: list[Effect]) -> list[m.Message]:
-    return [e.message for e in effects if isinstance(e, Send) and e.peer == who]
+def key_of(who: bytes) -> str:
+    return f"key of {who[:1].hex()}"
 
 
-def failure(said: list[m.Message]) -> str:
-    (message,) = said
-    assert isinstance(message, m.JobFailed)
-    return message.text
+def opened(who: bytes, job: int) -> list[Effect]:
+    """Return what a job makes that is opened."""
+    return [Record(key_of(who), "open job", ident(job), "ok")]
+
+
+def closed(who: bytes, job: int) -> list[Effect]:
+    """Return what a job makes that is closed and has no node."""
+    return [Record(key_of(who), "close job", ident(job), "ok")]
+
+
+def over(what: str, most: int, has: int, more: int) -> str:
+    """Return what a tenant is told who asks for more than its quota."""
+    return (
+        f"over your quota of {what} on this cluster: {most} at once; your jobs have {has}, "
+        f"and this would add {more}"
+    )
+
+
+def not_opened(who: bytes, job: int, why: str) -> list[Effect]:
+    """Return what a job makes that is over a quota."""
+    return [
+        Record(key_of(who), "open job", ident(job), why),
+        Send(who, m.JobFailed(ident(job), "", why)),
+    ]
 
 
 def test_so_many_jobs_are_open_at_once_and_one_that_is_closed_makes_room() -> None:
     at = Tenants(jobs_max=2)
     for who in (b"a", b"a again", b"b"):
         at.join(who)
-    assert at.open(b"a", 1) == at.open(b"a again", 2) == []  # one key, two connections
-    text = failure(at.open(b"a", 3))
-    assert "quota of open jobs" in text
-    assert "cluster: 2 at once" in text
-    assert at.open(b"b", 4) == []  # another tenant
-    at.say(b"a", m.CloseJob(ident(1)))
-    assert at.open(b"a", 3) == []
+    assert at.open(b"a", 1) == opened(b"a", 1)
+    assert at.open(b"a again", 2) == opened(b"a again", 2)  # one key, two connections
+    assert at.open(b"a", 3) == not_opened(b"a", 3, over("open jobs", 2, 2, 1))
+    assert at.open(b"b", 4) == opened(b"b", 4)  # another tenant
+    assert at.say(b"a", m.CloseJob(ident(1))) == closed(b"a", 1)
+    assert at.open(b"a", 3) == opened(b"a", 3)
 
 
 def test_so_many_inputs_are_under_way_and_outcomes_make_room() -> None:
     at = Tenants(inputs_max=10)
+    first = ord("a")
     for who in (b"a", b"b"):
         at.join(who)
-        at.open(who, who[0])
-    assert at.send(b"a", ord("a"), 0, 10, b"leaf") == []
-    at.open(b"a", 2)
-    text = failure(at.send(b"a", 2, 0, 1, b"leaf"))
-    assert "quota of inputs" in text
+        assert at.open(who, who[0]) == opened(who, who[0])
+    assert at.send(b"a", first, 0, 10, b"leaf") == []
+    assert at.open(b"a", 2) == opened(b"a", 2)
+    text = over("inputs without an outcome", 10, 10, 1)
+    failed = [Send(b"a", m.JobFailed(ident(2), "inputs", text))]
+    assert at.send(b"a", 2, 0, 1, b"leaf") == failed
     assert at.send(b"a", 2, 1, 1, b"leaf") == []  # said once, and nothing of it is kept
-    assert not at.core.state.jobs[ident(2)].work.batches.kept
     assert at.send(b"b", ord("b"), 0, 10, b"leaf") == []
-    hello = node_hello(NODE)
-    effects = at.core.receive(b"n", hello, [], 0.0, "node")
-    (start,) = [x for x in heard(b"n", effects) if isinstance(x, m.StartLease)]
-    done = outcomes(start.lease, [m.Run(0, 10, m.Kind.RESULTS, 1)])
-    at.core.receive(b"n", done, [b"r"], 0.0, "node")
-    at.open(b"a", 3)
+    effects = at.say(b"n", node_hello(NODE))
+    starts = [x.message for x in effects if isinstance(x, Send)]
+    assert [type(message) for message in starts] == [m.Welcome, m.StartLease, m.Assign]
+    assert len(effects) == len(starts) + 2  # lines for the logs
+    lease = bytes(15) + b"\x01"
+    done = outcomes(lease, [m.Run(0, 10, m.Kind.RESULTS, 1)])
+    passed_on = m.JobOutcomes(
+        job=ident(first), lease=lease, seq=1, node="n", runs=done.runs, output=0
+    )
+    assert at.say(b"n", done, b"r") == [
+        Send(b"a", passed_on, [b"r"]),
+        Send(
+            b"n",
+            m.Assign(lease=lease, left=0, spans=(), leaves=(), forget=(0,), report_s=0.02),
+            [],
+        ),
+    ]
+    assert at.open(b"a", 3) == opened(b"a", 3)
     assert at.send(b"a", 3, 0, 10, b"leaf") == []
 
 
 def test_so_many_bytes_are_held_whatever_they_are_bytes_of() -> None:
-    at = Tenants(bytes_max=10_000 + JOB_COST)
+    most = 10_000 + JOB_COST
+    at = Tenants(bytes_max=most)
     at.join(b"a")
-    assert at.open(b"a", 1) == []
+    assert at.open(b"a", 1) == opened(b"a", 1)
     assert at.send(b"a", 1, 0, 1, b"x" * 9000) == []
-    assert "quota of bytes" in failure(at.send(b"a", 1, 1, 1, b"x" * 1000))
-    assert "quota of bytes" in failure(at.open(b"a", 2))  # its function counts, too
-    at.say(b"a", m.CloseJob(ident(1)))
-    assert at.core.state.usages == {}
-    at.open(b"a", 3)
-    job = at.core.state.jobs[ident(3)]
-    for start in range(100):  # nothing but empty frames
-        at.send(b"a", 3, start, 1, b"")
-    assert job.failed
-    assert job.charge.bytes_held <= 10_000 + JOB_COST
-    assert len(job.work.batches.kept) == (10_000 - 1 - FRAME_COST) // (FRAME_COST + LEAF_COST)
+    what = "bytes of functions and inputs"
+    function, leaf = 1 + FRAME_COST + JOB_COST, FRAME_COST + LEAF_COST
+    held = function + 9000 + leaf
+    text = over(what, most, held, 1000 + leaf)
+    failed = [Send(b"a", m.JobFailed(ident(1), "inputs", text))]
+    assert at.send(b"a", 1, 1, 1, b"x" * 1000) == failed
+    # its function counts, too
+    assert at.open(b"a", 2) == not_opened(b"a", 2, over(what, most, held, function))
+    assert at.say(b"a", m.CloseJob(ident(1))) == closed(b"a", 1)
+    assert at.open(b"a", 3) == opened(b"a", 3)
+    fitting = (most - function) // leaf
+    said = [at.send(b"a", 3, start, 1, b"") for start in range(100)]  # nothing but empty frames
+    text = over(what, most, function + fitting * leaf, leaf)
+    failed = [Send(b"a", m.JobFailed(ident(3), "inputs", text))]
+    assert said == [[]] * fitting + [failed] + [[]] * (99 - fitting)
 
 
 def test_who_leaves_leaves_room() -> None:
     at = Tenants(jobs_max=1)
     at.join(b"a")
-    at.open(b"a", 1)
-    at.core.unreachable(b"a", 0.0)
-    at.core.expire(6.0)
-    assert at.core.state.usages == {}
+    assert at.open(b"a", 1) == opened(b"a", 1)
+    assert at.core.unreachable(b"a", 0.0) == []
+    assert at.core.expire(6.0) == [Send(b"a", m.Heartbeat()), Forget(b"a")]
+    at.join(b"a")
+    assert at.open(b"a", 2) == opened(b"a", 2)
 
 
 def test_a_connection_is_one_session_and_one_node() -> None:
     at = Tenants()
+    at.join(b"c")
+    before: list[Effect] = []
     for number in range(100):
-        at.join(bytes([7]))
         hello = client_hello(ident(number))
-        at.say(bytes([7]), hello)
-        at.say(b"n", node_hello(ident(number)))
+        assert at.say(b"c", hello) == [Forget(b"c"), Send(b"c", WELCOME)]
+        assert at.say(b"n", node_hello(ident(number))) == [
+            *before,
+            Record(key_of(b"n"), "join as node n", None, "ok"),
+            Note("node n joined: 2 CPUs"),
+            Send(b"n", WELCOME),
+        ]
+        before = [Forget(b"n"), Note("node n is lost: its connection is another node's now")]
     assert len(at.core.state.clients) == len(at.core.state.nodes) == 1
 
 
