@@ -71,7 +71,8 @@ MAY_IMPORT = {
     "nodelet/core": {"burla.protocol"},
     "nodelet/shell": {
         *("burla.nodelet.core", "burla.nodelet.worker", "burla.nodelet.isolation"),
-        *("burla.nodelet.config", "burla.protocol", "burla.transport", "burla.system.dump"),
+        *("burla.nodelet.config", "burla.protocol", "burla.transport"),
+        *("burla.system.dump", "burla.system.procfs"),
     },
     "nodelet/worker": {"burla.nodelet.isolation", "burla.values"},
     "nodelet/isolation": {"burla.transport.addresses"},

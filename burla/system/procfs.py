@@ -25,8 +25,11 @@ def process_started(pid: int) -> int | None:
 
 
 def parent_of(pid: int) -> int:
-    """Return the process that a process belongs to; 0: it has ended, or no /proc."""
-    fields = _stat(pid)
+    """Return the process that a process belongs to; 0: it has ended or is hidden, or no /proc."""
+    try:
+        fields = _stat(pid)
+    except PermissionError:  # /proc is mounted so that the processes of others are hidden
+        return 0
     return int(fields[_PARENT]) if fields else 0
 
 

@@ -42,8 +42,7 @@ class Observer:
 
     def begin_lease(self, func_ram: int, budget: int) -> None:
         """Look at memory with these limits: see MemoryReader."""
-        self._memory.func_ram, self._memory.budget = func_ram, budget
-        self._memory.due_s = 0.0
+        self._memory.limit(func_ram, budget)
 
     def wake(self) -> None:
         """Look from now on; a worker was given something."""

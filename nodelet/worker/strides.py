@@ -9,69 +9,43 @@ nobody (Go preempts its goroutines with it for the same reason), and SIGALRM and
 user's.
 """
 
-import ctypes
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Any
 
-from burla.values import payloads
 from burla.values.leaves import ATOMS
 from burla.values.sharing import SharedResults
 
-from .pipes import (
-    CUT_SIGNAL,
-    MESSAGE_BYTES_MAX,
-    MESSAGE_FRAMES_MAX,
-    Flag,
-    Frame,
-    Kind,
-    Message,
-    pack,
-    send_all,
-)
+from .outcomes import Outcomes, flush_output
+from .pipes import CUT_SIGNAL, Kind
 from .purity import is_closed
 from .slate import WorkerSlate
 from .spans import Span
 
 STRIDE_NS = 500_000  # of calls in a stride: so much at most cannot be stolen
-GATHER_NS = 4_000_000  # of short calls: so long wait their outcomes; the agent gathers longer
-GATHER_RESULTS = 1 << 16  # in one pickle
 ALONE_NS = 50_000  # calls that take this long are strides of one; writing one costs a tenth of it
 LEFT_SHARE = 4  # a stride is at most this part of a slot's share of what is left
 CLAIM_NS_MAX = 20_000_000  # what is left of a claim after this long is given back
-UNSENT_BYTES_MAX = 256 << 10  # outcomes gathered within one claim; then they are written
-
-_fflush = ctypes.CDLL(None).fflush
 
 
 class Walker:
     """Runs spans, one after the other."""
 
     def __init__(self, sock: socket.socket, slate: WorkerSlate) -> None:
-        self._sock = sock
         self._slate = slate
         self._pid = os.getpid()
         self._call: Callable[[Any], Any] = _no_function
         self._is_closed = False
-        self._node = ""
-        self._results: SharedResults | None = None
+        self._outcomes = Outcomes(sock)
         self._several = False  # the last result was immutable
         self._call_ns = 0  # learnt; kept from span to span
-        self._cell = 0
         self._claimed = 0  # calls up to here are ours
         self._claim_ns = 0  # spent on them so far
         self._stop: int | None = None  # nothing from here on is run of this span
-        self._kept: list[Any] = []  # immutable results of the last strides, not pickled yet
-        self._kept_lo = 0  # index of the first
-        self._kept_ns = 0  # what their calls took
-        self._unsent: list[Message] = []  # what comes before them
-        self._unsent_bytes = 0
-        self._unsent_ns = 0  # what the calls took whose outcomes are gathered
         # What runs now: `_inputs[len(_out)]` is index `_begin + len(_out)`; `_sent` of _out are
         # written.
         self._calling = False
@@ -92,8 +66,7 @@ class Walker:
         """
         self._call = call
         self._is_closed = is_closed(call)
-        self._node = node
-        self._results = results
+        self._outcomes.node, self._outcomes.results = node, results
         self._several = False
         self._call_ns = 0
 
@@ -106,7 +79,7 @@ class Walker:
     def walk(self, span: Span) -> None:
         """Run what is left of a span and write all its outcomes."""
         self._slate.enter(span.cell)
-        self._cell = span.cell
+        self._outcomes.cell = span.cell
         self._stop = None
         at = self._claimed = span.lo
         while True:
@@ -125,13 +98,12 @@ class Walker:
             if (
                 span.careful  # the next call may be the one that kills
                 or self._call_ns >= ALONE_NS
-                or self._unsent_ns > GATHER_NS
-                or self._unsent_bytes > UNSENT_BYTES_MAX
-                or len(self._kept) > GATHER_RESULTS
+                or self._outcomes.is_much()
             ):
-                self._write()
+                self._outcomes.write()
         self._inputs, self._out = [], []  # they may be big, and their memory is wanted again
-        self._end(at)
+        self._outcomes.end(at)
+        self._slate.begin(0, 0)  # a death from here on is nobody's
 
     def _claim(self, span: Span, at: int) -> int:
         if self._stop is not None:
@@ -154,7 +126,7 @@ class Walker:
             inputs = span.inputs(at, end) if end - at > 1 else [span.input(at)]
         except BaseException as problem:  # of unpickling, which runs the user's code as well
             self._leave_if_forked(problem)
-            self._note_error(at, problem, 0, span)
+            self._outcomes.add_error(at, problem, 0, span)
             return at + 1
         plain = self._is_closed and end - at > 1 and span.is_plain(at, end)
         error, odd = self._call_all(at, inputs, plain)
@@ -162,18 +134,18 @@ class Walker:
         self._leave_if_forked(error)
         begin, done = at + self._sent, at + len(self._out)
         if done > begin:
-            self._keep(begin, self._out[self._sent :] if self._sent else self._out, took)
+            self._outcomes.keep(begin, self._out[self._sent :] if self._sent else self._out, took)
             took = 0
         at = done
         if error is not None:
-            self._note_error(done, error, took, span)
+            self._outcomes.add_error(done, error, took, span)
             at += 1
         elif odd is not _NONE:
             self._note_result(done, odd, took, span)
             at += 1
         self._several = at == done
         spent = perf_counter_ns() - started  # with the pickling: big results make small strides
-        self._unsent_ns += spent
+        self._outcomes.spent_ns += spent
         self._claim_ns += spent
         self._learn(spent // max(1, at - begin))
         return at
@@ -215,92 +187,22 @@ class Walker:
         call_ns = max(1, call_ns)
         self._call_ns = call_ns if call_ns > self._call_ns else (self._call_ns + call_ns) // 2
 
-    # --- outcomes ---
-
-    def _keep(self, lo: int, results: list[Any], took_ns: int) -> None:
-        """Gather the results of strides that follow each other, for one pickle of all."""
-        if self._kept:
-            self._kept += results
-        else:
-            self._kept, self._kept_lo, self._kept_ns = results, lo, 0
-        self._kept_ns += took_ns
-
-    def _note_kept(self) -> None:
-        if self._kept:
-            results, self._kept = self._kept, []
-            self._note_results(self._kept_lo, results, self._kept_ns)
-
-    def _note(self, kind: Kind, lo: int, hi: int, took_ns: int, frames: Sequence[bytes]) -> None:
-        self._note_kept()
-        self._unsent.append(Message(kind, 0, self._cell, lo, hi, 0, took_ns, frames))
-        self._unsent_bytes += sum(map(len, frames))
-
-    def _note_results(self, lo: int, results: list[Any], took_ns: int) -> None:
-        frames = self._frames_of(payloads.take_apart_results(results))
-        count = len(results)
-        if len(frames) > MESSAGE_FRAMES_MAX and count > 1:
-            self._note_results(lo, results[: count // 2], took_ns)
-            self._note_results(lo + count // 2, results[count // 2 :], 0)
-        elif len(frames) > MESSAGE_FRAMES_MAX:
-            raise MemoryError(f"a result of {len(frames)} MiB")
-        else:
-            self._note(Kind.RESULTS, lo, lo + count, took_ns, frames)
-
-    def _frames_of(self, pieces: payloads.Pieces) -> Sequence[bytes]:
-        return pieces.cut() if self._results is None else self._results.put(pieces)
-
     def _note_result(self, index: int, result: Any, took_ns: int, span: Span) -> None:
         try:
-            frames = self._frames_of(payloads.take_apart_result(result))
-            if len(frames) > MESSAGE_FRAMES_MAX:
-                raise payloads.ResultNotPicklableError(
-                    f"the result is larger than {MESSAGE_BYTES_MAX >> 30} GiB"
-                )
+            frames = self._outcomes.frames_of(result)
         except BaseException as error:  # its own __reduce__ may raise anything
             self._leave_if_forked(error)
-            self._note_error(index, error, took_ns, span)
+            self._outcomes.add_error(index, error, took_ns, span)
             return
         self._leave_if_forked(None)
-        self._note(Kind.RESULT, index, index + 1, took_ns, frames)
-
-    def _note_error(self, index: int, error: BaseException, took_ns: int, span: Span) -> None:
-        try:
-            shown = payloads.short_repr(span.input(index))
-        except BaseException:  # the input is what is wrong
-            shown = None
-        frames = payloads.dump_error(error, self._node, index, shown)
-        self._note(Kind.ERROR, index, index + 1, took_ns, frames)
-
-    def _end(self, at: int) -> None:
-        """Write the gathered outcomes and that the span is over at `at`."""
-        self._note_kept()
-        if self._unsent:
-            last = self._unsent[-1]
-            self._unsent[-1] = last._replace(flags=last.flags | Flag.END, a=at)
-        else:
-            self._unsent.append(Message(Kind.NOTHING, Flag.END, self._cell, at, at, at))
-        self._write()
-        self._slate.begin(0, 0)  # a death from here on is nobody's
-
-    def _write(self) -> None:
-        """Write the gathered outcomes; their output goes ahead of them."""
-        flush_output()
-        send_all(self._sock, self._take_unsent())
-
-    def _take_unsent(self) -> list[Frame]:
-        self._note_kept()
-        unsent, self._unsent, self._unsent_bytes, self._unsent_ns = self._unsent, [], 0, 0
-        buffers: list[Frame] = []
-        for message in unsent:
-            buffers += pack(message)
-        return buffers
+        self._outcomes.add(Kind.RESULT, index, index + 1, took_ns, frames)
 
     # --- cuts and forks ---
 
     def _on_cut(self, signum: int, frame: object) -> None:
         """Write what is done and give back what was not begun; runs inside the user's function.
 
-        The main thread is in that function, so nobody else is writing, and `_unsent` is whole.
+        The main thread is in that function, so nobody else is writing, and `_outcomes` is whole.
         """
         if not self._calling or os.getpid() != self._pid:
             return
@@ -309,20 +211,12 @@ class Walker:
         del self._inputs[done + 1 :]
         results = self._out[self._sent :]
         if results:
-            self._keep(running - len(results), results, 0)
+            self._outcomes.keep(running - len(results), results, 0)
             self._sent = done
-        self._note_kept()
         if self._stop is None and running + 1 < self._claimed:
             self._claimed = self._stop = running + 1
-            self._unsent.append(
-                Message(Kind.NOTHING, Flag.STOP, self._cell, running, running, self._stop)
-            )
-        if self._unsent:
-            with suppress(Exception):  # it may be in the middle of a print, or of our end
-                sys.stdout.flush()
-                sys.stderr.flush()
-            with suppress(OSError):  # the agent is gone, and so are we soon
-                send_all(self._sock, self._take_unsent())
+            self._outcomes.stop(running, self._stop)
+        self._outcomes.write_amid_call()
 
     def _end_loop(self) -> None:
         """Let the child, which the function just forked, run no other call."""
@@ -339,16 +233,6 @@ class Walker:
             status = 1
         flush_output()
         os._exit(status & 0xFF)
-
-
-def flush_output() -> None:
-    """Write out what Python and C hold back of the output."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # closed or replaced by the function: its own business
-            continue
-    _fflush(None)
 
 
 def _no_function(argument: Any) -> Any:

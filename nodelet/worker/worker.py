@@ -23,6 +23,7 @@ from burla.values.sharing import SharedResults, directory_of
 
 from . import control, forks, limits
 from .control import LoadSettings
+from .outcomes import flush_output
 from .pipes import (
     HEADER_BYTES,
     LEAF_RECORD,
@@ -38,7 +39,7 @@ from .pipes import (
 )
 from .slate import PAGE_BYTES, AgentSlate, Memory, WorkerSlate, register
 from .spans import Leaf, Span
-from .strides import Walker, flush_output
+from .strides import Walker
 
 EXIT_OK = 0
 IDLE_S = 0.05  # a blank that waits longer rehearses; sooner it would be in the way of small jobs

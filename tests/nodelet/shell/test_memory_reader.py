@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from burla.nodelet.core.events import Reading
-from burla.nodelet.shell.memory_reader import COST_SHARE, EXACT_S, LOOK_S, MemoryReader, NodeMemory
+from burla.nodelet.shell.memory_reader import COST_SHARE, LOOK_S, MemoryReader
+from burla.nodelet.shell.node_memory import NodeMemory
+from burla.nodelet.shell.worker_memory import PATROL_S
 
 MB = 1 << 20
 MEMINFO = "MemTotal: 8000 kB\nMemFree: 100 kB\nMemAvailable: 3000 kB\nSwapFree: 700 kB\n"
@@ -110,7 +112,7 @@ def used(meter: MemoryReader, pid: int, now_s: float = 0.0) -> int:
 def test_what_a_process_shares_with_its_parent_is_not_its_own(func_ram: int) -> None:
     shared = bytearray(b"x") * (100 * MB)
     meter = MemoryReader()
-    meter.func_ram = func_ram
+    meter.limit(func_ram, 0)
     with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
         assert 39 * MB < used(meter, pid) < 60 * MB
     assert shared
@@ -124,7 +126,7 @@ def test_the_children_of_a_process_count(func_ram: int) -> None:
         return inner
 
     meter = MemoryReader()
-    meter.func_ram = func_ram
+    meter.limit(func_ram, 0)
     with child(hold) as pid:
         (below,) = (int(p) for p in children(pid))
         assert used(meter, pid) > 39 * MB
@@ -140,13 +142,13 @@ def test_a_process_that_is_gone_uses_nothing() -> None:
         pass
     for func_ram in (1, 1 << 40):
         meter = MemoryReader()
-        meter.func_ram = func_ram
+        meter.limit(func_ram, 0)
         assert used(meter, pid) == 0
 
 
 def test_a_budget_is_what_all_workers_together_may_use() -> None:
     meter = MemoryReader()
-    meter.budget = 100 * MB
+    meter.limit(0, 100 * MB)
     with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
         reading = meter.read({1: pid}, [], 0.0)
     assert reading is not None
@@ -156,7 +158,7 @@ def test_a_budget_is_what_all_workers_together_may_use() -> None:
 
 def test_what_only_an_exact_figure_shows_is_looked_for_now_and_then() -> None:
     meter = MemoryReader()
-    meter.func_ram = 60 * MB
+    meter.limit(60 * MB, 0)
     ballast = bytearray(b"x") * (80 * MB)
 
     def write_all() -> object:
@@ -167,24 +169,24 @@ def test_what_only_an_exact_figure_shows_is_looked_for_now_and_then() -> None:
     with child(write_all) as pid:
         assert used(meter, pid, 1.0) < 60 * MB
         assert used(meter, pid, 2.0) < 60 * MB
-        assert used(meter, pid, 2.0 + EXACT_S) >= 80 * MB
+        assert used(meter, pid, 2.0 + PATROL_S) >= 80 * MB
 
 
 def test_nobody_uses_more_than_the_limit_by_a_guess() -> None:
     meter = MemoryReader()
-    meter.func_ram = 30 * MB
+    meter.limit(30 * MB, 0)
     with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
         assert used(meter, pid, 1.0) >= 40 * MB
-        meter._seen[pid].exact = 29 * MB
-        meter._seen[pid].resident -= 2 * MB  # it has grown by as much
-        meter._seen[pid].confirm_s = 2.0
+        meter._workers._seen[pid].exact = 29 * MB
+        meter._workers._seen[pid].resident -= 2 * MB  # it has grown by as much
+        meter._workers._seen[pid].suspect_s = 2.0
         assert used(meter, pid, 1.5) == 30 * MB
         assert used(meter, pid, 2.0) >= 40 * MB
 
 
 def test_readings_are_so_rare_that_they_cost_little() -> None:
     meter = MemoryReader()
-    meter.func_ram = 1 << 40
+    meter.limit(1 << 40, 0)
     begun_s = time.thread_time()
     meter.read(dict.fromkeys(range(200), os.getpid()), [], 50.0)
     cost_s = time.thread_time() - begun_s
