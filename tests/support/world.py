@@ -65,9 +65,6 @@ class SimNode(ModelNode):
     def carry_out(self, effect: n.Effect) -> None:
         super().carry_out(effect)
         match effect:
-            case n.LoadWorker():
-                made = self.workers[self._made]
-                self.clock.after(0.003, lambda: self._loaded(made))
             case n.AssignSpan():
                 worker = self.workers[effect.worker]
                 self.clock.after(0.0, lambda: self._go_on(worker))
@@ -80,6 +77,11 @@ class SimNode(ModelNode):
             case _:
                 pass
 
+    def _make(self, state: WorkerState) -> ModelWorker:
+        worker = super()._make(state)
+        self.clock.after(0.003, lambda: self._loaded(worker))
+        return worker
+
     def _loaded(self, worker: ModelWorker) -> None:
         if worker.alive:
             self.ready(worker, 0.001, may_fork=True)
@@ -89,15 +91,16 @@ class SimNode(ModelNode):
         if not worker.alive or worker.running:
             return
         self.leave_empty(worker)
-        if not worker.alive or worker.running or not worker.cells:
+        if not worker.alive or not worker.cells:
             return
         lo, hi = worker.claim(self.world.random.randint(1, self.world.stride_max))
         seconds = sum(self.world.call_s(worker.job, i) for i in range(lo, hi))
         self.clock.after(seconds, lambda: self._ran(worker, seconds))
 
     def _ran(self, worker: ModelWorker, seconds: float) -> None:
-        if not worker.alive or worker.running is None:
+        if not worker.alive:
             return
+        assert worker.running is not None
         world, job = self.world, worker.job
         lo, hi = worker.running
         if any(world.kills(job, i) for i in range(lo, hi)):
@@ -137,6 +140,7 @@ class SimNode(ModelNode):
 
     def _ended(self) -> None:
         if self.alive:
+            assert not self.workers, "made before the last ones were gone"
             self.end()
 
     def _set_timer(self) -> None:

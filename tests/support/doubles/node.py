@@ -37,6 +37,7 @@ class ModelNode:
         self.ending = False
         self._made = 0
         self._job = b""
+        self._unanswered = 0  # Retracts of leases that there are
         self.core.start(clock.now_s)
         self.settle()
 
@@ -44,6 +45,8 @@ class ModelNode:
 
     def feed(self, message: m.Message, payload: Sequence[bytes] = ()) -> None:
         """Let the scheduler say something, and more in the same turn."""
+        if isinstance(message, m.Retract) and message.lease in self.core.leases:
+            self._unanswered += 1
         self.core.receive(message, payload, self.clock.now_s)  # type: ignore[arg-type]
 
     def tell(self, *events: WorkerEvent) -> None:
@@ -91,11 +94,13 @@ class ModelNode:
         while effects := self.core.settle(self.clock.now_s):
             for effect in effects:
                 self.carry_out(effect)
+        assert not self._unanswered, "a Retract is answered in the turn that it came in"
 
     def carry_out(self, effect: e.Effect) -> None:
         """Do what can be done at once; what takes time is for whoever drives the node."""
         match effect:
             case e.Send():
+                self._unanswered -= isinstance(effect.message, m.Retracted)
                 self._say((effect.message, list(effect.payload)))
             case e.BeginLease():
                 self._job = effect.start.job
