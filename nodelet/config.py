@@ -17,7 +17,7 @@ from burla.transport.keys import ClientCurve, KeyPair
 
 GB = 1 << 30  # bytes
 CPUS_MAX = 8192  # as Linux has at most; each becomes a process, and a typing error should not
-NAME_CHARACTERS_MAX = 256  # wire.messages.Word
+NAME_CHARACTERS_MAX = 256  # protocol.messages.Word
 
 
 def _temporary_directory() -> str:
