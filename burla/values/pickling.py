@@ -139,7 +139,7 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
         else:
             return NotImplemented
         if not self._travels(module):
-            return name if kind is not object else (_named_object, (module, name, None, ()))
+            return name if kind is not object else (_bare_object, (module, name))
         make, of, state = parts_of(obj, kind)
         return _named_object, (module, name, make, of), state, None, None, _fill_named
 
@@ -443,6 +443,15 @@ def _named_object(module: str, name: str, make: Any, of: tuple[Any, ...]) -> Any
     if found is None:
         raise NotLoadableError(f"{module} has no {name!r} here any more")
     return found
+
+
+def _bare_object(module: str, name: str) -> object:
+    """Return the `object()` that an installed module has as a global; another, if it has not."""
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        found = None
+    return found if type(found) is object else object()
 
 
 def _fill_named(obj: Any, state: Any) -> None:
