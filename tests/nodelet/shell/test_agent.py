@@ -125,7 +125,7 @@ def test_much_output_waits_for_the_reader_and_is_complete(tmp_path: Path) -> Non
         if scheduler.outcomes:
             scheduler.say(m.AckOutcomes(lease, scheduler.outcomes[-1].seq))
         scheduler.wait(lambda: len(scheduler.results) == 1000, "results")
-        # All of it, once. A line whose rest is late goes in parts, as on a machine that is very busy.
+        # All of it, once; a line whose rest is late, as on a very busy machine, goes in parts.
         assert Counter(scheduler.output[1]) == Counter({ord("x"): 9999 * 1000, ord("\n"): 1000})
 
 
