@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
-WORKERS_PER_CPU = 2  # tests wait for processes of theirs about half of their time
+WORKERS_SPARE = 1  # beyond one per CPU: most tests wait most of the time, but not all
 # Begun first, so that the workers end at about the same time.
 LONGEST = (
     *("provisioning/test_cli_gce.py", "provisioning/test_bootstrap.py"),
@@ -35,7 +35,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Use several workers but for a single file: that runs here, where one can look into it."""
     if len(config.args) == 1 and not Path(config.args[0].partition("::")[0]).is_dir():
         return 0
-    return WORKERS_PER_CPU * len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) + WORKERS_SPARE
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
