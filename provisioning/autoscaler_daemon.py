@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from burla.provisioning.core.machines import ProvisioningError
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the autoscalers of a cluster that `burla up` knows; return the exit code."""
     parser = argparse.ArgumentParser(prog="burla-autoscaler", description=__doc__)
     parser.add_argument("--cluster", required=True, help="name of the cluster")
+    parser.add_argument("--ready-file", type=Path, help="a file that is made once it looks")
     parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks")
     options = parser.parse_args(arguments)
     daemon.prepare("burla-autoscaler")
@@ -106,7 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             stopping.set()
 
-    print("looking", flush=True)
+    if options.ready_file is not None:
+        options.ready_file.touch()
     return daemon.run(run)
 
 

@@ -109,6 +109,7 @@ class Cluster:
                 local.cpus,
                 self.head.join_token,
                 self.config.join_s,
+                self.config.drain_s,
             )
 
     def _hosts(self, shipped: wheels.Wheels) -> Iterable[Member]:
@@ -271,7 +272,7 @@ class Cluster:
             progress: is told what is done.
             forget: give up on members that cannot be reached; never on a provider's machines.
         """
-        self.head.autoscaler.stop()
+        self.head.autoscaler.remove()
         results = self.remove(self.members(), progress)
         hindered = not forget and any(result.why for result in results)
         for provider, fleet in self.fleets().items():
@@ -282,7 +283,7 @@ class Cluster:
                 hindered = True
         if not hindered:
             progress(SCHEDULER, "removing")
-            self.head.scheduler.stop()
+            self.head.scheduler.remove()
             state.forget(self.config.name)
             progress(SCHEDULER, "removed")
         return results

@@ -1,22 +1,35 @@
 """Daemons of ours on this machine that outlive the command that starts them.
 
-Each has a file NAME.pid beside its log: its process id and when it began, since ids are used again.
+Somebody starts each again when it fails: systemd, where that runs and we are root (then it is there
+after a reboot, too), else a process of its own. Both are in install/bootstrap.sh. A daemon called NAME
+has in the folder of its cluster: NAME.sh, which runs it; NAME.ready, while it serves; and without
+systemd NAME.pid (of its supervisor: process id and start, since ids are used again) and NAME.log.
 """
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from burla.protocol import VERSION
 from burla.provisioning.core.machines import StepFailed, tail
+from burla.provisioning.core.steps import DIRECTORY, READY_S_MAX
+from burla.provisioning.install.bootstrap import SCRIPT
 from burla.system.launch import command
 from burla.system.procfs import process_started
 
-END_S = 12.0  # ours cut themselves off 8 s after SIGTERM; then they are killed
+START_S = 60  # for a daemon to serve, on a machine that is busy
+END_S = 60.0  # ours cut themselves off 8 s after SIGTERM; then they are killed
 POLL_S = 0.02
+SYSTEMD = Path("/run/systemd/system")  # is there where systemd runs; sd_booted(3)
+UNITS = Path("/etc/systemd/system")
+# What a daemon needs of the environment of the command that starts it; a unit has nothing of it.
+NEEDED = re.compile(r"HOME|PATH|LANG|TZ|(LC|XDG|GOOGLE|CLOUDSDK|SLURM)_\w+|BURLA_\w+_DIR|\w+_proxy")
 
 
 @dataclass(frozen=True)
@@ -24,63 +37,90 @@ class Daemon:
     """One daemon, running or not."""
 
     name: str
-    directory: Path
+    directory: Path  # of its cluster, and called like that
 
     @property
-    def log(self) -> Path:
-        """Where its stderr goes."""
-        return self.directory / f"{self.name}.log"
-
-    @property
-    def _file(self) -> Path:
-        return self.directory / f"{self.name}.pid"
+    def ready(self) -> Path:
+        """The file that it is to write when it serves."""
+        return self._file("ready")
 
     def pid(self) -> int | None:
-        """Return its process id; None: it does not run."""
+        """Return the process id of its supervisor, or of the daemon in a unit; None: no such."""
         try:
-            pid, started = map(int, self._file.read_text().split())
+            pid, started = map(int, self._file("pid").read_text().split())
+            if process_started(pid) == started:
+                return pid
         except (OSError, ValueError):
+            pass
+        if not self._is_unit() or not (UNITS / self._unit).exists():
             return None
-        return pid if process_started(pid) == started else None
+        show = ["systemctl", "show", "--property", "MainPID", "--value", self._unit]
+        said = subprocess.run(show, capture_output=True, text=True, check=False).stdout
+        return int(said or 0) or None
 
-    def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start it; return the process, whose stdout is a pipe. To be called if it does not run."""
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        log = os.open(self.log, flags, 0o600)
+    def was_started(self) -> bool:
+        """Return whether a command has started it, and none has removed it."""
+        return self._file("sh").exists()
+
+    def heard_s(self) -> float | None:
+        """Return how many seconds ago it last said that it serves; None: never."""
         try:
-            process = subprocess.Popen(
-                command(module, *arguments),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                cwd="/",
-                start_new_session=True,  # Ctrl-C here is not for it
-            )
-        finally:
-            os.close(log)
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{process.pid} {process_started(process.pid) or 0}\n")
-        new.replace(self._file)
-        return process
+            return time.time() - self.ready.stat().st_mtime
+        except OSError:
+            return None
 
-    def first_line(self, process: subprocess.Popen[bytes]) -> str:
-        """Return the first line that a daemon which was just started writes to stdout.
+    def is_ready(self) -> bool:
+        """Return whether it runs and has said lately that its scheduler answers."""
+        heard_s = self.heard_s()
+        return self.pid() is not None and heard_s is not None and heard_s <= READY_S_MAX
+
+    def is_current(self, module: str, *arguments: str) -> bool:
+        """Return whether what was started last is this, by this version of burla."""
+        try:
+            lines = self._file("sh").read_text().splitlines()
+        except OSError:
+            return False
+        return lines[:1] + lines[-1:] == _lines(command(module, *arguments))
+
+    def start(
+        self,
+        module: str,
+        *arguments: str,
+        once: Mapping[str, Path] | None = None,
+        wait_s: int = START_S,
+    ) -> None:
+        """Start it, again if it runs; return when it serves.
+
+        Args:
+            module: whose `main` it is.
+            arguments: of the daemon.
+            once: options, with files that they name, which hold only while the files exist.
+            wait_s: for it to serve.
 
         Raises:
-            StepFailed: it ended before; the text is the end of its log.
+            StepFailed: it does not serve; the text is the end of its log.
         """
-        assert process.stdout is not None
-        with process.stdout as out:
-            line = out.readline().decode().strip()
-        if not line:
-            process.wait(END_S)
-            said = tail(self.log.read_text())
-            self.log.unlink()
-            self._file.unlink()
-            raise StepFailed(f"the {self.name} did not start: {said}")
-        process.returncode = 0  # it is left alone: no warning of a child that still runs
-        return line
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.write(module, *arguments, once=once)
+        done = self._call("run", "--wait", str(wait_s), timeout_s=wait_s + END_S)
+        if done.returncode != 0:
+            said = tail(done.stderr) or "its log is empty"
+            raise StepFailed(f"the {self.name} does not serve after {wait_s} s at most: {said}")
+
+    def write(self, module: str, *arguments: str, once: Mapping[str, Path] | None = None) -> None:
+        """Write how it is started the next time; see `start`."""
+        first, last = _lines(command(module, *arguments))
+        lines = [first]
+        if self._is_unit():
+            here = {name: text for name, text in os.environ.items() if NEEDED.fullmatch(name)}
+            lines += [f"export {name}={shlex.quote(text)}" for name, text in here.items()]
+        for option, file in (once or {}).items():
+            path = shlex.quote(str(file))
+            lines.append(f'[ ! -f {path} ] || set -- "$@" {option} {path}')
+        new = self._file("new")
+        new.touch(mode=0o700)
+        new.write_text("\n".join([*lines, last]) + "\n")
+        new.replace(self._file("sh"))
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
@@ -93,12 +133,50 @@ class Daemon:
         return wait_for(lambda: self.pid() is None, timeout_s)
 
     def stop(self) -> None:
-        """End it, and forget that it was there; its log stays."""
-        self.signal(signal.SIGTERM)
-        if not self.wait_ended(END_S):
-            self.signal(signal.SIGKILL)
-            self.wait_ended(END_S)
-        self._file.unlink(missing_ok=True)
+        """End it; its log stays."""
+        if self.directory.exists():
+            self._call("stop")
+
+    def remove(self) -> None:
+        """End it, and leave nothing of it: no file, no unit."""
+        if self.directory.exists():
+            self._call("forget")
+
+    def _call(
+        self, what: str, *options: str, timeout_s: float = END_S
+    ) -> subprocess.CompletedProcess[str]:
+        """Call one function of bootstrap.sh for it."""
+        line = ["sh", str(SCRIPT), what, "--program", self.name, "--cluster", self.directory.name]
+        line += ["--directory", str(self.directory), "--service", self._service()]
+        return subprocess.run(
+            [*line, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            check=False,
+            timeout=timeout_s,
+        )
+
+    def _service(self) -> str:
+        return "systemd" if self._is_unit() else "process"
+
+    def _is_unit(self) -> bool:
+        is_plain = DIRECTORY.fullmatch(str(self.directory)) is not None
+        return is_plain and os.geteuid() == 0 and SYSTEMD.is_dir()
+
+    @property
+    def _unit(self) -> str:
+        return f"burla-{self.name}-{self.directory.name}.service"
+
+    def _file(self, kind: str) -> Path:
+        return self.directory / f"{self.name}.{kind}"
+
+
+def _lines(words: list[str]) -> list[str]:
+    """Return the first and the last line of the script that runs a command."""
+    return [f"# burla {VERSION}", f'exec {shlex.join(words)} "$@"']
 
 
 def wait_for(true: Callable[[], bool], timeout_s: float, poll_s: float = POLL_S) -> bool:

@@ -47,22 +47,33 @@ class Head:
             ProvisioningError: it does not start.
         """
         config = self.state.config
-        if not self.is_away and self.scheduler.pid() is None:
+        if not self.is_away:
             bind = bind_of(config.bind or self._private_address(), self.state.address)
-            progress(SCHEDULER, "starting")
-            options = ["--bind", bind]
-            if bind.startswith("tcp:"):
-                self._keys.make()
-                options += ["--dir", str(self._directory / KEYS)]
-            process = self.scheduler.start("burla.scheduler.cli", *options)
-            said = self.scheduler.first_line(process)
-            self.state.address = reached_at(config.scheduler, said)
+            self._start_scheduler(bind, progress)
         self.state.address = self.state.address or reached_at(config.scheduler, "")
         state.write(self.state)
         if self.has_keys() and not self.is_away:
             self._keys.let_in_user()
         progress(SCHEDULER, "ready")
         return self.state.address
+
+    def _start_scheduler(self, bind: str, progress: Progress) -> None:
+        """Start our scheduler, or another version or settings of it; jobs go on meanwhile."""
+        daemon = self.scheduler
+        if daemon.pid() is not None and daemon.is_current(*self._scheduler_line(bind)):
+            return
+        if bind.startswith("tcp:"):
+            self._keys.make()
+        progress(SCHEDULER, "starting")
+        daemon.start(*self._scheduler_line(bind))
+        said = daemon.ready.read_text().strip()
+        self.state.address = reached_at(self.state.config.scheduler, said)
+        if bind != (fixed := bind_of(bind, said)):  # started again, it is to have the same port
+            daemon.write(*self._scheduler_line(fixed))
+
+    def _scheduler_line(self, bind: str) -> list[str]:
+        line = ["burla.scheduler.cli", "--bind", bind, "--ready-file", str(self.scheduler.ready)]
+        return [*line, "--dir", str(self._directory / KEYS)] if bind.startswith("tcp:") else line
 
     def start_autoscaler(self, progress: Progress) -> None:
         """Start the autoscaler, which does not run.
@@ -74,9 +85,8 @@ class Head:
         state.write(self.state)  # it reads the cluster from there
         if self.has_keys() and self.is_away:
             self._keys.let_in_user()  # only an administrator may ask what jobs wait for
-        options = ("--cluster", self.state.config.name)
-        process = self.autoscaler.start("burla.provisioning.autoscaler_daemon", *options)
-        self.autoscaler.first_line(process)
+        options = ["--cluster", self.state.config.name, "--ready-file", str(self.autoscaler.ready)]
+        self.autoscaler.start("burla.provisioning.autoscaler_daemon", *options)
         progress(AUTOSCALER, "ready")
 
     def ask(self, question: m.AskDemand) -> m.Demand:

@@ -18,7 +18,6 @@ from burla.provisioning.core.machines import (
     Report,
     StepFailed,
     Transport,
-    tail,
 )
 from burla.provisioning.core.steps import READY_S_MAX, Wanted
 from burla.provisioning.install import bootstrap
@@ -175,44 +174,40 @@ class Local:
     scheduler: str
     cpus: int | None
     join_token: JoinToken
-    join_s: float
+    join_s: int
+    drain_s: int
 
     def up(self, report: Report) -> dict[str, float]:
         """See `Member`."""
-        if self.look() == "ready":
+        line = self._line()
+        is_current = self._daemon.is_current(*line)
+        if is_current and self._daemon.is_ready():
             return {}
+        if not is_current and self._daemon.pid() is not None:
+            self.drain(report, self.drain_s)
         report("starting")
-        if self._daemon.pid() is None:
-            self._ready.unlink(missing_ok=True)
-            self._start()
-        report("joining")
-        wait_for(lambda: self._ready.exists() or self._daemon.pid() is None, self.join_s)
-        if not self._ready.exists():
-            said = tail(self._daemon.log.read_text()) or "its log is empty"
-            raise StepFailed(f"joining: {self.name} got no answer from {self.scheduler}: {said}")
-        self._token.unlink(missing_ok=True)
-        return {}
-
-    def _start(self) -> None:
-        options = ["--scheduler", self.scheduler, "--name", self.name]
-        options += ["--ready-file", str(self._ready)]
-        options += ["--cpus", str(self.cpus)] if self.cpus is not None else []
         token = self.join_token(self.name)
         if token is not None:
             self._token.touch(mode=0o600)
             self._token.write_bytes(token)
-            options += ["--join-token-file", str(self._token)]
-            options += ["--key-file", str(self.directory / f"{self.name}.key")]
-        process = self._daemon.start("burla.nodelet.cli", *options)
-        assert process.stdout is not None
-        process.stdout.close()  # it says nothing there
-        process.returncode = 0  # it outlives this command: no warning of a child that still runs
+        once = {"--join-token-file": self._token}
+        self._daemon.start(*line, once=once, wait_s=self.join_s)
+        self._token.unlink(missing_ok=True)
+        return {}
+
+    def _line(self) -> list[str]:
+        line = ["burla.nodelet.cli", "--scheduler", self.scheduler, "--name", self.name]
+        line += ["--ready-file", str(self._daemon.ready)]
+        line += ["--cpus", str(self.cpus)] if self.cpus is not None else []
+        if self.scheduler.startswith("burla:"):
+            line += ["--key-file", str(self.directory / f"{self.name}.key")]
+        return line
 
     def look(self) -> str:
         """See `Member`."""
         if self._daemon.pid() is None:
-            return "stopped" if self._daemon.log.exists() else "absent"
-        return "ready" if self._ready.exists() else "silent"
+            return "stopped" if self._daemon.was_started() else "absent"
+        return "ready" if self._daemon.is_ready() else "silent"
 
     def drain(self, report: Report, wait_s: float) -> None:
         """See `Member`."""
@@ -224,9 +219,7 @@ class Local:
     def remove(self, report: Report) -> None:
         """See `Member`."""
         report("removing")
-        self._daemon.stop()
-        for path in self.directory.glob(f"{self.name}.*"):
-            path.unlink()
+        self._daemon.remove()
 
     @property
     def _daemon(self) -> Daemon:
@@ -235,7 +228,3 @@ class Local:
     @property
     def _token(self) -> Path:
         return self.directory / f"{self.name}.token"
-
-    @property
-    def _ready(self) -> Path:
-        return self.directory / f"{self.name}.ready"

@@ -22,6 +22,7 @@ from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
 from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK
+from burla.system.notify import Notifier
 from burla.system.owner import Owner
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
 from burla.transport.keys import KeyFileError
@@ -80,7 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = SchedulerConfig(options.bind, _keys(options), _quotas(options))
         _check_free(config.bind)
-        return daemon.run(lambda: run(config, _announce), options.owner)
+        notifier = Notifier()
+
+        def announce(address: str) -> None:
+            if options.ready_file is not None:
+                _write_ready(options.ready_file, address)
+            notifier.ready()
+            _announce(address)
+
+        return daemon.run(lambda: run(config, announce, notifier.alive), options.owner)
     except AddressError as error:
         parser.error(f"argument --bind: {error}")
     except (ConfigError, KeyFileError) as error:
@@ -113,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
             default=getattr(Quotas(), f"{name}_max"),
             help=f"how many {what} each key may have at once (default: %(default)s)",
         )
+    parser.add_argument(
+        "--ready-file",
+        metavar="PATH",
+        type=Path,
+        help="a file that is written, with the address, once it listens",
+    )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 
@@ -169,6 +184,12 @@ def _announce(address: str) -> None:
     """Print the address, unless stdout is closed."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         print(address, flush=True)
+
+
+def _write_ready(path: Path, address: str) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(f"{address}\n")
+    new.replace(path)
 
 
 def _check_free(bind: str) -> None:

@@ -9,6 +9,7 @@
 # Every function can be run again, also after it was cut off in the middle. Nothing is downloaded but
 # by pip, and that not at all with --wheelhouse.
 set -eu
+UMASK=$(umask)
 umask 077
 LC_ALL=C PYTHONDONTWRITEBYTECODE=1
 export LC_ALL PYTHONDONTWRITEBYTECODE
@@ -16,10 +17,10 @@ unset PYTHONPATH PYTHONHOME PYTHONSTARTUP || :
 
 CLUSTER=default NAME=$(uname -n) PYTHON=3.11 WAIT_S=60 SILENCE_S=600
 DIRECTORY='' SCHEDULER='' WHEEL='' WHEELHOUSE='' INDEX='' CPUS='' RAM='' SERVICE='' TOKEN='' INSTALLED=by-hand
-SETTINGS=by-hand THEN='poweroff'
+SETTINGS=by-hand THEN='poweroff' PROGRAM=node
 STOP_S=20         # a nodelet ends within 8 s of SIGTERM; then it is killed
-LOG_KB=4096       # node.log is begun anew at a restart if it is longer
-BACKOFF_MAX_S=30  # a nodelet that ends by itself is started again after 1, 2, 4 ... s
+LOG_KB=4096       # of a log file; what is longer is moved aside at a restart
+BACKOFF_MAX_S=30  # a daemon that ends by itself is started again after 1, 2, 4 ... s
 
 fail() { echo "burla: $*" >&2; exit 1; }
 
@@ -31,15 +32,20 @@ options() {
             --scheduler) SCHEDULER=$2 ;; --wheel) WHEEL=$2 ;; --wheelhouse) WHEELHOUSE=$2 ;; --index) INDEX=$2 ;;
             --cpus) CPUS=$2 ;; --ram) RAM=$2 ;; --service) SERVICE=$2 ;; --join-token-file) TOKEN=$2 ;;
             --installed) INSTALLED=$2 ;; --settings) SETTINGS=$2 ;; --wait) WAIT_S=$2 ;;
-            --silence) SILENCE_S=$2 ;; --then) THEN=$2 ;;
+            --silence) SILENCE_S=$2 ;; --then) THEN=$2 ;; --program) PROGRAM=$2 ;;
             *) fail "unknown option $1" ;;
         esac
         shift 2
     done
     [ -n "$DIRECTORY" ] || DIRECTORY=$HOME/.burla/$CLUSTER
     [ -n "$SERVICE" ] || SERVICE=$(service_kind)
-    UNIT=burla-node-$CLUSTER.service
+    UNIT=burla-$PROGRAM-$CLUSTER.service
     UNIT_FILE=/etc/systemd/system/$UNIT
+    case $PROGRAM in # a machine is one node; a cluster's head has several daemons in one folder
+        node) PID=$DIRECTORY/pid CHILD=$DIRECTORY/child READY=$DIRECTORY/ready LOCK=$DIRECTORY/lock ;;
+        *) NAMED=$DIRECTORY/$PROGRAM; PID=$NAMED.pid CHILD=$NAMED.child READY=$NAMED.ready LOCK=$NAMED.lock ;;
+    esac
+    LOG=$DIRECTORY/$PROGRAM.log
 }
 
 # --- what there is ---
@@ -98,10 +104,19 @@ supervisor() { # prints the process id of the supervisor, or of systemd's main p
     if [ "$SERVICE" = systemd ]; then
         pid=$(systemctl show --property MainPID --value "$UNIT" 2>/dev/null || echo 0)
         [ "${pid:-0}" = 0 ] || echo "$pid"
-    elif [ -f "$DIRECTORY/pid" ]; then
-        read -r pid start < "$DIRECTORY/pid" || return 0
-        [ "$(started "$pid")" != "$start" ] || echo "$pid"
+    else living "$PID"
     fi
+}
+
+living() { # prints the process id in a file that holds it and its start, if that process lives
+    [ -f "$1" ] || return 0
+    read -r pid start < "$1" || return 0
+    [ "$(started "$pid")" != "$start" ] || echo "$pid"
+}
+
+note() { # such a file, and a process id
+    echo "$2 $(started "$2")" > "$1.new"
+    mv "$1.new" "$1"
 }
 
 stamp() { cat "$DIRECTORY/$1" 2>/dev/null || :; }
@@ -122,7 +137,7 @@ facts() {
     echo "settings $(stamp settings)"
     echo "version $("$DIRECTORY/venv/bin/python" -I -c 'import burla.protocol; print(burla.protocol.VERSION)' 2>/dev/null || :)"
     echo "running $(if [ -n "$(supervisor)" ]; then stamp running; fi)"
-    [ ! -f "$DIRECTORY/ready" ] || echo "ready_s $(age_s "$DIRECTORY/ready")"
+    [ ! -f "$READY" ] || echo "ready_s $(age_s "$READY")"
     for file in "$DIRECTORY"/wheels/*.whl; do
         [ ! -f "$file" ] || echo "wheel $(sha256sum < "$file" | cut -d' ' -f1) ${file##*/}"
     done
@@ -202,91 +217,184 @@ service() { # node.sh runs the nodelet; who runs node.sh is systemd, or `bootstr
       [ -z "$CPUS" ] || printf ' --cpus %s' "$(quote "$CPUS")"
       [ -z "$RAM" ] || printf ' --ram %s' "$(quote "$RAM")"
       echo ' "$@"'; } > "$DIRECTORY/node.sh"
-    if [ -n "${BURLA_SCRIPT-}" ]; then printf '%s\n' "$BURLA_SCRIPT" > "$DIRECTORY/bootstrap.new"
-    else cat "$0" > "$DIRECTORY/bootstrap.new" # it may be the very file that is replaced
-    fi
-    mv "$DIRECTORY/bootstrap.new" "$DIRECTORY/bootstrap.sh"
-    if [ "$SERVICE" = systemd ]; then
-        unit > "$UNIT_FILE.new"
-        chmod 644 "$UNIT_FILE.new"
-        mv "$UNIT_FILE.new" "$UNIT_FILE"
-        systemctl daemon-reload
-    fi
+    keep
     echo "$SETTINGS" > "$DIRECTORY/settings.new"
     mv "$DIRECTORY/settings.new" "$DIRECTORY/settings"
 }
 
+keep() { # what starts the daemon again: this script and, with systemd, a unit
+    if [ -n "${BURLA_SCRIPT-}" ]; then printf '%s\n' "$BURLA_SCRIPT" > "$DIRECTORY/$PROGRAM.new"
+    else cat "$0" > "$DIRECTORY/$PROGRAM.new" # it may be the very file that is replaced
+    fi
+    mv "$DIRECTORY/$PROGRAM.new" "$DIRECTORY/bootstrap.sh"
+    [ "$SERVICE" = systemd ] || return 0
+    unit > "$UNIT_FILE.new"
+    chmod 644 "$UNIT_FILE.new"
+    mv "$UNIT_FILE.new" "$UNIT_FILE"
+    systemctl daemon-reload
+}
+
 unit() {
+    private_tmp=yes
+    case "$DIRECTORY/ $SCHEDULER" in *'/tmp/'*) private_tmp=no ;; esac # else it would not find its own files there
     cat <<END
 [Unit]
-Description=burla node of cluster $CLUSTER
+Description=burla $PROGRAM of cluster $CLUSTER
 Wants=network-online.target
 After=network-online.target
+StartLimitIntervalSec=0
 
 [Service]
-ExecStart=/bin/sh $DIRECTORY/node.sh
-SyslogIdentifier=burla-nodelet
+ExecStart=/bin/sh $DIRECTORY/$PROGRAM.sh
+SyslogIdentifier=burla-$PROGRAM
 WorkingDirectory=$DIRECTORY
+ReadWritePaths=$DIRECTORY
 UMask=0077
-Restart=on-failure
-RestartSec=5
-# The nodelet ends its workers itself; whatever is left after that is killed.
+LimitNOFILE=65536
+# The daemon ends what it started; whatever is left after that is killed.
 KillMode=mixed
 TimeoutStopSec=$STOP_S
-# A worker that is killed for memory is the nodelet's business.
-OOMPolicy=continue
-Delegate=yes
+ProtectHome=read-only
+PrivateTmp=$private_tmp
+PrivateMounts=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictRealtime=yes
+SystemCallArchitectures=native
+END
+    case $PROGRAM in scheduler) unit_of_scheduler ;; autoscaler) unit_of_autoscaler ;; *) unit_of_node ;; esac
+    cat <<END
 
 [Install]
 WantedBy=multi-user.target
 END
 }
 
+unit_of_scheduler() { # it needs no rights but to its keys; stuck or out of memory, it is begun anew
+    cat <<END
+Type=notify
+WatchdogSec=20
+Restart=always
+RestartSec=0.5
+RestartPreventExitStatus=2 78
+MemoryMax=75%
+CapabilityBoundingSet=
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectControlGroups=yes
+ProtectProc=invisible
+PrivateDevices=yes
+RestrictNamespaces=yes
+RestrictSUIDSGID=yes
+SystemCallFilter=@system-service
+END
+}
+
+unit_of_autoscaler() { # it runs the tools of a cloud or of Slurm
+    cat <<END
+Restart=on-failure
+RestartSec=5
+ProtectSystem=full
+END
+}
+
+unit_of_node() { # it makes sandboxes: namespaces, mounts, users
+    cat <<END
+Restart=on-failure
+RestartSec=1
+# A worker that is killed for memory is the nodelet's business.
+OOMPolicy=continue
+Delegate=yes
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID
+CapabilityBoundingSet=CAP_SETPCAP CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_RESOURCE
+NoNewPrivileges=yes
+ProtectSystem=full
+ProtectProc=invisible
+RestrictSUIDSGID=yes
+SystemCallFilter=~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap
+# Where clouds keep what a machine knows about itself: not for jobs.
+IPAddressDeny=169.254.0.0/16 fd20:ce::254/128
+END
+}
+
 start() { # a join token, if there is one, comes on stdin: never on a command line, gone when it was used
     stop
-    rm -f "$DIRECTORY/ready"
     [ "$TOKEN" != - ] || cat > "$DIRECTORY/token"
     echo "$(stamp installed) $(stamp settings)" > "$DIRECTORY/running"
+    launch
+}
+
+run() { # one of the daemons of a cluster's head, whose PROGRAM.sh is there; returns when it serves, or has failed
+    stop
+    keep
+    launch || :
+    until_s=$(($(date +%s) + WAIT_S))
+    while [ ! -f "$READY" ]; do
+        if [ -z "$(supervisor)" ] || [ "$(date +%s)" -ge "$until_s" ]; then
+            log_tail >&2
+            stop
+            exit 1
+        fi
+        sleep 0.05
+    done
+}
+
+launch() {
     if [ "$SERVICE" = systemd ]; then systemctl enable --quiet --now "$UNIT"
     else
         detach=setsid
         command -v setsid > /dev/null || detach=nohup
-        $detach sh "$DIRECTORY/bootstrap.sh" supervise --directory "$DIRECTORY" --service process \
-            < /dev/null >> "$DIRECTORY/node.log" 2>&1 &
+        $detach sh "$DIRECTORY/bootstrap.sh" supervise --directory "$DIRECTORY" --service process --program "$PROGRAM" \
+            < /dev/null >> "$LOG" 2>&1 &
+        while [ -z "$(supervisor)" ] && kill -0 $! 2> /dev/null; do sleep 0.01; done
     fi
 }
 
-supervise() { # the background process where there is no systemd: starts the nodelet again if it fails
+supervise() { # the background process where there is no systemd: starts the daemon again if it fails
     unset LC_ALL PYTHONDONTWRITEBYTECODE # ours, and not for the calls that will run here
-    self=$$ pause_s=1 child=''
-    trap 'trap "" TERM; [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } || :; rm -f "$DIRECTORY/pid"; exit 0' TERM
+    pause_s=1 child=''
+    trap 'trap "" TERM; [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } || :; rm -f "$PID" "$CHILD"; exit 0' TERM
     trap '[ -z "$child" ] || kill -USR1 "$child" || :' USR1
     trap '' HUP
-    echo "$self $(started "$self")" > "$DIRECTORY/pid.new"
-    mv "$DIRECTORY/pid.new" "$DIRECTORY/pid"
+    note "$PID" $$
     cd /
+    [ "$PROGRAM" = node ] || umask "$UMASK" # what runs here is its user's, as if started by hand
     while :; do
-        [ "$(du -k "$DIRECTORY/node.log" | cut -f1)" -le "$LOG_KB" ] || : > "$DIRECTORY/node.log"
+        turn_log_over
         began_s=$(date +%s)
-        sh "$DIRECTORY/node.sh" &
+        sh "$DIRECTORY/$PROGRAM.sh" &
         child=$!
+        note "$CHILD" "$child"
         while :; do # a signal ends a wait before the child has ended
             status=0; wait "$child" || status=$?
             [ "$status" -gt 128 ] && kill -0 "$child" 2>/dev/null || break
         done
         [ "$status" != 0 ] || break
-        echo "burla: the nodelet ended with status $status; starting it again in $pause_s s"
+        # A daemon of the head that never served has been started by a command, which tells people.
+        [ "$PROGRAM" = node ] || [ -f "$READY" ] || break
+        echo "burla: the $PROGRAM ended with status $status; starting it again in $pause_s s"
         [ $(($(date +%s) - began_s)) -lt 60 ] || pause_s=1
         child=''
         sleep "$pause_s" & wait $! || :
         pause_s=$((pause_s * 2)); [ "$pause_s" -le "$BACKOFF_MAX_S" ] || pause_s=$BACKOFF_MAX_S
     done
-    rm -f "$DIRECTORY/pid"
+    rm -f "$PID" "$CHILD"
+}
+
+turn_log_over() { # copied, not moved: whoever writes to it goes on in the same file
+    [ "$(du -k "$LOG" | cut -f1)" -gt "$LOG_KB" ] || return 0
+    cat "$LOG" > "$LOG.1"
+    : > "$LOG"
 }
 
 hello() { # waits until the scheduler has welcomed this node
     until_s=$(($(date +%s) + WAIT_S))
-    while [ ! -f "$DIRECTORY/ready" ]; do
+    while [ ! -f "$READY" ]; do
         if [ "$(date +%s)" -ge "$until_s" ]; then
             log_tail >&2
             fail "the scheduler at ${SCHEDULER:-the address given} did not answer within $WAIT_S s;" \
@@ -299,7 +407,7 @@ hello() { # waits until the scheduler has welcomed this node
 
 log_tail() {
     if [ "$SERVICE" = systemd ]; then journalctl --no-pager -q -n 5 -o cat -u "$UNIT" || :
-    else tail -n 5 "$DIRECTORY/node.log" || :
+    else tail -n 5 "$LOG" || :
     fi
 }
 
@@ -325,14 +433,28 @@ wait_ended() { # process id, seconds: returns whether it has ended by then
     done
 }
 
+end() { # the process in a file of `note`
+    pid=$(living "$1")
+    [ -n "$pid" ] || return 0
+    kill -TERM "$pid" || :
+    wait_ended "$pid" "$STOP_S" || kill -KILL "-$pid" "$pid" || :
+}
+
 stop() {
-    pid=$(supervisor)
-    if [ "$SERVICE" = systemd ] && [ -f "$UNIT_FILE" ]; then systemctl disable --quiet --now "$UNIT"
-    elif [ -n "$pid" ]; then
-        kill -TERM "$pid" || :
-        wait_ended "$pid" "$STOP_S" || kill -KILL "-$pid" "$pid" || :
+    if [ "$SERVICE" = systemd ] && [ -f "$UNIT_FILE" ]; then
+        systemctl disable --quiet --now "$UNIT"
+        systemctl reset-failed "$UNIT" 2> /dev/null || :
     fi
-    rm -f "$DIRECTORY/running" "$DIRECTORY/ready" "$DIRECTORY/token" "$DIRECTORY/pid"
+    end "$PID"
+    end "$CHILD" # its supervisor may have been killed
+    rm -f "$READY" "$PID" "$CHILD"
+    [ "$PROGRAM" != node ] || rm -f "$DIRECTORY/running" "$DIRECTORY/token"
+}
+
+forget() { # a daemon of the head: end it, and leave nothing of it
+    stop
+    [ "$SERVICE" != systemd ] || [ ! -f "$UNIT_FILE" ] || { rm -f "$UNIT_FILE"; systemctl daemon-reload; }
+    rm -f "$DIRECTORY/$PROGRAM".*
 }
 
 drain() { # the nodelet finishes what runs, takes nothing more, and ends
@@ -376,7 +498,7 @@ deadman() { # for machines that cost money: when the scheduler has been silent f
 alone() { # a run that was cut off may still be at work here: wait for it
     mkdir -p "$DIRECTORY"
     if command -v flock > /dev/null; then
-        exec 9> "$DIRECTORY/lock"
+        exec 9> "$LOCK"
         flock -w 300 9 || fail "another bootstrap has been running here for 300 s"
     fi
     "$1" 9>&-
@@ -387,8 +509,8 @@ command=${1-help}
 options "$@"
 case $command in
     facts | hello | supervise | deadman | unit) $command ;;
-    ship | venv | install | service | start | up) alone $command ;;
-    stop | drain | remove) # a unit may be left of a folder that somebody has deleted
+    ship | venv | install | service | start | up | run) alone $command ;;
+    stop | drain | remove | forget) # a unit may be left of a folder that somebody has deleted
         [ ! -d "$DIRECTORY" ] && [ ! -f "$UNIT_FILE" ] || alone $command ;;
     *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

@@ -55,8 +55,17 @@ DIRECTIONS = {
 log = logging.getLogger(__name__)
 
 
-async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
-    """Serve on `config.bind` until cancelled; call `announce` with the address once it listens.
+async def run(
+    config: SchedulerConfig,
+    announce: Callable[[str], None],
+    alive: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on `config.bind` until cancelled.
+
+    Args:
+        config: what to serve, and where.
+        announce: is called with the address once it listens.
+        alive: is called again and again by the loop that serves.
 
     Raises:
         zmq.ZMQError: the address cannot be bound; EADDRINUSE when another process listens there.
@@ -82,7 +91,7 @@ async def run(config: SchedulerConfig, announce: Callable[[str], None]) -> None:
                 doors.authorizer.is_output_shut = channel.is_shut_out
                 tasks.create_task(doors.zap.serve())
                 endpoint = full_address(named(endpoint), doors.router.pair.public)
-            tasks.create_task(server.serve())
+            tasks.create_task(server.serve(alive))
             announce(endpoint)
 
 
@@ -166,8 +175,8 @@ class Server:
         self._complaints = RateLimiter(COMPLAINTS_PER_S, COMPLAINERS_MAX)
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
 
-    async def serve(self) -> None:
-        """Take, decide, carry out; until cancelled."""
+    async def serve(self, alive: Callable[[], None] = lambda: None) -> None:
+        """Take, decide, carry out; until cancelled. Calls `alive` at each of the core's ticks."""
         waiter = SocketWaiter(self._router)
         self._channel.watch(waiter.wake)
         due_s = self._core.next_deadline_s()
@@ -183,6 +192,7 @@ class Server:
                 if self._clock_s() >= due_s:
                     self._carry_out(self._core.expire(self._clock_s()))
                     due_s = self._core.next_deadline_s()
+                    alive()
         finally:
             waiter.close()
 

@@ -11,6 +11,11 @@ from users import User
 pytestmark = pytest.mark.slow
 
 
+def pid_in(file: Path) -> int:
+    """Return the process id in a file of a daemon or of its supervisor."""
+    return int(file.read_text().split()[0])
+
+
 def test_a_cluster_on_this_machine_comes_is_used_is_mended_and_goes(user: User) -> None:
     with marked() as mark:
         said = user.said("up", "--local")
@@ -29,9 +34,13 @@ def test_a_cluster_on_this_machine_comes_is_used_is_mended_and_goes(user: User) 
         assert len(daemons) == 2
         assert daemons <= running  # nothing was begun anew
 
-        for name in ("scheduler", "local-1"):  # each is mended, and found at the same address
-            pid = (user.home / f".local/state/burla/default/{name}.pid").read_text().split()[0]
-            psutil.Process(int(pid)).kill()
+        folder = user.home / ".local/state/burla/default"
+        for name in ("scheduler", "local-1"):
+            pid = pid_in(folder / f"{name}.child")  # it is started again, without anybody
+            psutil.Process(pid).kill()
+            assert user.use(address) == "['local-1', 'local-1']\n"
+            assert pid_in(folder / f"{name}.child") != pid
+            psutil.Process(pid_in(folder / f"{name}.pid")).kill()  # who does that, too
             user.burla("status", code=1)
             assert user.said("up")["scheduler"] == address
             assert user.use(address) == "['local-1', 'local-1']\n"
@@ -56,7 +65,7 @@ def test_over_tcp_it_has_keys_and_its_caller_is_in(user: User) -> None:
         folder = user.home / ".local/state/burla/default"
         assert not (folder / "local-1.token").exists()
         for name in ("scheduler", "local-1"):
-            psutil.Process(int((folder / f"{name}.pid").read_text().split()[0])).kill()
+            psutil.Process(pid_in(folder / f"{name}.pid")).kill()
             assert user.said("up")["scheduler"] == address
             assert user.use(address) == "['local-1', 'local-1']\n"
         user.said("down")
