@@ -1,8 +1,8 @@
 """Daemons of ours on this machine that outlive the command that starts them.
 
 Somebody starts each again when it fails: systemd, where that runs and we are root (then it is there
-after a reboot, too), else a process of its own. Both are in install/bootstrap.sh. A daemon called NAME
-has in the folder of its cluster: NAME.sh, which runs it; NAME.ready, while it serves; and without
+after a reboot, too), else a process of its own. Both are in install/bootstrap.sh. A daemon called
+NAME has in the folder of its cluster: NAME.sh, which runs it; NAME.ready, while it serves; without
 systemd NAME.pid (of its supervisor: process id and start, since ids are used again) and NAME.log.
 """
 
@@ -98,12 +98,14 @@ class Daemon:
             wait_s: for it to serve.
 
         Raises:
-            StepFailed: it does not serve; the text is the end of its log.
+            StepFailed: it does not serve, and nothing of it is left; the text is the end of its
+                log.
         """
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.write(module, *arguments, once=once)
         done = self._call("run", "--wait", str(wait_s), timeout_s=wait_s + END_S)
         if done.returncode != 0:
+            self.remove()
             said = tail(done.stderr) or "its log is empty"
             raise StepFailed(f"the {self.name} does not serve after {wait_s} s at most: {said}")
 

@@ -22,9 +22,6 @@ class Notifier:
         self._pause_s = int(os.environ.get("WATCHDOG_USEC", 0)) / 1e6 / BEATS
         self._clock_s = clock_s
         self._due_s = 0.0
-        if address:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.setblocking(False)
 
     def ready(self) -> None:
         """Say that the daemon serves."""
@@ -38,5 +35,6 @@ class Notifier:
 
     def _say(self, word: bytes) -> None:
         if self._address:
-            with suppress(OSError):
-                self._socket.sendto(word, self._address)
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+                to.setblocking(False)
+                to.sendto(word, self._address)

@@ -406,7 +406,7 @@ hello() { # waits until the scheduler has welcomed this node
 }
 
 log_tail() {
-    if [ "$SERVICE" = systemd ]; then journalctl --no-pager -q -n 5 -o cat -u "$UNIT" || :
+    if [ "$SERVICE" = systemd ]; then journalctl --no-pager -q -n 8 -o cat -u "$UNIT" || :
     else tail -n 5 "$LOG" || :
     fi
 }
