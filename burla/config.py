@@ -11,8 +11,10 @@ from .errors import BadSetting
 
 CLUSTER_VARIABLE = "BURLA_CLUSTER"
 GROW_VARIABLE = "BURLA_GROW"
+RECONNECT_VARIABLE = "BURLA_RECONNECT_TIMEOUT_S"
 FILE = "config.toml"
-KEYS = ("cluster", "grow")
+KEYS = ("cluster", "grow", "reconnect_timeout_s")
+RECONNECT_TIMEOUT_S = 600.0
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -55,6 +57,33 @@ def may_grow(grow: bool | None = None) -> bool:
     if not isinstance(said, bool):
         raise BadSetting(f'"grow" in {path}', said, "true or false")
     return said
+
+
+def reconnect_timeout_s() -> float:
+    """Return how many seconds a scheduler that has answered before may be silent.
+
+    `BURLA_RECONNECT_TIMEOUT_S` goes before the file; default: ten minutes.
+
+    Raises:
+        BadSetting: what is configured is no such number.
+    """
+    said: object
+    if (named := os.environ.get(RECONNECT_VARIABLE)) is not None:
+        source, said = RECONNECT_VARIABLE, _number(named)
+    else:
+        settings, path = _settings()
+        source = f'"reconnect_timeout_s" in {path}'
+        said = settings.get("reconnect_timeout_s", RECONNECT_TIMEOUT_S)
+    if not isinstance(said, int | float) or isinstance(said, bool) or not 0 < said < 1e9:
+        raise BadSetting(source, named if named is not None else said, "seconds, more than 0")
+    return float(said)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _checked(address: object, source: str) -> str:

@@ -22,7 +22,7 @@ from burla.values.payloads import Sent, cut_batches, dump_function
 from burla.values.sharing import SharedInputs, directory_of
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
-from .config import cluster_address, may_grow
+from .config import cluster_address, may_grow, reconnect_timeout_s
 from .modules import by_value_modules, packed_environment
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested, run_here
@@ -251,7 +251,9 @@ def _start(
     address = cluster_address()
     memory = directory = None
     if address is not None:
-        connect: Callable[[], IoThread] = partial(client_for, address, None, ANSWER_S)
+        connect: Callable[[], IoThread] = partial(
+            client_for, address, None, ANSWER_S, reconnect_timeout_s()
+        )
         thread = connect()
         secret = b"" if take_apart(address).key is None else os.urandom(m.SECRET_BYTES_MAX)
         spec = msgspec.structs.replace(spec, secret=secret, grow=may_grow(grow))

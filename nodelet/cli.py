@@ -151,6 +151,14 @@ def _parser() -> argparse.ArgumentParser:
         help="a file that exists, and is at most a minute old, while the scheduler answers",
     )
     parser.add_argument(
+        "--reconnect-timeout",
+        metavar="S",
+        type=float,
+        default=NodeletConfig.reconnect_timeout_s,
+        help="how long leases go on while the scheduler is silent, in seconds (default: "
+        "%(default)g)",
+    )
+    parser.add_argument(
         "--isolation",
         choices=(probe.BEST, probe.Tier.PROCESS.value),
         default=probe.BEST,
@@ -171,6 +179,7 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     name = host_name() if options.name is None else options.name
     ready = options.ready_file
     config = NodeletConfig(options.scheduler, cpus, ram, name, ready)
+    config = replace(config, reconnect_timeout_s=options.reconnect_timeout)
     directory = settings_directory()
     if options.owner is not None and options.owner.directory is not None:
         directory = options.owner.directory

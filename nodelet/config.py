@@ -44,6 +44,7 @@ class NodeletConfig:
     # Where the agent may make a directory of its own. Never to be wiped itself: a private
     # cluster's socket and logs lie here, or everybody's temporary files.
     scratch: str = field(default_factory=_temporary_directory)
+    reconnect_timeout_s: float = 600.0  # so long leases go on while the scheduler is silent
     state_file: Path | None = None  # where SIGUSR2 lets it write what it knows; None: nowhere
     pair: KeyPair | None = None  # this node's keys, for a burla:// address
     tier: Tier = Tier.PROCESS  # how far each lease is shut in
@@ -60,6 +61,8 @@ class NodeletConfig:
             raise ValueError(f"cpus={self.cpus}: from 1 to {CPUS_MAX}")
         if self.ram < 1:
             raise ValueError(f"ram={self.ram}: more than 0")
+        if not 0 < self.reconnect_timeout_s < 1e9:  # also false for nan
+            raise ValueError(f"reconnect_timeout_s={self.reconnect_timeout_s}: more than 0 s")
         if not 0 < len(self.name) <= NAME_CHARACTERS_MAX or not self.name.isprintable():
             raise ValueError(f"name={self.name!r}: 1 to {NAME_CHARACTERS_MAX} printable characters")
 

@@ -13,7 +13,7 @@ from .commands import Command
 from .effects import Broken, Effect, Forget, Rejected, Send, Subscribe
 from .session import AboutJob, Session
 
-SILENCE_S = 60.0  # a scheduler that says nothing for this long is gone
+SILENCE_S = 600.0  # a scheduler that says nothing for this long is gone; by default
 SILENCE_REPORT_S = 5.0  # it beats each second: the user is told after a few
 LATE_S = 0.05  # the CloseJob of a job that went well waits so long for the next OpenJob
 LATE_MAX = 8  # so many wait at most
@@ -23,13 +23,22 @@ CLOSED_KEPT = 256  # ids of closed jobs, told again when the connection that car
 class Connection:
     """One connection, through all its reconnects."""
 
-    def __init__(self, hello: m.ClientHello, answer_s: float, now_s: float) -> None:
-        """Say hello first, and wait for `answer_s` seconds for the first answer to a job."""
+    def __init__(
+        self, hello: m.ClientHello, answer_s: float, now_s: float, silence_s: float = SILENCE_S
+    ) -> None:
+        """Say hello first.
+
+        Args:
+            hello: who this client is.
+            answer_s: how long the first answer to a job may take.
+            now_s: the time.
+            silence_s: how long the scheduler may be silent after that.
+        """
         self.sessions: dict[bytes, Session] = {}
         self.refused: str | None = None  # why the scheduler does not take this client
         self._not_authorised = False  # that is why
         self._hello = hello
-        self._answer_s = answer_s
+        self._answer_s, self._silence_s = answer_s, silence_s
         self._welcomed = False
         self._hello_s = now_s
         self._heard_s: float | None = None
@@ -175,11 +184,12 @@ class Connection:
                 return []
             return self._give_up(session, "unreachable", f"no answer for {since_s:.0f} s")
         silent_s = now_s - heard_s
-        if silent_s >= SILENCE_S:
+        if silent_s >= self._silence_s:
             return self._give_up(
                 session, "lost", f"its scheduler has been silent for {silent_s:.0f} s"
             )
-        session.stall("its scheduler is silent" if silent_s >= SILENCE_REPORT_S else "", now_s)
+        waits = f"its scheduler is silent; it may be so for {self._silence_s:.0f} s"
+        session.stall(waits if silent_s >= SILENCE_REPORT_S else "", now_s)
         return []
 
     def _give_up(

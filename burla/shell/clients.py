@@ -9,6 +9,7 @@ import zmq
 import zmq.utils.garbage as zmq_buffers  # before `_close_all` is registered: it ends after that
 
 from burla.config import user_key_path
+from burla.core.connection import SILENCE_S
 from burla.errors import BadSetting, ClusterError, NotAuthorised
 from burla.transport.addresses import take_apart
 from burla.transport.client_hello import new_hello
@@ -21,13 +22,19 @@ _clients: dict[str, IoThread] = {}
 _parents: list[dict[str, IoThread]] = []  # of a forked child: kept, for its sockets are not ours
 
 
-def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> IoThread:
+def client_for(
+    address: str,
+    failed: Callable[[], str | None] | None,
+    answer_s: float,
+    silence_s: float = SILENCE_S,
+) -> IoThread:
     """Return this process's client of the cluster at `address`; all threads share it.
 
     Args:
         address: endpoint of the scheduler.
         failed: says what happened if the cluster is known to be gone.
         answer_s: how long a job waits for the first answer.
+        silence_s: how long the scheduler may be silent after that.
 
     Raises:
         ClusterError: this process cannot have one: too few descriptors, or it is about to end.
@@ -39,7 +46,9 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
         if client is None or client.is_closed():
             curve = curve_for(address)
             try:
-                client = _clients[address] = IoThread(new_hello(), address, failed, answer_s, curve)
+                client = _clients[address] = IoThread(
+                    new_hello(), address, failed, answer_s, curve, silence_s
+                )
             except (zmq.ZMQError, OSError, RuntimeError) as error:
                 raise ClusterError(
                     f"cannot connect to the cluster at {address}: {error}"

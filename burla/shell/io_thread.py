@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import zmq
 
 from burla.core.commands import Close, Command
-from burla.core.connection import Connection
+from burla.core.connection import SILENCE_S, Connection
 from burla.core.effects import (
     Broken,
     Deliver,
@@ -64,6 +64,7 @@ class IoThread:
         failed: Callable[[], str | None] | None,
         answer_s: float,
         curve: ClientCurve | None = None,
+        silence_s: float = SILENCE_S,
     ) -> None:
         """Connect, without waiting for it.
 
@@ -73,6 +74,7 @@ class IoThread:
             failed: says what happened if the cluster is known to be gone.
             answer_s: how long a job waits for the first answer.
             curve: the keys, for a burla:// address.
+            silence_s: how long the scheduler may be silent after that.
         """
         self.address = address
         self._endpoint = take_apart(address).endpoint
@@ -88,7 +90,7 @@ class IoThread:
         self._dealer = make_socket(self._context, zmq.DEALER, curve)
         self._output = OutputChannel(self._context, self._endpoint, curve)
         self._handshakes = Handshakes(self._dealer) if curve is not None else None
-        self._connection = Connection(hello, answer_s, time.monotonic())
+        self._connection = Connection(hello, answer_s, time.monotonic(), silence_s)
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         try:
             self._thread.start()

@@ -24,7 +24,7 @@ from .phases import Life, Phase
 HELLO_S = 2.0  # HelloRequired is answered again after this long; many come with a reconnect
 UNHEARD_S = 10.0  # without a Welcome for this long: people should know
 HEARD_S = 5.0  # that the scheduler answers is noted this often
-SILENCE_S = 60.0  # a scheduler that says nothing for this long is gone
+SILENCE_S = 600.0  # a scheduler that says nothing for this long is gone; by default
 BLANKS_SPARE = 4  # beyond one per CPU: for small jobs that follow each other closely
 BLANKS_MAX = 64  # more are forked when a lease asks for them
 LEASES_MAX = 64  # also those of which only unacknowledged outcomes are left; the oldest go first
@@ -34,11 +34,16 @@ PAST_MAX = 16  # leases that are over, of which is remembered for people what be
 class Nodelet:
     """One machine: at most one lease at a time, and what is owed of earlier ones."""
 
-    def __init__(self, hello: m.NodeHello) -> None:
-        """Offer the machine that `hello` describes; it holds nothing yet."""
+    def __init__(self, hello: m.NodeHello, silence_s: float = SILENCE_S) -> None:
+        """Offer the machine that `hello` describes; it holds nothing yet.
+
+        Args:
+            hello: about this machine.
+            silence_s: how long its leases go on while the scheduler is silent.
+        """
         self.leases: dict[bytes, Lease] = {}  # in order of arrival
         self._past: deque[Life] = deque(maxlen=PAST_MAX)
-        self._hello = hello
+        self._hello, self._silence_s = hello, silence_s
         self._effects: list[Effect] = []
         self._beat_s = 0.0
         self._heard_s = 0.0
@@ -115,11 +120,14 @@ class Nodelet:
         if silent_s >= UNHEARD_S and not self._warned:
             self._warned = True
             self._effects.append(
-                Note(f"no answer from the scheduler for {UNHEARD_S:.0f} s; still trying")
+                Note(
+                    f"no answer from the scheduler for {UNHEARD_S:.0f} s; still trying, and"
+                    f" leases go on until it has been silent for {self._silence_s:.0f} s"
+                )
             )
-        if silent_s >= SILENCE_S and self.leases:
+        if silent_s >= self._silence_s and self.leases:
             self._effects.append(
-                Note(f"no answer from the scheduler for {SILENCE_S:.0f} s: ending its leases")
+                Note(f"no answer from the scheduler for {silent_s:.0f} s: ending its leases")
             )
             for lease in list(self.leases.values()):
                 lease.end(True, now_s)

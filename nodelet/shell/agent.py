@@ -107,7 +107,7 @@ class Agent:
         self._clock_s = clock_s
         self._handshakes = handshakes
         self._has_met = False  # the scheduler took our key once
-        self._core = Nodelet(hello)
+        self._core = Nodelet(hello, self._config.reconnect_timeout_s)
         self._budget = config.ram if config.ram < usable_ram() else 0  # bytes for all workers
         self._sandboxes = SandboxPool(self, scratch, config.tier, config.confinement)
         self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)

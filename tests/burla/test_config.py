@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from burla import errors
-from burla.config import cluster_address, may_grow
+from burla.config import cluster_address, may_grow, reconnect_timeout_s
 
 
 @pytest.fixture(autouse=True)
@@ -11,6 +11,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing is configured, but a file in this directory would be read."""
     monkeypatch.delenv("BURLA_CLUSTER", raising=False)
     monkeypatch.delenv("BURLA_GROW", raising=False)
+    monkeypatch.delenv("BURLA_RECONNECT_TIMEOUT_S", raising=False)
     monkeypatch.setenv("BURLA_CONFIG_DIR", str(tmp_path))
     return tmp_path
 
@@ -122,3 +123,20 @@ def test_what_is_neither_yes_nor_no_is_an_error(
     monkeypatch.setenv("BURLA_GROW", "perhaps")
     with pytest.raises(errors.BadSetting, match="BURLA_GROW is 'perhaps': it must be one of 1, "):
         may_grow()
+
+
+def test_how_long_a_silent_scheduler_is_waited_for(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reconnect_timeout_s() == 600
+    write(directory, "reconnect_timeout_s = 30\n")
+    assert reconnect_timeout_s() == 30
+    monkeypatch.setenv("BURLA_RECONNECT_TIMEOUT_S", "2.5")
+    assert reconnect_timeout_s() == 2.5
+
+
+@pytest.mark.parametrize("said", ["soon", "", "0", "-1", "nan", "inf"])
+def test_a_time_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURLA_RECONNECT_TIMEOUT_S", said)
+    with pytest.raises(errors.BadSetting, match="BURLA_RECONNECT_TIMEOUT_S"):
+        reconnect_timeout_s()
