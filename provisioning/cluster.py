@@ -1,5 +1,6 @@
 """A whole cluster: its scheduler on this machine and its members, brought up or down at once."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,7 @@ class Cluster:
         self.head = Head(known)
         self._ask, self._pause = ask, pause
         self._connections = Connections()
+        self._turn = threading.Lock()
         self.refusals: list[str] = []  # of providers, in words
         self._say = self.refusals.append if say is None else say
 
@@ -110,6 +112,7 @@ class Cluster:
                 self.head.join_token,
                 self.config.join_s,
                 self.config.drain_s,
+                self._turn,
             )
 
     def _hosts(self, shipped: wheels.Wheels) -> Iterable[Member]:
@@ -125,7 +128,8 @@ class Cluster:
         self.state.names = names
         for name, target in names.items():
             wanted = self._wanted(name, shipped)
-            yield Installed(name, connection(target), wanted, shipped, self.head.join_token)
+            token = self.head.join_token
+            yield Installed(name, connection(target), wanted, shipped, token, self._turn)
 
     def fleets(self) -> dict[str, Fleet]:
         """Return what the cluster has at providers of machines, by provider.
@@ -170,6 +174,7 @@ class Cluster:
             needs_token=self.head.has_keys(),
             script=bootstrap.script_digest(),
             join_s=config.join_s,
+            drain_s=config.drain_s,
         )
 
     def up(self, progress: Progress) -> list[Result]:

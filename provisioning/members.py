@@ -5,8 +5,8 @@ once is in cluster.py.
 """
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,12 +75,13 @@ class Installed:
     wanted: Wanted
     wheels: Wheels
     join_token: JoinToken
+    turn: AbstractContextManager[object]  # nodes that serve are made anew one after the other
 
     def up(self, report: Report) -> dict[str, float]:
         """See `Member`."""
         with self._connected(report) as transport:
             timing = bootstrap.bring_up(
-                transport, self.wanted, self.wheels.paths, self.join_token, report
+                transport, self.wanted, self.wheels.paths, self.join_token, report, self.turn
             )
         return timing.phases
 
@@ -176,6 +177,7 @@ class Local:
     join_token: JoinToken
     join_s: int
     drain_s: int
+    turn: AbstractContextManager[object]  # see `Installed`
 
     def up(self, report: Report) -> dict[str, float]:
         """See `Member`."""
@@ -183,8 +185,16 @@ class Local:
         is_current = self._daemon.is_current(*line)
         if is_current and self._daemon.is_ready():
             return {}
-        if not is_current and self._daemon.pid() is not None:
-            self.drain(report, self.drain_s)
+        if is_current or self._daemon.pid() is None:
+            self._start(line, report)
+        else:
+            report("waiting for its turn")
+            with self.turn:
+                self.drain(report, self.drain_s)
+                self._start(line, report)
+        return {}
+
+    def _start(self, line: Sequence[str], report: Report) -> None:
         report("starting")
         token = self.join_token(self.name)
         if token is not None:
@@ -193,7 +203,6 @@ class Local:
         once = {"--join-token-file": self._token}
         self._daemon.start(*line, once=once, wait_s=self.join_s)
         self._token.unlink(missing_ok=True)
-        return {}
 
     def _line(self) -> list[str]:
         line = ["burla.nodelet.cli", "--scheduler", self.scheduler, "--name", self.name]

@@ -13,7 +13,7 @@ LAST_WORDS_BYTES_MAX = 4 << 10  # as the worker wrote them; what is not UTF-8 is
 Words = Annotated[str, Meta(max_length=LAST_WORDS_BYTES_MAX)]
 
 
-class OutOfMemoryFigures(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class OutOfMemoryFigures(Struct, frozen=True, array_like=True):
     """Why a worker was killed for memory; all in bytes."""
 
     used: Count  # by the call; 0: not known
@@ -22,7 +22,7 @@ class OutOfMemoryFigures(Struct, frozen=True, array_like=True, forbid_unknown_fi
     available: Count  # of the node
 
 
-class Death(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Death(Struct, frozen=True, array_like=True):
     """nodelet -> client: the worker of one call died each time that the call was tried."""
 
     how: Annotated[str, Meta(max_length=16)]  # "exit", "signal", "fork": it could not be forked

@@ -10,7 +10,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL = 4  # raised with every change that an older peer would misread
+# Raised with every change of a message. Fields are only added, at the end and with a default, and a
+# field too many is passed over: so the protocol of the last minor version of burla is served.
+PROTOCOL, PROTOCOL_OLDEST = 5, 5
 BEAT_S = 1.0  # between two Heartbeats of a peer
 NUMBER_MAX = 1 << 53  # of any count: more than a cluster has of anything; exact as a float, too
 ENVIRONMENT_BYTES_MAX = 256 << 10  # of OpenJob.environment
@@ -43,7 +45,7 @@ Text = Annotated[str, Meta(max_length=64 << 10)]
 Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
 
 
-class Message(Struct, frozen=True, tag=True, array_like=True, forbid_unknown_fields=True):
+class Message(Struct, frozen=True, tag=True, array_like=True):
     """Base of all messages; the class name is the tag on the wire."""
 
 
@@ -54,7 +56,7 @@ class Bulk(Message, frozen=True, kw_only=True):
     pieces: Positive = 1
 
 
-class Span(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Span(Struct, frozen=True, array_like=True):
     """A run of indices [lo, hi) of the job, all inside batch `batch`."""
 
     batch: Count
@@ -62,7 +64,7 @@ class Span(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     hi: Positive
 
 
-class Leaf(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Leaf(Struct, frozen=True, array_like=True):
     """`count` inputs of batch `batch` from index `start` on, encoded in `frames` payload frames."""
 
     batch: Count
@@ -80,7 +82,7 @@ class Kind(IntEnum):
     DEATH = 3  # one frame, deaths.Death: the worker died each time; the run has one index
 
 
-class Run(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Run(Struct, frozen=True, array_like=True):
     """Outcomes of the consecutive indices [lo, hi), in `frames` payload frames."""
 
     lo: Count
@@ -89,7 +91,7 @@ class Run(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     frames: Positive
 
 
-class Held(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Held(Struct, frozen=True, array_like=True):
     """What a nodelet holds of a lease: `spans` are not run yet or not acknowledged yet."""
 
     lease: Id
@@ -292,7 +294,7 @@ class NodeState(StrEnum):
     LOST = "lost"  # its connection is gone; it may come back
 
 
-class NodeStatus(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class NodeStatus(Struct, frozen=True, array_like=True):
     """One node, for people."""
 
     name: Word
@@ -311,7 +313,7 @@ class Nodes(Message, frozen=True):
     nodes: tuple[NodeStatus, ...]
 
 
-class Wish(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Wish(Struct, frozen=True, array_like=True):
     """A job for which machines may be made, and what is known of how long it will last."""
 
     python: Minor

@@ -43,6 +43,7 @@ class Wanted:
     needs_token: bool = False  # the scheduler takes no new node without one
     script: str = ""  # sha256 of bootstrap.sh
     join_s: int = 60  # how long its first Hello may take
+    drain_s: int = 600  # how long calls may run on before it is made anew
 
     def __post_init__(self) -> None:
         """Check what ends up in commands and file names.
@@ -105,6 +106,8 @@ def steps(facts: Facts, wanted: Wanted) -> list[Step]:
         todo.append(_install(wanted))
     if facts.settings != wanted.settings():
         todo.append(_service(wanted))
+    if todo and facts.running:  # calls are not cut off by what is done to it
+        todo.insert(todo[0].name == "ship", drain(wanted, wanted.drain_s))
     runs = facts.running == f"{wanted.installed()} {wanted.settings()}"
     if todo or not runs:
         todo.append(_start(wanted))

@@ -9,6 +9,7 @@ import io
 import tarfile
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -57,6 +58,7 @@ def bring_up(
     wheels: Mapping[str, Path],
     join_token: JoinToken,
     report: Report,
+    turn: AbstractContextManager[object] | None = None,
 ) -> Timing:
     """Make a machine the node that is wanted; do nothing that is done already.
 
@@ -66,6 +68,7 @@ def bring_up(
         wheels: where on this side the files of `wanted.wheels` are.
         join_token: asked for a token for each start of a service.
         report: is told each phase that begins.
+        turn: is held from when a node is drained until it serves again; None: nobody else waits.
 
     Raises:
         ProvisioningError: it is not a node; what was done stays, and another run continues there.
@@ -75,11 +78,15 @@ def bring_up(
         todo = s.steps(_probe(transport, wanted, report, timing), wanted)
         if not todo:
             break
-        for step in todo:
-            stdin = _tar(step.files, wheels, wanted.wheels) if step.files else b""
-            if step.takes_token:
-                stdin = join_token(wanted.name) or b""
-            _carry_out(transport, step, stdin, report, timing)
+        with ExitStack() as held:
+            for step in todo:
+                if step.name == "drain" and turn is not None:
+                    report("waiting for its turn")
+                    held.enter_context(turn)
+                stdin = _tar(step.files, wheels, wanted.wheels) if step.files else b""
+                if step.takes_token:
+                    stdin = join_token(wanted.name) or b""
+                _carry_out(transport, step, stdin, report, timing)
     else:
         left = s.steps(_probe(transport, wanted, report, timing), wanted)
         if left:

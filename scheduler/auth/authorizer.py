@@ -128,7 +128,7 @@ class Authorizer:
         """Exchange a join token for a node's own key; return the answer."""
         key = said.key.hex()
         try:
-            if said.protocol != m.PROTOCOL:
+            if not m.PROTOCOL_OLDEST <= said.protocol <= m.PROTOCOL:
                 raise AdmissionError(f"the scheduler speaks protocol {m.PROTOCOL}")
             now_s = self._clock_s()
             self._table = self._key_store.change(

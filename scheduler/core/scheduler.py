@@ -142,13 +142,8 @@ class Scheduler:
     def _hello(self, peer: bytes, hello: m.ClientHello | m.NodeHello, user: str) -> None:
         """Take up a client or a node, if it speaks our protocol and is what it says."""
         state = self.state
-        if hello.protocol != m.PROTOCOL:
-            text = (
-                f"the scheduler speaks protocol {m.PROTOCOL} (burla {self._welcome.version}), you "
-                f"speak protocol {hello.protocol} (burla {hello.version}): install the same "
-                "version of burla on both"
-            )
-            state.send(peer, m.Refused(text))
+        if not m.PROTOCOL_OLDEST <= hello.protocol <= m.PROTOCOL:
+            state.send(peer, m.Refused(_why_not_spoken(hello, self._welcome.version)))
         elif isinstance(hello, m.ClientHello):
             if connections.client_hello(state, peer, hello, user):
                 state.send(peer, self._welcome)
@@ -243,3 +238,17 @@ class Scheduler:
             job = self._job_of(client, said.job, "read")
             if job is not None and state.now_s >= job.hold_until_s:
                 state.tell(job, m.LeaseLost(job.id, said.lease, ""))
+
+
+def _why_not_spoken(hello: m.ClientHello | m.NodeHello, version: str) -> str:
+    """Return what a peer of another protocol is told, with the command that helps."""
+    ours = f"the scheduler is burla {version} (protocol {m.PROTOCOL})"
+    theirs = f"you are burla {hello.version} (protocol {hello.protocol})"
+    upgrade = "an administrator upgrades the cluster with `burla up` of a newer burla"
+    if hello.protocol > m.PROTOCOL:
+        remedy = f"{upgrade}, or you `pip install burla=={version}`"
+    elif isinstance(hello, m.NodeHello):
+        remedy = "an administrator upgrades this node with `burla up`"
+    else:
+        remedy = f"`pip install burla=={version}`"
+    return f"{ours}, {theirs}: {remedy}"

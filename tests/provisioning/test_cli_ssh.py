@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
@@ -164,6 +165,7 @@ def test_a_token_that_was_used_is_told(user: User, hosts: Hosts) -> None:
             wanted,
             wheels,
             lambda name: made.encode(),
+            nullcontext(),
         )
         with pytest.raises(StepFailed, match="joining: ") as caught:
             node.up(lambda phase: None)

@@ -51,12 +51,16 @@ def test_a_node_needs_nothing() -> None:
         ({"ready_s": 400}, ["hello"]),  # the scheduler is away: nothing is begun anew
         ({"running": "", "ready_s": None}, ["start", "hello"]),
         ({"running": "of an older one"}, ["start", "hello"]),
-        ({"settings": ""}, ["service", "start", "hello"]),
-        ({"version": ""}, ["venv", "install", "start", "hello"]),  # its Python is gone
-        ({"installed": "", "version": ""}, ["install", "start", "hello"]),
-        ({"installed": "", "version": "1"}, ["venv", "install", "start", "hello"]),  # half done
-        ({"venv": ""}, ["venv", "install", "start", "hello"]),
-        ({"venv": "", "wheels": {"zmq.whl": "c0"}}, ["ship", "venv", "install", "start", "hello"]),
+        ({"settings": ""}, ["drain", "service", "start", "hello"]),
+        ({"settings": "", "running": ""}, ["service", "start", "hello"]),
+        ({"version": "", "running": ""}, ["venv", "install", "start", "hello"]),  # no Python left
+        ({"installed": "", "version": ""}, ["drain", "install", "start", "hello"]),
+        ({"installed": "", "version": "1", "running": ""}, ["venv", "install", "start", "hello"]),
+        ({"venv": ""}, ["drain", "venv", "install", "start", "hello"]),
+        (
+            {"venv": "", "wheels": {"zmq.whl": "c0"}},
+            ["ship", "drain", "venv", "install", "start", "hello"],
+        ),
     ],
 )
 def test_what_is_half_done_is_mended_and_no_more(
@@ -72,11 +76,12 @@ def test_only_wheels_that_are_not_there_are_shipped() -> None:
 
 def test_another_burla_is_installed_from_nothing() -> None:
     newer = replace(WANTED, wheels=WANTED.wheels | {"burla.whl": "b1"})
-    assert names(NODE, newer) == ["ship", "venv", "install", "start", "hello"]
+    assert names(NODE, newer) == ["ship", "drain", "venv", "install", "start", "hello"]
 
 
 def test_another_scheduler_needs_a_start_only() -> None:
     assert names(NODE, replace(WANTED, scheduler="tcp://10.0.0.2:1")) == [
+        "drain",
         "service",
         "start",
         "hello",

@@ -447,8 +447,9 @@ def test_another_protocol_is_refused_in_one_line() -> None:
     core = Scheduler(ident(1), "1.0", "p")
     hello = client_hello(ident(2), protocol=m.PROTOCOL + 1, version="9.9")
     reason = (
-        f"the scheduler speaks protocol {m.PROTOCOL} (burla 1.0), you speak protocol "
-        f"{m.PROTOCOL + 1} (burla 9.9): install the same version of burla on both"
+        f"the scheduler is burla 1.0 (protocol {m.PROTOCOL}), you are burla 9.9 (protocol"
+        f" {m.PROTOCOL + 1}): an administrator upgrades the cluster with `burla up` of a newer"
+        " burla, or you `pip install burla==1.0`"
     )
     assert core.receive(b"c", hello, [], 0.0) == [Send(b"c", m.Refused(reason))]
 
