@@ -131,7 +131,7 @@ class Session:
             case m.JobStatus():
                 self._waiting.hear(message.waiting, now_s)
             case m.JobFailed():
-                self._fail(message.argument, message.text)
+                self._fail(message.argument, message.text, message.index, message.nodes)
             case _:
                 assert_never(message)
         return self._settle()
@@ -263,8 +263,10 @@ class Session:
         effects, self._effects = self._effects, []
         return effects
 
-    def _fail(self, argument: str, text: str) -> None:
-        self._effects.append(Fail(self.id, argument, text))
+    def _fail(
+        self, argument: str, text: str, index: int | None = None, nodes: tuple[str, ...] = ()
+    ) -> None:
+        self._effects.append(Fail(self.id, argument, text, index, nodes))
         self._end()
 
     def _end(self) -> None:

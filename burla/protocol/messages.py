@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL = 4  # raised with every change that an older peer would misread
+PROTOCOL = 5  # raised with every change that an older peer would misread
 BEAT_S = 1.0  # between two Heartbeats of a peer
 NUMBER_MAX = 1 << 53  # of any count: more than a cluster has of anything; exact as a float, too
 ENVIRONMENT_BYTES_MAX = 256 << 10  # of OpenJob.environment
@@ -38,6 +38,7 @@ Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
+Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=64 << 10)]
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
 Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
@@ -281,6 +282,8 @@ class JobFailed(Message, frozen=True):
     job: Id
     argument: Word  # the argument that cannot be satisfied, or empty
     text: Text
+    index: Count | None = None  # of the input that is why
+    nodes: Names = ()  # that were lost with it
 
 
 class NodeState(StrEnum):

@@ -17,7 +17,9 @@ from burla.errors import (
     ClusterError,
     ClusterLost,
     ClusterUnreachable,
+    InputTooLarge,
     JobFailed,
+    NodeLost,
     NotAuthorised,
     OutOfMemory,
     Refused,
@@ -246,10 +248,7 @@ class Caller:
 
     def _death(self, index: int, node: str, frame: bytes) -> CallFailed:
         death = decode_death(frame)
-        shown = None
-        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
-            shown = short_repr(self._inputs[index])
-        call = note_of(index, shown, node)
+        call = note_of(index, self._shown(index), node)
         if (memory := death.memory) is not None:
             return OutOfMemory(
                 index,
@@ -265,6 +264,12 @@ class Caller:
         else:
             died = how_it_died(-code) if how == "signal" else f"{how} {code}"
         return WorkerDied(index, died, death.deaths, call=call, last_words=death.last_words)
+
+    def _shown(self, index: int) -> str | None:
+        """Return an input as errors show it; None: it is not here any more."""
+        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
+            return short_repr(self._inputs[index])
+        return None
 
     # --- ends ---
 
@@ -286,6 +291,10 @@ class Caller:
                 raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
             case Rejected():
                 raise Refused(event.reason)
+            case Fail(index=int(index), nodes=(_, *_) as nodes):
+                raise NodeLost(index, nodes, call=note_of(index, self._shown(index), nodes[-1]))
+            case Fail(index=int(index), text=text):
+                raise InputTooLarge(index, text)
             case Fail(argument="", text=text):
                 raise JobFailed(text)
             case Fail():

@@ -17,6 +17,7 @@ REPORT_MIN_S, REPORT_MAX_S = 0.02, 0.25
 REPORT_NODE_S = 0.0025  # a job on n nodes is reported on every n times this, within the bounds
 LEASE_BYTES = 32 << 20  # inputs held by a lease beyond one per slot
 UNKNOWN_AHEAD = 2  # calls per slot while it is not known how long one takes
+SUSPECTS_AHEAD = 1024  # of a lease at most, while what it runs may be what nodes die of
 RETRACT_MIN_S = 0.002  # what is done sooner than a round trip is not worth moving
 
 
@@ -27,12 +28,18 @@ def report_s(nodes: int) -> float:
 
 def target(work: Work, lease: Lease) -> int:
     """Return how many indices `lease` should hold, if there are enough."""
-    if len(work.leases) == 1:  # no other could run it; who comes later gets it by Retract
+    if lease.is_alone:
+        return 0
+    may_kill = work.suspects.is_open
+    if len(work.leases) == 1 and not may_kill:  # no other could; later ones get it by Retract
         return lease.held.total + work.pending.total
     if not lease.call_s:
         return lease.slots * UNKNOWN_AHEAD
     ahead_s = AHEAD_INTERVALS * report_s(len(work.leases))
-    return lease.slots + ceil(lease.slots * ahead_s / lease.call_s)
+    wanted = lease.slots + ceil(lease.slots * ahead_s / lease.call_s)
+    if may_kill:  # what dies with a node is looked at one by one: that should not be much
+        wanted = min(wanted, max(lease.slots * UNKNOWN_AHEAD, SUSPECTS_AHEAD))
+    return wanted
 
 
 def is_hungry(work: Work, lease: Lease) -> bool:

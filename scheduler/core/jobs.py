@@ -62,6 +62,8 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     job.reopen_by_s = None
     job.work.undo(spec.done)
     job.said = ""
+    if job.verdict is not None:
+        state.tell(job, job.verdict)
     if not job.work.limbo:
         return
     if state.now_s >= job.hold_until_s:  # one at a time, or a flickering connection stops it
@@ -111,10 +113,19 @@ def close(state: State, job: Job) -> None:
         del state.usages[job.tenant]
 
 
-def fail(state: State, job: Job, argument: str, text: str) -> None:
-    """Tell the client that its job never can be done."""
+def fail(
+    state: State,
+    job: Job,
+    argument: str,
+    text: str,
+    *,
+    index: int | None = None,
+    nodes: tuple[str, ...] = (),
+) -> None:
+    """Tell the client that its job never can be done; `index`: which input is why."""
     job.failed = True
-    state.tell(job, m.JobFailed(job.id, argument, text))
+    job.verdict = m.JobFailed(job.id, argument, text, index, nodes)
+    state.tell(job, job.verdict)
 
 
 def end_session(state: State, session: bytes) -> None:

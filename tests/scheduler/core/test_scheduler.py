@@ -233,7 +233,10 @@ def test_a_node_that_was_lost_is_free_again_soon_after_it_comes_back_when_its_jo
     assert cluster.heard() == [assign(node, 1, m.Span(0, 0, 4), leaves=[m.Leaf(0, 0, 4, 1)])]
     node.alive = False
     wait(cluster, 2.0)
-    nobody = m.JobStatus(client.job, "no node is connected to the cluster")
+    nobody = m.JobStatus(
+        client.job,
+        f"no node is connected to the cluster; lost while they ran this job: {node.name}",
+    )
     assert cluster.heard_but_beats() == [*lost(node, client, 1), to(client, nobody)]
     cluster.say(client.peer, m.CloseJob(client.job))
     assert cluster.heard() == [closed(client)]
