@@ -227,6 +227,7 @@ class Welcome(Message, frozen=True):
     scheduler: Id  # new with each life of the scheduler
     version: Word
     publisher: Word  # endpoint of the PUB channel; clients subscribe there
+    bytes_max: Count = 0  # of functions and inputs of one key at once; 0: not said
 
 
 class Refused(Message, frozen=True):

@@ -33,6 +33,7 @@ from burla.values.payloads import (
     Batch,
     NotLoadableError,
     Pieces,
+    TooLargeError,
     load_error,
     load_result,
     load_results,
@@ -164,7 +165,10 @@ class Caller:
         at, size = batch.start, batch.bytes
         for leaf in batch.leaves:
             if isinstance(leaf.body, Pieces):
-                frames: Frames = self._shared.put(at, leaf.count, leaf.body)
+                try:
+                    frames: Frames = self._shared.put(at, leaf.count, leaf.body)
+                except TooLargeError as error:
+                    raise InputTooLarge(at, f"input {at} cannot be sent: it has {error}") from None
                 self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
                 size += sum(map(len, frames)) - leaf.bytes
             else:

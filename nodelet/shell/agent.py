@@ -19,6 +19,7 @@ from typing import Any, assert_never
 
 import zmq
 
+from burla.limits import VALUE_BYTES_MAX
 from burla.nodelet.config import NodeletConfig, usable_ram
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
@@ -35,7 +36,8 @@ from burla.transport.sockets import Handshakes, Outbox, SocketWaiter
 from .sandbox_pool import SandboxPool
 from .worker_pool import WorkerPool
 
-UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces; one input may be big
+# Of messages in pieces: one of the largest size that a scheduler takes, and the inputs beside it.
+UNFINISHED_BYTES_MAX = 2 * VALUE_BYTES_MAX
 LEAVE_SIGNAL = signal.SIGUSR1  # finish what runs, take nothing more, end
 LAST_WORD_MS = 200  # for it to go out, if the scheduler still listens
 RETRY_S = 0.05  # what the socket did not take is tried again; its FD usually tells sooner

@@ -34,9 +34,11 @@ def feed(state: State, job: Job, lease: Lease) -> None:
     work = job.work
     is_draining = lease.state is LeaseState.DRAINING
     count = 0 if is_draining or job.failed else allocation.portion(work, lease)
-    if count or lease.forget:
-        assigned = work.assign(lease, count, allocation.report_s(len(work.leases)))
+    while count or lease.forget:
+        part = allocation.in_one_message(work, count) if count else 0
+        assigned = work.assign(lease, part, allocation.report_s(len(work.leases)))
         state.send(state.nodes[lease.node].peer, *assigned)
+        count -= part
     if is_draining:
         _go_on_draining(state, job, lease)
     elif lease.is_alone:

@@ -24,6 +24,7 @@ from outcomes import outcomes
 
 from burla.protocol import messages as m
 from burla.scheduler.core.effects import Forget, Note, Publish, Send
+from burla.scheduler.core.quotas import BYTES_MAX
 from burla.scheduler.core.scheduler import Scheduler
 
 
@@ -303,7 +304,7 @@ def test_a_restarted_scheduler_takes_up_what_the_parties_hold() -> None:
     cluster.run(node, 2)
     assert cluster.heard() == [passed_on(client, node, 1, 1, 0, 2)]
     cluster.core = Scheduler(ident(2)[::-1], "0", "inproc://pub")
-    welcome = m.Welcome(ident(2)[::-1], "0", "inproc://pub")
+    welcome = m.Welcome(ident(2)[::-1], "0", "inproc://pub", BYTES_MAX)
     cluster.reconnect_node(node)
     assert cluster.heard() == [*joined(node)[:2], to(node, welcome)]
     cluster.reconnect_client(client)
