@@ -42,7 +42,8 @@ def feed(state: State, job: Job, lease: Lease) -> None:
     if is_draining:
         _go_on_draining(state, job, lease)
     elif lease.is_alone:
-        quarantine.go_on(state, job, lease)
+        if not job.failed:
+            quarantine.go_on(state, job, lease)
     elif not work.pending.total and not lease.idle() and allocation.is_hungry(work, lease):
         work.hungry[lease.id] = None
     else:

@@ -93,7 +93,7 @@ def _next(job: Job) -> int | None:
 def expire(state: State, job: Job) -> None:
     """Fail a job that has an input of which its nodes die; go on with what may be tried."""
     work = job.work
-    if not work.suspects.is_open or job.failed:
+    if job.failed or not (work.suspects.is_open or work.quarantine):
         return
     work.suspects.prune(work.done)
     guilty = work.suspects.guilty(state.now_s)
