@@ -12,6 +12,8 @@
     ├── JobFailed              the job as a whole: the function could not be loaded, and the like
     └── CallFailed             the call of one input; has `burla_input_index`
         ├── WorkerDied             its process died, again and again
+        ├── NodeLost               the nodes that ran it were lost, one after the other
+        ├── InputTooLarge          the input has more bytes than the cluster takes
         ├── OutOfMemory            it used more memory than it may, or than its node has
         ├── FunctionExited         the function raised SystemExit, KeyboardInterrupt, GeneratorExit
         ├── InputNotLoadable       the input could not be unpickled by the worker
@@ -209,6 +211,40 @@ class OutOfMemory(CallFailed):
 
 def _gb(size: int) -> str:
     return f"{size / GB:.3g} GB"
+
+
+class NodeLost(CallFailed):
+    """The nodes that ran one input were lost each time, the last one while it ran nothing else.
+
+    A node is lost when its machine, or the nodelet on it, ends without a word, or is silent.
+
+    Attributes:
+        burla_input_index: which input.
+        nodes: names of those nodes, in the order in which they were lost.
+    """
+
+    def __init__(self, index: int, nodes: tuple[str, ...], *, call: str = "") -> None:
+        super().__init__(
+            f"{call or f'input {index}'}: {len(nodes)} nodes were lost while they ran it"
+            f" ({', '.join(nodes)}), the last one while it ran nothing else. It seems to take its"
+            " machine down, e.g. by using up all memory or by ending processes that are not its"
+            " own: call the function on this input by itself, with a look at the machine's log, or"
+            " set func_ram"
+        )
+        self.burla_input_index = index
+        self.nodes = nodes
+
+
+class InputTooLarge(CallFailed):
+    """One input has more bytes than the cluster takes; it was not sent, or not taken.
+
+    Attributes:
+        burla_input_index: which input; of several small ones the first.
+    """
+
+    def __init__(self, index: int, why: str) -> None:
+        super().__init__(why)
+        self.burla_input_index = index
 
 
 class FunctionExited(CallFailed):

@@ -142,7 +142,8 @@ def remote_parallel_map(
         TypeError: an argument is of a wrong kind, or cannot be pickled; the text names it.
         ValueError: an argument has an impossible value.
         BurlaError: the cluster cannot be reached, is lost, or cannot run this; or a call's process
-            died again and again (`WorkerDied`) or needs too much memory (`OutOfMemory`). See
+            died again and again (`WorkerDied`), took its nodes down (`NodeLost`), needs too much
+            memory (`OutOfMemory`) or got more bytes than may be sent (`InputTooLarge`). See
             `burla.errors`.
         KeyboardInterrupt: Ctrl-C; all calls are stopped.
         BaseException: what a call raised, as the same class, with `burla_input_index` on it. What

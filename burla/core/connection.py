@@ -40,6 +40,7 @@ class Connection:
         self._hello = hello
         self._answer_s, self._silence_s = answer_s, silence_s
         self._welcomed = False
+        self._bytes_max = 0  # that the scheduler takes of a job at once; 0: it did not say
         self._hello_s = now_s
         self._heard_s: float | None = None
         self._beat_s = now_s + m.BEAT_S
@@ -60,7 +61,7 @@ class Connection:
         self.sessions[session.id] = session
         self._late_s = now_s  # at once, but after the inputs, which are there already
         if self._welcomed:
-            return session.connect(now_s)
+            return self._after(session, session.connect(now_s, self._bytes_max), now_s)
         session.stall("the cluster has not answered yet", now_s)
         return []
 
@@ -158,11 +159,11 @@ class Connection:
     # --- in one of those ---
 
     def _welcome(self, welcome: m.Welcome, now_s: float) -> list[Effect]:
-        self._welcomed = True
+        self._welcomed, self._bytes_max = True, welcome.bytes_max
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
-            effects += self._after(session, session.connect(now_s), now_s)
+            effects += self._after(session, session.connect(now_s, self._bytes_max), now_s)
         return effects
 
     def _say_hello_again(self, now_s: float) -> list[Effect]:

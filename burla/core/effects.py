@@ -101,6 +101,8 @@ class Fail:
     job: bytes
     argument: str
     text: str
+    index: int | None = None  # of the input that is why
+    nodes: tuple[str, ...] = ()  # that were lost with it
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from burla.protocol import messages as m
 from burla.protocol.codec import WireError, unpack_runs
 from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Range
+from burla.protocol.too_large import too_large
 
 from .batches import Batches
 from .commands import AddBatch, Close, Command, Consumed, EndInputs, Written
@@ -48,6 +49,7 @@ class Session:
         self.went_well = False  # over, and nothing of it runs any more
         self._spec, self._function, self._prompt = spec, list(function), prompt
         self._connected = False
+        self._bytes_max = 0
         self._batches = Batches(spec.job)
         self._failed = False  # an outcome is an error: only output is awaited
         self._leases = Leases()
@@ -56,17 +58,22 @@ class Session:
 
     # --- the connection ---
 
-    def connect(self, now_s: float) -> list[Effect]:
-        """Note that the scheduler listens: tell it all that it may not know."""
-        self._connected = True
+    def connect(self, now_s: float, bytes_max: int = 0) -> list[Effect]:
+        """Note that the scheduler listens: tell it all that it may not know.
+
+        It takes at most `bytes_max` bytes of a job at once; 0: it did not say.
+        """
+        self._connected, self._bytes_max = True, bytes_max
         self._waiting.stall("", now_s)
         spec = replace(self._spec, topic=self.topic)
         if self.opened:
             spec = replace(spec, resumed=True, done=self._done_ranges())
         self.opened = True
-        self._send(spec, self._function)
+        if not self._send_if_taken(spec, self._function):
+            return self._settle()
         for batch in self._batches.open():
-            self._send(batch.message, batch.payload)
+            if not self._send_if_taken(batch.message, batch.payload):
+                return self._settle()
         if self._batches.total is not None:
             self._send(m.InputsEnd(self.id, self._batches.total))
         for lease in self._leases.known.values():
@@ -93,7 +100,7 @@ class Session:
         match command:
             case AddBatch():
                 batch = self._batches.add(command.leaves, command.size, last=command.last)
-                self._send(batch.message, batch.payload)
+                self._send_if_taken(batch.message, batch.payload)
             case EndInputs():
                 self._batches.total = self._batches.end
                 self._send(m.InputsEnd(self.id, self._batches.end))
@@ -131,7 +138,7 @@ class Session:
             case m.JobStatus():
                 self._waiting.hear(message.waiting, now_s)
             case m.JobFailed():
-                self._fail(message.argument, message.text)
+                self._fail(message.argument, message.text, message.index, message.nodes)
             case _:
                 assert_never(message)
         return self._settle()
@@ -263,13 +270,24 @@ class Session:
         effects, self._effects = self._effects, []
         return effects
 
-    def _fail(self, argument: str, text: str) -> None:
-        self._effects.append(Fail(self.id, argument, text))
+    def _fail(
+        self, argument: str, text: str, index: int | None = None, nodes: tuple[str, ...] = ()
+    ) -> None:
+        self._effects.append(Fail(self.id, argument, text, index, nodes))
         self._end()
 
     def _end(self) -> None:
         self.over = True
         self._batches.drop()
+
+    def _send_if_taken(self, message: m.OpenJob | m.Inputs, payload: Frames) -> bool:
+        """Send what the scheduler takes; else fail, without a byte sent, and return False."""
+        if self._connected and 0 < self._bytes_max < sum(map(len, payload)):
+            text, index = too_large(message, payload, self._bytes_max)
+            self._fail("", text, index)
+            return False
+        self._send(message, payload)
+        return True
 
     def _send(self, message: m.Message, payload: Frames = ()) -> None:
         if self._connected:

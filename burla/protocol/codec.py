@@ -38,6 +38,15 @@ class WireError(Exception):
     """A peer sent something that is not a message of its direction."""
 
 
+class OverLimitError(WireError):
+    """A message in pieces has more bytes than are taken, or than others leave."""
+
+    def __init__(self, message: "Bulk", bytes_max: int) -> None:
+        super().__init__(f"over {bytes_max} bytes in unfinished messages")
+        self.message = message  # what it was to be: whoever it is for must not wait for it
+        self.bytes_max = bytes_max
+
+
 def encode(message: Message, payload: Frames = ()) -> list[bytes]:
     """Return the frames of one message: `[header, *payload]`.
 
@@ -220,7 +229,8 @@ class Reassembler:
         `header_bytes` is the length of its header, if it is to count.
 
         Raises:
-            WireError: a piece out of order, or too many bytes; the unfinished message is dropped.
+            WireError: a piece out of order; the unfinished message is dropped.
+            OverLimitError: too many bytes; likewise.
         """
         if not isinstance(message, Bulk) or message.pieces == 1:
             return message, payload
@@ -237,7 +247,7 @@ class Reassembler:
         size += sum(map(len, payload)) + FRAME_COST * (len(payload) + 1)
         for budget in self._budgets:
             if budget.used + size > budget.bytes_max:
-                raise WireError(f"over {budget.bytes_max} bytes in unfinished messages")
+                raise OverLimitError(message, budget.bytes_max)
         self._use(size)
         self._unfinished[whole] = (due + 1, frames, size)
         return None

@@ -40,6 +40,7 @@ Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
 Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
+Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=64 << 10)]
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
 Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
@@ -228,6 +229,7 @@ class Welcome(Message, frozen=True):
     scheduler: Id  # new with each life of the scheduler
     version: Word
     publisher: Word  # endpoint of the PUB channel; clients subscribe there
+    bytes_max: Count = 0  # of functions and inputs of one key at once; 0: not said
 
 
 class Refused(Message, frozen=True):
@@ -283,6 +285,8 @@ class JobFailed(Message, frozen=True):
     job: Id
     argument: Word  # the argument that cannot be satisfied, or empty
     text: Text
+    index: Count | None = None  # of the input that is why
+    nodes: Names = ()  # that were lost with it
 
 
 class NodeState(StrEnum):

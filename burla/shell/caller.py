@@ -17,7 +17,9 @@ from burla.errors import (
     ClusterError,
     ClusterLost,
     ClusterUnreachable,
+    InputTooLarge,
     JobFailed,
+    NodeLost,
     NotAuthorised,
     OutOfMemory,
     Refused,
@@ -31,6 +33,7 @@ from burla.values.payloads import (
     Batch,
     NotLoadableError,
     Pieces,
+    TooLargeError,
     load_error,
     load_result,
     load_results,
@@ -162,7 +165,10 @@ class Caller:
         at, size = batch.start, batch.bytes
         for leaf in batch.leaves:
             if isinstance(leaf.body, Pieces):
-                frames: Frames = self._shared.put(at, leaf.count, leaf.body)
+                try:
+                    frames: Frames = self._shared.put(at, leaf.count, leaf.body)
+                except TooLargeError as error:
+                    raise InputTooLarge(at, f"input {at} cannot be sent: it has {error}") from None
                 self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
                 size += sum(map(len, frames)) - leaf.bytes
             else:
@@ -246,10 +252,7 @@ class Caller:
 
     def _death(self, index: int, node: str, frame: bytes) -> CallFailed:
         death = decode_death(frame)
-        shown = None
-        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
-            shown = short_repr(self._inputs[index])
-        call = note_of(index, shown, node)
+        call = note_of(index, self._shown(index), node)
         if (memory := death.memory) is not None:
             return OutOfMemory(
                 index,
@@ -265,6 +268,12 @@ class Caller:
         else:
             died = how_it_died(-code) if how == "signal" else f"{how} {code}"
         return WorkerDied(index, died, death.deaths, call=call, last_words=death.last_words)
+
+    def _shown(self, index: int) -> str | None:
+        """Return an input as errors show it; None: it is not here any more."""
+        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
+            return short_repr(self._inputs[index])
+        return None
 
     # --- ends ---
 
@@ -286,6 +295,10 @@ class Caller:
                 raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
             case Rejected():
                 raise Refused(event.reason)
+            case Fail(index=int(index), nodes=(_, *_) as nodes):
+                raise NodeLost(index, nodes, call=note_of(index, self._shown(index), nodes[-1]))
+            case Fail(index=int(index), text=text):
+                raise InputTooLarge(index, text)
             case Fail(argument="", text=text):
                 raise JobFailed(text)
             case Fail():

@@ -40,6 +40,12 @@ def exception_of(failure: Failure, *, in_iterator: bool = False) -> BaseExceptio
                 " or something that pickle can take apart"
             )
             return _instead(ResultNotSendable(_at(failure, text)), failure)
+        case "large":
+            text = (
+                f"what the function returned cannot be sent: it has {failure.text}. Write it to a"
+                " file that you can reach and return its path, or return smaller parts"
+            )
+            return _instead(ResultNotSendable(_at(failure, text)), failure)
         case "raised" if failure.problem:
             text = (
                 f"the function raised {_shown(failure)}; shown as text, because {failure.problem}"

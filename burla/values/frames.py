@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from burla.limits import FRAME_BYTES_MAX
+from burla.limits import BUFFERS_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 
 from .shared_memory import ALIGN, fetch, is_reference
 
@@ -24,6 +24,14 @@ _JOINED = b"\x01"  # tag of a value in several frames
 _SIZE = struct.Struct("<Q")
 
 Frames = Sequence[bytes | bytearray | memoryview]
+
+
+class TooLargeError(Exception):
+    """A value has more bytes than may be sent."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size:,} bytes; at most {VALUE_BYTES_MAX:,} can be sent")
+        self.size = size
 
 
 class NotLoadableError(Exception):
@@ -59,23 +67,37 @@ class Pieces:
             view = buffer.raw()
         except BufferError:  # not contiguous
             return True
-        if view.nbytes < OUT_OF_BAND_BYTES_MIN:
+        if view.nbytes < OUT_OF_BAND_BYTES_MIN or len(self.buffers) >= BUFFERS_MAX:
             return True
         self.buffers.append(view)
         return False
 
+    def written(self) -> list[Any]:
+        """Return the pickle in its pieces, each of which has a length."""
+        if len(self.buffers) >= BUFFERS_MAX:  # big ones beyond are written as what they came as
+            self.data[:] = [
+                piece.raw() if isinstance(piece, pickle.PickleBuffer) else piece
+                for piece in self.data
+            ]
+        return self.data
+
     @property
     def size(self) -> int:
         """Return how many bytes these are."""
-        return sum(map(len, self.data)) + sum(view.nbytes for view in self.buffers)
+        return sum(map(len, self.written())) + sum(view.nbytes for view in self.buffers)
 
     def cut(self) -> list[bytes]:
-        """Return the frames, which are copies."""
-        return cut(self.data, self.buffers)
+        """Return the frames, which are copies.
+
+        Raises:
+            TooLargeError: it cannot be sent.
+        """
+        return cut(self.written(), self.buffers)
 
     def lay_out(self) -> list[Any]:
         """Return what is written to a file one behind the other: the buffers are aligned in it."""
-        parts = [_head(sum(map(len, self.data)), self.buffers), *self.data]
+        data = self.written()
+        parts = [_head(sum(map(len, data)), self.buffers), *data]
         at = sum(map(len, parts))
         for view in self.buffers:
             parts += (bytes(-at % ALIGN), view)
@@ -89,17 +111,22 @@ def _head(size: int, buffers: Sequence[memoryview]) -> bytes:
 
 
 def cut(data: Sequence[Any], buffers: Sequence[memoryview]) -> list[bytes]:
-    """Return the frames of a pickle and its buffers; copies every byte once at most."""
+    """Return the frames of a pickle and its buffers; copies every byte once at most.
+
+    Raises:
+        TooLargeError: these are more than VALUE_BYTES_MAX.
+    """
     size = sum(map(len, data))
     if not buffers and size <= FRAME_BYTES_MAX:
         return [bytes(data[0]) if len(data) == 1 else b"".join(data)]
+    whole = size + sum(view.nbytes for view in buffers)
+    if whole > VALUE_BYTES_MAX:
+        raise TooLargeError(whole)
     head = _head(size, buffers)
     if len(head) + size <= FRAME_BYTES_MAX:
         frames = [b"".join([head, *data])]
-    elif len(head) <= FRAME_BYTES_MAX:
-        frames = [head, *_chunks(data)]
     else:
-        raise ValueError(f"{len(buffers)} buffers in one value: too many to send")
+        frames = [head, *_chunks(data)]
     for view in buffers:
         frames += _chunks([view])
     return frames

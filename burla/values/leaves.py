@@ -360,7 +360,7 @@ class _Packer:
             raise TypeError(f"input {index} cannot be sent: {why}") from error
         finally:
             self._pickler.clear_memo()
-        return self._pieces.data, self._pieces.buffers
+        return self._pieces.written(), self._pieces.buffers
 
 
 # --- a leaf on the wire: the pickle of a list, range or array, or of a tuple as in _leaf_of -------

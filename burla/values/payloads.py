@@ -15,6 +15,7 @@ from .frames import (
     Frames,
     NotLoadableError,
     Pieces,
+    TooLargeError,
     cut,
     take_apart_plain,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Pieces",
     "ResultNotPicklableError",
     "Sent",
+    "TooLargeError",
     "apply_environment",
     "are_atoms",
     "bind_call",
@@ -94,6 +96,7 @@ def dump_function(
 
     Raises:
         TypeError: it cannot be pickled; the text names the part by its path.
+        ValueError: it is too large to be sent.
     """
     sent = Sent() if sent is None else sent
     classes = list(dict.fromkeys(map(type, sample[:SAMPLE_MAX])))
@@ -101,6 +104,12 @@ def dump_function(
     try:
         FunctionPickler(pieces, pieces.hold, sent).dump((function, classes))
         return pieces.cut()
+    except TooLargeError as error:
+        name = name or name_of(function)
+        raise ValueError(
+            f"function_ {name!r} cannot be sent: with all that it refers to it has {error}. Pass"
+            " big data as inputs, or let the function read it where it runs"
+        ) from None
     except Exception as error:
         sent.classes.clear()
         name = name or name_of(function)

@@ -18,15 +18,17 @@ from types import CodeType, TracebackType
 from typing import Any, Literal
 
 from .explain import describe_error, short_repr, text_of, type_name
-from .frames import Frames, NotLoadableError, dump_plain
+from .frames import Frames, NotLoadableError, TooLargeError, dump_plain
 from .pickling import ResultNotPicklableError, dumps, loads
 
 EXCEPTIONS_MAX = 100  # of a chain or group; a retry loop may chain without end
+SHORTENED_CHARS = 16 << 10  # of the texts of an exception that is too large to be sent
+NOTES_KEPT = 16  # likewise
 FRAMES_MAX = 1000  # of a traceback; Python's own recursion limit
 FRAME_LINES_MAX = 8  # source lines of one frame, for statements over several lines
 TRACEBACK_CHARS_MAX = 100_000  # of a traceback that travels as text
 
-Kind = Literal["raised", "exit", "input", "result"]
+Kind = Literal["raised", "exit", "input", "result", "large"]
 
 
 class StandInError(Exception):
@@ -69,13 +71,24 @@ def dump_error(
         graph[id(one)] = one
     numbers = {key: number for number, key in enumerate(graph)}
     records = [_take_apart(one, numbers) for one in graph.values()]
-    return dump_plain((_kind(error), index, node, input_repr, _traceback_text(error), records))
+    said = _traceback_text(error)
+    try:
+        return dump_plain((_kind(error), index, node, input_repr, said, records))
+    except TooLargeError as problem:
+        for record in records:
+            record["text"] = record["text"][:SHORTENED_CHARS]
+            record["notes"] = [note[:SHORTENED_CHARS] for note in record["notes"][:NOTES_KEPT]]
+            record["pickle"], record["problem"] = None, f"it has {problem}"
+        said = said[-SHORTENED_CHARS:]
+        return dump_plain((_kind(error), index, node, input_repr, said, records))
 
 
 def _kind(error: BaseException) -> Kind:
     match error:
         case ResultNotPicklableError():
             return "result"
+        case TooLargeError():
+            return "large"
         case NotLoadableError():
             return "input"
         case SystemExit() | KeyboardInterrupt() | GeneratorExit():

@@ -86,6 +86,10 @@ class Nodelet:
             if self._welcomed is not None:
                 self._effects.append(Send(m.Drain()))
 
+    def last_word(self) -> list[Send]:
+        """Return what to say when this ends at once, as it was told: it does not die of a call."""
+        return [Send(m.Drain())] if self._welcomed is not None and not self._released else []
+
     # --- what follows ---
 
     def settle(self, now_s: float) -> list[Effect]:

@@ -19,6 +19,7 @@ from typing import Any, assert_never
 
 import zmq
 
+from burla.limits import VALUE_BYTES_MAX
 from burla.nodelet.config import NodeletConfig, usable_ram
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
@@ -35,8 +36,10 @@ from burla.transport.sockets import Handshakes, Outbox, SocketWaiter
 from .sandbox_pool import SandboxPool
 from .worker_pool import WorkerPool
 
-UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces; one input may be big
+# Of messages in pieces: one of the largest size that a scheduler takes, and the inputs beside it.
+UNFINISHED_BYTES_MAX = 2 * VALUE_BYTES_MAX
 LEAVE_SIGNAL = signal.SIGUSR1  # finish what runs, take nothing more, end
+LAST_WORD_MS = 200  # for it to go out, if the scheduler still listens
 RETRY_S = 0.05  # what the socket did not take is tried again; its FD usually tells sooner
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -69,13 +72,16 @@ async def run(config: NodeletConfig) -> None:
         if config.state_file is not None:
             dump_on_signal(config.state_file, agent.snapshot)
         await agent.serve()
+    except asyncio.CancelledError:
+        agent.say_last_word()
+        raise
     finally:
         if config.ready_file is not None:
             config.ready_file.unlink(missing_ok=True)
         await agent.close()
         if handshakes is not None:
             handshakes.close()
-        dealer.close(linger=0)
+        dealer.close(linger=LAST_WORD_MS)
         context.term()
 
 
@@ -147,6 +153,11 @@ class Agent:
                 raise self._failure
         finally:
             self._watch.close()
+
+    def say_last_word(self) -> None:
+        """Tell the scheduler that this ends because it was told to."""
+        for effect in self._core.last_word():
+            self._send(effect.message, effect.payload)
 
     async def close(self) -> None:
         """End all workers."""

@@ -15,8 +15,6 @@ from burla.values import payloads
 from burla.values.sharing import SharedResults
 
 from .pipes import (
-    MESSAGE_BYTES_MAX,
-    MESSAGE_FRAMES_MAX,
     Flag,
     Frame,
     Kind,
@@ -86,14 +84,10 @@ class Outcomes:
         """Return the pickle of one result.
 
         Raises:
-            BaseException: whatever the user's `__reduce__` raises; or it is too large.
+            TooLargeError: it cannot be sent.
+            BaseException: whatever the user's `__reduce__` raises.
         """
-        frames = self._frames_of(payloads.take_apart_result(result))
-        if len(frames) > MESSAGE_FRAMES_MAX:
-            raise payloads.ResultNotPicklableError(
-                f"the result is larger than {MESSAGE_BYTES_MAX >> 30} GiB"
-            )
-        return frames
+        return self._frames_of(payloads.take_apart_result(result))
 
     def stop(self, at: int, stop: int) -> None:
         """Say, once at `at`, that nothing of the span is run from `stop` on."""
@@ -106,13 +100,16 @@ class Outcomes:
             self._add_results(self._kept_lo, results, self._kept_ns)
 
     def _add_results(self, lo: int, results: list[Any], took_ns: int) -> None:
-        frames = self._frames_of(payloads.take_apart_results(results))
         count = len(results)
-        if len(frames) > MESSAGE_FRAMES_MAX and count > 1:
-            self._add_results(lo, results[: count // 2], took_ns)
-            self._add_results(lo + count // 2, results[count // 2 :], 0)
-        elif len(frames) > MESSAGE_FRAMES_MAX:
-            raise MemoryError(f"a result of {len(frames)} MiB")
+        try:
+            frames = self._frames_of(payloads.take_apart_results(results))
+        except payloads.TooLargeError as error:
+            if count > 1:
+                self._add_results(lo, results[: count // 2], took_ns)
+                self._add_results(lo + count // 2, results[count // 2 :], 0)
+            else:
+                failed = payloads.dump_error(error, self.node, lo)
+                self.add(Kind.ERROR, lo, lo + 1, took_ns, failed)
         else:
             self.add(Kind.RESULTS, lo, lo + count, took_ns, frames)
 

@@ -13,12 +13,14 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from burla.limits import FRAME_BYTES_MAX
+from burla.limits import FRAME_BYTES_MAX, VALUE_BYTES_MAX
 
 Frame = bytes | bytearray | memoryview
 
-MESSAGE_BYTES_MAX = 4 << 30  # one result; its frames are counted below before memory is taken
-MESSAGE_FRAMES_MAX = MESSAGE_BYTES_MAX // FRAME_BYTES_MAX
+MESSAGE_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)  # one value, or many small ones
+MESSAGE_FRAMES_MAX = 1 << 13  # whole ones of a value, and what its buffers begin
+ORDER_BYTES_MAX = 1 << 40  # what the agent sends: leaves of several inputs, it is believed
+ORDER_FRAMES_MAX = 1 << 24
 READ_BYTES = 256 << 10  # of one read; more than a socket buffer usually holds
 LEAVES_KEPT = 4  # leaves of several inputs that a worker remembers beyond their span
 CUT_SIGNAL = signal.SIGURG  # to a worker: end this stride after the running call
@@ -97,9 +99,18 @@ def unpack_header(data: bytes) -> Message:
 class Parser:
     """Turns the bytes of a stream into messages; big messages are read in place."""
 
-    def __init__(self, buffer: bytearray) -> None:
-        """Read through `buffer`, which several parsers may share as long as each read is parsed."""
+    def __init__(
+        self,
+        buffer: bytearray,
+        bytes_max: int = MESSAGE_BYTES_MAX,
+        frames_max: int = MESSAGE_FRAMES_MAX,
+    ) -> None:
+        """Read through `buffer`, which several parsers may share as long as each read is parsed.
+
+        Nothing larger than the other two say is a message.
+        """
         self._buffer = buffer
+        self._bytes_max, self._frames_max = bytes_max, frames_max
         self._rest = b""  # the beginning of a message, when it is small
         self._big: memoryview | None = None  # room for a whole message that is not complete
         self._filled = 0
@@ -135,7 +146,7 @@ class Parser:
         while end - at >= HEADER_BYTES:
             head = _HEADER.unpack_from(data, at)
             count = head[3]
-            if head[0] != _MAGIC or count > MESSAGE_FRAMES_MAX:
+            if head[0] != _MAGIC or count > self._frames_max:
                 raise BadMessageError(f"a message begins with {data[at : at + 16]!r}")
             body = at + HEADER_BYTES + 4 * count
             if end < body:
@@ -144,6 +155,8 @@ class Parser:
             total = sum(sizes)
             if count and max(sizes) > FRAME_BYTES_MAX:
                 raise BadMessageError(f"a frame of {max(sizes)} bytes")
+            if total > self._bytes_max:
+                raise BadMessageError(f"a message of {total} bytes")
             if end - body < total:
                 if total > READ_BYTES:
                     self._begin_big(head, sizes, total, data[body:])

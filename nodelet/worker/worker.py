@@ -27,6 +27,8 @@ from .outcomes import flush_output
 from .pipes import (
     HEADER_BYTES,
     LEAF_RECORD,
+    ORDER_BYTES_MAX,
+    ORDER_FRAMES_MAX,
     READ_BYTES,
     Kind,
     LeafMemory,
@@ -56,7 +58,7 @@ class Worker:
     def __init__(self, sock: socket.socket, pages: Pages, page: int) -> None:
         self._sock = sock
         self._pages = pages
-        self._parser = Parser(bytearray(READ_BYTES))
+        self._parser = Parser(bytearray(READ_BYTES), ORDER_BYTES_MAX, ORDER_FRAMES_MAX)
         self._walker = Walker(sock, WorkerSlate(pages(page)))
         self._leaves = LeafMemory()
         self._call: Callable[[Any], Any] | None = None

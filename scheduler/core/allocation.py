@@ -16,7 +16,9 @@ AHEAD_INTERVALS = (
 REPORT_MIN_S, REPORT_MAX_S = 0.02, 0.25
 REPORT_NODE_S = 0.0025  # a job on n nodes is reported on every n times this, within the bounds
 LEASE_BYTES = 32 << 20  # inputs held by a lease beyond one per slot
+ASSIGN_BYTES_MAX = 64 << 20  # of inputs in one message, or one that is larger
 UNKNOWN_AHEAD = 2  # calls per slot while it is not known how long one takes
+SUSPECTS_AHEAD = 1024  # of a lease at most, while what it runs may be what nodes die of
 RETRACT_MIN_S = 0.002  # what is done sooner than a round trip is not worth moving
 
 
@@ -27,12 +29,18 @@ def report_s(nodes: int) -> float:
 
 def target(work: Work, lease: Lease) -> int:
     """Return how many indices `lease` should hold, if there are enough."""
-    if len(work.leases) == 1:  # no other could run it; who comes later gets it by Retract
+    if lease.is_alone:
+        return 0
+    may_kill = work.suspects.is_open
+    if len(work.leases) == 1 and not may_kill:  # no other could; later ones get it by Retract
         return lease.held.total + work.pending.total
     if not lease.call_s:
         return lease.slots * UNKNOWN_AHEAD
     ahead_s = AHEAD_INTERVALS * report_s(len(work.leases))
-    return lease.slots + ceil(lease.slots * ahead_s / lease.call_s)
+    wanted = lease.slots + ceil(lease.slots * ahead_s / lease.call_s)
+    if may_kill:  # what dies with a node is looked at one by one: that should not be much
+        wanted = min(wanted, max(lease.slots * UNKNOWN_AHEAD, SUSPECTS_AHEAD))
+    return wanted
 
 
 def is_hungry(work: Work, lease: Lease) -> bool:
@@ -58,6 +66,21 @@ def portion(work: Work, lease: Lease) -> int:
         return count
     fitting = int((LEASE_BYTES - lease.weight) / max(1.0, _bytes_of_next(work)))
     return min(count, max(0, slots - held, fitting))
+
+
+def in_one_message(work: Work, count: int) -> int:
+    """Return how many of the next `count` pending indices go with one message; at least one."""
+    if work.batches.size <= ASSIGN_BYTES_MAX:
+        return count
+    fitting, room = 0, float(ASSIGN_BYTES_MAX)
+    for lo, hi in work.pending:
+        for span in work.batches.spans(lo, min(hi, lo + count - fitting)):
+            each = max(1.0, work.batches.kept[span.batch].bytes_each())
+            taken = min(span.hi - span.lo, int(room / each))
+            fitting, room = fitting + taken, room - taken * each
+            if taken < span.hi - span.lo or fitting == count:
+                return max(1, fitting)
+    return max(1, fitting)
 
 
 def _bytes_of_next(work: Work) -> float:

@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import jobs, nodes
+from . import jobs, nodes, quarantine
 from .client import Client
 from .effects import Forget
 from .node import Node
@@ -45,6 +45,8 @@ def node_hello(state: State, peer: bytes, hello: m.NodeHello, user: str) -> Node
         node.user = user
         state.record(user, f"join as node {node.name}", None, "ok")
         state.note(f"node {node.name} joined: {node.cpus} CPUs")
+        for job in state.jobs.values():
+            quarantine.acquit(job.work, node.id)
     else:
         if node.peer != peer:
             forget(state, node.peer)

@@ -5,9 +5,7 @@ finds it without a look at all leases. Each lease has at most one unanswered Ret
 sends at most one for each job, so that a job never asks for more than it has leases.
 """
 
-from burla.protocol import messages as m
-
-from . import allocation, leases
+from . import allocation, leases, quarantine
 from .job import Job
 from .lease import Lease, LeaseState
 from .state import State
@@ -21,6 +19,8 @@ def hand_out(state: State, job: Job) -> None:
     if job.failed or state.now_s < job.hold_until_s:
         return
     work = job.work
+    if work.quarantine:
+        quarantine.isolate(state, job)
     only_one = len(work.leases) == 1  # it takes whatever comes
     for lease_id in list(work.leases) if only_one else [*work.idle, *work.hungry]:
         if not work.pending.total:
@@ -34,11 +34,16 @@ def feed(state: State, job: Job, lease: Lease) -> None:
     work = job.work
     is_draining = lease.state is LeaseState.DRAINING
     count = 0 if is_draining or job.failed else allocation.portion(work, lease)
-    if count or lease.forget:
-        assigned = work.assign(lease, count, allocation.report_s(len(work.leases)))
+    while count or lease.forget:
+        part = allocation.in_one_message(work, count) if count else 0
+        assigned = work.assign(lease, part, allocation.report_s(len(work.leases)))
         state.send(state.nodes[lease.node].peer, *assigned)
+        count -= part
     if is_draining:
         _go_on_draining(state, job, lease)
+    elif lease.is_alone:
+        if not job.failed:
+            quarantine.go_on(state, job, lease)
     elif not work.pending.total and not lease.idle() and allocation.is_hungry(work, lease):
         work.hungry[lease.id] = None
     else:
@@ -55,12 +60,7 @@ def balance(state: State, job: Job) -> None:
             return
         job.scanned_s = state.now_s
     if (found := allocation.to_retract(work)) is not None:
-        _retract(state, *found)
-
-
-def _retract(state: State, lease: Lease, count: int) -> None:
-    lease.is_retracting = True
-    state.send(state.nodes[lease.node].peer, m.Retract(lease.id, count))
+        leases.retract(state, *found)
 
 
 def _go_on_draining(state: State, job: Job, lease: Lease) -> None:
@@ -69,4 +69,4 @@ def _go_on_draining(state: State, job: Job, lease: Lease) -> None:
         leases.end(state, lease, discard=False)
         state.queue_up(job)
     elif not lease.is_retracting and not lease.had_nothing:
-        _retract(state, lease, lease.held.total)
+        leases.retract(state, lease, lease.held.total)

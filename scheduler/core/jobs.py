@@ -1,6 +1,7 @@
 """The life of jobs, as far as clients decide it: they are opened, get inputs, and are closed."""
 
 from burla.protocol import messages as m
+from burla.protocol.too_large import too_large
 
 from . import leases, reconcile, warm_leases
 from .batch import Batch
@@ -62,6 +63,8 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     job.reopen_by_s = None
     job.work.undo(spec.done)
     job.said = ""
+    if job.verdict is not None:
+        state.tell(job, job.verdict)
     if not job.work.limbo:
         return
     if state.now_s >= job.hold_until_s:  # one at a time, or a flickering connection stops it
@@ -81,14 +84,32 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
     why = excess(state.quotas, job.charge.usage, 0, batch.stop - batch.start, batch.cost)
     if job.work.batches.size > JOB_BYTES_MAX:
         why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"
-    if why:  # nothing more of it is kept
+    if batch.cost > state.quotas.bytes_max:
+        refuse(state, state.clients[job.owner], message, payload, state.quotas.bytes_max)
+    elif why:  # nothing more of it is kept
         if not job.failed:
-            fail(state, job, "inputs", why)
+            fail(state, job, "", why)
     else:
         job.work.enter(batch)
         state.marks.jobs[job.id] = None
     if message.total is not None:
         inputs_end(state, job, message.total)
+
+
+def refuse(
+    state: State, client: Client, message: m.OpenJob | m.Inputs, payload: list[bytes], most: int
+) -> None:
+    """Fail the job of a client because its function, or a batch of it, has more bytes than may be.
+
+    `payload` is empty if not all of it was taken.
+    """
+    text, index = too_large(message, payload, most)
+    job = state.jobs.get(message.job)
+    if job is None:
+        state.record(client.user, "open job", message.job, text)
+        state.send(client.peer, m.JobFailed(message.job, "", text, index))
+    elif job.owner == client.session and not job.failed:
+        fail(state, job, "", text, index=index)
 
 
 def inputs_end(state: State, job: Job, total: int) -> None:
@@ -111,10 +132,19 @@ def close(state: State, job: Job) -> None:
         del state.usages[job.tenant]
 
 
-def fail(state: State, job: Job, argument: str, text: str) -> None:
-    """Tell the client that its job never can be done."""
+def fail(
+    state: State,
+    job: Job,
+    argument: str,
+    text: str,
+    *,
+    index: int | None = None,
+    nodes: tuple[str, ...] = (),
+) -> None:
+    """Tell the client that its job never can be done; `index`: which input is why."""
     job.failed = True
-    state.tell(job, m.JobFailed(job.id, argument, text))
+    job.verdict = m.JobFailed(job.id, argument, text, index, nodes)
+    state.tell(job, job.verdict)
 
 
 def end_session(state: State, session: bytes) -> None:

@@ -56,7 +56,7 @@ class Lease:
     id: bytes
     node: bytes
     job: bytes
-    slots: int
+    slots: int  # calls that it may be given at once; 1 while it tries inputs alone
     since_s: float = 0.0  # when it began, on the caller's clock
     state: LeaseState = LeaseState.ACTIVE
     wanted: bool = True  # its job is open here: what its nodelet sends of it is passed on
@@ -71,6 +71,8 @@ class Lease:
     call_s: float = 0.0  # as the nodelet measured; 0: not known
     is_retracting: bool = False  # asked to give back, has not answered
     had_nothing: bool = False  # to give back, when last asked, and no outcomes came since
+    full_slots: int = 0  # while it tries inputs alone: what its nodelet was told; else 0
+    trial: int | None = None  # the input that runs alone there
     history: list[tuple[float, LeaseState]] = field(default_factory=list)  # when it became what
 
     def __post_init__(self) -> None:
@@ -88,6 +90,11 @@ class Lease:
         self.state = to
         self.history.append((now_s, to))
         del self.history[:-TRANSITIONS_KEPT]
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it runs one input at a time, which may be what other nodes died of."""
+        return self.full_slots > 0
 
     def idle(self) -> int:
         """Return how many of its slots have nothing to run."""

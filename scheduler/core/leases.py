@@ -90,6 +90,12 @@ def drain(state: State, lease: Lease) -> None:
     state.marks.leases[lease.id] = lease
 
 
+def retract(state: State, lease: Lease, inputs: int) -> None:
+    """Ask a nodelet to give back what it has not begun."""
+    lease.is_retracting = True
+    state.send(state.nodes[lease.node].peer, m.Retract(lease.id, inputs))
+
+
 def end(state: State, lease: Lease, *, discard: bool) -> None:
     """Tell a nodelet to end a lease; its node is free when it says Stopped."""
     move(state, lease, LeaseState.STOPPING)

@@ -1,18 +1,30 @@
 """The life of nodes: they are lost, or leave."""
 
-from . import leases, reconcile, warm_leases
+from . import leases, quarantine, reconcile, warm_leases
 from .effects import Forget
 from .node import SILENCE_S, Node
 from .state import State
 
 
-def lose(state: State, node: Node, why: str) -> None:
-    """Give up a node: its spans are pending at once."""
+def lose(state: State, node: Node, why: str, *, has_died: bool = False) -> None:
+    """Give up a node: its spans are pending at once; `has_died`: perhaps of one of them."""
     state.note(f"node {node.name} is lost: {why}")
+    if has_died:
+        _count(state, node)
     for lease in [lease for lease in state.leases.values() if lease.node == node.id]:
         leases.lose(state, lease)
     del state.nodes[node.id]
     state.free.pop(node.id, None)
+
+
+def _count(state: State, node: Node) -> None:
+    """Count a node that has died, perhaps of what it ran, in each job."""
+    orderly = node.leaving or node.retiring
+    for job in state.jobs.values():
+        if node.lease is not None and node.lease.id in job.work.leases:
+            quarantine.count_loss(job.work, node.lease, node.name, state.now_s, orderly=orderly)
+        elif not orderly:
+            job.work.suspects.elsewhere += 1
 
 
 def drain(state: State, node: Node) -> None:
@@ -36,6 +48,7 @@ def expire(state: State) -> None:
                 state,
                 node,
                 f"nothing heard for {SILENCE_S:g} s" if is_silent else "its connection is gone",
+                has_died=True,
             )
         else:
             reconcile.expire(state, node)

@@ -13,6 +13,7 @@ from .node import Node
 
 MISFITS_SAID = 4  # nodes named in one line
 USERS_SAID = 3
+LOST_SAID = 4  # nodes, the last ones
 Needs = tuple[str, int, int | None]  # what nodes must have: python, func_cpu, func_ram
 
 
@@ -38,13 +39,22 @@ def reasons(
             found[needs] = len(nodes) - len(misfits), misfits
         fitting, misfits = found[needs]
         if not nodes:
-            said[job.id] = "no node is connected to the cluster"
+            said[job.id] = f"no node is connected to the cluster{_lost(job)}"
         elif not fitting:
             said[job.id] = f"no connected node fits: {'; '.join(misfits[:MISFITS_SAID])}"
         else:
             text = f"all {fitting} nodes that fit are busy" if fitting > 1 else "the node is busy"
             said[job.id] = f"number {place} in line, {text}{serving}{handed_over}"
     return said
+
+
+def _lost(job: Job) -> str:
+    """Say which nodes were lost while they ran the job, if any were."""
+    names = [loss.name for loss in job.work.suspects.losses]
+    if not names:
+        return ""
+    more = ", ..." if len(names) > LOST_SAID else ""
+    return f"; lost while they ran this job: {', '.join(names[-LOST_SAID:])}{more}"
 
 
 def _serving(jobs: Iterable[Job]) -> str:

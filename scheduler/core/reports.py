@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import leases, warm_leases
+from . import jobs, leases, warm_leases
 from .effects import Publish
 from .job import Job
 from .lease import SERVING, Lease, LeaseState
@@ -48,6 +48,19 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
     if job.work.is_complete():  # the nodes need not wait for the client's last word
         for each in list(job.work.leases.values()):
             warm_leases.retire(state, job, each)
+
+
+def refuse_outcomes(state: State, node: Node, said: m.Outcomes, bytes_max: int) -> None:
+    """Fail the job of outcomes that have more bytes than are taken: they would never come."""
+    found = _lease_on(state, node, said.lease)
+    if found is None or found[0].failed:
+        return
+    lo = said.done[0][0] if said.done else None
+    text = (
+        f"what the function returned for input {lo} on node {node.name} has more than"
+        f" {bytes_max:,} bytes, which is more than can be sent"
+    )
+    jobs.fail(state, found[0], "", text)
 
 
 def output(state: State, node: Node, said: m.Output, payload: list[bytes]) -> None:

@@ -41,7 +41,8 @@ class Scheduler:
             quotas: what each tenant may have at once.
         """
         self.state = State(instance, Quotas() if quotas is None else quotas)
-        self._welcome = m.Welcome(instance, version, publisher)
+        bytes_max = self.state.quotas.bytes_max
+        self._welcome = m.Welcome(instance, version, publisher, bytes_max)
         self._autoscalers = Autoscalers()
         self._beat_s = 0.0
         self._tick_s = 0.0
@@ -74,6 +75,20 @@ class Scheduler:
         else:
             self._from_known(who, peer, message, payload)
         return settle(self.state)
+
+    def too_large(self, peer: bytes, message: m.Bulk, bytes_max: int, now_s: float) -> list[Effect]:
+        """Note that `message` was not taken, for it has over `bytes_max`; return what to do."""
+        state = self.state
+        state.now_s = now_s
+        who = state.peers.get(peer)
+        match message:
+            case m.OpenJob() | m.Inputs() if isinstance(who, Client):
+                jobs.refuse(state, who, message, [], bytes_max)
+            case m.Outcomes() if isinstance(who, Node):
+                reports.refuse_outcomes(state, who, message, bytes_max)
+            case _:
+                pass
+        return settle(state)
 
     def unreachable(self, peer: bytes, now_s: float) -> list[Effect]:
         """Note that `peer` could not be reached; return what to do."""

@@ -87,8 +87,19 @@ def _job(job: Job, now_s: float) -> Plain:
             "pending": _places(work.pending),
             "assigned": work.held,
             "limbo": _places(work.limbo),
+            "quarantine": _places(work.quarantine),
             "done": _places(work.done),
         },
+        "losses": [
+            {
+                "node": loss.name,
+                "lost_s": _ago(loss.at_s, now_s),
+                "held": _places(loss.held),
+                "alone": loss.alone,
+                "orderly": loss.orderly,
+            }
+            for loss in work.suspects.losses
+        ],
         "batches_kept": len(work.batches.kept),
         "bytes_kept": work.batches.size,
         "slots": work.slots,
@@ -109,6 +120,7 @@ def _lease(lease: Lease, state: State, now_s: float) -> Plain:
         "bytes_held": round(lease.weight),
         "call_s": lease.call_s,
         "is_retracting": lease.is_retracting,
+        "is_alone": lease.is_alone,
         "transitions": _transitions(lease.history, now_s),
     }
 

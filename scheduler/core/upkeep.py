@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import connections, jobs, leasing, nodes
+from . import connections, jobs, leasing, nodes, quarantine
 from .autoscaling import Autoscalers
 from .job import Job
 from .pending_reasons import reasons
@@ -19,6 +19,8 @@ def tick(state: State, autoscalers: Autoscalers) -> None:
     autoscalers.expire(state)
     for job in list(state.jobs.values()):
         jobs.expire(state, job)
+        if job.id in state.jobs:
+            quarantine.expire(state, job)
     _tell_waiting(state, autoscalers)
     leasing.drain_for_waiting(state)
 

@@ -1,7 +1,8 @@
 """Where every index of a job is. Pure data, with what changes several places at once.
 
 An index is in exactly one place: not entered yet, `pending`, in `held` of one lease, in `limbo`
-(its outcome was forwarded, but the client that reconnected says that it lacks it), or `done`.
+(its outcome was forwarded, but the client that reconnected says that it lacks it), in `quarantine`
+(it may be what several nodes died of: it is run alone), or `done`.
 What policy asks over and over (`slots`, `held`, `unstarted`, `empty`) is counted along, so that no
 question costs time in proportion to the leases.
 """
@@ -12,6 +13,7 @@ from burla.protocol.ranges import Range, Ranges
 from .batch import Batch, Batches
 from .lease import Lease
 from .quotas import Charge
+from .suspects import Suspects
 
 
 class Work:
@@ -31,6 +33,8 @@ class Work:
         self.pending = Ranges()
         self.done = Ranges(done)
         self.limbo = Ranges()
+        self.quarantine = Ranges()
+        self.suspects = Suspects()
         self.leases: dict[bytes, Lease] = {}  # those that serve the job
         self.slots = 0  # of all leases: calls that may run at once
         self.held = 0  # indices on leases
@@ -45,7 +49,7 @@ class Work:
 
     def waiting(self) -> int:
         """Return how many inputs could be run at once by somebody else."""
-        return self.pending.total + self.unstarted
+        return self.pending.total + self.unstarted + self.quarantine.total
 
     # --- leases ---
 
@@ -61,6 +65,7 @@ class Work:
 
     def drop_lease(self, lease: Lease) -> None:
         """Make what a lease holds pending again, and count it out."""
+        self.end_alone(lease)
         for lo, hi in list(lease.held):
             self.give_back(lease, lo, hi)
         del self.leases[lease.id]
@@ -94,6 +99,8 @@ class Work:
             self._count(lease, before)
             for part in parts:
                 self._lighten(lease, *part)
+            if lease.trial is not None and not lease.held.total:
+                lease.trial = None
         return parts
 
     def _lighten(self, lease: Lease, lo: int, hi: int) -> None:
@@ -124,7 +131,8 @@ class Work:
         for lo, hi in open_ranges:
             self.pending.add(lo, hi)
         if self.resumed:  # else nodelets cannot hold what has just come
-            for elsewhere in (self.limbo, *(lease.held for lease in self.leases.values())):
+            held = (lease.held for lease in self.leases.values())
+            for elsewhere in (self.limbo, self.quarantine, *held):
                 for lo, hi in elsewhere.common(batch.start, batch.stop):
                     self.pending.remove(lo, hi)
 
@@ -139,12 +147,17 @@ class Work:
     def assign(self, lease: Lease, count: int, report_s: float) -> tuple[Assign, list[bytes]]:
         """Move the first `count` pending indices to `lease`; return the message and its payload.
 
-        `report_s` is how often its nodelet should report from now on.
+        A lease that has nothing but a `trial` to run gets that, from quarantine. `report_s` is how
+        often its nodelet should report from now on.
         """
         spans: list[Span] = []
         leaves: list[Leaf] = []
         payload: list[bytes] = []
-        for lo, hi in self.pending.pop_front(count):
+        trial = lease.trial if not lease.held else None
+        ranges = self.pending.pop_front(count) if trial is None else [(trial, trial + 1)]
+        if trial is not None:
+            self.quarantine.remove(trial, trial + 1)
+        for lo, hi in ranges:
             self._hold(lease, lo, hi)
             for span in self.batches.spans(lo, hi):
                 spans.append(span)
@@ -173,8 +186,8 @@ class Work:
             for other in self.leases.values():
                 for at in other.held.common(*part):
                     self.give_back(other, *at)
-            self.pending.remove(*part)
-            self.limbo.remove(*part)
+            for place in (self.pending, self.limbo, self.quarantine):
+                place.remove(*part)
             self._hold(lease, *part)
 
     def give_back(self, lease: Lease, lo: int, hi: int) -> None:
@@ -198,8 +211,8 @@ class Work:
         self.done.add(lo, hi)
         parts = self._release(lease, lo, hi) if lease is not None else []
         if sum(b - a for a, b in parts) < hi - lo:  # it was requeued meanwhile: late, but welcome
-            self.pending.remove(lo, hi)
-            self.limbo.remove(lo, hi)
+            for place in (self.pending, self.limbo, self.quarantine):
+                place.remove(lo, hi)
             for other in self.leases.values():
                 self._release(other, lo, hi)
         for span in self.batches.spans(lo, hi):
@@ -244,11 +257,39 @@ class Work:
         for span in self.batches.spans(lo, hi):
             if span.batch in self.batches.kept:
                 for part in self.limbo.remove(span.lo, span.hi):
-                    self.pending.add(*part)
+                    self.queue(*part)
+
+    def queue(self, lo: int, hi: int) -> None:
+        """Let [lo, hi), which is nowhere now, be run again: alone, if that is called for."""
+        self.pending.add(lo, hi)
+        if self.suspects.is_open:
+            for part in self.suspects.dangerous(lo, hi):
+                self.pending.remove(*part)
+                self.quarantine.add(*part)
+
+    # --- inputs that nodes may die of: see quarantine.py ---
+
+    def begin_alone(self, lease: Lease) -> None:
+        """Let a lease run one input at a time, as soon as it has run what it holds."""
+        self.slots += 1 - lease.slots
+        self.unstarted += max(0, lease.held.total - 1) - lease.unstarted()
+        lease.full_slots, lease.slots = lease.slots, 1
+        self.hungry.pop(lease.id, None)
+        self._count(lease, lease.held.total)
+
+    def end_alone(self, lease: Lease) -> None:
+        """Let a lease run as many calls at once as its nodelet was told."""
+        if not lease.is_alone:
+            return
+        before = lease.unstarted()
+        self.slots += lease.full_slots - lease.slots
+        lease.slots, lease.full_slots, lease.trial = lease.full_slots, 0, None
+        self.unstarted += lease.unstarted() - before
+        self._count(lease, lease.held.total)
 
     def check(self) -> None:
         """Assert that every index is in exactly one place. Costs O(state): for tests."""
-        places = [*self.done, *self.pending, *self.limbo]
+        places = [*self.done, *self.pending, *self.limbo, *self.quarantine]
         for lease in self.leases.values():
             places += list(lease.held)
         at = 0
@@ -269,3 +310,7 @@ class Work:
         assert set(self.idle) == {lease.id for lease in leases if lease.idle()}
         assert not set(self.idle) & set(self.hungry)
         assert set(self.hungry) <= set(self.leases)
+        self.suspects.check(self.done)
+        for lease in leases:
+            assert lease.trial is None or list(lease.held) == [(lease.trial, lease.trial + 1)]
+            assert not lease.is_alone or lease.slots == 1

@@ -18,8 +18,17 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import zmq
 
+from burla.limits import VALUE_BYTES_MAX
 from burla.protocol import VERSION
-from burla.protocol.codec import ByteBudget, Reassembler, WireError, decode, encode, split
+from burla.protocol.codec import (
+    ByteBudget,
+    OverLimitError,
+    Reassembler,
+    WireError,
+    decode,
+    encode,
+    split,
+)
 from burla.protocol.messages import AdminToScheduler, Bulk, Join, NodeletToScheduler
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import RateLimiter
@@ -42,7 +51,8 @@ if TYPE_CHECKING:
 OUTBOX_COST_MAX = 64 << 20  # 200,000 short words for a peer that never reads: no honest one
 COMPLAINTS_PER_S = 10  # lines in the log about what one peer says
 COMPLAINERS_MAX = 256  # peers of which such lines are written at once
-UNFINISHED_BYTES_MAX = 4 << 30  # of messages in pieces, per peer; one input or outcome may be big
+# Of messages in pieces, per peer: one value of the largest size, and what counts besides.
+UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 PORT_MAX = 65535
 ROUTING_ID_BYTES = 5  # of those that libzmq makes up: a zero and a number that begins at random
@@ -225,6 +235,9 @@ class Server:
         except WireError as error:
             if self._may_complain(peer):
                 log.warning("ignored a message from %s: %s", peer.hex(), error)
+            if isinstance(error, OverLimitError):
+                now_s = self._clock_s()
+                self._carry_out(self._core.too_large(peer, error.message, error.bytes_max, now_s))
             self._refuse(peer, user, frames)
             return
         if isinstance(message, Join):

@@ -8,8 +8,9 @@ from outcomes import outcomes
 
 from burla.protocol import messages as m
 from burla.scheduler.core.effects import Note, Record, Send
+from burla.scheduler.core.quotas import BYTES_MAX
 
-WELCOME = m.Welcome(ident(1), "0", "inproc://pub")  # of the scheduler that model clusters have
+WELCOME = m.Welcome(ident(1), "0", "inproc://pub", BYTES_MAX)  # of a model cluster
 
 
 def joined(node: ModelNode) -> list[Record | Note | Send]:

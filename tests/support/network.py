@@ -97,12 +97,13 @@ class Wire:
         if self._faults.cut_every_s:
             self.cut()
 
-    def cut(self) -> None:
-        """Break the connection; a new one comes by itself."""
+    def cut(self, away_s: float | None = None) -> None:
+        """Break the connection; a new one comes by itself, soon or after `away_s`."""
         if self._connection is not None:
             self._connection.alive = False
             self._connection = None
-            self._clock.after(self._random.uniform(0.05, 0.4), self._connect)
+            soon_s = self._random.uniform(0.05, 0.4)
+            self._clock.after(soon_s if away_s is None else away_s, self._connect)
 
     def close(self) -> None:
         """Break it for good: the process is dead."""

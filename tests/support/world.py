@@ -103,6 +103,11 @@ class SimNode(ModelNode):
         assert worker.running is not None
         world, job = self.world, worker.job
         lo, hi = worker.running
+        if any((job, i) in world.node_poison for i in range(lo, hi)):
+            self.die()
+            world.deaths += 1
+            world.clock.after(world.random.uniform(0.1, 3.0), self._start_again)
+            return
         if any(world.kills(job, i) for i in range(lo, hi)):
             self.worker_dies(worker)
             return
@@ -127,6 +132,9 @@ class SimNode(ModelNode):
                 self.tell(death)
 
         self.clock.after(0.001, tell)
+
+    def _start_again(self) -> None:
+        self.world.add_node(self.cpus)
 
     def die(self) -> None:
         self.alive, self.died_s = False, self.clock.now_s
@@ -167,6 +175,8 @@ class Caller:
     finished: bool = False
     error: str = ""
     dead_index: int | None = None
+    failed_index: int | None = None  # of the input for which the job failed
+    lost_nodes: tuple[str, ...] = ()
     user: str = ""
     cap: int | None = None  # of the calls that run at once
     started_s: float = 0.0
@@ -264,6 +274,7 @@ class SimClient:
                 caller.finished, caller.ended_s = True, self.world.clock.now_s
             case c.Fail():
                 caller.error = effect.text
+                caller.failed_index, caller.lost_nodes = effect.index, effect.nodes
             case c.Broken() | c.Rejected():
                 caller.error = str(effect)
             case c.Warn():
@@ -305,6 +316,8 @@ class World:
         self.ran: dict[bytes, list[int]] = {}
         self.lost_output: set[bytes] = set()
         self.poison: set[tuple[bytes, int]] = set()
+        self.node_poison: set[tuple[bytes, int]] = set()  # inputs that take their node with them
+        self.deaths = 0  # of nodes, by such an input
         self.killings = 0  # of all workers at once
         self.mean_s = 0.005  # of a call
         self.stride_max = 4  # calls that a worker runs before it says so

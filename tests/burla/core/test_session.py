@@ -450,3 +450,45 @@ AnythingMayHappen.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.filter_too_much],
 )
 test_anything_may_happen = AnythingMayHappen.TestCase
+
+
+# --- what the scheduler says that it does not take ---
+
+
+def too_large_for(index: int | None, what: str, size: int, most: int) -> Fail:
+    text = (
+        f"{what} {size} bytes, and this cluster holds at most {most} bytes of functions and inputs"
+        " for you at once. Send less, e.g. a path or URL from which the function reads, or ask an"
+        " administrator of the cluster to allow more (burla-scheduler --tenant-bytes)"
+    )
+    return Fail(JOB, "", text, index)
+
+
+def test_a_function_over_the_limit_is_not_sent() -> None:
+    session = Session(SPEC, [b"function"], True, now_s=0)
+    what = "the function, with all that it refers to, has"
+    assert session.connect(0, 7) == [too_large_for(None, what, 8, 7)]
+    assert session.over
+
+
+def test_an_input_over_the_limit_is_not_sent_and_named() -> None:
+    session = Session(SPEC, [b"function"], True, now_s=0)
+    session.connect(0, 100)
+    session.handle(batch(30), 0)
+    large = AddBatch(JOB, [(1, [b"x" * 20]), (1, [b"x" * 50, b"x" * 50]), (4, [b"x" * 4])], 124)
+    assert session.handle(large, 0) == [too_large_for(31, "input 31 has", 124, 100)]
+
+
+def test_inputs_that_came_before_the_welcome_are_looked_at_then() -> None:
+    session = Session(SPEC, [b"function"], True, now_s=0)
+    assert session.handle(batch(60, 60), 0) == []
+    effects = session.connect(0, 100)
+    whole = too_large_for(0, "inputs 0 to 119 have together", 120, 100)
+    assert effects[-1] == whole
+    assert not any(isinstance(e, Send) and isinstance(e.message, m.Inputs) for e in effects)
+
+
+def test_without_a_limit_all_is_sent() -> None:
+    session = Session(SPEC, [b"function"], True, now_s=0)
+    session.connect(0)
+    assert isinstance(session.handle(batch(1000), 0)[0], Send)

@@ -11,6 +11,7 @@ from burla.limits import FRAME_BYTES_MAX
 from burla.protocol import messages as m
 from burla.protocol.codec import (
     BLOCK_BYTES,
+    OverLimitError,
     Reassembler,
     WireError,
     decode,
@@ -110,8 +111,10 @@ def test_unfinished_messages_are_bounded() -> None:
     joiner = Reassembler(3 << 20)
     pieces = split(batch(9), [b"a" * FRAME_BYTES_MAX] * 9)
     joiner.add(*pieces[0])
-    with pytest.raises(WireError):
+    with pytest.raises(OverLimitError) as raised:
         joiner.add(*pieces[1])
+    assert raised.value.message == pieces[1][0]  # for whom it was must not wait
+    assert raised.value.bytes_max == 3 << 20
 
 
 def test_a_header_that_is_too_long_is_not_sent() -> None:

@@ -286,3 +286,10 @@ def test_an_end_that_comes_with_a_retract_is_not_missed() -> None:
     assert all(worker.interrupted for worker in node.workers.values() if worker.running)
     node.pass_time(1.1)
     assert node.ending
+
+
+def test_its_last_word_tells_a_scheduler_that_knows_it_that_it_does_not_die_of_a_call() -> None:
+    node = HandNode()
+    assert node.core.last_word() == []
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    assert node.core.last_word() == [e.Send(m.Drain())]

@@ -5,9 +5,11 @@ from cluster_model import ident
 
 from burla.protocol import messages as m
 from burla.scheduler.core.allocation import (
+    ASSIGN_BYTES_MAX,
     LEASE_BYTES,
     REPORT_MAX_S,
     REPORT_MIN_S,
+    in_one_message,
     is_hungry,
     portion,
     report_s,
@@ -76,6 +78,20 @@ def test_big_inputs_are_held_by_bytes_but_each_slot_has_one() -> None:
     assert portion(work, lease) == 2
     hold(work, lease, 2)
     assert portion(work, lease) == 0
+
+
+def test_inputs_that_are_large_together_go_with_several_messages() -> None:
+    work, _ = work_of(0, 1)
+    large = bytes(ASSIGN_BYTES_MAX // 2 - 9)
+    for number in range(5):
+        leaf = m.Leaf(number, number, 1, 1)
+        said = m.Inputs(job=bytes(16), batch=number, start=number, leaves=(leaf,))
+        work.enter(Batch.from_inputs(said, [large if number < 4 else bytes(2 * len(large) + 99)]))
+    parts = []
+    while work.pending:
+        parts.append(in_one_message(work, work.pending.total))
+        work.pending.pop_front(parts[-1])
+    assert parts == [2, 2, 1]
 
 
 def test_a_lease_is_hungry_while_it_holds_less_than_it_should() -> None:

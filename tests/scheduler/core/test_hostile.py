@@ -12,6 +12,7 @@ from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode, encode
 from burla.scheduler.core.effects import Effect, Note, Publish, Record, Send
 from burla.scheduler.core.jobs import RESUME_S
+from burla.scheduler.core.quotas import BYTES_MAX
 from burla.scheduler.core.scheduler import Scheduler
 
 IDS = [bytes([number]) * 16 for number in range(1, 7)]
@@ -89,7 +90,7 @@ class Siege:
 
 def test_what_was_never_entered_comes_back_and_is_dealt_once() -> None:
     core = Scheduler(bytes(16), "0", "pub")
-    welcome = m.Welcome(bytes(16), "0", "pub")
+    welcome = m.Welcome(bytes(16), "0", "pub", BYTES_MAX)
     client, first, second = b"c", b"n" * 16, b"o" * 16
     joined = [Record("", "join as node n", None, "ok"), Note("node n joined: 1 CPUs")]
 

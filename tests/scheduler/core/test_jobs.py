@@ -108,7 +108,7 @@ def test_inputs_over_the_quota_fail_the_job_once() -> None:
     (sent,) = state.effects
     assert isinstance(sent, Send)
     assert isinstance(sent.message, m.JobFailed)
-    assert (sent.peer, sent.message.argument) == (b"c", "inputs")
+    assert (sent.peer, sent.message.argument) == (b"c", "")
     assert not job.work.pending
 
 

@@ -11,7 +11,6 @@ from burla.scheduler.core.quotas import FRAME_COST, JOB_COST, LEAF_COST, Quotas
 from burla.scheduler.core.scheduler import Scheduler
 
 NODE = bytes(16)
-WELCOME = m.Welcome(bytes(16), "0", "pub")
 
 
 class Tenants:
@@ -19,6 +18,7 @@ class Tenants:
 
     def __init__(self, **quotas: int) -> None:
         self.core = Scheduler(bytes(16), "0", "pub", Quotas(**quotas))
+        self.welcome = m.Welcome(bytes(16), "0", "pub", Quotas(**quotas).bytes_max)
 
     def say(self, who: bytes, message: m.Message, *payload: bytes) -> list[Effect]:
         """Return all that follows."""
@@ -27,7 +27,7 @@ class Tenants:
         return effects
 
     def join(self, who: bytes) -> None:
-        assert self.say(who, client_hello(who.ljust(16))) == [Send(who, WELCOME)]
+        assert self.say(who, client_hello(who.ljust(16))) == [Send(who, self.welcome)]
 
     def open(self, who: bytes, job: int) -> list[Effect]:
         return self.say(who, open_job(ident(job)), b"f")
@@ -94,7 +94,7 @@ def test_so_many_inputs_are_under_way_and_outcomes_make_room() -> None:
     assert at.send(b"a", first, 0, 10, b"leaf") == []
     assert at.open(b"a", 2) == opened(b"a", 2)
     text = over("inputs without an outcome", 10, 10, 1)
-    failed = [Send(b"a", m.JobFailed(ident(2), "inputs", text))]
+    failed = [Send(b"a", m.JobFailed(ident(2), "", text))]
     assert at.send(b"a", 2, 0, 1, b"leaf") == failed
     assert at.send(b"a", 2, 1, 1, b"leaf") == []  # said once, and nothing of it is kept
     assert at.send(b"b", ord("b"), 0, 10, b"leaf") == []
@@ -129,7 +129,7 @@ def test_so_many_bytes_are_held_whatever_they_are_bytes_of() -> None:
     function, leaf = 1 + FRAME_COST + JOB_COST, FRAME_COST + LEAF_COST
     held = function + 9000 + leaf
     text = over(what, most, held, 1000 + leaf)
-    failed = [Send(b"a", m.JobFailed(ident(1), "inputs", text))]
+    failed = [Send(b"a", m.JobFailed(ident(1), "", text))]
     assert at.send(b"a", 1, 1, 1, b"x" * 1000) == failed
     # its function counts, too
     assert at.open(b"a", 2) == not_opened(b"a", 2, over(what, most, held, function))
@@ -138,7 +138,7 @@ def test_so_many_bytes_are_held_whatever_they_are_bytes_of() -> None:
     fitting = (most - function) // leaf
     said = [at.send(b"a", 3, start, 1, b"") for start in range(100)]  # nothing but empty frames
     text = over(what, most, function + fitting * leaf, leaf)
-    failed = [Send(b"a", m.JobFailed(ident(3), "inputs", text))]
+    failed = [Send(b"a", m.JobFailed(ident(3), "", text))]
     assert said == [[]] * fitting + [failed] + [[]] * (99 - fitting)
 
 
@@ -158,12 +158,12 @@ def test_a_connection_is_one_session_and_one_node() -> None:
     before: list[Effect] = []
     for number in range(100):
         hello = client_hello(ident(number))
-        assert at.say(b"c", hello) == [Forget(b"c"), Send(b"c", WELCOME)]
+        assert at.say(b"c", hello) == [Forget(b"c"), Send(b"c", at.welcome)]
         assert at.say(b"n", node_hello(ident(number))) == [
             *before,
             Record(key_of(b"n"), "join as node n", None, "ok"),
             Note("node n joined: 2 CPUs"),
-            Send(b"n", WELCOME),
+            Send(b"n", at.welcome),
         ]
         before = [Forget(b"n"), Note("node n is lost: its connection is another node's now")]
     assert len(at.core.state.clients) == len(at.core.state.nodes) == 1

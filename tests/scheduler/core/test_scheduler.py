@@ -24,6 +24,7 @@ from outcomes import outcomes
 
 from burla.protocol import messages as m
 from burla.scheduler.core.effects import Forget, Note, Publish, Send
+from burla.scheduler.core.quotas import BYTES_MAX
 from burla.scheduler.core.scheduler import Scheduler
 
 
@@ -233,7 +234,10 @@ def test_a_node_that_was_lost_is_free_again_soon_after_it_comes_back_when_its_jo
     assert cluster.heard() == [assign(node, 1, m.Span(0, 0, 4), leaves=[m.Leaf(0, 0, 4, 1)])]
     node.alive = False
     wait(cluster, 2.0)
-    nobody = m.JobStatus(client.job, "no node is connected to the cluster")
+    nobody = m.JobStatus(
+        client.job,
+        f"no node is connected to the cluster; lost while they ran this job: {node.name}",
+    )
     assert cluster.heard_but_beats() == [*lost(node, client, 1), to(client, nobody)]
     cluster.say(client.peer, m.CloseJob(client.job))
     assert cluster.heard() == [closed(client)]
@@ -300,7 +304,7 @@ def test_a_restarted_scheduler_takes_up_what_the_parties_hold() -> None:
     cluster.run(node, 2)
     assert cluster.heard() == [passed_on(client, node, 1, 1, 0, 2)]
     cluster.core = Scheduler(ident(2)[::-1], "0", "inproc://pub")
-    welcome = m.Welcome(ident(2)[::-1], "0", "inproc://pub")
+    welcome = m.Welcome(ident(2)[::-1], "0", "inproc://pub", BYTES_MAX)
     cluster.reconnect_node(node)
     assert cluster.heard() == [*joined(node)[:2], to(node, welcome)]
     cluster.reconnect_client(client)

@@ -52,6 +52,7 @@ def test_it_says_where_inputs_are_and_what_leases_went_through() -> None:
         "pending": {"count": 0, "ranges": []},
         "assigned": 3,
         "limbo": {"count": 0, "ranges": []},
+        "quarantine": {"count": 0, "ranges": []},
         "done": {"count": 1, "ranges": [[0, 1]]},
     }
     assert (job["id"], job["leases"], job["slots"]) == (client.job.hex(), [lease.hex()], 2)

@@ -4,11 +4,12 @@ from opening import client_hello, node_hello, open_job
 
 from burla.protocol import messages as m
 from burla.scheduler.core.effects import Effect, Forget, Note, Record, Send
+from burla.scheduler.core.quotas import BYTES_MAX
 from burla.scheduler.core.scheduler import Scheduler
 
 ANNA, BERT = "a" * 64, "b" * 64
 SESSION, OTHER, NODE, JOB = (bytes([number]) * 16 for number in range(4))
-WELCOME = m.Welcome(bytes(16), "0", "pub")
+WELCOME = m.Welcome(bytes(16), "0", "pub", BYTES_MAX)
 THEFT = m.Refused("another key has this session already: start a new process", not_authorised=True)
 REVOKED = m.Refused("revoked", not_authorised=True)
 START = m.StartLease(

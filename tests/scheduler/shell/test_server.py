@@ -226,3 +226,49 @@ def test_an_address_in_use_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(zmq.ZMQError, match="in use"):
         asyncio.run(play("tcp://127.0.0.1:0"))
+
+
+def test_whoever_waits_for_what_is_too_large_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Peers of ours do not send it; but nothing that is dropped may be waited for."""
+    monkeypatch.setattr(server, "UNFINISHED_BYTES_MAX", 3 << 20)
+    large = [bytes(FRAME_BYTES_MAX)] * 8
+
+    async def play() -> list[m.Message]:
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            client, node = Peer(context, address, None), Peer(context, address, None)
+            await client.say(client_hello(SESSION))
+            for piece in split(open_job(b"1" * 16), large):
+                await client.send(encode(*piece))
+            heard = [(await client.hear(m.JobFailed))[0]]
+            leaves = tuple(m.Leaf(0, at, 1, 4) for at in (0, 1))
+            await client.say(open_job(b"2" * 16), (b"function",))
+            for part in split(m.Inputs(job=b"2" * 16, batch=0, start=0, leaves=leaves), large):
+                await client.send(encode(*part))
+            heard.append((await client.hear(m.JobFailed))[0])
+            await client.say(m.CloseJob(b"2" * 16))
+            await node.say(node_hello(os.urandom(16)))
+            await client.say(open_job(b"3" * 16), (b"function",))
+            inputs = m.Inputs(job=b"3" * 16, batch=0, start=0, leaves=(m.Leaf(0, 0, 9, 1),))
+            await client.say(inputs, (b"leaf",))
+            lease, _ = await node.hear(m.StartLease)
+            assert isinstance(lease, m.StartLease)
+            run = m.Run(5, 6, m.Kind.RESULT, 8)
+            for outcome in split(outcomes(lease.lease, [run], frames=large), large):
+                await node.send(encode(*outcome))
+            heard.append((await client.hear(m.JobFailed))[0])
+            for peer in (client, node):
+                peer.close()
+            return heard
+
+    function, inputs, result = asyncio.run(play())
+    assert isinstance(function, m.JobFailed)
+    assert (function.job, function.index) == (b"1" * 16, None)
+    assert "the function, with all that it refers to, has more than 3,145,728" in function.text
+    assert isinstance(inputs, m.JobFailed)
+    assert (inputs.job, inputs.index) == (b"2" * 16, 0)
+    assert "inputs 0 to 1 have together more than 3,145,728 bytes" in inputs.text
+    assert isinstance(result, m.JobFailed)
+    assert result.job == b"3" * 16
+    assert "the function returned for input 5 on node n has more than 3,145,728" in result.text

@@ -1,0 +1,38 @@
+"""What is over a limit of bytes, in words for its sender. Pure; both ends say the same."""
+
+from collections.abc import Sequence
+
+from .messages import Inputs, OpenJob
+
+
+def too_large(
+    message: OpenJob | Inputs, payload: Sequence[bytes], bytes_max: int
+) -> tuple[str, int | None]:
+    """Return why a function or a batch is not taken, and the index of the input that is why.
+
+    Without its `payload`, which need not have come, its size is not said.
+    """
+    index = None
+    if isinstance(message, OpenJob):
+        what = "the function, with all that it refers to, has"
+    else:
+        index, count = _largest(message, payload)
+        last = index + count - 1
+        what = f"input {index} has" if count == 1 else f"inputs {index} to {last} have together"
+    size = f"{sum(map(len, payload)):,}" if payload else f"more than {bytes_max:,}"
+    text = (
+        f"{what} {size} bytes, and this cluster holds at most {bytes_max:,} bytes of functions and"
+        " inputs for you at once. Send less, e.g. a path or URL from which the function reads, or"
+        " ask an administrator of the cluster to allow more (burla-scheduler --tenant-bytes)"
+    )
+    return text, index
+
+
+def _largest(message: Inputs, payload: Sequence[bytes]) -> tuple[int, int]:
+    """Return where the largest leaf begins and how many inputs it has, if it is nearly all."""
+    at, whole = 0, sum(map(len, payload))
+    for leaf in message.leaves if payload else ():
+        if 2 * sum(map(len, payload[at : at + leaf.frames])) > whole:
+            return leaf.start, leaf.count
+        at += leaf.frames
+    return message.start, sum(leaf.count for leaf in message.leaves)
