@@ -17,23 +17,30 @@ import msgpack
 from burla.protocol.messages import ENVIRONMENT_BYTES_MAX
 from burla.values.environment import Environment
 
+from .own_modules import own_modules
 
-def packed_environment(memory: str | None = None) -> bytes:
+
+def packed_environment(memory: str | None = None, *, travels: bool = False) -> bytes:
     """Return `environment` as it travels; a loop of maps packs it once.
+
+    Args:
+        memory: directory in memory that this process shares with the workers, if it does.
+        travels: the workers may be on other machines, and have to tell own modules from others.
 
     Raises:
         ValueError: it is too big.
     """
-    return _pack(_look_around(memory))
+    return _pack(_look_around(memory, travels))
 
 
-def environment(memory: str | None = None) -> Environment:
+def environment(memory: str | None = None, *, travels: bool = False) -> Environment:
     """Return what a worker on this machine needs to import what this process can.
 
     Args:
         memory: directory in memory that this process shares with the workers, if it does.
+        travels: the worker is on another machine after all, or may be.
     """
-    return _describe(_look_around(memory))
+    return _describe(_look_around(memory, travels))
 
 
 class _Surroundings(NamedTuple):
@@ -45,10 +52,11 @@ class _Surroundings(NamedTuple):
     argv: tuple[str, ...]
     main_file: str | None
     main_package: str | None
+    own: bytes | None
     memory: str | None
 
 
-def _look_around(memory: str | None) -> _Surroundings:
+def _look_around(memory: str | None, travels: bool) -> _Surroundings:
     try:
         directory: str | None = os.getcwd()
     except OSError:  # deleted
@@ -64,6 +72,7 @@ def _look_around(memory: str | None) -> _Surroundings:
         argv=argv,
         main_file=file if isinstance(file, str) else None,
         main_package=package if isinstance(package, str) else None,
+        own=own_modules(path, by_value_modules) if travels else None,
         memory=memory,
     )
 
@@ -97,6 +106,7 @@ def _describe(around: _Surroundings) -> Environment:
         shadowed=list(around.shadowed),
         argv=[os.fsencode(arg) for arg in around.argv],
         main={name: value for name, value in main.items() if value is not None},
+        own=around.own,
         memory=None if around.memory is None else os.fsencode(around.memory),
     )
 
@@ -151,25 +161,26 @@ def by_value_modules() -> frozenset[str]:
     path, loaded = tuple(map(str, sys.path)), tuple(map(id, sys.modules.values()))
     asked = _asked  # another thread may replace it
     if asked[:2] != (path, loaded):  # a loop of maps asks again and again
-        names = frozenset(module.__name__ for module in _find_by_value_modules())
+        names = frozenset(_find_by_value_modules())
         asked = _asked = (path, loaded, names)
     return asked[2]
 
 
-def _find_by_value_modules() -> list[ModuleType]:
+def _find_by_value_modules() -> list[str]:
     directories = tuple(os.path.join(os.path.abspath(entry), "") for entry in _installed())
     found = []
     for name, module in sys.modules.copy().items():
         if name == "__main__" or not isinstance(module, ModuleType):
             continue
         if name == "__mp_main__":  # the script, in a child that multiprocessing spawned
-            found.append(module)
+            found.append(name)
             continue
-        file = vars(module).get("__file__")
+        attributes = object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
+        file = attributes.get("__file__")
         if isinstance(file, str) and file.startswith(directories):
             continue
         if _is_lost(name, module, file):
-            found.append(module)
+            found.append(attributes.get("__name__", name))
     return found
 
 

@@ -260,7 +260,8 @@ def _start(
         connect, thread = _connect_private, _connect_to(cluster)
         if (memory := cluster.memory) is not None:
             directory = directory_of(memory, spec.job.hex())
-    spec = msgspec.structs.replace(spec, environment=packed_environment(memory))
+    packed = packed_environment(memory, travels=address is not None)
+    spec = msgspec.structs.replace(spec, environment=packed)
     job = Job(Session(spec, frames, prompt, time.monotonic()), thread, spec.name, spinner)
     return Caller(job, connect, inputs, chain([first], batches), limits, SharedInputs(directory))
 
