@@ -22,6 +22,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from . import cloudpickle_parts as parts
+from .attributes import LateDescriptor, answers_itself, take_apart
 from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
 from .frames import Frames, NotLoadableError, Pieces, join
@@ -94,6 +95,8 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
         refresh_dispatch_table()
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._bare_objects: dict[int, tuple[object, str, str]] | None = None
+        # By id: types of which nothing is found by a name; at all, or if it has attributes.
+        self._plain: dict[int, tuple[type, bool]] = {}
         self._references = _OURS.copy()  # classes and functions found importable
 
     def reducer_override(self, obj: Any) -> Any:
@@ -120,7 +123,10 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
         return self._reduce_named(obj, kind)
 
     def _reduce_named(self, obj: Any, kind: type) -> Any:
-        """Return how to pickle what is found by a name; NotImplemented for all else."""
+        """Return how to pickle what is found by a name, or is odd; NotImplemented for all else."""
+        plain = self._plain.get(id(kind))  # the usual ones, in less time
+        if plain is not None and not _named and (plain[1] or obj.__dict__):
+            return NotImplemented
         if (known := _named.get(id(obj))) is not None:  # the caller's
             return _named_object, (*known[1:], None, ())
         how: Any = kind.__reduce_ex__
@@ -131,13 +137,18 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             if not isinstance(reduced, str):
                 return reduced
             module, name = str(getattr(obj, "__module__", None)), reduced
-        elif is_only_itself(obj, kind):
-            found = self._global_name(obj, kind)
+        else:
+            odd = answers_itself(kind)
+            found = self._global_name(obj, kind) if is_only_itself(obj, kind, odd) else None
+            if found is None and odd:
+                return take_apart(obj, kind)
             if found is None:
+                ways: Any = (how, kind.__reduce__)
+                has_own = ways != (object.__reduce_ex__, object.__reduce__)
+                if has_own or kind.__dictoffset__:
+                    self._plain[id(kind)] = kind, has_own
                 return NotImplemented
             module, name = found
-        else:
-            return NotImplemented
         if not self._travels(module):
             return name if kind is not object else (_bare_object, (module, name))
         make, of, state = parts_of(obj, kind)
@@ -236,6 +247,8 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             return _make_class, (class_id, True, public_name, how), state, None, None, _fill_enum
         if vars(cls).get("__slots__"):  # else instances would have a __dict__ there and none here
             reduced[1][3]["__slots__"] = cls.__dict__["__slots__"]
+        if "__class__" in vars(cls):  # can be had by a class only from its beginning
+            reduced[1][3]["__class__"] = LateDescriptor()
         how = (class_id, False, public_name, reduced[1])
         return _make_class, how, reduced[2], None, None, _fill_class
 
@@ -409,6 +422,8 @@ def _make_class(class_id: str, is_enum: bool, public_name: str | None, args: Any
 def _fill_class(cls: type, state: Any) -> None:
     if cls in _unfilled:  # else it is whole already, and maybe changed since by its owner
         _unfilled.discard(cls)
+        if (answer := state[0].pop("__class__", None)) is not None:
+            vars(cls)["__class__"].means(answer)
         parts.class_setstate(cls, state)
 
 
