@@ -100,6 +100,9 @@ def dump_function(
     pieces = Pieces()
     try:
         FunctionPickler(pieces, pieces.hold, sent).dump((function, classes))
+        if needed := sent.needed():
+            pieces = Pieces()
+            FunctionPickler(pieces, pieces.hold, sent).dump((*needed, function, classes))
         return pieces.cut()
     except Exception as error:
         sent.classes.clear()
@@ -114,7 +117,7 @@ def load_function(frames: Frames) -> Callable[..., Any]:
     Whatever an earlier call of this loaded is no longer what later inputs refer to.
     """
     begin_job()
-    function: Callable[..., Any] = load_from_caller(frames)[0]
+    function: Callable[..., Any] = load_from_caller(frames)[-2]
     return function
 
 
