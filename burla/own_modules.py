@@ -84,7 +84,8 @@ def _look_around(path: Sequence[str], by_value: frozenset[str]) -> OwnModules:
             place = place_of(name, file)
             modules[name] = places.setdefault(place, len(places)), known
     for entry in path:
-        if not _is_installed(entry) and os.path.isdir(entry):
+        is_own = not _is_installed(entry) and not _holds_distributions(entry)
+        if is_own and os.path.isdir(entry):
             places.setdefault(entry, len(places))
     names = list(dict.fromkeys(name.partition(".")[0] for name in files))
     return OwnModules(
@@ -104,9 +105,9 @@ def _own_files(path: Sequence[str], by_value: frozenset[str]) -> dict[str, str]:
         if "." in name and name.partition(".")[0] in NEVER_OWN:
             continue
         file = _file_of(module)
-        if file is not None and not _is_installed(file) and name not in by_value:
+        if name not in by_value and file is not None and _is_own_file(name, file):
             files[name] = file
-        elif "." not in name:
+        elif "." not in name and (file is not None or not _is_namespace(module)):
             taken.add(name)
     files = {name: file for name, file in files.items() if name.partition(".")[0] not in taken}
     files |= {name: files.pop(name) for name in list(files) if "." in name}  # top-level ones first
@@ -115,7 +116,7 @@ def _own_files(path: Sequence[str], by_value: frozenset[str]) -> dict[str, str]:
     spaces: dict[str, str] = {}
     for entry in path:
         listing = _list_modules(entry)
-        if not _is_installed(entry):
+        if not _is_installed(entry) and not listing.holds_distributions:
             new = {name: file for name, file in listing.files.items() if name not in seen}
             files |= new
             packages += [(n, os.path.dirname(f)) for n, f in new.items() if is_package_file(f)]
@@ -150,6 +151,7 @@ class _Listing(NamedTuple):
     changed_ns: int
     files: dict[str, str]  # of the modules that an import finds in a directory, by their names
     spaces: dict[str, str]  # directories that are packages if no module has their name
+    holds_distributions: bool = False  # as `pip install --target` makes
 
 
 _listings: dict[str, _Listing] = {}
@@ -161,11 +163,12 @@ def _list_modules(directory: str) -> _Listing:
     known = _listings.get(directory)
     if known is not None and known.changed_ns == changed_ns:
         return known
-    listing = _Listing(changed_ns, {}, {})
     try:
         entries = frozenset(os.listdir(directory))
     except OSError:  # a zip file, or not there
-        return listing
+        return _Listing(changed_ns, {}, {})
+    has_metadata = any(entry.endswith(".dist-info") for entry in entries)
+    listing = _Listing(changed_ns, {}, {}, has_metadata)
     for stem in sorted({entry.partition(".")[0] for entry in entries} - {"__init__"}):
         if stem.isidentifier():
             _list_module(directory, stem, entries, listing)
@@ -173,6 +176,10 @@ def _list_modules(directory: str) -> _Listing:
         _listings.clear()
     _listings[directory] = listing
     return listing
+
+
+def _holds_distributions(directory: str) -> bool:
+    return _list_modules(directory).holds_distributions
 
 
 def _list_module(directory: str, name: str, entries: frozenset[str], listing: _Listing) -> None:
@@ -216,12 +223,24 @@ _SUFFIXES = [  # in the order in which `importlib` tries them
 
 
 def _file_of(module: object) -> str | None:
-    try:
-        attributes = object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
-    except AttributeError:
-        return None
-    file = attributes.get("__file__")
+    file = _attributes(module).get("__file__")
     return file if isinstance(file, str) and os.path.isabs(file) else None
+
+
+def _is_namespace(module: object) -> bool:
+    return "__path__" in _attributes(module)
+
+
+def _attributes(module: object) -> dict[str, object]:
+    try:  # so that a lazy module stays unloaded
+        attributes: dict[str, object] = object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return {}
+    return attributes
+
+
+def _is_own_file(name: str, file: str) -> bool:
+    return not _is_installed(file) and not _holds_distributions(place_of(name, file))
 
 
 _digests: dict[str, tuple[tuple[int, int, int], bytes]] = {}

@@ -57,6 +57,7 @@ def test_all_that_could_be_imported_is_told_whether_it_is_loaded_or_not(place: P
     inside = {"own_b", "own_b.c", "own_b.d", "own_b.d.e"}
     assert names(place) == {"own_a", *inside, "own_space.f", "own_both"}
     importlib.import_module("own_b.c")
+    importlib.import_module("own_space.f")
     assert names(place) == {"own_a", *inside, "own_space.f", "own_both"}
     assert told(place)["complete"]
 
@@ -76,6 +77,13 @@ def test_a_name_is_own_if_an_import_would_find_it_here(place: Path) -> None:
     own_modules._last = None
     said = msgpack.unpackb(own_modules.own_modules(path))
     assert "colorsys" not in said["names"]  # the standard one comes first
+
+
+def test_what_is_installed_into_any_directory_is_not_own(place: Path) -> None:
+    write(place, "own_installed.py", "own_installed-1.0.dist-info/METADATA")
+    assert told(place)["modules"].keys().isdisjoint({"own_installed"})
+    importlib.import_module("own_installed")
+    assert "own_installed" not in told(place)["names"]
 
 
 def test_a_loaded_module_decides_what_its_name_means(place: Path) -> None:

@@ -60,3 +60,34 @@ def test_own_modules_of_any_name_are_refused_and_others_are_as_ever(tmp_path: Pa
     print("fine")
     """
     assert succeed(source, tmp_path) == "fine\n"
+
+
+def test_modules_of_import_hooks_travel(tmp_path: Path) -> None:
+    source = """
+    import importlib.abc, importlib.util, sys
+    from burla import remote_parallel_map
+
+    SOURCES = {
+        "hooked": "class Thing: pass\\ndef use(x):\\n    from . import late\\n    return late.use(x)",
+        "hooked.late": "def use(x): return x * 100",
+    }
+
+    class Store(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+        def find_spec(self, name, path=None, target=None):
+            return importlib.util.spec_from_loader(name, self) if name in SOURCES else None
+        def is_package(self, name): return name == "hooked"
+        def get_source(self, name): return SOURCES[name]
+
+    sys.meta_path.append(Store())
+    import hooked
+
+    def inside(x):
+        import hooked.late
+        return hooked.late.use(x), hooked.Thing()
+
+    assert remote_parallel_map(hooked.use, [1, 2]) == [100, 200]
+    ((number, thing),) = remote_parallel_map(inside, [3])
+    assert (number, type(thing)) == (300, hooked.Thing)
+    print("fine")
+    """
+    assert succeed(source, tmp_path) == "fine\n"
