@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgpack
 
 from burla.protocol.messages import ENVIRONMENT_BYTES_MAX
+from burla.values.attributes import dict_of
 from burla.values.environment import Environment
 from burla.values.pickling import CarriedBy, Sent
 
@@ -205,8 +206,8 @@ def _loaded_by_hooks(lost: frozenset[str]) -> Iterable[str]:
     installed = tuple(os.path.join(os.path.abspath(entry), "") for entry in _installed())
     names = set(lost)
     for name, module in sys.modules.copy().items():
-        if name not in ("__main__", "__mp_main__") and isinstance(module, ModuleType):
-            attributes = object.__getattribute__(module, "__dict__")
+        if name not in ("__main__", "__mp_main__") and issubclass(type(module), ModuleType):
+            attributes = dict_of(module)
             file, spec = attributes.get("__file__"), attributes.get("__spec__")
             is_own = not (isinstance(file, str) and file.startswith(installed))
             if is_own and not is_usual_loader(getattr(spec, "loader", None)):
@@ -218,12 +219,12 @@ def _find_by_value_modules() -> list[str]:
     directories = tuple(os.path.join(os.path.abspath(entry), "") for entry in _installed())
     found = []
     for name, module in sys.modules.copy().items():
-        if name == "__main__" or not isinstance(module, ModuleType):
+        if name == "__main__" or not issubclass(type(module), ModuleType):  # one may say it is
             continue
         if name == "__mp_main__":  # the script, in a child that multiprocessing spawned
             found.append(name)
             continue
-        attributes = object.__getattribute__(module, "__dict__")  # a lazy module stays unloaded
+        attributes = dict_of(module)  # a lazy module stays unloaded
         file = attributes.get("__file__")
         if isinstance(file, str) and file.startswith(directories):
             continue

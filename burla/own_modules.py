@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import msgpack
 
+from burla.values.attributes import dict_of
 from burla.values.own_modules import (
     DIGEST_BYTES_MAX,
     NEVER_OWN,
@@ -223,20 +224,12 @@ _SUFFIXES = [  # in the order in which `importlib` tries them
 
 
 def _file_of(module: object) -> str | None:
-    file = _attributes(module).get("__file__")
+    file = dict_of(module).get("__file__")  # a lazy module stays unloaded
     return file if isinstance(file, str) and os.path.isabs(file) else None
 
 
 def _is_namespace(module: object) -> bool:
-    return "__path__" in _attributes(module)
-
-
-def _attributes(module: object) -> dict[str, object]:
-    try:  # so that a lazy module stays unloaded
-        attributes: dict[str, object] = object.__getattribute__(module, "__dict__")
-    except AttributeError:
-        return {}
-    return attributes
+    return "__path__" in dict_of(module)
 
 
 def _is_own_file(name: str, file: str) -> bool:

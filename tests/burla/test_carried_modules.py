@@ -193,3 +193,15 @@ def test_a_module_whose_code_nobody_gives_goes_by_value_under_its_name(hooks: li
         call_elsewhere(lambda x: made.LOCK, [1])
     with pytest.raises(AttributeError, match="has no attribute 'other'"):
         call_elsewhere(lambda x: made.other, [1])
+
+
+def test_what_only_says_that_it_is_a_module_is_let_be(hooks: list[Any]) -> None:
+    class Library:  # as of cffi
+        __slots__ = ()
+        __class__ = types.ModuleType  # type: ignore[assignment]
+
+    sys.modules["says_module"] = Library()  # type: ignore[assignment]
+    hooks.append(Store())
+    assert isinstance(sys.modules["says_module"], types.ModuleType)
+    assert "says_module" not in by_value_modules()
+    assert call_elsewhere(abs, [-1]) == [1]

@@ -68,7 +68,7 @@ def test_modules_of_import_hooks_travel(tmp_path: Path) -> None:
     from burla import remote_parallel_map
 
     SOURCES = {
-        "hooked": "class Thing: pass\\ndef use(x):\\n    from . import late\\n    return late.use(x)",
+        "hooked": "class Thing: pass\\ndef use(x):\\n from . import late\\n return late.use(x)",
         "hooked.late": "def use(x): return x * 100",
     }
 
