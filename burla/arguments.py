@@ -8,6 +8,7 @@ import operator
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from types import FunctionType
 from typing import Any
@@ -57,12 +58,19 @@ def _check_function(function: object) -> None:
         raise TypeError(f"function_ must be callable, not {short_repr(function)}")
     name = name_of(function)
     for target in (function, type(function).__call__):
-        if inspect.iscoroutinefunction(target):
+        try:
+            is_async, is_generator = (
+                inspect.iscoroutinefunction(target),
+                inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target),
+            )
+        except Exception:  # its `__class__` says function, and it has no code
+            continue
+        if is_async:
             raise TypeError(
                 f"function_ {name!r} is an async function, calling it does not run it;"
                 " pass a function that does, such as: lambda x: asyncio.run(your_function(x))"
             )
-        if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        if is_generator:
             raise TypeError(
                 f"function_ {name!r} is a generator function, calling it does not run it;"
                 " pass a function that returns a list, such as: lambda x: list(your_function(x))"
@@ -269,6 +277,9 @@ def _positional(function: Callable[..., Any]) -> tuple[int, int | None] | None:
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     """Return the signature by which it is called: a decorator may add or drop arguments."""
+    if issubclass(type(function), partial) and type(function).__call__ is partial.__call__:
+        of: Any = [vars(partial)[name].__get__(function) for name in ("func", "args", "keywords")]
+        function = partial(of[0], *of[1], **of[2])  # a subclass may say that it is a function
     for follow_wrapped in (False, True):  # what is written in C may say nothing of itself
         try:
             return inspect.signature(function, follow_wrapped=follow_wrapped)

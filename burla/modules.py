@@ -8,32 +8,49 @@ import functools
 import importlib.machinery
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgpack
 
 from burla.protocol.messages import ENVIRONMENT_BYTES_MAX
+from burla.values.attributes import dict_of
 from burla.values.environment import Environment
+from burla.values.pickling import CarriedBy, Sent
+
+from .carried_modules import (
+    can_be_carried,
+    carried_modules,
+    found_by_worker,
+    has_hooks,
+    is_usual_loader,
+)
+from .own_modules import own_modules
 
 
-def packed_environment(memory: str | None = None) -> bytes:
+def packed_environment(memory: str | None = None, *, travels: bool = False) -> bytes:
     """Return `environment` as it travels; a loop of maps packs it once.
+
+    Args:
+        memory: directory in memory that this process shares with the workers, if it does.
+        travels: the workers may be on other machines, and have to tell own modules from others.
 
     Raises:
         ValueError: it is too big.
     """
-    return _pack(_look_around(memory))
+    return _pack(_look_around(memory, travels))
 
 
-def environment(memory: str | None = None) -> Environment:
+def environment(memory: str | None = None, *, travels: bool = False) -> Environment:
     """Return what a worker on this machine needs to import what this process can.
 
     Args:
         memory: directory in memory that this process shares with the workers, if it does.
+        travels: the worker is on another machine after all, or may be.
     """
-    return _describe(_look_around(memory))
+    return _describe(_look_around(memory, travels))
 
 
 class _Surroundings(NamedTuple):
@@ -45,10 +62,11 @@ class _Surroundings(NamedTuple):
     argv: tuple[str, ...]
     main_file: str | None
     main_package: str | None
+    own: bytes | None
     memory: str | None
 
 
-def _look_around(memory: str | None) -> _Surroundings:
+def _look_around(memory: str | None, travels: bool) -> _Surroundings:
     try:
         directory: str | None = os.getcwd()
     except OSError:  # deleted
@@ -64,6 +82,7 @@ def _look_around(memory: str | None) -> _Surroundings:
         argv=argv,
         main_file=file if isinstance(file, str) else None,
         main_package=package if isinstance(package, str) else None,
+        own=own_modules(path, by_value_modules) if travels else None,
         memory=memory,
     )
 
@@ -97,6 +116,7 @@ def _describe(around: _Surroundings) -> Environment:
         shadowed=list(around.shadowed),
         argv=[os.fsencode(arg) for arg in around.argv],
         main={name: value for name, value in main.items() if value is not None},
+        own=around.own,
         memory=None if around.memory is None else os.fsencode(around.memory),
     )
 
@@ -142,34 +162,74 @@ def _standard_names_in(directory: str) -> frozenset[str]:
 _MODULE_SUFFIXES = frozenset(("", *(s[1:] for s in importlib.machinery.all_suffixes())))
 
 
-_asked: tuple[tuple[str, ...], tuple[int, ...], frozenset[str]] = ((), (), frozenset())
+class _Asked(NamedTuple):
+    """Which loaded modules a worker of this machine cannot import by itself."""
+
+    key: tuple[object, ...] = ()
+    lost: frozenset[str] = frozenset()  # they go by value
+    carried: CarriedBy | None = None  # gives those of hooks, if there are hooks
+
+
+_asked = _Asked()
+
+
+def new_sent() -> Sent:
+    """Return what a function is to take along of the modules that workers cannot import."""
+    asked = _sort_modules()
+    return Sent(asked.lost, asked.carried)
 
 
 def by_value_modules() -> frozenset[str]:
     """Return the names of the loaded modules, beside `__main__`, that a worker cannot import."""
+    return _sort_modules().lost
+
+
+def _sort_modules() -> _Asked:
     global _asked
-    path, loaded = tuple(map(str, sys.path)), tuple(map(id, sys.modules.values()))
+    loaded = tuple(map(id, sys.modules.values()))
+    hooks = (*map(id, sys.meta_path), *map(id, sys.path_hooks))
+    key = (tuple(map(str, sys.path)), loaded, hooks)
     asked = _asked  # another thread may replace it
-    if asked[:2] != (path, loaded):  # a loop of maps asks again and again
-        names = frozenset(module.__name__ for module in _find_by_value_modules())
-        asked = _asked = (path, loaded, names)
-    return asked[2]
+    if asked.key != key:  # a loop of maps asks again and again
+        lost = frozenset(_find_by_value_modules())
+        if has_hooks():
+            of_hooks = frozenset(filter(can_be_carried, _loaded_by_hooks(lost)))
+            asked = _Asked(key, lost - of_hooks, partial(carried_modules, of_hooks))
+        else:
+            asked = _Asked(key, lost)
+        _asked = asked
+    return asked
 
 
-def _find_by_value_modules() -> list[ModuleType]:
+def _loaded_by_hooks(lost: frozenset[str]) -> Iterable[str]:
+    """Return what is lost, or was loaded in another way than a worker would."""
+    installed = tuple(os.path.join(os.path.abspath(entry), "") for entry in _installed())
+    names = set(lost)
+    for name, module in sys.modules.copy().items():
+        if name not in ("__main__", "__mp_main__") and issubclass(type(module), ModuleType):
+            attributes = dict_of(module)
+            file, spec = attributes.get("__file__"), attributes.get("__spec__")
+            is_own = not (isinstance(file, str) and file.startswith(installed))
+            if is_own and not is_usual_loader(getattr(spec, "loader", None)):
+                names.add(name)
+    return sorted(names)
+
+
+def _find_by_value_modules() -> list[str]:
     directories = tuple(os.path.join(os.path.abspath(entry), "") for entry in _installed())
     found = []
     for name, module in sys.modules.copy().items():
-        if name == "__main__" or not isinstance(module, ModuleType):
+        if name == "__main__" or not issubclass(type(module), ModuleType):  # one may say it is
             continue
         if name == "__mp_main__":  # the script, in a child that multiprocessing spawned
-            found.append(module)
+            found.append(name)
             continue
-        file = vars(module).get("__file__")
+        attributes = dict_of(module)  # a lazy module stays unloaded
+        file = attributes.get("__file__")
         if isinstance(file, str) and file.startswith(directories):
             continue
         if _is_lost(name, module, file):
-            found.append(module)
+            found.append(attributes.get("__name__", name))
     return found
 
 
@@ -198,28 +258,16 @@ def _can_be_found(name: str, file: object) -> bool:
         return True
     top, _, rest = name.partition(".")
     if not isinstance(file, str):  # a namespace package, or made by code: by that of its package
-        return _found_spec(top, None) is not None
+        return found_by_worker(top, None) is not None
     if not rest:
-        spec = _found_spec(name, None)
+        spec = found_by_worker(name, None)
     else:
         parent = sys.modules.get(name.rpartition(".")[0])
         parent_path = getattr(parent, "__path__", None)
-        if parent_path is None or _found_spec(top, None) is None:
+        if parent_path is None or found_by_worker(top, None) is None:
             return False
-        spec = _found_spec(name, parent_path)
+        spec = found_by_worker(name, parent_path)
     return spec is not None and (spec.origin is None or _same_file(spec.origin, file))
-
-
-def _found_spec(name: str, path: Any) -> importlib.machinery.ModuleSpec | None:
-    for finder in sys.meta_path:
-        find_spec = getattr(finder, "find_spec", None)
-        try:
-            spec: importlib.machinery.ModuleSpec | None = find_spec and find_spec(name, path)
-        except Exception:  # a foreign finder that fails is not the caller's fault
-            continue
-        if spec is not None:
-            return spec
-    return None
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -18,12 +18,12 @@ from burla.shell.clients import client_for
 from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
 from burla.transport.addresses import take_apart
-from burla.values.payloads import Sent, cut_batches, dump_function
+from burla.values.payloads import cut_batches, dump_function
 from burla.values.sharing import SharedInputs, directory_of
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
 from .config import cluster_address, may_grow, reconnect_timeout_s
-from .modules import by_value_modules, packed_environment
+from .modules import new_sent, packed_environment
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested, run_here
 from .own_frames import hide_own_frames
@@ -237,7 +237,7 @@ def _start(
     grow: bool | None,
 ) -> Caller | None:
     """Return the job, open and with its first inputs; None, and nothing is started, without any."""
-    sent = Sent(by_value_modules())
+    sent = new_sent()
     sample = inputs if isinstance(inputs, list | tuple) else ()
     frames = dump_function(function, sample=sample, sent=sent)
     batches = cut_batches(inputs, sent, shape.check)
@@ -263,7 +263,8 @@ def _start(
         connect, thread = _connect_private, _connect_to(cluster)
         if (memory := cluster.memory) is not None:
             directory = directory_of(memory, spec.job.hex())
-    spec = msgspec.structs.replace(spec, environment=packed_environment(memory))
+    packed = packed_environment(memory, travels=address is not None)
+    spec = msgspec.structs.replace(spec, environment=packed)
     job = Job(Session(spec, frames, prompt, time.monotonic()), thread, spec.name, spinner)
     return Caller(job, connect, inputs, chain([first], batches), limits, SharedInputs(directory))
 

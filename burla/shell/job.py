@@ -6,8 +6,8 @@ The calling thread never touches the session: it posts commands, and waits for e
 import os
 import sys
 import threading
+from _queue import SimpleQueue
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import assert_never
 
 from burla.core.commands import AddBatch, Close, Consumed, EndInputs, Written

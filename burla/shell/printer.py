@@ -7,9 +7,9 @@ thread starts with the first output, so a call without prints pays nothing.
 import codecs
 import signal
 import threading
+from _queue import SimpleQueue
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from queue import SimpleQueue
 from typing import TextIO
 
 from burla.core.effects import Write

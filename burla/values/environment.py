@@ -12,6 +12,9 @@ from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any, TypedDict
 
+import msgpack
+
+from .own_modules import guard_own_modules
 from .pickling import serve
 
 COMPILED_MAX = 256  # modules of which a worker keeps the code,
@@ -26,6 +29,7 @@ class Environment(TypedDict):
     shadowed: list[str]  # modules of the standard library that stand behind others in `path`
     argv: list[bytes]
     main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
+    own: bytes | None  # msgpack of OwnModules; None: this machine's caller, whose modules are here
     memory: bytes | None  # directory in memory that caller and worker share; None: there is none
 
 
@@ -36,6 +40,8 @@ def apply_environment(environment: Environment) -> None:
     importlib.invalidate_caches()
     for name in environment["shadowed"]:
         sys.modules.pop(name, None)  # who has it keeps it; the function is to get the caller's
+    own = environment.get("own")
+    guard_own_modules(None if own is None else msgpack.unpackb(own))
     if environment["directory"] is not None:
         with suppress(OSError):  # not here, or not any more; the function may do without
             os.chdir(environment["directory"])

@@ -46,9 +46,12 @@ def type_name(obj: object) -> str:
 
 def name_of(function: object) -> str:
     """Return what to call a callable: partials, bound methods and instances have names too."""
-    if isinstance(function, functools.partial):
+    if type(function) is functools.partial:
         return f"partial({name_of(function.func)})"
-    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    try:
+        name = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    except Exception:  # its own `__getattr__` raises what it likes
+        name = None
     return name if isinstance(name, str) else type(function).__qualname__
 
 

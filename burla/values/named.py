@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection
 from types import FunctionType
 from typing import Any
 
+from .attributes import answers_itself, dict_of, take_apart
+
 Reduced = tuple[Callable[..., Any], tuple[Any, ...], Any]  # what makes it, of what, and its state
 
 
@@ -18,18 +20,28 @@ def pickles_itself(obj: Any, kind: type) -> str | tuple[Any, ...] | None:
     """Return what its `__reduce__` gives, if that may be a name; None: it is not asked."""
     reduce, reduce_ex = kind.__reduce__, kind.__reduce_ex__
     if type(reduce) is FunctionType or type(reduce_ex) is FunctionType or kind in _TYPING:
-        reduced: str | tuple[Any, ...] = obj.__reduce_ex__(5)
+        own: Any = reduce_ex
+        reduced: str | tuple[Any, ...]
+        reduced = take_apart(obj, kind) if answers_itself(kind) else own(obj, 5)
         return reduced
     return None
 
 
-def is_only_itself(obj: Any, kind: type) -> bool:
-    """Return whether the object has nothing but its identity, as far as pickling knows."""
+def is_only_itself(obj: Any, kind: type, odd: bool) -> bool:
+    """Return whether the object has nothing but its identity, as far as pickling knows.
+
+    Args:
+        obj: any object.
+        kind: its type.
+        odd: `answers_itself(kind)`.
+    """
     ways: tuple[Any, ...] = (kind.__reduce_ex__, kind.__reduce__)
-    if ways != (object.__reduce_ex__, object.__reduce__) or getattr(obj, "__dict__", None):
+    if ways != (object.__reduce_ex__, object.__reduce__):
+        return False
+    if dict_of(obj) if odd else getattr(obj, "__dict__", None):
         return False
     try:
-        return not object.__reduce_ex__(obj, 2)[2]
+        return not (take_apart(obj, kind) if odd else object.__reduce_ex__(obj, 2))[2]
     except TypeError:  # it holds what Python does not see: a lock, a ContextVar
         return False
 

@@ -103,6 +103,9 @@ def dump_function(
     pieces = Pieces()
     try:
         FunctionPickler(pieces, pieces.hold, sent).dump((function, classes))
+        if needed := sent.needed():
+            pieces = Pieces()
+            FunctionPickler(pieces, pieces.hold, sent).dump((*needed, function, classes))
         return pieces.cut()
     except TooLargeError as error:
         name = name or name_of(function)
@@ -123,7 +126,7 @@ def load_function(frames: Frames) -> Callable[..., Any]:
     Whatever an earlier call of this loaded is no longer what later inputs refer to.
     """
     begin_job()
-    function: Callable[..., Any] = load_from_caller(frames)[0]
+    function: Callable[..., Any] = load_from_caller(frames)[-2]
     return function
 
 

@@ -16,12 +16,14 @@ import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum, EnumType
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from . import cloudpickle_parts as parts
+from .attributes import LateDescriptor, answers_itself, take_apart
+from .carried import Carrier, codes_in, drop_carried
 from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
 from .frames import Frames, NotLoadableError, Pieces, join
@@ -29,6 +31,9 @@ from .named import bare_objects, global_name, is_only_itself, parts_of, pickles_
 from .text_names import named_in_text
 
 SENT_CLASSES_MAX = 4096  # classes kept alive here because a worker may name them; oldest go first
+
+
+CarriedBy = Callable[[Iterable[CodeType]], dict[str, bytes]]
 
 
 class ResultNotPicklableError(Exception):
@@ -41,9 +46,22 @@ class Sent:
     The classes in it need not be sent again with inputs.
     """
 
-    def __init__(self, by_value: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, by_value: frozenset[str] = frozenset(), carried: CarriedBy | None = None
+    ) -> None:
         self.by_value = by_value  # names of modules that the workers cannot import
+        self.carried = carried  # gives modules for the workers to load; None: they need none
         self.classes: dict[type, str] = {}  # class -> its id
+        self.codes: list[CodeType] = []  # of functions that travel, if that matters
+
+    def needed(self) -> tuple[Any, ...]:
+        """Return what must be loaded before the rest, as some code may import it by its name."""
+        if not self.by_value and self.carried is None:
+            return ()
+        carried = {} if self.carried is None else self.carried(self.codes)
+        named = {name for code in self.codes for one in codes_in(code) for name in one.co_names}
+        modules = [sys.modules[name] for name in sorted(self.by_value & named & set(sys.modules))]
+        return (Carrier(carried), modules) if carried or modules else ()
 
 
 def dumps(obj: object) -> list[bytes]:
@@ -94,6 +112,9 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
         refresh_dispatch_table()
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._bare_objects: dict[int, tuple[object, str, str]] | None = None
+        # By id: types of which nothing is found by a name; at all, or if it has attributes.
+        self._plain: dict[int, tuple[type, bool]] = {}
+        self.left_behind: dict[str, frozenset[str]] = {}  # of modules that travel by value
         self._references = _OURS.copy()  # classes and functions found importable
 
     def reducer_override(self, obj: Any) -> Any:
@@ -113,14 +134,35 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             state = {name: value for name, value in vars(obj).items() if name != "lock"}
             return functools.cached_property, (obj.func,), state
         if kind is ModuleType and self._travels(obj.__name__):
-            state = {k: v for k, v in vars(obj).items() if k not in _NOT_SENT_OF_MODULES}
+            state = self._state_of_module(obj)
             return _job_module, (obj.__name__,), state, None, None, _fill_module
         if kind in _dispatch_table:
             return NotImplemented
         return self._reduce_named(obj, kind)
 
+    def _state_of_module(self, module: ModuleType) -> dict[str, Any]:
+        """Return what a module has and can be sent; the rest is refused when it is asked for."""
+        name = module.__name__
+        state = {k: v for k, v in vars(module).items() if k not in _NOT_SENT_OF_MODULES}
+        left = self.left_behind.get(name)
+        if left is None:
+            self.left_behind[name] = frozenset()  # as long as it is found out
+            left = self.left_behind[name] = frozenset(
+                key
+                for key, value in state.items()
+                if not isinstance(value, FunctionType | type | ModuleType)
+                and not self._can_send(value)
+            )
+        if left:
+            state = {key: value for key, value in state.items() if key not in left}
+            state.setdefault("__getattr__", functools.partial(refuse_attribute, name, left))
+        return state
+
     def _reduce_named(self, obj: Any, kind: type) -> Any:
-        """Return how to pickle what is found by a name; NotImplemented for all else."""
+        """Return how to pickle what is found by a name, or is odd; NotImplemented for all else."""
+        plain = self._plain.get(id(kind))  # the usual ones, in less time
+        if plain is not None and not _named and (plain[1] or obj.__dict__):
+            return NotImplemented
         if (known := _named.get(id(obj))) is not None:  # the caller's
             return _named_object, (*known[1:], None, ())
         how: Any = kind.__reduce_ex__
@@ -131,13 +173,18 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             if not isinstance(reduced, str):
                 return reduced
             module, name = str(getattr(obj, "__module__", None)), reduced
-        elif is_only_itself(obj, kind):
-            found = self._global_name(obj, kind)
+        else:
+            odd = answers_itself(kind)
+            found = self._global_name(obj, kind) if is_only_itself(obj, kind, odd) else None
+            if found is None and odd:
+                return take_apart(obj, kind)
             if found is None:
+                ways: Any = (how, kind.__reduce__)
+                has_own = ways != (object.__reduce_ex__, object.__reduce__)
+                if has_own or kind.__dictoffset__:
+                    self._plain[id(kind)] = kind, has_own
                 return NotImplemented
             module, name = found
-        else:
-            return NotImplemented
         if not self._travels(module):
             return name if kind is not object else (_bare_object, (module, name))
         make, of, state = parts_of(obj, kind)
@@ -161,10 +208,16 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
         reduced = self._dynamic_function_reduce(function)
         if not self.of_job:
             return reduced
+        self._note(function.__code__)
+        for name in self.left_behind.get(function.__module__, ()):
+            reduced[2][1]["__globals__"].pop(name, None)
         if self._travels(function.__globals__.get("__name__")):
             self._add_named_in_text(function, reduced[2][1]["__globals__"])
         state = (*reduced[2], self._public_name(function))
         return (*reduced[:2], state, None, None, _fill_function)
+
+    def _note(self, code: CodeType) -> None:
+        """Take note that a function with this code travels."""
 
     def _add_named_in_text(self, function: FunctionType, globals_: dict[str, Any]) -> None:
         """Add the globals that a function may look up by text, as far as they can be sent."""
@@ -177,7 +230,7 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
 
     def _can_send(self, value: object) -> bool:
         trial = FunctionPickler(io.BytesIO(), None, Sent(self.by_value))
-        trial._is_trial = True
+        trial._is_trial, trial.left_behind = True, self.left_behind
         try:
             trial.dump(value)
         except Exception:
@@ -236,6 +289,8 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
             return _make_class, (class_id, True, public_name, how), state, None, None, _fill_enum
         if vars(cls).get("__slots__"):  # else instances would have a __dict__ there and none here
             reduced[1][3]["__slots__"] = cls.__dict__["__slots__"]
+        if "__class__" in vars(cls):  # can be had by a class only from its beginning
+            reduced[1][3]["__class__"] = LateDescriptor()
         how = (class_id, False, public_name, reduced[1])
         return _make_class, how, reduced[2], None, None, _fill_class
 
@@ -254,6 +309,10 @@ class FunctionPickler(Pickler):
         super().__init__(file, buffer_callback)
         self.by_value = sent.by_value
         self._sent = sent
+
+    def _note(self, code: CodeType) -> None:
+        if self.by_value or self._sent.carried is not None:
+            self._sent.codes.append(code)
 
     def _reduce_dynamic_class(self, cls: type, reduced: Any) -> Any:
         reduced = super()._reduce_dynamic_class(cls, reduced)
@@ -346,6 +405,7 @@ def begin_job() -> None:
     _job_modules.clear()
     for class_id in _callers.values():
         parts.class_tracker_by_id.pop(class_id, None)
+    drop_carried()
     _callers.clear()
     _named.clear()
     _unfilled.clear()
@@ -409,6 +469,8 @@ def _make_class(class_id: str, is_enum: bool, public_name: str | None, args: Any
 def _fill_class(cls: type, state: Any) -> None:
     if cls in _unfilled:  # else it is whole already, and maybe changed since by its owner
         _unfilled.discard(cls)
+        if (answer := state[0].pop("__class__", None)) is not None:
+            vars(cls)["__class__"].means(answer)
         parts.class_setstate(cls, state)
 
 
@@ -463,6 +525,13 @@ def _fill_module(module: ModuleType, state: dict[str, Any]) -> None:
     for name, value in state.items():
         if name not in vars(module) or vars(module)[name] is None:
             vars(module)[name] = value
+
+
+def refuse_attribute(module: str, left: frozenset[str], name: str) -> Any:
+    """Be the `__getattr__` of a module that came without some of its attributes."""
+    if name in left:
+        raise AttributeError(f"{module}.{name} of the caller is not here: it cannot be pickled")
+    raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
 def _job_globals(name: str, base: dict[str, Any]) -> dict[str, Any]:

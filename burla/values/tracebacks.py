@@ -17,6 +17,7 @@ from itertools import islice
 from types import CodeType, TracebackType
 from typing import Any, Literal
 
+from .attributes import dict_of
 from .explain import describe_error, short_repr, text_of, type_name
 from .frames import Frames, NotLoadableError, TooLargeError, dump_plain
 from .pickling import ResultNotPicklableError, dumps, loads
@@ -114,7 +115,7 @@ def _walk(error: BaseException) -> Iterator[BaseException]:
 
 def _take_apart(error: BaseException, numbers: dict[int, int]) -> dict[str, Any]:
     """Return all that is needed to put the exception together again, as plain data."""
-    notes = getattr(error, "__notes__", None)
+    notes = dict_of(error).get("__notes__")
     record: dict[str, Any] = {
         "type": type_name(error),
         "text": text_of(error),
@@ -209,7 +210,7 @@ _OWN_PICKLING = frozenset(
 
 
 def _state_of(error: BaseException) -> tuple[Any, ...]:
-    attributes = {k: v for k, v in vars(error).items() if k != "__notes__"}
+    attributes = {k: v for k, v in dict_of(error).items() if k != "__notes__"}
     slots = {}
     for cls in type(error).__mro__:
         if cls is BaseException:
@@ -217,7 +218,7 @@ def _state_of(error: BaseException) -> tuple[Any, ...]:
         for name, member in vars(cls).items():
             if type(member).__name__ in _MEMBER_KINDS and name not in _MEMBERS_LEFT_OUT:
                 try:
-                    slots[name] = getattr(error, name)
+                    slots[name] = member.__get__(error, type(error))
                 except AttributeError:  # a slot that was never set
                     continue
     # the exceptions of a group come apart from it, with tracebacks of their own
@@ -329,7 +330,7 @@ def note_of(index: int, input_repr: str | None, node: str) -> str:
 
 
 def _mark(error: BaseException, index: int, input_repr: str | None, node: str) -> None:
-    notes = vars(error).get("__notes__")
+    notes = dict_of(error).get("__notes__")
     said = list(notes) if isinstance(notes, list) else []
     _set(error, "__notes__", [*said, note_of(index, input_repr, node)])
     _set(error, "burla_input_index", index)
@@ -387,7 +388,7 @@ def _rebuild(
     except TypeError:  # a class of an extension module has a `__new__` that must be called
         error = cls(*args)
     _set(error, "args", args)
-    vars(error).update(attributes)
+    dict_of(error).update(attributes)
     _set_members(error, {name: value for name, value in slots.items() if value is not None})
     for name in (name for name, value in slots.items() if value is None):
         # A builtin's member that was never set reads as None, too; set to None it may be shown.
@@ -413,7 +414,7 @@ def _dress(
     _set(error, "__context__", None if record["context"] is None else built[record["context"]])
     _set(error, "__suppress_context__", record["suppress"])
     _set(error, "__traceback__", _traceback_from(record["frames"], node))
-    left_behind = vars(error).get("__notes__", [])  # see _pickled_in_part
+    left_behind = dict_of(error).get("__notes__", [])  # see _pickled_in_part
     if notes := [*record["notes"], *left_behind]:
         _set(error, "__notes__", notes)
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from burla.arguments import decide_unpack
-from burla.modules import by_value_modules, environment
+from burla.modules import environment, new_sent
 from burla.shell.outcomes import exception_of
 from burla.values.payloads import (
-    Sent,
     apply_environment,
     are_atoms,
     bind_call,
@@ -53,7 +52,7 @@ def outcomes_elsewhere(
 ) -> list[Callable[[], Any]]:
     """Return for each input a callable that returns the result or raises the error."""
     shape = decide_unpack(function, unpack)
-    sent = Sent(by_value_modules())
+    sent = new_sent()
     sample = inputs if isinstance(inputs, list) else []
     request = {
         "environment": environment(),
