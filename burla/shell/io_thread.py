@@ -75,6 +75,7 @@ class IoThread:
             curve: the keys, for a burla:// address.
         """
         self.address = address
+        self.is_private = failed is not None
         self._endpoint = take_apart(address).endpoint
         self._failed, self._answer_s = failed, answer_s
         self._commands = CommandQueue()
