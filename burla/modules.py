@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from burla.protocol.messages import ENVIRONMENT_BYTES_MAX
+from burla.shell.streams import has_one_output
 from burla.values.environment import Environment
 
 
@@ -46,6 +47,7 @@ class _Surroundings(NamedTuple):
     main_file: str | None
     main_package: str | None
     memory: str | None
+    one_output: bool
 
 
 def _look_around(memory: str | None) -> _Surroundings:
@@ -65,6 +67,7 @@ def _look_around(memory: str | None) -> _Surroundings:
         main_file=file if isinstance(file, str) else None,
         main_package=package if isinstance(package, str) else None,
         memory=memory,
+        one_output=has_one_output(),
     )
 
 
@@ -98,6 +101,7 @@ def _describe(around: _Surroundings) -> Environment:
         argv=[os.fsencode(arg) for arg in around.argv],
         main={name: value for name, value in main.items() if value is not None},
         memory=None if around.memory is None else os.fsencode(around.memory),
+        one_output=around.one_output,
     )
 
 

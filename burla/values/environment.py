@@ -27,6 +27,7 @@ class Environment(TypedDict):
     argv: list[bytes]
     main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
     memory: bytes | None  # directory in memory that caller and worker share; None: there is none
+    one_output: bool  # stdout and stderr of the caller are one place
 
 
 def apply_environment(environment: Environment) -> None:

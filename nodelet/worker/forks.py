@@ -119,6 +119,11 @@ def _fd_limit() -> int:
     return 1 << 20 if limit == resource.RLIM_INFINITY else limit
 
 
+def join_output() -> None:
+    """Let stderr go where stdout goes, in the order in which both are written."""
+    os.dup2(1, 2)
+
+
 def _open_streams() -> None:
     """Give Python and C line-buffered output, so that a line shows while the function runs."""
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(  # type: ignore[misc]

@@ -65,6 +65,7 @@ class Worker:
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._node = ""
         self._results: SharedResults | None = None
+        self._has_one_output = False
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -133,6 +134,9 @@ class Worker:
             results = None
             if settings.environment:
                 environment = msgpack.unpackb(settings.environment)
+                self._has_one_output = bool(environment.get("one_output"))
+                if is_first and self._has_one_output:  # a next job here has the same environment
+                    forks.join_output()
                 payloads.apply_environment(environment)
                 results = _results_in(environment.get("memory"), settings.variables)
             function = payloads.load_function(message.frames[1:])
@@ -203,10 +207,13 @@ class Worker:
             os.waitpid(middle, 0)
 
     def _become_copy(self, page: int, fds: tuple[int, int, int]) -> NoReturn:
-        copy = Worker(forks.enter_copy(fds, self._sock, page), self._pages, page)
+        sock = forks.enter_copy(fds, self._sock, page)
+        if self._has_one_output:
+            forks.join_output()
+        copy = Worker(sock, self._pages, page)
         assert self._call is not None
         copy._call, copy._node, copy._modules = self._call, self._node, self._modules
-        copy._results = self._results
+        copy._results, copy._has_one_output = self._results, self._has_one_output
         copy._walker.load(self._call, self._node, self._results)
         copy.serve()
 
