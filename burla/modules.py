@@ -16,6 +16,7 @@ import msgpack
 
 from burla.protocol.messages import ENVIRONMENT_BYTES_MAX
 from burla.shell.streams import has_one_output
+from burla.values.assertions import rewritten_files
 from burla.values.environment import Environment
 
 
@@ -48,6 +49,7 @@ class _Surroundings(NamedTuple):
     main_package: str | None
     memory: str | None
     one_output: bool
+    rewritten: tuple[str, ...]
 
 
 def _look_around(memory: str | None) -> _Surroundings:
@@ -68,6 +70,7 @@ def _look_around(memory: str | None) -> _Surroundings:
         main_package=package if isinstance(package, str) else None,
         memory=memory,
         one_output=has_one_output(),
+        rewritten=rewritten_files(),
     )
 
 
@@ -102,6 +105,7 @@ def _describe(around: _Surroundings) -> Environment:
         main={name: value for name, value in main.items() if value is not None},
         memory=None if around.memory is None else os.fsencode(around.memory),
         one_output=around.one_output,
+        rewritten=[os.fsencode(file) for file in around.rewritten],
     )
 
 

@@ -12,6 +12,7 @@ from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any, TypedDict
 
+from .assertions import rewrite_on_import
 from .pickling import serve
 
 COMPILED_MAX = 256  # modules of which a worker keeps the code,
@@ -27,6 +28,7 @@ class Environment(TypedDict):
     argv: list[bytes]
     main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
     memory: bytes | None  # directory in memory that caller and worker share; None: there is none
+    rewritten: list[bytes]  # files whose asserts pytest has rewritten
     one_output: bool  # stdout and stderr of the caller are one place
 
 
@@ -35,6 +37,7 @@ def apply_environment(environment: Environment) -> None:
     path = [os.fsdecode(entry) for entry in environment["path"]]
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     importlib.invalidate_caches()
+    rewrite_on_import([os.fsdecode(file) for file in environment.get("rewritten", ())])
     for name in environment["shadowed"]:
         sys.modules.pop(name, None)  # who has it keeps it; the function is to get the caller's
     if environment["directory"] is not None:
