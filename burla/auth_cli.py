@@ -3,6 +3,7 @@
 Everything here goes without a prompt, and prints JSON on request.
 """
 
+import errno
 import json
 import time
 from collections.abc import Iterator
@@ -172,6 +173,9 @@ def list_keys(directory: str | None, as_json: bool) -> None:
     say(as_json, rows, "\n".join(lines) or "no keys yet: `burla auth add` adds one")
 
 
+KEY_DIRECTORY = "one where `burla-scheduler init` made keys (--dir names another)"
+
+
 @contextmanager
 def _open(directory: str | None) -> Iterator[Any]:
     """Yield the KeyStore of a scheduler, and say in words what goes wrong with it.
@@ -183,7 +187,7 @@ def _open(directory: str | None) -> Iterator[Any]:
     from burla.scheduler.auth.key_store import KeyStore
     from burla.scheduler.config import ConfigError, keys_directory
     from burla.scheduler.core.admission import AdmissionError
-    from burla.transport.keys import KeyFileError
+    from burla.transport.keys import KeyFileError, KeyFileMissingError
 
     try:
         path = keys_directory(directory)
@@ -193,9 +197,19 @@ def _open(directory: str | None) -> Iterator[Any]:
         yield KeyStore(path)
     except AdmissionError as error:
         raise errors.BurlaError(str(error)) from None
-    except (KeyFileError, OSError) as error:
-        expected = f"one where `burla-scheduler init` made keys (--dir names another); {error}"
-        raise errors.BadSetting("the key directory", str(path), expected) from None
+    except KeyFileMissingError as error:
+        raise errors.BadSetting(
+            "the key directory", str(path), f"{KEY_DIRECTORY}; {error}"
+        ) from None
+    except KeyFileError as error:  # it says what is wrong with which file
+        raise errors.BurlaError(str(error)) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):  # it is the right one
+            why = f"{error.strerror or error}: {error.filename or path}"
+            raise errors.BurlaError(f"the keys of the cluster cannot be used: {why}") from None
+        raise errors.BadSetting(
+            "the key directory", str(path), f"{KEY_DIRECTORY}; {error}"
+        ) from None
 
 
 def _iso(time_s: float | None) -> str | None:

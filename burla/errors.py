@@ -24,10 +24,11 @@ What the function raises is raised as it is whenever that can be done. Bad argum
 TypeError and ValueError, Ctrl-C is KeyboardInterrupt. Each text says what, which, why, what to do.
 """
 
-import signal
 from typing import Any
 
 from burla.limits import GB
+
+from .ends import what_it_means
 
 LAST_WORDS_CHARS_MAX = 2_000  # of a dead worker's output in an error's text
 
@@ -103,10 +104,12 @@ class NotAuthorised(Refused):
 class Unsatisfiable(BurlaError):
     """No node of the cluster could ever satisfy an argument."""
 
-    def __init__(self, argument: str, value: object, why: str) -> None:
+    def __init__(self, argument: str, value: object, why: str, *, is_private: bool = False) -> None:
+        nodes = (
+            "set a cluster that has such nodes" if is_private else "add a node that is big enough"
+        )
         super().__init__(
-            f"{argument}={value!r} cannot be satisfied: {why}."
-            f" Lower {argument}, or add a node that is big enough"
+            f"{argument}={value!r} cannot be satisfied: {why}. Lower {argument}, or {nodes}"
         )
         self.argument = argument
 
@@ -129,39 +132,49 @@ class WorkerDied(CallFailed):
         how: `signal SIGSEGV`, `exit status 3`, ...
         deaths: how many times it died.
         last_words: the end of what it printed before.
+        dump: where native code crashed, as `faulthandler` has it; empty: it did not.
     """
 
     def __init__(
-        self, index: int, how: str, deaths: int, *, call: str = "", last_words: str = ""
+        self,
+        index: int,
+        how: str,
+        deaths: int,
+        *,
+        call: str = "",
+        last_words: str = "",
+        why: str = "",
+        dump: str = "",
+        was_loading: bool = False,
     ) -> None:
+        """Say what is known.
+
+        Args:
+            index: of the input.
+            how: its process ended.
+            deaths: how many times.
+            call: which call it was, in words.
+            last_words: the end of what it printed.
+            why: it ended, if more is known than `how` says.
+            dump: as faulthandler wrote it.
+            was_loading: it was loading the function: no call had begun.
+        """
         words = last_words.strip()[-LAST_WORDS_CHARS_MAX:]
+        times = "died" if deaths == 1 else f"died {deaths} times, the last time"
+        doing = " while it loaded the function" if was_loading else ""
         text = (
-            f"{call or f'input {index}'}: its worker process died {deaths} times, the last time by"
-            f" {how}. {_hint(how)}"
+            f"{call or f'input {index}'}: its worker process {times} by {how}{doing}."
+            f" {why or what_it_means(how)}"
         )
-        super().__init__(f"{text}. Its last words:\n{words}" if words else text)
+        text += f". Its last words:\n{words}" if words else ""
+        if dump:
+            text += f"{'' if words else '.'}\nIt crashed here:\n{dump}"
+        super().__init__(text)
         self.burla_input_index = index
         self.how = how
         self.deaths = deaths
         self.last_words = last_words
-
-
-def _hint(how: str) -> str:
-    if how.endswith("SIGKILL"):
-        return "SIGKILL often means that memory ran out: try a larger func_ram or smaller inputs"
-    if how.startswith("signal"):
-        return "A crash in native code is likely: call the function on this input by itself"
-    return "Raise an exception instead of ending the process, e.g. by os._exit"
-
-
-def how_it_died(status: int) -> str:
-    """Return words for a process's end: its exit status, or minus the signal that killed it."""
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"signal {signal.Signals(-status).name}"
-    except ValueError:
-        return f"signal {-status}"
+        self.dump = dump
 
 
 class OutOfMemory(CallFailed):

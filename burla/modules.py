@@ -17,6 +17,8 @@ import msgpack
 
 from burla.protocol.messages import ENVIRONMENT_BYTES_MAX
 from burla.values.attributes import dict_of
+from burla.shell.streams import has_one_output
+from burla.values.assertions import rewritten_files
 from burla.values.environment import Environment
 from burla.values.pickling import CarriedBy, Sent
 
@@ -64,6 +66,8 @@ class _Surroundings(NamedTuple):
     main_package: str | None
     own: bytes | None
     memory: str | None
+    one_output: bool
+    rewritten: tuple[str, ...]
 
 
 def _look_around(memory: str | None, travels: bool) -> _Surroundings:
@@ -84,6 +88,8 @@ def _look_around(memory: str | None, travels: bool) -> _Surroundings:
         main_package=package if isinstance(package, str) else None,
         own=own_modules(path, by_value_modules) if travels else None,
         memory=memory,
+        one_output=has_one_output(),
+        rewritten=rewritten_files(),
     )
 
 
@@ -118,6 +124,8 @@ def _describe(around: _Surroundings) -> Environment:
         main={name: value for name, value in main.items() if value is not None},
         own=around.own,
         memory=None if around.memory is None else os.fsencode(around.memory),
+        one_output=around.one_output,
+        rewritten=[os.fsencode(file) for file in around.rewritten],
     )
 
 

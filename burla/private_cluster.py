@@ -22,7 +22,8 @@ from burla.system.owner import Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories
 from burla.system.procfs import process_started
 
-from .errors import ClusterError, how_it_died
+from .ends import how_it_died
+from .errors import ClusterError
 
 SOCKET = "s"  # short, since an ipc path is
 # What an ipc path may have in bytes (107), less a directory of ours, the socket and a suffix to it.

@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     daemon.prepare("burla-scheduler", level)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
-        config = SchedulerConfig(options.bind, _keys(options), _quotas(options))
+        keys, is_private = _keys(options), _is_private(options)
+        config = SchedulerConfig(options.bind, keys, _quotas(options), is_private)
         _check_free(config.bind)
         notifier = Notifier()
 
@@ -138,8 +139,11 @@ def _quotas(options: argparse.Namespace) -> Quotas:
 
 def _keys(options: argparse.Namespace) -> Path | None:
     """Return the directory of the keys; a private cluster has none."""
-    is_private = options.owner is not None and options.dir is None
-    return None if is_private else keys_directory(options.dir)
+    return None if _is_private(options) else keys_directory(options.dir)
+
+
+def _is_private(options: argparse.Namespace) -> bool:
+    return options.owner is not None and options.dir is None
 
 
 def _init(arguments: Sequence[str]) -> int:
@@ -216,6 +220,8 @@ def _check_free(bind: str) -> None:
 
 
 def _explain(error: OSError | zmq.ZMQError, bind: str) -> int:
+    if (file := getattr(error, "filename", None)) is not None:  # the audit log, or the like
+        return _fail(f"cannot use {file}: {error.strerror}", EXIT_CONFIG)
     if error.errno == errno.EADDRINUSE:
         text = f"cannot listen on {bind}: the address is in use, perhaps by another burla-scheduler"
         return _fail(text, EXIT_BUSY)

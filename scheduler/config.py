@@ -24,6 +24,7 @@ class SchedulerConfig:
     bind: str  # where it listens; tcp port 0 picks one
     keys: Path | None = None  # directory of its keys; None: only for ipc, which files guard
     quotas: Quotas = field(default_factory=Quotas)  # of each tenant
+    is_private: bool = False  # it has one node, of this machine, and one client
     state_file: Path | None = field(init=False, default=None)  # written at SIGUSR2; None: nowhere
 
     def __post_init__(self) -> None:

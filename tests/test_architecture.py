@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "burla/core": {"burla.protocol"},
     "burla/shell": {
         *("burla.core", "burla.protocol", "burla.transport", "burla.values"),
-        *("burla.config", "burla.errors"),
+        *("burla.config", "burla.ends", "burla.errors"),
     },
     "burla": {
         *("burla.core", "burla.shell"),

@@ -9,12 +9,19 @@ from .messages import Count
 
 LAST_WORDS_LINES_MAX = 20
 LAST_WORDS_BYTES_MAX = 4 << 10  # as the worker wrote them; what is not UTF-8 is replaced
+DUMP_BYTES_MAX = 4 << 10  # of what faulthandler wrote: the beginning, where the crash is
+
+# Why the node itself killed a worker, if that was not for memory:
+CLOSED = "closed"  # the connection between the two was closed, though the worker went on
+BROKEN = "broken"  # what the worker said made no sense
 
 Words = Annotated[str, Meta(max_length=LAST_WORDS_BYTES_MAX)]
+Dump = Annotated[str, Meta(max_length=DUMP_BYTES_MAX)]
+Why = Annotated[str, Meta(max_length=16)]
 
 
 class OutOfMemoryFigures(Struct, frozen=True, array_like=True):
-    """Why a worker was killed for memory; all in bytes."""
+    """The memory when a worker was killed; all in bytes."""
 
     used: Count  # by the call; 0: not known
     limit: Count  # func_ram; 0: the node ran out
@@ -30,6 +37,10 @@ class Death(Struct, frozen=True, array_like=True):
     deaths: Count
     memory: OutOfMemoryFigures | None = None  # it was killed for memory
     last_words: Words = ""  # the last lines that it wrote to stdout or stderr in this call
+    killed_for: Why = ""  # CLOSED, BROKEN; empty: not by the node, or for memory
+    seen: OutOfMemoryFigures | None = None  # at a SIGKILL that is not for memory, if it is known
+    dump: Dump = ""  # where native code crashed, as faulthandler wrote it
+    was_loading: bool = False  # the function: no call had begun
 
     def encode(self) -> bytes:
         """Return the frame."""

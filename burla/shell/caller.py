@@ -24,8 +24,6 @@ from burla.errors import (
     OutOfMemory,
     Refused,
     Unsatisfiable,
-    WorkerDied,
-    how_it_died,
 )
 from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind
@@ -45,7 +43,7 @@ from burla.values.tracebacks import note_of
 from .command_queue import LocalError
 from .io_thread import IoThread
 from .job import Event, Job
-from .outcomes import exception_of, result_not_loadable
+from .outcomes import exception_of, result_not_loadable, worker_died
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
 
@@ -262,12 +260,7 @@ class Caller:
                 available=memory.available,
                 call=call,
             )
-        how, code = death.how, death.code
-        if how == "exit":
-            died = how_it_died(code) if code >= 0 else "an unknown exit status"
-        else:
-            died = how_it_died(-code) if how == "signal" else f"{how} {code}"
-        return WorkerDied(index, died, death.deaths, call=call, last_words=death.last_words)
+        return worker_died(index, death, call)
 
     def _shown(self, index: int) -> str | None:
         """Return an input as errors show it; None: it is not here any more."""
@@ -302,7 +295,9 @@ class Caller:
             case Fail(argument="", text=text):
                 raise JobFailed(text)
             case Fail():
-                raise Unsatisfiable(event.argument, self._limits.get(event.argument), event.text)
+                value = self._limits.get(event.argument)
+                is_private = self._job.is_private
+                raise Unsatisfiable(event.argument, value, event.text, is_private=is_private)
             case LocalError():
                 raise event.error
             case Finish() | Deliver():

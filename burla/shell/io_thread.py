@@ -77,6 +77,7 @@ class IoThread:
             silence_s: how long the scheduler may be silent after that.
         """
         self.address = address
+        self.is_private = failed is not None
         self._endpoint = take_apart(address).endpoint
         self._failed, self._answer_s = failed, answer_s
         self._commands = CommandQueue()

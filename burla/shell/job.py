@@ -80,6 +80,11 @@ class Job:
         """Return where the cluster is."""
         return self._thread.address
 
+    @property
+    def is_private(self) -> bool:
+        """Return whether the cluster is the private one of this process."""
+        return self._thread.is_private
+
     def flush(self) -> None:
         """Let what was added be sent soon."""
         if self._is_unsaid:

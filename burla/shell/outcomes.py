@@ -1,5 +1,6 @@
 """Which exception the caller sees for a call that failed."""
 
+from burla.ends import how_it_died, how_not_forked, tidy_dump, what_broke, what_it_means
 from burla.errors import (
     CallFailed,
     FunctionExited,
@@ -7,7 +8,10 @@ from burla.errors import (
     JobFailed,
     RemoteError,
     ResultNotSendable,
+    WorkerDied,
 )
+from burla.limits import GB
+from burla.protocol.deaths import Death
 from burla.values.payloads import Failure, NotLoadableError
 
 
@@ -30,8 +34,8 @@ def exception_of(failure: Failure, *, in_iterator: bool = False) -> BaseExceptio
             return _instead(FunctionExited(_at(failure, text)), failure)
         case "input":
             text = (
-                f"the worker cannot unpickle this input: {failure.text}. What it is made of must"
-                " be importable on the node"
+                f"the worker cannot unpickle this input: {failure.text}."
+                f" {_remedy(failure.exception.__cause__, 'on the node')}"
             )
             return _instead(InputNotLoadable(_at(failure, text)), failure)
         case "result":
@@ -77,12 +81,58 @@ def _not_loaded(failure: Failure) -> JobFailed:
 def result_not_loadable(index: int, node: str, error: NotLoadableError) -> ResultNotSendable:
     """Return what to raise for a result that `load_result` could not unpickle."""
     public = ResultNotSendable(
-        f"input {index} · node {node}: the result cannot be unpickled here: {error}. What it is"
-        " made of must be importable by the caller"
+        f"input {index} · node {node}: the result cannot be unpickled here: {error}."
+        f" {_remedy(error.__cause__, 'by the caller')}"
     )
     public.burla_input_index = index
     public.__cause__ = error.__cause__
     return public
+
+
+def worker_died(index: int, death: Death, call: str) -> WorkerDied:
+    """Return what to raise for a call whose worker died of something else than memory."""
+    match death.how, death.code:
+        case "exit", -1:
+            how = "exit status unknown"
+        case "exit", status:
+            how = how_it_died(status)
+        case "signal", number:
+            how = how_it_died(-number)
+        case _:
+            how = how_not_forked(death.code)
+    why = what_broke(death.killed_for) if death.killed_for else what_it_means(how)
+    if (seen := death.seen) is not None:
+        used = f"the call used {seen.used / GB:.3g} GB, " if seen.used else ""
+        why += (
+            f". When last looked at, {used}{seen.available / GB:.3g} of the node's"
+            f" {seen.total / GB:.3g} GB were free"
+        )
+    return WorkerDied(
+        index,
+        how,
+        death.deaths,
+        call=call,
+        last_words=death.last_words,
+        why=why,
+        dump=tidy_dump(death.dump),
+        was_loading=death.was_loading,
+    )
+
+
+def _remedy(cause: BaseException | None, where: str) -> str:
+    """Return what to do about a value that could not be unpickled `where`."""
+    match cause:
+        case ImportError() | AttributeError():
+            return f"What it is made of must be importable {where}"
+        case MemoryError():
+            return (
+                "There was no memory for it, or its class said so: use smaller values, or a higher"
+                " limit (func_ram, ulimit -v, that of a container)"
+            )
+        case OSError():
+            return f"What it needs of the operating system could not be had {where}"
+        case _:
+            return "This is what its class, or what is in it, raised while it was put together"
 
 
 def _instead(public: CallFailed, failure: Failure) -> CallFailed:

@@ -14,6 +14,8 @@ from typing import TextIO
 
 from burla.core.effects import Write
 
+from .streams import is_one_place
+
 ABANDON_S = 1.0  # a writer that hangs in a full pipe is left to itself after this long
 BATCH_MAX = 64  # written before it is flushed and acknowledged
 STDOUT, STDERR = 1, 2
@@ -43,7 +45,9 @@ class Printer:
         self._thread: threading.Thread | None = None
         self._abandoned = False
         self._decoders: dict[tuple[bytes, int], codecs.IncrementalDecoder] = {}
-        self._in_line = False  # stderr ended without a newline
+        self._has_one = is_one_place(stdout, stderr)
+        self._in_line = False  # where stderr goes, the last line has not ended
+        self._last = STDOUT  # the stream that was written to last
 
     def put(self, what: Write | str) -> None:
         """Write output, or a line of ours on stderr. To be called by one thread only."""
@@ -114,7 +118,10 @@ class Printer:
         file = self._streams[stream]
         if file is None or not text:
             return
-        if stream == STDERR:
+        if stream != self._last:  # each may hold back what it was given
+            self._flush_one(self._streams[self._last])
+            self._last = stream
+        if stream == STDERR or self._has_one:
             self._in_line = not text.endswith("\n")
         try:
             file.write(text)
@@ -128,6 +135,10 @@ class Printer:
 
     def _flush(self) -> None:
         for file in self._streams.values():
-            flush = getattr(file, "flush", None)
-            if flush is not None and not getattr(file, "closed", False):
-                flush()
+            self._flush_one(file)
+
+    @staticmethod
+    def _flush_one(file: TextIO | None) -> None:
+        flush = getattr(file, "flush", None)
+        if flush is not None and not getattr(file, "closed", False):
+            flush()

@@ -7,6 +7,7 @@ started the daemon, and a pipe would be inherited by whatever the owner starts.
 
 import asyncio
 import contextlib
+import errno
 import faulthandler
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Any
 
 import uvloop
 
-from .exit_codes import EXIT_INTERRUPTED, EXIT_OK
+from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from .owner import Owner, remove_directory
 
 END_S = 8.0  # a main that has not ended by then is cut off; users are promised 10 s
@@ -60,10 +61,33 @@ def run(main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None = Non
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run_until_told(main, owner))
+    except OSError as error:
+        if (why := _shortage(error)) is None:
+            raise
+        log.error("%s", why)  # whoever reads it needs no traceback
+        return EXIT_FAILED
     finally:
         if owner is not None and owner.directory is not None and not owner.alive():
             remove_directory(owner.directory)
         faulthandler.cancel_dump_traceback_later()
+
+
+def _shortage(error: OSError) -> str | None:
+    """Return in words what this machine has not enough of; None: that is not why."""
+    match error.errno:
+        case errno.EMFILE:
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            return f"too many open files: the limit, {limit}, is too low (ulimit -n)"
+        case errno.ENFILE:
+            return "too many open files in the whole system (fs.file-max)"
+        case errno.EAGAIN:
+            return "no process or thread can be started: too many of this user (ulimit -u)"
+        case errno.ENOMEM:
+            return "out of memory"
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"{error.strerror}: {error.filename or 'a file of ours'}"
+        case _:
+            return None
 
 
 async def wait_listening(path: str | None, timeout_s: float) -> None:

@@ -7,6 +7,7 @@ is refused, not repaired.
 """
 
 import contextlib
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ FILE_BYTES_MAX = 4096  # a key file has two lines
 
 class KeyFileError(Exception):
     """A key file that is not there, or that others could have read or written; says which."""
+
+
+class KeyFileMissingError(KeyFileError):
+    """A key file that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ def read_private(path: str, bytes_max: int = FILE_BYTES_MAX) -> str:
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise KeyFileError(f"{path} is not there") from None
+        raise KeyFileMissingError(f"{path} is not there") from None
     except OSError as error:
         why = "it is a symbolic link" if os.path.islink(path) else error.strerror
         raise KeyFileError(f"{path} is refused: {why}") from None
@@ -174,7 +179,9 @@ def write_private(path: str, text: str, *, replace: bool) -> None:
     try:
         try:
             os.fchmod(file, 0o600)  # whatever the umask is
-            os.write(file, text.encode())
+            data = text.encode()
+            if os.write(file, data) < len(data):  # a full disk takes a part without a word
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
             os.fsync(file)
         finally:
             os.close(file)
@@ -196,7 +203,7 @@ def _check_place(path: str) -> None:
         try:
             mode = os.stat(here).st_mode
         except OSError as error:
-            raise KeyFileError(f"{path} is not there: {here}: {error.strerror}") from None
+            raise KeyFileMissingError(f"{path} is not there: {here}: {error.strerror}") from None
         # in a sticky directory, as /tmp is, others can make files but not exchange ours
         if mode & 0o002 and (first or not mode & stat.S_ISVTX):
             raise KeyFileError(f"{path} is refused: every user can write to {here}")

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 import msgpack
 
 from .own_modules import guard_own_modules
+from .assertions import rewrite_on_import
 from .pickling import serve
 
 COMPILED_MAX = 256  # modules of which a worker keeps the code,
@@ -31,6 +32,8 @@ class Environment(TypedDict):
     main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
     own: bytes | None  # msgpack of OwnModules; None: this machine's caller, whose modules are here
     memory: bytes | None  # directory in memory that caller and worker share; None: there is none
+    rewritten: list[bytes]  # files whose asserts pytest has rewritten
+    one_output: bool  # stdout and stderr of the caller are one place
 
 
 def apply_environment(environment: Environment) -> None:
@@ -38,6 +41,7 @@ def apply_environment(environment: Environment) -> None:
     path = [os.fsdecode(entry) for entry in environment["path"]]
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     importlib.invalidate_caches()
+    rewrite_on_import([os.fsdecode(file) for file in environment.get("rewritten", ())])
     for name in environment["shadowed"]:
         sys.modules.pop(name, None)  # who has it keeps it; the function is to get the caller's
     own = environment.get("own")

@@ -5,6 +5,7 @@ but its identity and is a global of some module, travels as that global, whateve
 """
 
 import copyreg
+import importlib
 import sys
 import typing
 from collections.abc import Callable, Collection
@@ -112,3 +113,25 @@ def set_state(obj: Any, state: Any) -> None:
         vars(obj).update(attributes)
     for name, value in (slots or {}).items():
         object.__setattr__(obj, name, value)
+
+
+def home_of(cls: type) -> str | None:
+    """Return the module that has a class whose `__module__` names one that has not; None: others.
+
+    pytest's `Skipped` calls itself a builtin, for a shorter name in a report. The functions of a
+    class, or of what it derives from, know better where they are from.
+    """
+    name = cls.__qualname__
+    if getattr(sys.modules.get(cls.__module__), name.partition(".")[0], None) is not None:
+        return None
+    for base in cls.__mro__[:-1]:
+        for value in list(vars(base).values()):
+            module = value.__globals__.get("__name__") if type(value) is FunctionType else None
+            if vars(sys.modules.get(str(module), object)).get(name) is cls:
+                return str(module)
+    return None
+
+
+def find_class(module: str, name: str) -> Any:
+    """Return the class that `home_of` found."""
+    return getattr(importlib.import_module(module), name)

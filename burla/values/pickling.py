@@ -27,7 +27,16 @@ from .carried import Carrier, codes_in, drop_carried
 from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
 from .frames import Frames, NotLoadableError, Pieces, join
-from .named import bare_objects, global_name, is_only_itself, parts_of, pickles_itself, set_state
+from .named import (
+    bare_objects,
+    find_class,
+    global_name,
+    home_of,
+    is_only_itself,
+    parts_of,
+    pickles_itself,
+    set_state,
+)
 from .text_names import named_in_text
 
 SENT_CLASSES_MAX = 4096  # classes kept alive here because a worker may name them; oldest go first
@@ -273,6 +282,8 @@ class Pickler(parts.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
         except TypeError:  # a metaclass without a hash
             return parts.class_reduce(cls)
         forced = cls.__module__ in self.by_value
+        if not forced and (home := home_of(cls)) is not None and not self._travels(home):
+            return find_class, (home, cls.__qualname__)
         reduced = parts.dynamic_class_reduce(cls) if forced else parts.class_reduce(cls)
         if reduced is NotImplemented:
             self._references.add(cls)

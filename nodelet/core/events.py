@@ -120,6 +120,8 @@ class Died:
     how: Ending
     state: WorkerState  # when it died
     stride: Stride = NO_STRIDE
+    killed_for: str = ""  # deaths.CLOSED, deaths.BROKEN: the shell killed it
+    dump: str = ""  # where it crashed, as faulthandler wrote it
 
 
 @dataclass(frozen=True, slots=True)

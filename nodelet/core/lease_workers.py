@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import assert_never
 
-from burla.protocol.deaths import Death
+from msgspec.structs import replace
+
+from burla.protocol.deaths import BROKEN, Death
 from burla.protocol.ranges import Ranges
 
 from .cells import BrokenWorkerError, Worker
@@ -21,7 +23,7 @@ from .events import (
     WorkerState,
 )
 from .last_words import LastWords
-from .memory_policy import MemoryPolicy
+from .memory_policy import KILLED, MemoryPolicy
 from .spawn_policy import SpawnPolicy, Step
 from .watchdog import Watchdog
 
@@ -149,7 +151,7 @@ class LeaseWorkers:
         words = self.words.take(event.worker)
         match event.state:
             case WorkerState.LOADING | WorkerState.COPYING:
-                self.spawn.died(event.state, event.how, bool(self._dispatcher.workers))
+                self.spawn.died(event, words, bool(self._dispatcher.workers))
             case WorkerState.TEMPLATE if event.worker == self.spawn.template:
                 self.spawn.drop_template()
             case _:
@@ -162,6 +164,7 @@ class LeaseWorkers:
         self, worker: Worker, event: Died, words: str, now_s: float
     ) -> tuple[int, Death] | None:
         dispatcher = self._dispatcher
+        seen = self._memory.seen(worker)
         figures = self._memory.died(worker, event.how, now_s)
         running = worker.running(event.stride)
         is_fresh_copy = worker.is_copy and not worker.has_run
@@ -178,7 +181,15 @@ class LeaseWorkers:
         if death is None:
             dispatcher.try_again(index)
             return None
-        return index, Death(death.how, death.code, death.deaths, death.memory, words)
+        killed_for = BROKEN if worker.is_broken else event.killed_for
+        is_unexplained = event.how == KILLED and death.memory is None and not killed_for
+        return index, replace(
+            death,
+            last_words=words,
+            killed_for=killed_for,
+            seen=seen if is_unexplained else None,
+            dump=event.dump,
+        )
 
     def snapshot(self) -> dict[str, object]:
         """Return what is made, and the memory last seen, for people."""

@@ -171,6 +171,14 @@ class MemoryPolicy:
             self._rise_s = now_s + self._patience_s
         return figures
 
+    def seen(self, worker: Worker) -> OutOfMemoryFigures | None:
+        """Return the memory as last seen, of a worker that died; None: it never was looked at.
+
+        Must be told before `died` is.
+        """
+        last, used = self._last, self._used.get(worker.number, 0)
+        return None if last is None else OutOfMemoryFigures(used, 0, last.total, self._least)
+
     def _by_kernel(self, used: int, now_s: float) -> OutOfMemoryFigures | None:
         """Return the figures of a SIGKILL: from before it, since it has freed the memory."""
         last = self._last

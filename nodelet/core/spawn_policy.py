@@ -11,7 +11,7 @@ from enum import Enum, auto
 from burla.protocol.deaths import Death
 from burla.protocol.messages import Kind
 
-from .events import Ending, WorkerState
+from .events import Died, WorkerState
 
 SLOW_LOAD_S = 0.02  # about what four forks cost; slower functions are loaded once
 LOAD_DEATHS_MAX = 3  # in a row, while loading: then the function is to blame
@@ -111,16 +111,24 @@ class SpawnPolicy:
         else:
             self.no_worker = (Kind.ERROR, frames)
 
-    def died(self, state: WorkerState, how: Ending, others: bool) -> None:
-        """Take that one ended before it was ready; `others` are."""
-        self.leave(state)
+    def died(self, event: Died, words: str, others: bool) -> None:
+        """Take that one ended before it was ready; `words`: its last, `others`: are ready."""
+        self.leave(event.state)
         if self._excused:  # it was begun before the last death, and may have been killed with it
             self._excused -= 1
             return
         self._excused = self.unready
         self._deaths += 1
         if self._deaths >= LOAD_DEATHS_MAX and not others:
-            self.no_worker = (Kind.DEATH, [Death(*how, self._deaths).encode()])
+            death = Death(
+                *event.how,
+                self._deaths,
+                last_words=words,
+                killed_for=event.killed_for,
+                dump=event.dump,
+                was_loading=True,
+            )
+            self.no_worker = (Kind.DEATH, [death.encode()])
 
     def all_gone(self) -> None:
         """Note that no worker is left that was ready: it is worth trying, whatever was before."""

@@ -20,7 +20,7 @@ class Traffic:
         loop: asyncio.AbstractEventLoop,
         understand: Callable[[WorkerHandle, list[Message]], list[WorkerEvent]],
         tell: Tell,
-        on_closed: Callable[[WorkerHandle], None],
+        on_closed: Callable[[WorkerHandle, bool], None],
     ) -> None:
         """Tell what arrives.
 
@@ -28,7 +28,7 @@ class Traffic:
             loop: where all of this happens.
             understand: says what messages mean; if they are junk it closes the worker's handle.
             tell: takes what has happened; what was printed before an outcome comes before it.
-            on_closed: the worker's end is closed, or what it says is junk.
+            on_closed: the worker's end is closed, or (True) what it says is junk.
         """
         self.buffer = bytearray(READ_BYTES)  # of all parsers: each read is parsed at once
         self._loop = loop
@@ -103,7 +103,7 @@ class Traffic:
             self._tell(events)
         if handle.is_closed:
             self._loop.remove_reader(handle.sock.fileno())
-            self._on_closed(handle)
+            self._on_closed(handle, handle.is_junk)
 
     def _read(self, handle: WorkerHandle) -> tuple[list[WorkerEvent], bool]:
         """Read once; return what has happened, and whether there may be more to read."""
@@ -111,8 +111,10 @@ class Traffic:
             messages = handle.parser.read(handle.sock)
         except BlockingIOError:
             return [], False
-        except (OSError, BadMessageError):  # reset by its death; or user code wrote into our socket
+        except OSError:  # reset by its death
             messages = None
+        except BadMessageError:  # user code wrote into our socket
+            messages, handle.is_junk = None, True
         if messages is None:
             handle.is_closed = True
             return [], False

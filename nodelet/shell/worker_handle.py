@@ -48,6 +48,8 @@ class WorkerHandle:
     load: list[Frame] = field(default_factory=list)  # a function to be loaded before the next span
     unsent: list[Frame] = field(default_factory=list)  # what the socket does not take now
     is_closed: bool = False  # nothing more is read from its socket
+    is_junk: bool = False  # because what it says makes no sense
+    killed_for: str = ""  # deaths.CLOSED, deaths.BROKEN: we did it
 
     # --- spans ---
 

@@ -40,8 +40,11 @@ from burla.nodelet.core.events import (
     WorkerState,
 )
 from burla.nodelet.worker import control as c
+from burla.nodelet.worker.dumps import BYTES as DUMPS_BYTES
+from burla.nodelet.worker.dumps import take_dump
 from burla.nodelet.worker.pipes import Flag, Frame, Kind, Message, pack
 from burla.nodelet.worker.slate import PAGES, AgentSlate, Memory, make_memory
+from burla.protocol.deaths import BROKEN, CLOSED
 from burla.protocol.ranges import Range
 
 from .observer import Observer
@@ -51,6 +54,13 @@ from .zygote_client import Launch, ZygoteClient
 
 REFILL_S = 0.5  # after a blank died for no reason that we know
 REST_S = 0.02  # after a lease, while half of the blanks are left: the next may begin at once
+CLOSED_S = 0.1  # from the end of a worker's files, when it dies, to its own
+KILLED: Ending = ("signal", signal.SIGKILL)
+# of which faulthandler tells more
+CRASHES: tuple[Ending, ...] = tuple(
+    ("signal", number)
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+)
 OUTCOMES = (Kind.NOTHING, Kind.RESULTS, Kind.RESULT, Kind.ERROR)
 
 
@@ -104,13 +114,12 @@ class WorkerPool:
         self._observer = Observer(
             self._loop, self._handles, owner.busy, owner.tell, self._zygote.seen_from_here
         )
-        slates = make_memory()
+        slates = make_memory(behind=DUMPS_BYTES)
         self._memory = Memory(slates)
         try:
             await self._zygote.start(slates)
             self._has_started, self._is_dead = True, False
         finally:
-            os.close(slates)
             if self._is_dead:
                 self._memory.close()
 
@@ -213,9 +222,10 @@ class WorkerPool:
         if (handle := self._handles.get(worker)) is not None and handle.pid:
             self._zygote.send(c.Signal(handle.pid, int(number)))
 
-    def kill(self, worker: int) -> None:
-        """Kill a worker, its process group and its descendants; `Died` follows."""
+    def kill(self, worker: int, why: str = "") -> None:
+        """Kill a worker, its process group and its descendants; `Died` follows, and says why."""
         if (handle := self._handles.get(worker)) is not None and handle.pid:
+            handle.killed_for = why
             self._zygote.send(c.Kill(handle.pid))
 
     # --- spans ---
@@ -275,10 +285,15 @@ class WorkerPool:
 
     # --- what workers say ---
 
-    def _on_closed(self, handle: WorkerHandle) -> None:
-        """End a worker that closed its socket or wrote junk: it can do nothing any more."""
-        if handle.pid:
-            self.kill(handle.number)
+    def _on_closed(self, handle: WorkerHandle, is_junk: bool) -> None:
+        """End a worker that wrote junk or closed its socket: it can do nothing any more.
+
+        Whoever dies closes it as well; then the zygote tells soon what it died of.
+        """
+        if handle.pid and is_junk:
+            self.kill(handle.number, BROKEN)
+        elif handle.pid:
+            self._loop.call_later(CLOSED_S, self.kill, handle.number, CLOSED)
         elif handle.state is WorkerState.COPYING:  # its template was dropped, or has died
             self._let_go(handle)
             self._owner.tell([NotCopied()])
@@ -294,7 +309,7 @@ class WorkerPool:
             try:
                 events += self._life_of(handle, message)
             except ValueError:
-                handle.is_closed = True
+                handle.is_closed = handle.is_junk = True
                 break
         if reports:
             events.append(Reported(handle.number, reports))
@@ -363,7 +378,9 @@ class WorkerPool:
         is_told = self._load is not None and self._ended is None and state is not WorkerState.BLANK
         if is_told:
             events += self._observer.read_memory()  # the kernel may have killed it for memory
-            events.append(Died(handle.number, how, state, stride))
+            killed_for = handle.killed_for if how == KILLED else ""
+            dump = take_dump(self._memory.fd, handle.page) if how in CRASHES else ""
+            events.append(Died(handle.number, how, state, stride, killed_for, dump))
         self._let_go(handle)
         if events:
             self._owner.tell(events)

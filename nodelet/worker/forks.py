@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+from .dumps import describe_crashes
+
 FD_ABOVE = 500  # where our descriptor goes: `os.closerange(3, 256)` and the like pass below it
 FD_HEADROOM = 8  # below the limit on descriptors, when that is lower
 OUTPUT_BUFFER_BYTES = 256 << 10  # what a pipe takes: a line up to here is one write, its end too
@@ -27,6 +29,8 @@ _NOT_DEFAULT: dict[int, Any] = {
 _FIXED = (signal.SIGKILL, signal.SIGSTOP)
 
 _c_buffer = ctypes.create_string_buffer(4096)  # of C's stdout, for ever
+
+_crash = -1  # where faulthandler describes a crash of this process
 
 # kept alive here too: functions may drop or replace sys.stdout
 _streams: list[io.TextIOWrapper] = []
@@ -44,28 +48,36 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def enter_worker(fds: tuple[int, int, int]) -> socket.socket:
+def enter_worker(fds: tuple[int, int, int], memory: int, page: int) -> socket.socket:
     """Make a child of the zygote a worker: own session, own output, nothing inherited.
 
     Args:
         fds: of the command socket, stdout and stderr.
+        memory: descriptor of the slates.
+        page: of its slate.
     """
+    global _crash
     os.setsid()
     _offer_to_oom_killer()
     sock = _place(fds)
-    close_all_but({sock.fileno()})
+    _crash = describe_crashes(memory, page, sock.fileno())
+    close_all_but({sock.fileno(), _crash})
     _open_streams()
     reset_signals()
     return sock
 
 
-def enter_copy(fds: tuple[int, int, int], template: socket.socket) -> socket.socket:
+def enter_copy(fds: tuple[int, int, int], template: socket.socket, page: int) -> socket.socket:
     """Make a child of a template a worker; what the loaded function has opened stays open."""
+    global _crash
     os.setsid()
     template.close()
     sock = _place(fds)
     for fd in fds:
         os.close(fd)
+    crash, _crash = _crash, describe_crashes(_crash, page, sock.fileno())
+    if crash >= 0:
+        os.close(crash)
     reseed()
     return sock
 
@@ -105,6 +117,11 @@ def close_all_but(kept: set[int]) -> None:
 def _fd_limit() -> int:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return 1 << 20 if limit == resource.RLIM_INFINITY else limit
+
+
+def join_output() -> None:
+    """Let stderr go where stdout goes, in the order in which both are written."""
+    os.dup2(1, 2)
 
 
 def _open_streams() -> None:

@@ -20,6 +20,7 @@ import time
 WORD_BYTES = 8  # item assignment of a "q" view is one aligned 8-byte store on x86-64 and arm64
 PAGE_BYTES = 4096
 PAGES = 1024  # workers alive or dying at once on one machine
+PAGES_BYTES = PAGES * PAGE_BYTES
 CELL_WORDS = 8  # a cache line a cell: the worker's `pos` does not slow the agent's other cells
 CELLS = 32  # spans of one worker that are not settled yet
 
@@ -56,14 +57,18 @@ def barrier() -> None:
         time.sleep(BARRIER_WAIT_S)
 
 
-def make_memory() -> int:
-    """Return the descriptor of anonymous shared memory for PAGES pages; it takes room when used."""
+def make_memory(behind: int = 0) -> int:
+    """Return the descriptor of anonymous shared memory for PAGES pages; it takes room when used.
+
+    Args:
+        behind: so many bytes more, which are not mapped.
+    """
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("burla-slates", os.MFD_CLOEXEC)
     else:
         fd, path = tempfile.mkstemp(prefix="burla-slates-")
         os.unlink(path)
-    os.ftruncate(fd, PAGES * PAGE_BYTES)
+    os.ftruncate(fd, PAGES_BYTES + behind)
     return fd
 
 
@@ -71,8 +76,9 @@ class Memory:
     """All pages of a machine, mapped; both sides of every slate lie in it."""
 
     def __init__(self, fd: int) -> None:
-        """Map the memory behind `fd`, which may be closed afterwards."""
-        self._map = mmap.mmap(fd, PAGES * PAGE_BYTES)
+        """Map the memory of `fd`, which belongs to this object from now on."""
+        self.fd = fd
+        self._map = mmap.mmap(fd, PAGES_BYTES)
         self._words = memoryview(self._map).cast("q")
 
     def page(self, number: int) -> memoryview:
@@ -82,6 +88,7 @@ class Memory:
 
     def close(self) -> None:
         """Unmap; pages handed out must be released before."""
+        os.close(self.fd)
         self._words.release()
         with contextlib.suppress(BufferError):  # a page is still referred to: unmapped with it
             self._map.close()

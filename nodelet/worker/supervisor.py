@@ -170,7 +170,6 @@ class Supervisor:
             forks.close_all_but({control, slates})  # looks into the new /proc
             forks.reset_signals()
             memory = Memory(slates)
-            os.close(slates)
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
             os._exit(1)

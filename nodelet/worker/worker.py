@@ -47,6 +47,8 @@ EXIT_OK = 0
 IDLE_S = 0.05  # a blank that waits longer rehearses; sooner it would be in the way of small jobs
 EXIT_BROKEN = 70  # the agent is gone, or our own code failed
 EXIT_INTERRUPTED = 130
+CLOSED = (errno.EBADF, errno.ENOTSOCK)  # the function closed our socket
+CLOSED_S = 10.0
 Pages = Callable[[int], memoryview]  # number -> words of a page of the slate
 
 NO_INDEX = -1  # of a failure that belongs to no input
@@ -65,6 +67,7 @@ class Worker:
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._node = ""
         self._results: SharedResults | None = None
+        self._has_one_output = False
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -87,7 +90,9 @@ class Worker:
         except KeyboardInterrupt:
             status = EXIT_INTERRUPTED
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the agent is gone
+            if error.errno in CLOSED:
+                time.sleep(CLOSED_S)  # the agent has seen it, kills us and says why
+            elif error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the agent is gone
                 sys.excepthook(type(error), error, error.__traceback__)
         except BaseException as error:  # ours, or one that the function's signals threw at us
             sys.excepthook(type(error), error, error.__traceback__)
@@ -131,6 +136,9 @@ class Worker:
             results = None
             if settings.environment:
                 environment = msgpack.unpackb(settings.environment)
+                self._has_one_output = bool(environment.get("one_output"))
+                if is_first and self._has_one_output:  # a next job here has the same environment
+                    forks.join_output()
                 payloads.apply_environment(environment)
                 results = _results_in(environment.get("memory"), settings.variables)
             function = payloads.load_function(message.frames[1:])
@@ -201,10 +209,13 @@ class Worker:
             os.waitpid(middle, 0)
 
     def _become_copy(self, page: int, fds: tuple[int, int, int]) -> NoReturn:
-        copy = Worker(forks.enter_copy(fds, self._sock), self._pages, page)
+        sock = forks.enter_copy(fds, self._sock, page)
+        if self._has_one_output:
+            forks.join_output()
+        copy = Worker(sock, self._pages, page)
         assert self._call is not None
         copy._call, copy._node, copy._modules = self._call, self._node, self._modules
-        copy._results = self._results
+        copy._results, copy._has_one_output = self._results, self._has_one_output
         copy._walker.load(self._call, self._node, self._results)
         copy.serve()
 
@@ -254,7 +265,7 @@ def run(
     """Be a worker; called in a fresh child of the zygote, which `confine` takes rights from."""
     try:
         confine()
-        worker = Worker(forks.enter_worker(fds), memory.page, page)
+        worker = Worker(forks.enter_worker(fds, memory.fd, page), memory.page, page)
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         os._exit(EXIT_BROKEN)

@@ -219,7 +219,6 @@ def main(argv: list[str]) -> NoReturn:
     refuse_forbidden()
     control = socket.socket(fileno=int(argv[0]))
     memory = Memory(int(argv[1]))
-    os.close(int(argv[1]))
     become_subreaper()
     forks.reset_signals()
     worker.rehearse()  # what is imported or cached on first use then is so in all workers

@@ -17,6 +17,7 @@ from burla.scheduler.core import admission
 from burla.scheduler.core.admission import Entry, Role, Table
 from burla.transport.keys import (
     KeyFileError,
+    KeyFileMissingError,
     KeyPair,
     load_or_make_pair,
     load_pair,
@@ -122,7 +123,7 @@ class KeyStore:
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            raise KeyFileError(f"{self._path} is not there") from None
+            raise KeyFileMissingError(f"{self._path} is not there") from None
         try:
             until_s = time.monotonic() + lock_s
             while True:

@@ -55,6 +55,8 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
         for node in state.nodes.values():
             reconcile.adopt_orphans(state, node, job)
     state.marks.jobs[job.id] = None
+    if state.is_private:
+        fail_if_unfit(state, job)
     return ""
 
 
@@ -166,5 +168,6 @@ def expire(state: State, job: Job) -> None:
 
 def fail_if_unfit(state: State, job: Job) -> None:
     """Fail a job that no node could ever run."""
-    if (misfit := unsatisfiable(job, state.nodes.values())) is not None:
+    misfit = unsatisfiable(job, state.nodes.values(), is_private=state.is_private)
+    if misfit is not None:
         fail(state, job, *misfit)

@@ -75,7 +75,9 @@ def _handed_over(jobs: Iterable[Job], nodes: Sequence[Node]) -> str:
     return ""
 
 
-def unsatisfiable(job: Job, nodes: Iterable[Node]) -> tuple[str, str] | None:
+def unsatisfiable(
+    job: Job, nodes: Iterable[Node], *, is_private: bool = False
+) -> tuple[str, str] | None:
     """Return the argument that no connected node can satisfy, and why; None: some node fits."""
     misfits = []
     for node in nodes:
@@ -89,4 +91,7 @@ def unsatisfiable(job: Job, nodes: Iterable[Node]) -> tuple[str, str] | None:
     reasons = "; ".join(why for _, why in misfits[:MISFITS_SAID])
     if argument == "python":  # not an argument of the call
         return "", f"no node of the cluster runs this Python version ({reasons})"
+    if is_private:
+        text = "no cluster is set (BURLA_CLUSTER, `burla login`), so calls run on this machine:"
+        return argument, f"{text} {reasons}"
     return argument, f"no node of the cluster can run one such call ({reasons})"

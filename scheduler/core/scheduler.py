@@ -30,7 +30,12 @@ class Scheduler:
     """Holds per-job queues and leases nodes to jobs."""
 
     def __init__(
-        self, instance: bytes, version: str, publisher: str, quotas: Quotas | None = None
+        self,
+        instance: bytes,
+        version: str,
+        publisher: str,
+        quotas: Quotas | None = None,
+        is_private: bool = False,
     ) -> None:
         """Start empty.
 
@@ -39,8 +44,9 @@ class Scheduler:
             version: of burla, told in the Welcome.
             publisher: endpoint of the PUB channel, told in the Welcome.
             quotas: what each tenant may have at once.
+            is_private: there will never be more than one node.
         """
-        self.state = State(instance, Quotas() if quotas is None else quotas)
+        self.state = State(instance, Quotas() if quotas is None else quotas, is_private)
         bytes_max = self.state.quotas.bytes_max
         self._welcome = m.Welcome(instance, version, publisher, bytes_max)
         self._autoscalers = Autoscalers()

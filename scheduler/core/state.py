@@ -46,6 +46,7 @@ class State:
 
     instance: bytes  # 16 bytes; leases are named after it, so that lives don't mix
     quotas: Quotas = field(default_factory=Quotas)  # of each tenant
+    is_private: bool = False  # one node, of the client's own machine, and never another
     now_s: float = 0.0  # of the event that is being handled, on the caller's clock
     settled_s: float = float("inf")  # when all nodelets have told what they hold of earlier times
     nodes: dict[bytes, Node] = field(default_factory=dict)  # by id

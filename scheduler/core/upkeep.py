@@ -43,6 +43,8 @@ def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
 def _must_be_told(state: State, job: Job, autoscalers: Autoscalers) -> bool:
     """Return whether a job waits; one that waits in vain fails here."""
     waited_s = state.now_s - job.opened_s
+    if state.is_private and not job.work.leases and not job.failed:
+        jobs.fail_if_unfit(state, job)  # there is no other node to wait for
     if job.work.leases or job.failed or waited_s < WAIT_SAID_S:
         return False
     if waited_s >= UNFIT_S and not autoscalers.may_make(job, state.now_s):

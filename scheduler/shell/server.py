@@ -92,7 +92,7 @@ async def run(
         channel = Channel(context, doors.output if doors else None, time.monotonic)
         ends.callback(channel.close)
         endpoint, publisher = _bind(router, channel, config.bind)
-        core = Scheduler(os.urandom(16), VERSION, publisher, config.quotas)
+        core = Scheduler(os.urandom(16), VERSION, publisher, config.quotas, config.is_private)
         server = Server(core, router, channel, authorizer=doors.authorizer if doors else None)
         if config.state_file is not None:
             dump_on_signal(config.state_file, lambda: core.snapshot(time.monotonic()))

@@ -1,6 +1,8 @@
 """`burla login` and `burla auth`, as a script runs them."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from burla import errors
 from burla.cli import main
 from burla.config import cluster_address
 from burla.scheduler.cli import main as scheduler
-from burla.transport.keys import load_pair
+from burla.transport.keys import load_pair, write_private
 
 KEY = "ab" * 32
 
@@ -109,6 +111,34 @@ def test_who_is_not_there_cannot_be_revoked(capsys: pytest.CaptureFixture[str]) 
     scheduler(["init"])
     assert main(["auth", "revoke", "nobody"]) == 1
     assert "no key or user is called nobody" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_full_disk_is_no_wrong_directory(
+    number: int,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert scheduler(["init", "--bind", "tcp://127.0.0.1:1"]) == 0
+
+    def refuse(*args: object) -> None:
+        raise OSError(number, os.strerror(number), "keys.json")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert main(["auth", "token"]) == 1
+    said = capsys.readouterr().err
+    assert f"{os.strerror(number)}: keys.json" in said
+    assert "--dir" not in said
+
+
+def test_keys_are_never_cut_off_by_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", lambda file, data: len(data) - 1)
+    with pytest.raises(OSError, match="No space left"):
+        write_private(str(tmp_path / "keys"), "text", replace=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("bind", ["ipc:///tmp/s", "tcp://127.0.0.1:0", "nonsense"])

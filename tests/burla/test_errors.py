@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from burla import errors
-from burla.errors import BurlaError, CallFailed, WorkerDied, how_it_died
+from burla.errors import BurlaError, CallFailed, WorkerDied
 
 SAMPLES: list[BurlaError] = [
     errors.BadSetting("BURLA_CLUSTER", "x", "an address such as tcp://127.0.0.1:4000"),
@@ -52,16 +52,8 @@ def test_every_error_is_in_the_tree_of_the_docstring_and_has_a_sample() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "words"),
-    [(3, "exit status 3"), (-11, "signal SIGSEGV"), (-9, "signal SIGKILL"), (-63, "signal 63")],
-)
-def test_how_a_process_died_in_words(status: int, words: str) -> None:
-    assert how_it_died(status) == words
-
-
-@pytest.mark.parametrize(
     ("how", "hint"),
-    [("signal SIGKILL", "memory"), ("signal SIGSEGV", "native"), ("exit status 3", "os._exit")],
+    [("signal SIGKILL", "memory"), ("signal SIGSEGV", "Native"), ("exit status 3", "os._exit")],
 )
 def test_a_worker_that_died_is_told_with_input_end_and_last_words(how: str, hint: str) -> None:
     error: Any = WorkerDied(17, how, 3, last_words="last\n")

@@ -12,7 +12,9 @@ from burla.errors import (
     RemoteError,
     ResultNotSendable,
 )
-from burla.shell.outcomes import exception_of, result_not_loadable
+from burla.limits import GB
+from burla.protocol.deaths import CLOSED, Death, OutOfMemoryFigures
+from burla.shell.outcomes import exception_of, result_not_loadable, worker_died
 from burla.values.payloads import (
     NotLoadableError,
     ResultNotPicklableError,
@@ -105,3 +107,49 @@ def test_a_function_that_could_not_be_loaded_is_no_error_of_an_input() -> None:
     assert str(error) == expected
     assert type(error.__cause__) is ModuleNotFoundError
     assert not hasattr(error.__cause__, "__notes__")
+
+
+def unpickled_with(cause: Exception) -> NotLoadableError:
+    error = NotLoadableError(f"{type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "remedy"),
+    [
+        (ModuleNotFoundError("No module named 'x'"), "importable"),
+        (AttributeError("Can't get attribute 'X'"), "importable"),
+        (MemoryError("mine"), "memory"),
+        (FileNotFoundError(2, "No such file or directory", "/nope"), "operating system"),
+        (ValueError("bad state"), "raised while it was put together"),
+    ],
+)
+def test_what_cannot_be_unpickled_is_told_with_its_own_cause(cause: Exception, remedy: str) -> None:
+    for text in (str(outcome(unpickled_with(cause))), str(of_result(unpickled_with(cause)))):
+        assert remedy in text
+        assert ("importable" in text) == (remedy == "importable")
+
+
+def of_result(error: NotLoadableError) -> BaseException:
+    return result_not_loadable(17, "n1", error)
+
+
+def test_a_death_is_told_with_what_is_known_of_it() -> None:
+    seen = OutOfMemoryFigures(GB // 2, 0, 16 * GB, 12 * GB)
+    killed = worker_died(17, Death("signal", 9, 3, seen=seen), "input 17")
+    assert "the call used 0.5 GB, 12 of the node's 16 GB were free" in str(killed)
+    closed = worker_died(17, Death("signal", 9, 3, killed_for=CLOSED), "input 17")
+    assert "connection to the node was closed" in str(closed)
+    assert "memory" not in str(closed)
+    dump = 'Fatal Python error: Segmentation fault\n\n  File "a.py", line 1 in f\n'
+    crashed = worker_died(17, Death("signal", 11, 1, last_words="bye", dump=dump), "input 17")
+    assert "died by signal SIGSEGV" in str(crashed)
+    assert str(crashed).endswith("line 1 in f")
+    assert crashed.dump in str(crashed)
+    loading = worker_died(0, Death("fork", 11, 3, was_loading=True), "input 0")
+    assert "fork error EAGAIN" in str(loading)
+    assert "while it loaded the function" in str(loading)
+    assert str(worker_died(0, Death("exit", -1, 1), "c")).startswith(
+        "c: its worker process died by exit status unknown"
+    )

@@ -1,6 +1,6 @@
 """Which workers load the function, which are forked, and when no worker can be had."""
 
-from burla.nodelet.core.events import WorkerState
+from burla.nodelet.core.events import Died, WorkerState
 from burla.nodelet.core.spawn_policy import LOAD_DEATHS_MAX, SLOW_LOAD_S, SpawnPolicy, Step
 from burla.protocol.deaths import Death, decode_death
 from burla.protocol.messages import Kind
@@ -67,20 +67,22 @@ def test_a_function_that_kills_whoever_loads_it_is_to_blame_after_some_deaths() 
         assert policy.may_want()
         policy.want(1)
         assert len(list(policy.steps())) == 1, number
-        policy.died(LOADING, CRASH, others=False)
+        policy.died(Died(number, CRASH, LOADING, dump="here"), "bye", others=False)
     assert not policy.may_want()
     assert policy.no_worker is not None
     kind, (frame,) = policy.no_worker
     assert kind is Kind.DEATH
-    assert decode_death(frame) == Death(*CRASH, LOAD_DEATHS_MAX)
+    assert decode_death(frame) == Death(
+        *CRASH, LOAD_DEATHS_MAX, last_words="bye", dump="here", was_loading=True
+    )
 
 
 def test_workers_that_die_of_one_cause_together_count_once() -> None:
     policy = wanting(5)
     policy.loaded(1, QUICK, may_fork=True)
     assert len(list(policy.steps())) == 4
-    for _ in range(4):
-        policy.died(LOADING, ("signal", 9), others=False)
+    for number in range(4):
+        policy.died(Died(number, ("signal", 9), LOADING), "", others=False)
     assert policy.no_worker is None
 
 

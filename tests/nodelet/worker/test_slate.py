@@ -15,9 +15,7 @@ STEALS = int(os.environ.get("BURLA_TEST_STEALS", "20000"))
 
 @pytest.fixture
 def slates() -> Iterator[tuple[AgentSlate, WorkerSlate]]:
-    fd = make_memory()
-    memory = Memory(fd)
-    os.close(fd)
+    memory = Memory(make_memory())
     yield AgentSlate(memory.page(0)), WorkerSlate(memory.page(0))
     memory.close()
 

@@ -387,6 +387,22 @@ def test_what_no_node_could_ever_run_fails_and_names_the_argument() -> None:
     ]
 
 
+def test_a_private_cluster_refuses_at_once_what_its_one_node_never_can_run() -> None:
+    cluster = ModelCluster()
+    cluster.core = Scheduler(ident(1), "0", "inproc://pub", is_private=True)
+    early = cluster.client(func_cpu=3)  # before the node is there
+    wait(cluster, 6.0)
+    assert not early.failed
+    cluster.node(cpus=2)
+    wait(cluster, 1.0)
+    late = cluster.client(func_cpu=64)
+    for client in (early, late):
+        assert client.failed == (
+            "no cluster is set (BURLA_CLUSTER, `burla login`), so calls run on this machine:"
+            f" {cluster.nodes[max(cluster.nodes)].name} has 2 CPUs"
+        )
+
+
 def test_max_parallelism_caps_slots_over_all_nodes() -> None:
     cluster = ModelCluster()
     nodes = [cluster.node(cpus=4) for _ in range(3)]
