@@ -2,7 +2,6 @@
 
 import operator
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
@@ -261,7 +260,7 @@ def _start(
         if (memory := cluster.memory) is not None:
             directory = directory_of(memory, spec.job.hex())
     spec = msgspec.structs.replace(spec, environment=packed_environment(memory))
-    job = Job(Session(spec, frames, prompt, time.monotonic()), thread, spec.name, spinner)
+    job = Job(Session(spec, frames, prompt), thread, spec.name, spinner)
     return Caller(job, connect, inputs, chain([first], batches), limits, SharedInputs(directory))
 
 

@@ -157,7 +157,8 @@ def _start() -> LocalCluster:
     address = _address(directory)
     commands = {  # the nodelet first: it has more to do before it is ready
         "nodelet": ("burla.nodelet.cli", "--scheduler", address),
-        "scheduler": ("burla.scheduler.cli", "--bind", address),
+        # its owner may be stopped for as long as it lives: there is nobody else to wait
+        "scheduler": ("burla.scheduler.cli", "--bind", address, "--away-limit", "inf"),
     }
     cluster = LocalCluster(directory, daemons := {})
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 import zmq
 
 from burla.scheduler.auth.key_store import KeyStore
+from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     daemon.prepare("burla-scheduler", level)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
-        config = SchedulerConfig(options.bind, _keys(options), _quotas(options))
+        config = SchedulerConfig(options.bind, _keys(options), _quotas(options), options.away_limit)
         _check_free(config.bind)
         return daemon.run(lambda: run(config, _announce), options.owner)
     except AddressError as error:
@@ -113,6 +114,14 @@ def _parser() -> argparse.ArgumentParser:
             default=getattr(Quotas(), f"{name}_max"),
             help=f"how many {what} each key may have at once (default: %(default)s)",
         )
+    parser.add_argument(
+        "--away-limit",
+        metavar="SECONDS",
+        type=float,
+        default=AWAY_LIMIT_S,
+        help="how long the jobs of a caller that is away are kept, stopped or cut off from the "
+        "network; then they are given up, and it is told so (default: %(default)g; inf: no limit)",
+    )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 

@@ -49,6 +49,7 @@ class Connection:
         if self.refused is not None:
             return [Rejected(session.id, self.refused, self._not_authorised)]
         self.sessions[session.id] = session
+        session.born_s = now_s
         self._late_s = now_s  # at once, but after the inputs, which are there already
         if self._welcomed:
             return session.connect(now_s)

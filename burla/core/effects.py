@@ -101,6 +101,8 @@ class Fail:
     job: bytes
     argument: str
     text: str
+    away_s: float = 0.0  # not 0: it was given up because this process was not heard for so long,
+    limit_s: float = 0.0  # which is longer than this
 
 
 @dataclass(frozen=True, slots=True)

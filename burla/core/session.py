@@ -31,18 +31,17 @@ AboutJob = m.JobOutcomes | m.JobOutput | m.LeaseLost | m.JobStatus | m.JobFailed
 class Session:
     """One job, as the client knows it."""
 
-    def __init__(self, spec: m.OpenJob, function: Frames, prompt: bool, now_s: float) -> None:
+    def __init__(self, spec: m.OpenJob, function: Frames, prompt: bool) -> None:
         """Start a job that has no inputs yet.
 
         Args:
             spec: opens it.
             function: frames of the function.
             prompt: acknowledge outcomes on receipt; else when `Consumed` says so.
-            now_s: when it starts, on the caller's clock.
         """
         self.id = spec.job
         self.topic = spec.topic  # may be replaced before it is opened
-        self.born_s = now_s
+        self.born_s = 0.0  # when it was given to a connection
         self.opened = False  # the scheduler may know of it
         self.over = False
         self.went_well = False  # over, and nothing of it runs any more
@@ -120,7 +119,8 @@ class Session:
         match message:
             case m.JobOutcomes():
                 if self._spec.secret and not is_sealed(self._spec.secret, message, payload):
-                    self._fail("", NOT_SEALED.format(message.node or "?"))
+                    self._effects.append(Fail(self.id, "", NOT_SEALED.format(message.node or "?")))
+                    self._end()
                 else:
                     self._take_outcomes(message, payload, now_s)
             case m.JobOutput():
@@ -131,7 +131,11 @@ class Session:
             case m.JobStatus():
                 self._waiting.hear(message.waiting, now_s)
             case m.JobFailed():
-                self._fail(message.argument, message.text)
+                failed = Fail(
+                    self.id, message.argument, message.text, message.away_s, message.limit_s
+                )
+                self._effects.append(failed)
+                self._end()
             case _:
                 assert_never(message)
         return self._settle()
@@ -262,10 +266,6 @@ class Session:
             self._end()
         effects, self._effects = self._effects, []
         return effects
-
-    def _fail(self, argument: str, text: str) -> None:
-        self._effects.append(Fail(self.id, argument, text))
-        self._end()
 
     def _end(self) -> None:
         self.over = True

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-PROTOCOL = 4  # raised with every change that an older peer would misread
+PROTOCOL = 5  # raised with every change that an older peer would misread
 BEAT_S = 1.0  # between two Heartbeats of a peer
 NUMBER_MAX = 1 << 53  # of any count: more than a cluster has of anything; exact as a float, too
 ENVIRONMENT_BYTES_MAX = 256 << 10  # of OpenJob.environment
@@ -281,6 +281,8 @@ class JobFailed(Message, frozen=True):
     job: Id
     argument: Word  # the argument that cannot be satisfied, or empty
     text: Text
+    away_s: Seconds = 0.0  # since its client was heard; not 0: that is why it was given up
+    limit_s: Seconds = 0.0  # after which a job is given up then
 
 
 class NodeState(StrEnum):

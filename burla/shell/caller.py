@@ -13,6 +13,7 @@ from typing import Any, assert_never
 from burla.core.batches import Window
 from burla.core.effects import Broken, Deliver, Fail, Finish, Frames, Part, Rejected
 from burla.errors import (
+    CallerAway,
     CallFailed,
     ClusterError,
     ClusterLost,
@@ -286,6 +287,8 @@ class Caller:
                 raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
             case Rejected():
                 raise Refused(event.reason)
+            case Fail(away_s=away_s) if away_s:
+                raise CallerAway(event.text, away_s, event.limit_s)
             case Fail(argument="", text=text):
                 raise JobFailed(text)
             case Fail():

@@ -9,7 +9,6 @@ import logging
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
@@ -38,6 +37,7 @@ from burla.errors import ClusterError
 from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.transport.addresses import take_apart
+from burla.transport.clock import AwakeClock
 from burla.transport.keys import ClientCurve
 from burla.transport.sockets import REFUSALS, Handshakes, Outbox, make_socket, take
 
@@ -88,7 +88,8 @@ class IoThread:
         self._dealer = make_socket(self._context, zmq.DEALER, curve)
         self._output = OutputChannel(self._context, self._endpoint, curve)
         self._handshakes = Handshakes(self._dealer) if curve is not None else None
-        self._connection = Connection(hello, answer_s, time.monotonic())
+        self._clock_s = AwakeClock()  # until the thread starts, then only that reads it
+        self._connection = Connection(hello, answer_s, self._clock_s())
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         try:
             self._thread.start()
@@ -159,7 +160,7 @@ class IoThread:
             if wanted != polled:
                 polled = wanted
                 poller.register(self._dealer, polled)
-            due_s, now_s = self._connection.next_deadline_s(), time.monotonic()
+            due_s, now_s = self._connection.next_deadline_s(), self._clock_s()
             if now_s >= due_s:
                 self._carry_out(self._connection.expire(now_s))
                 continue
@@ -167,8 +168,8 @@ class IoThread:
                 due_s = min(due_s, look_s)
             ready = poller.poll(max(0, math.ceil((due_s - now_s) * 1000)))
             self._take_turn(dict(ready))
-            if self._failed is not None and self._jobs and time.monotonic() >= look_s:
-                look_s = time.monotonic() + FAILED_LOOK_S
+            if self._failed is not None and self._jobs and self._clock_s() >= look_s:
+                look_s = self._clock_s() + FAILED_LOOK_S
                 self._end_if_failed()
         self._carry_out(self._connection.close_all())
         self._outbox.flush(self._dealer)
@@ -184,7 +185,7 @@ class IoThread:
             self._carry_out(self._connection.refuse(refused))
         if self._output.socket in ready:
             for message, chunks in self._output.take():
-                self._carry_out(self._connection.hear_of_job(message, chunks, time.monotonic()))
+                self._carry_out(self._connection.hear_of_job(message, chunks, self._clock_s()))
         if self._commands.silence():
             self._obey()  # last: `wait_sent` gives us time for all of it
 
@@ -200,14 +201,14 @@ class IoThread:
                 case OpenSession():
                     self._jobs[posted.session.id] = posted.tell
                     self._output.follow(posted.session)
-                    self._carry_out(self._connection.open(posted.session, time.monotonic()))
+                    self._carry_out(self._connection.open(posted.session, self._clock_s()))
                 case Reached():
                     posted.lock.release()
                 case Close():
-                    self._carry_out(self._connection.handle(posted, time.monotonic()))
+                    self._carry_out(self._connection.handle(posted, self._clock_s()))
                     self._forget_job(posted.job)
                 case _:
-                    self._carry_out(self._connection.handle(posted, time.monotonic()))
+                    self._carry_out(self._connection.handle(posted, self._clock_s()))
 
     def _take_messages(self) -> None:
         for frames in take(self._dealer):
@@ -218,7 +219,7 @@ class IoThread:
                 continue
             if whole is not None:
                 message: Any = whole[0]
-                self._carry_out(self._connection.receive(message, whole[1], time.monotonic()))
+                self._carry_out(self._connection.receive(message, whole[1], self._clock_s()))
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:

@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from burla.protocol.messages import OpenJob
+from burla.protocol.messages import JobFailed, OpenJob
 
 from .lease import Lease
 from .quotas import FRAME_COST, JOB_COST, Charge, Usage
@@ -55,6 +55,8 @@ class Job:
         self.work = Work(self.charge, spec.done, resumed=spec.resumed)
         self.past: dict[bytes, Lease] = {}  # ended ones, whose outcomes the client may not have yet
         self.failed = False  # an error went to the client: nothing more is assigned
+        self.failure: JobFailed | None = None  # which, if it was not that of a call
+        self.is_away = False  # its client is: it gets no more nodes, and gives way to others
         self.opened_s = opened_s
         self.turn = 0  # among equals the lowest is next; who gave up a node goes to the end
         self.hold_until_s = 0.0  # no work is assigned before: nodelets may say what they hold

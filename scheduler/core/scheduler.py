@@ -9,7 +9,7 @@ from typing import assert_never
 
 from burla.protocol import messages as m
 
-from . import connections, invariants, jobs, nodes, reconcile, reports, upkeep
+from . import absence, connections, invariants, jobs, nodes, reconcile, reports, upkeep
 from .autoscaling import EXPECTED_S, Autoscalers
 from .client import Client
 from .effects import Effect
@@ -30,7 +30,12 @@ class Scheduler:
     """Holds per-job queues and leases nodes to jobs."""
 
     def __init__(
-        self, instance: bytes, version: str, publisher: str, quotas: Quotas | None = None
+        self,
+        instance: bytes,
+        version: str,
+        publisher: str,
+        quotas: Quotas | None = None,
+        away_limit_s: float = absence.AWAY_LIMIT_S,
     ) -> None:
         """Start empty.
 
@@ -39,8 +44,9 @@ class Scheduler:
             version: of burla, told in the Welcome.
             publisher: endpoint of the PUB channel, told in the Welcome.
             quotas: what each tenant may have at once.
+            away_limit_s: how long the jobs of a client that is away are kept.
         """
-        self.state = State(instance, Quotas() if quotas is None else quotas)
+        self.state = State(instance, Quotas() if quotas is None else quotas, away_limit_s)
         self._welcome = m.Welcome(instance, version, publisher)
         self._autoscalers = Autoscalers()
         self._beat_s = 0.0
@@ -163,6 +169,8 @@ class Scheduler:
         if who.unreachable_s is not None and isinstance(who, Node):
             state.marks.nodes[who.id] = None
         who.heard_s, who.unreachable_s = state.now_s, None
+        if isinstance(who, Client) and who.away_s is not None:
+            absence.come_back(state, who)
         try:
             if isinstance(who, Client) and isinstance(message, m.AdminToScheduler):
                 self._from_client(who, message, payload)

@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import connections, jobs, leasing, nodes
+from . import absence, jobs, leasing, nodes
 from .autoscaling import Autoscalers
 from .job import Job
 from .pending_reasons import reasons
@@ -15,7 +15,7 @@ WAIT_SAID_S = 0.5  # a job that waits longer is told why
 def tick(state: State, autoscalers: Autoscalers) -> None:
     """Do what is due. Costs O(state); a few times a second."""
     nodes.expire(state)
-    connections.expire(state)
+    absence.expire(state)
     autoscalers.expire(state)
     for job in list(state.jobs.values()):
         jobs.expire(state, job)
@@ -41,7 +41,7 @@ def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
 def _must_be_told(state: State, job: Job, autoscalers: Autoscalers) -> bool:
     """Return whether a job waits; one that waits in vain fails here."""
     waited_s = state.now_s - job.opened_s
-    if job.work.leases or job.failed or waited_s < WAIT_SAID_S:
+    if job.work.leases or job.failed or job.is_away or waited_s < WAIT_SAID_S:
         return False
     if waited_s >= UNFIT_S and not autoscalers.may_make(job, state.now_s):
         jobs.fail_if_unfit(state, job)

@@ -15,6 +15,7 @@ SAMPLES: list[BurlaError] = [
     errors.NotAuthorised("no"),
     errors.Unsatisfiable("func_cpu", 99, "the biggest node has 4 CPUs"),
     errors.JobFailed("no"),
+    errors.CallerAway("away", 900.0, 600.0),
     errors.WorkerDied(17, "signal SIGSEGV", 3, call="input 17 = 0 · node n", last_words="bye\n"),
     errors.OutOfMemory(4, used=3 << 30, limit=2 << 30, total=8 << 30, available=1 << 30, call="c"),
     errors.FunctionExited("x"),

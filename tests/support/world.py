@@ -200,7 +200,7 @@ class SimClient:
         world.printed[job] = bytearray()
         world.topics[job] = self
         spec = open_job(job, job, max_parallelism=max_parallelism)
-        session = Session(spec, [b"function"], True, now_s)
+        session = Session(spec, [b"function"], True)
         self.do(self.connection.open(session, now_s))
         self._feed(caller, 0)
         return caller

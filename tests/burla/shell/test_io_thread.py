@@ -200,7 +200,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     dead = threading.Event()
     client = IoThread(new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
     spec = _specify(double, decide_unpack(double), 1, None, None)
-    session = Session(spec, dump_function(double), True, time.monotonic())
+    session = Session(spec, dump_function(double), True)
     job = Job(session, client, "double", True)
     threading.Timer(0.1, dead.set).start()
     with pytest.raises(ClusterError, match="killed"):
