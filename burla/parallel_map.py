@@ -13,7 +13,7 @@ from burla.core.session import Session
 from burla.limits import GB
 from burla.protocol import messages as m
 from burla.shell.caller import Caller
-from burla.shell.clients import client_for
+from burla.shell.clients import client_for, close_idle
 from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
 from burla.transport.addresses import take_apart
@@ -26,7 +26,7 @@ from .modules import by_value_modules, packed_environment
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested, run_here
 from .own_frames import hide_own_frames
-from .private_cluster import LocalCluster, private_cluster
+from .private_cluster import LocalCluster, is_current, private_cluster
 
 R = TypeVar("R")
 
@@ -269,5 +269,11 @@ def _connect_private() -> IoThread:
 
 
 def _connect_to(cluster: LocalCluster) -> IoThread:
-    cluster.wait_listening(ANSWER_PRIVATE_S)
-    return client_for(cluster.address, cluster.failed, ANSWER_PRIVATE_S)
+    """Return the I/O thread of a private cluster, or of the next if another thread replaced it."""
+    while True:
+        cluster.wait_listening(ANSWER_PRIVATE_S)
+        thread = client_for(cluster.address, cluster.failed, ANSWER_PRIVATE_S)
+        if is_current(cluster):
+            return thread
+        close_idle(cluster.address)
+        cluster = private_cluster()

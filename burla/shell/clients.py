@@ -21,12 +21,14 @@ _clients: dict[str, IoThread] = {}
 _parents: list[dict[str, IoThread]] = []  # of a forked child: kept, for its sockets are not ours
 
 
-def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: float) -> IoThread:
+def client_for(
+    address: str, failed: Callable[[float], str | None] | None, answer_s: float
+) -> IoThread:
     """Return this process's client of the cluster at `address`; all threads share it.
 
     Args:
         address: endpoint of the scheduler.
-        failed: says what happened if the cluster is known to be gone.
+        failed: says what happened if the cluster is known to be gone; see `IoThread`.
         answer_s: how long a job waits for the first answer.
 
     Raises:
@@ -48,6 +50,16 @@ def client_for(address: str, failed: Callable[[], str | None] | None, answer_s: 
             atexit.unregister(_close_all)
             atexit.register(_close_all)
         return client
+
+
+def close_idle(address: str) -> bool:
+    """End this process's client of a cluster that is given up; return False while it has a job."""
+    with _lock:
+        client = _clients.get(address)
+        if client is not None and not client.close_if_idle():
+            return False
+        _clients.pop(address, None)
+        return True
 
 
 def curve_for(address: str) -> ClientCurve | None:

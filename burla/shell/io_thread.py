@@ -61,7 +61,7 @@ class IoThread:
         self,
         hello: m.ClientHello,
         address: str,
-        failed: Callable[[], str | None] | None,
+        failed: Callable[[float], str | None] | None,
         answer_s: float,
         curve: ClientCurve | None = None,
     ) -> None:
@@ -70,7 +70,8 @@ class IoThread:
         Args:
             hello: who we are.
             address: of the scheduler.
-            failed: says what happened if the cluster is known to be gone.
+            failed: says what happened if the cluster is known to be gone; told for how long it has
+                been silent.
             answer_s: how long a job waits for the first answer.
             curve: the keys, for a burla:// address.
         """
@@ -82,6 +83,7 @@ class IoThread:
         self._closed = False
         self._closing = False
         self._jobs: dict[bytes, Tell] = {}
+        self._opened = self._ended = 0  # jobs; idle if equal
         self._outbox = Outbox()
         self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -109,6 +111,7 @@ class IoThread:
         with self._gate:
             if self.is_closed():
                 return False
+            self._opened += 1
             self._commands.post(OpenSession(session, tell), ring=False)  # inputs follow
         return True
 
@@ -126,6 +129,14 @@ class IoThread:
         self._commands.ring()
         self._thread.join(CLOSE_S)
         return not self._thread.is_alive()
+
+    def close_if_idle(self) -> bool:
+        """Take no jobs any more if none is open; return whether that is so."""
+        with self._gate:
+            if self._opened != self._ended and not self._closed:
+                return False
+            self._closing = True
+        return self.close()
 
     def is_closed(self) -> bool:
         """Return whether it takes no jobs any more."""
@@ -180,17 +191,26 @@ class IoThread:
             self._outbox.flush(self._dealer)
         if self._dealer in ready:
             self._take_messages()
-        if self._handshakes is not None and (what := self._handshakes.refusal()):
-            refused = m.Refused(REFUSALS[what], not_authorised=True)
-            self._carry_out(self._connection.refuse(refused))
+        if self._handshakes is not None:
+            self._look_at(self._handshakes)
         if self._output.socket in ready:
             for message, chunks in self._output.take():
                 self._carry_out(self._connection.hear_of_job(message, chunks, self._clock_s()))
         if self._commands.silence():
             self._obey()  # last: `wait_sent` gives us time for all of it
 
+    def _look_at(self, handshakes: Handshakes) -> None:
+        """Give up if the scheduler never will take this key, which libzmq does not say."""
+        what = handshakes.refusal()
+        # whom a scheduler knows waits for it, whatever answers meanwhile: a tunnel may hang up
+        if what == "key" or (what == "server" and not self._connection.has_met()):
+            refused = m.Refused(REFUSALS[what], not_authorised=True)
+            self._carry_out(self._connection.refuse(refused))
+
     def _end_if_failed(self) -> None:
-        if self._failed is not None and (why := self._failed()) is not None:
+        if self._failed is None:
+            return
+        if (why := self._failed(self._connection.silent_s(self._clock_s()))) is not None:
             self._closing = True  # before anybody hears of it and calls again
             self._obey()
             self._carry_out(self._connection.break_all(why))
@@ -251,6 +271,7 @@ class IoThread:
 
     def _forget_job(self, job: bytes) -> None:
         if self._jobs.pop(job, None) is not None:
+            self._ended += 1
             self._output.leave(job)
 
     def _end(self, reason: BaseException) -> None:

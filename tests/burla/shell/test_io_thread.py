@@ -198,7 +198,9 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
 
     fake.script = hold_back(m.Inputs)
     dead = threading.Event()
-    client = IoThread(new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
+    client = IoThread(
+        new_hello(), fake.address, lambda silent_s: "killed" if dead.is_set() else None, 8
+    )
     spec = _specify(double, decide_unpack(double), 1, None, None)
     session = Session(spec, dump_function(double), True)
     job = Job(session, client, "double", True)
