@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
+from burla.core.batches import Window
+from burla.core.read_ahead import GROW_AHEAD_S, ReadAhead
 from burla.core.session import Session
 from burla.limits import GB
 from burla.protocol import messages as m
@@ -17,7 +19,7 @@ from burla.shell.clients import client_for, close_idle
 from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
 from burla.transport.addresses import take_apart
-from burla.values.payloads import Sent, cut_batches, dump_function
+from burla.values.payloads import Sent, cut_batches, dump_function, is_lazy
 from burla.values.sharing import SharedInputs, directory_of
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
@@ -116,7 +118,10 @@ def remote_parallel_map(
         function_: any callable, also a lambda or a bound method. It travels with its globals and
             closure as they are now; what this process can import, it can import.
         inputs: any iterable, one element per call, also a lazy one. `range` and NumPy arrays are
-            sent without being unrolled. An endless one is for `generator=True`.
+            sent without being unrolled. An endless one is for `generator=True`. What is no list,
+            tuple, range or array is read only as far ahead as keeps the nodes busy: 3 inputs per
+            slot, and what the slots run in 0.3 s (two minutes with `grow`); 8 before the first
+            node serves the job.
         func_cpu: CPUs for each call, a whole number from 1.
         func_ram: GB (2**30 bytes) of memory for each call: so many run at once as fit, and a call
             whose processes use more of their own is ended (`OutOfMemory`). None: no limit; when a
@@ -140,7 +145,8 @@ def remote_parallel_map(
     Raises:
         TypeError: an argument is of a wrong kind, or cannot be pickled; the text names it.
         ValueError: an argument has an impossible value.
-        BurlaError: the cluster cannot be reached, is lost, or cannot run this; or a call's process
+        BurlaError: the cluster cannot be reached, is lost, or cannot run this; or this process was
+            away for longer than it waits (`CallerAway`); or a call's process
             died again and again (`WorkerDied`) or needs too much memory (`OutOfMemory`). See
             `burla.errors`.
         KeyboardInterrupt: Ctrl-C; all calls are stopped.
@@ -238,7 +244,9 @@ def _start(
     sent = Sent(by_value_modules())
     sample = inputs if isinstance(inputs, list | tuple) else ()
     frames = dump_function(function, sample=sample, sent=sent)
-    batches = cut_batches(inputs, sent, shape.check)
+    ahead = ReadAhead() if is_lazy(inputs) else None
+    window = Window(ahead)
+    batches = cut_batches(inputs, sent, shape.check, room=window.room)
     first = next(batches, None)
     if first is None:
         return None
@@ -254,14 +262,19 @@ def _start(
         thread = connect()
         secret = b"" if take_apart(address).key is None else os.urandom(m.SECRET_BYTES_MAX)
         spec = msgspec.structs.replace(spec, secret=secret, grow=may_grow(grow))
+        if ahead is not None and spec.grow:
+            ahead.ahead_s = GROW_AHEAD_S
     else:  # this machine: nothing else can listen, and it cannot grow
         cluster = private_cluster()
         connect, thread = _connect_private, _connect_to(cluster)
         if (memory := cluster.memory) is not None:
             directory = directory_of(memory, spec.job.hex())
-    spec = msgspec.structs.replace(spec, environment=packed_environment(memory))
+    spec = msgspec.structs.replace(
+        spec, environment=packed_environment(memory), lazy=ahead is not None
+    )
     job = Job(Session(spec, frames, prompt), thread, spec.name, spinner)
-    return Caller(job, connect, inputs, chain([first], batches), limits, SharedInputs(directory))
+    shared = SharedInputs(directory)
+    return Caller(job, connect, inputs, chain([first], batches), limits, shared, window)
 
 
 def _connect_private() -> IoThread:

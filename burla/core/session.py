@@ -17,7 +17,19 @@ from burla.protocol.ranges import Range
 
 from .batches import Batches
 from .commands import AddBatch, Close, Command, Consumed, EndInputs, Written
-from .effects import Deliver, Effect, Fail, Finish, Frames, Part, ReportWaiting, Send, Warn, Write
+from .effects import (
+    Deliver,
+    Effect,
+    Fail,
+    Finish,
+    Frames,
+    Part,
+    ReportWaiting,
+    Send,
+    Slots,
+    Warn,
+    Write,
+)
 from .leases import Lease, Leases
 from .output_order import Piece
 from .waiting import Waiting
@@ -51,6 +63,7 @@ class Session:
         self._failed = False  # an outcome is an error: only output is awaited
         self._leases = Leases()
         self._waiting = Waiting()
+        self._slots = 0  # as the caller was told
         self._effects: list[Effect] = []
 
     # --- the connection ---
@@ -130,6 +143,9 @@ class Session:
                 lease.output.lose(now_s)
             case m.JobStatus():
                 self._waiting.hear(message.waiting, now_s)
+                if self._spec.lazy and message.slots != self._slots:
+                    self._slots = message.slots
+                    self._effects.append(Slots(self.id, message.slots))
             case m.JobFailed():
                 failed = Fail(
                     self.id, message.argument, message.text, message.away_s, message.limit_s
@@ -195,7 +211,16 @@ class Session:
             self._failed = run.kind in (m.Kind.ERROR, m.Kind.DEATH)
         if parts:
             self._effects.append(
-                Deliver(self.id, said.lease, said.seq, said.node, tuple(parts), inputs, freed)
+                Deliver(
+                    self.id,
+                    said.lease,
+                    said.seq,
+                    said.node,
+                    tuple(parts),
+                    inputs,
+                    freed,
+                    said.call_s,
+                )
             )
         if self._prompt or not parts:
             self._make_safe(lease, said.seq, now_s)

@@ -28,6 +28,7 @@ from burla.core.effects import (
     Rejected,
     ReportWaiting,
     Send,
+    Slots,
     Subscribe,
     Warn,
     Write,
@@ -246,7 +247,7 @@ class IoThread:
             match effect:
                 case Send():
                     self._send(effect.message, effect.payload)
-                case Deliver() | Write() | Warn() | ReportWaiting():
+                case Deliver() | Slots() | Write() | Warn() | ReportWaiting():
                     self._jobs[effect.job](effect)
                 case Finish() | Fail() | Broken() | Rejected():
                     tell = self._jobs[effect.job]

@@ -62,6 +62,7 @@ class Job:
         self.hold_until_s = 0.0  # no work is assigned before: nodelets may say what they hold
         self.reopen_by_s: float | None = None  # said Hello anew: then what it still has, it opens
         self.said = ""  # the last waiting reason told
+        self.slots_said = 0  # the last number of slots told, if it is lazy
         self.scanned_s = 0.0  # when all leases were last looked at, of very many
         self._reuse_key: bytes | None = None
 

@@ -81,7 +81,7 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     job.is_away = False
     state.marks.jobs[job.id] = None
     job.work.undo(spec.done)
-    job.said = ""
+    job.said, job.slots_said = "", 0
     job.failed = job.failure is not None  # the error of a call comes again, or that is called again
     if job.failure is not None:
         state.tell(job, job.failure)

@@ -35,7 +35,7 @@ def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
         why += autoscalers.said_of(job, state)
         if why != job.said:
             job.said = why
-            state.tell(job, m.JobStatus(job.id, why))
+            state.tell(job, m.JobStatus(job.id, why, job.slots_said))
 
 
 def _must_be_told(state: State, job: Job, autoscalers: Autoscalers) -> bool:

@@ -129,6 +129,7 @@ class ModelClient:
     max_parallelism: int | None = None
     user: str = "u"
     grow: bool = False
+    lazy: bool = False
     func_cpu: int = 1
     have: Ranges = field(default_factory=Ranges)
     entered: int = 0
@@ -149,6 +150,7 @@ class ModelClient:
             func_cpu=self.func_cpu,
             max_parallelism=self.max_parallelism,
             grow=self.grow,
+            lazy=self.lazy,
             resumed=resumed,
             done=tuple(self.have),
         )
@@ -216,12 +218,13 @@ class ModelCluster:
         user: str = "u",
         *,
         grow: bool = False,
+        lazy: bool = False,
         func_cpu: int = 1,
     ) -> ModelClient:
         number = self._number()
         client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
         client.max_parallelism, client.user, client.grow = max_parallelism, user, grow
-        client.func_cpu = func_cpu
+        client.func_cpu, client.lazy = func_cpu, lazy
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(), [b"function"])

@@ -268,7 +268,7 @@ class SimClient:
                 caller.error = str(effect)
             case c.Warn():
                 self.world.lost_output.add(caller.job)
-            case c.ReportWaiting():
+            case c.ReportWaiting() | c.Slots():
                 pass
             case _:
                 assert_never(effect)
