@@ -30,9 +30,12 @@ def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
         return
     whys = reasons(waiting, state.jobs.values(), list(state.nodes.values()))
     for job in waiting:
-        if (why := whys.get(job.id)) is None:
+        if state.now_s < job.hold_until_s:
+            why = "its nodes are telling what they have run already"
+        elif job.id in whys:
+            why = whys[job.id] + autoscalers.said_of(job, state)
+        else:
             continue
-        why += autoscalers.said_of(job, state)
         if why != job.said:
             job.said = why
             state.tell(job, m.JobStatus(job.id, why, job.slots_said))

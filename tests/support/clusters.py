@@ -62,20 +62,30 @@ class Cluster:
 
 @contextmanager
 def cluster(
-    directory: Path, *cpus: int, bind: str = "", isolation: str = "process"
+    directory: Path,
+    *cpus: int,
+    bind: str = "",
+    isolation: str = "process",
+    options: Sequence[str] = (),
 ) -> Iterator[Cluster]:
     """Run a cluster with one node per number in `cpus`; BURLA_CLUSTER names it meanwhile.
 
-    Over tcp it has keys, which BURLA_CONFIG_DIR has, too.
+    Over tcp it has keys, which BURLA_CONFIG_DIR has, too. `options` are the scheduler's.
     """
     with settings(directory / "settings") if bind.startswith("tcp") else nullcontext() as ring:
-        yield from _cluster(directory, cpus, bind, isolation, ring)
+        yield from _cluster(directory, cpus, bind, isolation, options, ring)
 
 
 def _cluster(
-    directory: Path, cpus: tuple[int, ...], bind: str, isolation: str, ring: Keyring | None
+    directory: Path,
+    cpus: tuple[int, ...],
+    bind: str,
+    isolation: str,
+    options: Sequence[str],
+    ring: Keyring | None,
 ) -> Iterator[Cluster]:
     line = [sys.executable, "-m", "burla.scheduler", "--bind", bind or f"ipc://{directory}/s"]
+    line += options
     with (directory / "scheduler.log").open("w") as log:
         scheduler = subprocess.Popen(
             line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,9 +64,11 @@ def marked() -> Iterator[Mark]:
 
 
 @contextmanager
-def marked_cluster(directory: Path, *cpus: int, bind: str = "") -> Iterator[tuple[Cluster, Mark]]:
+def marked_cluster(
+    directory: Path, *cpus: int, bind: str = "", options: Sequence[str] = ()
+) -> Iterator[tuple[Cluster, Mark]]:
     """Run a cluster as `clusters.cluster` does; nothing that comes from it may be left."""
-    with marked() as mark, cluster(directory, *cpus, bind=bind) as made:
+    with marked() as mark, cluster(directory, *cpus, bind=bind, options=options) as made:
         try:
             yield made, mark
         finally:
