@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .errors import (
         BadSetting,
         BurlaError,
+        CallerAway,
         CallFailed,
         ClusterError,
         ClusterLost,
@@ -38,6 +39,7 @@ __all__ = [
     "BadSetting",
     "BurlaError",
     "CallFailed",
+    "CallerAway",
     "ClusterError",
     "ClusterLost",
     "ClusterUnreachable",

@@ -10,6 +10,7 @@
     │       └── NotAuthorised          this key may not do that
     ├── Unsatisfiable          no node could ever satisfy an argument
     ├── JobFailed              the job as a whole: the function could not be loaded, and the like
+    │   └── CallerAway             this process was away for longer than the cluster waits
     └── CallFailed             the call of one input; has `burla_input_index`
         ├── WorkerDied             its process died, again and again
         ├── NodeLost               the nodes that ran it were lost, one after the other
@@ -116,6 +117,20 @@ class Unsatisfiable(BurlaError):
 
 class JobFailed(BurlaError):
     """The job as a whole failed, before or beside any single call."""
+
+
+class CallerAway(JobFailed):
+    """This process was away (stopped, asleep, cut off) for longer than the cluster keeps its jobs.
+
+    Attributes:
+        away_s: for how long the cluster heard nothing of it.
+        limit_s: how long the cluster waits.
+    """
+
+    def __init__(self, text: str, away_s: float, limit_s: float) -> None:
+        super().__init__(text)
+        self.away_s = away_s
+        self.limit_s = limit_s
 
 
 class CallFailed(BurlaError):

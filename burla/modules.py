@@ -16,9 +16,9 @@ from typing import NamedTuple
 import msgpack
 
 from burla.protocol.messages import ENVIRONMENT_BYTES_MAX
-from burla.values.attributes import dict_of
 from burla.shell.streams import has_one_output
 from burla.values.assertions import rewritten_files
+from burla.values.attributes import dict_of
 from burla.values.environment import Environment
 from burla.values.pickling import CarriedBy, Sent
 

@@ -28,6 +28,7 @@ from .errors import ClusterError
 SOCKET = "s"  # short, since an ipc path is
 # What an ipc path may have in bytes (107), less a directory of ours, the socket and a suffix to it.
 BASE_BYTES_MAX = 107 - 48 - len(SOCKET) - 8
+CUT_OFF_S = 3.0  # a scheduler that speaks each second, and whose socket file is gone, is lost
 END_S = 10.0  # the daemons cut themselves off after 8 s; then they are killed
 KILL_S = 2.0
 TAIL_BYTES = 4096  # of a daemon's log, shown when it ends unexpectedly
@@ -45,32 +46,50 @@ class LocalCluster:
         self.address = _address(directory)
         self._directory = directory
         self._daemons = daemons
-        self._listens = False  # the scheduler has been seen to
+        self._socket: tuple[int, int] | None = None  # its file; None: not seen yet
 
-    def failed(self) -> str | None:
-        """Return what happened when a daemon has ended though nobody asked it to, else None."""
+    def failed(self, silent_s: float = 0.0) -> str | None:
+        """Return what happened if it is gone though nobody ended it, else None.
+
+        Either a daemon has ended, or the scheduler, which is silent, cannot be reached any more.
+        """
         for name, daemon in self._daemons.items():
             status = daemon.poll()
             if status is not None:
                 tail = _tail(os.path.join(self._directory, f"{name}.log"))
                 return f"the private {name} of this process ended by {how_it_died(status)}{tail}"
+        if silent_s >= CUT_OFF_S and self.is_cut_off():
+            path = os.path.join(self._directory, SOCKET)
+            return f"somebody removed {path}, the socket of the private cluster of this process"
         return None
+
+    def is_cut_off(self) -> bool:
+        """Return whether its socket file was removed: who is not connected cannot be any more."""
+        if self._socket is None:
+            return False
+        try:
+            status = os.stat(os.path.join(self._directory, SOCKET))
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) != self._socket
 
     def wait_listening(self, timeout_s: float) -> bool:
         """Return whether the scheduler listens, as soon as it does or a daemon has failed.
 
         A connect that comes too early is tried again by libzmq only after 100 to 200 ms.
         """
-        if self._listens:
+        if self._socket is not None:
             return True
         path = os.path.join(self._directory, SOCKET)
         until = time.monotonic() + timeout_s
-        while not os.path.exists(path):
+        while True:
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                self._socket = (status.st_dev, status.st_ino)
+                return True
             if time.monotonic() > until or self.failed() is not None:
                 return False
             time.sleep(LISTEN_POLL_S)
-        self._listens = True
-        return True
 
     @functools.cached_property
     def memory(self) -> str | None:
@@ -132,24 +151,43 @@ class _Impatience:
 
 _lock = threading.Lock()  # held while a cluster is started, so that one is started
 _cluster: LocalCluster | None = None
+_retired: list[LocalCluster] = []  # they take no new jobs, and are ended after the last one
 
 
 def private_cluster() -> LocalCluster:
     """Return the cluster of this process, started by the first call; another one if it failed.
 
-    Does not wait until the cluster listens.
+    One whose socket file is gone is replaced, too, before anything needs to connect; jobs that run
+    there go on as long as their connection does. Does not wait until the cluster listens.
 
     Raises:
         ClusterError: it cannot be started.
     """
     global _cluster
     with _lock:
-        if _cluster is not None and _cluster.failed() is not None:
-            _cluster.end()
+        if _cluster is not None and (_cluster.is_cut_off() or _cluster.failed() is not None):
+            _retired.append(_cluster)
             _cluster = None
+        if _retired:
+            _end_retired()
         if _cluster is None:
             _cluster = _start()
         return _cluster
+
+
+def is_current(cluster: LocalCluster) -> bool:
+    """Return whether new jobs still go to this cluster."""
+    return cluster is _cluster
+
+
+def _end_retired() -> None:
+    """End the clusters that have been replaced and have no job left."""
+    from burla.shell.clients import close_idle  # a cluster is started without waiting for zmq
+
+    for cluster in list(_retired):
+        if close_idle(cluster.address):
+            cluster.end()
+            _retired.remove(cluster)
 
 
 def _start() -> LocalCluster:
@@ -158,7 +196,8 @@ def _start() -> LocalCluster:
     address = _address(directory)
     commands = {  # the nodelet first: it has more to do before it is ready
         "nodelet": ("burla.nodelet.cli", "--scheduler", address),
-        "scheduler": ("burla.scheduler.cli", "--bind", address),
+        # its owner may be stopped for as long as it lives: there is nobody else to wait
+        "scheduler": ("burla.scheduler.cli", "--bind", address, "--away-limit", "inf"),
     }
     cluster = LocalCluster(directory, daemons := {})
     try:
@@ -289,16 +328,17 @@ def _tail(path: str) -> str:
 
 def _end_with_process() -> None:
     with _lock:
-        if _cluster is not None:
-            _cluster.end()
+        for cluster in (*_retired, *([] if _cluster is None else [_cluster])):
+            cluster.end()
 
 
 def _forget_in_child() -> None:
     global _lock, _cluster
     _lock = threading.Lock()  # another thread of the parent may have held it
-    if _cluster is not None:
-        _cluster.disown()
-        _cluster = None
+    for cluster in (*_retired, *([] if _cluster is None else [_cluster])):
+        cluster.disown()
+    _retired.clear()
+    _cluster = None
 
 
 atexit.register(_end_with_process)

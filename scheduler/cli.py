@@ -18,6 +18,7 @@ from pathlib import Path
 import zmq
 
 from burla.scheduler.auth.key_store import KeyStore
+from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
@@ -80,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
         keys, is_private = _keys(options), _is_private(options)
-        config = SchedulerConfig(options.bind, keys, _quotas(options), is_private)
+        config = SchedulerConfig(
+            options.bind, keys, _quotas(options), is_private, options.away_limit
+        )
         _check_free(config.bind)
         notifier = Notifier()
 
@@ -128,6 +131,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         type=Path,
         help="a file that is written, with the address, once it listens",
+    )
+    parser.add_argument(
+        "--away-limit",
+        metavar="SECONDS",
+        type=float,
+        default=AWAY_LIMIT_S,
+        help="how long the jobs of a caller that is away are kept, stopped or cut off from the "
+        "network; then they are given up, and it is told so (default: %(default)g; inf: no limit)",
     )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser

@@ -1,16 +1,19 @@
 """The scheduler's settings; made once by cli.py and passed down."""
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from burla.scheduler.auth.key_store import SERVER_KEY
+from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.system.paths import settings_directory
 from burla.transport.addresses import bind_address, ipc_path
 
 FOLDER = "scheduler"  # of its keys, inside the user's settings
 STATE_FILE = "scheduler-state.json"
+AWAY_LIMIT_MIN_S = 1.0  # a client is known to be away after some seconds
 
 
 class ConfigError(Exception):
@@ -25,6 +28,7 @@ class SchedulerConfig:
     keys: Path | None = None  # directory of its keys; None: only for ipc, which files guard
     quotas: Quotas = field(default_factory=Quotas)  # of each tenant
     is_private: bool = False  # it has one node, of this machine, and one client
+    away_limit_s: float = AWAY_LIMIT_S  # the jobs of a client that is away for longer are given up
     state_file: Path | None = field(init=False, default=None)  # written at SIGUSR2; None: nowhere
 
     def __post_init__(self) -> None:
@@ -32,8 +36,10 @@ class SchedulerConfig:
 
         Raises:
             AddressError: `bind` is not an address.
-            ConfigError: it is a tcp address, and there are no keys; or a quota leaves nothing.
+            ConfigError: it is a tcp address, and there are no keys; or a limit leaves nothing.
         """
+        if math.isnan(self.away_limit_s) or self.away_limit_s < AWAY_LIMIT_MIN_S:
+            raise ConfigError(f"--away-limit must be at least {AWAY_LIMIT_MIN_S:g} seconds")
         if min(self.quotas.jobs_max, self.quotas.inputs_max, self.quotas.bytes_max) < 1:
             raise ConfigError("each quota must be at least 1")
         object.__setattr__(self, "bind", bind_address(self.bind))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from burla.protocol import messages as m
 from burla.protocol.ranges import Range, Ranges
 
-from .effects import Deliver, Frames
+from .effects import Deliver, Frames, Slots
+from .read_ahead import ReadAhead
 
 PRUNE_MIN = 1024  # forgotten batches at the front that are worth moving a list for
 
@@ -132,6 +133,7 @@ class Batches:
 class Window:
     """How much more the caller may hand in; kept by the calling thread, told by Deliver."""
 
+    ahead: ReadAhead | None = None  # of inputs that are not known beforehand
     inputs: int = 0  # without outcome
     bytes: int = 0  # of batches without all outcomes
 
@@ -144,7 +146,23 @@ class Window:
         """Note outcomes."""
         self.inputs -= delivered.inputs
         self.bytes -= delivered.freed_bytes
+        if self.ahead is not None and delivered.call_s:
+            self.ahead.call_s = delivered.call_s
+
+    def note(self, told: Slots) -> None:
+        """Note how many calls may run at once."""
+        if self.ahead is not None:
+            self.ahead.slots = told.slots
+
+    def knows_slots(self) -> bool:
+        """Return whether more is known of the job than that it was begun, or need not be."""
+        return self.ahead is None or self.ahead.slots > 0
+
+    def room(self) -> int:
+        """Return how many more inputs may be handed in."""
+        most = m.JOB_INPUT_COUNT if self.ahead is None else self.ahead.most()
+        return most - self.inputs
 
     def has_room(self) -> bool:
         """Return whether one more batch may be handed in; one always may."""
-        return self.bytes < m.JOB_INPUT_WINDOW and self.inputs < m.JOB_INPUT_COUNT
+        return self.bytes < m.JOB_INPUT_WINDOW and self.room() > 0

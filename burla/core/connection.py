@@ -59,6 +59,7 @@ class Connection:
         if self.refused is not None:
             return [Rejected(session.id, self.refused, self._not_authorised)]
         self.sessions[session.id] = session
+        session.born_s = now_s
         self._late_s = now_s  # at once, but after the inputs, which are there already
         if self._welcomed:
             return self._after(session, session.connect(now_s, self._bytes_max), now_s)
@@ -146,6 +147,15 @@ class Connection:
             for session in list(self.sessions.values()):
                 effects += self._look_after(session, now_s)
         return effects
+
+    def has_met(self) -> bool:
+        """Return whether the scheduler has ever spoken to us."""
+        return self._heard_s is not None
+
+    def silent_s(self, now_s: float) -> float:
+        """Return for how long the scheduler has not spoken though there was a job."""
+        since_s = min((session.born_s for session in self.sessions.values()), default=now_s)
+        return now_s - (since_s if self._heard_s is None else max(since_s, self._heard_s))
 
     def check(self) -> None:
         """Assert what holds between any two calls. Costs O(state): for tests."""

@@ -55,6 +55,15 @@ class Deliver:
     parts: tuple[Part, ...]
     inputs: int  # how many are new
     freed_bytes: int  # of batches that are complete now
+    call_s: float = 0.0  # mean duration of recent calls where they come from; 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Note how many calls of the job may run at once now; told if its inputs are lazy."""
+
+    job: bytes
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +112,8 @@ class Fail:
     text: str
     index: int | None = None  # of the input that is why
     nodes: tuple[str, ...] = ()  # that were lost with it
+    away_s: float = 0.0  # not 0: it was given up because this process was not heard for so long,
+    limit_s: float = 0.0  # which is longer than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,5 +135,5 @@ class Rejected:
 
 
 End = Finish | Fail | Broken | Rejected
-ForCaller = Deliver | Write | Warn | ReportWaiting | End
+ForCaller = Deliver | Slots | Write | Warn | ReportWaiting | End
 Effect = Send | Subscribe | Forget | ForCaller

@@ -18,7 +18,19 @@ from burla.protocol.too_large import too_large
 
 from .batches import Batches
 from .commands import AddBatch, Close, Command, Consumed, EndInputs, Written
-from .effects import Deliver, Effect, Fail, Finish, Frames, Part, ReportWaiting, Send, Warn, Write
+from .effects import (
+    Deliver,
+    Effect,
+    Fail,
+    Finish,
+    Frames,
+    Part,
+    ReportWaiting,
+    Send,
+    Slots,
+    Warn,
+    Write,
+)
 from .leases import Lease, Leases
 from .output_order import Piece
 from .waiting import Waiting
@@ -32,18 +44,17 @@ AboutJob = m.JobOutcomes | m.JobOutput | m.LeaseLost | m.JobStatus | m.JobFailed
 class Session:
     """One job, as the client knows it."""
 
-    def __init__(self, spec: m.OpenJob, function: Frames, prompt: bool, now_s: float) -> None:
+    def __init__(self, spec: m.OpenJob, function: Frames, prompt: bool) -> None:
         """Start a job that has no inputs yet.
 
         Args:
             spec: opens it.
             function: frames of the function.
             prompt: acknowledge outcomes on receipt; else when `Consumed` says so.
-            now_s: when it starts, on the caller's clock.
         """
         self.id = spec.job
         self.topic = spec.topic  # may be replaced before it is opened
-        self.born_s = now_s
+        self.born_s = 0.0  # when it was given to a connection
         self.opened = False  # the scheduler may know of it
         self.over = False
         self.went_well = False  # over, and nothing of it runs any more
@@ -54,6 +65,7 @@ class Session:
         self._failed = False  # an outcome is an error: only output is awaited
         self._leases = Leases()
         self._waiting = Waiting()
+        self._slots = 0  # as the caller was told
         self._effects: list[Effect] = []
 
     # --- the connection ---
@@ -127,7 +139,8 @@ class Session:
         match message:
             case m.JobOutcomes():
                 if self._spec.secret and not is_sealed(self._spec.secret, message, payload):
-                    self._fail("", NOT_SEALED.format(message.node or "?"))
+                    self._effects.append(Fail(self.id, "", NOT_SEALED.format(message.node or "?")))
+                    self._end()
                 else:
                     self._take_outcomes(message, payload, now_s)
             case m.JobOutput():
@@ -137,8 +150,11 @@ class Session:
                 lease.output.lose(now_s)
             case m.JobStatus():
                 self._waiting.hear(message.waiting, now_s)
+                if self._spec.lazy and message.slots != self._slots:
+                    self._slots = message.slots
+                    self._effects.append(Slots(self.id, message.slots))
             case m.JobFailed():
-                self._fail(message.argument, message.text, message.index, message.nodes)
+                self._fail(message)
             case _:
                 assert_never(message)
         return self._settle()
@@ -198,7 +214,16 @@ class Session:
             self._failed = run.kind in (m.Kind.ERROR, m.Kind.DEATH)
         if parts:
             self._effects.append(
-                Deliver(self.id, said.lease, said.seq, said.node, tuple(parts), inputs, freed)
+                Deliver(
+                    self.id,
+                    said.lease,
+                    said.seq,
+                    said.node,
+                    tuple(parts),
+                    inputs,
+                    freed,
+                    said.call_s,
+                )
             )
         if self._prompt or not parts:
             self._make_safe(lease, said.seq, now_s)
@@ -270,10 +295,11 @@ class Session:
         effects, self._effects = self._effects, []
         return effects
 
-    def _fail(
-        self, argument: str, text: str, index: int | None = None, nodes: tuple[str, ...] = ()
-    ) -> None:
-        self._effects.append(Fail(self.id, argument, text, index, nodes))
+    def _fail(self, why: m.JobFailed) -> None:
+        failed = Fail(
+            self.id, why.argument, why.text, why.index, why.nodes, why.away_s, why.limit_s
+        )
+        self._effects.append(failed)
         self._end()
 
     def _end(self) -> None:
@@ -284,7 +310,7 @@ class Session:
         """Send what the scheduler takes; else fail, without a byte sent, and return False."""
         if self._connected and 0 < self._bytes_max < sum(map(len, payload)):
             text, index = too_large(message, payload, self._bytes_max)
-            self._fail("", text, index)
+            self._fail(m.JobFailed(self.id, "", text, index))
             return False
         self._send(message, payload)
         return True

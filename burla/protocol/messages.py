@@ -136,6 +136,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     environment: Packed  # opaque to all but the worker
     secret: Secret = b""  # seals its outcomes, see mac.py; empty where nobody else could write
     grow: bool = False  # machines may be made for it
+    lazy: bool = False  # its inputs are read as slots need them: its client is told of slots
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
     done: tuple[tuple[Count, Positive], ...] = ()  # ranges whose outcomes the client has
 
@@ -252,6 +253,7 @@ class JobOutcomes(Bulk, frozen=True, kw_only=True):
     node: Word
     runs: Runs
     output: Count  # chunks of the lease's output that went ahead of these outcomes
+    call_s: Seconds = 0.0  # mean duration of recent calls there, told if its job is `lazy`
     seal: Seal = b""
 
 
@@ -277,6 +279,7 @@ class JobStatus(Message, frozen=True):
 
     job: Id
     waiting: Text  # why nothing of it runs; empty while it has a lease
+    slots: Count = 0  # of all its leases; told if it is `lazy`
 
 
 class JobFailed(Message, frozen=True):
@@ -287,6 +290,8 @@ class JobFailed(Message, frozen=True):
     text: Text
     index: Count | None = None  # of the input that is why
     nodes: Names = ()  # that were lost with it
+    away_s: Seconds = 0.0  # since its client was heard; not 0: that is why it was given up
+    limit_s: Seconds = 0.0  # after which a job is given up then
 
 
 class NodeState(StrEnum):

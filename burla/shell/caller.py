@@ -7,12 +7,14 @@ So they are fed ahead: for a moment at the call, and at least one batch between 
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, assert_never
 
 from burla.core.batches import Window
-from burla.core.effects import Broken, Deliver, Fail, Finish, Frames, Part, Rejected
+from burla.core.effects import Broken, Deliver, Fail, Finish, Frames, Part, Rejected, Slots
 from burla.errors import (
+    CallerAway,
     CallFailed,
     ClusterError,
     ClusterLost,
@@ -64,6 +66,7 @@ class Caller:
         batches: Iterator[Batch],
         limits: Mapping[str, object],
         shared: SharedInputs,
+        window: Window,
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
@@ -74,12 +77,14 @@ class Caller:
             batches: the same, in batches.
             limits: arguments of the call by name, for errors.
             shared: where big inputs and results are put down, if anywhere.
+            window: how many inputs may be handed in; bounds `batches`, too.
         """
         self._job, self._connect = job, connect
         self._inputs, self._batches, self._limits = inputs, batches, limits
         known = type(inputs) in (list, tuple, range)
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
-        self._window = Window()
+        self._window = window
+        self._early: deque[Event] = deque()  # what has happened and is not dealt with
         self._shared = shared
         self._feeding = True
         self._begun_s = 0.0
@@ -128,8 +133,18 @@ class Caller:
 
     def _feed_ahead(self) -> None:
         until_s = time.monotonic() + FEED_AT_CALL_S
-        while self._may_feed() and time.monotonic() < until_s:
-            self._feed(None)
+        while self._feeding and (left_s := until_s - time.monotonic()) > 0:
+            if self._may_feed():
+                self._feed(None)
+                continue
+            self._job.flush()
+            if self._early or self._window.knows_slots():
+                return
+            event = self._job.wait_event(left_s)
+            if isinstance(event, Slots):
+                self._window.note(event)
+            elif event is not None:
+                self._early.append(event)
         self._job.flush()
 
     def _may_feed(self) -> bool:
@@ -178,12 +193,16 @@ class Caller:
     def _wait_delivery(self, results: list[Any] | None) -> Deliver | None:
         """Return the next outcomes, feeding meanwhile; None when all have been returned."""
         events = self._job.events
-        if self._may_feed():
-            self._feed(results)
-        while events.empty() and self._may_feed():
-            self._feed(results)
-        self._job.flush()
-        event = self._next_event()
+        while True:
+            if self._may_feed():
+                self._feed(results)
+            while not self._early and events.empty() and self._may_feed():
+                self._feed(results)
+            self._job.flush()
+            event = self._next_event()
+            if not isinstance(event, Slots):
+                break
+            self._window.note(event)
         if isinstance(event, Deliver):
             self._window.free(event)
             for part in event.parts:
@@ -200,7 +219,8 @@ class Caller:
                 f"this job belongs to process {self._job.pid}, from which process {os.getpid()}"
                 " was forked; call remote_parallel_map here"
             )
-        event = self._job.wait_event()
+        event = self._early.popleft() if self._early else self._job.wait_event()
+        assert event is not None
         self._rested_s = time.monotonic()
         return event
 
@@ -243,7 +263,7 @@ class Caller:
 
     def _finish_output(self) -> None:
         """Return when what was printed before an error is shown."""
-        while isinstance(event := self._next_event(), Deliver):
+        while isinstance(event := self._next_event(), Deliver | Slots):
             pass
         if isinstance(event, Finish):
             self._job.printer.wait_written()
@@ -292,6 +312,8 @@ class Caller:
                 raise NodeLost(index, nodes, call=note_of(index, self._shown(index), nodes[-1]))
             case Fail(index=int(index), text=text):
                 raise InputTooLarge(index, text)
+            case Fail(away_s=away_s) if away_s:
+                raise CallerAway(event.text, away_s, event.limit_s)
             case Fail(argument="", text=text):
                 raise JobFailed(text)
             case Fail():
@@ -300,7 +322,7 @@ class Caller:
                 raise Unsatisfiable(event.argument, value, event.text, is_private=is_private)
             case LocalError():
                 raise event.error
-            case Finish() | Deliver():
+            case Finish() | Deliver() | Slots():
                 pass
             case _:
                 assert_never(event)

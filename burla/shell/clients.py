@@ -24,7 +24,7 @@ _parents: list[dict[str, IoThread]] = []  # of a forked child: kept, for its soc
 
 def client_for(
     address: str,
-    failed: Callable[[], str | None] | None,
+    failed: Callable[[float], str | None] | None,
     answer_s: float,
     silence_s: float = SILENCE_S,
 ) -> IoThread:
@@ -32,7 +32,7 @@ def client_for(
 
     Args:
         address: endpoint of the scheduler.
-        failed: says what happened if the cluster is known to be gone.
+        failed: says what happened if the cluster is known to be gone; see `IoThread`.
         answer_s: how long a job waits for the first answer.
         silence_s: how long the scheduler may be silent after that.
 
@@ -57,6 +57,16 @@ def client_for(
             atexit.unregister(_close_all)
             atexit.register(_close_all)
         return client
+
+
+def close_idle(address: str) -> bool:
+    """End this process's client of a cluster that is given up; return False while it has a job."""
+    with _lock:
+        client = _clients.get(address)
+        if client is not None and not client.close_if_idle():
+            return False
+        _clients.pop(address, None)
+        return True
 
 
 def curve_for(address: str) -> ClientCurve | None:

@@ -9,7 +9,6 @@ import logging
 import math
 import signal
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
@@ -29,6 +28,7 @@ from burla.core.effects import (
     Rejected,
     ReportWaiting,
     Send,
+    Slots,
     Subscribe,
     Warn,
     Write,
@@ -38,6 +38,7 @@ from burla.errors import ClusterError
 from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.transport.addresses import take_apart
+from burla.transport.clock import AwakeClock
 from burla.transport.keys import ClientCurve
 from burla.transport.sockets import REFUSALS, Handshakes, Outbox, make_socket, take
 
@@ -61,7 +62,7 @@ class IoThread:
         self,
         hello: m.ClientHello,
         address: str,
-        failed: Callable[[], str | None] | None,
+        failed: Callable[[float], str | None] | None,
         answer_s: float,
         curve: ClientCurve | None = None,
         silence_s: float = SILENCE_S,
@@ -71,7 +72,8 @@ class IoThread:
         Args:
             hello: who we are.
             address: of the scheduler.
-            failed: says what happened if the cluster is known to be gone.
+            failed: says what happened if the cluster is known to be gone; told for how long it has
+                been silent.
             answer_s: how long a job waits for the first answer.
             curve: the keys, for a burla:// address.
             silence_s: how long the scheduler may be silent after that.
@@ -85,13 +87,15 @@ class IoThread:
         self._closed = False
         self._closing = False
         self._jobs: dict[bytes, Tell] = {}
+        self._opened = self._ended = 0  # jobs; idle if equal
         self._outbox = Outbox()
         self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = make_socket(self._context, zmq.DEALER, curve)
         self._output = OutputChannel(self._context, self._endpoint, curve)
         self._handshakes = Handshakes(self._dealer) if curve is not None else None
-        self._connection = Connection(hello, answer_s, time.monotonic(), silence_s)
+        self._clock_s = AwakeClock()  # until the thread starts, then only that reads it
+        self._connection = Connection(hello, answer_s, self._clock_s(), silence_s)
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         try:
             self._thread.start()
@@ -111,6 +115,7 @@ class IoThread:
         with self._gate:
             if self.is_closed():
                 return False
+            self._opened += 1
             self._commands.post(OpenSession(session, tell), ring=False)  # inputs follow
         return True
 
@@ -128,6 +133,14 @@ class IoThread:
         self._commands.ring()
         self._thread.join(CLOSE_S)
         return not self._thread.is_alive()
+
+    def close_if_idle(self) -> bool:
+        """Take no jobs any more if none is open; return whether that is so."""
+        with self._gate:
+            if self._opened != self._ended and not self._closed:
+                return False
+            self._closing = True
+        return self.close()
 
     def is_closed(self) -> bool:
         """Return whether it takes no jobs any more."""
@@ -162,7 +175,7 @@ class IoThread:
             if wanted != polled:
                 polled = wanted
                 poller.register(self._dealer, polled)
-            due_s, now_s = self._connection.next_deadline_s(), time.monotonic()
+            due_s, now_s = self._connection.next_deadline_s(), self._clock_s()
             if now_s >= due_s:
                 self._carry_out(self._connection.expire(now_s))
                 continue
@@ -170,8 +183,8 @@ class IoThread:
                 due_s = min(due_s, look_s)
             ready = poller.poll(max(0, math.ceil((due_s - now_s) * 1000)))
             self._take_turn(dict(ready))
-            if self._failed is not None and self._jobs and time.monotonic() >= look_s:
-                look_s = time.monotonic() + FAILED_LOOK_S
+            if self._failed is not None and self._jobs and self._clock_s() >= look_s:
+                look_s = self._clock_s() + FAILED_LOOK_S
                 self._end_if_failed()
         self._carry_out(self._connection.close_all())
         self._outbox.flush(self._dealer)
@@ -182,17 +195,26 @@ class IoThread:
             self._outbox.flush(self._dealer)
         if self._dealer in ready:
             self._take_messages()
-        if self._handshakes is not None and (what := self._handshakes.refusal()):
-            refused = m.Refused(REFUSALS[what], not_authorised=True)
-            self._carry_out(self._connection.refuse(refused))
+        if self._handshakes is not None:
+            self._look_at(self._handshakes)
         if self._output.socket in ready:
             for message, chunks in self._output.take():
-                self._carry_out(self._connection.hear_of_job(message, chunks, time.monotonic()))
+                self._carry_out(self._connection.hear_of_job(message, chunks, self._clock_s()))
         if self._commands.silence():
             self._obey()  # last: `wait_sent` gives us time for all of it
 
+    def _look_at(self, handshakes: Handshakes) -> None:
+        """Give up if the scheduler never will take this key, which libzmq does not say."""
+        what = handshakes.refusal()
+        # whom a scheduler knows waits for it, whatever answers meanwhile: a tunnel may hang up
+        if what == "key" or (what == "server" and not self._connection.has_met()):
+            refused = m.Refused(REFUSALS[what], not_authorised=True)
+            self._carry_out(self._connection.refuse(refused))
+
     def _end_if_failed(self) -> None:
-        if self._failed is not None and (why := self._failed()) is not None:
+        if self._failed is None:
+            return
+        if (why := self._failed(self._connection.silent_s(self._clock_s()))) is not None:
             self._closing = True  # before anybody hears of it and calls again
             self._obey()
             self._carry_out(self._connection.break_all(why))
@@ -203,14 +225,14 @@ class IoThread:
                 case OpenSession():
                     self._jobs[posted.session.id] = posted.tell
                     self._output.follow(posted.session)
-                    self._carry_out(self._connection.open(posted.session, time.monotonic()))
+                    self._carry_out(self._connection.open(posted.session, self._clock_s()))
                 case Reached():
                     posted.lock.release()
                 case Close():
-                    self._carry_out(self._connection.handle(posted, time.monotonic()))
+                    self._carry_out(self._connection.handle(posted, self._clock_s()))
                     self._forget_job(posted.job)
                 case _:
-                    self._carry_out(self._connection.handle(posted, time.monotonic()))
+                    self._carry_out(self._connection.handle(posted, self._clock_s()))
 
     def _take_messages(self) -> None:
         for frames in take(self._dealer):
@@ -221,14 +243,14 @@ class IoThread:
                 continue
             if whole is not None:
                 message: Any = whole[0]
-                self._carry_out(self._connection.receive(message, whole[1], time.monotonic()))
+                self._carry_out(self._connection.receive(message, whole[1], self._clock_s()))
 
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Send():
                     self._send(effect.message, effect.payload)
-                case Deliver() | Write() | Warn() | ReportWaiting():
+                case Deliver() | Slots() | Write() | Warn() | ReportWaiting():
                     self._jobs[effect.job](effect)
                 case Finish() | Fail() | Broken() | Rejected():
                     tell = self._jobs[effect.job]
@@ -253,6 +275,7 @@ class IoThread:
 
     def _forget_job(self, job: bytes) -> None:
         if self._jobs.pop(job, None) is not None:
+            self._ended += 1
             self._output.leave(job)
 
     def _end(self, reason: BaseException) -> None:

@@ -6,7 +6,7 @@ The calling thread never touches the session: it posts commands, and waits for e
 import os
 import sys
 import threading
-from _queue import SimpleQueue
+from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
@@ -21,6 +21,7 @@ from burla.core.effects import (
     Frames,
     Rejected,
     ReportWaiting,
+    Slots,
     Warn,
     Write,
 )
@@ -33,7 +34,7 @@ from .progress import lost_line, waiting_line
 
 SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is no harm in late
 
-Event = Deliver | End | LocalError
+Event = Deliver | Slots | End | LocalError
 
 
 class Job:
@@ -115,10 +116,13 @@ class Job:
         self._thread.post(Reached(sent))
         sent.acquire(timeout=SENT_S)
 
-    def wait_event(self) -> Event:
-        """Return what happens next; Ctrl-C interrupts it."""
-        event = self.events.get()
-        self._over = not isinstance(event, Deliver | LocalError)
+    def wait_event(self, timeout_s: float | None = None) -> Event | None:
+        """Return what happens next, or None after `timeout_s`; Ctrl-C interrupts it."""
+        try:
+            event = self.events.get(timeout=timeout_s)
+        except Empty:
+            return None
+        self._over = not isinstance(event, Deliver | Slots | LocalError)
         return event
 
     def close(self) -> None:
@@ -135,7 +139,7 @@ class Job:
     def _tell(self, what: ForCaller | LocalError) -> None:
         """Take what the I/O thread has for the caller."""
         match what:
-            case Deliver() | Finish() | Fail() | Broken() | Rejected() | LocalError():
+            case Deliver() | Slots() | Finish() | Fail() | Broken() | Rejected() | LocalError():
                 self.events.put(what)
             case Write():
                 self.printer.put(what)

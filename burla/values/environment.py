@@ -14,8 +14,8 @@ from typing import Any, TypedDict
 
 import msgpack
 
-from .own_modules import guard_own_modules
 from .assertions import rewrite_on_import
+from .own_modules import guard_own_modules
 from .pickling import serve
 
 COMPILED_MAX = 256  # modules of which a worker keeps the code,

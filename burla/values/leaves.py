@@ -128,6 +128,7 @@ def cut_batches(
     sent: Sent | None = None,
     check: Check | None = None,
     clock_s: Callable[[], float] = time.monotonic,
+    room: Callable[[], int] | None = None,
 ) -> Iterator[Batch]:
     """Yield all inputs in batches, pulling from `inputs` no more than each batch needs.
 
@@ -136,12 +137,15 @@ def cut_batches(
         sent: what `dump_function` has sent with the function, so that it isn't sent again.
         check: told the inputs before they are pickled.
         clock_s: the clock for BATCH_WAIT_S.
+        room: how many inputs may be pulled now, if `is_lazy`; one always is.
 
     Raises:
         TypeError: an input cannot be pickled, or `check` refused it; the text names its index.
     """
     start, limit = 0, BATCH_INPUTS_FIRST
     total = None  # how many there are, where that is known
+    if not is_lazy(inputs):
+        room = None
     if type(inputs) is list or type(inputs) is tuple:
         packer, total = _Packer(sent), len(inputs)
         packer.run = 1 if inputs and _is_big(inputs[0]) else LEAF_INPUTS_MAX
@@ -156,12 +160,19 @@ def cut_batches(
         check = None  # done there
     while start != total:
         count_max = limit if total is None else min(limit, total - start)
+        if room is not None:
+            count_max = max(1, min(count_max, room()))
         batch = _cut_batch(take, start, count_max, check, clock_s)
         if batch is None:
             return
         yield batch
         start += batch.count
         limit = min(limit * BATCH_GROWTH, BATCH_INPUTS_MAX)
+
+
+def is_lazy(inputs: object) -> bool:
+    """Return whether inputs are had only by advancing an iterator, which may use them up."""
+    return type(inputs) not in (list, tuple, range) and not is_sliceable_array(inputs)
 
 
 # take(start, count_max, until_s) -> the next leaves; [] at the end of the inputs

@@ -26,6 +26,7 @@ from .leaves import (
     Leaf,
     are_atoms,
     cut_batches,
+    is_lazy,
     load_leaf,
 )
 from .pickling import (
@@ -63,6 +64,7 @@ __all__ = [
     "dump_results_if_atoms",
     "dumps",
     "forget_own_modules",
+    "is_lazy",
     "load_error",
     "load_function",
     "load_leaf",

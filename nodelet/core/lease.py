@@ -29,6 +29,7 @@ from .reporting import Report
 from .steals import Steals
 
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
+UNREAD_S = 0.25  # for outcomes to be read that workers could not write while a window was full
 
 
 class Lease:
@@ -54,6 +55,7 @@ class Lease:
         self._discards = False  # its outcomes and its output are not wanted
         self._is_paused = False
         self._must_interrupt = False  # its calls, which it was not told to end before
+        self._interrupt_s = 0.0  # when; until then who writes an outcome may end that
         self._kill_s = 0.0  # while STOPPING: when calls are not waited for any longer
 
     # --- from the scheduler ---
@@ -108,7 +110,8 @@ class Lease:
             self._stopped(now_s)
         elif self.life.serves:
             self.life.enter(Phase.STOPPING, now_s)
-            self._kill_s = now_s + INTERRUPT_S
+            self._interrupt_s = now_s + (UNREAD_S if self._is_paused else 0.0)
+            self._kill_s = self._interrupt_s + INTERRUPT_S
             self._must_interrupt = True
             self._steals.refuse()
             self.custody.clear()
@@ -193,7 +196,7 @@ class Lease:
         if self._steals.unanswered or (self.life.phase is Phase.STOPPED and self._only_waits()):
             return
         if self._must_interrupt:
-            self._interrupt()
+            self._interrupt(now_s)
         if self.custody.done:
             self.custody.forget_done()
         if self.life.serves:
@@ -225,7 +228,7 @@ class Lease:
         if due_s is not None:
             times.append(due_s)
         if self.life.phase is Phase.STOPPING:
-            times.append(self._kill_s)
+            times.append(self._interrupt_s if self._must_interrupt else self._kill_s)
         elif self.custody.open.total and self._feeds():
             stuck_s = self._dispatcher.stuck_at_s()
             if stuck_s is not None:
@@ -309,13 +312,15 @@ class Lease:
             self._has_failed = True
             self.report.hurry()
 
-    def _interrupt(self) -> None:
+    def _interrupt(self, now_s: float) -> None:
         """End the calls that run; who runs one would go on with the next."""
-        self._must_interrupt = False
         busy = [worker for worker in self._dispatcher.workers.values() if worker.is_busy()]
-        self._effects += [Interrupt(worker.number) for worker in busy]
+        if now_s >= self._interrupt_s:
+            self._must_interrupt = False
+            self._effects += [Interrupt(worker.number) for worker in busy]
         for worker in busy:
-            self._steals.take_all(worker)
+            if worker.unstarted():
+                self._steals.take_all(worker)
 
     def _stopped(self, now_s: float) -> None:
         self.life.enter(Phase.STOPPED, now_s)

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, assert_never
@@ -31,6 +30,7 @@ from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.system.dump import dump_on_signal
 from burla.transport import sockets
+from burla.transport.clock import AwakeClock
 from burla.transport.sockets import Handshakes, Outbox, SocketWaiter
 
 from .sandbox_pool import SandboxPool
@@ -93,7 +93,7 @@ class Agent:
         config: NodeletConfig,
         dealer: zmq.Socket[bytes],
         scratch: Path,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] | None = None,
         handshakes: Handshakes | None = None,
     ) -> None:
         """Serve the scheduler that `dealer` will be connected to."""
@@ -110,7 +110,7 @@ class Agent:
         )
         self._config = config
         self._dealer = dealer
-        self._clock_s = clock_s
+        self._clock_s = clock_s or AwakeClock()
         self._handshakes = handshakes
         self._has_met = False  # the scheduler took our key once
         self._core = Nodelet(hello, self._config.reconnect_timeout_s)

@@ -22,7 +22,7 @@ DRAINS_MAX = 32  # begun at once: each looks at all jobs
 def wants_node(job: Job) -> bool:
     """Return whether one more node would help `job` now."""
     work = job.work
-    if job.failed or work.is_complete():
+    if job.failed or job.is_away or work.is_complete():
         return False
     cap = job.spec.max_parallelism
     if cap is not None and work.slots >= cap:
@@ -95,9 +95,10 @@ class Shares:
 def to_drain(jobs: Iterable[Job], nodes: dict[bytes, Node], now_s: float) -> list[Lease]:
     """Return the leases that should be handed over to jobs that are entitled to more.
 
-    They are taken from jobs that have nothing to run on them now (their inputs come slowly, perhaps
-    from the job that waits), else from the richest that has two more than the poorest; and for a
-    job that has none, from one that has had its node for TURN_S.
+    They are taken from jobs whose caller is away; then from jobs that have nothing to run on them
+    now (their inputs come slowly, perhaps from the job that waits), else from the richest that has
+    two more than the poorest; and for a job that has none, from one that has had its node for
+    TURN_S.
     """
     jobs = list(jobs)
     wanting = [job for job in jobs if wants_node(job)]
@@ -153,6 +154,9 @@ def _lease_for(
         active = (e for e in job.work.leases.values() if e.state is LeaseState.ACTIVE)
         return [e for e in active if e.id not in chosen and nodes[e.node].slots(taker)]
 
+    for job in jobs:
+        if job.is_away and (leases := leases_of(job)):
+            return job, min(leases, key=lambda lease: lease.held.total)
     if taker.work.waiting():  # two jobs that have nothing to run must not take turns
         for job in jobs:
             if job is not taker and not job.work.waiting():

@@ -99,7 +99,7 @@ def _wishes(state: State) -> Iterator[m.Wish]:
     nodes = [node for node in state.nodes.values() if not (node.leaving or node.retiring)]
     fitting: dict[Needs, bool] = {}
     for job in state.jobs.values():
-        if job.spec.grow and not job.failed:
+        if job.spec.grow and not (job.failed or job.is_away):
             needs = needs_of(job)
             if needs not in fitting:
                 fitting[needs] = any(node.slots(job) for node in nodes)

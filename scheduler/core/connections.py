@@ -101,10 +101,3 @@ def expel(state: State, peer: bytes, refused: m.Refused) -> None:
     else:
         forget(state, peer)
         nodes.lose(state, who, refused.reason)
-
-
-def expire(state: State) -> None:
-    """Give up the clients that are gone."""
-    for client in list(state.clients.values()):
-        if client.is_gone(state.now_s):
-            lose_client(state, client)

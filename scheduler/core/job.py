@@ -55,12 +55,14 @@ class Job:
         self.work = Work(self.charge, spec.done, resumed=spec.resumed)
         self.past: dict[bytes, Lease] = {}  # ended ones, whose outcomes the client may not have yet
         self.failed = False  # an error went to the client: nothing more is assigned
-        self.verdict: JobFailed | None = None  # why it failed, if not by an error of a call
+        self.failure: JobFailed | None = None  # why it failed, if not by an error of a call
+        self.is_away = False  # its client is: it gets no more nodes, and gives way to others
         self.opened_s = opened_s
         self.turn = 0  # among equals the lowest is next; who gave up a node goes to the end
         self.hold_until_s = 0.0  # no work is assigned before: nodelets may say what they hold
         self.reopen_by_s: float | None = None  # said Hello anew: then what it still has, it opens
         self.said = ""  # the last waiting reason told
+        self.slots_said = 0  # the last number of slots told, if it is lazy
         self.scanned_s = 0.0  # when all leases were last looked at, of very many
         self._reuse_key: bytes | None = None
 

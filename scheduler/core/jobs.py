@@ -3,7 +3,7 @@
 from burla.protocol import messages as m
 from burla.protocol.too_large import too_large
 
-from . import leases, reconcile, warm_leases
+from . import given_up, leases, reconcile, warm_leases
 from .batch import Batch
 from .client import Client
 from .job import Job, cost_of
@@ -19,7 +19,10 @@ NOT_FOUND = "not found"
 def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> None:
     """Enter a job of a client, or take up again what the client says that it holds of it."""
     known = state.jobs.get(spec.job)
-    if known is None:
+    if known is None and (said := given_up.what_became_of(state, client, spec.job)):
+        state.send(client.peer, said)
+        why = ""
+    elif known is None:
         why = _enter(state, client, spec, function)
         state.record(client.user, "open job", spec.job, why or "ok")
     elif known.owner == client.session:
@@ -35,9 +38,9 @@ def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) 
 def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> str:
     """Enter a new job; return which quota keeps it from being opened; empty: none does."""
     tenant = client.user
-    usage = state.usages.get(tenant, Usage())
-    if why := excess(state.quotas, usage, 1, 0, cost_of(spec, function)):
+    if why := _excess(state, tenant, 1, 0, cost_of(spec, function)):
         return why
+    usage = state.usages.get(tenant, Usage())
     job = state.jobs[spec.job] = Job(
         spec,
         function,
@@ -60,13 +63,31 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
     return ""
 
 
+def _excess(state: State, tenant: str, jobs: int, inputs: int, size: int) -> str:
+    """Return which quota of a tenant so much more would exceed; empty: none does.
+
+    Jobs whose clients are away give up their room, those first that were opened first.
+    """
+    while True:
+        usage = state.usages.get(tenant, Usage())
+        why = excess(state.quotas, usage, jobs, inputs, size)
+        away = (job for job in state.jobs.values() if job.is_away and job.tenant == tenant)
+        if not why or (job := next(away, None)) is None:
+            return why
+        given_up.remember(state, job, for_room=True)
+        close(state, job)
+
+
 def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     """The client reconnected: what was sent to it may be lost; nodelets still have it."""
     job.reopen_by_s = None
+    job.is_away = False
+    state.marks.jobs[job.id] = None
     job.work.undo(spec.done)
-    job.said = ""
-    if job.verdict is not None:
-        state.tell(job, job.verdict)
+    job.said, job.slots_said = "", 0
+    job.failed = job.failure is not None  # the error of a call comes again, or that is called again
+    if job.failure is not None:
+        state.tell(job, job.failure)
     if not job.work.limbo:
         return
     if state.now_s >= job.hold_until_s:  # one at a time, or a flickering connection stops it
@@ -83,7 +104,7 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
         ValueError: it contradicts itself or what came before.
     """
     batch = Batch.from_inputs(message, payload)
-    why = excess(state.quotas, job.charge.usage, 0, batch.stop - batch.start, batch.cost)
+    why = _excess(state, job.tenant, 0, batch.stop - batch.start, batch.cost)
     if job.work.batches.size > JOB_BYTES_MAX:
         why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"
     if batch.cost > state.quotas.bytes_max:
@@ -144,9 +165,8 @@ def fail(
     nodes: tuple[str, ...] = (),
 ) -> None:
     """Tell the client that its job never can be done; `index`: which input is why."""
-    job.failed = True
-    job.verdict = m.JobFailed(job.id, argument, text, index, nodes)
-    state.tell(job, job.verdict)
+    job.failed, job.failure = True, m.JobFailed(job.id, argument, text, index, nodes)
+    state.tell(job, job.failure)
 
 
 def end_session(state: State, session: bytes) -> None:

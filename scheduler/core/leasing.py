@@ -69,7 +69,7 @@ def start(state: State, job: Job, node: Node) -> None:
     state.send(node.peer, message, job.function)
     if job.said:  # it was told why it waits
         job.said = ""
-        state.tell(job, m.JobStatus(job.id, ""))
+        state.tell(job, m.JobStatus(job.id, "", job.slots_said))
     state.marks.jobs[job.id] = None
 
 

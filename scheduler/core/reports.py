@@ -41,6 +41,7 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
             node=node.name,
             runs=said.runs,
             output=said.output,
+            call_s=said.call_s if job.spec.lazy else 0.0,
             seal=said.seal,
         ),
         payload,

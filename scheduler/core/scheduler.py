@@ -9,7 +9,7 @@ from typing import assert_never
 
 from burla.protocol import messages as m
 
-from . import connections, invariants, jobs, nodes, reconcile, reports, upkeep
+from . import absence, connections, invariants, jobs, nodes, reconcile, reports, upkeep
 from .autoscaling import EXPECTED_S, Autoscalers
 from .client import Client
 from .effects import Effect
@@ -36,6 +36,7 @@ class Scheduler:
         publisher: str,
         quotas: Quotas | None = None,
         is_private: bool = False,
+        away_limit_s: float = absence.AWAY_LIMIT_S,
     ) -> None:
         """Start empty.
 
@@ -45,10 +46,11 @@ class Scheduler:
             publisher: endpoint of the PUB channel, told in the Welcome.
             quotas: what each tenant may have at once.
             is_private: there will never be more than one node.
+            away_limit_s: how long the jobs of a client that is away are kept.
         """
-        self.state = State(instance, Quotas() if quotas is None else quotas, is_private)
-        bytes_max = self.state.quotas.bytes_max
-        self._welcome = m.Welcome(instance, version, publisher, bytes_max)
+        limits = Quotas() if quotas is None else quotas
+        self.state = State(instance, limits, is_private, away_limit_s)
+        self._welcome = m.Welcome(instance, version, publisher, limits.bytes_max)
         self._autoscalers = Autoscalers()
         self._beat_s = 0.0
         self._tick_s = 0.0
@@ -179,6 +181,8 @@ class Scheduler:
         if who.unreachable_s is not None and isinstance(who, Node):
             state.marks.nodes[who.id] = None
         who.heard_s, who.unreachable_s = state.now_s, None
+        if isinstance(who, Client) and who.away_s is not None:
+            absence.come_back(state, who)
         try:
             if isinstance(who, Client) and isinstance(message, m.AdminToScheduler):
                 self._from_client(who, message, payload)

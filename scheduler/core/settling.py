@@ -1,5 +1,7 @@
 """What follows from all that one event has marked: decided once, just before effects are sent."""
 
+from burla.protocol.messages import JobStatus
+
 from . import dispatch, leasing
 from .effects import Effect
 from .lease import SERVING, Lease
@@ -19,6 +21,9 @@ def settle(state: State) -> list[Effect]:
         leases, marks.leases = marks.leases, {}
         for job_id in jobs:
             if job := state.jobs.get(job_id):
+                if job.spec.lazy and job.work.slots != job.slots_said:
+                    job.slots_said = job.work.slots
+                    state.tell(job, JobStatus(job.id, job.said, job.slots_said))
                 dispatch.hand_out(state, job)
         for lease in leases.values():
             if lease.state in SERVING:

@@ -43,6 +43,7 @@ def snapshot(state: State, now_s: float) -> Plain:
                 "python": client.python,
                 "heard_s": _ago(client.heard_s, now_s),
                 "unreachable_s": _ago(client.unreachable_s, now_s),
+                "away_s": _ago(client.away_s, now_s),
                 "jobs": [job.id.hex() for job in _jobs_of(client.session, state)],
             }
             for client in state.clients.values()
@@ -78,6 +79,7 @@ def _job(job: Job, now_s: float) -> Plain:
         "grow": job.spec.grow,
         "opened_s": _ago(job.opened_s, now_s),
         "failed": job.failed,
+        "is_away": job.is_away,
         "told": job.said,
         "held_for_s": max(0.0, job.hold_until_s - now_s),
         "to_be_reopened_in_s": None if job.reopen_by_s is None else job.reopen_by_s - now_s,

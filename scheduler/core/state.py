@@ -31,6 +31,16 @@ class GoneLease:
     history: tuple[tuple[float, LeaseState], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """What is remembered of a job whose client was away for too long."""
+
+    session: bytes
+    user: str  # its key
+    heard_s: float  # when the client was last heard
+    for_room: bool  # its tenant's quotas were needed for others
+
+
 @dataclass(slots=True)
 class Marks:
     """What is to be looked at before effects are handed over; empty between two events."""
@@ -47,6 +57,7 @@ class State:
     instance: bytes  # 16 bytes; leases are named after it, so that lives don't mix
     quotas: Quotas = field(default_factory=Quotas)  # of each tenant
     is_private: bool = False  # one node, of the client's own machine, and never another
+    away_limit_s: float = float("inf")  # jobs of a client that is away for longer are given up
     now_s: float = 0.0  # of the event that is being handled, on the caller's clock
     settled_s: float = float("inf")  # when all nodelets have told what they hold of earlier times
     nodes: dict[bytes, Node] = field(default_factory=dict)  # by id
@@ -56,6 +67,7 @@ class State:
     leases: dict[bytes, Lease] = field(default_factory=dict)  # of any state but GONE
     usages: dict[str, Usage] = field(default_factory=dict)  # by tenant: those with open jobs
     free: dict[bytes, Node] = field(default_factory=dict)  # those that may be leased are among them
+    given_up: dict[bytes, GivenUp] = field(default_factory=dict)  # by job, the oldest first
     gone: deque[GoneLease] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
     effects: list[Effect] = field(default_factory=list)  # the outbox
     marks: Marks = field(default_factory=Marks)

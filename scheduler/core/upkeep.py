@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import connections, jobs, leasing, nodes, quarantine
+from . import absence, jobs, leasing, nodes, quarantine
 from .autoscaling import Autoscalers
 from .job import Job
 from .pending_reasons import reasons
@@ -15,7 +15,7 @@ WAIT_SAID_S = 0.5  # a job that waits longer is told why
 def tick(state: State, autoscalers: Autoscalers) -> None:
     """Do what is due. Costs O(state); a few times a second."""
     nodes.expire(state)
-    connections.expire(state)
+    absence.expire(state)
     autoscalers.expire(state)
     for job in list(state.jobs.values()):
         jobs.expire(state, job)
@@ -32,12 +32,15 @@ def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
         return
     whys = reasons(waiting, state.jobs.values(), list(state.nodes.values()))
     for job in waiting:
-        if (why := whys.get(job.id)) is None:
+        if state.now_s < job.hold_until_s:
+            why = "its nodes are telling what they have run already"
+        elif job.id in whys:
+            why = whys[job.id] + autoscalers.said_of(job, state)
+        else:
             continue
-        why += autoscalers.said_of(job, state)
         if why != job.said:
             job.said = why
-            state.tell(job, m.JobStatus(job.id, why))
+            state.tell(job, m.JobStatus(job.id, why, job.slots_said))
 
 
 def _must_be_told(state: State, job: Job, autoscalers: Autoscalers) -> bool:
@@ -45,7 +48,7 @@ def _must_be_told(state: State, job: Job, autoscalers: Autoscalers) -> bool:
     waited_s = state.now_s - job.opened_s
     if state.is_private and not job.work.leases and not job.failed:
         jobs.fail_if_unfit(state, job)  # there is no other node to wait for
-    if job.work.leases or job.failed or waited_s < WAIT_SAID_S:
+    if job.work.leases or job.failed or job.is_away or waited_s < WAIT_SAID_S:
         return False
     if waited_s >= UNFIT_S and not autoscalers.may_make(job, state.now_s):
         jobs.fail_if_unfit(state, job)

@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import repeat
@@ -39,6 +38,7 @@ from burla.scheduler.core.scheduler import Scheduler
 from burla.system.dump import dump_on_signal
 from burla.transport import sockets
 from burla.transport.addresses import ANY_HOST, full_address
+from burla.transport.clock import AwakeClock
 from burla.transport.keys import ServerCurve
 from burla.transport.sockets import Outbox, SocketWaiter
 
@@ -89,13 +89,16 @@ async def run(
         doors = _doors(config.keys, context, ends) if config.keys is not None else None
         router = sockets.make_socket(context, zmq.ROUTER, doors.router if doors else None)
         ends.callback(router.close, linger=200)  # a last word may still go out
-        channel = Channel(context, doors.output if doors else None, time.monotonic)
+        clock_s = AwakeClock()
+        channel = Channel(context, doors.output if doors else None, clock_s)
         ends.callback(channel.close)
         endpoint, publisher = _bind(router, channel, config.bind)
-        core = Scheduler(os.urandom(16), VERSION, publisher, config.quotas, config.is_private)
-        server = Server(core, router, channel, authorizer=doors.authorizer if doors else None)
+        options = (config.quotas, config.is_private, config.away_limit_s)
+        core = Scheduler(os.urandom(16), VERSION, publisher, *options)
+        authorizer = doors.authorizer if doors else None
+        server = Server(core, router, channel, clock_s, authorizer)
         if config.state_file is not None:
-            dump_on_signal(config.state_file, lambda: core.snapshot(time.monotonic()))
+            dump_on_signal(config.state_file, lambda: core.snapshot(clock_s()))
         async with asyncio.TaskGroup() as tasks:
             if doors is not None:
                 doors.authorizer.is_output_shut = channel.is_shut_out
@@ -174,7 +177,7 @@ class Server:
         core: Scheduler,
         router: zmq.Socket[bytes],
         channel: Channel,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float],
         authorizer: "Authorizer | None" = None,
     ) -> None:
         """Serve `core` over sockets that are bound; an authorizer decides who is heard."""

@@ -15,6 +15,7 @@ SAMPLES: list[BurlaError] = [
     errors.NotAuthorised("no"),
     errors.Unsatisfiable("func_cpu", 99, "the biggest node has 4 CPUs"),
     errors.JobFailed("no"),
+    errors.CallerAway("away", 900.0, 600.0),
     errors.WorkerDied(17, "signal SIGSEGV", 3, call="input 17 = 0 · node n", last_words="bye\n"),
     errors.NodeLost(7, ("a", "b", "a"), call="input 7 = 3 · node a"),
     errors.InputTooLarge(7, "input 7 has 9 bytes, and the cluster takes 8"),

@@ -258,6 +258,116 @@ assert other.failed() is None
     assert shown.endswith("its last words:\nlast words\n")
 
 
+CALL = """
+import shutil
+from burla import private_cluster as module
+from burla import remote_parallel_map
+
+def double(x):
+    return 2 * x
+
+def call():
+    assert remote_parallel_map(double, [1, 2, 3]) == [2, 4, 6]
+    return module._cluster
+"""
+
+
+@pytest.mark.parametrize("what", ["the socket", "everything"])
+def test_one_whose_socket_file_is_gone_is_replaced_and_ends(what: str, base: Path) -> None:
+    text = (
+        CALL
+        + """
+first = call()
+daemons = [psutil.Process(daemon.pid) for daemon in first._daemons.values()]
+if sys.argv[1] == "everything":
+    shutil.rmtree(first._directory)
+else:
+    os.unlink(os.path.join(first._directory, "s"))
+second = call()
+assert second is not first
+assert call() is second
+assert not any(daemon.is_running() for daemon in daemons)
+assert os.listdir(sys.argv[2]) == [os.path.basename(second._directory)]
+assert list(clients._clients) == [second.address]
+"""
+    )
+    text = "import os, psutil, sys\nfrom burla.shell import clients\n" + text
+    with script(text, base, what, str(base)) as process:
+        finish(process)
+
+
+def test_a_job_goes_on_where_it_is_while_others_go_to_the_next_cluster(base: Path) -> None:
+    text = (
+        "import os, sys, threading\n"
+        + CALL
+        + """
+begun, go = (os.path.join(sys.argv[1], name) for name in ("begun", "go"))
+def wait(x, begun=begun, go=go):
+    import os, time
+    open(begun, "w").close()
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    return x
+results = []
+thread = threading.Thread(target=lambda: results.append(remote_parallel_map(wait, [7])))
+thread.start()
+while not os.path.exists(begun):
+    pass
+first = module._cluster
+os.unlink(os.path.join(first._directory, "s"))
+found = []
+threads = [threading.Thread(target=lambda: found.append(call())) for _ in range(4)]
+for each in threads: each.start()
+for each in threads: each.join()
+assert len(set(found)) == 1 and found[0] is not first
+open(go, "w").close()
+thread.join()
+assert results == [[7]]
+assert module._retired == [first]
+call()
+assert module._retired == []
+assert first.failed() is not None
+os.unlink(begun)
+os.unlink(go)
+"""
+    )
+    with script(text, base, str(base)) as process:
+        finish(process)
+
+
+def test_a_cluster_that_nobody_can_reach_any_more_ends_the_call_in_words(base: Path) -> None:
+    text = (
+        "import os, sys, threading\n"
+        + CALL
+        + """
+first = call()
+begun = os.path.join(sys.argv[1], "begun")
+def wait(x, begun=begun):
+    import time
+    open(begun, "w").close()
+    time.sleep(1000)
+def cut():
+    while not os.path.exists(begun):
+        pass
+    os.unlink(os.path.join(first._directory, "s"))
+    os.unlink(begun)
+    first._daemons["scheduler"].send_signal(19)  # it falls silent
+threading.Thread(target=cut).start()
+try:
+    remote_parallel_map(wait, [1])
+except Exception as error:
+    print(type(error).__name__, error)
+first._daemons["scheduler"].send_signal(18)
+assert call() is not first
+"""
+    )
+    with script(text, base, str(base)) as process:
+        shown = finish(process)
+    assert shown.startswith("ClusterError somebody removed ")
+    assert "the socket of the private cluster of this process" in shown
+    assert shown.endswith("The next call starts a new private cluster\n")
+
+
 def test_leftovers_of_dead_owners_are_swept_and_nothing_else(base: Path) -> None:
     started = process_started(os.getpid())
     dead = [f"burla-{2**22 + 1}-7-{this_host()}-00000000"]

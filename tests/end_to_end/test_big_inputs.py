@@ -152,7 +152,7 @@ def give(n):
         file.write("x")
     return bytes(MB)
 
-results = remote_parallel_map(give, itertools.count(), generator=True)
+results = remote_parallel_map(give, range(10**9), generator=True)
 next(results)
 sizes = []
 

@@ -90,7 +90,7 @@ ENDS: dict[str, tuple[str, int]] = {
     ),
     "an error in the inputs": (
         BUSY
-        + "def inputs():\n    yield from range(8)\n    wait_busy()\n    raise KeyError('mine')\n"
+        + "def inputs():\n    yield from range(2)\n    wait_busy()\n    raise KeyError('mine')\n"
         + "remote_parallel_map(f, inputs())\n",
         1,
     ),

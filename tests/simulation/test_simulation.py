@@ -41,7 +41,7 @@ def fault(world: World) -> None:
     """Do one bad thing, or a good one in the wrong moment."""
     chance = world.random
     alive = [node for node in world.nodes if node.alive]
-    match chance.randint(0, 4):
+    match chance.randint(0, 5):
         case 0 if world.killings < 2:  # three deaths of one index would be its fault
             world.killings += 1
             for node in alive:
@@ -53,6 +53,8 @@ def fault(world: World) -> None:
             world.add_node(chance.randint(1, 4))
         case 3:
             world.start_scheduler()
+        case 4:
+            chance.choice(world.clients).stand_still(chance.uniform(1, 90))
         case _:
             for node in alive:
                 node.wire.cut()
@@ -92,6 +94,41 @@ def test_a_new_scheduler_goes_on_with_the_job_and_runs_nothing_twice(seed: int) 
     world.run_until(lambda: caller.finished)
     world.check_call(caller)
     assert Counter(world.ran[caller.job]) == Counter(range(200))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_caller_that_stands_still_runs_nothing_twice_and_is_in_nobodys_way(seed: int) -> None:
+    world = World(seed, NO_FAULTS)
+    chance = world.random
+    for _ in range(chance.randint(1, 3)):
+        world.add_node(2)
+    client, other = world.add_client("u"), world.add_client("v")
+    world.mean_s = chance.choice([0.02, 0.1, 0.5])
+    caller = client.call(300)
+    seconds = chance.uniform(1, 200)
+    world.clock.after(chance.uniform(0, 3), lambda: client.stand_still(seconds))
+    world.run_for(chance.uniform(0, 60))
+    begun_s = world.clock.now_s
+    second = other.call(50)
+    world.run_until(lambda: second.finished, 600)
+    assert world.clock.now_s < begun_s + 40 + 50 * world.mean_s
+    world.run_until(lambda: caller.finished, 900)
+    for each in (caller, second):
+        world.check_call(each)
+        assert Counter(world.ran[each.job]) == Counter(range(each.inputs))
+
+
+def test_a_caller_that_stood_still_for_too_long_is_told_so() -> None:
+    world = World(6, NO_FAULTS)
+    world.add_node(2)
+    client = world.add_client()
+    world.mean_s = 1.0
+    caller = client.call(300)
+    world.run_for(1)
+    client.stand_still(700)
+    world.run_until(lambda: bool(caller.error), 900)
+    assert "away for 12 min" in caller.error
+    assert not world.core.state.leases
 
 
 def test_published_output_that_gets_lost_is_asked_for_and_shown_once() -> None:

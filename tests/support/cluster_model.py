@@ -129,6 +129,7 @@ class ModelClient:
     max_parallelism: int | None = None
     user: str = "u"
     grow: bool = False
+    lazy: bool = False
     func_cpu: int = 1
     have: Ranges = field(default_factory=Ranges)
     entered: int = 0
@@ -137,6 +138,7 @@ class ModelClient:
     failed: str = ""
     waiting: str = ""
     deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
+    silent: bool = False  # it stands still
 
     def hello(self) -> m.ClientHello:
         return client_hello(self.session, user=self.user)
@@ -148,6 +150,7 @@ class ModelClient:
             func_cpu=self.func_cpu,
             max_parallelism=self.max_parallelism,
             grow=self.grow,
+            lazy=self.lazy,
             resumed=resumed,
             done=tuple(self.have),
         )
@@ -215,12 +218,13 @@ class ModelCluster:
         user: str = "u",
         *,
         grow: bool = False,
+        lazy: bool = False,
         func_cpu: int = 1,
     ) -> ModelClient:
         number = self._number()
         client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
         client.max_parallelism, client.user, client.grow = max_parallelism, user, grow
-        client.func_cpu = func_cpu
+        client.func_cpu, client.lazy = func_cpu, lazy
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(), [b"function"])
@@ -241,8 +245,9 @@ class ModelCluster:
         for peer, node in list(self.nodes.items()):
             if node.alive:
                 self.say(peer, m.Heartbeat())
-        for peer in list(self.clients):
-            self.say(peer, m.Heartbeat())
+        for peer, client in list(self.clients.items()):
+            if not client.silent:
+                self.say(peer, m.Heartbeat())
         self.carry_out(self.core.expire(self.now_s))
 
     def unreachable(self, peer: bytes) -> None:
@@ -263,6 +268,10 @@ class ModelCluster:
                 if ack is not None:
                     self.say(client.peer, ack)
 
+    def fall_silent(self, client: ModelClient) -> None:
+        """Let a client stand still; what is said to it gets lost with its connection."""
+        client.silent, client.deliver = True, False
+
     def reconnect_node(self, node: ModelNode) -> None:
         del self.nodes[node.peer]
         node.peer = b"n%d" % self._number()
@@ -274,7 +283,7 @@ class ModelCluster:
 
     def reconnect_client(self, client: ModelClient) -> None:
         del self.clients[client.peer]
-        client.peer, client.deliver = b"c%d" % self._number(), True
+        client.peer, client.deliver, client.silent = b"c%d" % self._number(), True, False
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(resumed=True), [b"function"])

@@ -56,6 +56,9 @@ class FakeJob:
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
 
 
+SLOTS = 1000  # that jobs are told to have
+
+
 class FakeScheduler:
     """Speaks the protocol over a ROUTER and a PUB socket."""
 
@@ -200,6 +203,8 @@ class FakeScheduler:
                 if message.job not in self.jobs:
                     call = bind_call(load_function(payload), message.unpack)
                     self.jobs[message.job] = FakeJob(message, call)
+                if message.lazy:
+                    self.send(peer, m.JobStatus(message.job, "", SLOTS))
             case m.Inputs():
                 self.run_inputs(peer, message, payload)
             case m.ReplayOutput():

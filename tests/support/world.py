@@ -25,9 +25,12 @@ from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import messages as m
 from burla.scheduler.core import effects as s
 from burla.scheduler.core.scheduler import Scheduler
+from burla.transport.clock import LEAP_S
 
 STEPS_MAX = 400_000  # of the clock; a run that takes more does not end
 LEAF_INPUTS = 8
+ROUNDING_S = 1e-6  # a timer that rings too early by this rings for ever
+CONNECTION_S = 20.0  # libzmq ends a connection on which nothing was heard for so long
 
 
 def result_of(job: bytes, index: int) -> bytes:
@@ -192,8 +195,10 @@ class SimClient:
         self.callers: dict[bytes, Caller] = {}
         self.alive = True
         self._timer_s: float | None = None
+        self._backlog: list[Callable[[], None]] | None = None  # what comes while it stands still
+        self._stood_s = 0.0  # of its life, which its clock leaves out
         hello = client_hello(world.random.randbytes(16), user=user)
-        self.connection = Connection(hello, 10.0, world.clock.now_s)
+        self.connection = Connection(hello, 10.0, self.now_s)
         self.wire = world.new_wire(self.heard)
         self.do(self.connection.start())
 
@@ -201,16 +206,16 @@ class SimClient:
         self, inputs: int, max_parallelism: int | None = None, mean_s: float | None = None
     ) -> Caller:
         world = self.world
-        job, now_s = world.random.randbytes(16), world.clock.now_s
+        job, now_s = world.random.randbytes(16), self.now_s
         caller = self.callers[job] = Caller(
-            job, inputs, user=self.user, cap=max_parallelism, started_s=now_s
+            job, inputs, user=self.user, cap=max_parallelism, started_s=world.clock.now_s
         )
         if mean_s is not None:
             world.means_s[job] = mean_s
         world.printed[job] = bytearray()
         world.topics[job] = self
         spec = open_job(job, job, max_parallelism=max_parallelism)
-        session = Session(spec, [b"function"], True, now_s)
+        session = Session(spec, [b"function"], True)
         self.do(self.connection.open(session, now_s))
         self._feed(caller, 0)
         return caller
@@ -218,6 +223,9 @@ class SimClient:
     def _feed(self, caller: Caller, at: int) -> None:
         """Hand in the inputs, a batch at a time."""
         world = self.world
+        if self._backlog is not None:
+            self._backlog.append(lambda: self._feed(caller, at))
+            return
         if at >= caller.inputs:
             self.tell(EndInputs(caller.job))
             return
@@ -228,18 +236,48 @@ class SimClient:
 
     def tell(self, command: Command) -> None:
         if self.alive:
-            self.do(self.connection.handle(command, self.world.clock.now_s))
+            self.do(self.connection.handle(command, self.now_s))
 
     def heard(self, said: Said) -> None:
-        if self.alive:
-            self.do(self.connection.receive(*said, self.world.clock.now_s))  # type: ignore[arg-type]
+        if self._backlog is not None:
+            self._backlog.append(lambda: self.heard(said))
+        elif self.alive:
+            self.do(self.connection.receive(*said, self.now_s))  # type: ignore[arg-type]
 
     def published(self, said: Said) -> None:
+        if self._backlog is not None:
+            self._backlog.append(lambda: self.published(said))
+        elif self.alive:
+            self.do(self.connection.hear_of_job(*said, self.now_s))  # type: ignore[arg-type]
+
+    # --- standing still ---
+
+    @property
+    def now_s(self) -> float:
+        """Return the time by its own clock."""
+        return self.world.clock.now_s - self._stood_s
+
+    def stand_still(self, seconds: float) -> None:
+        """Do nothing for a while, as when it is stopped; its connection ends as libzmq ends it."""
+        if self._backlog is not None or not self.alive:
+            return
+        self._backlog = []
+        clock = self.world.clock
+        clock.after(seconds, lambda: self._go_on(seconds))
+        if seconds > CONNECTION_S:
+            clock.after(CONNECTION_S, self.wire.cut)
+
+    def _go_on(self, seconds: float) -> None:
+        self._stood_s += max(0.0, seconds - LEAP_S)
+        backlog, self._backlog = self._backlog or [], None
+        for happen in backlog:  # what the kernel had for it
+            happen()
+        self._timer_s = None
         if self.alive:
-            self.do(self.connection.hear_of_job(*said, self.world.clock.now_s))  # type: ignore[arg-type]
+            self.do(self.connection.expire(self.now_s))
 
     def do(self, effects: list[c.Effect]) -> None:
-        now_s = self.world.clock.now_s
+        now_s = self.now_s
         for effect in effects:
             match effect:
                 case c.Send():
@@ -257,10 +295,11 @@ class SimClient:
 
             def ring() -> None:
                 self._timer_s = None
-                if self.alive:
-                    self.do(self.connection.expire(self.world.clock.now_s))
+                if self.alive and self._backlog is None:
+                    self.do(self.connection.expire(self.now_s))
 
-            self.world.clock.at(max(due_s, now_s), ring)
+            stood_s = self._stood_s and self._stood_s + ROUNDING_S
+            self.world.clock.at(max(due_s, now_s) + stood_s, ring)
 
     def _tell_caller(self, caller: Caller, effect: c.ForCaller) -> None:
         match effect:
@@ -279,7 +318,7 @@ class SimClient:
                 caller.error = str(effect)
             case c.Warn():
                 self.world.lost_output.add(caller.job)
-            case c.ReportWaiting():
+            case c.ReportWaiting() | c.Slots():
                 pass
             case _:
                 assert_never(effect)

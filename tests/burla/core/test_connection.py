@@ -32,8 +32,8 @@ def spec(job: bytes = JOB) -> m.OpenJob:
     return open_job(job, b"t" * 16)
 
 
-def session(now_s: float = 0.0, job: bytes = JOB) -> Session:
-    return Session(spec(job), [], prompt=True, now_s=now_s)
+def session(job: bytes = JOB) -> Session:
+    return Session(spec(job), [], prompt=True)
 
 
 OPEN, CLOSE, BEAT = Send(spec(), []), Send(m.CloseJob(JOB)), Send(m.Heartbeat())
@@ -132,7 +132,7 @@ def test_a_job_on_a_connection_that_died_long_ago_ends_as_soon() -> None:
     connection = begun()
     assert connection.handle(Close(JOB), 1) == [CLOSE]
     run_until(connection, 100)
-    connection.open(session(100), now_s=100)
+    connection.open(session(), now_s=100)
     broken = Broken(JOB, "unreachable", "no answer for 8 s")
     assert run_until(connection, 108) == [BEAT] * 8 + [broken]
 

@@ -43,7 +43,7 @@ def batch(*counts: int, last: bool = False) -> AddBatch:
 
 def begin(*counts: int, prompt: bool = True, last: bool = False) -> Session:
     """Return a connected session with one batch of `counts` inputs per leaf."""
-    session = Session(SPEC, [b"function"], prompt, now_s=0)
+    session = Session(SPEC, [b"function"], prompt)
     session.connect(0)
     session.handle(batch(*counts, last=last), 0)
     return session
@@ -81,7 +81,7 @@ def write(number: int, *chunks: bytes) -> Write:
 
 
 def test_a_job_is_opened_fed_and_over_when_all_outcomes_are_here() -> None:
-    session = Session(SPEC, [b"function"], prompt=True, now_s=0)
+    session = Session(SPEC, [b"function"], prompt=True)
     assert session.connect(0) == [Send(SPEC, [b"function"])]
     sent = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 2, 1), m.Leaf(0, 2, 3, 2)))
     leaves = [(2, [b"a"]), (3, [b"b", b"c"])]
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_ignored() -> None:
 
 def test_outcomes_without_the_seal_of_the_job_fail_it_unopened() -> None:
     spec = msgspec.structs.replace(SPEC, secret=b"secret")
-    session = Session(spec, [], prompt=True, now_s=0)
+    session = Session(spec, [], prompt=True)
     session.connect(0)
     session.handle(batch(2), 0)
     said, payload = outcomes(1, (0, 1))
@@ -220,7 +220,7 @@ def test_output_that_never_comes_is_given_up_in_the_end() -> None:
 
 
 def test_the_last_batch_says_that_it_is_the_last() -> None:
-    session = Session(SPEC, [b"function"], prompt=True, now_s=0)
+    session = Session(SPEC, [b"function"], prompt=True)
     session.connect(0)
     first = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 2, 1),))
     assert session.handle(batch(2), 0) == [Send(first, [b"xx"])]
@@ -249,7 +249,7 @@ def test_after_a_reconnect_it_says_what_it_holds() -> None:
 
 
 def test_a_job_that_was_never_sent_is_not_resumed() -> None:
-    session = Session(SPEC, [], prompt=True, now_s=0)
+    session = Session(SPEC, [], prompt=True)
     assert session.handle(batch(1), 0) == []
     sent = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 1, 1),))
     assert session.connect(0) == [Send(SPEC, []), Send(sent, [b"x"])]
@@ -292,7 +292,7 @@ class AnythingMayHappen(RuleBasedStateMachine):
     @initialize(prompt=st.booleans())
     def begin(self, prompt: bool) -> None:
         self.prompt = prompt
-        self.session = Session(SPEC, [b"f"], prompt, 0)
+        self.session = Session(SPEC, [b"f"], prompt)
         self.now_s = 0.0
         self.entered = 0
         self.ended = False
@@ -465,14 +465,14 @@ def too_large_for(index: int | None, what: str, size: int, most: int) -> Fail:
 
 
 def test_a_function_over_the_limit_is_not_sent() -> None:
-    session = Session(SPEC, [b"function"], True, now_s=0)
+    session = Session(SPEC, [b"function"], True)
     what = "the function, with all that it refers to, has"
     assert session.connect(0, 7) == [too_large_for(None, what, 8, 7)]
     assert session.over
 
 
 def test_an_input_over_the_limit_is_not_sent_and_named() -> None:
-    session = Session(SPEC, [b"function"], True, now_s=0)
+    session = Session(SPEC, [b"function"], True)
     session.connect(0, 100)
     session.handle(batch(30), 0)
     large = AddBatch(JOB, [(1, [b"x" * 20]), (1, [b"x" * 50, b"x" * 50]), (4, [b"x" * 4])], 124)
@@ -480,7 +480,7 @@ def test_an_input_over_the_limit_is_not_sent_and_named() -> None:
 
 
 def test_inputs_that_came_before_the_welcome_are_looked_at_then() -> None:
-    session = Session(SPEC, [b"function"], True, now_s=0)
+    session = Session(SPEC, [b"function"], True)
     assert session.handle(batch(60, 60), 0) == []
     effects = session.connect(0, 100)
     whole = too_large_for(0, "inputs 0 to 119 have together", 120, 100)
@@ -489,6 +489,6 @@ def test_inputs_that_came_before_the_welcome_are_looked_at_then() -> None:
 
 
 def test_without_a_limit_all_is_sent() -> None:
-    session = Session(SPEC, [b"function"], True, now_s=0)
+    session = Session(SPEC, [b"function"], True)
     session.connect(0)
     assert isinstance(session.handle(batch(1000), 0)[0], Send)

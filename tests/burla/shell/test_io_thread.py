@@ -191,6 +191,7 @@ def test_nobody_at_the_address_is_an_error_that_repeats_it(
 
 def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     from burla.arguments import decide_unpack
+    from burla.core.batches import Window
     from burla.core.session import Session
     from burla.parallel_map import _specify
     from burla.shell.caller import Caller
@@ -198,13 +199,17 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
 
     fake.script = hold_back(m.Inputs)
     dead = threading.Event()
-    client = IoThread(new_hello(), fake.address, lambda: "killed" if dead.is_set() else None, 8)
+    client = IoThread(
+        new_hello(), fake.address, lambda silent_s: "killed" if dead.is_set() else None, 8
+    )
     spec = _specify(double, decide_unpack(double), 1, None, None)
-    session = Session(spec, dump_function(double), True, time.monotonic())
+    session = Session(spec, dump_function(double), True)
     job = Job(session, client, "double", True)
     threading.Timer(0.1, dead.set).start()
+    shared = SharedInputs(None)
+    caller = Caller(job, lambda: client, [1], cut_batches([1]), {}, shared, Window())
     with pytest.raises(ClusterError, match="killed"):
-        Caller(job, lambda: client, [1], cut_batches([1]), {}, SharedInputs(None)).collect()
+        caller.collect()
     client.close()
     assert not client._thread.is_alive()
 

@@ -23,6 +23,7 @@ from burla.values.leaves import (
     InputNotLoadableError,
     are_atoms,
     cut_batches,
+    is_lazy,
     load_leaf,
 )
 
@@ -321,3 +322,21 @@ def test_what_is_registered_with_copyreg_while_inputs_are_made_counts() -> None:
     finally:
         del copyreg.dispatch_table[Registered]
     assert ways == ["by itself"] * BATCH_INPUTS_FIRST_LAZY + ["by copyreg"]
+
+
+def test_no_more_is_pulled_from_an_iterator_than_there_is_room_for() -> None:
+    room, pulled = 3, itertools.count()
+    batches = cut_batches((next(pulled) for _ in range(10**9)), room=lambda: room)
+    assert [next(batches).count for _ in range(3)] == [1, 3, 3]
+    room = 0
+    assert next(batches).count == 1  # who asks for a batch gets one
+    assert next(pulled) == 8
+    (batch,) = cut_batches([1, 2, 3], room=lambda: room)
+    assert batch.count == 3  # nobody else could have these
+
+
+def test_what_is_lazy() -> None:
+    known: list[Any] = [[1], (1,), range(3), np.zeros(3)]
+    assert not any(map(is_lazy, known))
+    lazy: list[Any] = [iter([1]), {1: 2}, {1}, "ab", map(abs, [1]), np.array([None])]
+    assert all(map(is_lazy, lazy))

@@ -100,6 +100,47 @@ def test_a_running_call_is_interrupted_and_then_killed() -> None:
     assert node.ending
 
 
+def test_who_could_not_write_an_outcome_may_do_so_before_its_call_is_taken_for_running() -> None:
+    node = HandNode()
+    node.serve(outcome_window=1)
+    node.hear(*assign((0, 100)))
+    node.load()
+    first, second = node.workers.values()
+    node.claim(first)
+    node.claim(second)
+    node.finish(first)
+    assert e.PauseReading() in node.effects
+    node.hear(m.EndLease(LEASE, False))
+    assert e.ResumeReading() in node.effects
+    node.pass_time(0.2)
+    assert not second.interrupted
+    assert not node.ending
+    node.finish(second)  # it was in the pipe
+    assert node.ending
+    node.end()
+    node.hear(m.AckOutcomes(LEASE, 1))
+    node.hear(m.AckOutcomes(LEASE, 2))
+    assert sum(hi - lo for lo, hi in ran(node.outcomes())) == 2
+
+
+def test_a_call_that_runs_on_is_interrupted_though_a_window_was_full() -> None:
+    node = HandNode()
+    node.serve(outcome_window=1)
+    node.hear(*assign((0, 100)))
+    node.load()
+    first, second = node.workers.values()
+    node.claim(first)
+    node.claim(second)
+    node.finish(first)
+    node.hear(m.EndLease(LEASE, False))
+    node.pass_time(0.3)
+    assert second.interrupted
+    node.pass_time(0.9)
+    assert not node.ending
+    node.pass_time(0.2)
+    assert node.ending
+
+
 def test_outcomes_outlive_a_lease_until_they_are_acknowledged() -> None:
     node = HandNode()
     node.serve()

@@ -4,6 +4,7 @@ from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 from expected import acked, assign, closed, joined, opened, passed_on, retract, start, to
 
 from burla.protocol import messages as m
+from burla.scheduler.core.effects import Send
 
 
 def served() -> tuple[ModelCluster, ModelNode, ModelClient]:
@@ -116,3 +117,29 @@ def test_a_retracted_that_gives_what_the_lease_has_not_changes_nothing() -> None
     assert cluster.heard() == []
     cluster.run(first, 4)  # it has all four
     assert cluster.heard() == [passed_on(client, first, 1, 1, 0, 4), acked(first, 1, 1)]
+
+
+def test_the_client_of_a_lazy_job_is_told_of_slots_and_of_the_speed_of_calls() -> None:
+    cluster = ModelCluster()
+    client = cluster.client(lazy=True)
+    first = cluster.node(2)
+    cluster.inputs(client, 8)
+
+    def told() -> list[int]:
+        said = [e.message for e in cluster.heard() if isinstance(e, Send)]
+        return [message.slots for message in said if isinstance(message, m.JobStatus)]
+
+    assert told() == [2]
+    second = cluster.node(4)
+    assert told() == [6]
+    second.alive = False
+    cluster.unreachable(second.peer)
+    for _ in range(4):
+        cluster.later(0.25)
+    assert told() == [2]
+    cluster.run(first, 1)
+    said = [e.message for e in cluster.heard() if isinstance(e, Send)]
+    (outcomes,) = [message for message in said if isinstance(message, m.JobOutcomes)]
+    assert outcomes.call_s == first.call_s
+    cluster.reconnect_client(client)  # it may have missed what it was told
+    assert told() == [2]

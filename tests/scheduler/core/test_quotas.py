@@ -147,9 +147,14 @@ def test_who_leaves_leaves_room() -> None:
     at.join(b"a")
     assert at.open(b"a", 1) == opened(b"a", 1)
     assert at.core.unreachable(b"a", 0.0) == []
-    assert at.core.expire(6.0) == [Send(b"a", m.Heartbeat()), Forget(b"a")]
+    away = Note(f"client key {key_of(b'a')[:8]} is away: its jobs wait for it")
+    assert at.core.expire(6.0) == [Send(b"a", m.Heartbeat()), away]
     at.join(b"a")
     assert at.open(b"a", 2) == opened(b"a", 2)
+    (sent,) = at.say(b"a", open_job(ident(1), resumed=True), b"f")
+    assert isinstance(sent, Send)
+    assert isinstance(sent.message, m.JobFailed)
+    assert "earlier when others of yours need their room in your quotas" in sent.message.text
 
 
 def test_a_connection_is_one_session_and_one_node() -> None:

@@ -334,16 +334,17 @@ def test_a_restarted_scheduler_takes_up_what_the_parties_hold() -> None:
     assert cluster.heard_but_beats() == []
 
 
-def test_a_client_that_is_gone_leaves_no_lease() -> None:
+def test_a_client_that_is_gone_and_has_no_job_is_forgotten() -> None:
     cluster, node, client = serving()
     cluster.inputs(client, 4)
     assert cluster.heard() == [assign(node, 1, m.Span(0, 0, 4), leaves=[m.Leaf(0, 0, 4, 1)])]
-    del cluster.clients[client.peer]
+    cluster.say(client.peer, m.CloseJob(client.job))
+    assert cluster.heard() == [ended(node, 1, discard=True), closed(client)]
+    cluster.stop(node)
+    client.silent = True
     cluster.unreachable(client.peer)
     wait(cluster, 6.0)
-    assert cluster.heard_but_beats() == [Forget(client.peer), ended(node, 1, discard=True)]
-    cluster.stop(node)
-    assert cluster.heard() == []  # there is no job left that could have it
+    assert cluster.heard_but_beats() == [Forget(client.peer)]
 
 
 def test_a_job_that_a_client_does_not_open_again_after_it_reconnected_is_closed() -> None:
