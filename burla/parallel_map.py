@@ -13,10 +13,12 @@ import msgspec
 from burla.core.session import Session
 from burla.limits import GB
 from burla.protocol import messages as m
+from burla.protocol.digest import digest_of
 from burla.shell.caller import Caller
 from burla.shell.clients import client_for
 from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
+from burla.system.hash_seed import own_seed
 from burla.transport.addresses import take_apart
 from burla.values.payloads import Sent, cut_batches, dump_function
 from burla.values.sharing import SharedInputs, directory_of
@@ -263,7 +265,12 @@ def _start(
         connect, thread = _connect_private, _connect_to(cluster)
         if (memory := cluster.memory) is not None:
             directory = directory_of(memory, spec.job.hex())
-    spec = msgspec.structs.replace(spec, environment=packed_environment(memory))
+    spec = msgspec.structs.replace(
+        spec,
+        environment=packed_environment(memory),
+        digest=digest_of(frames),
+        hash_seed=own_seed(),
+    )
     job = Job(Session(spec, frames, prompt, time.monotonic()), thread, spec.name, spinner)
     return Caller(job, connect, inputs, chain([first], batches), limits, SharedInputs(directory))
 

@@ -79,8 +79,11 @@ class SandboxPool:
         scratch: Path,
         tier: Tier = Tier.PROCESS,
         confinement: Confinement | None = None,
+        *,
+        hash_seed: int,
     ) -> None:
         """Tell `owner` what happens; without `confinement` workers are as we are."""
+        self._hash_seed = hash_seed
         self._owner = owner
         self._scratch = scratch
         self._tier = tier
@@ -102,7 +105,7 @@ class SandboxPool:
         """
         if not self._tier.is_sandboxed():
             words = [str(self._scratch), *filter(None, [self._confinement])]
-            self.current = WorkerPool(self._owner, launch_module("zygote", *words))
+            self.current = WorkerPool(self._owner, launch_module("zygote", self._hash_seed, *words))
             await self.current.start()
             self._has_current = True
             return
@@ -110,7 +113,7 @@ class SandboxPool:
             asyncio.get_running_loop(),
             self._inits.take,
             self._on_supervisor_end,
-            launch_module("supervisor", str(self._scratch), self._confinement),
+            launch_module("supervisor", self._hash_seed, str(self._scratch), self._confinement),
         )
         try:
             await self._supervisor.start()

@@ -25,6 +25,7 @@ from burla.nodelet.isolation.uids import NoUidError, Uids
 
 from . import control as c
 from . import forks, worker
+from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, kill
 from .slate import Memory
 from .zygote import Zygote, refuse_forbidden
@@ -170,7 +171,6 @@ class Supervisor:
             forks.close_all_but({control, slates})  # looks into the new /proc
             forks.reset_signals()
             memory = Memory(slates)
-            os.close(slates)
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
             os._exit(1)
@@ -178,6 +178,7 @@ class Supervisor:
             socket.socket(fileno=control),
             0,  # a parent outside of the namespace has no number
             memory,
+            slates,
             "",  # its scratch goes with it
             lambda: sandbox.confine(wanted, box.uid, gid),
         ).run()
@@ -231,6 +232,7 @@ def main(argv: list[str]) -> NoReturn:
     refuse_forbidden()
     control = socket.socket(fileno=int(argv[0]))
     become_subreaper()
+    hide_seed()
     forks.reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker.rehearse()  # what is imported or cached on first use then is so in all workers

@@ -21,7 +21,7 @@ from burla.nodelet.isolation.linux import set_dumpable
 from burla.values import payloads
 from burla.values.sharing import SharedResults, directory_of
 
-from . import control, forks, limits
+from . import control, forks, fresh, limits
 from .control import LoadSettings
 from .outcomes import flush_output
 from .pipes import (
@@ -55,7 +55,10 @@ NO_INDEX = -1  # of a failure that belongs to no input
 class Worker:
     """One worker process, from its fork to its end."""
 
-    def __init__(self, sock: socket.socket, pages: Pages, page: int) -> None:
+    def __init__(
+        self, sock: socket.socket, pages: Pages, page: int, started_ns: int | None = None
+    ) -> None:
+        self._started_ns = started_ns  # when its own Python was; None: it was forked
         self._sock = sock
         self._pages = pages
         self._parser = Parser(bytearray(READ_BYTES), ORDER_BYTES_MAX, ORDER_FRAMES_MAX)
@@ -145,7 +148,8 @@ class Worker:
         self._walker.load(self._call, self._node, results)
         flush_output()
         if is_first:  # else it is known to be ready, and the outcomes that follow tell the rest
-            took = time.perf_counter_ns() - started
+            # others need not start a Python, too: they can be forked from this one
+            took = time.perf_counter_ns() - (self._started_ns or started)
             self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
 
     # --- spans ---
@@ -248,13 +252,42 @@ def rehearse() -> None:
     os.environ.update(environment)
 
 
+def start_afresh(
+    fds: tuple[int, int, int],
+    slates: int,
+    page: int,
+    hash_seed: int,
+    confine: Callable[[], None],
+) -> NoReturn:
+    """Be a worker in a Python of its own; called where `run` would be."""
+    try:
+        confine()
+        for fd in (*fds, slates):
+            os.set_inheritable(fd, True)
+        line = fresh.command("worker", *fds, slates, page, time.perf_counter_ns())
+        os.execve(line[0], line, fresh.variables(hash_seed))
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        os._exit(EXIT_BROKEN)
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Be such a worker: `SOCKET_FD STDOUT_FD STDERR_FD SLATES_FD PAGE STARTED_NS`."""
+    sock, out, err, slates, page, started_ns = map(int, argv)
+    run((sock, out, err), Memory(slates), page, started_ns=started_ns)
+
+
 def run(
-    fds: tuple[int, int, int], memory: Memory, page: int, confine: Callable[[], None]
+    fds: tuple[int, int, int],
+    memory: Memory,
+    page: int,
+    confine: Callable[[], None] = lambda: None,
+    started_ns: int | None = None,
 ) -> NoReturn:
     """Be a worker; called in a fresh child of the zygote, which `confine` takes rights from."""
     try:
         confine()
-        worker = Worker(forks.enter_worker(fds), memory.page, page)
+        worker = Worker(forks.enter_worker(fds), memory.page, page, started_ns)
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         os._exit(EXIT_BROKEN)

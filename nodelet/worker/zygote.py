@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from . import control as c
 from . import forks, worker
+from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory
 
@@ -40,6 +41,7 @@ class Zygote:
         control: socket.socket,
         agent: int,
         memory: Memory,
+        slates: int,
         scratch: str,
         confine: Callable[[], None] = _leave_as_it_is,
     ) -> None:
@@ -49,6 +51,7 @@ class Zygote:
             control: orders and answers.
             agent: its pid; 0: we are the init of a sandbox.
             memory: the slates.
+            slates: the descriptor of their memory.
             scratch: a directory of ours.
             confine: what each worker calls before it does anything.
         """
@@ -56,6 +59,7 @@ class Zygote:
         self._control = control
         self._agent = agent
         self._memory = memory
+        self._slates = slates
         self._scratch = scratch
         self._pages: dict[int, int] = {}  # worker's page -> pid
         self._workers: set[int] = set()  # pids the agent knows, not reaped
@@ -88,8 +92,8 @@ class Zygote:
         if not data:
             return False
         match c.decode(data):
-            case c.Fork(page):
-                self._fork(page, (fds[0], fds[1], fds[2]))
+            case c.Fork(page, hash_seed):
+                self._fork(page, hash_seed, (fds[0], fds[1], fds[2]))
             case c.Adopt(pid):
                 self._adopt(pid)
             case c.Signal(pid, number):
@@ -109,12 +113,14 @@ class Zygote:
         with suppress(OSError):  # the agent is gone: the loop sees it
             self._control.send(c.encode(word))
 
-    def _fork(self, page: int, fds: tuple[int, int, int]) -> None:
+    def _fork(self, page: int, hash_seed: int | None, fds: tuple[int, int, int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
             self._say(c.NotForked(page, error.errno or 0))
             pid = -1
+        if pid == 0 and hash_seed is not None:
+            worker.start_afresh(fds, self._slates, page, hash_seed, self._confine)
         if pid == 0:
             worker.run(fds, self._memory, page, self._confine)
         for fd in fds:
@@ -218,8 +224,10 @@ def main(argv: list[str]) -> NoReturn:
     """Be the zygote of an agent: `CONTROL_FD SLATES_FD AGENT_PID SCRATCH [CONFINEMENT]`."""
     refuse_forbidden()
     control = socket.socket(fileno=int(argv[0]))
-    memory = Memory(int(argv[1]))
-    os.close(int(argv[1]))
+    slates = int(argv[1])
+    memory = Memory(slates)
+    os.set_inheritable(slates, False)
+    hide_seed()
     become_subreaper()
     forks.reset_signals()
     worker.rehearse()  # what is imported or cached on first use then is so in all workers
@@ -231,4 +239,4 @@ def main(argv: list[str]) -> NoReturn:
         )
 
         seal(argv[3], argv[4])
-    Zygote(control, int(argv[2]), memory, argv[3]).run()
+    Zygote(control, int(argv[2]), memory, slates, argv[3]).run()

@@ -22,6 +22,7 @@ import psutil
 import pytest
 from clusters import Cluster, cluster
 from marked import marked
+from tiers import BEFORE
 from waiting import wait_gone, wait_until
 
 import burla
@@ -31,13 +32,6 @@ from burla.shell import clients
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 SECRET = "the-nodelets-own-key-4d1f0b"
-# How a nodelet gets each tier where root is: root without capabilities may map no user.
-BEFORE = {
-    "uid": (),
-    "namespaces": (sys.executable, nobody.__file__),
-    "landlock": ("setpriv", "--bounding-set=-all", "--inh-caps=-all"),
-    "process": (sys.executable, nobody.__file__),
-}
 
 
 @contextmanager

@@ -61,6 +61,9 @@ def _places(batch: payloads.Batch) -> list[tuple[int, payloads.Leaf]]:
     return places
 
 
+HASH_SEED = 1  # of the zygote
+
+
 def environment() -> bytes:
     """Return the environment of this process as a client packs it."""
     here: dict[str, Any] = {
@@ -340,7 +343,7 @@ async def poll(condition: Callable[[], bool]) -> None:
 async def machine(blanks: int = 0, scratch: Path | None = None) -> AsyncIterator[Machine]:
     """Start the workers of a machine, and end them with all that is below."""
     one = Machine()
-    one.workers = WorkerPool(one, launch_module("zygote", str(scratch or "")))
+    one.workers = WorkerPool(one, launch_module("zygote", HASH_SEED, str(scratch or "")))
     await one.workers.start()
     try:
         one.workers.prepare(blanks)
