@@ -42,6 +42,9 @@ Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 HashSeed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # as PYTHONHASHSEED has it
 Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
+Stream = Annotated[int, Meta(ge=1, le=3)]  # of output
+STDOUT, STDERR = 1, 2
+NOTICE = 3  # whole lines that nodes have for the user: the first of a job goes to stderr
 Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
 Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
@@ -267,7 +270,7 @@ class JobOutput(Message, frozen=True):
     job: Id
     lease: Id
     number: Positive  # of the first chunk; per lease, from 1
-    streams: tuple[Annotated[int, Meta(ge=1, le=2)], ...]  # 1: stdout, 2: stderr, per chunk
+    streams: tuple[Stream, ...]  # per chunk
 
 
 class LeaseLost(Message, frozen=True):
@@ -469,7 +472,7 @@ class Output(Message, frozen=True):
 
     lease: Id
     number: Positive
-    streams: tuple[Annotated[int, Meta(ge=1, le=2)], ...]
+    streams: tuple[Stream, ...]
     replay: bool = False  # asked for by the client: goes to it directly
 
 

@@ -7,7 +7,7 @@ workers in lease_workers.py, who gets what in dispatcher.py.
 
 from collections.abc import Sequence
 
-from burla.protocol.messages import Assign, Held, Kind, Retract, Run, StartLease, Stopped
+from burla.protocol.messages import NOTICE, Assign, Held, Kind, Retract, Run, StartLease, Stopped
 from burla.protocol.ranges import Ranges
 
 from .cells import BrokenWorkerError
@@ -143,7 +143,8 @@ class Lease:
             case Stolen():
                 self._stolen(event)
             case Printed():
-                self._workers.words.note(event.worker, event.data)
+                if event.stream != NOTICE:
+                    self._workers.words.note(event.worker, event.data)
                 if not self._discards:
                     self.report.output.add(event.worker, event.stream, event.data, now_s)
             case Looked():

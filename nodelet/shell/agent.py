@@ -25,6 +25,7 @@ from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
 from burla.nodelet.core.nodelet import Nodelet
 from burla.nodelet.worker.control import LoadSettings
+from burla.nodelet.worker.folders import VARIABLE as FOLDER_VARIABLE
 from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION
@@ -310,6 +311,7 @@ class Agent:
     def _begin_lease(self, effect: e.BeginLease) -> None:
         start, config = effect.start, self._config
         variables = {"BURLA_JOB_ID": start.job.hex(), "BURLA_NODE": config.name}
+        variables[FOLDER_VARIABLE] = self._sandboxes.job_folder()
         hash_seed = start.hash_seed
         if hash_seed is not None:  # the caller set it; what calls start is to have it, too
             variables[SEED_VARIABLE] = str(hash_seed)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import assert_never
 
 from burla.nodelet.isolation.probe import Tier
-from burla.nodelet.isolation.sandbox import Confinement
+from burla.nodelet.isolation.sandbox import JOB_FOLDER, Confinement
 from burla.nodelet.worker import control as c
 from burla.nodelet.worker.processes import kill
 
@@ -135,6 +135,18 @@ class SandboxPool:
             await self.current.close()
         if self._supervisor is not None:
             await self._supervisor.close()
+
+    def job_folder(self) -> str:
+        """Return the folder of the lease that is served or about to be; it is there.
+
+        It goes with the lease, so a lease that goes on with the workers of another has its files.
+        """
+        if self._tier.is_sandboxed():
+            return JOB_FOLDER
+        folder = self._scratch / "job"
+        with suppress(OSError):  # it is there; or the disk is full, and the job works elsewhere
+            folder.mkdir(0o700)
+        return str(folder)
 
     def prepare(self, blanks: int) -> None:
         """Keep so many blanks ready for the next lease, now and after each lease."""

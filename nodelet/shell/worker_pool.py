@@ -34,6 +34,7 @@ from burla.nodelet.core.events import (
     Loaded,
     LoadFailed,
     NotCopied,
+    Printed,
     Reported,
     TemplateServes,
     WorkerEvent,
@@ -42,6 +43,7 @@ from burla.nodelet.core.events import (
 from burla.nodelet.worker import control as c
 from burla.nodelet.worker.pipes import Flag, Frame, Kind, Message, pack
 from burla.nodelet.worker.slate import PAGES, AgentSlate, Memory, make_memory
+from burla.protocol.messages import NOTICE
 from burla.protocol.ranges import Range
 
 from .observer import Observer
@@ -51,6 +53,7 @@ from .zygote_client import Launch, ZygoteClient
 
 REFILL_S = 0.5  # after a blank died for no reason that we know
 REST_S = 0.02  # after a lease, while half of the blanks are left: the next may begin at once
+NOTICE_BYTES_MAX = 4 << 10  # a worker's word, which goes on as it is
 OUTCOMES = (Kind.NOTHING, Kind.RESULTS, Kind.RESULT, Kind.ERROR)
 
 
@@ -324,6 +327,9 @@ class WorkerPool:
                 return [TemplateServes(number)]
             case Kind.HELLO, _:
                 return []
+            case Kind.NOTICE, _:
+                line = b"".join(map(bytes, message.frames))[: NOTICE_BYTES_MAX - 1]
+                return [Printed(number, NOTICE, line.rstrip(b"\n") + b"\n")]
             case Kind.LOADED, WorkerState.LOADING:
                 handle.state = WorkerState.READY
                 return [Loaded(number, message.a / 1e9, bool(message.b))]

@@ -23,6 +23,7 @@ from burla.values.sharing import SharedResults, directory_of
 
 from . import control, forks, fresh, limits
 from .control import LoadSettings
+from .folders import VARIABLE, JobFolder, enter
 from .outcomes import flush_output
 from .pipes import (
     HEADER_BYTES,
@@ -68,6 +69,7 @@ class Worker:
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._node = ""
         self._results: SharedResults | None = None
+        self._folder: JobFolder | None = None
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -131,10 +133,11 @@ class Worker:
         try:
             os.environ.update(settings.variables)
             limits.limit_threads(settings.func_cpu, settings.variables)
-            results = None
+            results = folder = None
             if settings.environment:
                 environment = msgpack.unpackb(settings.environment)
                 payloads.apply_environment(environment)
+                folder = enter(environment["directory"], settings.variables.get(VARIABLE))
                 results = _results_in(environment.get("memory"), settings.variables)
             function = payloads.load_function(message.frames[1:])
             self._call = payloads.bind_call(function, settings.unpack)
@@ -144,8 +147,8 @@ class Worker:
             self._say(Message(Kind.LOAD_FAILED, frames=frames))
             os._exit(EXIT_OK)
         self._node = settings.node
-        self._results = results
-        self._walker.load(self._call, self._node, results)
+        self._results, self._folder = results, folder
+        self._walker.load(self._call, self._node, results, folder)
         flush_output()
         if is_first:  # else it is known to be ready, and the outcomes that follow tell the rest
             # others need not start a Python, too: they can be forked from this one
@@ -208,8 +211,8 @@ class Worker:
         copy = Worker(forks.enter_copy(fds, self._sock), self._pages, page)
         assert self._call is not None
         copy._call, copy._node, copy._modules = self._call, self._node, self._modules
-        copy._results = self._results
-        copy._walker.load(self._call, self._node, self._results)
+        copy._results, copy._folder = self._results, self._folder
+        copy._walker.load(self._call, self._node, self._results, self._folder)
         copy.serve()
 
 

@@ -103,7 +103,9 @@ class Machine:
     readings: list[Reading] = field(default_factory=list)
     deaths: list[tuple[int, Death]] = field(default_factory=list)
     load_failures: list[Sequence[Any]] = field(default_factory=list)
-    output: dict[int, bytearray] = field(default_factory=lambda: {1: bytearray(), 2: bytearray()})
+    output: dict[int, bytearray] = field(
+        default_factory=lambda: {stream: bytearray() for stream in (1, 2, 3)}
+    )
     told: list[str] = field(default_factory=list)  # what happened, in order
     zygote_is_dead: bool = False
     on_event: Callable[[], None] = field(default=lambda: None)
