@@ -243,6 +243,7 @@ def leave(kind: str) -> str:
         "file in /tmp": "/tmp/residue",
         "file in /var/tmp": "/var/tmp/residue",
         "posix shared memory": "/dev/shm/residue",
+        "file in the job's folder": f"{os.environ['BURLA_JOB_DIR']}/residue",
         "ssh key": f"{home}/.ssh/authorized_keys",
         "systemd user unit": f"{home}/.config/systemd/user/residue.service",
         "environment file": f"{home}/.bashrc",
@@ -289,7 +290,7 @@ def find(kind: str) -> list[str]:
     for top in ("/tmp", "/var/tmp", "/dev/shm", os.environ["HOME"]):
         for parent, directories, names in os.walk(top):
             found += [os.path.join(parent, name) for name in [*directories, *names]]
-    mine = {"/tmp/home"}
+    mine = {"/tmp/home", "/tmp/job"}
     for name, id_ in (
         ("shm", libc.shmget(77, 0, 0)),
         ("sem", libc.semget(77, 0, 0)),
@@ -314,6 +315,7 @@ SHOWN = tuple({f"/{'/'.join(path.split('/')[1:3])}" for path in (*sys.path, sys.
 RESIDUE = (
     "file in /tmp",
     "file in /var/tmp",
+    "file in the job's folder",
     "posix shared memory",
     "sysv shared memory",
     "sysv semaphore",
