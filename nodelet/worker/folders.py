@@ -59,10 +59,10 @@ def enter(wanted: bytes | None, folder: str | None) -> JobFolder | None:
     if wanted is not None and not _is_private(wanted, folder):
         try:
             os.chdir(wanted)
+            if not _is_shut():
+                return None
         except OSError:  # not on this machine, or not for us
             pass
-        else:
-            return None
     if folder is not None:
         with suppress(OSError):
             os.chdir(folder)
@@ -80,6 +80,24 @@ def _is_private(wanted: bytes, folder: str | None) -> bool:
         return False
 
 
+def _is_shut() -> bool:
+    """Return whether nothing here can be read though its mode says so: Landlock hides it."""
+    try:
+        os.close(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except PermissionError:
+        return os.access(".", os.R_OK)
+    return False
+
+
+def _is_writable() -> bool:
+    """Return whether a file could be made here; no such question leaves one."""
+    try:
+        os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        return error.errno not in (errno.EROFS, errno.EACCES)
+    return True
+
+
 def notice(name: str, node: str) -> bytes:
     """Return the line that tells of a file which goes with the job."""
     return (
@@ -94,7 +112,7 @@ def explain(error: BaseException, node: str) -> None:
     if not isinstance(error, OSError) or error.errno not in (errno.EROFS, errno.EACCES):
         return
     name = error.filename
-    if isinstance(name, str) and not os.path.isabs(name) and not os.access(".", os.W_OK):
+    if isinstance(name, str) and not os.path.isabs(name) and not _is_writable():
         error.add_note(
             f"burla: a job cannot write to your working directory on node {node}: write to the "
             f"folder ${VARIABLE}, which is removed with the job, and return what you want to keep"

@@ -78,6 +78,25 @@ remote_parallel_map(tidy, [0])
     assert "removed with the job" in done.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make nodes of all tiers")
+def test_a_directory_that_a_job_may_not_even_read_is_not_worked_in(
+    tmp_path: Path, short: Path
+) -> None:
+    """As the home of the nodelet's user is, which Landlock hides: its mode would allow all."""
+    home = short / "home"
+    home.mkdir(0o755)
+    before = os.environ["HOME"]
+    os.environ["HOME"] = str(home)
+    try:
+        with nodes_of(short, "landlock", 2):
+            done = run(WRITE + "print(remote_parallel_map(write, [0])[0][:2])", tmp_path, cwd=home)
+    finally:
+        os.environ["HOME"] = before
+    assert done.stdout == "('text', True)\n", done.stderr
+    assert "'out0.txt' was written" in done.stderr
+    assert os.listdir(home) == []
+
+
 def test_a_directory_that_can_only_be_read_is_worked_in_and_errors_say_so(tmp_path: Path) -> None:
     """Relative names mean the same as here; nothing is written where nobody looks for it."""
     if os.geteuid() != 0:

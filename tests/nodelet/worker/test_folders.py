@@ -83,7 +83,7 @@ def test_a_notice_is_one_line_whatever_the_name_is() -> None:
 def test_an_error_of_a_relative_path_says_that_the_directory_is_only_read(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(folders, "_is_writable", lambda: False)
     errors = [
         OSError(errno.EROFS, "read-only", "out.txt"),
         OSError(errno.EROFS, "read-only", "/out.txt"),
@@ -96,3 +96,11 @@ def test_an_error_of_a_relative_path_says_that_the_directory_is_only_read(
     assert ["n1" in "".join(getattr(error, "__notes__", ())) for error in errors] == [
         True, False, False, False, False,
     ]  # fmt: skip
+
+
+def test_whether_a_file_could_be_made_is_asked_without_making_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    assert folders._is_writable()
+    assert os.listdir() == []
