@@ -8,6 +8,7 @@ way of a call. One that has served is never used again.
 import asyncio
 import itertools
 import logging
+import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -88,6 +89,7 @@ class SandboxPool:
         self._scratch = scratch
         self._tier = tier
         self._confinement = str(confinement) if confinement is not None else ""
+        self.job_folder = JOB_FOLDER if tier.is_sandboxed() else str(scratch / "job")
         self._numbers = itertools.count(1)
         self._blanks = 0
         self._inits = _Inits()
@@ -136,17 +138,11 @@ class SandboxPool:
         if self._supervisor is not None:
             await self._supervisor.close()
 
-    def job_folder(self) -> str:
-        """Return the folder of the lease that is served or about to be; it is there.
-
-        It goes with the lease, so a lease that goes on with the workers of another has its files.
-        """
-        if self._tier.is_sandboxed():
-            return JOB_FOLDER
-        folder = self._scratch / "job"
-        with suppress(OSError):  # it is there; or the disk is full, and the job works elsewhere
-            folder.mkdir(0o700)
-        return str(folder)
+    def make_job_folder(self) -> None:
+        """Make the folder of a lease; it goes with the processes of the lease."""
+        if not self._tier.is_sandboxed():  # a sandbox has one
+            with suppress(OSError):  # the disk is full: the job works elsewhere
+                os.mkdir(self.job_folder, 0o700)
 
     def prepare(self, blanks: int) -> None:
         """Keep so many blanks ready for the next lease, now and after each lease."""

@@ -5,6 +5,7 @@ the caller is told, once, the name of the first file that would be lost.
 """
 
 import errno
+import functools
 import os
 import time
 from contextlib import suppress
@@ -59,7 +60,7 @@ def enter(wanted: bytes | None, folder: str | None) -> JobFolder | None:
     if wanted is not None and not _is_private(wanted, folder):
         try:
             os.chdir(wanted)
-            if not _is_shut():
+            if not _is_shut(wanted):
                 return None
         except OSError:  # not on this machine, or not for us
             pass
@@ -80,12 +81,13 @@ def _is_private(wanted: bytes, folder: str | None) -> bool:
         return False
 
 
-def _is_shut() -> bool:
-    """Return whether nothing here can be read though its mode says so: Landlock hides it."""
+@functools.lru_cache(maxsize=8)  # a loop of maps asks again and again; Landlock is for ever
+def _is_shut(directory: bytes) -> bool:
+    """Return whether nothing in it can be read though its mode says so: Landlock hides it."""
     try:
-        os.close(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except PermissionError:
-        return os.access(".", os.R_OK)
+        return os.access(directory, os.R_OK)
     return False
 
 

@@ -73,8 +73,10 @@ class Job:
             spec, self._reuse_key = self.spec, b""
             if spec.digest:
                 options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
-                parts = (self.owner, spec.digest, options, spec.hash_seed, spec.environment)
-                self._reuse_key = blake2b(repr(parts).encode(), digest_size=16).digest()
+                parts = (self.owner, spec.digest, options, spec.hash_seed)
+                digest = blake2b(repr(parts).encode(), digest_size=16)
+                digest.update(spec.environment)
+                self._reuse_key = digest.digest()
         return self._reuse_key
 
     def check(self) -> None:
