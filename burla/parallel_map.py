@@ -14,10 +14,12 @@ from burla.core.read_ahead import GROW_AHEAD_S, ReadAhead
 from burla.core.session import Session
 from burla.limits import GB
 from burla.protocol import messages as m
+from burla.protocol.digest import digest_of
 from burla.shell.caller import Caller
 from burla.shell.clients import client_for, close_idle
 from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
+from burla.system.hash_seed import own_seed
 from burla.transport.addresses import take_apart
 from burla.values.payloads import cut_batches, dump_function, is_lazy
 from burla.values.sharing import SharedInputs, directory_of
@@ -272,8 +274,13 @@ def _start(
         connect, thread = _connect_private, _connect_to(cluster)
         if (memory := cluster.memory) is not None:
             directory = directory_of(memory, spec.job.hex())
-    packed = packed_environment(memory, travels=address is not None)
-    spec = msgspec.structs.replace(spec, environment=packed, lazy=ahead is not None)
+    spec = msgspec.structs.replace(
+        spec,
+        environment=packed_environment(memory, travels=address is not None),
+        lazy=ahead is not None,
+        digest=digest_of(frames),
+        hash_seed=own_seed(),
+    )
     job = Job(Session(spec, frames, prompt), thread, spec.name, spinner)
     shared = SharedInputs(directory)
     return Caller(job, connect, inputs, chain([first], batches), limits, shared, window)

@@ -17,6 +17,8 @@ import threading
 import time
 from typing import Any
 
+from burla.system.hash_seed import VARIABLE as SEED_VARIABLE
+from burla.system.hash_seed import own_seed
 from burla.system.launch import LaunchError, command
 from burla.system.owner import Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories
@@ -221,8 +223,10 @@ def _spawn(line: list[str], directory: str, log: str) -> subprocess.Popen[bytes]
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     output = os.open(os.path.join(directory, log), flags, 0o600)
     try:
+        seed = own_seed()  # the variable may have been changed since
         return subprocess.Popen(  # inherits the environment: the calls are to see it
             line,
+            env=os.environ if seed is None else os.environ | {SEED_VARIABLE: str(seed)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # the address, which we know
             stderr=output,

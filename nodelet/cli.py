@@ -24,6 +24,7 @@ from burla.system.exit_codes import (
     EXIT_NOT_AUTHORISED,
     EXIT_UNREACHABLE,
 )
+from burla.system.hash_seed import own_seed
 from burla.system.owner import Owner
 from burla.system.paths import settings_directory
 from burla.transport.addresses import ipc_path, take_apart
@@ -184,6 +185,8 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     if options.owner is not None and options.owner.directory is not None:
         directory = options.owner.directory
         config = replace(config, scratch=directory)
+    if options.owner is not None:
+        config = replace(config, hash_seed=own_seed())  # our environment is that of the caller
     if directory is not None:
         config = replace(config, state_file=Path(directory, STATE_FILE))
     return config

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from burla.nodelet.isolation.probe import Tier
 from burla.nodelet.isolation.sandbox import Confinement
-from burla.transport.addresses import connect_address, take_apart
+from burla.system.hash_seed import seed_of
+from burla.transport.addresses import connect_address, ipc_path, take_apart
 from burla.transport.keys import ClientCurve, KeyPair
 
 GB = 1 << 30  # bytes
@@ -49,6 +50,7 @@ class NodeletConfig:
     pair: KeyPair | None = None  # this node's keys, for a burla:// address
     tier: Tier = Tier.PROCESS  # how far each lease is shut in
     confinement: Confinement | None = None  # None: workers are as we are
+    hash_seed: int | None = None  # of jobs that have none of their own; None: that of the cluster
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.
@@ -69,6 +71,15 @@ class NodeletConfig:
     def endpoint(self) -> str:
         """Return where to connect to."""
         return take_apart(self.scheduler).endpoint
+
+    def hash_seed_of_workers(self) -> int:
+        """Return the seed of `hash()` that the workers of all nodes have."""
+        if self.hash_seed is not None:
+            return self.hash_seed
+        key = take_apart(self.scheduler).key
+        if key is not None:
+            return seed_of(key.hex())
+        return seed_of(os.path.realpath(ipc_path(self.scheduler) or ""))
 
     def curve(self) -> ClientCurve | None:
         """Return the keys of the connection; None: it needs none."""

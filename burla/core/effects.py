@@ -73,7 +73,7 @@ class Write:
     job: bytes
     lease: bytes
     number: int
-    streams: tuple[int, ...]  # 1: stdout, 2: stderr, per chunk
+    streams: tuple[int, ...]  # messages.Stream, per chunk
     chunks: Frames
 
 

@@ -19,7 +19,7 @@ class Piece:
     """Chunks `number`, `number` + 1, ... of a lease's output."""
 
     number: int
-    streams: tuple[int, ...]  # 1: stdout, 2: stderr, per chunk
+    streams: tuple[int, ...]  # messages.Stream, per chunk
     chunks: tuple[bytes, ...]
 
     @property

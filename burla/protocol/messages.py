@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from .digest import DIGEST_BYTES
+
 # Raised with every change of a message. Fields are only added, at the end and with a default, and a
 # field too many is passed over: so the protocol of the last minor version of burla is served.
 PROTOCOL, PROTOCOL_OLDEST = 5, 5
@@ -33,11 +35,16 @@ SECRET_BYTES_MAX = 32
 Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES_MAX)]
+Digest = Annotated[bytes, Meta(max_length=DIGEST_BYTES)]
 Packed = Annotated[bytes, Meta(max_length=ENVIRONMENT_BYTES_MAX)]
 Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
+HashSeed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # as PYTHONHASHSEED has it
 Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
+Stream = Annotated[int, Meta(ge=1, le=3)]  # of output
+STDOUT, STDERR = 1, 2
+NOTICE = 3  # whole lines that nodes have for the user: the first of a job goes to stderr
 Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
 Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
@@ -137,6 +144,8 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     secret: Secret = b""  # seals its outcomes, see mac.py; empty where nobody else could write
     grow: bool = False  # machines may be made for it
     lazy: bool = False  # its inputs are read as slots need them: its client is told of slots
+    digest: Digest = b""  # of the function, see digest.py; empty: no job may follow it
+    hash_seed: HashSeed | None = None  # the caller's, if it is known; None: that of the cluster
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
     done: tuple[tuple[Count, Positive], ...] = ()  # ranges whose outcomes the client has
 
@@ -263,7 +272,7 @@ class JobOutput(Message, frozen=True):
     job: Id
     lease: Id
     number: Positive  # of the first chunk; per lease, from 1
-    streams: tuple[Annotated[int, Meta(ge=1, le=2)], ...]  # 1: stdout, 2: stderr, per chunk
+    streams: tuple[Stream, ...]  # per chunk
 
 
 class LeaseLost(Message, frozen=True):
@@ -376,6 +385,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
     func_ram: Positive | None = None  # bytes that one call may use; more ends it
     over: tuple[Id, ...] = ()  # earlier leases, to be ended as by EndLease(discard=True)
+    hash_seed: HashSeed | None = None  # of its workers; None: that of the cluster
 
 
 class Assign(Bulk, frozen=True, kw_only=True):
@@ -467,7 +477,7 @@ class Output(Message, frozen=True):
 
     lease: Id
     number: Positive
-    streams: tuple[Annotated[int, Meta(ge=1, le=2)], ...]
+    streams: tuple[Stream, ...]
     replay: bool = False  # asked for by the client: goes to it directly
 
 

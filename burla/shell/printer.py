@@ -13,12 +13,12 @@ from itertools import groupby
 from typing import TextIO
 
 from burla.core.effects import Write
+from burla.protocol.messages import NOTICE, STDERR, STDOUT
 
 from .streams import is_one_place
 
 ABANDON_S = 1.0  # a writer that hangs in a full pipe is left to itself after this long
 BATCH_MAX = 64  # written before it is flushed and acknowledged
-STDOUT, STDERR = 1, 2
 
 
 class Printer:
@@ -48,6 +48,7 @@ class Printer:
         self._has_one = is_one_place(stdout, stderr)
         self._in_line = False  # where stderr goes, the last line has not ended
         self._last = STDOUT  # the stream that was written to last
+        self._was_noticed = False  # the notice of the job is shown
 
     def put(self, what: Write | str) -> None:
         """Write output, or a line of ours on stderr. To be called by one thread only."""
@@ -109,10 +110,20 @@ class Printer:
             count = len(list(run))
             data = b"".join(output.chunks[at : at + count])
             at += count
+            if stream == NOTICE:
+                self._show_notice(data)
+                continue
             key = (output.lease, stream)
             if key not in self._decoders:
                 self._decoders[key] = codecs.getincrementaldecoder("utf-8")("replace")
             self._write(stream, self._decoders[key].decode(data))
+
+    def _show_notice(self, data: bytes) -> None:
+        """Write what a node has to say, if no other has said it before."""
+        if not self._was_noticed:
+            self._was_noticed = True
+            line = data.partition(b"\n")[0].decode("utf-8", "replace")
+            self._write(STDERR, "\n" * self._in_line + line + "\n")
 
     def _write(self, stream: int, text: str) -> None:
         file = self._streams[stream]

@@ -7,7 +7,6 @@ a `worker.py` or a `random.py` beside the script, which then is what the name me
 import importlib
 import os
 import sys
-from contextlib import suppress
 from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any, TypedDict
@@ -37,7 +36,10 @@ class Environment(TypedDict):
 
 
 def apply_environment(environment: Environment) -> None:
-    """Make this process, a worker, import what the caller could import."""
+    """Make this process, a worker, import what the caller could import.
+
+    Where it works is for the worker to see to: `directory` may not be here.
+    """
     path = [os.fsdecode(entry) for entry in environment["path"]]
     sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
     importlib.invalidate_caches()
@@ -46,9 +48,6 @@ def apply_environment(environment: Environment) -> None:
         sys.modules.pop(name, None)  # who has it keeps it; the function is to get the caller's
     own = environment.get("own")
     guard_own_modules(None if own is None else msgpack.unpackb(own))
-    if environment["directory"] is not None:
-        with suppress(OSError):  # not here, or not any more; the function may do without
-            os.chdir(environment["directory"])
     sys.argv[:] = [os.fsdecode(arg) for arg in environment["argv"]]
     serve(dict(environment["main"]))
 

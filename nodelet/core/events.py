@@ -69,7 +69,10 @@ class Stolen:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A worker wrote to stdout (1) or stderr (2); told before what it reported later."""
+    """A worker wrote to stdout (1) or stderr (2), or has a notice (3: one whole line).
+
+    Told before what it reported later.
+    """
 
     worker: int
     stream: int

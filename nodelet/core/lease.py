@@ -7,7 +7,7 @@ workers in lease_workers.py, who gets what in dispatcher.py.
 
 from collections.abc import Sequence
 
-from burla.protocol.messages import Assign, Held, Kind, Retract, Run, StartLease, Stopped
+from burla.protocol.messages import NOTICE, Assign, Held, Kind, Retract, Run, StartLease, Stopped
 from burla.protocol.ranges import Ranges
 
 from .cells import BrokenWorkerError
@@ -63,7 +63,7 @@ class Lease:
     def begin(self, now_s: float) -> None:
         """Let the first worker load the function."""
         self.life.enter(Phase.SERVING, now_s)
-        self._effects.append(BeginLease(self._start, self._function))
+        self._begin_lease(keep=False)
         self._workers.want(1)
 
     def linger(self, now_s: float) -> None:
@@ -75,12 +75,14 @@ class Lease:
 
     def take_over(self, old: "Lease", now_s: float) -> bool:
         """Begin with the workers of a lease that has nothing to do; return whether that can be."""
-        count = len(old._dispatcher.workers)
-        if not old._is_idle() or not 0 < count <= self._dispatcher.slots:
+        if not old._is_idle() or not self._workers.may_adopt(old._workers):
             return False
+        if old._is_paused:  # its outcomes outlive it; the windows of this one have room
+            old._is_paused = False
+            self._effects.append(ResumeReading())
         old.life.enter(Phase.STOPPED, now_s)
         self.life.enter(Phase.SERVING, now_s)
-        self._effects.append(BeginLease(self._start, self._function, keep=True))
+        self._begin_lease(keep=True)
         self._workers.adopt(old._workers, now_s)
         return True
 
@@ -144,7 +146,8 @@ class Lease:
             case Stolen():
                 self._stolen(event)
             case Printed():
-                self._workers.words.note(event.worker, event.data)
+                if event.stream != NOTICE:
+                    self._workers.words.note(event.worker, event.data)
                 if not self._discards:
                     self.report.output.add(event.worker, event.stream, event.data, now_s)
             case Looked():
@@ -259,11 +262,11 @@ class Lease:
 
     def _is_idle(self) -> bool:
         """Return whether its workers may go on with another lease."""
-        is_free = not (self.custody.open or self._is_paused or self._has_failed)
-        in_use = self._workers.spawn.unready or any(
-            worker.cells for worker in self._dispatcher.workers.values()
-        )
-        return self.life.serves and is_free and not in_use
+        return self.life.serves and not self.custody.open and not self._has_failed
+
+    def _begin_lease(self, *, keep: bool) -> None:
+        self._effects.append(BeginLease(self._start, self._function, keep))
+        self._function = ()  # it may be big, and this lease may be remembered for long
 
     def _only_waits(self) -> bool:
         """Return whether all that may still happen, once stopped, is an acknowledgement."""

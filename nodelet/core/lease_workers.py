@@ -65,13 +65,27 @@ class LeaseWorkers:
         if count > 0 and self.spawn.may_want():
             self.want(count)
 
+    def may_adopt(self, old: "LeaseWorkers") -> bool:
+        """Return whether the workers of `old` can go on here: one is there, or will be."""
+        slots, ready = self._dispatcher.slots, len(old._dispatcher.workers)
+        fits = 0 < ready + old.spawn.unready <= slots + max(0, ready - 1)
+        return fits and old.spawn.no_worker is None
+
     def adopt(self, old: "LeaseWorkers", now_s: float) -> None:
-        """Go on with the workers of a lease that is over; they load the function when needed."""
-        if old.spawn.template is not None:
-            self._effects.append(Kill(old.spawn.template))
-        for number in old._dispatcher.workers:
-            self._dispatcher.workers[number] = Worker(number, now_s, has_run=True)
+        """Go on with the workers of a lease that is over, and with those that it still makes.
+
+        They load the function when it is needed; so do those that its template forks. Who was just
+        robbed of all it had says so in a moment: until then it keeps its cells, which are empty.
+        """
+        workers = list(old._dispatcher.workers.values())
+        kept = self._dispatcher.slots - old.spawn.unready
+        for worker in workers[:kept]:
+            worker.heard_s = now_s
+            self._dispatcher.workers[worker.number] = worker
+        self._effects += [Kill(worker.number) for worker in workers[kept:]]
         old._dispatcher.workers.clear()
+        self.spawn, old.spawn = old.spawn, SpawnPolicy()
+        self.spawn.renew()
         self._dispatcher.expect(old._dispatcher)
 
     def _spawn(self) -> None:

@@ -134,6 +134,10 @@ class SpawnPolicy:
         """Note that no worker is left that was ready: it is worth trying, whatever was before."""
         self._deaths = 0
 
+    def renew(self) -> None:
+        """Note that another job goes on with what is made: it is worth trying, too."""
+        self._deaths = 0
+
     def leave(self, state: WorkerState) -> None:
         """Take that one is no longer made."""
         if state is WorkerState.COPYING:

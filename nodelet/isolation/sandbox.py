@@ -22,6 +22,7 @@ import msgpack
 from . import linux
 
 HOME = "/tmp/home"
+JOB_FOLDER = "/tmp/job"  # for files of the job, where it works if not in the caller's directory
 PRIVATE = ("/tmp", "/var/tmp", "/dev/shm")  # where every user may write
 INODES_MAX = 1 << 20  # files of a lease; each takes about a KiB of the kernel's memory
 COVER_BYTES = 1 << 20  # of a directory that only holds mount points
@@ -104,7 +105,7 @@ def furnish(confinement: Confinement, uid: int, gid: int) -> None:
         linux.mount("", path, "", _SAFE | _READ_ONLY)
     with suppress(OSError):  # only root may
         _set_killed_last(True)
-    os.chdir(HOME)
+    os.chdir(JOB_FOLDER)
 
 
 def _set_killed_last(wanted: bool) -> None:
@@ -128,8 +129,10 @@ def _mount_private(size: int, uid: int, gid: int) -> None:
         os.mkdir(part)
         os.chmod(part, 0o1777)
         if target == stage:
-            os.mkdir(os.path.join(part, "home"), 0o700)
-            os.chown(os.path.join(part, "home"), uid, gid)
+            for folder in (HOME, JOB_FOLDER):
+                path = os.path.join(part, os.path.basename(folder))
+                os.mkdir(path, 0o700)
+                os.chown(path, uid, gid)
         linux.mount(part, target, "", linux.MS_BIND)
 
 

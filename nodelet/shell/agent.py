@@ -24,6 +24,8 @@ from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
 from burla.nodelet.core.nodelet import Nodelet
 from burla.nodelet.worker.control import LoadSettings
+from burla.nodelet.worker.folders import VARIABLE as FOLDER_VARIABLE
+from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION
 from burla.protocol import messages as m
@@ -115,7 +117,10 @@ class Agent:
         self._has_met = False  # the scheduler took our key once
         self._core = Nodelet(hello, self._config.reconnect_timeout_s)
         self._budget = config.ram if config.ram < usable_ram() else 0  # bytes for all workers
-        self._sandboxes = SandboxPool(self, scratch, config.tier, config.confinement)
+        self._hash_seed = config.hash_seed_of_workers()
+        self._sandboxes = SandboxPool(
+            self, scratch, config.tier, config.confinement, hash_seed=self._hash_seed
+        )
         self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)
         self._outbox = Outbox()
         self._due_s = 0.0  # when the core must settle again
@@ -306,10 +311,17 @@ class Agent:
 
     def _begin_lease(self, effect: e.BeginLease) -> None:
         start, config = effect.start, self._config
+        variables = {"BURLA_JOB_ID": start.job.hex(), "BURLA_NODE": config.name}
+        variables[FOLDER_VARIABLE] = self._sandboxes.job_folder
+        if not effect.keep:  # else the files are kept as well
+            self._sandboxes.make_job_folder()
+        hash_seed = start.hash_seed
+        if hash_seed is not None:  # the caller set it; what calls start is to have it, too
+            variables[SEED_VARIABLE] = str(hash_seed)
         settings = LoadSettings(
             unpack=start.unpack,
             environment=start.environment,
-            variables={"BURLA_JOB_ID": start.job.hex(), "BURLA_NODE": config.name},
+            variables=variables,
             func_cpu=start.func_cpu,
             node=config.name,
         )
@@ -318,6 +330,7 @@ class Agent:
             settings,
             func_ram=start.func_ram or 0,
             budget=self._budget,
+            hash_seed=None if hash_seed == self._hash_seed else hash_seed,
             keep=effect.keep,
         )
 

@@ -8,6 +8,7 @@ way of a call. One that has served is never used again.
 import asyncio
 import itertools
 import logging
+import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import assert_never
 
 from burla.nodelet.isolation.probe import Tier
-from burla.nodelet.isolation.sandbox import Confinement
+from burla.nodelet.isolation.sandbox import JOB_FOLDER, Confinement
 from burla.nodelet.worker import control as c
 from burla.nodelet.worker.processes import kill
 
@@ -79,12 +80,16 @@ class SandboxPool:
         scratch: Path,
         tier: Tier = Tier.PROCESS,
         confinement: Confinement | None = None,
+        *,
+        hash_seed: int,
     ) -> None:
         """Tell `owner` what happens; without `confinement` workers are as we are."""
+        self._hash_seed = hash_seed
         self._owner = owner
         self._scratch = scratch
         self._tier = tier
         self._confinement = str(confinement) if confinement is not None else ""
+        self.job_folder = JOB_FOLDER if tier.is_sandboxed() else str(scratch / "job")
         self._numbers = itertools.count(1)
         self._blanks = 0
         self._inits = _Inits()
@@ -102,7 +107,7 @@ class SandboxPool:
         """
         if not self._tier.is_sandboxed():
             words = [str(self._scratch), *filter(None, [self._confinement])]
-            self.current = WorkerPool(self._owner, launch_module("zygote", *words))
+            self.current = WorkerPool(self._owner, launch_module("zygote", self._hash_seed, *words))
             await self.current.start()
             self._has_current = True
             return
@@ -110,7 +115,7 @@ class SandboxPool:
             asyncio.get_running_loop(),
             self._inits.take,
             self._on_supervisor_end,
-            launch_module("supervisor", str(self._scratch), self._confinement),
+            launch_module("supervisor", self._hash_seed, str(self._scratch), self._confinement),
         )
         try:
             await self._supervisor.start()
@@ -132,6 +137,12 @@ class SandboxPool:
             await self.current.close()
         if self._supervisor is not None:
             await self._supervisor.close()
+
+    def make_job_folder(self) -> None:
+        """Make the folder of a lease; it goes with the processes of the lease."""
+        if not self._tier.is_sandboxed():  # a sandbox has one
+            with suppress(OSError):  # the disk is full: the job works elsewhere
+                os.mkdir(self.job_folder, 0o700)
 
     def prepare(self, blanks: int) -> None:
         """Keep so many blanks ready for the next lease, now and after each lease."""

@@ -45,7 +45,7 @@ class WorkerHandle:
     state: WorkerState
     pid: int = 0  # 0: not known yet
     leaves: LeafMemory = field(default_factory=LeafMemory)
-    load: list[Frame] = field(default_factory=list)  # a function to be loaded before the next span
+    load: list[Frame] = field(default_factory=list)  # a function, before the next span
     unsent: list[Frame] = field(default_factory=list)  # what the socket does not take now
     is_closed: bool = False  # nothing more is read from its socket
     is_junk: bool = False  # because what it says makes no sense
@@ -54,7 +54,10 @@ class WorkerHandle:
     # --- spans ---
 
     def change_function(self, load: list[Frame]) -> None:
-        """Have the worker load another function when it gets something to run."""
+        """Have the worker load another function when it gets something to run.
+
+        A template, which never does, passes that on to those that it forks.
+        """
         self.load, self.leaves = load, LeafMemory()
 
     def take_load(self) -> list[Frame]:

@@ -34,6 +34,7 @@ from burla.nodelet.core.events import (
     Loaded,
     LoadFailed,
     NotCopied,
+    Printed,
     Reported,
     TemplateServes,
     WorkerEvent,
@@ -45,6 +46,7 @@ from burla.nodelet.worker.dumps import take_dump
 from burla.nodelet.worker.pipes import Flag, Frame, Kind, Message, pack
 from burla.nodelet.worker.slate import PAGES, AgentSlate, Memory, make_memory
 from burla.protocol.deaths import BROKEN, CLOSED
+from burla.protocol.messages import NOTICE
 from burla.protocol.ranges import Range
 
 from .observer import Observer
@@ -61,6 +63,7 @@ CRASHES: tuple[Ending, ...] = tuple(
     ("signal", number)
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 )
+NOTICE_BYTES_MAX = 4 << 10  # a worker's word, which goes on as it is
 OUTCOMES = (Kind.NOTHING, Kind.RESULTS, Kind.RESULT, Kind.ERROR)
 
 
@@ -95,6 +98,7 @@ class WorkerPool:
         self._blanks_wanted = 0
         self._pages = deque(range(PAGES))  # the page freed last is used last
         self._load: list[Frame] | None = None  # the LOAD message of the lease; None: there is none
+        self._hash_seed: int | None = None  # of its workers; None: that of the zygote
         self._ended: asyncio.Future[None] | None = None  # while a lease is ended
         self._has_started = False
         self._is_dead = True  # the zygote, or it is not born
@@ -151,6 +155,7 @@ class WorkerPool:
         *,
         func_ram: int = 0,
         budget: int = 0,
+        hash_seed: int | None = None,
         keep: bool = False,
     ) -> None:
         """Serve a job from now on.
@@ -160,15 +165,19 @@ class WorkerPool:
             settings: how it is loaded.
             func_ram: bytes that one call may use; 0: no limit.
             budget: bytes for all workers together; 0: what the machine has.
-            keep: the workers that are ready go on, and may be assigned spans at once: the first
-                loads the function now, each of the others with its first span.
+            hash_seed: of the workers, if it is not that of the zygote.
+            keep: the workers go on, those that are ready and those that are made; they may be
+                assigned spans at once: the first loads the function now, each of the others with
+                its first span.
         """
         assert (self._load is not None) == keep, "one lease at a time"
         self._observer.begin_lease(func_ram, budget)
+        self._hash_seed = hash_seed
         self._load = pack(Message(Kind.LOAD, frames=[c.encode(settings), *function]))
+        for handle in self._handles.values():
+            if handle.state is not WorkerState.BLANK:  # of a template: it is for its copies
+                handle.change_function(self._load)
         ready = [h for h in self._handles.values() if h.state is WorkerState.READY]
-        for handle in ready:
-            handle.change_function(self._load)
         for handle in ready[:1]:  # the first span is for it, and on its way
             self._traffic.send(handle, handle.take_load())
 
@@ -176,7 +185,8 @@ class WorkerPool:
         """Let a blank, or a new process, load the function."""
         assert self._load is not None, "no lease"
         if not self._is_dead:
-            handle = next(iter(self._blanks()), None) or self._make(None)
+            blanks = self._blanks() if self._hash_seed is None else ()
+            handle = next(iter(blanks), None) or self._make(None, self._hash_seed)
             handle.state = WorkerState.LOADING
             self._traffic.send(handle, list(self._load))
 
@@ -266,7 +276,7 @@ class WorkerPool:
             for _ in range(self._blanks_wanted - len(self._blanks())):
                 self._make(None)
 
-    def _make(self, template: WorkerHandle | None) -> WorkerHandle:
+    def _make(self, template: WorkerHandle | None, hash_seed: int | None = None) -> WorkerHandle:
         """Have the zygote, or a template, fork a worker."""
         state = WorkerState.BLANK if template is None else WorkerState.COPYING
         page = self._pages.popleft()
@@ -274,8 +284,9 @@ class WorkerPool:
         handle, fds = make_handle(next(self._numbers), page, slate, self._traffic.buffer, state)
         self._handles[handle.number] = handle
         if template is None:
-            self._zygote.send(c.Fork(page), fds=fds)
+            self._zygote.send(c.Fork(page, hash_seed), fds=fds)
         else:
+            handle.change_function(template.load)  # what the template has loaded may be over
             # one message of a hundred bytes each: the socket has room, or the template is dead
             template.send_fds(pack(Message(Kind.FORK, a=page)), fds)
         for fd in fds:
@@ -331,6 +342,9 @@ class WorkerPool:
                 return [TemplateServes(number)]
             case Kind.HELLO, _:
                 return []
+            case Kind.NOTICE, _:
+                line = b"".join(map(bytes, message.frames))[: NOTICE_BYTES_MAX - 1]
+                return [Printed(number, NOTICE, line.rstrip(b"\n") + b"\n")]
             case Kind.LOADED, WorkerState.LOADING:
                 handle.state = WorkerState.READY
                 return [Loaded(number, message.a / 1e9, bool(message.b))]

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-import burla
 from burla.nodelet.worker import control as c
+from burla.nodelet.worker import fresh
 from burla.nodelet.worker.processes import become_subreaper, kill_tree, number_outside
 
 START_S = 30.0  # a machine under heavy load still imports Python within this
@@ -20,11 +20,6 @@ END_S = 10.0  # for the zygote to kill what is left at the end; then we do it ou
 POLL_S = 0.002  # between two looks whether it has ended
 FD_ABOVE = 10  # descriptors it inherits are not 0, 1 or 2, which the agent may have found closed
 ORDERS_PER_TURN = 64  # messages taken from it before others have their turn
-
-_PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from burla.nodelet.worker.{} import main; "
-    "main(sys.argv[2:])"
-)
 
 Take = Callable[
     [Any], None
@@ -184,21 +179,18 @@ def _lift(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FD_ABOVE)
 
 
-def launch_module(module: str, *arguments: str) -> Launch:
-    """Return what starts `main` of a module of this room in a fresh Python, with few imports.
+def launch_module(module: str, hash_seed: int, *arguments: str) -> Launch:
+    """Return what starts `main` of a module of the workers' room in a fresh Python.
 
     Its arguments are the descriptors that it inherits, our pid, and `arguments`.
     """
 
     def start(inherited: Sequence[int]) -> Process:
-        home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
-        optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-        words = [home, *map(str, inherited), str(os.getpid()), *arguments]
         # None: descriptor 2 was closed when we started, and may be something else by now
         has_stderr = sys.__stderr__ is not None
         return subprocess.Popen(
-            # -P: the working directory may hold a `random.py`
-            [sys.executable, "-P", *optimize, "-c", _PROGRAM.format(module), *words],
+            fresh.command(module, *inherited, os.getpid(), *arguments),
+            env=fresh.variables(hash_seed),
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

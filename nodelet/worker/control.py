@@ -24,6 +24,7 @@ class Fork(NamedTuple):
     """Fork a worker; answered by Forked or NotForked. Carries its socket, stdout and stderr."""
 
     page: int  # of its slate; a name for it until its pid is known
+    hash_seed: int | None = None  # not ours: it is to start a Python of its own
 
 
 class Adopt(NamedTuple):

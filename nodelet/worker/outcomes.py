@@ -14,6 +14,7 @@ from typing import Any
 from burla.values import payloads
 from burla.values.sharing import SharedResults
 
+from .folders import explain
 from .pipes import (
     Flag,
     Frame,
@@ -77,6 +78,7 @@ class Outcomes:
             shown = payloads.short_repr(span.input(index))
         except BaseException:  # the input is what is wrong
             shown = None
+        explain(error, self.node)
         frames = payloads.dump_error(error, self.node, index, shown)
         self.add(Kind.ERROR, index, index + 1, took_ns, frames)
 
@@ -117,6 +119,10 @@ class Outcomes:
         return pieces.cut() if self.results is None else self.results.put(pieces)
 
     # --- writing ---
+
+    def notice(self, line: bytes) -> None:
+        """Write a line for the caller, ahead of what is gathered."""
+        send_all(self._sock, pack(Message(Kind.NOTICE, frames=[line])))
 
     def end(self, at: int) -> None:
         """Write what is gathered and that the span is over at `at`."""

@@ -52,6 +52,7 @@ class Kind(IntEnum):
     RESULT = 21  # up: the result of lo
     ERROR = 22  # up: the exception of lo
     FORK_FAILED = 23  # up, from a template; a: errno
+    NOTICE = 24  # up; a line for the caller, who shows the first one of a job
 
 
 class Flag(IntFlag):

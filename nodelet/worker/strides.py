@@ -20,6 +20,7 @@ from typing import Any
 from burla.values.leaves import ATOMS
 from burla.values.sharing import SharedResults
 
+from .folders import JobFolder, notice
 from .outcomes import Outcomes, flush_output
 from .pipes import CUT_SIGNAL, Kind
 from .purity import is_closed
@@ -41,6 +42,7 @@ class Walker:
         self._call: Callable[[Any], Any] = _no_function
         self._is_closed = False
         self._outcomes = Outcomes(sock)
+        self._folder: JobFolder | None = None  # that is to be looked at; None: not (any more)
         self._several = False  # the last result was immutable
         self._call_ns = 0  # learnt; kept from span to span
         self._claimed = 0  # calls up to here are ours
@@ -55,7 +57,11 @@ class Walker:
         self._sent = 0
 
     def load(
-        self, call: Callable[[Any], Any], node: str, results: SharedResults | None = None
+        self,
+        call: Callable[[Any], Any],
+        node: str,
+        results: SharedResults | None = None,
+        folder: JobFolder | None = None,
     ) -> None:
         """Turn to another function.
 
@@ -63,8 +69,9 @@ class Walker:
             call: called with each input.
             node: what this machine is called in errors.
             results: where big results are put down; None: they are sent.
+            folder: the job's, if the calls work there.
         """
-        self._call = call
+        self._call, self._folder = call, folder
         self._is_closed = is_closed(call)
         self._outcomes.node, self._outcomes.results = node, results
         self._several = False
@@ -101,6 +108,9 @@ class Walker:
                 or self._outcomes.is_much()
             ):
                 self._outcomes.write()
+        if self._folder is not None and (file := self._folder.first_file()) is not None:
+            self._outcomes.notice(notice(file, self._outcomes.node))
+            self._folder = None
         self._inputs, self._out = [], []  # they may be big, and their memory is wanted again
         self._outcomes.end(at)
         self._slate.begin(0, 0)  # a death from here on is nobody's

@@ -25,6 +25,7 @@ from burla.nodelet.isolation.uids import NoUidError, Uids
 
 from . import control as c
 from . import forks, worker
+from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, kill
 from .slate import Memory
 from .zygote import Zygote, refuse_forbidden
@@ -230,6 +231,7 @@ def main(argv: list[str]) -> NoReturn:
     refuse_forbidden()
     control = socket.socket(fileno=int(argv[0]))
     become_subreaper()
+    hide_seed()
     forks.reset_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     worker.rehearse()  # what is imported or cached on first use then is so in all workers

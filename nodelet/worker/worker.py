@@ -21,8 +21,9 @@ from burla.nodelet.isolation.linux import set_dumpable
 from burla.values import payloads
 from burla.values.sharing import SharedResults, directory_of
 
-from . import control, forks, limits
+from . import control, forks, fresh, limits
 from .control import LoadSettings
+from .folders import VARIABLE, JobFolder, enter
 from .outcomes import flush_output
 from .pipes import (
     HEADER_BYTES,
@@ -57,7 +58,10 @@ NO_INDEX = -1  # of a failure that belongs to no input
 class Worker:
     """One worker process, from its fork to its end."""
 
-    def __init__(self, sock: socket.socket, pages: Pages, page: int) -> None:
+    def __init__(
+        self, sock: socket.socket, pages: Pages, page: int, started_ns: int | None = None
+    ) -> None:
+        self._started_ns = started_ns  # when its own Python was; None: it was forked
         self._sock = sock
         self._pages = pages
         self._parser = Parser(bytearray(READ_BYTES), ORDER_BYTES_MAX, ORDER_FRAMES_MAX)
@@ -68,6 +72,7 @@ class Worker:
         self._node = ""
         self._results: SharedResults | None = None
         self._has_one_output = False
+        self._folder: JobFolder | None = None
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -133,13 +138,14 @@ class Worker:
         try:
             os.environ.update(settings.variables)
             limits.limit_threads(settings.func_cpu, settings.variables)
-            results = None
+            results = folder = None
             if settings.environment:
                 environment = msgpack.unpackb(settings.environment)
                 self._has_one_output = bool(environment.get("one_output"))
                 if is_first and self._has_one_output:  # a next job here has the same environment
                     forks.join_output()
                 payloads.apply_environment(environment)
+                folder = enter(environment["directory"], settings.variables.get(VARIABLE))
                 results = _results_in(environment.get("memory"), settings.variables)
             function = payloads.load_function(message.frames[1:])
             self._call = payloads.bind_call(function, settings.unpack)
@@ -149,11 +155,12 @@ class Worker:
             self._say(Message(Kind.LOAD_FAILED, frames=frames))
             os._exit(EXIT_OK)
         self._node = settings.node
-        self._results = results
-        self._walker.load(self._call, self._node, results)
+        self._results, self._folder = results, folder
+        self._walker.load(self._call, self._node, results, folder)
         flush_output()
         if is_first:  # else it is known to be ready, and the outcomes that follow tell the rest
-            took = time.perf_counter_ns() - started
+            # others need not start a Python, too: they can be forked from this one
+            took = time.perf_counter_ns() - (self._started_ns or started)
             self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
 
     # --- spans ---
@@ -215,8 +222,9 @@ class Worker:
         copy = Worker(sock, self._pages, page)
         assert self._call is not None
         copy._call, copy._node, copy._modules = self._call, self._node, self._modules
-        copy._results, copy._has_one_output = self._results, self._has_one_output
-        copy._walker.load(self._call, self._node, self._results)
+        copy._results, copy._folder = self._results, self._folder
+        copy._has_one_output = self._has_one_output
+        copy._walker.load(self._call, self._node, self._results, self._folder)
         copy.serve()
 
 
@@ -259,13 +267,43 @@ def rehearse() -> None:
     os.environ.update(environment)
 
 
+def start_afresh(
+    fds: tuple[int, int, int],
+    slates: int,
+    page: int,
+    hash_seed: int,
+    confine: Callable[[], None],
+) -> NoReturn:
+    """Be a worker in a Python of its own; called where `run` would be."""
+    try:
+        confine()
+        for fd in (*fds, slates):
+            os.set_inheritable(fd, True)
+        line = fresh.command("worker", *fds, slates, page, time.perf_counter_ns())
+        os.execve(line[0], line, fresh.variables(hash_seed))
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        os._exit(EXIT_BROKEN)
+
+
+def main(argv: list[str]) -> NoReturn:
+    """Be such a worker: `SOCKET_FD STDOUT_FD STDERR_FD SLATES_FD PAGE STARTED_NS`."""
+    sock, out, err, slates, page, started_ns = map(int, argv)
+    run((sock, out, err), Memory(slates), page, started_ns=started_ns)
+
+
 def run(
-    fds: tuple[int, int, int], memory: Memory, page: int, confine: Callable[[], None]
+    fds: tuple[int, int, int],
+    memory: Memory,
+    page: int,
+    confine: Callable[[], None] = lambda: None,
+    started_ns: int | None = None,
 ) -> NoReturn:
     """Be a worker; called in a fresh child of the zygote, which `confine` takes rights from."""
     try:
         confine()
-        worker = Worker(forks.enter_worker(fds, memory.fd, page), memory.page, page)
+        sock = forks.enter_worker(fds, memory.fd, page)
+        worker = Worker(sock, memory.page, page, started_ns)
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         os._exit(EXIT_BROKEN)

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from . import control as c
 from . import forks, worker
+from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory
 
@@ -88,8 +89,8 @@ class Zygote:
         if not data:
             return False
         match c.decode(data):
-            case c.Fork(page):
-                self._fork(page, (fds[0], fds[1], fds[2]))
+            case c.Fork(page, hash_seed):
+                self._fork(page, hash_seed, (fds[0], fds[1], fds[2]))
             case c.Adopt(pid):
                 self._adopt(pid)
             case c.Signal(pid, number):
@@ -109,12 +110,14 @@ class Zygote:
         with suppress(OSError):  # the agent is gone: the loop sees it
             self._control.send(c.encode(word))
 
-    def _fork(self, page: int, fds: tuple[int, int, int]) -> None:
+    def _fork(self, page: int, hash_seed: int | None, fds: tuple[int, int, int]) -> None:
         try:
             pid = os.fork()
         except OSError as error:
             self._say(c.NotForked(page, error.errno or 0))
             pid = -1
+        if pid == 0 and hash_seed is not None:
+            worker.start_afresh(fds, self._memory.fd, page, hash_seed, self._confine)
         if pid == 0:
             worker.run(fds, self._memory, page, self._confine)
         for fd in fds:
@@ -219,6 +222,8 @@ def main(argv: list[str]) -> NoReturn:
     refuse_forbidden()
     control = socket.socket(fileno=int(argv[0]))
     memory = Memory(int(argv[1]))
+    os.set_inheritable(memory.fd, False)
+    hide_seed()
     become_subreaper()
     forks.reset_signals()
     worker.rehearse()  # what is imported or cached on first use then is so in all workers

@@ -8,8 +8,6 @@ from .lease import Lease
 from .quotas import FRAME_COST, JOB_COST, Charge, Usage
 from .work import Work
 
-REUSE_BYTES_MAX = 1 << 20  # of a function: more takes over 1 ms to compare
-
 
 def cost_of(spec: OpenJob, function: list[bytes]) -> int:
     """Return how many bytes a job takes here before it has inputs, for quotas."""
@@ -69,17 +67,17 @@ class Job:
     def reuse_key(self) -> bytes:
         """Return what is equal for jobs that may follow each other in the same processes.
 
-        Those are of one session, and have the same function (to the byte) and the same options.
-        Empty: no job may follow this one.
+        Those are of one session, and have the same function (to the byte: its digest says so) and
+        the same options. A session that names another function by a digest gets its own processes
+        and nobody else's. Empty: no job may follow this one.
         """
         if self._reuse_key is None:
             spec, self._reuse_key = self.spec, b""
-            if sum(map(len, self.function)) <= REUSE_BYTES_MAX:
+            if spec.digest:
                 options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
-                digest = blake2b(repr((self.owner, options)).encode(), digest_size=16)
-                for part in (spec.environment, *self.function):
-                    digest.update(len(part).to_bytes(8, "big"))
-                    digest.update(part)
+                parts = (self.owner, spec.digest, options, spec.hash_seed)
+                digest = blake2b(repr(parts).encode(), digest_size=16)
+                digest.update(spec.environment)
                 self._reuse_key = digest.digest()
         return self._reuse_key
 

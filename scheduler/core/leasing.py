@@ -50,7 +50,7 @@ def start(state: State, job: Job, node: Node) -> None:
         slots = min(slots, cap - job.work.slots)
     lease = Lease(_new_id(state), node.id, job.id, slots, state.now_s)
     leases.enter(state, lease)
-    keep = warm_leases.take_over(state, node, job, slots)
+    keep = warm_leases.take_over(state, node, job)
     nodes = assignment.likely_nodes(job.work, len(state.free))
     message = m.StartLease(
         lease=lease.id,
@@ -64,6 +64,7 @@ def start(state: State, job: Job, node: Node) -> None:
         outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // nodes)),
         report_s=allocation.report_s(nodes),
         keep=keep,
+        hash_seed=job.spec.hash_seed,
         over=leases.take_untold(state, node),
     )
     state.send(node.peer, message, job.function)

@@ -26,12 +26,15 @@ def retire(state: State, job: Job, lease: Lease) -> None:
     leases.move(state, lease, LeaseState.WARM)
 
 
-def take_over(state: State, node: Node, job: Job, slots: int) -> bytes | None:
-    """Return the lease whose workers go on with `job`; None: there is none, or not any more."""
+def take_over(state: State, node: Node, job: Job) -> bytes | None:
+    """Return the lease whose workers go on with `job`; None: there is none, or not any more.
+
+    They may be more or fewer than the job has slots here: that is for the nodelet to see to.
+    """
     warm = node.warm
     if warm is None:
         return None
-    if warm.reuse_key == job.reuse_key() and warm.slots == slots:
+    if warm.reuse_key == job.reuse_key():
         leases.workers_are_gone(state, warm)
         return warm.id
     end(state, warm)

@@ -125,3 +125,46 @@ def test_a_worker_killed_while_it_waits_does_not_matter() -> None:
     (first,) = remote_parallel_map(pid, [1])
     psutil.Process(first).kill()
     assert remote_parallel_map(pid, [1]) != [first]
+
+
+HEAVY = """
+import os, threading, time
+with open({imports!r}, "a") as file:
+    file.write("x")
+{begin}
+time.sleep(0.3)
+"""
+
+
+@pytest.mark.parametrize("bytes_", [0, 3 << 20])
+@pytest.mark.parametrize("threads", [True, False])
+@pytest.mark.parametrize("private", [True, False])
+def test_a_loop_imports_what_is_slow_once_a_worker(
+    tmp_path: Path, bytes_: int, threads: bool, private: bool
+) -> None:
+    """Maps that end while other workers still load: those that are there go on, and the others.
+
+    A thread forbids to fork workers from the first one.
+    """
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    begin = "threading.Thread(target=time.sleep, args=(100,), daemon=True).start()"
+    imports = str(tmp_path / "imports")
+    heavy = HEAVY.format(imports=imports, begin=begin if threads else "")
+    (installed / "heavy.py").write_text(heavy)
+    source = f"""
+    import os, sys
+    sys.path.insert(0, {str(installed)!r})
+    import heavy
+    from burla import remote_parallel_map
+    os.truncate({imports!r}, 0)
+    data = bytes({bytes_})
+
+    def f(x):
+        return heavy.__name__, len(data)
+
+    for _ in range(8):
+        assert remote_parallel_map(f, range(8)) == [("heavy", {bytes_})] * 8
+    print(os.stat({imports!r}).st_size <= 2)
+    """
+    assert succeed(source, tmp_path, private=private) == "True\n"

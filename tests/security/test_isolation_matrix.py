@@ -22,6 +22,7 @@ import psutil
 import pytest
 from clusters import Cluster, cluster
 from marked import marked
+from tiers import BEFORE
 from waiting import wait_gone, wait_until
 
 import burla
@@ -31,13 +32,6 @@ from burla.shell import clients
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(60)]
 
 SECRET = "the-nodelets-own-key-4d1f0b"
-# How a nodelet gets each tier where root is: root without capabilities may map no user.
-BEFORE = {
-    "uid": (),
-    "namespaces": (sys.executable, nobody.__file__),
-    "landlock": ("setpriv", "--bounding-set=-all", "--inh-caps=-all"),
-    "process": (sys.executable, nobody.__file__),
-}
 
 
 @contextmanager
@@ -249,6 +243,7 @@ def leave(kind: str) -> str:
         "file in /tmp": "/tmp/residue",
         "file in /var/tmp": "/var/tmp/residue",
         "posix shared memory": "/dev/shm/residue",
+        "file in the job's folder": f"{os.environ['BURLA_JOB_DIR']}/residue",
         "ssh key": f"{home}/.ssh/authorized_keys",
         "systemd user unit": f"{home}/.config/systemd/user/residue.service",
         "environment file": f"{home}/.bashrc",
@@ -295,7 +290,7 @@ def find(kind: str) -> list[str]:
     for top in ("/tmp", "/var/tmp", "/dev/shm", os.environ["HOME"]):
         for parent, directories, names in os.walk(top):
             found += [os.path.join(parent, name) for name in [*directories, *names]]
-    mine = {"/tmp/home"}
+    mine = {"/tmp/home", "/tmp/job"}
     for name, id_ in (
         ("shm", libc.shmget(77, 0, 0)),
         ("sem", libc.semget(77, 0, 0)),
@@ -320,6 +315,7 @@ SHOWN = tuple({f"/{'/'.join(path.split('/')[1:3])}" for path in (*sys.path, sys.
 RESIDUE = (
     "file in /tmp",
     "file in /var/tmp",
+    "file in the job's folder",
     "posix shared memory",
     "sysv shared memory",
     "sysv semaphore",

@@ -9,6 +9,7 @@ from opening import client_hello, node_hello, open_job
 from outcomes import outcomes, payload_of, runs_of
 
 from burla.protocol import messages as m
+from burla.protocol.digest import digest_of
 from burla.protocol.ranges import Ranges
 from burla.scheduler.core.effects import Effect, Send
 from burla.scheduler.core.scheduler import Scheduler
@@ -135,6 +136,7 @@ class ModelClient:
     entered: int = 0
     batches: list[tuple[int, int]] = field(default_factory=list)
     total: int | None = None
+    function: bytes = b"function"
     failed: str = ""
     waiting: str = ""
     deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
@@ -151,6 +153,7 @@ class ModelClient:
             max_parallelism=self.max_parallelism,
             grow=self.grow,
             lazy=self.lazy,
+            digest=digest_of([self.function]),
             resumed=resumed,
             done=tuple(self.have),
         )

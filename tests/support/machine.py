@@ -61,6 +61,9 @@ def _places(batch: payloads.Batch) -> list[tuple[int, payloads.Leaf]]:
     return places
 
 
+HASH_SEED = 1  # of the zygote
+
+
 def environment() -> bytes:
     """Return the environment of this process as a client packs it."""
     here: dict[str, Any] = {
@@ -100,7 +103,9 @@ class Machine:
     readings: list[Reading] = field(default_factory=list)
     deaths: list[tuple[int, Death]] = field(default_factory=list)
     load_failures: list[Sequence[Any]] = field(default_factory=list)
-    output: dict[int, bytearray] = field(default_factory=lambda: {1: bytearray(), 2: bytearray()})
+    output: dict[int, bytearray] = field(
+        default_factory=lambda: {stream: bytearray() for stream in (1, 2, 3)}
+    )
     told: list[str] = field(default_factory=list)  # what happened, in order
     zygote_is_dead: bool = False
     on_event: Callable[[], None] = field(default=lambda: None)
@@ -340,7 +345,7 @@ async def poll(condition: Callable[[], bool]) -> None:
 async def machine(blanks: int = 0, scratch: Path | None = None) -> AsyncIterator[Machine]:
     """Start the workers of a machine, and end them with all that is below."""
     one = Machine()
-    one.workers = WorkerPool(one, launch_module("zygote", str(scratch or "")))
+    one.workers = WorkerPool(one, launch_module("zygote", HASH_SEED, str(scratch or "")))
     await one.workers.start()
     try:
         one.workers.prepare(blanks)

@@ -6,6 +6,7 @@ from burla.protocol import messages as m
 
 PYTHON = "3.11"
 LEASE, JOB = b"L" * 16, b"J" * 16
+DIGEST = b"D" * 32  # of the function, whatever it is
 
 
 def client_hello(session: bytes = bytes(16), **more: Any) -> m.ClientHello:
@@ -25,7 +26,7 @@ def node_hello(node: bytes = bytes(16), **more: Any) -> m.NodeHello:
 def open_job(job: bytes, topic: bytes = bytes(16), **more: Any) -> m.OpenJob:
     """Return an `OpenJob` for calls of one CPU each, with `more` of its fields as given."""
     usual: dict[str, Any] = {"name": "f", "func_cpu": 1, "func_ram": None, "max_parallelism": None}
-    usual |= {"unpack": False, "environment": b""}
+    usual |= {"unpack": False, "environment": b"", "digest": DIGEST}
     return m.OpenJob(**(usual | {"job": job, "topic": topic} | more))
 
 

@@ -25,6 +25,17 @@ def test_prints_are_shown_before_the_call_returns(
     assert (shown.out, shown.err) == ("ä0\nä1\nä2\n", "!0\n!1\n!2\n")
 
 
+def test_a_notice_is_shown_once_a_job_whoever_has_it(
+    fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.prints = lambda index: [(2, b"x"), (m.NOTICE, b"file %d is lost\nand more\n" % index)]
+    rpm(double, range(3))
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "x\nfile 0 is lost\nxx")
+    rpm(double, range(1))
+    assert capsys.readouterr().err == "x\nfile 0 is lost\n"
+
+
 def test_output_that_the_channel_lost_is_replayed(
     fake: FakeScheduler, capsys: pytest.CaptureFixture[str]
 ) -> None:

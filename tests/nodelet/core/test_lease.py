@@ -205,6 +205,7 @@ def test_the_last_words_of_the_call_are_told_with_its_death() -> None:
         if node.claim(worker) == (0, 1):
             node.print(worker.number, 1, b"old\n" * 20)
             node.print(worker.number, 2, b"segfault in \xffoo")
+            node.print(worker.number, m.NOTICE, b"ours\n")
             node.kill(worker.number)
         else:
             node.print(worker.number, 1, b"of another call\n")

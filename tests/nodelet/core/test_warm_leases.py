@@ -5,6 +5,7 @@ from outcomes import runs_of
 from worker_model import SCHEDULER, HandNode, assign, ran
 
 from burla.nodelet.core import effects as e
+from burla.nodelet.core.events import WorkerState
 from burla.protocol import messages as m
 from burla.protocol.messages import Kind
 
@@ -137,3 +138,127 @@ def test_what_a_worker_was_dealt_that_cannot_load_the_function_again_is_run_by_o
     node.finish_all()
     got = [(said.lease, run.lo, run.kind) for said in node.outcomes() for run in runs_of(said.runs)]
     assert sorted(got) == [(OTHER, 0, Kind.RESULTS), (OTHER, 1, Kind.RESULTS)]
+
+
+def test_workers_that_are_there_go_on_while_others_still_grow() -> None:
+    node = HandNode(cpus=4)
+    node.serve(4)
+    node.hear(*assign((0, 4)))
+    (first,) = node.workers.values()
+    node.ready(first, 0.5, may_fork=False)  # slow, and no template: the others load, too
+    while node.run():
+        pass
+    node.hear(m.Linger(LEASE))
+    growing = [w for w in node.workers.values() if w.state is WorkerState.LOADING]
+    assert len(growing) == 3
+    start_again(node, slots=4)
+    node.hear(*assign((0, 4), lease=OTHER))
+    assert not any(isinstance(x, e.Kill | e.EndWorkers) for x in node.effects)
+    for worker in growing:
+        node.ready(worker, 0.5, may_fork=False)
+    assert node.assigned()[-4:] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert len(node.workers) == 4  # none was made anew
+    node.finish_all()
+    node.core.check()
+
+
+def test_a_template_goes_on_forking_for_the_next_lease() -> None:
+    node = HandNode(cpus=4)
+    node.serve(4)
+    node.hear(*assign((0, 4)))
+    (template,) = node.workers.values()
+    node.ready(template, 0.5, may_fork=True)
+    copies = [w for w in node.workers.values() if w.state is WorkerState.COPYING]
+    assert template.state is WorkerState.TEMPLATE
+    assert len(copies) == 4
+    node.ready(copies[0], 0.0, may_fork=True)
+    while node.run():
+        pass
+    node.hear(m.Linger(LEASE))
+    start_again(node, slots=4)
+    node.hear(*assign((0, 4), lease=OTHER))
+    node.load()
+    assert {w.state for w in copies} == {WorkerState.READY}
+    node.kill(copies[0].number)
+    node.load()
+    assert list(node.workers)[-1] not in [w.number for w in copies]
+    assert [x.template for x in node.effects if isinstance(x, e.ForkWorker)] == [
+        template.number
+    ] * 5
+    assert not any(isinstance(x, e.Kill) for x in node.effects)
+    node.finish_all()
+    node.core.check()
+
+
+def test_a_lease_whose_first_worker_still_loads_is_taken_over_too() -> None:
+    node = HandNode()
+    node.serve()
+    node.hear(m.Linger(LEASE))  # all was done elsewhere
+    start_again(node)
+    node.hear(*assign((0, 2), lease=OTHER))
+    node.finish_all()
+    assert sorted(ran(node.outcomes())) == [(0, 1), (1, 2)]
+    assert not any(isinstance(x, e.EndWorkers) for x in node.effects)
+
+
+def test_workers_beyond_the_slots_of_the_next_lease_are_ended() -> None:
+    node = lingering()
+    first, second = node.workers
+    start_again(node, slots=1)
+    assert list(node.workers) == [first]
+    assert [x.worker for x in node.effects if isinstance(x, e.Kill)] == [second]
+    node.hear(*assign((0, 2), lease=OTHER))
+    node.finish_all()
+    assert ran(node.outcomes()) == [(0, 1), (1, 2)]
+    node.core.check()
+
+
+def test_a_worker_that_was_robbed_of_all_it_had_goes_on_when_it_has_said_so() -> None:
+    node = HandNode()
+    node.serve()
+    node.hear(*assign((0, 40)))
+    node.load()
+    one, other = node.workers.values()
+    node.run()  # calls of a millisecond: there are several in a chunk, and one chunk waits
+    while node.core.leases[LEASE].custody.open.total:
+        if other.running or node.claim(other):
+            node.finish(other)
+        elif one.running or (one.cells and node.claim(one)):
+            node.finish(one)
+    node.hear(m.Linger(LEASE))
+    start_again(node)
+    node.hear(*assign((0, 2), lease=OTHER))
+    node.leave_empty(one)
+    node.leave_empty(other)
+    node.finish_all()
+    assert {said.lease for said in node.outcomes()} == {LEASE, OTHER}
+    assert not any(isinstance(x, e.Kill | e.EndWorkers) for x in node.effects)
+    node.core.check()
+
+
+def test_a_lease_that_waits_for_its_reader_is_taken_over_and_read_again() -> None:
+    node = HandNode()
+    node.serve(outcome_window=1)
+    node.hear(*assign((0, 1)))
+    node.finish_all()
+    assert node.paused
+    start_again(node)
+    assert not node.paused
+    assert list(node.core.leases) == [LEASE, OTHER]  # until it is acknowledged
+    node.core.check()
+
+
+def test_a_function_that_could_not_be_loaded_by_more_is_tried_anew_for_the_next_job() -> None:
+    node = HandNode()
+    node.serve()
+    node.hear(*assign((0, 2)))
+    first = next(iter(node.workers.values()))
+    node.ready(first, 0.001, may_fork=True)
+    node.fail_to_load(list(node.workers)[-1], [b"e"])
+    node.finish_all()
+    node.hear(m.Linger(LEASE))
+    start_again(node)
+    node.hear(*assign((0, 2), lease=OTHER))
+    assert len(node.workers) == 2
+    node.finish_all()
+    node.core.check()

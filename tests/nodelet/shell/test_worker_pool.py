@@ -13,6 +13,7 @@ import psutil
 import pytest
 from machine import Death, gone, leaves_of, machine, poll, run, slow_to_load
 
+from burla.protocol.messages import NOTICE
 from burla.values import payloads
 
 pytestmark = pytest.mark.slow
@@ -407,5 +408,25 @@ def test_workers_wait_while_nobody_reads() -> None:
             m.workers.resume_reading()
             await m.until(lambda: bool(m.settled))
             assert len(m.results()) == 400
+
+    run(main())
+
+
+def test_a_file_in_the_folder_of_the_job_is_told_before_the_last_outcome(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with machine() as m:
+            variables = {"BURLA_JOB_DIR": str(tmp_path)}
+            (worker,) = await m.lease(
+                lambda x: open(f"{x}.txt", "w").close(), 1, variables=variables
+            )
+            told: list[bool] = []
+            m.on_event = lambda: told.append(bool(m.output[NOTICE])) if m.results() else None
+            m.assign(worker, 0, 1, leaves_of(range(1)))
+            await m.until(lambda: bool(m.results()))
+            assert told[0]
+            m.assign(worker, 1, 3, leaves_of(range(1, 3)))  # it is told once
+            await m.until(lambda: len(m.results()) == 3)
+            assert m.output[NOTICE].startswith(b"burla: '0.txt' was written on node here")
+            assert m.output[NOTICE].count(b"\n") == 1
 
     run(main())

@@ -10,6 +10,7 @@ from burla.nodelet.worker import control as c
 WORDS: list[c.Word] = [
     c.Ready(),
     c.Fork(3),
+    c.Fork(3, 0),
     c.Adopt(77),
     c.Signal(77, 23),
     c.Kill(77),
@@ -37,7 +38,7 @@ def test_every_word_is_known() -> None:
     assert {type(word) for word in WORDS} == set(get_args(c.Word))
 
 
-@pytest.mark.parametrize("junk", [["fork", 3], ["Fork"], ["Fork", 1, 2], ["Word"]])
+@pytest.mark.parametrize("junk", [["fork", 3], ["Fork"], ["Fork", 1, 2, 3], ["Word"]])
 def test_what_is_no_word_is_refused(junk: list[object]) -> None:
     with pytest.raises(ValueError, match="not a word"):
         c.decode(msgpack.packb(junk))

@@ -1,12 +1,15 @@
 """Jobs as clients open, fill and close them: what is sent and kept for each word."""
 
+from typing import Any
+
 from opening import node_hello, open_job
 
 from burla.protocol import messages as m
+from burla.protocol.digest import digest_of
 from burla.scheduler.core import jobs
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Record, Send
-from burla.scheduler.core.job import REUSE_BYTES_MAX, Job
+from burla.scheduler.core.job import Job
 from burla.scheduler.core.node import Node
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.core.settling import settle
@@ -135,8 +138,9 @@ def test_a_client_that_says_hello_anew_and_forgets_a_job_has_it_closed() -> None
     assert state.jobs == {}
 
 
-def job_of(function: list[bytes], owner: bytes = SESSION) -> Job:
-    return Job(open_job(JOB), function, owner, "3.11", "anna")
+def job_of(function: list[bytes], owner: bytes = SESSION, **more: Any) -> Job:
+    spec = open_job(JOB, **({"digest": digest_of(function)} | more))
+    return Job(spec, function, owner, "3.11", "anna")
 
 
 def test_jobs_may_follow_each_other_if_function_and_session_are_the_same() -> None:
@@ -144,4 +148,12 @@ def test_jobs_may_follow_each_other_if_function_and_session_are_the_same() -> No
     assert key == job_of([b"f"]).reuse_key()
     assert key not in (job_of([b"g"]).reuse_key(), job_of([b"f"], OTHER).reuse_key())
     assert job_of([b"a", b"b"]).reuse_key() != job_of([b"ab"]).reuse_key()
-    assert job_of([bytes(REUSE_BYTES_MAX + 1)]).reuse_key() == b""
+    assert job_of([b"f"], hash_seed=0).reuse_key() not in (key, b"")
+    assert job_of([b"f"], func_cpu=2).reuse_key() not in (key, b"")
+    assert job_of([b"f"], digest=b"").reuse_key() == b""
+
+
+def test_a_big_function_is_compared_as_a_small_one_is() -> None:
+    one = [bytes(64 << 20)]
+    digest = digest_of(one)
+    assert job_of(one, digest=digest).reuse_key() == job_of(one, digest=digest).reuse_key() != b""

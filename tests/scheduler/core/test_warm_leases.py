@@ -19,6 +19,7 @@ from outcomes import outcomes
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
 from burla.scheduler.core.effects import Effect, Forget, Record
+from burla.scheduler.core.node import UNREACHABLE_S
 from burla.scheduler.core.scheduler import TICK_S
 from burla.scheduler.core.warm_leases import WARM_S
 
@@ -50,7 +51,7 @@ def open_again(cluster: ModelCluster, client: ModelClient, function: bytes = b"f
     """Let a client open one more job; return the line about that."""
     client.job = ident(2000 + cluster._number())
     client.have = Ranges()
-    client.entered, client.batches, client.total = 0, [], None
+    client.entered, client.batches, client.total, client.function = 0, [], None, function
     cluster.say(client.peer, client.open(), [function])
     return Record("", "open job", client.job, "ok")
 
@@ -104,6 +105,25 @@ def test_other_nodes_are_taken_before_workers_that_wait_are_ended() -> None:
     cluster, _, _ = waiting_workers()
     second, bob = cluster.node(), cluster.client()
     assert cluster.heard() == [*joined(second), *opened(bob), start(second, bob, 2)]
+
+
+def test_a_node_may_have_other_slots_for_the_next_job_which_its_nodelet_sees_to() -> None:
+    cluster = ModelCluster()
+    first, second = cluster.node(), cluster.node()
+    client = cluster.client(max_parallelism=3)
+    cluster.inputs(client, 3)
+    cluster.end(client)
+    assert start(second, client, 2, slots=1) in cluster.heard()
+    cluster.run(first, 2)
+    cluster.run(second, 1)
+    cluster.say(client.peer, m.CloseJob(client.job))
+    del cluster.nodes[first.peer]
+    cluster.unreachable(first.peer)
+    cluster.later(0.25)
+    cluster.later(UNREACHABLE_S)
+    cluster.heard()
+    open_again(cluster, client)
+    assert start(second, client, 3, slots=2, keep=ident(2)) in cluster.heard()
 
 
 def test_workers_wait_only_so_long() -> None:

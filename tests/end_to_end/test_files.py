@@ -1,0 +1,127 @@
+"""Where the files of a function go: to the caller's directory, or to a folder of the job."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusters import cluster
+from scripts import run, succeed
+from tiers import BEFORE, nodes_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+
+WRITE = """
+import os, time
+from burla import remote_parallel_map
+
+def write(number):
+    time.sleep(0.02)
+    with open(f"out{number}.txt", "w") as file:
+        file.write("text")
+    with open(f"out{number}.txt") as file:
+        text = file.read()
+    with open(os.path.join(os.environ["BURLA_JOB_DIR"], f"own{number}"), "w") as file:
+        file.write("text")
+    return text, os.getcwd() == os.environ["BURLA_JOB_DIR"], os.environ["BURLA_NODE"]
+
+def tidy(number):
+    write(number)
+    for entry in os.listdir("."):
+        if entry.endswith(f"{number}.txt") or entry == f"own{number}":
+            os.unlink(entry)
+
+def listing(number):
+    return sorted(os.listdir(os.environ["BURLA_JOB_DIR"]))
+"""
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Return a directory in which a socket may lie, and that all may enter."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="b") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+def test_in_a_private_cluster_files_go_where_they_would_go_here(tmp_path: Path) -> None:
+    source = WRITE + "print(remote_parallel_map(write, range(2)))"
+    here = tmp_path / "here"
+    here.mkdir()
+    got = succeed(source, tmp_path, cwd=here, private=True)
+    assert got.count("('text', False, ") == 2
+    assert sorted(path.name for path in here.iterdir()) == ["out0.txt", "out1.txt"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make nodes of all tiers")
+@pytest.mark.parametrize("tier", list(BEFORE))
+def test_where_the_callers_directory_is_not_files_go_to_a_folder_of_the_job(
+    tmp_path: Path, short: Path, tier: str
+) -> None:
+    """Once a job a line on stderr names a file that is lost, also with several nodes."""
+    gone = short / "gone"
+    gone.mkdir()
+    script = f"""{WRITE}
+os.chdir({str(gone)!r})
+os.rmdir({str(gone)!r})  # nobody has it now
+wrote = remote_parallel_map(write, range(8))
+print({{found[:2] for found in wrote}})
+print(remote_parallel_map(listing, [0]))
+remote_parallel_map(tidy, [0])
+"""
+    with nodes_of(short, tier, 2, 2):
+        done = run(script, tmp_path)
+    assert done.stdout == "{('text', True)}\n[[]]\n", done.stderr
+    assert "'o" in done.stderr
+    assert done.stderr.count("removed with the job") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make nodes of all tiers")
+def test_a_directory_that_a_job_may_not_even_read_is_not_worked_in(
+    tmp_path: Path, short: Path
+) -> None:
+    """As the home of the nodelet's user is, which Landlock hides: its mode would allow all."""
+    home = short / "home"
+    home.mkdir(0o755)
+    before = os.environ["HOME"]
+    os.environ["HOME"] = str(home)
+    try:
+        with nodes_of(short, "landlock", 2):
+            done = run(WRITE + "print(remote_parallel_map(write, [0])[0][:2])", tmp_path, cwd=home)
+    finally:
+        os.environ["HOME"] = before
+    assert done.stdout == "('text', True)\n", done.stderr
+    assert "'out0.txt' was written" in done.stderr
+    assert os.listdir(home) == []
+
+
+def test_a_directory_that_can_only_be_read_is_worked_in_and_errors_say_so(tmp_path: Path) -> None:
+    """Relative names mean the same as here; nothing is written where nobody looks for it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root has nodes of this tier")
+    source = f"{WRITE}\nos.chdir('/usr')\nprint(remote_parallel_map(os.listdir, ['.'])[0] ==" + (
+        " os.listdir())\nremote_parallel_map(write, [1])"
+    )
+    with cluster(tmp_path, 1, isolation="best"):
+        done = run(source, tmp_path)
+    assert done.stdout == "True\n"
+    last = done.stderr[done.stderr.index("OSError") :]
+    assert "Read-only file system: 'out1.txt'" in last
+    assert "cannot write to your working directory on node node0" in last
+    assert "BURLA_JOB_DIR" in last
+
+
+def test_a_loop_of_maps_keeps_the_folder_and_another_function_gets_an_empty_one(
+    tmp_path: Path,
+) -> None:
+    source = f"""{WRITE}
+def count(number):
+    open(os.path.join(os.environ["BURLA_JOB_DIR"], str(time.monotonic_ns())), "w").close()
+    return len(listing(0)), os.environ["BURLA_JOB_ID"]
+counts = [remote_parallel_map(count, [0])[0] for _ in range(3)]
+print([found for found, _ in counts], len({{job for _, job in counts}}))
+print(remote_parallel_map(listing, [0]))
+"""
+    with cluster(tmp_path, 1):
+        assert succeed(source, tmp_path) == "[1, 2, 3] 3\n[[]]\n"
