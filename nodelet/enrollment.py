@@ -11,8 +11,8 @@ import zmq
 from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode, encode
 from burla.transport import sockets
+from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.keys import ClientCurve, KeyPair
-from burla.transport.sockets import REFUSALS, Handshakes
 
 JOIN_S = 30.0  # the scheduler may be starting just now
 POLL_MS = 100
@@ -42,18 +42,18 @@ def join(endpoint: str, server: bytes, token: KeyPair, key: bytes, name: str) ->
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = sockets.make_socket(context, zmq.DEALER, ClientCurve(token, server))
-    handshakes = Handshakes(dealer)
+    dialer = Dialer(dealer)
     try:
-        dealer.connect(endpoint)
-        _wait_joined(dealer, handshakes, encode(m.Join(m.PROTOCOL, key, name)), endpoint)
+        dialer.connect(endpoint)
+        _wait_joined(dealer, dialer, encode(m.Join(m.PROTOCOL, key, name)), endpoint)
     finally:
-        handshakes.close()
+        dialer.close()
         dealer.close(0)
         context.term()
 
 
 def _wait_joined(
-    dealer: zmq.Socket[bytes], handshakes: Handshakes, question: list[bytes], endpoint: str
+    dealer: zmq.Socket[bytes], dialer: Dialer, question: list[bytes], endpoint: str
 ) -> None:
     until_s = time.monotonic() + JOIN_S
     asked = False
@@ -68,7 +68,7 @@ def _wait_joined(
             if isinstance(said, m.Joined):
                 return
             raise NotJoinedError(said.reason)
-        match handshakes.refusal():
+        match dialer.look():
             case "key":
                 raise NotJoinedError("the join token is unknown, already used, or expired")
             case "server":

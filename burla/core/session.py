@@ -35,8 +35,6 @@ from .leases import Lease, Leases
 from .output_order import Piece
 from .waiting import Waiting
 
-DONE_RANGES_MAX = 1 << 15  # told in OpenJob, at most 19 bytes each; see HEADER_BYTES_MAX
-
 Runs = list[tuple[m.Run, list[bytes]]]
 AboutJob = m.JobOutcomes | m.JobOutput | m.LeaseLost | m.JobStatus | m.JobFailed
 
@@ -256,7 +254,7 @@ class Session:
     def _done_ranges(self) -> tuple[Range, ...]:
         """Return what is done, the greatest ranges if there are too many to tell."""
         greatest = sorted(self._batches.done, key=lambda done: done[0] - done[1])
-        return tuple(sorted(greatest[:DONE_RANGES_MAX]))
+        return tuple(sorted(greatest[: m.RANGES_MAX]))
 
     # --- output ---
 

@@ -26,6 +26,11 @@ LEASE_OUTPUT_WINDOW = 1 << 20  # bytes of unacknowledged output per lease
 JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their outcomes yet
 JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
 OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
+RANGES_MAX = 1 << 15  # of a job, in one message
+PARTS_MAX = 1 << 17  # spans, leaves or batches in one message; its header has room for no more
+HELD_MAX = 1 << 12  # leases of one node that have not ended
+NODES_MAX = 1 << 14  # told of in one message
+WISHES_MAX = 1000  # likewise jobs that may grow
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
@@ -41,7 +46,8 @@ Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
 HashSeed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # as PYTHONHASHSEED has it
 Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
-Seconds = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(ge=0, le=NUMBER_MAX)]
+Version = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]  # of the protocol
 Stream = Annotated[int, Meta(ge=1, le=3)]  # of output
 STDOUT, STDERR = 1, 2
 NOTICE = 3  # whole lines that nodes have for the user: the first of a job goes to stderr
@@ -49,6 +55,8 @@ Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
 Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
 Text = Annotated[str, Meta(max_length=64 << 10)]
+Done = Annotated[tuple[tuple[Count, Positive], ...], Meta(max_length=RANGES_MAX)]
+Streams = Annotated[tuple[Stream, ...], Meta(max_length=OUTPUT_CHUNKS_MAX)]  # of chunks
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
 Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
 
@@ -105,7 +113,7 @@ class Held(Struct, frozen=True, array_like=True):
     lease: Id
     job: Id
     slots: Positive
-    spans: tuple[Span, ...]
+    spans: Annotated[tuple[Span, ...], Meta(max_length=PARTS_MAX)]
     stopped: bool  # its workers are gone; only unacknowledged outcomes and output are left
 
 
@@ -122,7 +130,7 @@ class Heartbeat(Message, frozen=True):
 class ClientHello(Message, frozen=True):
     """client -> scheduler: first word on every connection; answered by Welcome or Refused."""
 
-    protocol: int
+    protocol: Version
     version: Word
     python: Minor  # "3.11": functions travel only between equal minors
     session: Id  # one per client process; the same after a reconnect
@@ -147,7 +155,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     digest: Digest = b""  # of the function, see digest.py; empty: no job may follow it
     hash_seed: HashSeed | None = None  # the caller's, if it is known; None: that of the cluster
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
-    done: tuple[tuple[Count, Positive], ...] = ()  # ranges whose outcomes the client has
+    done: Done = ()  # ranges whose outcomes the client has, ascending
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -156,7 +164,7 @@ class Inputs(Bulk, frozen=True, kw_only=True):
     job: Id
     batch: Count
     start: Count
-    leaves: tuple[Leaf, ...]
+    leaves: Annotated[tuple[Leaf, ...], Meta(max_length=PARTS_MAX)]
     total: Count | None = None  # of the job: this is its last batch; InputsEnd need not follow
 
 
@@ -213,7 +221,8 @@ class AskDemand(Message, frozen=True):
     doing: Text  # about the demand, for callers who wait; empty: nothing
     cpus: Count  # of a node that it would make; 0: it makes none
     ram: Count  # likewise, in bytes; 0: not known
-    retire: tuple[Word, ...] = ()  # nodes that it deletes if idle: they are not leased meanwhile
+    # nodes that it deletes if idle: they are not leased meanwhile
+    retire: Annotated[tuple[Word, ...], Meta(max_length=NODES_MAX)] = ()
 
 
 ClientToScheduler = (
@@ -272,7 +281,7 @@ class JobOutput(Message, frozen=True):
     job: Id
     lease: Id
     number: Positive  # of the first chunk; per lease, from 1
-    streams: tuple[Stream, ...]  # per chunk
+    streams: Streams  # per chunk
 
 
 class LeaseLost(Message, frozen=True):
@@ -328,7 +337,7 @@ class NodeStatus(Struct, frozen=True, array_like=True):
 class Nodes(Message, frozen=True):
     """scheduler -> client: answer to ListNodes: all nodes, by name."""
 
-    nodes: tuple[NodeStatus, ...]
+    nodes: Annotated[tuple[NodeStatus, ...], Meta(max_length=NODES_MAX)]
 
 
 class Wish(Struct, frozen=True, array_like=True):
@@ -348,8 +357,8 @@ class Wish(Struct, frozen=True, array_like=True):
 class Demand(Message, frozen=True):
     """scheduler -> autoscaler: answer to AskDemand: all nodes, and the jobs that may grow."""
 
-    nodes: tuple[NodeStatus, ...]
-    wishes: tuple[Wish, ...]
+    nodes: Annotated[tuple[NodeStatus, ...], Meta(max_length=NODES_MAX)]
+    wishes: Annotated[tuple[Wish, ...], Meta(max_length=WISHES_MAX)]
 
 
 SchedulerToAutoscaler = Welcome | Refused | HelloRequired | Demand | Heartbeat
@@ -378,13 +387,14 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     slots: Positive  # calls that may run at once
     func_cpu: Positive
     unpack: bool | None
-    environment: bytes
+    environment: Packed
     secret: Secret = b""  # of the job
     outcome_window: Positive  # bytes of unacknowledged outcomes
     report_s: Seconds  # outcomes are gathered for this long, unless a slot runs dry
     keep: Id | None = None  # a lease that lingers: its workers go on with this one, if they can
     func_ram: Positive | None = None  # bytes that one call may use; more ends it
-    over: tuple[Id, ...] = ()  # earlier leases, to be ended as by EndLease(discard=True)
+    # earlier leases, to be ended as by EndLease(discard=True)
+    over: Annotated[tuple[Id, ...], Meta(max_length=HELD_MAX)] = ()
     hash_seed: HashSeed | None = None  # of its workers; None: that of the cluster
 
 
@@ -393,9 +403,10 @@ class Assign(Bulk, frozen=True, kw_only=True):
 
     lease: Id
     left: Count  # inputs of the job that are not dealt to anyone yet
-    spans: tuple[Span, ...]
-    leaves: tuple[Leaf, ...]
-    forget: tuple[Count, ...]  # batches that are done everywhere: their leaves are not needed again
+    spans: Annotated[tuple[Span, ...], Meta(max_length=PARTS_MAX)]
+    leaves: Annotated[tuple[Leaf, ...], Meta(max_length=PARTS_MAX)]
+    # batches that are done everywhere: their leaves are not needed again
+    forget: Annotated[tuple[Count, ...], Meta(max_length=PARTS_MAX)]
     report_s: Seconds = 0.0  # from now on; 0: as before
 
 
@@ -448,14 +459,14 @@ SchedulerToNodelet = (
 class NodeHello(Message, frozen=True):
     """nodelet -> scheduler: first word on every connection; answered by Welcome or Refused."""
 
-    protocol: int
+    protocol: Version
     version: Word
     python: Minor
     node: Id  # one per life of a nodelet: its epoch
     name: Word
     cpus: Positive
     ram: Positive  # bytes
-    held: tuple[Held, ...]
+    held: Annotated[tuple[Held, ...], Meta(max_length=HELD_MAX)]
     isolation: Word = "process"  # the tier of the node; nodelet/isolation/probe.py has them
 
 
@@ -464,7 +475,7 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
 
     lease: Id
     seq: Positive
-    done: tuple[tuple[Count, Positive], ...]  # [lo, hi) that the runs cover, ascending
+    done: Done  # [lo, hi) that the runs cover, ascending
     failed: bool  # one of the runs is an error or a death
     runs: Runs
     output: Count
@@ -477,7 +488,7 @@ class Output(Message, frozen=True):
 
     lease: Id
     number: Positive
-    streams: tuple[Stream, ...]
+    streams: Streams
     replay: bool = False  # asked for by the client: goes to it directly
 
 
@@ -485,7 +496,7 @@ class Retracted(Message, frozen=True):
     """nodelet -> scheduler: answer to Retract: these spans were not begun and are given back."""
 
     lease: Id
-    spans: tuple[Span, ...]
+    spans: Annotated[tuple[Span, ...], Meta(max_length=PARTS_MAX)]
 
 
 class Stopped(Message, frozen=True):
@@ -507,7 +518,7 @@ class Join(Message, frozen=True):
     The only word that such a key may say; answered by Joined or Refused. The token is then used up.
     """
 
-    protocol: int
+    protocol: Version
     key: Key  # public
     name: Word
 

@@ -10,6 +10,16 @@ from collections.abc import Iterable, Iterator
 Range = tuple[int, int]  # [lo, hi), lo < hi
 
 
+def ascend(ranges: Iterable[Range]) -> bool:
+    """Return whether these are ranges that follow each other, as all honest peers tell them."""
+    end = -1
+    for lo, hi in ranges:
+        if not end < lo < hi:
+            return False
+        end = hi - 1  # they may touch
+    return True
+
+
 class Ranges:
     """A mutable set of integers, stored as sorted, disjoint, non-adjacent ranges."""
 
@@ -20,7 +30,7 @@ class Ranges:
         self._lo: list[int] = []
         self._hi: list[int] = []
         self.total = 0  # how many indices are in the set
-        for lo, hi in ranges:
+        for lo, hi in sorted(ranges):  # in any other order it would take quadratic time
             self.add(lo, hi)
 
     def __iter__(self) -> Iterator[Range]:

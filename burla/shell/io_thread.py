@@ -39,8 +39,9 @@ from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.transport.addresses import take_apart
 from burla.transport.clock import AwakeClock
+from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.keys import ClientCurve
-from burla.transport.sockets import REFUSALS, Handshakes, Outbox, make_socket, take
+from burla.transport.sockets import Outbox, make_socket, take
 
 from .command_queue import CommandQueue, LocalError, OpenSession, Reached
 from .output_channel import OutputChannel
@@ -93,8 +94,8 @@ class IoThread:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = make_socket(self._context, zmq.DEALER, curve)
         self._output = OutputChannel(self._context, self._endpoint, curve)
-        self._handshakes = Handshakes(self._dealer) if curve is not None else None
         self._clock_s = AwakeClock()  # until the thread starts, then only that reads it
+        self._dialer = Dialer(self._dealer, self._clock_s) if curve is not None else None
         self._connection = Connection(hello, answer_s, self._clock_s(), silence_s)
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         try:
@@ -161,10 +162,12 @@ class IoThread:
 
     def _serve(self) -> None:
         """Take what comes, in turns: each asks once when the next thing is due."""
-        self._dealer.connect(self._endpoint)
         poller = zmq.Poller()
-        if self._handshakes is not None:
-            poller.register(self._handshakes.socket, zmq.POLLIN)
+        if self._dialer is None:
+            self._dealer.connect(self._endpoint)
+        else:
+            self._dialer.connect(self._endpoint)
+            poller.register(self._dialer.socket, zmq.POLLIN)
         poller.register(self._output.socket, zmq.POLLIN)
         poller.register(self._commands.fileno(), zmq.POLLIN)
         polled = 0  # what we wait for on the DEALER
@@ -181,6 +184,8 @@ class IoThread:
                 continue
             if self._failed is not None and self._jobs:
                 due_s = min(due_s, look_s)
+            if self._dialer is not None and (redial_s := self._dialer.due_s()) is not None:
+                due_s = min(due_s, redial_s)
             ready = poller.poll(max(0, math.ceil((due_s - now_s) * 1000)))
             self._take_turn(dict(ready))
             if self._failed is not None and self._jobs and self._clock_s() >= look_s:
@@ -195,17 +200,17 @@ class IoThread:
             self._outbox.flush(self._dealer)
         if self._dealer in ready:
             self._take_messages()
-        if self._handshakes is not None:
-            self._look_at(self._handshakes)
+        if self._dialer is not None:
+            self._look_at(self._dialer)
         if self._output.socket in ready:
             for message, chunks in self._output.take():
                 self._carry_out(self._connection.hear_of_job(message, chunks, self._clock_s()))
         if self._commands.silence():
             self._obey()  # last: `wait_sent` gives us time for all of it
 
-    def _look_at(self, handshakes: Handshakes) -> None:
-        """Give up if the scheduler never will take this key, which libzmq does not say."""
-        what = handshakes.refusal()
+    def _look_at(self, dialer: Dialer) -> None:
+        """Connect anew if it is time to; give up if the scheduler never will take this key."""
+        what = dialer.look()
         # whom a scheduler knows waits for it, whatever answers meanwhile: a tunnel may hang up
         if what == "key" or (what == "server" and not self._connection.has_met()):
             refused = m.Refused(REFUSALS[what], not_authorised=True)
@@ -290,8 +295,8 @@ class IoThread:
             self._close_sockets()
 
     def _close_sockets(self) -> None:
-        if self._handshakes is not None:
-            self._handshakes.close()
+        if self._dialer is not None:
+            self._dialer.close()
         self._output.socket.close(0)
         self._dealer.close(LINGER_MS)
         self._context.term()

@@ -13,8 +13,8 @@ from burla.protocol.messages import Message, Refused, Welcome
 from . import sockets
 from .addresses import take_apart
 from .client_hello import new_hello
+from .dialing import REFUSALS, Dialer
 from .keys import ClientCurve, KeyPair
-from .sockets import REFUSALS, Handshakes
 
 A = TypeVar("A", bound=Message)
 POLL_MS = 50  # between two looks whether the keys are refused
@@ -54,9 +54,9 @@ def ask(
         NoAnswer: nothing answers within `ANSWER_S`.
         NotTaken: the answer is no, or our key or its key is not the right one.
     """
-    with _connected(address, pair) as (dealer, handshakes):
+    with _connected(address, pair) as (dealer, dialer):
         sockets.send(dealer, encode(new_hello()))
-        for said in _answers(dealer, handshakes, direction):
+        for said in _answers(dealer, dialer, direction):
             match said:
                 case Welcome():
                     sockets.send(dealer, encode(question))
@@ -70,30 +70,26 @@ def ask(
 
 
 @contextmanager
-def _connected(
-    address: str, pair: KeyPair | None
-) -> Iterator[tuple[zmq.Socket[bytes], Handshakes]]:
+def _connected(address: str, pair: KeyPair | None) -> Iterator[tuple[zmq.Socket[bytes], Dialer]]:
     where = take_apart(address)
     curve = ClientCurve(pair, where.key) if pair is not None and where.key is not None else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = sockets.make_socket(context, zmq.DEALER, curve)
     dealer.setsockopt(zmq.IMMEDIATE, 0)  # what is said before it is connected waits
-    handshakes = Handshakes(dealer)
+    dialer = Dialer(dealer)
     try:
-        dealer.connect(where.endpoint)
-        yield dealer, handshakes
+        dialer.connect(where.endpoint)
+        yield dealer, dialer
     finally:
-        handshakes.close()
+        dialer.close()
         dealer.close(linger=0)
         context.term()
 
 
-def _answers(
-    dealer: zmq.Socket[bytes], handshakes: Handshakes, direction: Any
-) -> Iterator[Message]:
+def _answers(dealer: zmq.Socket[bytes], dialer: Dialer, direction: Any) -> Iterator[Message]:
     until = time.monotonic() + ANSWER_S
     while time.monotonic() < until:
-        if (what := handshakes.refusal()) is not None:
+        if (what := dialer.look()) is not None:
             raise NotTaken(REFUSALS[what], not_authorised=True)
         if dealer.poll(POLL_MS):
             try:

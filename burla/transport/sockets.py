@@ -5,11 +5,10 @@ future per message, and a cancelled `recv` of it can lose one.
 """
 
 import os
-import struct
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import zmq
 
@@ -24,24 +23,12 @@ RETRY_S = 0.002  # a peer whose pipe is full is tried again after this long
 MESSAGE_COST = 256  # bytes that an empty message takes while it waits
 COPY_BYTES = 32 << 10  # frames below are copied on their way: cheaper than the bookkeeping
 SUBSCRIPTION_BYTES_MAX = 1024  # a handshake command of CURVE fits; a subscription has 17 bytes
-HANDSHAKES_MAX = 3  # that end without a reason; they are tried again after 100 ms each
-ZAP_REFUSED = 400
-REFUSALS = {
-    "key": "the scheduler does not know this key, or it was revoked; an administrator can add it "
-    "by `burla auth add` (`burla login` prints the command)",
-    "server": "the server there has a different key than this address says: either the scheduler "
-    "was re-keyed, or something else is listening. Get the current address from the cluster's "
-    "administrator",
-}
-HANDSHAKE_EVENTS = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-)
+ROUTING_ID_BYTES = 16  # of a peer with keys: its own choice, which nobody can guess
+HWM_KEYED = 64  # received messages per peer, where strangers send some of 16 MiB
 BUFFER_BYTES = 4 << 20  # of the kernel, per direction, as far as it allows: fewer turns per frame
 # As numbers: to join two of zmq's enums takes longer than to send a frame.
 _READABLE, _NOW, _MORE = int(zmq.POLLIN), int(zmq.DONTWAIT), int(zmq.DONTWAIT | zmq.SNDMORE)
+_SRCFD = int(zmq.SRCFD)
 
 
 def make_socket(
@@ -80,6 +67,7 @@ def make_socket(
         socket.setsockopt(zmq.XPUB_MANUAL, 1)  # nobody gets a topic that we did not grant
         socket.setsockopt(zmq.MAXMSGSIZE, SUBSCRIPTION_BYTES_MAX)
     if isinstance(curve, ServerCurve):
+        socket.setsockopt(zmq.RCVHWM, HWM_KEYED)
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, curve.pair.secret)
         socket.setsockopt(zmq.ZAP_DOMAIN, curve.domain.encode())  # without one, nobody is asked
@@ -88,48 +76,14 @@ def make_socket(
         socket.setsockopt(zmq.CURVE_SERVERKEY, curve.server)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, curve.pair.public)
         socket.setsockopt(zmq.CURVE_SECRETKEY, curve.pair.secret)
+        if kind == zmq.DEALER:
+            socket.setsockopt(zmq.ROUTING_ID, new_routing_id())
     return socket
 
 
-class Handshakes:
-    """Tells that a connecting socket never will get through; libzmq tries on and says nothing."""
-
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
-        """Watch `socket`, which is not connected yet."""
-        self._watched = socket
-        self._failures = 0
-        self._refusal: Literal["key", "server"] | None = None
-        name = f"inproc://handshakes-{os.urandom(8).hex()}"
-        socket.monitor(name, HANDSHAKE_EVENTS)
-        self.socket = socket.context.socket(zmq.PAIR)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.connect(name)
-
-    def refusal(self) -> Literal["key", "server"] | None:
-        """Return what is wrong for good, as far as is known now; None: nothing.
-
-        `key`: the other end does not know ours, or does not want it any more. `server`: the other
-        end does not have the key that we expect.
-        """
-        for event, *_ in take(self.socket):
-            number, value = struct.unpack_from("=hi", event)
-            if number == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._failures, self._refusal = 0, None
-            elif number == zmq.EVENT_HANDSHAKE_FAILED_AUTH and value == ZAP_REFUSED:
-                self._refusal = "key"
-            elif number == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                self._refusal = "server"  # it speaks without keys, or not ZMTP; libzmq gives up
-            elif number == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                # it hung up: our hello is no hello to another key; or it was just ending
-                self._failures += 1
-                if self._failures >= HANDSHAKES_MAX:
-                    self._refusal = "server"
-        return self._refusal
-
-    def close(self) -> None:
-        """Watch no longer. To be called before the socket is closed."""
-        self._watched.disable_monitor()
-        self.socket.close(0)
+def new_routing_id() -> bytes:
+    """Return an id for one connection: random, and not of the form that a ROUTER makes up."""
+    return b"\1" + os.urandom(ROUTING_ID_BYTES - 1)
 
 
 class SocketWaiter:
@@ -194,19 +148,20 @@ def take_in_place(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
     return map(_contents, _take(socket))
 
 
-def take_with_user(socket: zmq.Socket[bytes]) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield as `take_in_place` does, each with the user id that the ZAP handler gave its sender.
+def take_with_origin(socket: zmq.Socket[bytes]) -> Iterator[tuple[str, int, list[bytes]]]:
+    """Yield as `take_in_place` does, each behind where it came from.
 
-    It belongs to the connection that the message came on, whatever its routing id says.
+    That is the user id that the ZAP handler gave its sender, whatever its routing id says; and the
+    descriptor of the connection that it came on, -1 if it is not known.
     """
-    return ((_user(frames[-1]), _contents(frames)) for frames in _take(socket))
+    return ((*_origin(frames[-1]), _contents(frames)) for frames in _take(socket))
 
 
-def _user(frame: zmq.Frame) -> str:
+def _origin(frame: zmq.Frame) -> tuple[str, int]:
     try:
-        return str(frame.get("User-Id"))
+        return str(frame.get("User-Id")), int(frame.get(_SRCFD))
     except zmq.ZMQError:  # nobody asked: ipc, or libzmq's own words about a peer that left
-        return ""
+        return "", -1
 
 
 def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:

@@ -33,7 +33,8 @@ from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.system.dump import dump_on_signal
 from burla.transport import sockets
 from burla.transport.clock import AwakeClock
-from burla.transport.sockets import Handshakes, Outbox, SocketWaiter
+from burla.transport.dialing import REFUSALS, Dialer
+from burla.transport.sockets import Outbox, SocketWaiter
 
 from .sandbox_pool import SandboxPool
 from .worker_pool import WorkerPool
@@ -67,8 +68,9 @@ async def run(config: NodeletConfig) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     curve = config.curve()
     dealer = sockets.make_socket(context, zmq.DEALER, curve)
-    handshakes = Handshakes(dealer) if curve is not None else None
-    agent = Agent(config, dealer, scratch, handshakes=handshakes)
+    clock_s = AwakeClock()
+    dialer = Dialer(dealer, clock_s) if curve is not None else None
+    agent = Agent(config, dealer, scratch, clock_s, dialer)
     try:
         asyncio.get_running_loop().add_signal_handler(LEAVE_SIGNAL, agent.leave)
         if config.state_file is not None:
@@ -81,8 +83,8 @@ async def run(config: NodeletConfig) -> None:
         if config.ready_file is not None:
             config.ready_file.unlink(missing_ok=True)
         await agent.close()
-        if handshakes is not None:
-            handshakes.close()
+        if dialer is not None:
+            dialer.close()
         dealer.close(linger=LAST_WORD_MS)
         context.term()
 
@@ -96,7 +98,7 @@ class Agent:
         dealer: zmq.Socket[bytes],
         scratch: Path,
         clock_s: Callable[[], float] | None = None,
-        handshakes: Handshakes | None = None,
+        dialer: Dialer | None = None,
     ) -> None:
         """Serve the scheduler that `dealer` will be connected to."""
         hello = m.NodeHello(
@@ -113,7 +115,7 @@ class Agent:
         self._config = config
         self._dealer = dealer
         self._clock_s = clock_s or AwakeClock()
-        self._handshakes = handshakes
+        self._dialer = dialer
         self._has_met = False  # the scheduler took our key once
         self._core = Nodelet(hello, self._config.reconnect_timeout_s)
         self._budget = config.ram if config.ram < usable_ram() else 0  # bytes for all workers
@@ -143,21 +145,23 @@ class Agent:
         try:
             self._core.start(self._clock_s())
             self._settle()
-            self._dealer.connect(self._config.endpoint())
+            self._connect()
             while self._failure is None and not self._left:
                 await self._watch.wait_readable(self._wait_s())
                 self._wake_s = None
                 if self._outbox.waiting:
                     self._outbox.flush(self._dealer)
                 has_news = [self._receive(frames) for frames in sockets.take_in_place(self._dealer)]
-                if self._handshakes is not None:
-                    self._look_at(self._handshakes)
+                if self._dialer is not None:
+                    self._look_at(self._dialer)
                 if any(has_news) or self._clock_s() >= self._due_s:
                     self._settle()
             if self._failure is not None:
                 raise self._failure
         finally:
             self._watch.close()
+            if self._dialer is not None:
+                asyncio.get_running_loop().remove_reader(self._dialer.socket.FD)
 
     def say_last_word(self) -> None:
         """Tell the scheduler that this ends because it was told to."""
@@ -179,14 +183,23 @@ class Agent:
         self._wake_s = self._due_s
         if self._outbox.waiting:
             self._wake_s = min(self._wake_s, now_s + RETRY_S)
+        if self._dialer is not None and (redial_s := self._dialer.due_s()) is not None:
+            self._wake_s = min(self._wake_s, redial_s)
         return self._wake_s - now_s
 
-    def _look_at(self, handshakes: Handshakes) -> None:
-        """Give up if the scheduler never will take this key, which libzmq does not say."""
-        what = handshakes.refusal()
+    def _connect(self) -> None:
+        if self._dialer is None:
+            self._dealer.connect(self._config.endpoint())
+            return
+        asyncio.get_running_loop().add_reader(self._dialer.socket.FD, self._watch.wake)
+        self._dialer.connect(self._config.endpoint())
+
+    def _look_at(self, dialer: Dialer) -> None:
+        """Connect anew if it is time to; give up if the scheduler never will take this key."""
+        what = dialer.look()
         # who has served a scheduler waits for it to come back, whatever answers there meanwhile
         if what == "key" or (what == "server" and not self._has_met):
-            self._fail(NotAuthorisedError(sockets.REFUSALS[what]))
+            self._fail(NotAuthorisedError(REFUSALS[what]))
 
     def _receive(self, frames: list[bytes]) -> bool:
         """Feed the core with what the scheduler says; return whether that is a whole message."""

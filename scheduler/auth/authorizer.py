@@ -18,13 +18,17 @@ from burla.scheduler.core.node import Node
 from burla.transport.keys import KeyFileError, fingerprint
 
 from .audit import Audit
-from .key_store import AUDIT, KeyStore
+from .key_store import AUDIT, KeyStore, Stamp
+from .zap import NotNowError
 
+AGAIN_S = 1.0  # a table that could not be read is tried again so often
 COMPLAIN_S = 1.0  # a log that cannot be written is complained of this often
 REFUSALS = 1  # a second: a connection is told so, whatever it sends
 NAMES_MAX = 4096  # whose rates are limited at once
 LINES = 100  # a second: refusals of one key that are written down
 LOCK_S = 0.2  # everybody waits meanwhile
+SHUT_OUT_S = 300.0  # who has sent a message without an end may not come in again for so long
+SHUT_OUT_MAX = 1024  # keys
 ANSWERED = m.ClientHello | m.NodeHello | m.Join | m.AskDemand  # others are met with silence
 ROUTER_DOMAIN, OUTPUT_DOMAIN = "burla", "burla.output"
 # What a connection is when it has said Hello under a key of this role; a join token never does.
@@ -50,8 +54,11 @@ class Authorizer:
         self._audit = Audit(key_store.directory / AUDIT)
         self._refusals = RateLimiter(REFUSALS, NAMES_MAX)
         self._lines = RateLimiter(LINES, NAMES_MAX)
+        self._refused: Stamp | None = ()  # what stood there when it could not be read
+        self._again_s = 0.0
         self._complaint_s = 0.0
         self._is_new = False
+        self._shut_out: dict[str, float] = {}  # key -> until when
 
     def close(self) -> None:
         """Close the audit log."""
@@ -60,13 +67,18 @@ class Authorizer:
     def refresh(self) -> None:
         """Read the table again if its file has changed. Costs one stat if not."""
         stamp = self._key_store.stamp()
-        if stamp == self._stamp:
+        if stamp == self._stamp or (stamp == self._refused and self._clock_s() < self._again_s):
             return
-        self._stamp = stamp  # one that is refused is not looked at again before it is another
+        is_news = stamp != self._refused
         try:
             self._table = self._key_store.read()
+            self._stamp, self._refused = stamp, ()
             log.info("reloaded the table of keys: %d keys", len(self._table))
-        except KeyFileError as error:
+        except (KeyFileError, OSError) as error:
+            # perhaps only for now, as when descriptors have run out: a revocation must not be lost
+            self._refused, self._again_s = stamp, self._clock_s() + AGAIN_S
+            if not is_news:
+                return
             if stamp is None:
                 self._table = {}  # it was deleted: no key is accepted
             outcome = (
@@ -81,8 +93,14 @@ class Authorizer:
         return is_new
 
     def admit(self, domain: str, address: str, key: str) -> str | None:
-        """Answer the ZAP handler: return the key as user id, or None."""
+        """Answer the ZAP handler: return the key as user id, or None.
+
+        Raises:
+            NotNowError: the key is good, but shut out for a while.
+        """
         self.refresh()
+        if self._clock_s() < self._shut_out.get(key, 0.0):
+            raise NotNowError
         role = self._role(key)
         if domain == OUTPUT_DOMAIN:
             welcome = role in (Role.CLIENT, Role.ADMIN) and not self.is_output_shut(key)
@@ -91,6 +109,15 @@ class Authorizer:
         if not welcome:
             self._write(key, f"connect from {address}", None, self._why_not(key))
         return key if welcome else None
+
+    def shut_out(self, user: str, why: str) -> None:
+        """Let a key not in again for a while."""
+        self._write(user, "go on", None, f"hung up on: {why}")
+        if not user:
+            return
+        if len(self._shut_out) >= SHUT_OUT_MAX:
+            del self._shut_out[next(iter(self._shut_out))]
+        self._shut_out[user] = self._clock_s() + SHUT_OUT_S
 
     def direction(self, user: str, kind: type[Client] | type[Node] | None) -> Any:
         """Return the union of messages that a key may say; None: nothing.
@@ -153,7 +180,7 @@ class Authorizer:
     def _why_not(self, key: str) -> str:
         role = self._role(key)
         if role is not None:
-            return f"its role is {role}, and peers must not choose their own routing id"
+            return f"its role is {role}, and peers must connect under a random id of 16 bytes"
         return admission.why_not(self._table, key, self._clock_s())
 
     def _write(self, key: str, operation: str, job: bytes | None, result: str) -> None:

@@ -19,7 +19,6 @@ from .status import node_statuses
 HEARD_S = 360.0  # what was said counts this long: `burla up` stops autoscalers for minutes
 EXPECTED_S = 30.0  # after the scheduler's start; autoscalers ask every few seconds
 AUTOSCALERS_MAX = 16
-WISHES_MAX = 1000  # told at once; the oldest jobs first
 NOT_HERE = "; no autoscaler is running: `burla up` starts one if the cluster's file has [grow]"
 NOT_ASKED = "; pass grow=True to get machines, or run `burla up` for those of the cluster's file"
 
@@ -51,7 +50,7 @@ class Autoscalers:
         until_s = state.now_s + HEARD_S
         self._said[said.name] = _Said(said, frozenset(said.retire), until_s)
         self._retire(state)
-        wishes = islice(_wishes(state), WISHES_MAX)
+        wishes = islice(_wishes(state), m.WISHES_MAX)
         return m.Demand(node_statuses(state, user), tuple(wishes))
 
     def expire(self, state: State) -> None:

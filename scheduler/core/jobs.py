@@ -1,6 +1,7 @@
 """The life of jobs, as far as clients decide it: they are opened, get inputs, and are closed."""
 
 from burla.protocol import messages as m
+from burla.protocol.ranges import ascend
 from burla.protocol.too_large import too_large
 
 from . import given_up, leases, reconcile, warm_leases
@@ -18,6 +19,8 @@ NOT_FOUND = "not found"
 
 def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> None:
     """Enter a job of a client, or take up again what the client says that it holds of it."""
+    if not ascend(spec.done):
+        raise ValueError("its ranges do not ascend")
     known = state.jobs.get(spec.job)
     if known is None and (said := given_up.what_became_of(state, client, spec.job)):
         state.send(client.peer, said)

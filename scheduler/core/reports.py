@@ -1,6 +1,7 @@
 """What nodelets say of their leases: outcomes, output, what they give back, what has ended."""
 
 from burla.protocol import messages as m
+from burla.protocol.ranges import ascend
 
 from . import jobs, leases, warm_leases
 from .effects import Publish
@@ -24,6 +25,8 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
     if found is None:
         return
     job, lease = found
+    if not ascend(said.done):
+        raise ValueError("its ranges do not ascend")
     is_serving = lease.state in SERVING
     for lo, hi in said.done:
         if job.work.finish(lease if is_serving else None, lo, hi) and said.failed:
@@ -85,7 +88,7 @@ def retracted(state: State, node: Node, said: m.Retracted) -> None:
     job, lease = found
     lease.is_retracting = False
     lease.had_nothing = not said.spans
-    for span in said.spans:
+    for span in sorted(said.spans, key=lambda span: span.lo):
         job.work.give_back(lease, span.lo, span.hi)
     state.marks.jobs[job.id] = None
     state.marks.leases[lease.id] = lease

@@ -106,6 +106,12 @@ class Scheduler:
             who.unreachable_s = now_s
         return settle(self.state)
 
+    def note_heard(self, peer: bytes, now_s: float, user: str) -> None:
+        """Note that somebody lives whose message is dealt with later."""
+        who = self.state.peers.get(peer)
+        if who is not None and who.user == user:
+            who.heard_s = now_s
+
     def expire(self, now_s: float) -> list[Effect]:
         """Do what is due at `now_s`; return what to do."""
         self.state.now_s = now_s

@@ -7,7 +7,7 @@ What policy asks over and over (`slots`, `held`, `unstarted`, `empty`) is counte
 question costs time in proportion to the leases.
 """
 
-from burla.protocol.messages import Assign, Leaf, Span
+from burla.protocol.messages import NUMBER_MAX, Assign, Leaf, Span
 from burla.protocol.ranges import Range, Ranges
 
 from .batch import Batch, Batches
@@ -242,10 +242,11 @@ class Work:
                 for span in self.batches.spans(*gap):
                     if batch := self.batches.kept.get(span.batch):
                         batch.left += span.hi - span.lo
+        if not self.resumed:  # no nodelet has run more
+            self.done.remove(self.batches.entered, NUMBER_MAX + 1)
         for lo, hi in list(self.done):
             for gap in known.missing(lo, hi):
-                self.done.remove(*gap)
-                self.finish(None, *gap)
+                self._finish_open(None, *gap)
 
     def release_limbo(self) -> None:
         """Give up waiting for outcomes that nobody sent again: their indices are pending."""

@@ -24,6 +24,8 @@ from burla.transport import sockets
 from burla.transport.keys import ServerCurve
 from burla.transport.sockets import Outbox
 
+from .watch import Connection, Watch
+
 TOPIC_BYTES = 16
 TOPICS_MAX = 1024  # per key: a process has a job per thread
 TOPICS_ALL_MAX = 1 << 16
@@ -58,6 +60,7 @@ class Channel:
     def _make(self) -> None:
         self.socket = sockets.make_socket(self._context, zmq.XPUB, self._curve)
         self.socket.setsockopt(zmq.IPV6, int(self._ipv6))
+        self._watch = Watch(self.socket, self._clock_s, may_be_silent=True)
         self._outbox = Outbox()
         # topic -> the key that was granted it, and how many connections asked for it
         self._holders: dict[bytes, tuple[str, int]] = {}
@@ -84,7 +87,12 @@ class Channel:
         """Close the socket."""
         if self._on_readable is not None:
             asyncio.get_running_loop().remove_reader(self.socket.FD)
+        self._watch.close()
         self.socket.close(0)
+
+    def look(self) -> list[tuple[Connection, str]]:
+        """Hang up on whoever sends too much; return these, and why."""
+        return self._watch.look(is_drained=not sockets.is_readable(self.socket))
 
     def is_shut_out(self, user: str) -> bool:
         """Return whether a key may not come in now."""
@@ -115,7 +123,8 @@ class Channel:
         if not sockets.is_readable(self.socket):
             self._suspect = False
             return
-        for user, frames in sockets.take_with_user(self.socket):
+        for user, descriptor, frames in sockets.take_with_origin(self.socket):
+            self._watch.heard(descriptor, b"subscriber", user)
             self._take(user, frames)
             if self._rebind_s is not None:
                 return

@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -40,13 +39,15 @@ from burla.transport import sockets
 from burla.transport.addresses import ANY_HOST, full_address
 from burla.transport.clock import AwakeClock
 from burla.transport.keys import ServerCurve
-from burla.transport.sockets import Outbox, SocketWaiter
+from burla.transport.sockets import ROUTING_ID_BYTES, Outbox, SocketWaiter
 
 from .channel import Channel
+from .watch import Watch, seed_libzmq
 
 if TYPE_CHECKING:
     from burla.scheduler.auth.authorizer import Authorizer
     from burla.scheduler.auth.zap import ZapHandler
+
 
 OUTBOX_COST_MAX = 64 << 20  # 200,000 short words for a peer that never reads: no honest one
 COMPLAINTS_PER_S = 10  # lines in the log about what one peer says
@@ -55,7 +56,6 @@ COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 PORT_MAX = 65535
-ROUTING_ID_BYTES = 5  # of those that libzmq makes up: a zero and a number that begins at random
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECTIONS = {
     Client: AdminToScheduler,  # without keys, all who get there are administrators
@@ -82,6 +82,8 @@ async def run(
         KeyFileError: the keys are refused.
     """
     keyed = config.keys is not None
+    if keyed:
+        seed_libzmq()  # before the first context
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS if keyed else 1)
     with contextlib.ExitStack() as ends:
         ends.callback(_unlink, config.bind)
@@ -92,11 +94,13 @@ async def run(
         clock_s = AwakeClock()
         channel = Channel(context, doors.output if doors else None, clock_s)
         ends.callback(channel.close)
+        watch = Watch(router, clock_s)
+        ends.callback(watch.close)
         endpoint, publisher = _bind(router, channel, config.bind)
         options = (config.quotas, config.is_private, config.away_limit_s)
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
         authorizer = doors.authorizer if doors else None
-        server = Server(core, router, channel, clock_s, authorizer)
+        server = Server(core, router, channel, watch, clock_s, authorizer)
         if config.state_file is not None:
             dump_on_signal(config.state_file, lambda: core.snapshot(clock_s()))
         async with asyncio.TaskGroup() as tasks:
@@ -177,12 +181,18 @@ class Server:
         core: Scheduler,
         router: zmq.Socket[bytes],
         channel: Channel,
+        watch: Watch,
         clock_s: Callable[[], float],
         authorizer: "Authorizer | None" = None,
     ) -> None:
         """Serve `core` over sockets that are bound; an authorizer decides who is heard."""
-        self._core, self._router, self._channel = core, router, channel
+        self._core, self._router, self._channel, self._watch = core, router, channel, watch
         self._clock_s, self._authorizer = clock_s, authorizer
+        self._intake = None
+        if authorizer is not None:
+            from .intake import Intake
+
+            self._intake = Intake(core, router, channel, watch, authorizer, clock_s)
         self._reassemblers: dict[bytes, Reassembler] = {}
         self._budgets: dict[str, ByteBudget] = {}  # of clients, by key: as many as there are keys
         self._complaints = RateLimiter(COMPLAINTS_PER_S, COMPLAINERS_MAX)
@@ -192,12 +202,17 @@ class Server:
         """Take, decide, carry out; until cancelled. Calls `alive` at each of the core's ticks."""
         waiter = SocketWaiter(self._router)
         self._channel.watch(waiter.wake)
+        asyncio.get_running_loop().add_reader(self._watch.socket.FD, waiter.wake)
         due_s = self._core.next_deadline_s()
         try:
             while True:
                 wait_s = due_s - self._clock_s()
                 if self._outboxes or self._channel.is_waiting():
                     wait_s = min(wait_s, OUTBOX_RETRY_S)
+                if self._intake is not None:
+                    self._intake.look()
+                    wait_s = 0.0 if self._intake.is_waiting() else wait_s
+                    await asyncio.sleep(0)  # those who want to come in have their turn, too
                 await waiter.wait_readable(wait_s)
                 self._flush()
                 for user, frames in self._arrived():
@@ -208,15 +223,17 @@ class Server:
                     alive()
         finally:
             waiter.close()
+            asyncio.get_running_loop().remove_reader(self._watch.socket.FD)
 
     def _arrived(self) -> Iterable[tuple[str, list[bytes]]]:
         """Return what has arrived, a bounded part of it: the sender's key, and frames."""
-        if self._authorizer is None:
-            return zip(repeat(""), sockets.take_in_place(self._router))
+        if self._authorizer is None or self._intake is None:
+            self._watch.take()
+            return (("", frames) for frames in sockets.take_in_place(self._router))
         self._authorizer.refresh()  # each turn: what was revoked is so from now on
         if self._authorizer.has_changed():
             self._expel()
-        return sockets.take_with_user(self._router)
+        return self._intake.take()
 
     def _receive(self, user: str, frames: list[bytes]) -> None:
         """Let the core hear a message, and do what it says."""
@@ -225,7 +242,7 @@ class Server:
         direction = DIRECTIONS[kind]
         if self._authorizer is not None:
             direction = self._authorizer.direction(user, kind)
-            if direction is None or not _is_assigned(peer):
+            if direction is None or not _is_random(peer):
                 self._refuse(peer, user, frames)
                 return
         try:
@@ -250,8 +267,10 @@ class Server:
             self._carry_out(self._core.receive(peer, message, payload, self._clock_s(), user))
 
     def _refuse(self, peer: bytes, user: str, frames: list[bytes]) -> None:
-        if self._authorizer is not None:
+        if self._authorizer is not None and self._intake is not None:
             self._carry_out(self._authorizer.refuse(peer, user, frames[1:]))
+            if not _is_random(peer):
+                self._intake.turn_away(peer)
 
     def _gather(
         self,
@@ -302,6 +321,8 @@ class Server:
                     self._publish(effect)
                 case Forget():
                     self._drop(effect.peer)
+                    if self._intake is not None:
+                        self._intake.forget(effect.peer)
                 case Note():
                     if not effect.peer or self._may_complain(effect.peer):
                         log.info("%s", effect.text)
@@ -331,6 +352,9 @@ class Server:
     def _send(self, peer: bytes, frames: list[bytes]) -> None:
         """Send to a connection, or queue behind what waits for it."""
         framed = [peer, *frames]
+        if self._intake is not None and self._intake.is_gone(peer):  # perhaps it is another's now
+            self._unreachable(peer)
+            return
         if outbox := self._outboxes.get(peer):
             outbox.put(framed)
             if outbox.cost > OUTBOX_COST_MAX:
@@ -340,7 +364,8 @@ class Server:
             if not sockets.send(self._router, framed):
                 self._outboxes.setdefault(peer, Outbox()).put(framed)
         except zmq.ZMQError as error:
-            self._unreachable(peer, error)
+            _check_unreachable(error)
+            self._unreachable(peer)
 
     def _give_up(self, peer: bytes) -> None:
         """Drop a peer that asks and asks, or is told and told, and never reads."""
@@ -352,23 +377,30 @@ class Server:
     def _flush(self) -> None:
         self._channel.serve()
         for peer, outbox in list(self._outboxes.items()):
+            if self._intake is not None and self._intake.is_gone(peer):
+                self._unreachable(peer)
+                continue
             try:
                 if outbox.flush(self._router):
                     del self._outboxes[peer]
             except zmq.ZMQError as error:
-                self._unreachable(peer, error)
+                _check_unreachable(error)
+                self._unreachable(peer)
 
-    def _unreachable(self, peer: bytes, error: zmq.ZMQError) -> None:
-        if error.errno != zmq.EHOSTUNREACH:
-            raise error
+    def _unreachable(self, peer: bytes) -> None:
         self._drop(peer)
         self._carry_out(self._core.unreachable(peer, self._clock_s()))
 
 
-def _is_assigned(peer: bytes) -> bool:
-    """Return whether libzmq chose this routing id, which cannot be guessed.
+def _check_unreachable(error: zmq.ZMQError) -> None:
+    if error.errno != zmq.EHOSTUNREACH:
+        raise error
 
-    A peer that chooses its own may choose that of another who is just reconnecting, and be sent
-    what is for that one.
+
+def _is_random(peer: bytes) -> bool:
+    """Return whether a routing id has the form of those that our peers choose at random.
+
+    All others could be guessed: who has it when another's connection ends would be sent what is for
+    that one. libzmq makes up ids of 5 bytes, and ends the process if it finds one taken.
     """
-    return len(peer) == ROUTING_ID_BYTES and peer[0] == 0
+    return len(peer) == ROUTING_ID_BYTES

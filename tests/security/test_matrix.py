@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rows_endless as endless
 import rows_hostile as hostile
+import rows_ids as ids
 import rows_keys as keys
 import rows_output as output
 import rows_tenants as tenants
@@ -20,7 +22,11 @@ ROWS = [
     pytest.param(keys.wrong_server_key, id="wrong server key"),
     pytest.param(keys.revoked_key, id="revoked key on a live connection"),
     pytest.param(tenants.foreign_job, id="tenant B cancels, reads, submits into A's job"),
-    pytest.param(tenants.stolen_routing_id, id="stolen routing id"),
+    pytest.param(ids.chosen_ids, id="routing ids of another form"),
+    pytest.param(ids.predicted_ids, id="the ids that libzmq makes up, held"),
+    pytest.param(ids.stolen_routing_id, id="stolen routing id"),
+    pytest.param(ids.stolen_node_id, id="stolen routing id of a node"),
+    pytest.param(ids.many_handshakes, id="handshakes without end under one key"),
     pytest.param(output.foreign_topics, id='subscribe to "", a prefix, A\'s topic'),
     pytest.param(output.shifted_grants, id="a message where only subscriptions belong"),
     pytest.param(tenants.wrong_roles, id="client sends as node and node as client"),
@@ -28,7 +34,11 @@ ROWS = [
     pytest.param(hostile.mutated_frames, id="10,000 mutated frames"),
     pytest.param(hostile.huge_array, id="array header claiming 2^32"),
     pytest.param(hostile.ten_gigabytes, id="10 GB frame declared"),
-    pytest.param(hostile.endless_multipart, id="endless multipart"),
+    pytest.param(endless.endless_message, id="a message without an end"),
+    pytest.param(endless.empty_parts, id="a message of very many empty parts"),
+    pytest.param(endless.endless_together, id="many messages without an end, each a bit"),
+    pytest.param(endless.endless_subscription, id="a subscription without an end"),
+    pytest.param(endless.big_and_honest, id="much that ends"),
     pytest.param(tenants.replays, id="replayed submit and outcome"),
     pytest.param(keys.half_handshakes, id="slowloris and 2,000 half handshakes"),
     pytest.param(hostile.raw_connections, id="ten thousand raw connections"),

@@ -21,14 +21,11 @@ from waiting import LATE_S, wait_until
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
 from burla.scheduler.core.admission import Role
-from burla.transport.sockets import FRAMES_MAX, MESSAGE_BYTES_MAX
+from burla.transport.sockets import MESSAGE_BYTES_MAX
 
 MIB = 1 << 20
 MUTATED = 10_000
 GROWN_MAX = 64 * MIB  # what the scheduler may grow by, if nothing else is said
-ENDLESS_BYTES = 192 * MIB  # libzmq gathers all of a message before we see it: so much is sent
-ENDLESS_PART = 64 << 10
-EMPTY_PARTS = 4 * FRAMES_MAX
 RAW_CONNECTIONS, AT_ONCE = 10_000, 500
 SILENT_WORDS = 40_000  # of a peer that never reads
 SILENT_GROWN_MAX = 384 * MIB
@@ -174,6 +171,7 @@ def ten_gigabytes(directory: Path) -> None:
 
 def _is_new(peer: Peer) -> bool:
     """Return whether the scheduler does not know a connection (any more)."""
+    peer.dialer.look()
     if not peer.socket.poll(0, zmq.POLLOUT):
         return True
     peer.socket.send_multipart(encode(m.Heartbeat()), zmq.DONTWAIT)
@@ -231,30 +229,6 @@ def assert_hung_up(family: int, place: object, said: bytes) -> None:
                 pass
         except ConnectionError:
             pass
-
-
-def endless_multipart(directory: Path) -> None:
-    """What libzmq gathers is bounded by what is sent and ends with the connection."""
-    with besieged(directory, grown_max=ENDLESS_BYTES // 2) as (at, others), ExitStack() as ends:
-        anna = ends.enter_context(liar(at))
-        for number in range(EMPTY_PARTS):  # it ends at last, and is dropped
-            anna.socket.send(b"", zmq.SNDMORE)
-            if not number % FRAMES_MAX:
-                others.client.fence()
-        anna.socket.send(b"")
-        anna.fence()  # the connection is still good
-        part = bytes(ENDLESS_PART)
-        before = at.usage().memory_info().rss
-        for number in range(ENDLESS_BYTES // ENDLESS_PART):
-            anna.socket.send(part, zmq.SNDMORE)
-            if not number % 500:
-                others.client.fence()
-        others.run_a_job()
-        assert at.usage().memory_info().rss - before < ENDLESS_BYTES + GROWN_MAX
-        ends.close()
-        wait_until(
-            lambda: at.usage().memory_info().rss - before < ENDLESS_BYTES // 4, "it is given back"
-        )
 
 
 def pickle_bombs(directory: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from msgspec.structs import replace
 from opening import client_hello, node_hello, open_job
 from outcomes import outcomes, table_of
 from stage import Peer, Stage, inputs_of, stage
-from waiting import LATE_S, wait_until
+from waiting import LATE_S
 
 import burla
 from burla.protocol import messages as m
@@ -28,8 +27,6 @@ from burla.scheduler.core.admission import Role
 from burla.shell import clients
 from burla.transport.keys import load_pair
 from burla.values import payloads
-
-LOG = "scheduler.log"
 
 
 def foreign_job(directory: Path) -> None:
@@ -64,44 +61,6 @@ def foreign_job(directory: Path) -> None:
         tried = [x["operation"] for x in lines if x["user"] == "bert" and x["result"] != "ok"]
         expected = ["open job", "submit", "submit", "close job", "read", "read", "read"]
         assert tried == [*expected, "take over a session"]
-
-
-def stolen_routing_id(directory: Path) -> None:
-    with stage(directory) as at:
-        pair = at.ring.make(Role.CLIENT, "anna")
-        # who chooses it could choose that of somebody who is just reconnecting
-        for chosen in (b"anna", b"\1" * 5, b"x"):
-            chooser = Peer(at, pair, routing_id=chosen)
-            chooser.say(client_hello(os.urandom(16)))
-            assert chooser.hear(m.Refused)[0].not_authorised
-            chooser.close()
-            wait_until(lambda: '"say ClientHello"' in at.ring.audit(), "it was written down")
-        anna = Peer(at, pair)
-        anna.be_client()
-        job = os.urandom(16)
-        anna.open(job)
-        anna.say(m.Stopped(job))  # not hers to say: only so does the log name her routing id
-        anna.fence()
-        found = re.search(r"ignored a message from ([0-9a-f]{10}): ", (directory / LOG).read_text())
-        assert found is not None
-        anna.close()
-        bert_pair = at.ring.make(Role.CLIENT, "bert")
-
-        def is_caught() -> bool:  # once libzmq has seen that she is gone
-            thief = Peer(at, bert_pair, routing_id=bytes.fromhex(found[1]))
-            thief.say(m.CloseJob(job))
-            thief.socket.poll(50)
-            thief.close()
-            return "use the connection of another" in at.ring.audit()
-
-        wait_until(is_caught, "the thief has spoken")
-        again = at.peer(pair)
-        again.be_client(anna.session)
-        node = at.node()
-        again.say(replace(open_job(job), resumed=True), [b"function"])
-        assert node.hear(m.StartLease)[0].job == job  # it was never closed
-        audit = [json.loads(line) for line in at.ring.audit().splitlines()]
-        assert [x for x in audit if x["user"] == "bert" and x["result"] == "ok"] == []
 
 
 def wrong_roles(directory: Path) -> None:

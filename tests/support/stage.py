@@ -12,21 +12,36 @@ from typing import Any, TypeVar
 
 import psutil
 import zmq
+from broken import environment
 from keyring import Keyring
 from opening import client_hello, node_hello, open_job
+from raw_curve import RawCurve
 from waiting import LATE_S
 
 from burla.protocol import messages as m
 from burla.protocol.codec import decode, encode
 from burla.scheduler.core.admission import Role
 from burla.transport.addresses import publisher_endpoint, take_apart
+from burla.transport.dialing import Dialer
 from burla.transport.keys import KeyPair
-from burla.transport.sockets import Handshakes, make_socket
+from burla.transport.sockets import make_socket
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LATE_MS = int(LATE_S * 1000)
 
 M = TypeVar("M", bound=m.Message)
+
+_tree: list[Path] = []  # where the schedulers of stages are found, if not where we are
+
+
+@contextmanager
+def scheduler_of(tree: Path) -> Iterator[None]:
+    """Run the schedulers of all stages meanwhile from a copy: see broken.py."""
+    _tree.append(tree)
+    try:
+        yield
+    finally:
+        _tree.pop()
 
 
 class Peer:
@@ -40,13 +55,17 @@ class Peer:
         self.socket = make_socket(stage.context, zmq.DEALER, curve)
         if routing_id is not None:
             self.socket.setsockopt(zmq.ROUTING_ID, routing_id)
-        self.handshakes = Handshakes(self.socket)
-        self.socket.connect(stage.endpoint)
+        self.routing_id = bytes(self.socket.getsockopt(zmq.ROUTING_ID))
+        self.dialer = Dialer(self.socket)
+        self.dialer.connect(stage.endpoint)
         self.session = os.urandom(16)
         self.publisher = ""
 
     def say(self, message: m.Message, payload: Sequence[bytes] = ()) -> None:
-        assert self.socket.poll(LATE_MS, zmq.POLLOUT), "not connected"
+        until_s = time.monotonic() + LATE_S
+        while not self.socket.poll(100, zmq.POLLOUT):
+            assert time.monotonic() < until_s, "not connected"
+            self.dialer.look()
         self.socket.send_multipart(encode(message, payload))
 
     def hear(self, kind: type[M]) -> tuple[M, list[bytes]]:
@@ -83,16 +102,16 @@ class Peer:
 
     def wait_refused(self) -> str:
         """Return what libzmq found out when it was not let in."""
-        assert self.handshakes.socket.poll(LATE_MS)
+        assert self.dialer.socket.poll(LATE_MS)
         until_s = time.monotonic() + LATE_S
         while time.monotonic() < until_s:
-            if (what := self.handshakes.refusal()) is not None:
+            if (what := self.dialer.look()) is not None:
                 return what
-            self.handshakes.socket.poll(100)
+            self.dialer.socket.poll(100)
         raise AssertionError("it was let in, or nothing happened")
 
     def close(self) -> None:
-        self.handshakes.close()
+        self.dialer.close()
         self.socket.close(0)
 
 
@@ -146,6 +165,15 @@ class Stage:
             socket.disable_monitor()
         return socket
 
+    def raw(self, pair: KeyPair, kind: bytes = b"DEALER", publisher: str = "") -> RawCurve:
+        """Return a connection that libzmq is not behind, to the ROUTER or to the publisher."""
+        host, port = self.place()
+        if publisher:
+            port = int(publisher_endpoint(publisher, self.endpoint).rpartition(":")[2])
+        raw = RawCurve((host, port), self.ring.server.public, pair, kind=kind)
+        self.ends.callback(raw.close)
+        return raw
+
     def usage(self) -> psutil.Process:
         return psutil.Process(self.process.pid)
 
@@ -170,6 +198,8 @@ def stage(directory: Path) -> Iterator[Stage]:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env=environment(_tree[-1] if _tree else None),
+                cwd=_tree[-1] if _tree else None,
             )
         )
         assert process.stdout is not None

@@ -8,8 +8,9 @@ import pytest
 import zmq
 
 from burla.scheduler.auth.zap import ZapHandler, answer
+from burla.transport.dialing import Dialer
 from burla.transport.keys import ClientCurve, KeyPair, ServerCurve, make_pair
-from burla.transport.sockets import Handshakes, SocketWaiter, make_socket
+from burla.transport.sockets import SocketWaiter, make_socket
 
 KEY = bytes(range(32))
 
@@ -71,13 +72,13 @@ def handshake(decide: Callable[[str, str, str], str | None], pairs: list[KeyPair
         try:
             for pair in pairs:
                 dealer = make_socket(context, zmq.DEALER, ClientCurve(pair, server.public))
-                handshakes = Handshakes(dealer)
-                dealer.connect(router.getsockopt_string(zmq.LAST_ENDPOINT))
-                watch = SocketWaiter(handshakes.socket)
+                dialer = Dialer(dealer)
+                dialer.connect(router.getsockopt_string(zmq.LAST_ENDPOINT))
+                watch = SocketWaiter(dialer.socket)
                 await watch.wait_readable(20)
                 watch.close()
                 found.append(bool(dealer.poll(0, zmq.POLLOUT)))
-                handshakes.close()
+                dialer.close()
                 dealer.close(0)
         finally:
             serving.cancel()

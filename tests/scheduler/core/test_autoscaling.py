@@ -8,7 +8,8 @@ from opening import client_hello
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
-from burla.scheduler.core.autoscaling import EXPECTED_S, HEARD_S, WISHES_MAX
+from burla.protocol.messages import WISHES_MAX
+from burla.scheduler.core.autoscaling import EXPECTED_S, HEARD_S
 from burla.scheduler.core.effects import Effect, Send
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.core.scheduler import Scheduler

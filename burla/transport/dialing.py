@@ -1,0 +1,112 @@
+"""How a socket with keys connects, and connects again: under a new routing id each time.
+
+libzmq would connect again under the same id, and a ROUTER then cannot tell the new connection from
+the one before. An id is random: who cannot guess it can neither take its place nor be sent what is
+meant for it. libzmq tries on for ever, and says nothing but to a monitor.
+"""
+
+import contextlib
+import os
+import struct
+import time
+from collections.abc import Callable
+from random import uniform
+from typing import Literal
+
+import zmq
+
+from .sockets import is_readable, make_socket, new_routing_id, take
+
+HANDSHAKES_MAX = 3  # that end without a reason; they are tried again after a moment each
+ZAP_REFUSED = 400
+AGAIN_S, AGAIN_MAX_S = 0.2, 5.0  # between two attempts: at most, the first time and at last
+NEVER_MS = 3_600_000  # libzmq's own next attempt, which we come before
+REFUSALS = {
+    "key": "the scheduler does not know this key, or it was revoked; an administrator can add it "
+    "by `burla auth add` (`burla login` prints the command)",
+    "server": "the server there has a different key than this address says: either the scheduler "
+    "was re-keyed, or something else is listening. Get the current address from the cluster's "
+    "administrator",
+}
+EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_CONNECT_RETRIED
+)
+
+
+class Dialer:
+    """Connects a socket that has keys; tells that it never will get through."""
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Watch `socket`, which is not connected yet."""
+        self._watched, self._clock_s = socket, clock_s
+        self._endpoint = ""
+        self._failures = 0
+        self._refusal: Literal["key", "server"] | None = None
+        self._attempts = 0  # since the last handshake that went well
+        self._due_s: float | None = None  # when to connect anew; None: libzmq is at it
+        socket.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 0)
+        name = f"inproc://dialer-{os.urandom(8).hex()}"
+        socket.monitor(name, EVENTS)
+        self.socket = make_socket(socket.context, zmq.PAIR)
+        self.socket.connect(name)
+
+    def connect(self, endpoint: str) -> None:
+        """Connect for the first time. Whoever waits must `look` in time: see `due_s`."""
+        self._endpoint = endpoint
+        self._connect()
+
+    def due_s(self) -> float | None:
+        """Return when to `look` at the latest; before, when `socket` is readable."""
+        return self._due_s
+
+    def look(self) -> Literal["key", "server"] | None:
+        """Connect anew if it is time to; return what is wrong for good, as far as is known.
+
+        `key`: the other end does not know ours, or does not want it any more. `server`: the other
+        end does not have the key that we expect. Who hopes for a change may go on looking.
+        """
+        for event, *_ in take(self.socket):
+            self._take(*struct.unpack_from("=hi", event))
+        # what came on the old connection is read first: it may say why that has ended
+        is_due = self._due_s is not None and self._clock_s() >= self._due_s
+        if is_due and not is_readable(self._watched):
+            self._due_s = None
+            with contextlib.suppress(zmq.ZMQError):  # libzmq has given it up already
+                self._watched.disconnect(self._endpoint)
+            self._watched.setsockopt(zmq.ROUTING_ID, new_routing_id())
+            self._connect()
+        return self._refusal
+
+    def close(self) -> None:
+        """Watch no longer. To be called before the socket is closed."""
+        self._watched.disable_monitor()
+        self.socket.close(0)
+
+    def _connect(self) -> None:
+        self._watched.connect(self._endpoint)
+
+    def _take(self, event: int, value: int) -> None:
+        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self._failures, self._attempts, self._refusal = 0, 0, None
+            return
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            if value == ZAP_REFUSED:  # others mean: not now
+                self._refusal = "key"
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            self._refusal = "server"  # it speaks without keys, or not ZMTP
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            # it hung up: our hello is no hello to another key; or it was just ending
+            self._failures += 1
+            if self._failures >= HANDSHAKES_MAX:
+                self._refusal = "server"
+        if self._due_s is None:
+            longest_s = min(AGAIN_MAX_S, AGAIN_S * 2 ** min(self._attempts, 16))
+            self._due_s = self._clock_s() + uniform(longest_s / 2, longest_s)
+            self._attempts += 1

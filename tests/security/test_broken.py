@@ -1,0 +1,69 @@
+"""Rows of the security tables that fail as they should on a copy of burla with a hole in it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import rows_endless as endless
+import rows_ids as ids
+from broken import Change, broken_copy
+from stage import scheduler_of
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+SERVER, WATCH, INTAKE = (f"scheduler/shell/{name}.py" for name in ("server", "watch", "intake"))
+ZAP = "scheduler/auth/zap.py"
+
+HOLES = [
+    pytest.param(
+        ids.chosen_ids,
+        (SERVER, "return len(peer) == ROUTING_ID_BYTES", "return True"),
+        id="any routing id is taken",
+    ),
+    pytest.param(
+        ids.predicted_ids,
+        (SERVER, "seed_libzmq()  # before", "pass  # before"),
+        id="libzmq is not seeded",
+    ),
+    pytest.param(
+        ids.stolen_routing_id,
+        (INTAKE, "return peer in self._gone", "return False"),
+        id="it does not matter whose connection it is",
+    ),
+    pytest.param(
+        ids.stolen_node_id,
+        (INTAKE, "return peer in self._gone", "return False"),
+        id="it does not matter which node's connection it is",
+    ),
+    pytest.param(
+        ids.many_handshakes, (ZAP, "ADMITTED = 256", "ADMITTED = 9999"), id="handshakes are free"
+    ),
+    pytest.param(
+        endless.endless_message,
+        (WATCH, "UNFINISHED_MAX = 32 << 20", "UNFINISHED_MAX = 32 << 40"),
+        id="one connection may send what it likes",
+    ),
+    pytest.param(
+        endless.endless_together,
+        (WATCH, "UNFINISHED_ALL_MAX = 256 << 20", "UNFINISHED_ALL_MAX = 256 << 40"),
+        id="all together may send what they like",
+    ),
+    pytest.param(
+        endless.endless_subscription,
+        (INTAKE, ", *self._channel.look()]", "]"),
+        id="nobody looks at subscribers",
+    ),
+    pytest.param(
+        endless.big_and_honest,
+        (WATCH, "connection.received, connection.heard_s = received, now_s", "pass"),
+        id="who speaks is hung up on",
+    ),
+]
+
+
+@pytest.mark.parametrize(("row", "change"), HOLES)
+def test_a_hole_is_seen(row: Callable[[Path], None], change: Change, tmp_path: Path) -> None:
+    tree = broken_copy(tmp_path, change)
+    (tmp_path / "row").mkdir()
+    with scheduler_of(tree), pytest.raises(AssertionError):
+        row(tmp_path / "row")
