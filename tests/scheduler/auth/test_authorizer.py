@@ -11,7 +11,15 @@ from opening import client_hello
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
 from burla.protocol.messages import ClientToScheduler, NodeletToScheduler
-from burla.scheduler.auth.authorizer import LINES, OUTPUT_DOMAIN, ROUTER_DOMAIN, Authorizer
+from burla.scheduler.auth.authorizer import (
+    AGAIN_S,
+    LINES,
+    OUTPUT_DOMAIN,
+    ROUTER_DOMAIN,
+    SHUT_OUT_S,
+    Authorizer,
+)
+from burla.scheduler.auth.zap import NotNowError
 from burla.scheduler.core.admission import Role
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Record, Send
@@ -123,4 +131,45 @@ def test_a_log_that_cannot_be_written_stops_nobody(ring: Keyring) -> None:
     os.dup2(full, authorizer._audit._file)
     os.close(full)
     authorizer.record(Record("0" * 64, "open job", bytes(16), "ok"))
+    authorizer.close()
+
+
+def test_a_revocation_that_could_not_be_read_at_once_is_read_later(
+    ring: Keyring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a stranger's connections have taken all descriptors just then."""
+    now = [1_000_000.0]
+    pair = ring.make(Role.CLIENT)
+    key = pair.public.hex()
+    authorizer = Authorizer(ring.key_store, lambda: now[0])
+    ring.revoke(pair)
+    for error in (KeyFileError("too many open files"), OSError(24, "too many open files")):
+        with monkeypatch.context() as patch:
+
+            def fails(error: Exception = error) -> None:
+                raise error
+
+            patch.setattr(ring.key_store, "read", fails)
+            now[0] += 1.0
+            authorizer.refresh()
+            assert authorizer.direction(key, None) == ClientToScheduler
+    authorizer.refresh()  # not in every turn of the loop
+    assert authorizer.direction(key, None) == ClientToScheduler
+    now[0] += AGAIN_S
+    authorizer.refresh()
+    assert authorizer.has_changed()
+    assert authorizer.direction(key, None) is None
+    authorizer.close()
+
+
+def test_a_key_that_is_shut_out_may_come_again_later(ring: Keyring) -> None:
+    now = [1_000_000.0]
+    key = ring.make(Role.CLIENT).public.hex()
+    authorizer = Authorizer(ring.key_store, lambda: now[0])
+    authorizer.shut_out(key, "it has sent 99 MiB")
+    with pytest.raises(NotNowError):
+        authorizer.admit(ROUTER_DOMAIN, "", key)
+    assert "hung up on: it has sent 99 MiB" in ring.audit()
+    now[0] += SHUT_OUT_S
+    assert authorizer.admit(ROUTER_DOMAIN, "", key) == key
     authorizer.close()
