@@ -72,7 +72,7 @@ def endless_message(directory: Path) -> None:
 
         def between() -> None:
             memory.look()
-            others.client.fence()
+            others.live()
 
         pair = at.ring.make(Role.CLIENT, "anna")
         raw = at.raw(pair)
@@ -106,7 +106,7 @@ def empty_parts(directory: Path) -> None:
             raw.part(b"", more=True)
             if not number % 4096:
                 memory.look()
-                others.client.fence()
+                others.live()
         raw.part(b"", more=False)
         raw.say(m.ListNodes())
         others.client.fence()
@@ -133,7 +133,7 @@ def endless_together(directory: Path) -> None:
         for thread in threads:
             while thread.is_alive():
                 memory.look()
-                others.client.fence()
+                others.live()
                 thread.join(0.05)
         log = directory / "scheduler.log"
         wait_until(lambda: "without ending" in log.read_text(), "the largest are hung up on")

@@ -55,6 +55,11 @@ class Others:
         self.client, _ = at.client("bert")
         self.node = at.node()
 
+    def live(self) -> None:
+        """Be served, and let the node show that it lives."""
+        self.node.say(m.Heartbeat())
+        self.client.fence()
+
     def run_a_job(self) -> None:
         """Run one job from its opening to its end."""
         job = os.urandom(16)
