@@ -115,12 +115,17 @@ def set_state(obj: Any, state: Any) -> None:
         object.__setattr__(obj, name, value)
 
 
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE of CPython's object.h
+
+
 def home_of(cls: type) -> str | None:
     """Return the module that has a class whose `__module__` names one that has not; None: others.
 
     pytest's `Skipped` calls itself a builtin, for a shorter name in a report. The functions of a
     class, or of what it derives from, know better where they are from.
     """
+    if not cls.__flags__ & _HEAP_TYPE:  # static, of C: has no functions
+        return None
     name = cls.__qualname__
     if getattr(sys.modules.get(cls.__module__), name.partition(".")[0], None) is not None:
         return None

@@ -68,8 +68,11 @@ class Sent:
         if not self.by_value and self.carried is None:
             return ()
         carried = {} if self.carried is None else self.carried(self.codes)
-        named = {name for code in self.codes for one in codes_in(code) for name in one.co_names}
-        modules = [sys.modules[name] for name in sorted(self.by_value & named & set(sys.modules))]
+        modules = []
+        if self.by_value:
+            named = {name for code in self.codes for one in codes_in(code) for name in one.co_names}
+            found = sorted(self.by_value & named & set(sys.modules))
+            modules = [sys.modules[name] for name in found]
         return (Carrier(carried), modules) if carried or modules else ()
 
 
