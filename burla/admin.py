@@ -4,28 +4,28 @@ from burla.protocol import messages as m
 from burla.shell.clients import curve_for
 from burla.transport.request import NoAnswer, NotTaken, ask
 
-from .config import CLUSTER_VARIABLE, cluster_address
+from .config import CLUSTER_VARIABLE
 from .errors import BadSetting, ClusterUnreachable, NotAuthorised, Refused
 
 GB = 1 << 30
 LINE_CHARS_MAX = 1000  # of the table; a name has at most 256 characters
 
 
-def list_nodes() -> list[m.NodeStatus]:
-    """Return the nodes of the configured cluster.
+def list_nodes(address: str | None) -> list[m.NodeStatus]:
+    """Return the nodes of the cluster at an address.
 
     Raises:
-        BadSetting: no cluster is configured.
+        BadSetting: there is no address: no cluster is configured.
         ClusterUnreachable: nothing answers.
         NotAuthorised: it does not accept our key, or has another one than its address says.
         Refused: it does not answer us.
     """
-    address = cluster_address()
     if address is None:
         raise BadSetting(
             CLUSTER_VARIABLE,
             None,
-            "the address of a cluster, as `burla up` prints it, or be stored by `burla login`",
+            "the address of a cluster, as `burla up` prints it, or be stored by `burla up` or"
+            " `burla login`; or pass --cluster",
         )
     curve = curve_for(address)
     pair = None if curve is None else curve.pair

@@ -4,7 +4,7 @@ Everything here goes without a prompt, and prints JSON on request.
 """
 
 import errno
-import json
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,25 +14,26 @@ from typing import Any
 import click
 
 from . import errors
-
-directory_option = click.option(
-    "--dir",
-    "directory",
-    metavar="DIR",
-    help="The scheduler's key directory, if it is not the default one (burla-scheduler --dir).",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+from .cli_options import address_in_use, cluster_option, json_option, say
+from .config import cluster_address, store_cluster
 
 
-def say(as_json: bool, facts: Any, text: str) -> None:
-    """Print what a command found out, for a program or for people."""
-    click.echo(json.dumps(facts) if as_json else text)
+def _where(command: Any) -> Any:
+    """Add the two options that say whose keys are meant."""
+    directory = click.option(
+        "--dir",
+        "directory",
+        metavar="DIR",
+        help="The scheduler's key directory, if --cluster is not enough (burla-scheduler --dir).",
+    )
+    return cluster_option(directory(command))
 
 
 @click.command()
-@click.argument("address")
+@click.argument("address", required=False)
+@cluster_option
 @json_option
-def login(address: str, as_json: bool) -> None:
+def login(address: str | None, cluster: str | None, as_json: bool) -> None:
     """Use the cluster at ADDRESS from now on, with a key of your own.
 
     Stores the address in your settings, makes a key for you if you have none, and prints the
@@ -41,22 +42,24 @@ def login(address: str, as_json: bool) -> None:
     """
     from burla.transport.addresses import AddressError, take_apart
 
-    from .config import store_cluster
-
+    if (address is None) == (cluster is None):
+        raise click.UsageError("say which cluster: pass its ADDRESS, or --cluster and its name")
+    address = (address_in_use(cluster) or "") if address is None else address.strip()
     try:
         where = take_apart(address)
     except AddressError as error:
         raise errors.BadSetting("ADDRESS", address, error.why) from None
-    path = store_cluster(address.strip())
+    path = store_cluster(address)
     if where.key is None:
         text = f"stored in {path}; this cluster needs no key"
         say(as_json, {"address": address, "settings": path}, text)
         return
     key = _own_key()
-    command = f"burla auth add {key} --user {_user()}"
-    facts = {"address": address, "settings": path, "key": key, "command": command}
+    # with the address, for there may be several clusters on the machine where this is run
+    words = ("burla", "auth", "add", key, "--user", _user(), "--cluster", address)
+    facts = {"address": address, "settings": path, "key": key, "command": shlex.join(words)}
     text = f"stored in {path}\nyour key: {key}\nan administrator of the cluster must run:\n"
-    say(as_json, facts, f"{text}  {command}")
+    say(as_json, facts, f"{text}  {facts['command']}")
 
 
 def _own_key() -> str:
@@ -92,9 +95,11 @@ def auth() -> None:
 @click.option(
     "--role", type=click.Choice(["client", "node", "admin"]), default="client", show_default=True
 )
-@directory_option
+@_where
 @json_option
-def add(key: str, user: str, role: str, directory: str | None, as_json: bool) -> None:
+def add(
+    key: str, user: str, role: str, cluster: str | None, directory: str | None, as_json: bool
+) -> None:
     """Let KEY (64 digits, as `burla login` prints them) use the cluster."""
     from burla.scheduler.core import admission
     from burla.transport.keys import parse_key
@@ -104,7 +109,7 @@ def add(key: str, user: str, role: str, directory: str | None, as_json: bool) ->
     except ValueError as error:
         raise click.UsageError(f"{key!r} is not a key: {error}") from None
     kind = admission.Role(role)
-    with _open(directory) as store:
+    with _open(cluster, directory) as store:
         store.change(lambda table: admission.add(table, name, kind, user, time.time()))
     text = f"key {name[:16]}... now has the role {role}, as {user}"
     say(as_json, {"key": name, "user": user, "role": role}, text)
@@ -112,9 +117,9 @@ def add(key: str, user: str, role: str, directory: str | None, as_json: bool) ->
 
 @auth.command()
 @click.argument("what", metavar="KEY|USER")
-@directory_option
+@_where
 @json_option
-def revoke(what: str, directory: str | None, as_json: bool) -> None:
+def revoke(what: str, cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Take all rights from a key, or from all keys of a user.
 
     The first 8 digits of a key are enough. Takes effect at once, also on open connections.
@@ -127,32 +132,32 @@ def revoke(what: str, directory: str | None, as_json: bool) -> None:
         table, gone[:] = admission.revoke(table, what, time.time())
         return table
 
-    with _open(directory) as store:
+    with _open(cluster, directory) as store:
         store.change(change)
     say(as_json, {"revoked": gone}, "\n".join(f"key {key[:16]}... is revoked" for key in gone))
 
 
 @auth.command()
-@directory_option
+@_where
 @json_option
-def token(directory: str | None, as_json: bool) -> None:
+def token(cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Print a join token, which makes one machine a node.
 
     It works once, within ten minutes: burla-nodelet --join-token-file FILE.
     """
     from burla.scheduler.core.admission import TOKEN_S
 
-    with _open(directory) as store:
+    with _open(cluster, directory) as store:
         made = store.make_token().secret.hex()
     say(as_json, {"token": made, "expires": _iso(time.time() + TOKEN_S)}, made)
 
 
 @auth.command("list")
-@directory_option
+@_where
 @json_option
-def list_keys(directory: str | None, as_json: bool) -> None:
+def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Show all keys: who owns them, what they may do, and since when."""
-    with _open(directory) as store:
+    with _open(cluster, directory) as store:
         table = store.read()
     rows = [
         {
@@ -177,22 +182,25 @@ KEY_DIRECTORY = "one where `burla-scheduler init` made keys (--dir names another
 
 
 @contextmanager
-def _open(directory: str | None) -> Iterator[Any]:
+def _open(cluster: str | None, directory: str | None) -> Iterator[Any]:
     """Yield the KeyStore of a scheduler, and say in words what goes wrong with it.
 
     Raises:
         BadSetting: there is no such directory, or its files are refused.
         BurlaError: the change makes no sense.
     """
+    from burla.provisioning.clusters import keys_of
     from burla.scheduler.auth.key_store import KeyStore
-    from burla.scheduler.config import ConfigError, keys_directory
+    from burla.scheduler.config import keys_directory
     from burla.scheduler.core.admission import AdmissionError
     from burla.transport.keys import KeyFileError, KeyFileMissingError
 
-    try:
+    if directory is not None and cluster is not None:
+        raise click.UsageError("--dir and --cluster both say where the keys are: pass one of them")
+    if directory is not None:
         path = keys_directory(directory)
-    except ConfigError as error:
-        raise errors.BadSetting("--dir", directory, f"the key directory; {error}") from None
+    else:
+        path = keys_of(cluster, cluster_address() if cluster is None else None)
     try:
         yield KeyStore(path)
     except AdmissionError as error:

@@ -1,11 +1,12 @@
-"""What `burla up`, `down`, `status` and `nodes ...` do; their options are in burla/cli.py.
+"""What `burla up`, `down`, `status` and `nodes ...` do; their options are in burla/cluster_cli.py.
 
 Data goes to stdout, progress to stderr. Each returns the exit code.
 """
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,23 @@ from msgspec.structs import replace
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
 from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
 
+from . import clusters
 from . import config as c
 from . import state as st
 from .cluster import Cluster, Result
+from .clusters import DEFAULT, NoCluster, state_of
 from .config import ClusterConfig
 from .members import Rented
 from .state import State
 from .view import View, as_json
 
+# Makes a cluster the one in use, if none is: address, the one that it had before -> what was done.
+Adopt = Callable[[str, str], str]
 FORGET = (
     "Fix what is said above and run the same command again; with --forget it gives up on machines"
     " that cannot be reached, and leaves them as they are."
 )
 FORGOTTEN = "These machines are forgotten; what burla installed on them is still there."
-
-
-class NoCluster(ProvisioningError):
-    """There is no cluster of this name."""
 
 
 def up(
@@ -40,6 +41,8 @@ def up(
     local: int,
     settings: dict[str, Any],
     json: bool,
+    adopt: Adopt,
+    in_use: Callable[[], str | None],
 ) -> int:
     """Make a cluster, or repair one: start what does not run, do what is not done yet.
 
@@ -50,7 +53,12 @@ def up(
         local: nodes on this machine besides those of the file.
         settings: what other options say, by their names; go before the file's.
         json: print the result on stdout as JSON.
+        adopt: see `Adopt`.
+        in_use: returns the address of the cluster in use: without any word that one is repaired.
     """
+    if file is None and name is None and not (hosts or local or settings):
+        with suppress(NoCluster):
+            name = state_of(None, in_use()).config.name
     config = c.load(file) if file is not None else ClusterConfig()
     config = replace(config, name=name or config.name)
     known = st.read(config.name)
@@ -68,11 +76,11 @@ def up(
             "a cluster needs nodes: pass --local, --ssh HOST, --gce, --slurm or a TOML file"
         )
     address = known.address if known is not None else ""
-    return _up(State(config, address), json)
+    return _up(State(config, address), json, adopt)
 
 
-def _up(state: State, json: bool) -> int:
-    view = View()
+def _up(state: State, json: bool, adopt: Adopt) -> int:
+    view, before = View(), state.address
     with st.alone(state.config.name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
@@ -80,7 +88,8 @@ def _up(state: State, json: bool) -> int:
         st.write(cluster.state)
     if json:
         print(as_json(state.config.name, cluster.state.address, results))
-    advice = f"Use it: export BURLA_CLUSTER={shlex.quote(cluster.state.address)}"
+    address = cluster.state.address
+    advice = f"{adopt(address, before)}.\nElsewhere: export BURLA_CLUSTER={shlex.quote(address)}"
     usable = not results or any(not result.why for result in results)
     view.summarize(results, "ready", advice if usable else "")
     return _code(results)
@@ -99,34 +108,47 @@ def _refuse_to_move(known: State, bind: str) -> None:
         )
 
 
-def down(name: str, json: bool, forget: bool = False) -> int:
+def down(
+    named: str | None,
+    known: Callable[[], State],
+    json: bool,
+    forget: bool,
+    drop: Callable[[str], None],
+) -> int:
     """End a cluster, and leave every machine as it was.
 
     Args:
-        name: of the cluster.
+        named: what the user calls the cluster; None: nothing.
+        known: returns what is known of it, or raises NoCluster.
         json: print the result on stdout as JSON.
         forget: give up on hosts that cannot be reached, and leave them as they are.
+        drop: is told the address of a cluster that is no more: it is used no longer.
     """
-    state = st.read(name)
-    if state is None:
+    try:
+        state = known()
+    except NoCluster as error:
+        if named is None and any(clusters.known()):
+            raise  # it is not told which is meant
         if json:
-            print(as_json(name, "", []))
-        print(f"there is no cluster {name!r}: nothing to do", file=sys.stderr)
+            print(as_json(named or DEFAULT, "", []))
+        print(f"{error}: nothing to do", file=sys.stderr)
         return EXIT_OK
-    view = View()
+    view, name = View(), state.config.name
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
             results = cluster.down(view.show, forget=forget)
+    if st.read(name) is None:
+        drop(state.address)
     if json:
         print(as_json(name, state.address, results))
     view.summarize(results, "removed", remedy=FORGOTTEN if forget else FORGET)
     return _code(results)
 
 
-def status(name: str, json: bool) -> int:
+def status(state: State, json: bool) -> int:
     """Show a cluster: its scheduler, and the phase of each node."""
-    cluster = Cluster(_known(name), View().ask_passphrase)
+    cluster, name = Cluster(state, View().ask_passphrase), state.config.name
     results = cluster.look()
     away = cluster.head.is_away
     runs = away or cluster.head.scheduler.pid() is not None
@@ -146,24 +168,22 @@ def _where(is_away: bool, runs: bool) -> str:
     return "runs here" if runs else "is not running (`burla up` starts it)"
 
 
-def add(name: str, hosts: Sequence[str], json: bool) -> int:
+def add(state: State, hosts: Sequence[str], json: bool, adopt: Adopt) -> int:
     """Add SSH hosts to a cluster that is up."""
-    state = _known(name)
     state.config = state.config.with_hosts((*state.config.ssh.hosts, *hosts))
-    return _up(state, json)
+    return _up(state, json, adopt)
 
 
-def remove(name: str, nodes: Sequence[str], json: bool, forget: bool = False) -> int:
+def remove(state: State, nodes: Sequence[str], json: bool, forget: bool = False) -> int:
     """Take nodes out of a cluster, and leave their machines as they were.
 
     Args:
-        name: of the cluster.
+        state: of the cluster.
         nodes: names, or how the user calls the hosts.
         json: print the result on stdout as JSON.
         forget: give up on hosts that cannot be reached, and leave them as they are.
     """
-    state = _known(name)
-    view = View()
+    view, name = View(), state.config.name
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
         members = cluster.named(nodes)
@@ -179,10 +199,9 @@ def remove(name: str, nodes: Sequence[str], json: bool, forget: bool = False) ->
     return _code(results)
 
 
-def drain(name: str, nodes: Sequence[str], json: bool) -> int:
+def drain(state: State, nodes: Sequence[str], json: bool) -> int:
     """Let nodes finish the calls that run, and end; `burla up` brings them back."""
-    state = _known(name)
-    view = View()
+    view, name = View(), state.config.name
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
@@ -193,10 +212,10 @@ def drain(name: str, nodes: Sequence[str], json: bool) -> int:
     return _code(results)
 
 
-def collect(name: str, json: bool) -> int:
+def collect(state: State, json: bool) -> int:
     """Delete machines of a cluster that ended, failed or are past their time; no others."""
-    view = View()
-    cluster = Cluster(_known(name), view.ask_passphrase)
+    view, name = View(), state.config.name
+    cluster = Cluster(state, view.ask_passphrase)
     with st.alone(name), view.shown():
         found = [m for fleet in cluster.fleets().values() for m in fleet.collect(view.show)]
     results = [Result(machine.name, "removed") for machine in found]
@@ -215,15 +234,6 @@ def exit_code(error: ProvisioningError) -> int:
             return EXIT_UNREACHABLE
         case _:
             return EXIT_FAILED
-
-
-def _known(name: str) -> State:
-    state = st.read(name)
-    if state is None:
-        others = sorted(path.parent.name for path in st.states_directory().glob(f"*/{st.FILE}"))
-        known = f"known here: {', '.join(others)}" if others else "none is known here"
-        raise NoCluster(f"there is no cluster {name!r} ({known}): `burla up` makes one")
-    return state
 
 
 def _code(results: Sequence[Result]) -> int:

@@ -31,6 +31,21 @@ def test_no_help_shows_its_markup(capsys: pytest.CaptureFixture[str]) -> None:
         assert "\b" not in shown
 
 
+def test_every_command_is_told_the_cluster_alike() -> None:
+    for words in (name.split() for name in all_commands(cli.commands)):
+        found: click.Command = cli.commands
+        for word in words:
+            assert isinstance(found, click.Group)
+            found = found.commands[word]
+        names = [parameter.name for parameter in found.params]
+        assert isinstance(found, click.Group) or "cluster" in names, words
+
+
+def test_the_module_is_the_command() -> None:
+    line = [sys.executable, "-m", "burla", "--version"]
+    assert subprocess.check_output(line, text=True) == f"burla {VERSION}\n"
+
+
 def all_commands(group: click.Group, before: str = "") -> Iterator[str]:
     """Yield the words of each command, groups included."""
     for name, command in group.commands.items():

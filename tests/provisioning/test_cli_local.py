@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 from marked import marked
-from users import User
+from users import SCRIPT, User
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +84,35 @@ def test_nodes_join_a_scheduler_that_runs_already_where_its_keys_are(user: User)
         assert user.said(*line)["ready"] == 1
         user.said("down", "--cluster", "more")
         user.said("down")
+
+
+def test_what_was_made_is_in_use_until_it_is_gone(user: User) -> None:
+    """No address is typed: every command and script finds the cluster."""
+    with marked() as mark:
+        done = user.burla("up", "--local", "--bind", "tcp://127.0.0.1:0", "--cluster", "lab")
+        assert "Your scripts and commands use it from now on" in done.stderr
+        assert user.python(SCRIPT) == "['local-1', 'local-1']\n"
+        assert user.listed("nodes", "list")[0]["name"] == "local-1"
+        assert user.said("status")["cluster"] == "lab"
+        roles = {row["user"]: row["role"] for row in user.listed("auth", "list")}
+        assert roles["local-1"] == "node"
+        line = shlex.split(user.said("login", "--cluster", "lab")["command"])
+        user.burla(*line[1:])  # word for word what it says
+
+        done = user.burla("up", "--local", "--cluster", "other")
+        assert "go on using burla://127.0.0.1" in done.stderr
+        assert user.said("status")["cluster"] == "lab"
+        assert "has no keys" in user.burla("auth", "list", "--cluster", "other", code=69).stderr
+        assert len(user.listed("nodes", "list", "--cluster", "other")) == 1
+        address = user.said("status", "--cluster", "other")["scheduler"]
+        assert len(user.listed("nodes", "list", "--cluster", address)) == 1
+        user.burla("down", "--cluster", "other")
+        assert user.said("status")["cluster"] == "lab"
+        assert user.said("up")["cluster"] == "lab"  # without a word: mends the one in use
+        user.burla("down")
+        assert mark.processes() == []
+    assert [f for f in user.files() if "burla/" in f] == [".config/burla/user.key"]
+    assert "BURLA_CLUSTER is None" in user.burla("nodes", "list", code=78).stderr
 
 
 def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ class User:
         answer: dict[str, Any] = json.loads(self.burla(*words, "--json", code=code).stdout)
         return answer
 
+    def listed(self, *words: str) -> list[dict[str, Any]]:
+        """Return the list that a command says with --json."""
+        answer: list[dict[str, Any]] = json.loads(self.burla(*words, "--json").stdout)
+        return answer
+
     def files(self) -> list[str]:
         """Return all files of the home, but for those of programs that are not ours."""
         found = [str(path.relative_to(self.home)) for path in self.home.rglob("*")]
