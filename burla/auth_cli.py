@@ -4,6 +4,7 @@ Everything here goes without a prompt, and prints JSON on request.
 """
 
 import errno
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -179,6 +180,76 @@ def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None
 
 
 KEY_DIRECTORY = "one where `burla-scheduler init` made keys (--dir names another)"
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
+    """A number of bytes, as 34359738368, 32G or 512M."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        found = re.fullmatch(r"(\d{1,18})([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r} is not a number of bytes, as 34359738368 or 32G", param, ctx)
+        return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+
+
+@auth.command()
+@click.argument("user", required=False)
+@click.option("--jobs", type=click.IntRange(1), help="Open jobs at once.")
+@click.option("--inputs", type=click.IntRange(1), help="Inputs at once that have no outcome yet.")
+@click.option("--bytes", "size", type=Size(), help="Bytes of these, and of functions: N, NM, NG.")
+@click.option("--reset", is_flag=True, help="Forget what was set before.")
+@_where
+@json_option
+def quota(
+    user: str | None,
+    jobs: int | None,
+    inputs: int | None,
+    size: int | None,
+    reset: bool,
+    cluster: str | None,
+    directory: str | None,
+    as_json: bool,
+) -> None:
+    """Show or set what USER, with all keys, may have at once; without USER: what everybody may.
+
+    A running scheduler takes it over within a second; jobs that are open go on. What is not set
+    for a user is as for everybody, and else as burla-scheduler was told (--tenant-jobs and so on).
+    """
+    from burla.scheduler.auth.quota_store import Limits, QuotaStore
+    from burla.scheduler.core.admission import is_name
+
+    if user is not None and not is_name(user):
+        raise click.UsageError(f"{user!r} is not the name of a user")
+    if size == 0:
+        raise click.UsageError("--bytes must be at least 1")
+    limits = Limits(jobs, inputs, size)
+    with _open(cluster, directory) as store:
+        quotas = QuotaStore(store)
+        table = quotas.read()
+        if reset:
+            table = quotas.change(lambda table: table.changed(user, None))
+        if limits != Limits():
+            table = quotas.change(lambda table: table.changed(user, limits))
+        known = {entry.user for entry in store.read().values()}
+    if user is not None and user not in known:
+        click.echo(f"burla: no key of {user!r} is known yet: `burla auth list` has all", err=True)
+    users = table.users if user is None else {user: table.users.get(user, Limits())}
+    rows = [{"user": None, **_limits(table.everybody)}]
+    rows += [{"user": name, **_limits(own)} for name, own in sorted(users.items())]
+    lines = [f"{'USER':24} {'JOBS':>10} {'INPUTS':>14} {'BYTES':>18}"]
+    for row in rows:
+        cells = [
+            ("-" if row[name] is None else str(row[name])) for name in ("jobs", "inputs", "bytes")
+        ]
+        lines.append("{:24} {:>10} {:>14} {:>18}".format(row["user"] or "(everybody)", *cells))
+    say(as_json, rows, "\n".join(lines))
+
+
+def _limits(limits: Any) -> dict[str, Any]:
+    return {"jobs": limits.jobs, "inputs": limits.inputs, "bytes": limits.bytes}
 
 
 @contextmanager

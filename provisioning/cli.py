@@ -76,15 +76,17 @@ def up(
             "a cluster needs nodes: pass --local, --ssh HOST, --gce, --slurm or a TOML file"
         )
     address = known.address if known is not None else ""
-    return _up(State(config, address), json, adopt)
+    return _up(State(config, address), json, adopt, by_file=file is not None)
 
 
-def _up(state: State, json: bool, adopt: Adopt) -> int:
+def _up(state: State, json: bool, adopt: Adopt, *, by_file: bool = False) -> int:
     view, before = View(), state.address
     with st.alone(state.config.name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
             results = cluster.up(view.show)
+            if by_file:  # else they stay as `burla auth quota` has made them
+                cluster.head.set_quotas()
         st.write(cluster.state)
     if json:
         print(as_json(state.config.name, cluster.state.address, results))

@@ -11,6 +11,7 @@ from burla.transport import request
 from burla.transport.addresses import AddressError, bind_address, full_address, take_apart
 
 from . import state
+from .config import QuotasConfig
 from .daemons import Daemon
 from .keys import Keys, NoKeys, user_pair
 from .state import State
@@ -107,6 +108,12 @@ class Head:
     def join_token(self, node: str) -> bytes | None:
         """Return a fresh token by which one node may join; None: this scheduler needs none."""
         return self._keys.token() if self.has_keys() else None
+
+    def set_quotas(self) -> None:
+        """Let the scheduler know the quotas that the settings have, unless they have none."""
+        quotas = self.state.config.quotas
+        if quotas != QuotasConfig():
+            self._keys.set_quotas(quotas.everybody, quotas.users)
 
     def forget_nodes(self, names: Sequence[str]) -> None:
         """Revoke the keys of nodes whose machines are deleted."""

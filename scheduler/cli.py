@@ -124,7 +124,8 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             type=int,
             default=getattr(Quotas(), f"{name}_max"),
-            help=f"how many {what} each key may have at once (default: %(default)s)",
+            help=f"how many {what} each user may have at once, unless `burla auth quota` says"
+            " otherwise (default: %(default)s)",
         )
     parser.add_argument(
         "--ready-file",

@@ -85,13 +85,18 @@ def why_not(table: Table, key: str, now_s: float) -> str:
     return "this key was revoked"
 
 
+def is_name(user: str) -> bool:
+    """Return whether a user or a node can be called so."""
+    return 0 < len(user) <= NAME_CHARACTERS_MAX and user.isprintable()
+
+
 def add(table: Table, key: str, role: Role, user: str, now_s: float) -> Table:
     """Return the table with one more key, or with a known one in another role or of another user.
 
     Raises:
         AdmissionError: the name is impossible, or the table is full.
     """
-    if not 0 < len(user) <= NAME_CHARACTERS_MAX or not user.isprintable():
+    if not is_name(user):
         raise AdmissionError(f"a name must have 1 to {NAME_CHARACTERS_MAX} printable characters")
     kept = prune(table, now_s)
     if key not in kept and len(kept) >= KEYS_MAX:

@@ -37,7 +37,7 @@ def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) 
 
 def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> str:
     """Enter a new job; return which quota keeps it from being opened; empty: none does."""
-    tenant = client.user
+    tenant = state.tenants.of(client.user)
     if why := _excess(state, tenant, 1, 0, cost_of(spec, function)):
         return why
     usage = state.usages.get(tenant, Usage())
@@ -70,7 +70,7 @@ def _excess(state: State, tenant: str, jobs: int, inputs: int, size: int) -> str
     """
     while True:
         usage = state.usages.get(tenant, Usage())
-        why = excess(state.quotas, usage, jobs, inputs, size)
+        why = excess(state.tenants.quotas_of(tenant), usage, jobs, inputs, size)
         away = (job for job in state.jobs.values() if job.is_away and job.tenant == tenant)
         if not why or (job := next(away, None)) is None:
             return why
@@ -104,11 +104,12 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
         ValueError: it contradicts itself or what came before.
     """
     batch = Batch.from_inputs(message, payload)
+    quotas = state.tenants.quotas_of(job.tenant)
     why = _excess(state, job.tenant, 0, batch.stop - batch.start, batch.cost)
     if job.work.batches.size > JOB_BYTES_MAX:
         why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"
-    if batch.cost > state.quotas.bytes_max:
-        refuse(state, state.clients[job.owner], message, payload, state.quotas.bytes_max)
+    if batch.cost > quotas.bytes_max:
+        refuse(state, state.clients[job.owner], message, payload, quotas.bytes_max)
     elif why:  # nothing more of it is kept
         if not job.failed:
             fail(state, job, "", why)

@@ -7,6 +7,8 @@ knows who may say what; what follows is in functions over the state, by topic (s
 
 from typing import assert_never
 
+from msgspec.structs import replace
+
 from burla.protocol import messages as m
 
 from . import absence, connections, invariants, jobs, nodes, reconcile, reports, upkeep
@@ -16,7 +18,7 @@ from .effects import Effect
 from .job import Job
 from .jobs import NOT_FOUND
 from .node import Node
-from .quotas import Quotas
+from .quotas import Quotas, Tenants
 from .settling import settle
 from .snapshot import snapshot
 from .state import State
@@ -44,13 +46,14 @@ class Scheduler:
             instance: 16 bytes, new with each life of the scheduler; leases are named after it.
             version: of burla, told in the Welcome.
             publisher: endpoint of the PUB channel, told in the Welcome.
-            quotas: what each tenant may have at once.
+            quotas: what each tenant may have at once, unless `state.tenants` says otherwise.
             is_private: there will never be more than one node.
             away_limit_s: how long the jobs of a client that is away are kept.
         """
-        limits = Quotas() if quotas is None else quotas
-        self.state = State(instance, limits, is_private, away_limit_s)
-        self._welcome = m.Welcome(instance, version, publisher, limits.bytes_max)
+        tenants = Tenants(Quotas() if quotas is None else quotas)
+        self.state = State(instance, tenants, is_private, away_limit_s)
+        bytes_max = tenants.default.bytes_max
+        self._welcome = m.Welcome(instance, version, publisher, bytes_max)
         self._autoscalers = Autoscalers()
         self._beat_s = 0.0
         self._tick_s = 0.0
@@ -146,6 +149,10 @@ class Scheduler:
         connections.expel(self.state, peer, m.Refused(why, not_authorised=keys))
         return settle(self.state)
 
+    def set_tenants(self, tenants: Tenants) -> None:
+        """Count from now on for these tenants: a job that is open stays with the one it has."""
+        self.state.tenants = tenants
+
     def snapshot(self, now_s: float) -> dict[str, object]:
         """Return all of the state as plain data, without secrets and payloads."""
         return snapshot(self.state, now_s)
@@ -169,10 +176,18 @@ class Scheduler:
             state.send(peer, m.Refused(_why_not_spoken(hello, self._welcome.version)))
         elif isinstance(hello, m.ClientHello):
             if connections.client_hello(state, peer, hello, user):
-                state.send(peer, self._welcome)
+                state.send(peer, self._welcome_to(user))
         elif (node := connections.node_hello(state, peer, hello, user)) is not None:
             state.send(peer, self._welcome)
             reconcile.compare(state, node, hello.held)
+
+    def _welcome_to(self, user: str) -> m.Welcome:
+        """Return what a client hears, whose quotas may be its own."""
+        tenants = self.state.tenants
+        most = tenants.quotas_of(tenants.of(user)).bytes_max
+        if most == self._welcome.bytes_max:
+            return self._welcome
+        return replace(self._welcome, bytes_max=most)
 
     def _from_known(
         self, who: Client | Node, peer: bytes, message: m.Message, payload: list[bytes]

@@ -16,7 +16,7 @@ from .effects import Effect, Note, Record, Send
 from .job import Job
 from .lease import Lease, LeaseState
 from .node import Node
-from .quotas import Quotas, Usage
+from .quotas import Tenants, Usage
 
 GONE_KEPT = 1000  # leases that are remembered after their end, for whoever looks for a fault
 
@@ -55,7 +55,7 @@ class State:
     """The tables of one life of the scheduler."""
 
     instance: bytes  # 16 bytes; leases are named after it, so that lives don't mix
-    quotas: Quotas = field(default_factory=Quotas)  # of each tenant
+    tenants: Tenants = field(default_factory=Tenants)
     is_private: bool = False  # one node, of the client's own machine, and never another
     away_limit_s: float = float("inf")  # jobs of a client that is away for longer are given up
     now_s: float = 0.0  # of the event that is being handled, on the caller's clock

@@ -9,8 +9,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -34,6 +35,7 @@ from burla.scheduler.core.admission import RateLimiter
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect, Forget, Note, Publish, Record, Send
 from burla.scheduler.core.node import Node
+from burla.scheduler.core.quotas import Quotas, Tenants
 from burla.scheduler.core.scheduler import Scheduler
 from burla.system.dump import dump_on_signal
 from burla.transport import sockets
@@ -103,6 +105,7 @@ async def run(
             if doors is not None:
                 doors.authorizer.is_output_shut = channel.is_shut_out
                 tasks.create_task(doors.zap.serve())
+                tasks.create_task(doors.follow_quotas(config.quotas, core.set_tenants))
                 endpoint = full_address(named(endpoint), doors.router.pair.public)
             tasks.create_task(server.serve(alive))
             announce(endpoint)
@@ -114,6 +117,7 @@ class Doors:
 
     authorizer: "Authorizer"
     zap: "ZapHandler"
+    follow_quotas: Callable[[Quotas, Callable[[Tenants], None]], Coroutine[Any, Any, None]]
     router: ServerCurve
     output: ServerCurve
 
@@ -128,6 +132,7 @@ def _doors(
         Authorizer,
     )
     from burla.scheduler.auth.key_store import KeyStore
+    from burla.scheduler.auth.quota_store import follow
     from burla.scheduler.auth.zap import ZapHandler
 
     key_store = KeyStore(keys)
@@ -137,7 +142,7 @@ def _doors(
     zap = ZapHandler(context, authorizer.admit)
     ends.callback(zap.close)
     router, output = ServerCurve(pair, ROUTER_DOMAIN), ServerCurve(pair, OUTPUT_DOMAIN)
-    return Doors(authorizer, zap, router, output)
+    return Doors(authorizer, zap, partial(follow, key_store), router, output)
 
 
 def _bind(router: zmq.Socket[bytes], channel: Channel, bind: str) -> tuple[str, str]:
@@ -184,7 +189,7 @@ class Server:
         self._core, self._router, self._channel = core, router, channel
         self._clock_s, self._authorizer = clock_s, authorizer
         self._reassemblers: dict[bytes, Reassembler] = {}
-        self._budgets: dict[str, ByteBudget] = {}  # of clients, by key: as many as there are keys
+        self._budgets: dict[str, ByteBudget] = {}  # of clients, by tenant: at most one a key
         self._complaints = RateLimiter(COMPLAINTS_PER_S, COMPLAINERS_MAX)
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
 
@@ -270,9 +275,11 @@ class Server:
         reassembler = self._reassemblers.get(peer)
         if reassembler is None:
             budget = None
-            if kind is Client:  # all clients of a key share the quota of bytes
-                quota = self._core.state.quotas.bytes_max
-                budget = self._budgets.setdefault(user, ByteBudget(quota))
+            if kind is Client:  # all clients of a tenant share the quota of bytes
+                tenants = self._core.state.tenants
+                tenant = tenants.of(user)
+                budget = self._budgets.setdefault(tenant, ByteBudget(0))
+                budget.bytes_max = tenants.quotas_of(tenant).bytes_max
             reassembler = self._reassemblers[peer] = Reassembler(UNFINISHED_BYTES_MAX, budget)
         return reassembler.add(piece, payload, header_bytes)
 

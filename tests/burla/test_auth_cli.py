@@ -198,5 +198,35 @@ def test_the_line_that_login_prints_finds_the_cluster_among_several(
     assert [row["user"] for row in rows] == ["o'hara; rm x"]  # type: ignore[attr-defined]
 
 
+def test_quotas_are_set_shown_and_forgotten(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scheduler(["init"])
+    assert main(["auth", "add", KEY, "--user", "anna"]) == 0
+    capsys.readouterr()
+    nothing = {"jobs": None, "inputs": None, "bytes": None}
+    assert said(capsys, "auth", "quota") == [{"user": None, **nothing}]
+    said(capsys, "auth", "quota", "--jobs", "7")
+    said(capsys, "auth", "quota", "anna", "--bytes", "2G")
+    assert said(capsys, "auth", "quota", "anna", "--inputs", "5") == [
+        {"user": None, **nothing, "jobs": 7},
+        {"user": "anna", "jobs": None, "inputs": 5, "bytes": 2 << 30},
+    ]
+    assert (directory / "scheduler/quotas.json").stat().st_mode & 0o077 == 0
+    rows = said(capsys, "auth", "quota", "anna", "--reset", "--jobs", "1")
+    assert isinstance(rows, list)
+    assert rows[1] == {"user": "anna", **nothing, "jobs": 1}
+    assert main(["auth", "quota", "bob"]) == 0  # who may come later; a typing error is noticed
+    assert "no key of 'bob' is known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--jobs", "0"], ["--bytes", "0"], ["--bytes", "many"], ["--bytes", "-1"], ["a\nb"]]
+)
+def test_a_quota_is_a_positive_number_of_somebody(words: list[str]) -> None:
+    scheduler(["init"])
+    assert main(["auth", "quota", *words]) == 2
+
+
 def key_of(made: Path) -> bytes:
     return KeyStore(made / "keys").server_pair().public

@@ -7,6 +7,7 @@ import psutil
 import pytest
 from marked import marked
 from users import SCRIPT, User
+from waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +114,22 @@ def test_what_was_made_is_in_use_until_it_is_gone(user: User) -> None:
         assert mark.processes() == []
     assert [f for f in user.files() if "burla/" in f] == [".config/burla/user.key"]
     assert "BURLA_CLUSTER is None" in user.burla("nodes", "list", code=78).stderr
+
+
+def test_quotas_are_said_by_the_file_and_changed_while_it_runs(user: User) -> None:
+    file = user.home / "lab.toml"
+    text = "[local]\nnodes = 1\n[quotas.everybody]\nbytes = 1\n"
+    file.write_text(text)
+    assert "told apart by their keys" in user.burla("up", str(file), code=78).stderr
+    file.write_text('bind = "tcp://127.0.0.1:0"\n' + text)
+    with marked():
+        user.burla("up", str(file))
+        wait_until(lambda: "over your quota of bytes" in user.tried(SCRIPT), "it counts")
+        user.burla("auth", "quota", "--reset")
+        wait_until(lambda: "local-1" in user.tried(SCRIPT), "it counts no more")
+        user.burla("up")  # does not bring back what was changed
+        assert user.listed("auth", "quota")[0]["bytes"] is None
+        user.burla("down")
 
 
 def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ class User:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def tried(self, source: str) -> str:
+        """Return what a script of theirs prints, and the end of what it complains of."""
+        code = "import sys, traceback\ntry:\n    exec(sys.argv[1])\n"
+        code += "except Exception as error:\n    print(repr(error))\n"
+        env = {"HOME": str(self.home), "PATH": "/usr/bin:/bin"} | self.environment
+        line = [sys.executable, "-c", code, source]
+        return subprocess.check_output(line, env=env, cwd=self.home, text=True, timeout=200)
+
     def use(self, address: str) -> str:
         """Return what a script of theirs prints that uses a cluster: the nodes it ran on."""
         self.environment["BURLA_CLUSTER"] = address
