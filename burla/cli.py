@@ -18,7 +18,7 @@ from burla.system.exit_codes import (
 from . import errors
 from .auth_cli import auth, login
 from .cli_options import address_in_use, cluster_option
-from .cluster_cli import down, gc, nodes, status, up
+from .cluster_cli import backup, down, gc, nodes, restore, status, up
 from .config import CLUSTER_VARIABLE
 
 # A line of \b alone keeps click from filling the paragraph after it.
@@ -62,7 +62,7 @@ def commands() -> None:
     """Hold all commands; what they share is said in `HELP`."""
 
 
-for _command in (login, auth, up, down, status, gc, nodes):
+for _command in (login, auth, up, down, status, gc, nodes, backup, restore):
     commands.add_command(_command)
 
 

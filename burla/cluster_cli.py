@@ -129,6 +129,35 @@ def gc(cluster: str | None, as_json: bool) -> int:
     return cli.collect(_state(cluster), as_json)
 
 
+@click.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@cluster_option
+@json_option
+def backup(file: Path | None, cluster: str | None, as_json: bool) -> int:
+    """Save the head of a cluster in FILE (default: burla-NAME-TIME.tar.gz here).
+
+    That is what a new head needs to go on where this one was: keys, who may use the cluster,
+    quotas, records and settings. Can be done while the cluster works. FILE has secret keys in it.
+    """
+    from burla.provisioning import cli
+
+    return cli.save(_state(cluster), file, as_json)
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+def restore(file: Path, as_json: bool) -> int:
+    """Bring back the head of a cluster from FILE, as `burla backup` saved it.
+
+    Then `burla up --cluster NAME` starts it. Nodes and users find it again if it has the address
+    that it had; jobs that wait for it go on.
+    """
+    from burla.provisioning import cli
+
+    return cli.restore(file, as_json)
+
+
 @click.group()
 def nodes() -> None:
     """List, add, drain and remove nodes of a cluster."""

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
 from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
 
-from . import clusters
+from . import backup, clusters
 from . import config as c
 from . import state as st
 from .cluster import Cluster, Result
@@ -225,6 +226,38 @@ def collect(state: State, json: bool) -> int:
         print(as_json(name, cluster.state.address, results))
     view.summarize(results, "removed")
     return EXIT_OK
+
+
+def save(state: State, file: Path | None, json: bool) -> int:
+    """Write the head of a cluster into a file: keys, users, quotas, records, settings."""
+    file = file or backup.default_file(state.config.name)
+    made = backup.save(state, file)
+    text = (
+        f"{len(made.files)} files of the cluster {made.cluster!r} are in {file}. It has the secret"
+        " keys of the cluster: keep it as safe as those. `burla restore` brings them back"
+    )
+    _say_backup(file, made, text, json)
+    return EXIT_OK
+
+
+def restore(file: Path, json: bool) -> int:
+    """Bring back what `save` wrote; the scheduler is started by `burla up`."""
+    made = backup.restore(file)
+    text = (
+        f"the cluster {made.cluster!r} is here again, as of {made.made}, with {len(made.files)}"
+        f" files. Start it by `burla up --cluster {made.cluster}`; if this is another machine, it"
+        f" must be reached at the address it had: {made.address}"
+    )
+    _say_backup(file, made, text, json)
+    return EXIT_OK
+
+
+def _say_backup(file: Path, made: backup.Manifest, text: str, json: bool) -> None:
+    if json:
+        facts = {"file": str(file), "cluster": made.cluster, "address": made.address}
+        print(dumps({**facts, "made": made.made, "files": sorted(made.files)}))
+    else:
+        print(text)
 
 
 def exit_code(error: ProvisioningError) -> int:

@@ -1,6 +1,7 @@
 """`burla up --local` and what follows, as a user runs them."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,18 @@ from users import SCRIPT, User
 from waiting import wait_until
 
 pytestmark = pytest.mark.slow
+
+LONG = """
+from burla import remote_parallel_map
+import time
+
+def f(x):
+    print("call", x)
+    time.sleep(0.3)
+    return x
+
+print(remote_parallel_map(f, list(range(10)), max_parallelism=1) == list(range(10)))
+"""
 
 
 def pid_in(file: Path) -> int:
@@ -130,6 +143,28 @@ def test_quotas_are_said_by_the_file_and_changed_while_it_runs(user: User) -> No
         user.burla("up")  # does not bring back what was changed
         assert user.listed("auth", "quota")[0]["bytes"] is None
         user.burla("down")
+
+
+def test_a_head_that_was_lost_comes_back_from_its_backup_in_the_middle_of_a_job(user: User) -> None:
+    with marked() as mark:
+        user.burla("up", "--local", "--bind", "tcp://127.0.0.1:0")
+        folder = user.home / ".local/state/burla/default"
+        with user.started(LONG) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "call 0\n"
+            user.burla("auth", "add", "ab" * 32, "--user", "anna")
+            made = user.said("backup", "b.tar.gz")
+            psutil.Process(int((folder / "scheduler.pid").read_text().split()[0])).kill()
+            (folder / "cluster.json").unlink()
+            shutil.rmtree(folder / "keys")
+            assert "there is no cluster" in user.burla("status", code=69).stderr
+            assert user.said("restore", "b.tar.gz") == made
+            assert user.said("up")["scheduler"] == made["address"]
+            out, _ = process.communicate(timeout=100)
+        assert out.splitlines() == [*(f"call {x}" for x in range(1, 10)), "True"]
+        assert "anna" in [row["user"] for row in user.listed("auth", "list")]
+        user.burla("down")
+        assert mark.processes() == []
 
 
 def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ class User:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def started(self, source: str) -> subprocess.Popen[str]:
+        """Start a script of theirs, whose output is to be read."""
+        env = {"HOME": str(self.home), "PATH": "/usr/bin:/bin"} | self.environment
+        pipe = subprocess.PIPE
+        line = [sys.executable, "-u", "-c", source]
+        return subprocess.Popen(line, env=env, cwd=self.home, stdout=pipe, stderr=pipe, text=True)
+
     def tried(self, source: str) -> str:
         """Return what a script of theirs prints, and the end of what it complains of."""
         code = "import sys, traceback\ntry:\n    exec(sys.argv[1])\n"
