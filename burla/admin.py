@@ -1,5 +1,8 @@
 """What people ask a cluster about itself: `burla nodes list`."""
 
+import time
+from datetime import UTC, datetime
+
 from burla.protocol import messages as m
 from burla.shell.clients import curve_for
 from burla.transport.request import NoAnswer, NotTaken, ask
@@ -45,10 +48,16 @@ def print_nodes(nodes: list[m.NodeStatus]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for heading in ("NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB"):
+    headings = ["NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB"]
+    if any(node.why for node in nodes):
+        headings.append("WHY")
+    for heading in headings:
         table.add_column(heading, no_wrap=True)
     for node in nodes:
         ram, state = f"{node.ram / GB:.4g} GB", node.state.value
-        row = (node.name, node.isolation, str(node.cpus), ram, node.python, state, node.job)
+        row = [node.name, node.isolation, str(node.cpus), ram, node.python, state, node.job]
+        if node.why:
+            since = datetime.fromtimestamp(time.time() - node.lost_s, UTC)
+            row.append(f"since {since:%Y-%m-%d %H:%M:%S} UTC: {node.why}")
         table.add_row(*map(Text, row))  # as Text, for names are not markup
     Console(width=LINE_CHARS_MAX).print(table, crop=False)

@@ -7,11 +7,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from json import dumps
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
 from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
@@ -19,10 +20,12 @@ from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNRE
 from . import backup, clusters
 from . import config as c
 from . import state as st
-from .cluster import Cluster, Result
+from .cluster import Cluster, refuse_unknown
 from .clusters import DEFAULT, NoCluster, state_of
 from .config import ClusterConfig
-from .members import Rented
+from .members import CONNECTING, Rented
+from .result import Result
+from .sight import READY
 from .state import State
 from .view import View, as_json
 
@@ -32,6 +35,7 @@ FORGET = (
     "Fix what is said above and run the same command again; with --forget it gives up on machines"
     " that cannot be reached, and leaves them as they are."
 )
+LOOK_CONNECT_S = 4.0  # a look is for people who wait: a machine that is well answers in less
 FORGOTTEN = "These machines are forgotten; what burla installed on them is still there."
 
 
@@ -61,33 +65,36 @@ def up(
         with suppress(NoCluster):
             name = state_of(None, in_use()).config.name
     config = c.load(file) if file is not None else ClusterConfig()
-    config = replace(config, name=name or config.name)
+    config = changed(config, name=name or config.name)
     known = st.read(config.name)
     if file is None and known is not None:  # the same again, and perhaps more
         config = known.config
     config = config.with_options(settings)
     if known is not None and config.bind != known.config.bind:
         _refuse_to_move(known, config.bind)
+    refuse_unknown(hosts)
     config = config.with_hosts((*config.ssh.hosts, *hosts))
     nodes = max(config.local.nodes, local)
-    config = replace(config, local=replace(config.local, nodes=nodes))
+    config = changed(config, local=changed(config.local, nodes=nodes))
     machines = config.gce.nodes or config.slurm.nodes or config.grows_by
     if not (config.ssh.hosts or nodes or machines):
         raise BadConfig(
             "a cluster needs nodes: pass --local, --ssh HOST, --gce, --slurm or a TOML file"
         )
-    address = known.address if known is not None else ""
-    return _up(State(config, address), json, adopt, by_file=file is not None)
+    state = State(config) if known is None else changed(known, config=config)
+    return _up(state, json, adopt, by_file=file is not None)
 
 
 def _up(state: State, json: bool, adopt: Adopt, *, by_file: bool = False) -> int:
     view, before = View(), state.address
     with st.alone(state.config.name):
+        touched = _touched(st.read(state.config.name))
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
             results = cluster.up(view.show)
             if by_file:  # else they stay as `burla auth quota` has made them
                 cluster.head.set_quotas()
+        state.untouched = tuple(r.name for r in results if _is_untouched(r, state, touched))
         st.write(cluster.state)
     if json:
         print(as_json(state.config.name, cluster.state.address, results))
@@ -96,6 +103,20 @@ def _up(state: State, json: bool, adopt: Adopt, *, by_file: bool = False) -> int
     usable = not results or any(not result.why for result in results)
     view.summarize(results, "ready", advice if usable else "")
     return _code(results)
+
+
+def _touched(known: State | None) -> set[str]:
+    """Return the SSH targets on which something may have been done."""
+    if known is None:
+        return set()
+    return set(known.config.ssh.hosts) - {known.names.get(name) for name in known.untouched}
+
+
+def _is_untouched(result: Result, state: State, touched: set[str]) -> bool:
+    """Return whether a host could never be connected to, so that nothing has to be undone."""
+    never = bool(result.why) and result.phase in ("waiting", CONNECTING)
+    target = state.names.get(result.name)
+    return never and target is not None and target not in touched
 
 
 def _refuse_to_move(known: State, bind: str) -> None:
@@ -141,38 +162,39 @@ def down(
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
             results = cluster.down(view.show, forget=forget)
-    if st.read(name) is None:
+    is_gone = st.read(name) is None
+    if is_gone:
         drop(state.address)
     if json:
-        print(as_json(name, state.address, results))
+        print(as_json(name, state.address, results, ended=cluster.ended))
+    view.tell_ended(cluster.ended)
     view.summarize(results, "removed", remedy=FORGOTTEN if forget else FORGET)
-    return _code(results)
+    return EXIT_OK if is_gone else _code(results)
 
 
 def status(state: State, json: bool) -> int:
     """Show a cluster: its scheduler, and the phase of each node."""
-    cluster, name = Cluster(state, View().ask_passphrase), state.config.name
-    results = cluster.look()
-    away = cluster.head.is_away
-    runs = away or cluster.head.scheduler.pid() is not None
+    name = state.config.name
+    cluster = Cluster(state, View().ask_passphrase, connect_s=LOOK_CONNECT_S)
+    scheduler, results = cluster.look()
     if json:
-        print(as_json(name, cluster.state.address if runs else "", results))
+        print(as_json(name, cluster.state.address, results, scheduler=scheduler))
     else:
-        print(f"cluster {name}: scheduler {_where(away, runs)}, {cluster.state.address}")
-        for result in results:
+        where = "elsewhere" if cluster.head.is_away else "here"
+        print(f"cluster {name}: {cluster.state.address}")
+        for result in (replace(scheduler, name=f"{scheduler.name} ({where})"), *results):
             print(f"  {result.name:24} {result.phase}{f': {result.why}' if result.why else ''}")
-    ready = all(result.phase == "ready" for result in results)
-    return EXIT_OK if ready and runs else EXIT_FAILED
-
-
-def _where(is_away: bool, runs: bool) -> str:
-    if is_away:
-        return "runs elsewhere"
-    return "runs here" if runs else "is not running (`burla up` starts it)"
+    is_ready = all(result.phase == READY for result in (scheduler, *results))
+    return EXIT_OK if is_ready else EXIT_FAILED
 
 
 def add(state: State, hosts: Sequence[str], json: bool, adopt: Adopt) -> int:
-    """Add SSH hosts to a cluster that is up."""
+    """Add SSH hosts to a cluster that is up.
+
+    Raises:
+        BadConfig: one of them has a name that nobody knows: nothing is changed.
+    """
+    refuse_unknown(hosts)
     state.config = state.config.with_hosts((*state.config.ssh.hosts, *hosts))
     return _up(state, json, adopt)
 
@@ -196,10 +218,11 @@ def remove(state: State, nodes: Sequence[str], json: bool, forget: bool = False)
         gone |= {member.name for member in members if forget and not isinstance(member, Rented)}
         cluster.leave_out([member for member in members if member.name in gone])
         st.write(state)
+        cluster.forget_lost(sorted(gone))
     if json:
         print(as_json(name, state.address, results))
     view.summarize(results, "removed", remedy=FORGOTTEN if forget else FORGET)
-    return _code(results)
+    return _code([result for result in results if result.name not in gone])
 
 
 def drain(state: State, nodes: Sequence[str], json: bool) -> int:

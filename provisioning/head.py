@@ -11,6 +11,7 @@ from burla.transport import request
 from burla.transport.addresses import AddressError, bind_address, full_address, take_apart
 
 from . import state
+from .admin import Admin
 from .config import QuotasConfig
 from .daemons import Daemon
 from .keys import Keys, NoKeys, user_pair
@@ -100,6 +101,10 @@ class Head:
         pair = user_pair() if self.has_keys() else None
         direction = m.SchedulerToAutoscaler
         return request.ask(self.state.address, pair, question, m.Demand, direction)
+
+    def admin(self) -> Admin:
+        """Return what asks the scheduler, as this user."""
+        return Admin(self.state.address, user_pair() if self.has_keys() else None)
 
     def has_keys(self) -> bool:
         """Return whether the scheduler takes only those who have a key."""

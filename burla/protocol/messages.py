@@ -27,6 +27,8 @@ JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their
 JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
 OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
+JOBS_TOLD_MAX = 1000  # in one answer; their number is told, too
+NAMES_MAX = 1000  # of nodes in one message
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
 SEAL_BYTES = 16  # of HMAC-SHA-256: enough against one who cannot try offline
@@ -216,6 +218,28 @@ class AskDemand(Message, frozen=True):
     retire: tuple[Word, ...] = ()  # nodes that it deletes if idle: they are not leased meanwhile
 
 
+class AskJobs(Message, frozen=True):
+    """administrator -> scheduler: which jobs are open? Answered by Jobs."""
+
+
+class EndJobs(Message, frozen=True):
+    """administrator -> scheduler: the cluster is taken down: end all jobs. Answered by Jobs.
+
+    Their callers hear ClusterEnded; what comes later is not affected.
+    """
+
+    by: Word  # who does it, and how, for the callers
+
+
+class ForgetNodes(Message, frozen=True):
+    """administrator -> scheduler: these were removed on purpose: list them as lost no longer.
+
+    Answered by Nodes.
+    """
+
+    names: Annotated[tuple[Word, ...], Meta(max_length=NAMES_MAX)]
+
+
 ClientToScheduler = (
     ClientHello
     | OpenJob
@@ -228,7 +252,7 @@ ClientToScheduler = (
     | ListNodes
     | Heartbeat
 )
-AdminToScheduler = ClientToScheduler | AskDemand
+AdminToScheduler = ClientToScheduler | AskDemand | AskJobs | EndJobs | ForgetNodes
 
 # --- scheduler -> client ---
 
@@ -303,13 +327,19 @@ class JobFailed(Message, frozen=True):
     limit_s: Seconds = 0.0  # after which a job is given up then
 
 
+class ClusterEnded(Message, frozen=True):
+    """scheduler -> client: the cluster is taken down, and all jobs of this client have ended."""
+
+    by: Word
+
+
 class NodeState(StrEnum):
     """What a node does."""
 
     FREE = "free"
     LEASED = "leased"  # or its last lease is still ending
     LEAVING = "leaving"  # it is drained or about to be deleted: no job gets it any more
-    LOST = "lost"  # its connection is gone; it may come back
+    LOST = "lost"  # nothing is heard of it; it may come back
 
 
 class NodeStatus(Struct, frozen=True, array_like=True):
@@ -323,12 +353,31 @@ class NodeStatus(Struct, frozen=True, array_like=True):
     state: NodeState
     job: Word  # name of the function it serves, if that is the asker's own; else empty
     idle_s: Seconds = 0.0  # since when it serves nobody; 0: it does
+    lost_s: Seconds = 0.0  # for how long it has been given up, if it has
+    why: Word = ""  # then
 
 
 class Nodes(Message, frozen=True):
-    """scheduler -> client: answer to ListNodes: all nodes, by name."""
+    """scheduler -> client: answer to ListNodes: all nodes, and those that were lost, by name."""
 
     nodes: tuple[NodeStatus, ...]
+
+
+class OpenedJob(Struct, frozen=True, array_like=True):
+    """One job that is open, for administrators."""
+
+    user: Word
+    name: Word  # of its function
+    open_s: Seconds  # for how long
+    left: Count  # inputs without an outcome, as far as they were sent
+    nodes: Count  # that serve it
+
+
+class Jobs(Message, frozen=True):
+    """scheduler -> administrator: answer to AskJobs and EndJobs: the oldest first."""
+
+    jobs: Annotated[tuple[OpenedJob, ...], Meta(max_length=JOBS_TOLD_MAX)]
+    total: Count  # of which the first are told
 
 
 class Wish(Struct, frozen=True, array_like=True):
@@ -363,9 +412,11 @@ SchedulerToClient = (
     | LeaseLost
     | JobStatus
     | JobFailed
+    | ClusterEnded
     | Nodes
     | Heartbeat
 )
+SchedulerToAdmin = Welcome | Refused | HelloRequired | Jobs | Nodes | Heartbeat
 
 # --- scheduler -> nodelet ---
 

@@ -40,6 +40,7 @@ def ask(
     question: Message,
     answer: type[A],
     direction: Any,
+    answer_s: float = ANSWER_S,
 ) -> A:
     """Return what the scheduler answers.
 
@@ -49,14 +50,15 @@ def ask(
         question: is asked after the Welcome.
         answer: the message that answers it.
         direction: the union of messages that may come.
+        answer_s: how long to wait for it.
 
     Raises:
-        NoAnswer: nothing answers within `ANSWER_S`.
+        NoAnswer: nothing answers within `answer_s`.
         NotTaken: the answer is no, or our key or its key is not the right one.
     """
     with _connected(address, pair) as (dealer, handshakes):
         sockets.send(dealer, encode(new_hello()))
-        for said in _answers(dealer, handshakes, direction):
+        for said in _answers(dealer, handshakes, direction, answer_s):
             match said:
                 case Welcome():
                     sockets.send(dealer, encode(question))
@@ -89,9 +91,9 @@ def _connected(
 
 
 def _answers(
-    dealer: zmq.Socket[bytes], handshakes: Handshakes, direction: Any
+    dealer: zmq.Socket[bytes], handshakes: Handshakes, direction: Any, answer_s: float
 ) -> Iterator[Message]:
-    until = time.monotonic() + ANSWER_S
+    until = time.monotonic() + answer_s
     while time.monotonic() < until:
         if (what := handshakes.refusal()) is not None:
             raise NotTaken(REFUSALS[what], not_authorised=True)
@@ -100,4 +102,4 @@ def _answers(
                 yield decode(dealer.recv_multipart(), direction)[0]
             except WireError as error:
                 raise NoAnswer(f"what answers is not a scheduler: {error}") from None
-    raise NoAnswer(f"no answer within {ANSWER_S:.0f} s")
+    raise NoAnswer(f"no answer within {answer_s:.0f} s")

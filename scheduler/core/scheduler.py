@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from burla.protocol import messages as m
 
-from . import absence, connections, invariants, jobs, nodes, reconcile, reports, upkeep
+from . import absence, connections, invariants, jobs, nodes, operators, reconcile, reports, upkeep
 from .autoscaling import EXPECTED_S, Autoscalers
 from .client import Client
 from .effects import Effect
@@ -226,13 +226,28 @@ class Scheduler:
                     jobs.close(state, job)
                     state.record(client.user, "close job", job.id, "ok")
             case m.ListNodes():
-                state.send(client.peer, m.Nodes(node_statuses(state, client.name)))
+                self._tell_nodes(client)
             case m.AskDemand():
                 state.send(client.peer, self._autoscalers.ask(state, said, client.name))
+            case m.AskJobs():
+                state.send(client.peer, operators.open_jobs(state))
+            case m.EndJobs():
+                state.record(client.user, "end all jobs", None, "ok")
+                state.send(client.peer, operators.end_jobs(state, said.by))
+            case m.ForgetNodes():
+                state.record(client.user, "forget nodes", None, "ok")
+                operators.forget(state, said.names)
+                self._tell_nodes(client)
             case m.Heartbeat() | m.ClientHello():
                 pass
             case _:
                 assert_never(said)
+
+    def _tell_nodes(self, client: Client) -> None:
+        """Tell all nodes, and those that were lost."""
+        found = [*node_statuses(self.state, client.name), *operators.lost_statuses(self.state)]
+        found.sort(key=lambda node: node.name)
+        self.state.send(client.peer, m.Nodes(tuple(found)))
 
     def _from_nodelet(self, node: Node, said: m.NodeletToScheduler, payload: list[bytes]) -> None:
         state = self.state

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from burla.protocol.messages import Message
+from burla.protocol.messages import Message, NodeStatus
 
 from .client import Client
 from .effects import Effect, Note, Record, Send
@@ -39,6 +39,15 @@ class GivenUp:
     user: str  # its key
     heard_s: float  # when the client was last heard
     for_room: bool  # its tenant's quotas were needed for others
+
+
+@dataclass(frozen=True, slots=True)
+class LostNode:
+    """What is remembered of a node that was given up, until it is back or removed."""
+
+    status: NodeStatus  # at the time
+    lost_s: float  # when, on the caller's clock
+    why: str
 
 
 @dataclass(slots=True)
@@ -71,6 +80,7 @@ class State:
     gone: deque[GoneLease] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
     effects: list[Effect] = field(default_factory=list)  # the outbox
     marks: Marks = field(default_factory=Marks)
+    lost: dict[str, LostNode] = field(default_factory=dict)  # by name; the oldest first
     leases_made: int = 0
     turns: int = 0
 

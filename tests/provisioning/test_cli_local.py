@@ -167,6 +167,60 @@ def test_a_head_that_was_lost_comes_back_from_its_backup_in_the_middle_of_a_job(
         assert mark.processes() == []
 
 
+@pytest.mark.parametrize("bind", [(), ("--bind", "tcp://127.0.0.1:0")])
+def test_who_takes_a_cluster_down_is_told_whose_jobs_end_and_callers_hear_it(
+    user: User, bind: tuple[str, ...]
+) -> None:
+    with marked() as mark:
+        user.burla("up", "--local", *bind)
+        with user.started(LONG) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "call 0\n"
+            said = user.said("down")
+            (job,) = said["jobs_ended"]
+            assert job["name"] == "f"
+            assert job["left"] >= 1
+            assert job["user"]
+            _, err = process.communicate(timeout=30)  # a silence would take 60 s
+        assert "burla.errors.ClusterLost: the cluster at " in err
+        assert "ran `burla down`" in err
+        assert mark.processes() == []
+
+
+def test_status_says_what_is_so(user: User) -> None:
+    """A scheduler that is dead, or stands still, is not ready, nor is any node of it."""
+    with marked():
+        user.burla("up", "--local", "--bind", "tcp://127.0.0.1:0")
+        assert user.said("status")["state"] == "ready"
+        folder = user.home / ".local/state/burla/default"
+        scheduler, node = (
+            psutil.Process(int((folder / f"{name}.pid").read_text().split()[0]))
+            for name in ("scheduler", "local-1")
+        )
+        node.suspend()
+        wait_until(lambda: phases(user) == ("ready", ["lost"]), "it is lost", 40.0)
+        assert "since 20" in user.said("status", code=1)["nodes"][0]["why"]
+        (seen,) = user.listed("nodes", "list")
+        assert (seen["state"], bool(seen["why"])) == ("lost", True)
+        assert "nothing heard for 15 s" in user.burla("nodes", "list").stdout
+        node.resume()
+        wait_until(lambda: phases(user) == ("ready", ["ready"]), "it is back")
+        scheduler.suspend()
+        assert phases(user) == ("silent", ["silent"])
+        scheduler.resume()
+        scheduler.kill()
+        wait_until(lambda: phases(user) == ("stopped", ["silent"]), "it is dead")
+        user.burla("up")
+        wait_until(lambda: phases(user) == ("ready", ["ready"]), "it is mended")
+        user.burla("down")
+
+
+def phases(user: User) -> tuple[str, list[str]]:
+    """Return how the scheduler and its nodes are."""
+    said = user.seen("status")
+    return said["state"], [node["phase"] for node in said["nodes"]]
+
+
 def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
     file = tmp_path / "lab.toml"
     file.write_text("[local]\nnodes = 2\ncpus = 1\n")
@@ -187,7 +241,8 @@ def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
     ("words", "code", "text"),
     [
         (["up"], 78, "a cluster needs nodes"),
-        (["up", "--ssh", "h"], 78, "set bind to an address"),
+        (["up", "--ssh", "10.0.0.2"], 78, "set bind to an address"),
+        (["up", "--ssh", "h.invalid"], 78, "there is no host of this name"),
         (["up", "--local", "--bind", "nonsense"], 78, "bind: 'nonsense' is not the address"),
         (["up", "--local", "--scheduler", "tcp://h:1"], 78, "tcp:// goes without keys"),
         (["up", "nowhere.toml"], 78, "cannot be read as TOML"),

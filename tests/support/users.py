@@ -21,8 +21,8 @@ class User:
     home: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def burla(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run `burla ...`; it must end with `code`."""
+    def burla(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        """Run `burla ...`; it must end with `code`, if that is said."""
         env = {
             name: value
             for name, value in os.environ.items()
@@ -37,7 +37,8 @@ class User:
             text=True,
             timeout=200,
         )
-        assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
+        is_so = code is None or done.returncode == code
+        assert is_so, (words, done.returncode, done.stdout, done.stderr)
         return done
 
     def said(self, *words: str, code: int = 0) -> dict[str, Any]:
@@ -48,6 +49,11 @@ class User:
     def listed(self, *words: str) -> list[dict[str, Any]]:
         """Return the list that a command says with --json."""
         answer: list[dict[str, Any]] = json.loads(self.burla(*words, "--json").stdout)
+        return answer
+
+    def seen(self, *words: str) -> dict[str, Any]:
+        """Return what a command says with --json, however it ends."""
+        answer: dict[str, Any] = json.loads(self.burla(*words, "--json", code=None).stdout)
         return answer
 
     def files(self) -> list[str]:
