@@ -2,24 +2,18 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import click
 
-from burla.system.exit_codes import (
-    EXIT_CONFIG,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_NOT_AUTHORISED,
-    EXIT_OK,
-    EXIT_UNREACHABLE,
-)
+from burla.system.exit_codes import COMMANDS, EXIT_FAILED, EXIT_OK, described
 
-from . import errors
+from . import failures
 from .auth_cli import auth, login
 from .cli_options import address_in_use, cluster_option
 from .cluster_cli import backup, down, gc, nodes, restore, status, up
 from .config import CLUSTER_VARIABLE
+from .failures import Failure
 
 # A line of \b alone keeps click from filling the paragraph after it.
 HELP = """Run a Python function on every input, on many computers at once, as if it ran here.
@@ -31,9 +25,7 @@ HELP = """Run a Python function on every input, on many computers at once, as if
 It uses the cluster that BURLA_CLUSTER names, else the one that `burla up` or `burla login` stored.
 Without one, a private cluster on this machine starts with the first call and ends with the process.
 """
-EPILOG = """\b
-exit codes: 0 ok, 1 the job failed, 2 wrong usage, 69 no cluster answers,
-77 not authorised, 78 bad configuration, 130 Ctrl-C"""
+EPILOG = f"\b\n{described(COMMANDS)}"
 
 
 def _print_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -79,42 +71,35 @@ def demo(cluster: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in words
     try:
-        code = commands.main(arguments, prog_name="burla", standalone_mode=False)
+        code = commands.main(words, prog_name="burla", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _fail(failures.USAGE, error.format_message(), as_json, error.show)
     except (click.Abort, KeyboardInterrupt):
-        return EXIT_INTERRUPTED
-    except errors.BurlaError as error:
-        click.echo(f"burla: {error}", err=True)
-        return exit_code(error)
-    except RuntimeError as error:  # of provisioning, which is not loaded unless it was used
-        return _provisioning_failed(error)
+        return _fail(failures.INTERRUPTED, "interrupted", as_json, lambda: None)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the rest goes
+        return EXIT_FAILED
+    except Exception as error:
+        failure = failures.failure_of(error)
+        if failure is None:
+            if as_json:
+                click.echo(failures.as_json(failures.INTERNAL, repr(error)))
+            raise
+        text = str(error)
+        return _fail(failure, text, as_json, lambda: click.echo(f"burla: {text}", err=True))
     return code if isinstance(code, int) else EXIT_OK
 
 
-def _provisioning_failed(error: RuntimeError) -> int:
-    from burla.provisioning import cli
-    from burla.provisioning.core import machines
-
-    if not isinstance(error, machines.ProvisioningError):
-        raise error
-    click.echo(f"burla: {error}", err=True)
-    return cli.exit_code(error)
-
-
-def exit_code(error: errors.BurlaError) -> int:
-    """Return the exit code that tells a script what went wrong."""
-    match error:
-        case errors.BadSetting():
-            return EXIT_CONFIG
-        case errors.NotAuthorised():
-            return EXIT_NOT_AUTHORISED
-        case errors.ClusterUnreachable():
-            return EXIT_UNREACHABLE
-        case _:
-            return EXIT_FAILED
+def _fail(failure: Failure, text: str, as_json: bool, show: Callable[[], None]) -> int:
+    """Say what went wrong, to a program on stdout or to people on stderr; return the exit code."""
+    if as_json:
+        click.echo(failures.as_json(failure, text))
+    else:
+        show()
+    return failure.code
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from typing import Any
 
 from msgspec.structs import replace as changed
 
-from burla.provisioning.core.machines import BadConfig, ProvisioningError
-from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
+from burla.provisioning.core.machines import BadConfig
+from burla.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 from . import backup, clusters
 from . import config as c
@@ -281,17 +281,6 @@ def _say_backup(file: Path, made: backup.Manifest, text: str, json: bool) -> Non
         print(dumps({**facts, "made": made.made, "files": sorted(made.files)}))
     else:
         print(text)
-
-
-def exit_code(error: ProvisioningError) -> int:
-    """Return the exit code that tells a script what went wrong."""
-    match error:
-        case BadConfig():
-            return EXIT_CONFIG
-        case NoCluster():
-            return EXIT_UNREACHABLE
-        case _:
-            return EXIT_FAILED
 
 
 def _code(results: Sequence[Result]) -> int:

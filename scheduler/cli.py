@@ -22,7 +22,7 @@ from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
-from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK
+from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK, SCHEDULER, described
 from burla.system.notify import Notifier
 from burla.system.owner import Owner
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
@@ -44,7 +44,7 @@ Once it listens, it prints its address as the first line on stdout; everything e
 It runs until SIGTERM or Ctrl-C. SIGUSR2 makes it write its state to scheduler-state.json, in the
 directory of its keys or beside its socket file."""
 
-EPILOG = """\
+EPILOG = f"""\
 examples:
   burla-scheduler init                        # once: make the cluster's keys
   burla-scheduler                             # for this machine
@@ -59,8 +59,7 @@ then, with the address that it printed:
   burla auth add KEY --user NAME
   BURLA_CLUSTER=ADDRESS python script.py      # instead of what `burla login` stored
 
-exit codes: 0 ended by SIGTERM, 2 wrong usage, 75 the address is in use, 78 the address or a key is
-refused, 130 Ctrl-C, 1 anything else (it is on stderr)"""
+{described(SCHEDULER)}"""
 
 INIT_DESCRIPTION = """\
 Make the keys of a cluster, unless there are some, and print the address that users and nodes need.

@@ -40,7 +40,7 @@ def ask(
     question: Message,
     answer: type[A],
     direction: Any,
-    answer_s: float = ANSWER_S,
+    answer_s: float | None = None,
 ) -> A:
     """Return what the scheduler answers.
 
@@ -50,12 +50,13 @@ def ask(
         question: is asked after the Welcome.
         answer: the message that answers it.
         direction: the union of messages that may come.
-        answer_s: how long to wait for it.
+        answer_s: how long to wait for it; None: `ANSWER_S`.
 
     Raises:
         NoAnswer: nothing answers within `answer_s`.
         NotTaken: the answer is no, or our key or its key is not the right one.
     """
+    answer_s = ANSWER_S if answer_s is None else answer_s
     with _connected(address, pair) as (dealer, handshakes):
         sockets.send(dealer, encode(new_hello()))
         for said in _answers(dealer, handshakes, direction, answer_s):

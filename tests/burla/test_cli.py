@@ -1,6 +1,8 @@
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -85,6 +87,60 @@ def test_a_public_error_is_a_line_and_an_exit_code(
     finally:
         cli.commands.commands.pop("fail")
     assert capsys.readouterr().err == f"burla: {error}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "code"),
+    [
+        (["nonsense"], "usage", 2),
+        (["nodes", "add"], "usage", 2),
+        (["auth", "add", "short", "--user", "x"], "usage", 2),
+        (["login", "tcp://h:1"], "bad_setting", 78),
+        (["login", "--cluster", "nosuch"], "no_cluster", 69),
+        (["status"], "no_cluster", 69),
+        (["up"], "bad_config", 78),
+        (["restore", "/nowhere"], "bad_config", 78),
+        (["nodes", "list"], "bad_setting", 78),
+        (["nodes", "list", "--cluster", "ipc:///nowhere/s"], "cluster_unreachable", 69),
+    ],
+)
+def test_with_json_an_error_is_json_on_stdout(
+    words: list[str],
+    kind: str,
+    code: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("BURLA_STATE_DIR", "BURLA_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.delenv("BURLA_CLUSTER", raising=False)
+    monkeypatch.setattr("burla.transport.request.ANSWER_S", 0.1)
+    assert cli.main([*words, "--json"]) == code
+    out, err = capsys.readouterr()
+    said = json.loads(out)["error"]
+    assert err == ""
+    assert (said["kind"], said["exit_code"]) == (kind, code)
+    assert said["text"]
+    assert said["remedy"]
+    assert cli.main(words) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said["text"] in err
+
+
+def test_a_bug_is_json_and_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    @cli.commands.command("fail")
+    @click.option("--json", "as_json", is_flag=True)
+    def fail(as_json: bool) -> None:
+        raise ZeroDivisionError
+
+    try:
+        with pytest.raises(ZeroDivisionError):
+            cli.main(["fail", "--json"])
+    finally:
+        cli.commands.commands.pop("fail")
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "internal"
 
 
 def test_ctrl_c_has_its_own_exit_code() -> None:
