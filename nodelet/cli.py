@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a nodelet as the command line says; return the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    level = logging.INFO if options.owner is None else logging.WARNING
+    level = daemon.log_level(options, is_private=options.owner is not None)
     daemon.prepare("burla-nodelet", level)
     try:
         config = _with_key(_config(options), options)
@@ -166,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         default=probe.BEST,
         help="how each lease is isolated; see below (default: best)",
     )
+    daemon.add_log_level(parser)
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 

@@ -50,6 +50,8 @@ def compare(seen: Result, scheduler: Result, told: Told) -> Result:
             return seen
         return replace(seen, phase=SILENT, why=f"its scheduler is {scheduler.phase}")
     if node is not None and node.state is NodeState.LOST:
+        if seen.phase in (STOPPED, "absent"):  # which is why
+            return replace(seen, why=lost_since(node)) if node.why else seen
         why = f"{lost_since(node)}; {seen.why}" if seen.why else lost_since(node)
         return replace(seen, phase="lost", why=why)
     if node is None and seen.phase == READY:

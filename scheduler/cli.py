@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import errno
 import json
-import logging
 import os
 import socket
 import stat
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _init(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
-    level = logging.INFO if options.owner is None else logging.WARNING
+    level = daemon.log_level(options, is_private=options.owner is not None)
     daemon.prepare("burla-scheduler", level)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
@@ -140,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long the jobs of a caller that is away are kept, stopped or cut off from the "
         "network; then they are given up, and it is told so (default: %(default)g; inf: no limit)",
     )
+    daemon.add_log_level(parser)
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 

@@ -30,8 +30,9 @@ def end_jobs(state: State, by: str) -> m.Jobs:
             state.send(client.peer, m.ClusterEnded(by))
     for job in list(state.jobs.values()):
         state.record(job.tenant, "job is ended", job.id, by)
-        jobs.close(state, job)
-    state.note(f"ended all jobs ({ended.total}): {by}")
+        jobs.close(state, job, by)
+    plain = "".join(c if c.isprintable() else "?" for c in by)
+    state.note(f"ended all jobs ({ended.total}): {plain}")
     return ended
 
 
@@ -39,19 +40,12 @@ def _told(state: State, job: Job) -> m.OpenedJob:
     work = job.work
     sent = work.batches.entered if work.total is None else work.total
     return m.OpenedJob(
-        user=user_of(state, job),
+        user=jobs.user_of(state, job),
         name=job.spec.name,
         open_s=max(0.0, state.now_s - job.opened_s),
         left=max(0, sent - work.done.total),
         nodes=len(work.leases),
     )
-
-
-def user_of(state: State, job: Job) -> str:
-    """Return whose job it is, for people: by the name that goes with the key, if it is known."""
-    client = state.clients.get(job.owner)
-    key = client.user if client is not None else job.tenant
-    return state.tenants.users.get(key, job.user)
 
 
 # --- nodes that were lost ---

@@ -14,6 +14,7 @@ from burla.protocol.messages import Message, NodeStatus
 from .client import Client
 from .effects import Effect, Note, Record, Send
 from .job import Job
+from .journal import Journal
 from .lease import Lease, LeaseState
 from .node import Node
 from .quotas import Tenants, Usage
@@ -79,6 +80,7 @@ class State:
     given_up: dict[bytes, GivenUp] = field(default_factory=dict)  # by job, the oldest first
     gone: deque[GoneLease] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
     effects: list[Effect] = field(default_factory=list)  # the outbox
+    journal: Journal = field(default_factory=Journal)
     marks: Marks = field(default_factory=Marks)
     lost: dict[str, LostNode] = field(default_factory=dict)  # by name; the oldest first
     leases_made: int = 0

@@ -97,6 +97,7 @@ async def run(
         endpoint, publisher = _bind(router, channel, config.bind)
         options = (config.quotas, config.is_private, config.away_limit_s)
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
+        core.state.journal.is_kept = log.isEnabledFor(logging.INFO)
         authorizer = doors.authorizer if doors else None
         server = Server(core, router, channel, clock_s, authorizer)
         if config.state_file is not None:
@@ -207,6 +208,9 @@ class Server:
                 self._flush()
                 for user, frames in self._arrived():
                     self._receive(user, frames)
+                if self._core.state.journal.lines:
+                    for line in self._core.state.journal.take():
+                        log.info("%s", line)
                 if self._clock_s() >= due_s:
                     self._carry_out(self._core.expire(self._clock_s()))
                     due_s = self._core.next_deadline_s()
