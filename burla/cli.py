@@ -11,7 +11,7 @@ from burla.system.exit_codes import COMMANDS, EXIT_FAILED, EXIT_OK, described
 from . import failures
 from .auth_cli import auth, login
 from .cli_options import address_in_use, cluster_option
-from .cluster_cli import backup, down, gc, nodes, restore, status, up
+from .cluster_cli import backup, doctor, down, gc, nodes, restore, status, up
 from .config import CLUSTER_VARIABLE
 from .failures import Failure
 
@@ -54,7 +54,7 @@ def commands() -> None:
     """Hold all commands; what they share is said in `HELP`."""
 
 
-for _command in (login, auth, up, down, status, gc, nodes, backup, restore):
+for _command in (login, auth, up, down, status, gc, nodes, doctor, backup, restore):
     commands.add_command(_command)
 
 

@@ -3,10 +3,13 @@
 Only options stand here: burla.provisioning does it. Other rooms are imported inside commands only.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
+
+from burla.system.exit_codes import EXIT_FAILED, EXIT_OK
 
 from . import errors
 from .cli_options import address_in_use, cluster_option, json_option
@@ -130,6 +133,61 @@ def gc(cluster: str | None, as_json: bool) -> int:
 
 
 @click.command()
+@cluster_option
+@json_option
+def doctor(cluster: str | None, as_json: bool) -> int:
+    """Look for what keeps calls from working, from here to the nodes.
+
+    A line for each check: pass, warn or fail, and what to do. Ends with 1 if one fails. Run it
+    where calls are made; on the head or a node it looks at that machine as well.
+    """
+    from dataclasses import asdict
+
+    from . import doctor as doctors
+
+    named = None if cluster is None else address_in_use(cluster)
+    checks = doctors.run(named, _best_isolation, _wrong_keys)
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks]))
+    else:
+        for check in checks:
+            click.echo(f"{check.state}  {check.name:12} {check.text}")
+            if check.remedy:
+                click.echo(f"{'':18}-> {check.remedy}")
+    return EXIT_FAILED if any(check.state == doctors.FAIL for check in checks) else EXIT_OK
+
+
+def _best_isolation(address: str) -> tuple[str, str]:
+    """Return the best tier of isolation of a node here, and why none better."""
+    from burla.nodelet.config import usable_cpus, usable_ram
+    from burla.nodelet.isolation import probe
+
+    confinement = probe.confinement(usable_ram(), usable_cpus(), address or "ipc:///", None)
+    tier, why = probe.choose(probe.BEST, confinement)
+    return tier.value, why
+
+
+def _wrong_keys(address: str | None) -> list[str]:
+    """Return what is wrong with the key files of a scheduler on this machine."""
+    from burla.provisioning.clusters import NoCluster, keys_of
+    from burla.scheduler.auth.key_store import KeyStore
+    from burla.scheduler.auth.quota_store import QuotaStore
+    from burla.transport.keys import KeyFileError
+
+    try:
+        store = KeyStore(keys_of(None, address))
+    except NoCluster:
+        return []
+    wrong = []
+    for look in (store.server_pair, store.read, QuotaStore(store).read):
+        try:
+            look()
+        except KeyFileError as error:
+            wrong.append(str(error))
+    return wrong
+
+
+@click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @cluster_option
 @json_option
@@ -214,8 +272,6 @@ def list_nodes(cluster: str | None, as_json: bool) -> None:
 
     found = admin.list_nodes(address_in_use(cluster))
     if as_json:
-        import json
-
         import msgspec
 
         click.echo(json.dumps([msgspec.structs.asdict(node) for node in found]))

@@ -72,6 +72,26 @@ def ask(
     raise AssertionError("the answers have no end")
 
 
+def greet(address: str, pair: KeyPair | None, direction: Any, answer_s: float) -> Welcome:
+    """Return how the scheduler welcomes who says Hello; see `ask`.
+
+    Raises:
+        NoAnswer: nothing answers within `answer_s`.
+        NotTaken: the answer is no, or our key or its key is not the right one.
+    """
+    with _connected(address, pair) as (dealer, handshakes):
+        sockets.send(dealer, encode(new_hello()))
+        for said in _answers(dealer, handshakes, direction, answer_s):
+            match said:
+                case Welcome():
+                    return said
+                case Refused():
+                    raise NotTaken(said.reason, not_authorised=said.not_authorised)
+                case _:
+                    pass
+    raise AssertionError("the answers have no end")
+
+
 @contextmanager
 def _connected(
     address: str, pair: KeyPair | None

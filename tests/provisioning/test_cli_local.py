@@ -112,6 +112,13 @@ def test_what_was_made_is_in_use_until_it_is_gone(user: User) -> None:
         assert roles["local-1"] == "node"
         line = shlex.split(user.said("login", "--cluster", "lab")["command"])
         user.burla(*line[1:])  # word for word what it says
+        checks = {check["name"]: check["state"] for check in user.listed("doctor")}
+        assert [checks[name] for name in ("port", "handshake", "versions", "nodes")] == ["pass"] * 4
+        keys = user.home / ".local/state/burla/lab/keys/keys.json"
+        keys.chmod(0o640)
+        stdout = user.burla("doctor", code=1).stdout
+        assert f"{keys} is refused: other users can access it" in stdout
+        keys.chmod(0o600)
 
         done = user.burla("up", "--local", "--cluster", "other")
         assert "go on using burla://127.0.0.1" in done.stderr
