@@ -7,8 +7,17 @@ import click
 
 from .config import cluster_address
 
+
+def _names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Return the names of clusters that begin so, for the completion of shells."""
+    from burla.provisioning.clusters import known
+
+    return [name for state in known() if (name := state.config.name).startswith(begun)]
+
+
 cluster_option = click.option(
     "--cluster",
+    shell_complete=_names,
     metavar="NAME|ADDRESS",
     help="Which cluster: what `burla up` called it here, or its address. Default: the one in use"
     " (BURLA_CLUSTER, else as stored by `burla up` or `burla login`).",

@@ -4,6 +4,7 @@ Only options stand here: burla.provisioning does it. Other rooms are imported in
 """
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -232,8 +233,19 @@ def nodes_add(hosts: tuple[str, ...], cluster: str | None, as_json: bool) -> int
     return cli.add(_state(cluster), hosts, as_json, _adopt)
 
 
+def _node_names(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """Return the names of nodes that begin so, for the completion of shells."""
+    from burla.provisioning.core.machines import ProvisioningError
+
+    with suppress(ProvisioningError, errors.BurlaError):
+        state = _state(context.params.get("cluster"))
+        names = [*state.names, *(f"local-{n + 1}" for n in range(state.config.local.nodes))]
+        return [name for name in names if name.startswith(begun)]
+    return []
+
+
 @nodes.command("remove")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=_node_names)
 @cluster_option
 @_forget
 @json_option
@@ -245,7 +257,7 @@ def nodes_remove(names: tuple[str, ...], cluster: str | None, forget: bool, as_j
 
 
 @nodes.command("drain")
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=_node_names)
 @cluster_option
 @json_option
 def nodes_drain(names: tuple[str, ...], cluster: str | None, as_json: bool) -> int:

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ import pytest
 
 from burla import cli, errors
 from burla.protocol import VERSION
+from burla.provisioning import state
+from burla.provisioning.config import ClusterConfig, LocalConfig
+from burla.provisioning.state import State
 
 
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +145,31 @@ def test_a_bug_is_json_and_a_traceback(capsys: pytest.CaptureFixture[str]) -> No
     finally:
         cli.commands.commands.pop("fail")
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == "internal"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_are_told_how_to_complete(
+    shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BURLA_STATE_DIR", str(tmp_path))
+    state.write(State(ClusterConfig(name="lab", local=LocalConfig(2)), "ipc:///s"))
+
+    def run(**variables: str) -> str:
+        env = os.environ | variables
+        line = [sys.executable, "-m", "burla.cli"]
+        return subprocess.run(line, env=env, capture_output=True, text=True, check=True).stdout
+
+    assert "burla" in run(_BURLA_COMPLETE=f"{shell}_source")
+    for words, wanted in (
+        ("burla no", "nodes"),
+        ("burla auth qu", "quota"),
+        ("burla up --gc", "--gce"),
+        ("burla status --cluster l", "lab"),
+        ("burla nodes drain local-", "local-2"),
+    ):
+        number = words.split()[-1] if shell == "fish" else str(len(words.split()) - 1)
+        said = run(_BURLA_COMPLETE=f"{shell}_complete", COMP_WORDS=words, COMP_CWORD=number)
+        assert wanted in said, (words, said)
 
 
 def test_ctrl_c_has_its_own_exit_code() -> None:
