@@ -2,7 +2,9 @@
 
 import time
 from datetime import UTC, datetime
+from typing import TypeVar
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 from burla.shell.clients import curve_for
 from burla.transport.request import NoAnswer, NotTaken, ask
@@ -10,12 +12,25 @@ from burla.transport.request import NoAnswer, NotTaken, ask
 from .config import CLUSTER_VARIABLE
 from .errors import BadSetting, ClusterUnreachable, NotAuthorised, Refused
 
+A = TypeVar("A", bound=m.Message)
 GB = 1 << 30
 LINE_CHARS_MAX = 1000  # of the table; a name has at most 256 characters
 
 
 def list_nodes(address: str | None) -> list[m.NodeStatus]:
     """Return the nodes of the cluster at an address.
+
+    Raises:
+        BadSetting: there is no address: no cluster is configured.
+        ClusterUnreachable: nothing answers.
+        NotAuthorised: it does not accept our key, or has another one than its address says.
+        Refused: it does not answer us.
+    """
+    return list(put(address, m.ListNodes(), m.Nodes).nodes)
+
+
+def put(address: str | None, question: m.Message, answer: type[A]) -> A:
+    """Return what the scheduler at an address answers to a question.
 
     Raises:
         BadSetting: there is no address: no cluster is configured.
@@ -33,12 +48,11 @@ def list_nodes(address: str | None) -> list[m.NodeStatus]:
     curve = curve_for(address)
     pair = None if curve is None else curve.pair
     try:
-        answer = ask(address, pair, m.ListNodes(), m.Nodes, m.SchedulerToClient)
+        return ask(address, pair, question, answer, am.SchedulerToAdmin)
     except NoAnswer as error:
         raise ClusterUnreachable(address, str(error)) from None
     except NotTaken as error:
         raise (NotAuthorised if error.not_authorised else Refused)(str(error)) from None
-    return list(answer.nodes)
 
 
 def print_nodes(nodes: list[m.NodeStatus]) -> None:

@@ -4,19 +4,24 @@ Everything here goes without a prompt, and prints JSON on request.
 """
 
 import errno
+import os
 import re
 import shlex
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import errors
 from .cli_options import address_in_use, cluster_option, json_option, say
 from .config import cluster_address, store_cluster
+
+if TYPE_CHECKING:
+    from burla.protocol.admin_messages import KeysManaged, ManageKeys
+
+NAME_CHARACTERS_MAX = 256  # protocol.messages.Word
 
 
 def _where(command: Any) -> Any:
@@ -86,7 +91,9 @@ def _user() -> str:
 def auth() -> None:
     """Manage who may use a cluster.
 
-    Run these on the scheduler's machine; a running scheduler notices each change at once.
+    On the scheduler's machine, as who made it, they change its files, which a running scheduler
+    notices at once. From elsewhere the scheduler is asked, which takes the key of an administrator
+    (`burla auth add KEY --user NAME --role admin`).
     """
 
 
@@ -102,16 +109,15 @@ def add(
     key: str, user: str, role: str, cluster: str | None, directory: str | None, as_json: bool
 ) -> None:
     """Let KEY (64 digits, as `burla login` prints them) use the cluster."""
-    from burla.scheduler.core import admission
+    from burla.protocol import admin_messages as am
     from burla.transport.keys import parse_key
 
     try:
         name = parse_key(key).hex()
     except ValueError as error:
         raise click.UsageError(f"{key!r} is not a key: {error}") from None
-    kind = admission.Role(role)
-    with _open(cluster, directory) as store:
-        store.change(lambda table: admission.add(table, name, kind, user, time.time()))
+    _check_name(user)
+    _manage(cluster, directory, am.ManageKeys(am.KeyOperation.ADD, name, user, role))
     text = f"key {name[:16]}... now has the role {role}, as {user}"
     say(as_json, {"key": name, "user": user, "role": role}, text)
 
@@ -125,16 +131,11 @@ def revoke(what: str, cluster: str | None, directory: str | None, as_json: bool)
 
     The first 8 digits of a key are enough. Takes effect at once, also on open connections.
     """
-    from burla.scheduler.core import admission
+    from burla.protocol import admin_messages as am
 
-    gone: list[str] = []
-
-    def change(table: admission.Table) -> admission.Table:
-        table, gone[:] = admission.revoke(table, what, time.time())
-        return table
-
-    with _open(cluster, directory) as store:
-        store.change(change)
+    _check_name(what)
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.REVOKE, what))
+    gone = [known.key for known in answer.keys]
     say(as_json, {"revoked": gone}, "\n".join(f"key {key[:16]}... is revoked" for key in gone))
 
 
@@ -146,11 +147,11 @@ def token(cluster: str | None, directory: str | None, as_json: bool) -> None:
 
     It works once, within ten minutes: burla-nodelet --join-token-file FILE.
     """
-    from burla.scheduler.core.admission import TOKEN_S
+    from burla.protocol import admin_messages as am
 
-    with _open(cluster, directory) as store:
-        made = store.make_token().secret.hex()
-    say(as_json, {"token": made, "expires": _iso(time.time() + TOKEN_S)}, made)
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.TOKEN))
+    made = answer.token.hex()
+    say(as_json, {"token": made, "expires": _iso(answer.keys[0].expires_s)}, made)
 
 
 @auth.command("list")
@@ -158,28 +159,121 @@ def token(cluster: str | None, directory: str | None, as_json: bool) -> None:
 @json_option
 def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Show all keys: who owns them, what they may do, and since when."""
-    with _open(cluster, directory) as store:
-        table = store.read()
+    from burla.protocol import admin_messages as am
+
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.LIST))
     rows = [
         {
-            "key": key,
-            "user": entry.user,
-            "role": entry.role.value,
-            "added": _iso(entry.added_s),
-            "revoked": _iso(entry.revoked_s),
-            "expires": _iso(entry.expires_s),
+            "key": known.key,
+            "user": known.user,
+            "role": known.role,
+            "added": _iso(known.added_s),
+            "revoked": _iso(known.revoked_s),
+            "expires": _iso(known.expires_s),
         }
-        for key, entry in table.items()
+        for known in answer.keys
     ]
     lines = [
         f"{row['key']}  {row['role']:6}  {row['added']}  "
         f"{'revoked ' if row['revoked'] else ''}{row['user']}"
         for row in rows
     ]
+    if answer.total > len(rows):
+        lines.append(f"and {answer.total - len(rows)} more")
     say(as_json, rows, "\n".join(lines) or "no keys yet: `burla auth add` adds one")
 
 
-KEY_DIRECTORY = "one where `burla-scheduler init` made keys (--dir names another)"
+@auth.command()
+@click.option(
+    "--overlap",
+    "overlap_h",
+    type=click.FloatRange(0, 720),
+    default=168.0,
+    show_default=True,
+    help="Hours for which the old key goes on to count, for what runs under it.",
+)
+@cluster_option
+@json_option
+def rotate(overlap_h: float, cluster: str | None, as_json: bool) -> None:
+    """Replace your own key by a new one, with the same rights.
+
+    Jobs that run go on under the old key while that counts. Without --cluster, all clusters that
+    `burla up` made here are told as well; others that you use must be told by `burla login`.
+    """
+    from burla.protocol import admin_messages as am
+    from burla.protocol import messages as m
+    from burla.provisioning.clusters import known
+    from burla.shell.clients import curve_for
+    from burla.transport.keys import KeyFileError, make_pair, write_private
+
+    from .admin import put
+    from .config import user_key_path
+
+    address = address_in_use(cluster)
+    if address is not None and curve_for(address) is None:
+        raise errors.BurlaError(f"the cluster at {address} needs no keys: there is none to replace")
+    path, pair = user_key_path(), make_pair()
+    assert path is not None, "there is a key"
+    text = f"# secret key of a user of burla: never share it\n{pair.secret.hex()}\n"
+    try:
+        write_private(f"{path}.new", text, replace=True)
+    except (KeyFileError, OSError) as error:
+        raise errors.BurlaError(f"cannot keep a new key: {error}") from None
+    said = m.ReplaceKey(pair.public, overlap_h * 3600)
+    try:
+        answer = _answered(put(address, said, am.KeysManaged))
+    except errors.BurlaError:
+        os.unlink(f"{path}.new")
+        raise
+    left = []
+    for other in known() if cluster is None else ():
+        if other.address != address and other.address.startswith("burla:"):
+            try:
+                _answered(put(other.address, said, am.KeysManaged))
+            except errors.BurlaError as error:
+                left.append(other.config.name)
+                click.echo(f"burla: cluster {other.config.name} was not told: {error}", err=True)
+    os.replace(f"{path}.new", path)
+    old = next(known for known in answer.keys if known.key != pair.public.hex())
+    facts = {"key": pair.public.hex(), "old": old.key, "old_expires": _iso(old.expires_s)}
+    text = f"your key is {facts['key']} now; the old one counts until {facts['old_expires']}"
+    say(as_json, {**facts, "not_told": left}, text)
+
+
+def _check_name(text: str) -> None:
+    if not 0 < len(text) <= NAME_CHARACTERS_MAX or not text.isprintable():
+        raise click.UsageError(
+            f"{text!r} is not a name: 1 to {NAME_CHARACTERS_MAX} printable characters"
+        )
+
+
+def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> "KeysManaged":
+    """Return what is answered where the keys lie, or by the scheduler if that is elsewhere.
+
+    Raises:
+        BurlaError: nothing was done; says why.
+    """
+    from burla.protocol import admin_messages as am
+    from burla.provisioning.clusters import NoCluster
+    from burla.scheduler.auth.management import carry_out
+    from burla.shell.clients import curve_for
+
+    from .admin import put
+
+    try:
+        with _open(cluster, directory) as store:
+            return carry_out(store, said)
+    except NoCluster:
+        address = address_in_use(cluster)
+        if directory is not None or address is None or curve_for(address) is None:
+            raise
+    return _answered(put(address, said, am.KeysManaged))
+
+
+def _answered(answer: "KeysManaged") -> "KeysManaged":
+    if answer.why:
+        raise errors.BurlaError(answer.why)
+    return answer
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
@@ -250,6 +344,9 @@ def quota(
 
 def _limits(limits: Any) -> dict[str, Any]:
     return {"jobs": limits.jobs, "inputs": limits.inputs, "bytes": limits.bytes}
+
+
+KEY_DIRECTORY = "one where `burla-scheduler init` made keys (--dir names another)"
 
 
 @contextmanager

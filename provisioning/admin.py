@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 from burla.transport import request
 from burla.transport.keys import KeyPair
@@ -23,17 +24,17 @@ class Admin:
         """Return all nodes, also those that are lost."""
         return list(self._ask(m.ListNodes(), m.Nodes).nodes)
 
-    def end_jobs(self, by: str) -> m.Jobs:
+    def end_jobs(self, by: str) -> am.Jobs:
         """End all jobs, and tell their callers who did; return which these were."""
-        return self._ask(m.EndJobs(by), m.Jobs)
+        return self._ask(am.EndJobs(by), am.Jobs)
 
     def forget_nodes(self, names: list[str]) -> None:
         """Have nodes that were removed on purpose listed as lost no longer."""
-        for start in range(0, len(names), m.NAMES_MAX):
-            self._ask(m.ForgetNodes(tuple(names[start : start + m.NAMES_MAX])), m.Nodes)
+        for start in range(0, len(names), am.NAMES_MAX):
+            self._ask(am.ForgetNodes(tuple(names[start : start + am.NAMES_MAX])), m.Nodes)
 
     def _ask(self, question: m.Message, answer: type[A]) -> A:
-        direction = m.SchedulerToAdmin
+        direction = am.SchedulerToAdmin
         return request.ask(self.address, self.pair, question, answer, direction, ANSWER_S)
 
 

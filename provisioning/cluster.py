@@ -10,7 +10,7 @@ from contextlib import suppress
 from types import ModuleType
 
 from burla.protocol import VERSION
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am
 from burla.provisioning.core.addresses import HERE, host_names, is_loopback, split_target
 from burla.provisioning.core.machines import (
     BadConfig,
@@ -37,7 +37,7 @@ PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
 WHEELS = "wheels"
 NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
 
-NO_JOBS = m.Jobs((), 0)
+NO_JOBS = am.Jobs((), 0)
 
 AskPassphrase = Callable[[str], str | None]
 
@@ -310,7 +310,7 @@ class Cluster:
             progress(SCHEDULER, "removed")
         return results
 
-    def _end_jobs(self) -> m.Jobs:
+    def _end_jobs(self) -> am.Jobs:
         """End the jobs that are open, so that their callers hear of it at once."""
         if self.head.scheduler.pid() is not None:
             with suppress(NoAnswer, NotTaken, ProvisioningError):

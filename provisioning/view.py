@@ -17,7 +17,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from burla.protocol.messages import Jobs
+from burla.protocol.admin_messages import Jobs
 
 from .result import Result
 

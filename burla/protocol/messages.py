@@ -27,8 +27,6 @@ JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their
 JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
 OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
-JOBS_TOLD_MAX = 1000  # in one answer; their number is told, too
-NAMES_MAX = 1000  # of nodes in one message
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
 SEAL_BYTES = 16  # of HMAC-SHA-256: enough against one who cannot try offline
@@ -218,26 +216,14 @@ class AskDemand(Message, frozen=True):
     retire: tuple[Word, ...] = ()  # nodes that it deletes if idle: they are not leased meanwhile
 
 
-class AskJobs(Message, frozen=True):
-    """administrator -> scheduler: which jobs are open? Answered by Jobs."""
+class ReplaceKey(Message, frozen=True):
+    """client -> scheduler: this key is mine, too, with the same rights. Answered by KeysManaged.
 
-
-class EndJobs(Message, frozen=True):
-    """administrator -> scheduler: the cluster is taken down: end all jobs. Answered by Jobs.
-
-    Their callers hear ClusterEnded; what comes later is not affected.
+    The one under which it is said goes on to count for some time.
     """
 
-    by: Word  # who does it, and how, for the callers
-
-
-class ForgetNodes(Message, frozen=True):
-    """administrator -> scheduler: these were removed on purpose: list them as lost no longer.
-
-    Answered by Nodes.
-    """
-
-    names: Annotated[tuple[Word, ...], Meta(max_length=NAMES_MAX)]
+    key: Key  # public
+    overlap_s: Seconds  # so long; at most `admission.OVERLAP_S_MAX`
 
 
 ClientToScheduler = (
@@ -250,9 +236,9 @@ ClientToScheduler = (
     | ReplayOutput
     | CloseJob
     | ListNodes
+    | ReplaceKey
     | Heartbeat
 )
-AdminToScheduler = ClientToScheduler | AskDemand | AskJobs | EndJobs | ForgetNodes
 
 # --- scheduler -> client ---
 
@@ -363,23 +349,6 @@ class Nodes(Message, frozen=True):
     nodes: tuple[NodeStatus, ...]
 
 
-class OpenedJob(Struct, frozen=True, array_like=True):
-    """One job that is open, for administrators."""
-
-    user: Word
-    name: Word  # of its function
-    open_s: Seconds  # for how long
-    left: Count  # inputs without an outcome, as far as they were sent
-    nodes: Count  # that serve it
-
-
-class Jobs(Message, frozen=True):
-    """scheduler -> administrator: answer to AskJobs and EndJobs: the oldest first."""
-
-    jobs: Annotated[tuple[OpenedJob, ...], Meta(max_length=JOBS_TOLD_MAX)]
-    total: Count  # of which the first are told
-
-
 class Wish(Struct, frozen=True, array_like=True):
     """A job for which machines may be made, and what is known of how long it will last."""
 
@@ -416,7 +385,6 @@ SchedulerToClient = (
     | Nodes
     | Heartbeat
 )
-SchedulerToAdmin = Welcome | Refused | HelloRequired | Jobs | Nodes | Heartbeat
 
 # --- scheduler -> nodelet ---
 

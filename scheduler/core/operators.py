@@ -4,6 +4,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 
 from . import jobs
@@ -15,13 +16,13 @@ LOST_KEPT_S = 7 * 86400.0  # what is lost on a Friday is still seen on a Monday
 LOST_MAX = 1000  # the oldest go first
 
 
-def open_jobs(state: State) -> m.Jobs:
+def open_jobs(state: State) -> am.Jobs:
     """Return which jobs are open, the oldest first. Costs O(jobs)."""
-    told = tuple(_told(state, job) for job in islice(state.jobs.values(), m.JOBS_TOLD_MAX))
-    return m.Jobs(told, len(state.jobs))
+    told = tuple(_told(state, job) for job in islice(state.jobs.values(), am.JOBS_TOLD_MAX))
+    return am.Jobs(told, len(state.jobs))
 
 
-def end_jobs(state: State, by: str) -> m.Jobs:
+def end_jobs(state: State, by: str) -> am.Jobs:
     """End all jobs, and tell their callers; return which these were."""
     ended = open_jobs(state)
     for session in dict.fromkeys(job.owner for job in state.jobs.values()):
@@ -36,10 +37,10 @@ def end_jobs(state: State, by: str) -> m.Jobs:
     return ended
 
 
-def _told(state: State, job: Job) -> m.OpenedJob:
+def _told(state: State, job: Job) -> am.OpenedJob:
     work = job.work
     sent = work.batches.entered if work.total is None else work.total
-    return m.OpenedJob(
+    return am.OpenedJob(
         user=jobs.user_of(state, job),
         name=job.spec.name,
         open_s=max(0.0, state.now_s - job.opened_s),

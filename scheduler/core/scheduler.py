@@ -9,6 +9,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 
 from . import absence, connections, invariants, jobs, nodes, operators, reconcile, reports, upkeep
@@ -199,7 +200,7 @@ class Scheduler:
         if isinstance(who, Client) and who.away_s is not None:
             absence.come_back(state, who)
         try:
-            if isinstance(who, Client) and isinstance(message, m.AdminToScheduler):
+            if isinstance(who, Client) and isinstance(message, am.AdminToScheduler):
                 self._from_client(who, message, payload)
             elif isinstance(who, Node) and isinstance(message, m.NodeletToScheduler):
                 self._from_nodelet(who, message, payload)
@@ -208,7 +209,7 @@ class Scheduler:
         except ValueError as error:  # what it says does not fit together: that message is void
             state.note(f"ignored {type(message).__name__}: {error}", peer)
 
-    def _from_client(self, client: Client, said: m.AdminToScheduler, payload: list[bytes]) -> None:
+    def _from_client(self, client: Client, said: am.AdminToScheduler, payload: list[bytes]) -> None:
         state = self.state
         match said:
             case m.OpenJob():
@@ -229,12 +230,16 @@ class Scheduler:
                 self._tell_nodes(client)
             case m.AskDemand():
                 state.send(client.peer, self._autoscalers.ask(state, said, client.name))
-            case m.AskJobs():
+            case am.ManageKeys() | m.ReplaceKey():  # where there are keys, the shell has answered
+                state.send(
+                    client.peer, am.KeysManaged(why="this cluster needs no keys, and has none")
+                )
+            case am.AskJobs():
                 state.send(client.peer, operators.open_jobs(state))
-            case m.EndJobs():
+            case am.EndJobs():
                 state.record(client.user, "end all jobs", None, "ok")
                 state.send(client.peer, operators.end_jobs(state, said.by))
-            case m.ForgetNodes():
+            case am.ForgetNodes():
                 state.record(client.user, "forget nodes", None, "ok")
                 operators.forget(state, said.names)
                 self._tell_nodes(client)

@@ -20,6 +20,7 @@ import zmq
 
 from burla.limits import VALUE_BYTES_MAX
 from burla.protocol import VERSION
+from burla.protocol.admin_messages import AdminToScheduler, ManageKeys
 from burla.protocol.codec import (
     ByteBudget,
     OverLimitError,
@@ -29,7 +30,7 @@ from burla.protocol.codec import (
     encode,
     split,
 )
-from burla.protocol.messages import AdminToScheduler, Bulk, Join, NodeletToScheduler
+from burla.protocol.messages import Bulk, Join, NodeletToScheduler, ReplaceKey
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import RateLimiter
 from burla.scheduler.core.client import Client
@@ -255,6 +256,8 @@ class Server:
         if isinstance(message, Join):
             assert self._authorizer is not None  # its union has no Join without keys
             self._carry_out(self._authorizer.join(peer, user, message))
+        elif self._authorizer is not None and isinstance(message, ManageKeys | ReplaceKey):
+            self._carry_out(self._authorizer.manage(peer, user, message))
         else:
             self._carry_out(self._core.receive(peer, message, payload, self._clock_s(), user))
 

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -134,6 +135,54 @@ def test_what_was_made_is_in_use_until_it_is_gone(user: User) -> None:
         assert mark.processes() == []
     assert [f for f in user.files() if "burla/" in f] == [".config/burla/user.key"]
     assert "BURLA_CLUSTER is None" in user.burla("nodes", "list", code=78).stderr
+
+
+def test_other_administrators_manage_keys_from_elsewhere_and_users_do_not(user: User) -> None:
+    """Each has a home of their own: nothing of the head's files is to be seen there."""
+    with marked(), tempfile.TemporaryDirectory(prefix="u", dir="/tmp") as one, \
+            tempfile.TemporaryDirectory(prefix="u", dir="/tmp") as two:  # fmt: skip
+        other, guest = User(Path(one)), User(Path(two))
+        address = user.said("up", "--local", "--bind", "tcp://127.0.0.1:0")["scheduler"]
+        for who, name, role in ((other, "anna", "admin"), (guest, "guest", "client")):
+            key = who.said("login", address)["key"]
+            assert "does not know this key" in who.burla("auth", "list", code=77).stderr
+            user.burla("auth", "add", key, "--user", name, "--role", role)
+        assert "not allowed" in guest.burla("auth", "list", code=77).stderr
+        other.burla("auth", "add", "ab" * 32, "--user", "bob")
+        assert {"bob", "anna"} <= {row["user"] for row in other.listed("auth", "list")}
+        assert other.said("auth", "revoke", "bob")["revoked"] == ["ab" * 32]
+        assert len(bytes.fromhex(other.said("auth", "token")["token"])) == 32
+        assert (
+            "no key or user is called bert" in other.burla("auth", "revoke", "bert", code=1).stderr
+        )
+        log = (user.home / ".local/state/burla/default/keys/audit.log").read_text()
+        assert '"user": "anna"' in log
+        assert "revoke keys bob" in log
+        assert [node["name"] for node in other.listed("nodes", "list")] == ["local-1"]
+        user.burla("down")
+
+
+def test_a_key_is_replaced_in_the_middle_of_a_job(user: User) -> None:
+    with marked():
+        user.burla("up", "--local", "--bind", "tcp://127.0.0.1:0")
+        key = user.home / ".config/burla/user.key"
+        before = key.read_text()
+        with user.started(LONG) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "call 0\n"
+            said = user.said("auth", "rotate", "--overlap", "1")
+            out, _ = process.communicate(timeout=100)
+        assert out.splitlines() == [*(f"call {x}" for x in range(1, 10)), "True"]
+        assert key.read_text() != before
+        assert not key.with_name("user.key.new").exists()
+        assert user.python(SCRIPT) == "['local-1', 'local-1']\n"  # by the new one
+        rows = {row["key"]: row for row in user.listed("auth", "list")}
+        assert rows[said["key"]]["role"] == "admin"
+        assert rows[said["old"]]["expires"] == said["old_expires"]
+        user.burla("auth", "revoke", said["old"])
+        assert user.said("auth", "rotate")["old"] == said["key"]
+        user.burla("down")
+        assert "BURLA_CLUSTER is None" in user.burla("auth", "rotate", code=78).stderr
 
 
 def test_quotas_are_said_by_the_file_and_changed_while_it_runs(user: User) -> None:

@@ -7,6 +7,7 @@ from cluster_model import ModelCluster, ModelNode
 from expected import closed, ended, to
 from msgspec.structs import replace
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 from burla.scheduler.core import operators
 from burla.scheduler.core.effects import Effect, Note, Record, Send
@@ -46,9 +47,9 @@ def test_open_jobs_are_told_with_whose_they_are() -> None:
     cluster.end(alice)
     cluster.later(2.0)
     cluster.heard()
-    cluster.say(alice.peer, m.AskJobs())
-    job = m.OpenedJob("alice@h", "f", 2.0, 5, 1)
-    assert cluster.heard() == [to(alice, m.Jobs((job,), 1))]
+    cluster.say(alice.peer, am.AskJobs())
+    job = am.OpenedJob("alice@h", "f", 2.0, 5, 1)
+    assert cluster.heard() == [to(alice, am.Jobs((job,), 1))]
 
 
 def test_a_job_is_whoever_the_table_of_keys_says() -> None:
@@ -65,9 +66,9 @@ def test_all_jobs_end_and_their_callers_are_told_once() -> None:
     alice, bob = cluster.client(), cluster.client()
     cluster.inputs(alice, 2)
     cluster.heard()
-    cluster.say(bob.peer, m.EndJobs(BY))
+    cluster.say(bob.peer, am.EndJobs(BY))
     heard = cluster.heard()
-    told = sent(heard, m.Jobs)
+    told = sent(heard, am.Jobs)
     assert [effect for effect in heard if not isinstance(effect, Record | Note)] == [
         to(alice, m.ClusterEnded(BY)),
         to(bob, m.ClusterEnded(BY)),
@@ -87,16 +88,16 @@ def test_all_jobs_end_and_their_callers_are_told_once() -> None:
 def test_more_jobs_than_are_told_end_all_the_same() -> None:
     cluster = ModelCluster()
     client = cluster.client()
-    for number in range(m.JOBS_TOLD_MAX + 5):
+    for number in range(am.JOBS_TOLD_MAX + 5):
         job = replace(client.open(), job=number.to_bytes(16, "big"))
         cluster.say(client.peer, job)
         if number == 990:  # the quota of a tenant is 1000
             cluster.core.set_tenants(Tenants(Quotas(jobs_max=10_000)))
     state = cluster.core.state
     total = len(state.jobs)
-    assert total > m.JOBS_TOLD_MAX
+    assert total > am.JOBS_TOLD_MAX
     told = operators.end_jobs(state, BY)
-    assert (len(told.jobs), told.total, len(state.jobs)) == (m.JOBS_TOLD_MAX, total, 0)
+    assert (len(told.jobs), told.total, len(state.jobs)) == (am.JOBS_TOLD_MAX, total, 0)
 
 
 def test_a_lost_node_stays_listed_with_since_when_and_why() -> None:
@@ -130,7 +131,7 @@ def test_a_node_that_is_back_or_removed_or_was_to_go_is_not_listed_as_lost() -> 
     assert {node.name for node in lost(cluster)} == {back.name, removed.name}
     cluster.say(b"new", replace(back.hello(), node=b"z" * 16))
     assert [node.name for node in lost(cluster)] == [removed.name]
-    cluster.say(cluster.client().peer, m.ForgetNodes((removed.name, "nobody")))
+    cluster.say(cluster.client().peer, am.ForgetNodes((removed.name, "nobody")))
     assert lost(cluster) == []
 
 
