@@ -28,7 +28,15 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> State:
     keys.make()
     keys.let_in_user()
     (directory / "keys/audit.log").write_text("{}\n")
-    for name in ("scheduler.pid", "scheduler.log", "scheduler.log.1", "local-1.ready", "s"):
+    for name in (
+        "scheduler.pid",
+        "scheduler.child",
+        "scheduler.sh",
+        "scheduler.log",
+        "scheduler.log.1",
+        "local-1.ready",
+        "s",
+    ):
         (directory / name).write_text("of today")
     (directory / "local-1.key").write_text("secret")
     return lab
