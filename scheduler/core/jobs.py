@@ -76,7 +76,7 @@ def _excess(state: State, tenant: str, jobs: int, inputs: int, size: int) -> str
         if not why or (job := next(away, None)) is None:
             return why
         given_up.remember(state, job, for_room=True)
-        close(state, job)
+        close(state, job, "its caller is away, and its other jobs need the room")
 
 
 def _opened(state: State, job: Job) -> str:
@@ -172,7 +172,7 @@ def close(state: State, job: Job, why: str = "") -> None:
 def _closed(state: State, job: Job, why: str) -> str:
     done = job.work.done.total
     if not why and job.failed:
-        why = f"failed: {job.verdict.text if job.verdict is not None else 'a call failed'}"
+        why = f"failed: {job.failure.text if job.failure is not None else 'a call failed'}"
     elif not why and job.work.total == done:
         why = "complete"
     took_s = state.now_s - job.opened_s

