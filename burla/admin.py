@@ -1,41 +1,58 @@
 """What people ask a cluster about itself: `burla nodes list`."""
 
+import time
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 from burla.shell.clients import curve_for
 from burla.transport.request import NoAnswer, NotTaken, ask
 
-from .config import CLUSTER_VARIABLE, cluster_address
+from .config import CLUSTER_VARIABLE
 from .errors import BadSetting, ClusterUnreachable, NotAuthorised, Refused
 
+A = TypeVar("A", bound=m.Message)
 GB = 1 << 30
 LINE_CHARS_MAX = 1000  # of the table; a name has at most 256 characters
 
 
-def list_nodes() -> list[m.NodeStatus]:
-    """Return the nodes of the configured cluster.
+def list_nodes(address: str | None) -> list[m.NodeStatus]:
+    """Return the nodes of the cluster at an address.
 
     Raises:
-        BadSetting: no cluster is configured.
+        BadSetting: there is no address: no cluster is configured.
         ClusterUnreachable: nothing answers.
         NotAuthorised: it does not accept our key, or has another one than its address says.
         Refused: it does not answer us.
     """
-    address = cluster_address()
+    return list(put(address, m.ListNodes(), m.Nodes).nodes)
+
+
+def put(address: str | None, question: m.Message, answer: type[A]) -> A:
+    """Return what the scheduler at an address answers to a question.
+
+    Raises:
+        BadSetting: there is no address: no cluster is configured.
+        ClusterUnreachable: nothing answers.
+        NotAuthorised: it does not accept our key, or has another one than its address says.
+        Refused: it does not answer us.
+    """
     if address is None:
         raise BadSetting(
             CLUSTER_VARIABLE,
             None,
-            "the address of a cluster, as `burla up` prints it, or be stored by `burla login`",
+            "the address of a cluster, as `burla up` prints it, or be stored by `burla up` or"
+            " `burla login`; or pass --cluster",
         )
     curve = curve_for(address)
     pair = None if curve is None else curve.pair
     try:
-        answer = ask(address, pair, m.ListNodes(), m.Nodes, m.SchedulerToClient)
+        return ask(address, pair, question, answer, am.SchedulerToAdmin)
     except NoAnswer as error:
         raise ClusterUnreachable(address, str(error)) from None
     except NotTaken as error:
         raise (NotAuthorised if error.not_authorised else Refused)(str(error)) from None
-    return list(answer.nodes)
 
 
 def print_nodes(nodes: list[m.NodeStatus]) -> None:
@@ -45,10 +62,16 @@ def print_nodes(nodes: list[m.NodeStatus]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for heading in ("NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB"):
+    headings = ["NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB"]
+    if any(node.why for node in nodes):
+        headings.append("WHY")
+    for heading in headings:
         table.add_column(heading, no_wrap=True)
     for node in nodes:
         ram, state = f"{node.ram / GB:.4g} GB", node.state.value
-        row = (node.name, node.isolation, str(node.cpus), ram, node.python, state, node.job)
+        row = [node.name, node.isolation, str(node.cpus), ram, node.python, state, node.job]
+        if node.why:
+            since = datetime.fromtimestamp(time.time() - node.lost_s, UTC)
+            row.append(f"since {since:%Y-%m-%d %H:%M:%S} UTC: {node.why}")
         table.add_row(*map(Text, row))  # as Text, for names are not markup
     Console(width=LINE_CHARS_MAX).print(table, crop=False)

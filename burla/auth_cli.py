@@ -4,35 +4,42 @@ Everything here goes without a prompt, and prints JSON on request.
 """
 
 import errno
-import json
-import time
+import os
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import errors
+from .cli_options import address_in_use, cluster_option, json_option, say
+from .config import cluster_address, store_cluster
 
-directory_option = click.option(
-    "--dir",
-    "directory",
-    metavar="DIR",
-    help="The scheduler's key directory, if it is not the default one (burla-scheduler --dir).",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+if TYPE_CHECKING:
+    from burla.protocol.admin_messages import KeysManaged, ManageKeys
+
+NAME_CHARACTERS_MAX = 256  # protocol.messages.Word
 
 
-def say(as_json: bool, facts: Any, text: str) -> None:
-    """Print what a command found out, for a program or for people."""
-    click.echo(json.dumps(facts) if as_json else text)
+def _where(command: Any) -> Any:
+    """Add the two options that say whose keys are meant."""
+    directory = click.option(
+        "--dir",
+        "directory",
+        metavar="DIR",
+        help="The scheduler's key directory, if --cluster is not enough (burla-scheduler --dir).",
+    )
+    return cluster_option(directory(command))
 
 
 @click.command()
-@click.argument("address")
+@click.argument("address", required=False)
+@cluster_option
 @json_option
-def login(address: str, as_json: bool) -> None:
+def login(address: str | None, cluster: str | None, as_json: bool) -> None:
     """Use the cluster at ADDRESS from now on, with a key of your own.
 
     Stores the address in your settings, makes a key for you if you have none, and prints the
@@ -41,22 +48,24 @@ def login(address: str, as_json: bool) -> None:
     """
     from burla.transport.addresses import AddressError, take_apart
 
-    from .config import store_cluster
-
+    if (address is None) == (cluster is None):
+        raise click.UsageError("say which cluster: pass its ADDRESS, or --cluster and its name")
+    address = (address_in_use(cluster) or "") if address is None else address.strip()
     try:
         where = take_apart(address)
     except AddressError as error:
         raise errors.BadSetting("ADDRESS", address, error.why) from None
-    path = store_cluster(address.strip())
+    path = store_cluster(address)
     if where.key is None:
         text = f"stored in {path}; this cluster needs no key"
         say(as_json, {"address": address, "settings": path}, text)
         return
     key = _own_key()
-    command = f"burla auth add {key} --user {_user()}"
-    facts = {"address": address, "settings": path, "key": key, "command": command}
+    # with the address, for there may be several clusters on the machine where this is run
+    words = ("burla", "auth", "add", key, "--user", _user(), "--cluster", address)
+    facts = {"address": address, "settings": path, "key": key, "command": shlex.join(words)}
     text = f"stored in {path}\nyour key: {key}\nan administrator of the cluster must run:\n"
-    say(as_json, facts, f"{text}  {command}")
+    say(as_json, facts, f"{text}  {facts['command']}")
 
 
 def _own_key() -> str:
@@ -82,7 +91,9 @@ def _user() -> str:
 def auth() -> None:
     """Manage who may use a cluster.
 
-    Run these on the scheduler's machine; a running scheduler notices each change at once.
+    On the scheduler's machine, as who made it, they change its files, which a running scheduler
+    notices at once. From elsewhere the scheduler is asked, which takes the key of an administrator
+    (`burla auth add KEY --user NAME --role admin`).
     """
 
 
@@ -92,107 +103,272 @@ def auth() -> None:
 @click.option(
     "--role", type=click.Choice(["client", "node", "admin"]), default="client", show_default=True
 )
-@directory_option
+@_where
 @json_option
-def add(key: str, user: str, role: str, directory: str | None, as_json: bool) -> None:
+def add(
+    key: str, user: str, role: str, cluster: str | None, directory: str | None, as_json: bool
+) -> None:
     """Let KEY (64 digits, as `burla login` prints them) use the cluster."""
-    from burla.scheduler.core import admission
+    from burla.protocol import admin_messages as am
     from burla.transport.keys import parse_key
 
     try:
         name = parse_key(key).hex()
     except ValueError as error:
         raise click.UsageError(f"{key!r} is not a key: {error}") from None
-    kind = admission.Role(role)
-    with _open(directory) as store:
-        store.change(lambda table: admission.add(table, name, kind, user, time.time()))
+    _check_name(user)
+    _manage(cluster, directory, am.ManageKeys(am.KeyOperation.ADD, name, user, role))
     text = f"key {name[:16]}... now has the role {role}, as {user}"
     say(as_json, {"key": name, "user": user, "role": role}, text)
 
 
 @auth.command()
 @click.argument("what", metavar="KEY|USER")
-@directory_option
+@_where
 @json_option
-def revoke(what: str, directory: str | None, as_json: bool) -> None:
+def revoke(what: str, cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Take all rights from a key, or from all keys of a user.
 
     The first 8 digits of a key are enough. Takes effect at once, also on open connections.
     """
-    from burla.scheduler.core import admission
+    from burla.protocol import admin_messages as am
 
-    gone: list[str] = []
-
-    def change(table: admission.Table) -> admission.Table:
-        table, gone[:] = admission.revoke(table, what, time.time())
-        return table
-
-    with _open(directory) as store:
-        store.change(change)
+    _check_name(what)
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.REVOKE, what))
+    gone = [known.key for known in answer.keys]
     say(as_json, {"revoked": gone}, "\n".join(f"key {key[:16]}... is revoked" for key in gone))
 
 
 @auth.command()
-@directory_option
+@_where
 @json_option
-def token(directory: str | None, as_json: bool) -> None:
+def token(cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Print a join token, which makes one machine a node.
 
     It works once, within ten minutes: burla-nodelet --join-token-file FILE.
     """
-    from burla.scheduler.core.admission import TOKEN_S
+    from burla.protocol import admin_messages as am
 
-    with _open(directory) as store:
-        made = store.make_token().secret.hex()
-    say(as_json, {"token": made, "expires": _iso(time.time() + TOKEN_S)}, made)
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.TOKEN))
+    made = answer.token.hex()
+    say(as_json, {"token": made, "expires": _iso(answer.keys[0].expires_s)}, made)
 
 
 @auth.command("list")
-@directory_option
+@_where
 @json_option
-def list_keys(directory: str | None, as_json: bool) -> None:
+def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Show all keys: who owns them, what they may do, and since when."""
-    with _open(directory) as store:
-        table = store.read()
+    from burla.protocol import admin_messages as am
+
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.LIST))
     rows = [
         {
-            "key": key,
-            "user": entry.user,
-            "role": entry.role.value,
-            "added": _iso(entry.added_s),
-            "revoked": _iso(entry.revoked_s),
-            "expires": _iso(entry.expires_s),
+            "key": known.key,
+            "user": known.user,
+            "role": known.role,
+            "added": _iso(known.added_s),
+            "revoked": _iso(known.revoked_s),
+            "expires": _iso(known.expires_s),
         }
-        for key, entry in table.items()
+        for known in answer.keys
     ]
     lines = [
         f"{row['key']}  {row['role']:6}  {row['added']}  "
         f"{'revoked ' if row['revoked'] else ''}{row['user']}"
         for row in rows
     ]
+    if answer.total > len(rows):
+        lines.append(f"and {answer.total - len(rows)} more")
     say(as_json, rows, "\n".join(lines) or "no keys yet: `burla auth add` adds one")
+
+
+@auth.command()
+@click.option(
+    "--overlap",
+    "overlap_h",
+    type=click.FloatRange(0, 720),
+    default=168.0,
+    show_default=True,
+    help="Hours for which the old key goes on to count, for what runs under it.",
+)
+@cluster_option
+@json_option
+def rotate(overlap_h: float, cluster: str | None, as_json: bool) -> None:
+    """Replace your own key by a new one, with the same rights.
+
+    Jobs that run go on under the old key while that counts. Without --cluster, all clusters that
+    `burla up` made here are told as well; others that you use must be told by `burla login`.
+    """
+    from burla.protocol import admin_messages as am
+    from burla.protocol import messages as m
+    from burla.provisioning.clusters import known
+    from burla.shell.clients import curve_for
+    from burla.transport.keys import KeyFileError, make_pair, write_private
+
+    from .admin import put
+    from .config import user_key_path
+
+    address = address_in_use(cluster)
+    if address is not None and curve_for(address) is None:
+        raise errors.BurlaError(f"the cluster at {address} needs no keys: there is none to replace")
+    path, pair = user_key_path(), make_pair()
+    assert path is not None, "there is a key"
+    text = f"# secret key of a user of burla: never share it\n{pair.secret.hex()}\n"
+    try:
+        write_private(f"{path}.new", text, replace=True)
+    except (KeyFileError, OSError) as error:
+        raise errors.BurlaError(f"cannot keep a new key: {error}") from None
+    said = m.ReplaceKey(pair.public, overlap_h * 3600)
+    try:
+        answer = _answered(put(address, said, am.KeysManaged))
+    except errors.BurlaError:
+        os.unlink(f"{path}.new")
+        raise
+    left = []
+    for other in known() if cluster is None else ():
+        if other.address != address and other.address.startswith("burla:"):
+            try:
+                _answered(put(other.address, said, am.KeysManaged))
+            except errors.BurlaError as error:
+                left.append(other.config.name)
+                click.echo(f"burla: cluster {other.config.name} was not told: {error}", err=True)
+    os.replace(f"{path}.new", path)
+    old = next(known for known in answer.keys if known.key != pair.public.hex())
+    facts = {"key": pair.public.hex(), "old": old.key, "old_expires": _iso(old.expires_s)}
+    text = f"your key is {facts['key']} now; the old one counts until {facts['old_expires']}"
+    say(as_json, {**facts, "not_told": left}, text)
+
+
+def _check_name(text: str) -> None:
+    if not 0 < len(text) <= NAME_CHARACTERS_MAX or not text.isprintable():
+        raise click.UsageError(
+            f"{text!r} is not a name: 1 to {NAME_CHARACTERS_MAX} printable characters"
+        )
+
+
+def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> "KeysManaged":
+    """Return what is answered where the keys lie, or by the scheduler if that is elsewhere.
+
+    Raises:
+        BurlaError: nothing was done; says why.
+    """
+    from burla.protocol import admin_messages as am
+    from burla.provisioning.clusters import NoCluster
+    from burla.scheduler.auth.management import carry_out
+    from burla.shell.clients import curve_for
+
+    from .admin import put
+
+    try:
+        with _open(cluster, directory) as store:
+            return carry_out(store, said)
+    except NoCluster:
+        address = address_in_use(cluster)
+        if directory is not None or address is None or curve_for(address) is None:
+            raise
+    return _answered(put(address, said, am.KeysManaged))
+
+
+def _answered(answer: "KeysManaged") -> "KeysManaged":
+    if answer.why:
+        raise errors.BurlaError(answer.why)
+    return answer
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
+    """A number of bytes, as 34359738368, 32G or 512M."""
+
+    name = "bytes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        found = re.fullmatch(r"(\d{1,18})([KMGT]?)(?:i?B)?", str(value).strip(), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r} is not a number of bytes, as 34359738368 or 32G", param, ctx)
+        return int(found[1]) << 10 * " KMGT".index(found[2].upper() or " ")
+
+
+@auth.command()
+@click.argument("user", required=False)
+@click.option("--jobs", type=click.IntRange(1), help="Open jobs at once.")
+@click.option("--inputs", type=click.IntRange(1), help="Inputs at once that have no outcome yet.")
+@click.option("--bytes", "size", type=Size(), help="Bytes of these, and of functions: N, NM, NG.")
+@click.option("--reset", is_flag=True, help="Forget what was set before.")
+@_where
+@json_option
+def quota(
+    user: str | None,
+    jobs: int | None,
+    inputs: int | None,
+    size: int | None,
+    reset: bool,
+    cluster: str | None,
+    directory: str | None,
+    as_json: bool,
+) -> None:
+    """Show or set what USER, with all keys, may have at once; without USER: what everybody may.
+
+    A running scheduler takes it over within a second; jobs that are open go on. What is not set
+    for a user is as for everybody, and else as burla-scheduler was told (--tenant-jobs and so on).
+    """
+    from burla.scheduler.auth.quota_store import Limits, QuotaStore
+    from burla.scheduler.core.admission import is_name
+
+    if user is not None and not is_name(user):
+        raise click.UsageError(f"{user!r} is not the name of a user")
+    if size == 0:
+        raise click.UsageError("--bytes must be at least 1")
+    limits = Limits(jobs, inputs, size)
+    with _open(cluster, directory) as store:
+        quotas = QuotaStore(store)
+        table = quotas.read()
+        if reset:
+            table = quotas.change(lambda table: table.changed(user, None))
+        if limits != Limits():
+            table = quotas.change(lambda table: table.changed(user, limits))
+        known = {entry.user for entry in store.read().values()}
+    if user is not None and user not in known:
+        click.echo(f"burla: no key of {user!r} is known yet: `burla auth list` has all", err=True)
+    users = table.users if user is None else {user: table.users.get(user, Limits())}
+    rows = [{"user": None, **_limits(table.everybody)}]
+    rows += [{"user": name, **_limits(own)} for name, own in sorted(users.items())]
+    lines = [f"{'USER':24} {'JOBS':>10} {'INPUTS':>14} {'BYTES':>18}"]
+    for row in rows:
+        cells = [
+            ("-" if row[name] is None else str(row[name])) for name in ("jobs", "inputs", "bytes")
+        ]
+        lines.append("{:24} {:>10} {:>14} {:>18}".format(row["user"] or "(everybody)", *cells))
+    say(as_json, rows, "\n".join(lines))
+
+
+def _limits(limits: Any) -> dict[str, Any]:
+    return {"jobs": limits.jobs, "inputs": limits.inputs, "bytes": limits.bytes}
 
 
 KEY_DIRECTORY = "one where `burla-scheduler init` made keys (--dir names another)"
 
 
 @contextmanager
-def _open(directory: str | None) -> Iterator[Any]:
+def _open(cluster: str | None, directory: str | None) -> Iterator[Any]:
     """Yield the KeyStore of a scheduler, and say in words what goes wrong with it.
 
     Raises:
         BadSetting: there is no such directory, or its files are refused.
         BurlaError: the change makes no sense.
     """
+    from burla.provisioning.clusters import keys_of
     from burla.scheduler.auth.key_store import KeyStore
-    from burla.scheduler.config import ConfigError, keys_directory
+    from burla.scheduler.config import keys_directory
     from burla.scheduler.core.admission import AdmissionError
     from burla.transport.keys import KeyFileError, KeyFileMissingError
 
-    try:
+    if directory is not None and cluster is not None:
+        raise click.UsageError("--dir and --cluster both say where the keys are: pass one of them")
+    if directory is not None:
         path = keys_directory(directory)
-    except ConfigError as error:
-        raise errors.BadSetting("--dir", directory, f"the key directory; {error}") from None
+    else:
+        path = keys_of(cluster, cluster_address() if cluster is None else None)
     try:
         yield KeyStore(path)
     except AdmissionError as error:
@@ -202,7 +378,8 @@ def _open(directory: str | None) -> Iterator[Any]:
             "the key directory", str(path), f"{KEY_DIRECTORY}; {error}"
         ) from None
     except KeyFileError as error:  # it says what is wrong with which file
-        raise errors.BurlaError(str(error)) from None
+        expected = f"one whose files are sound, and nobody else's to read or write; {error}"
+        raise errors.BadSetting("the key directory", str(path), expected) from None
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):  # it is the right one
             why = f"{error.strerror or error}: {error.filename or path}"

@@ -113,19 +113,67 @@ def store_cluster(address: str) -> str:
         raise BadSetting(
             "BURLA_CONFIG_DIR", None, "a directory for settings, because there is no HOME"
         )
-    lines = []
-    if os.path.exists(path):
-        _read(path)
-        with open(path) as file:
-            lines = [x for x in file.read().splitlines() if not re.match(r"\s*cluster\s*=", x)]
+    _replace(path, [f'cluster = "{address}"', *_other_lines(path)])
+    return path
+
+
+def adopt_cluster(address: str, before: str = "") -> str:
+    """Make a new cluster the one in use, unless another one is; return in words what was done.
+
+    Args:
+        address: of the cluster.
+        before: address that it had; what is stored of that is brought up to date.
+
+    Raises:
+        BadSetting: the settings file is no such file, or cannot be written.
+    """
+    import shlex  # not for those who only call
+
+    settings, path = _settings()
+    stored = settings.get("cluster")
+    if stored not in (None, before, address):
+        text = f"Your scripts and commands go on using {stored} (stored in {path})."
+        return f"{text} To use this one instead: burla login {shlex.quote(address)}"
+    path = store_cluster(address)
+    text = f"Your scripts and commands use it from now on (stored in {path})"
+    named = os.environ.get(CLUSTER_VARIABLE, address).strip()
+    return (
+        text if named == address else f"{text} where {CLUSTER_VARIABLE} is not set, as it is here"
+    )
+
+
+def drop_cluster(address: str) -> None:
+    """Take a cluster that is no more out of the settings, if it is the one in use there.
+
+    Raises:
+        BadSetting: the settings file is no such file, or cannot be written.
+    """
+    settings, path = _settings()
+    if path is None or settings.get("cluster") != address:
+        return
+    if lines := _other_lines(path):
+        _replace(path, lines)
+    else:
+        os.unlink(path)
+
+
+def _other_lines(path: str) -> list[str]:
+    """Return what a settings file says but for the cluster; nothing if there is none."""
+    if not os.path.exists(path):
+        return []
+    _read(path)
+    with open(path) as file:
+        return [x for x in file.read().splitlines() if not re.match(r"\s*cluster\s*=", x)]
+
+
+def _replace(path: str, lines: list[str]) -> None:
     try:
         os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
         with open(f"{path}.new", "w") as file:
-            file.write("\n".join([f'cluster = "{address}"', *lines]) + "\n")
+            file.write("\n".join(lines) + "\n")
         os.replace(f"{path}.new", path)
     except OSError as error:
         raise BadSetting("the settings file", path, f"writable; {error.strerror}") from None
-    return path
 
 
 def user_key_path() -> str | None:

@@ -23,6 +23,8 @@ from burla.system.exit_codes import (
     EXIT_FAILED,
     EXIT_NOT_AUTHORISED,
     EXIT_UNREACHABLE,
+    NODELET,
+    described,
 )
 from burla.system.hash_seed import own_seed
 from burla.system.owner import Owner
@@ -56,7 +58,7 @@ until SIGTERM or Ctrl-C, and then leaves nothing behind: no process, no file. SI
 it takes no more work, finishes the calls that run, and ends. SIGUSR2 lets it write its state to
 nodelet-state.json in your settings directory. Calls inherit its environment."""
 
-EPILOG = """\
+EPILOG = f"""\
 --isolation best takes what this machine allows, best first, and says which it is:
   uid         (as root) each lease has a user id, processes, IPC, /tmp, /dev/shm and limits of its
               own; all else is read-only, and its files, in memory, are at most half of --ram
@@ -69,15 +71,14 @@ examples:
   burla-nodelet --scheduler 'burla://HOST:7270?key=...'                           # later
   burla-nodelet --scheduler ipc:///run/burla.s --cpus 32 --ram 64 --name big-one
 
-exit codes: 0 SIGTERM or drained, 2 wrong usage, 69 the scheduler does not answer, 77 not
-authorised, 78 a key or token file is refused, 130 Ctrl-C, 1 any other error (see stderr)"""
+{described(NODELET)}"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a nodelet as the command line says; return the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    level = logging.INFO if options.owner is None else logging.WARNING
+    level = daemon.log_level(options, is_private=options.owner is not None)
     daemon.prepare("burla-nodelet", level)
     try:
         config = _with_key(_config(options), options)
@@ -165,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         default=probe.BEST,
         help="how each lease is isolated; see below (default: best)",
     )
+    daemon.add_log_level(parser)
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 

@@ -82,9 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="burla-autoscaler", description=__doc__)
     parser.add_argument("--cluster", required=True, help="name of the cluster")
     parser.add_argument("--ready-file", type=Path, help="a file that is made once it looks")
+    daemon.add_log_level(parser)
     parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks")
     options = parser.parse_args(arguments)
-    daemon.prepare("burla-autoscaler")
+    daemon.prepare("burla-autoscaler", daemon.log_level(options))
     stopping = threading.Event()
 
     def pause(seconds: float) -> None:

@@ -1,36 +1,42 @@
-"""What `burla up`, `down`, `status` and `nodes ...` do; their options are in burla/cli.py.
+"""What `burla up`, `down`, `status` and `nodes ...` do; their options are in burla/cluster_cli.py.
 
 Data goes to stdout, progress to stderr. Each returns the exit code.
 """
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from json import dumps
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
-from burla.provisioning.core.machines import BadConfig, ProvisioningError
-from burla.system.exit_codes import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_UNREACHABLE
+from burla.provisioning.core.machines import BadConfig
+from burla.system.exit_codes import EXIT_FAILED, EXIT_OK
 
+from . import backup, clusters
 from . import config as c
 from . import state as st
-from .cluster import Cluster, Result
+from .cluster import Cluster, refuse_unknown
+from .clusters import DEFAULT, NoCluster, state_of
 from .config import ClusterConfig
-from .members import Rented
+from .members import CONNECTING, Rented
+from .result import Result
+from .sight import READY
 from .state import State
 from .view import View, as_json
 
+# Makes a cluster the one in use, if none is: address, the one that it had before -> what was done.
+Adopt = Callable[[str, str], str]
 FORGET = (
     "Fix what is said above and run the same command again; with --forget it gives up on machines"
     " that cannot be reached, and leaves them as they are."
 )
+LOOK_CONNECT_S = 4.0  # a look is for people who wait: a machine that is well answers in less
 FORGOTTEN = "These machines are forgotten; what burla installed on them is still there."
-
-
-class NoCluster(ProvisioningError):
-    """There is no cluster of this name."""
 
 
 def up(
@@ -40,6 +46,8 @@ def up(
     local: int,
     settings: dict[str, Any],
     json: bool,
+    adopt: Adopt,
+    in_use: Callable[[], str | None],
 ) -> int:
     """Make a cluster, or repair one: start what does not run, do what is not done yet.
 
@@ -50,40 +58,65 @@ def up(
         local: nodes on this machine besides those of the file.
         settings: what other options say, by their names; go before the file's.
         json: print the result on stdout as JSON.
+        adopt: see `Adopt`.
+        in_use: returns the address of the cluster in use: without any word that one is repaired.
     """
+    if file is None and name is None and not (hosts or local or settings):
+        with suppress(NoCluster):
+            name = state_of(None, in_use()).config.name
     config = c.load(file) if file is not None else ClusterConfig()
-    config = replace(config, name=name or config.name)
+    config = changed(config, name=name or config.name)
     known = st.read(config.name)
     if file is None and known is not None:  # the same again, and perhaps more
         config = known.config
     config = config.with_options(settings)
     if known is not None and config.bind != known.config.bind:
         _refuse_to_move(known, config.bind)
+    refuse_unknown(hosts)
     config = config.with_hosts((*config.ssh.hosts, *hosts))
     nodes = max(config.local.nodes, local)
-    config = replace(config, local=replace(config.local, nodes=nodes))
+    config = changed(config, local=changed(config.local, nodes=nodes))
     machines = config.gce.nodes or config.slurm.nodes or config.grows_by
     if not (config.ssh.hosts or nodes or machines):
         raise BadConfig(
             "a cluster needs nodes: pass --local, --ssh HOST, --gce, --slurm or a TOML file"
         )
-    address = known.address if known is not None else ""
-    return _up(State(config, address), json)
+    state = State(config) if known is None else changed(known, config=config)
+    return _up(state, json, adopt, by_file=file is not None)
 
 
-def _up(state: State, json: bool) -> int:
-    view = View()
+def _up(state: State, json: bool, adopt: Adopt, *, by_file: bool = False) -> int:
+    view, before = View(), state.address
     with st.alone(state.config.name):
+        touched = _touched(st.read(state.config.name))
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
             results = cluster.up(view.show)
+            if by_file:  # else they stay as `burla auth quota` has made them
+                cluster.head.set_quotas()
+        state.untouched = tuple(r.name for r in results if _is_untouched(r, state, touched))
         st.write(cluster.state)
     if json:
         print(as_json(state.config.name, cluster.state.address, results))
-    advice = f"Use it: export BURLA_CLUSTER={shlex.quote(cluster.state.address)}"
+    address = cluster.state.address
+    advice = f"{adopt(address, before)}.\nElsewhere: export BURLA_CLUSTER={shlex.quote(address)}"
     usable = not results or any(not result.why for result in results)
     view.summarize(results, "ready", advice if usable else "")
     return _code(results)
+
+
+def _touched(known: State | None) -> set[str]:
+    """Return the SSH targets on which something may have been done."""
+    if known is None:
+        return set()
+    return set(known.config.ssh.hosts) - {known.names.get(name) for name in known.untouched}
+
+
+def _is_untouched(result: Result, state: State, touched: set[str]) -> bool:
+    """Return whether a host could never be connected to, so that nothing has to be undone."""
+    never = bool(result.why) and result.phase in ("waiting", CONNECTING)
+    target = state.names.get(result.name)
+    return never and target is not None and target not in touched
 
 
 def _refuse_to_move(known: State, bind: str) -> None:
@@ -99,71 +132,83 @@ def _refuse_to_move(known: State, bind: str) -> None:
         )
 
 
-def down(name: str, json: bool, forget: bool = False) -> int:
+def down(
+    named: str | None,
+    known: Callable[[], State],
+    json: bool,
+    forget: bool,
+    drop: Callable[[str], None],
+) -> int:
     """End a cluster, and leave every machine as it was.
 
     Args:
-        name: of the cluster.
+        named: what the user calls the cluster; None: nothing.
+        known: returns what is known of it, or raises NoCluster.
         json: print the result on stdout as JSON.
         forget: give up on hosts that cannot be reached, and leave them as they are.
+        drop: is told the address of a cluster that is no more: it is used no longer.
     """
-    state = st.read(name)
-    if state is None:
+    try:
+        state = known()
+    except NoCluster as error:
+        if named is None and any(clusters.known()):
+            raise  # it is not told which is meant
         if json:
-            print(as_json(name, "", []))
-        print(f"there is no cluster {name!r}: nothing to do", file=sys.stderr)
+            print(as_json(named or DEFAULT, "", []))
+        print(f"{error}: nothing to do", file=sys.stderr)
         return EXIT_OK
-    view = View()
+    view, name = View(), state.config.name
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
             results = cluster.down(view.show, forget=forget)
+    is_gone = st.read(name) is None
+    if is_gone:
+        drop(state.address)
     if json:
-        print(as_json(name, state.address, results))
+        print(as_json(name, state.address, results, ended=cluster.ended))
+    view.tell_ended(cluster.ended)
     view.summarize(results, "removed", remedy=FORGOTTEN if forget else FORGET)
-    return _code(results)
+    return EXIT_OK if is_gone else _code(results)
 
 
-def status(name: str, json: bool) -> int:
+def status(state: State, json: bool) -> int:
     """Show a cluster: its scheduler, and the phase of each node."""
-    cluster = Cluster(_known(name), View().ask_passphrase)
-    results = cluster.look()
-    away = cluster.head.is_away
-    runs = away or cluster.head.scheduler.pid() is not None
+    name = state.config.name
+    cluster = Cluster(state, View().ask_passphrase, connect_s=LOOK_CONNECT_S)
+    scheduler, results = cluster.look()
     if json:
-        print(as_json(name, cluster.state.address if runs else "", results))
+        print(as_json(name, cluster.state.address, results, scheduler=scheduler))
     else:
-        print(f"cluster {name}: scheduler {_where(away, runs)}, {cluster.state.address}")
-        for result in results:
+        where = "elsewhere" if cluster.head.is_away else "here"
+        print(f"cluster {name}: {cluster.state.address}")
+        for result in (replace(scheduler, name=f"{scheduler.name} ({where})"), *results):
             print(f"  {result.name:24} {result.phase}{f': {result.why}' if result.why else ''}")
-    ready = all(result.phase == "ready" for result in results)
-    return EXIT_OK if ready and runs else EXIT_FAILED
+    is_ready = all(result.phase == READY for result in (scheduler, *results))
+    return EXIT_OK if is_ready else EXIT_FAILED
 
 
-def _where(is_away: bool, runs: bool) -> str:
-    if is_away:
-        return "runs elsewhere"
-    return "runs here" if runs else "is not running (`burla up` starts it)"
+def add(state: State, hosts: Sequence[str], json: bool, adopt: Adopt) -> int:
+    """Add SSH hosts to a cluster that is up.
 
-
-def add(name: str, hosts: Sequence[str], json: bool) -> int:
-    """Add SSH hosts to a cluster that is up."""
-    state = _known(name)
+    Raises:
+        BadConfig: one of them has a name that nobody knows: nothing is changed.
+    """
+    refuse_unknown(hosts)
     state.config = state.config.with_hosts((*state.config.ssh.hosts, *hosts))
-    return _up(state, json)
+    return _up(state, json, adopt)
 
 
-def remove(name: str, nodes: Sequence[str], json: bool, forget: bool = False) -> int:
+def remove(state: State, nodes: Sequence[str], json: bool, forget: bool = False) -> int:
     """Take nodes out of a cluster, and leave their machines as they were.
 
     Args:
-        name: of the cluster.
+        state: of the cluster.
         nodes: names, or how the user calls the hosts.
         json: print the result on stdout as JSON.
         forget: give up on hosts that cannot be reached, and leave them as they are.
     """
-    state = _known(name)
-    view = View()
+    view, name = View(), state.config.name
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
         members = cluster.named(nodes)
@@ -173,16 +218,16 @@ def remove(name: str, nodes: Sequence[str], json: bool, forget: bool = False) ->
         gone |= {member.name for member in members if forget and not isinstance(member, Rented)}
         cluster.leave_out([member for member in members if member.name in gone])
         st.write(state)
+        cluster.forget_lost(sorted(gone))
     if json:
         print(as_json(name, state.address, results))
     view.summarize(results, "removed", remedy=FORGOTTEN if forget else FORGET)
-    return _code(results)
+    return _code([result for result in results if result.name not in gone])
 
 
-def drain(name: str, nodes: Sequence[str], json: bool) -> int:
+def drain(state: State, nodes: Sequence[str], json: bool) -> int:
     """Let nodes finish the calls that run, and end; `burla up` brings them back."""
-    state = _known(name)
-    view = View()
+    view, name = View(), state.config.name
     with st.alone(name):
         cluster = Cluster(state, view.ask_passphrase)
         with view.shown():
@@ -193,10 +238,10 @@ def drain(name: str, nodes: Sequence[str], json: bool) -> int:
     return _code(results)
 
 
-def collect(name: str, json: bool) -> int:
+def collect(state: State, json: bool) -> int:
     """Delete machines of a cluster that ended, failed or are past their time; no others."""
-    view = View()
-    cluster = Cluster(_known(name), view.ask_passphrase)
+    view, name = View(), state.config.name
+    cluster = Cluster(state, view.ask_passphrase)
     with st.alone(name), view.shown():
         found = [m for fleet in cluster.fleets().values() for m in fleet.collect(view.show)]
     results = [Result(machine.name, "removed") for machine in found]
@@ -206,24 +251,36 @@ def collect(name: str, json: bool) -> int:
     return EXIT_OK
 
 
-def exit_code(error: ProvisioningError) -> int:
-    """Return the exit code that tells a script what went wrong."""
-    match error:
-        case BadConfig():
-            return EXIT_CONFIG
-        case NoCluster():
-            return EXIT_UNREACHABLE
-        case _:
-            return EXIT_FAILED
+def save(state: State, file: Path | None, json: bool) -> int:
+    """Write the head of a cluster into a file: keys, users, quotas, records, settings."""
+    file = file or backup.default_file(state.config.name)
+    made = backup.save(state, file)
+    text = (
+        f"{len(made.files)} files of the cluster {made.cluster!r} are in {file}. It has the secret"
+        " keys of the cluster: keep it as safe as those. `burla restore` brings them back"
+    )
+    _say_backup(file, made, text, json)
+    return EXIT_OK
 
 
-def _known(name: str) -> State:
-    state = st.read(name)
-    if state is None:
-        others = sorted(path.parent.name for path in st.states_directory().glob(f"*/{st.FILE}"))
-        known = f"known here: {', '.join(others)}" if others else "none is known here"
-        raise NoCluster(f"there is no cluster {name!r} ({known}): `burla up` makes one")
-    return state
+def restore(file: Path, json: bool) -> int:
+    """Bring back what `save` wrote; the scheduler is started by `burla up`."""
+    made = backup.restore(file)
+    text = (
+        f"the cluster {made.cluster!r} is here again, as of {made.made}, with {len(made.files)}"
+        f" files. Start it by `burla up --cluster {made.cluster}`; if this is another machine, it"
+        f" must be reached at the address it had: {made.address}"
+    )
+    _say_backup(file, made, text, json)
+    return EXIT_OK
+
+
+def _say_backup(file: Path, made: backup.Manifest, text: str, json: bool) -> None:
+    if json:
+        facts = {"file": str(file), "cluster": made.cluster, "address": made.address}
+        print(dumps({**facts, "made": made.made, "files": sorted(made.files)}))
+    else:
+        print(text)
 
 
 def _code(results: Sequence[Result]) -> int:

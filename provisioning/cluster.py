@@ -1,13 +1,16 @@
 """A whole cluster: its scheduler on this machine and its members, brought up or down at once."""
 
+import getpass
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
 from types import ModuleType
 
 from burla.protocol import VERSION
+from burla.protocol import admin_messages as am
 from burla.provisioning.core.addresses import HERE, host_names, is_loopback, split_target
 from burla.provisioning.core.machines import (
     BadConfig,
@@ -22,28 +25,21 @@ from burla.provisioning.install import bootstrap, wheels
 from burla.provisioning.slurm.provisioner import Slurm
 from burla.provisioning.ssh.connections import Connections
 
-from . import state
+from . import sight, state
+from .admin import NoAnswer, NotTaken
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
 from .members import Installed, Local, Member, Rented
+from .result import Result
 from .state import State
 
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
 WHEELS = "wheels"
 NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
 
+NO_JOBS = am.Jobs((), 0)
+
 AskPassphrase = Callable[[str], str | None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """How it went with one member."""
-
-    name: str
-    phase: str  # "ready", "removed", ...; the one that failed if `why` says so
-    why: str = ""  # empty: it went well
-    seconds: float = 0.0
-    phases: dict[str, float] = field(default_factory=dict)  # seconds
 
 
 class Cluster:
@@ -55,6 +51,7 @@ class Cluster:
         ask: AskPassphrase = lambda path: None,
         pause: Callable[[float], None] = time.sleep,
         say: Callable[[str], None] | None = None,
+        connect_s: float | None = None,
     ) -> None:
         """Take charge of what is known of a cluster.
 
@@ -63,16 +60,18 @@ class Cluster:
             ask: for the passphrase of an SSH key.
             pause: waits between tries at a provider.
             say: is told each refusal of a provider; None: they are kept for the sum of `up`.
+            connect_s: how long to wait for each step of a connection; None: as long as it may take.
         """
         self.state = known
         self.config = known.config
         self.directory = state.directory_of(known.config.name)
         self.head = Head(known)
-        self._ask, self._pause = ask, pause
+        self._ask, self._pause, self._connect_s = ask, pause, connect_s
         self._connections = Connections()
         self._turn = threading.Lock()
         self.refusals: list[str] = []  # of providers, in words
         self._say = self.refusals.append if say is None else say
+        self.ended = NO_JOBS  # by `down`
 
     # --- members ---
 
@@ -119,7 +118,7 @@ class Cluster:
         if not self.config.ssh.hosts:
             return
         ssh = _import_ssh()
-        settings = ssh.SshSettings(ask=self._ask)
+        settings = ssh.SshSettings(ask=self._ask, connect_s=self._connect_s)
 
         def connection(target: str) -> Callable[[], Transport]:
             return lambda: self._connections.opened(ssh.connect(settings, target))
@@ -209,8 +208,11 @@ class Cluster:
             results.append(Result(provider, "asking", missing))
         return results
 
-    def look(self) -> list[Result]:
-        """Return the phase of each member and machine."""
+    def look(self) -> tuple[Result, list[Result]]:
+        """Return how the scheduler is, and the phase of each member and machine.
+
+        Nothing is called ready of which the scheduler does not say so.
+        """
 
         def one(member: Member) -> Result:
             try:
@@ -218,14 +220,20 @@ class Cluster:
             except ProvisioningError as error:
                 return Result(member.name, "unknown", str(error))
 
-        results = self._parallel(one, self.members())
+        members = self.members()
+        with ThreadPoolExecutor(1) as pool:  # meanwhile
+            asked = pool.submit(sight.ask, self.head)
+            looked = self._parallel(one, members)
+            scheduler, told = asked.result()
+        results = [sight.compare(result, scheduler, told) for result in looked]
         fleets = self.fleets()
         if fleets and self.head.autoscaler.pid() is None:
             results.append(Result(AUTOSCALER, "stopped", "not running: `burla up` starts it"))
         for fleet in fleets.values():
             for machine in fleet.provisioner.observe():
-                results.append(Result(machine.name, machine.state, machine.why))
-        return results
+                found = Result(machine.name, machine.state, machine.why)
+                results.append(sight.compare(found, scheduler, told))
+        return scheduler, results
 
     def drain(self, names: Sequence[str], progress: Progress) -> list[Result]:
         """Let some members finish what runs, and end."""
@@ -236,7 +244,12 @@ class Cluster:
 
     def remove(self, members: Sequence[Member], progress: Progress) -> list[Result]:
         """Leave the machines of some members as they were."""
-        return self._each(members, progress, "removed", lambda member, say: member.remove(say))
+        untouched = [member for member in members if member.name in self.state.untouched]
+        there = [member for member in members if member not in untouched]
+        results = [Result(member.name, "removed") for member in untouched]
+        return results + self._each(
+            there, progress, "removed", lambda member, say: member.remove(say)
+        )
 
     def named(self, names: Sequence[str]) -> list[Member]:
         """Return members by name, or by how the user calls their host.
@@ -263,6 +276,8 @@ class Cluster:
             match member:
                 case Installed():
                     target = self.state.names.pop(member.name)
+                    rest = (name for name in self.state.untouched if name != member.name)
+                    self.state.untouched = tuple(rest)
                     config = config.with_hosts(tuple(h for h in config.ssh.hosts if h != target))
                 case Local():
                     config = config.with_fewer("local")
@@ -278,6 +293,8 @@ class Cluster:
             forget: give up on members that cannot be reached; never on a provider's machines.
         """
         self.head.autoscaler.remove()
+        if not self.head.is_away:
+            self.ended = self._end_jobs()
         results = self.remove(self.members(), progress)
         hindered = not forget and any(result.why for result in results)
         for provider, fleet in self.fleets().items():
@@ -292,6 +309,20 @@ class Cluster:
             state.forget(self.config.name)
             progress(SCHEDULER, "removed")
         return results
+
+    def _end_jobs(self) -> am.Jobs:
+        """End the jobs that are open, so that their callers hear of it at once."""
+        if self.head.scheduler.pid() is not None:
+            with suppress(NoAnswer, NotTaken, ProvisioningError):
+                by = f"{getpass.getuser()}@{socket.gethostname()} ran `burla down`"
+                return self.head.admin().end_jobs(by)
+        return NO_JOBS
+
+    def forget_lost(self, names: list[str]) -> None:
+        """Have the scheduler list nodes no longer that were removed on purpose."""
+        if self.head.is_away or self.head.scheduler.pid() is not None:
+            with suppress(NoAnswer, NotTaken, ProvisioningError):
+                self.head.admin().forget_nodes(names)
 
     def _each(
         self,
@@ -328,6 +359,24 @@ class Cluster:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._connections.end()
                 raise
+
+
+def refuse_unknown(hosts: Sequence[str]) -> None:
+    """Refuse SSH hosts whose name means nothing: most are mistyped.
+
+    Raises:
+        BadConfig: there is one; or it is no host at all.
+    """
+    if not host_names(hosts):
+        return
+    ssh = _import_ssh()
+    settings = ssh.SshSettings()
+    for target in hosts:
+        if why := settings.why_unknown(target):
+            raise BadConfig(
+                f"{target}: there is no host of this name ({why}): check the spelling,"
+                " ~/.ssh/config and /etc/hosts. Nothing was changed"
+            )
 
 
 def _import_ssh() -> ModuleType:

@@ -13,6 +13,11 @@ hosts = ["root@node1", "node2"]     # as for ssh; ~/.ssh/config applies
 [local]
 nodes = 1
 
+[quotas.everybody]                  # what each user may have at once; see `burla auth quota`
+jobs = 100
+[quotas.users.anna]
+bytes = 34359738368
+
 [grow]                              # machines for jobs with grow=True; [gce] or [slurm] says which
 max_nodes = 8
 """
@@ -23,13 +28,15 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 from msgspec.structs import replace
 
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.steps import DIRECTORY, NAME
+from burla.scheduler.auth.quota_store import Limits
+from burla.scheduler.core.admission import is_name
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 NODES_MAX = 1000  # of one kind; a typing error should not become a bill
@@ -45,8 +52,9 @@ RUN_H_MAX = 120 * 24  # Compute Engine's longest max_run_duration
 
 FAULT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?", re.DOTALL)  # as msgspec says it
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
-WANTED = re.compile(r"Expected `(?P<kind>\w+).*`, got .*")
-STEP = re.compile(r"\.?([^.\[\]]+)")  # of a path, as in .ssh.hosts[0]
+WANTED = re.compile(r"Expected `(?P<kind>\w+)[^`]*`(?: (?P<bound>[<>]=.*)|, got .*)?")
+# of a path, as in .ssh.hosts[0] or .grow.prices[...]
+STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 KINDS = {
     "str": "a text",
     "int": "a whole number",
@@ -121,6 +129,13 @@ class GrowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     grown_idle_min: float = 1.0  # one that was made for a job is deleted after this
 
 
+class QuotasConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What users may have at once."""
+
+    everybody: Limits = Limits()
+    users: dict[str, Limits] = {}
+
+
 class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One cluster."""
 
@@ -137,6 +152,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gce: GceConfig = GceConfig()
     slurm: SlurmConfig = SlurmConfig()
     grow: GrowConfig = GrowConfig()
+    quotas: QuotasConfig = QuotasConfig()
 
     def __post_init__(self) -> None:
         """Check what can be checked without asking anybody.
@@ -169,6 +185,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _must(0 < wait_s < math.inf, "slurm.wait_s", wait_s, "more than 0 seconds")
         self._check_gce()
         self._check_grow()
+        self._check_quotas()
 
     def _check_gce(self) -> None:
         gce = self.gce
@@ -180,6 +197,15 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _must(gce.project, "gce.project", "", "the project that pays (--project)")
             zones = "one zone or more, e.g. us-central1-a (--zone)"
             _must(gce.zones, "gce.zones", [], zones)
+
+    def _check_quotas(self) -> None:
+        if self.quotas == QuotasConfig():
+            return
+        reached = self.bind or self.scheduler
+        expected = "tcp://...: quotas are of users, who are told apart by their keys"
+        _must(reached.startswith(("tcp:", "burla:")), "bind", self.bind, expected)
+        for user in self.quotas.users:
+            _must(is_name(user), "quotas.users", user, "the name of a user")
 
     def _check_grow(self) -> None:
         grow = self.grow
@@ -284,26 +310,58 @@ def _in_words(error: str, said: Mapping[str, Any]) -> str:
     """Return what msgspec says is wrong with `said`, by the names that its author used."""
     fault = FAULT.fullmatch(error)
     assert fault is not None, error
-    where = (fault["where"] or "").removeprefix(".").removesuffix("[...]")
+    steps = _steps(fault["where"] or "", error, said)
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)[1:]
     if unknown := UNKNOWN.fullmatch(fault["what"]):  # a misspelt one must not mean its default
-        table = _at(where, ClusterConfig())
-        names = ", ".join(table.__struct_fields__)
+        names = ", ".join(_kind_at(steps).__struct_fields__)
         return f"{where and f'{where}.'}{unknown['name']} is not a setting; known: {names}"
     wanted = WANTED.fullmatch(fault["what"])
     expected = KINDS.get(wanted["kind"], wanted["kind"]) if wanted else fault["what"]
+    if wanted and wanted["bound"]:
+        expected += f" {wanted['bound']}"
     if expected == "a table":
         expected = f"a table, [{where}]"
-    if error.endswith("[...]`"):  # of all prices, and msgspec does not say which
-        prices = _at(where, said)
-        where += "." + next(kind for kind in prices if type(prices[kind]) not in (int, float))
-    return f"{where} is {_at(where, said)!r}: it must be {expected}"
+    return f"{where} is {_at(steps, said)!r}: it must be {expected}"
 
 
-def _at(where: str, found: Any) -> Any:
-    """Return what lies at a path like ssh.hosts[0]."""
-    for step in STEP.findall(where):
-        if isinstance(found, msgspec.Struct):
-            found = getattr(found, step)
+def _steps(path: str, error: str, said: Mapping[str, Any]) -> list[str | int]:
+    """Return a path of msgspec as keys and indices; it does not say which key of a mapping."""
+    steps: list[str | int] = []
+    for step in STEP.finditer(path):
+        if step["key"]:
+            steps.append(step["key"])
+        elif step["index"]:
+            steps.append(int(step["index"]))
         else:
-            found = found[int(step)] if isinstance(found, list | tuple) else found[step]
+            steps.append(next(key for key in _at(steps, said) if _fails(steps, key, error, said)))
+    return steps
+
+
+def _fails(steps: list[str | int], key: str, error: str, said: Mapping[str, Any]) -> bool:
+    """Return whether it is this key of a mapping that makes this error."""
+    trial: Any = {key: _at([*steps, key], said)}
+    for step in reversed(steps):
+        trial = {step: trial}
+    try:
+        msgspec.convert(trial, ClusterConfig)
+    except (msgspec.ValidationError, BadConfig) as found:
+        return str(found) == error
+    return False
+
+
+def _at(steps: list[str | int], found: Any) -> Any:
+    """Return what lies at a path."""
+    for step in steps:
+        found = found[step]
     return found
+
+
+def _kind_at(steps: list[str | int]) -> Any:
+    """Return the struct that is to lie at a path."""
+    kind: Any = ClusterConfig
+    for step in steps:
+        if isinstance(step, str) and hasattr(kind, "__struct_fields__"):
+            kind = get_type_hints(kind)[step]
+        else:
+            kind = get_args(kind)[-1]  # of a mapping
+    return kind

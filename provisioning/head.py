@@ -11,6 +11,8 @@ from burla.transport import request
 from burla.transport.addresses import AddressError, bind_address, full_address, take_apart
 
 from . import state
+from .admin import Admin
+from .config import QuotasConfig
 from .daemons import Daemon
 from .keys import Keys, NoKeys, user_pair
 from .state import State
@@ -100,6 +102,10 @@ class Head:
         direction = m.SchedulerToAutoscaler
         return request.ask(self.state.address, pair, question, m.Demand, direction)
 
+    def admin(self) -> Admin:
+        """Return what asks the scheduler, as this user."""
+        return Admin(self.state.address, user_pair() if self.has_keys() else None)
+
     def has_keys(self) -> bool:
         """Return whether the scheduler takes only those who have a key."""
         return self.state.address.startswith("burla:")
@@ -107,6 +113,12 @@ class Head:
     def join_token(self, node: str) -> bytes | None:
         """Return a fresh token by which one node may join; None: this scheduler needs none."""
         return self._keys.token() if self.has_keys() else None
+
+    def set_quotas(self) -> None:
+        """Let the scheduler know the quotas that the settings have, unless they have none."""
+        quotas = self.state.config.quotas
+        if quotas != QuotasConfig():
+            self._keys.set_quotas(quotas.everybody, quotas.users)
 
     def forget_nodes(self, names: Sequence[str]) -> None:
         """Revoke the keys of nodes whose machines are deleted."""

@@ -6,13 +6,14 @@ The scheduler's keys lie in a folder beside the state of the cluster, and go wit
 import getpass
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from burla.provisioning.core.machines import ProvisioningError
 from burla.scheduler.auth.key_store import KeyStore
+from burla.scheduler.auth.quota_store import Limits, QuotaStore, QuotaTable
 from burla.scheduler.config import ConfigError, keys_directory
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import AdmissionError, Role
@@ -64,6 +65,16 @@ class Keys:
             self._store().change(
                 lambda table: admission.revoke(table, user, time.time())[0], LOCK_S
             )
+
+    def set_quotas(self, everybody: Limits, users: Mapping[str, Limits]) -> None:
+        """Replace what users may have at once.
+
+        Raises:
+            NoKeys: the scheduler's keys are not on this machine.
+        """
+        table = QuotaTable(everybody=everybody, users=dict(users))
+        with _in_words("cannot set the quotas"):
+            QuotaStore(self._store()).change(lambda before: table)
 
     def token(self) -> bytes:
         """Return a fresh join token: it makes one machine a node, within `admission.TOKEN_S`.

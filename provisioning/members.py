@@ -26,6 +26,7 @@ from burla.provisioning.install.wheels import Wheels
 from .daemons import Daemon, wait_for
 
 Connect = Callable[[], Transport]
+CONNECTING = "connecting"  # the phase before anything is done there
 POLL_S = 1.0  # between two looks at a machine of a provider
 END_S = 180.0  # until such a machine is gone
 
@@ -108,7 +109,7 @@ class Installed:
 
     @contextmanager
     def _connected(self, report: Report) -> Iterator[Transport]:
-        report("connecting")
+        report(CONNECTING)
         transport = self.connect()
         try:
             yield transport

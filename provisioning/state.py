@@ -26,6 +26,7 @@ class State(msgspec.Struct):
     config: ClusterConfig
     address: str = ""  # of the scheduler, as clients and nodes reach it
     names: dict[str, str] = {}  # name of a node -> its SSH target
+    untouched: tuple[str, ...] = ()  # nodes whose machines could never be reached: nothing is there
 
 
 def states_directory() -> Path:

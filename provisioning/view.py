@@ -8,14 +8,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from typing import Any
 
+from msgspec import structs
 from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from .cluster import Result
+from burla.protocol.admin_messages import Jobs
+
+from .result import Result
 
 REFRESH_HZ = 8
 REMEDY = "Fix what is said above and run the same command again: it does the rest."
@@ -93,6 +97,15 @@ class View:
                 table.add_row(Text(name), Spinner("dots", phase), Text(for_s, "dim"))
         return table
 
+    def tell_ended(self, jobs: Jobs) -> None:
+        """Print whose jobs were ended."""
+        for job in jobs.jobs[:LINES_MAX]:
+            text = f"ended a job of {job.user}: {job.name}, {job.left} inputs left"
+            text = "".join(c if c.isprintable() else "?" for c in text)  # names are users' words
+            self._console.print(Text(f"{text}, on {job.nodes} nodes"), soft_wrap=True)
+        if jobs.total > LINES_MAX:
+            self._console.print(f"and {jobs.total - LINES_MAX} more jobs")
+
     def summarize(
         self, results: Sequence[Result], done: str, advice: str = "", remedy: str = REMEDY
     ) -> None:
@@ -107,13 +120,34 @@ class View:
             self._console.print(Text(advice), soft_wrap=True)
 
 
-def as_json(cluster: str, address: str, results: Sequence[Result]) -> str:
-    """Return what commands say with --json."""
-    said = {
+def as_json(
+    cluster: str,
+    address: str,
+    results: Sequence[Result],
+    *,
+    scheduler: Result | None = None,
+    ended: Jobs | None = None,
+) -> str:
+    """Return what commands say with --json.
+
+    Args:
+        cluster: its name.
+        address: of its scheduler.
+        results: of its nodes.
+        scheduler: how that is, if it was looked at; then ready is who is found so.
+        ended: jobs that were ended, if some could be.
+    """
+    said: dict[str, Any] = {
         "cluster": cluster,
         "scheduler": address,
         "nodes": [asdict(result) for result in results],
         "ready": sum(not result.why for result in results),
         "failed": sum(bool(result.why) for result in results),
     }
+    if scheduler is not None:
+        said["state"], said["why"] = scheduler.phase, scheduler.why
+        said["ready"] = sum(result.phase == "ready" for result in results)
+        said["failed"] = len(results) - said["ready"]
+    if ended is not None:
+        said["jobs_ended"] = [structs.asdict(job) for job in ended.jobs]
     return json.dumps(said, indent=1)

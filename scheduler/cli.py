@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import errno
 import json
-import logging
 import os
 import socket
 import stat
@@ -22,7 +21,7 @@ from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
-from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK
+from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK, SCHEDULER, described
 from burla.system.notify import Notifier
 from burla.system.owner import Owner
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
@@ -44,7 +43,7 @@ Once it listens, it prints its address as the first line on stdout; everything e
 It runs until SIGTERM or Ctrl-C. SIGUSR2 makes it write its state to scheduler-state.json, in the
 directory of its keys or beside its socket file."""
 
-EPILOG = """\
+EPILOG = f"""\
 examples:
   burla-scheduler init                        # once: make the cluster's keys
   burla-scheduler                             # for this machine
@@ -59,8 +58,7 @@ then, with the address that it printed:
   burla auth add KEY --user NAME
   BURLA_CLUSTER=ADDRESS python script.py      # instead of what `burla login` stored
 
-exit codes: 0 ended by SIGTERM, 2 wrong usage, 75 the address is in use, 78 the address or a key is
-refused, 130 Ctrl-C, 1 anything else (it is on stderr)"""
+{described(SCHEDULER)}"""
 
 INIT_DESCRIPTION = """\
 Make the keys of a cluster, unless there are some, and print the address that users and nodes need.
@@ -76,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _init(arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
-    level = logging.INFO if options.owner is None else logging.WARNING
+    level = daemon.log_level(options, is_private=options.owner is not None)
     daemon.prepare("burla-scheduler", level)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
@@ -124,7 +122,8 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             type=int,
             default=getattr(Quotas(), f"{name}_max"),
-            help=f"how many {what} each key may have at once (default: %(default)s)",
+            help=f"how many {what} each user may have at once, unless `burla auth quota` says"
+            " otherwise (default: %(default)s)",
         )
     parser.add_argument(
         "--ready-file",
@@ -140,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long the jobs of a caller that is away are kept, stopped or cut off from the "
         "network; then they are given up, and it is told so (default: %(default)g; inf: no limit)",
     )
+    daemon.add_log_level(parser)
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 

@@ -99,7 +99,12 @@ MAY_IMPORT = {
     "perf": {name for room, name in ROOMS.items() if room != "tests"},
 }
 PRODUCT = set(MAY_IMPORT) - {"perf"}
-COMMANDS = {"burla/cli.py", "burla/auth_cli.py"}  # may import any room, inside a command
+COMMANDS = {
+    "burla/cli.py",
+    "burla/cli_options.py",
+    "burla/auth_cli.py",
+    "burla/cluster_cli.py",
+}  # may import any room, inside a command
 
 ANYWHERE = {
     "burla",  # the package itself, to ask where it lies: it loads nothing

@@ -102,6 +102,8 @@ class Connection:
                 return []
             case m.Welcome():
                 return self._welcome(message, now_s)
+            case m.ClusterEnded():
+                return self._end_all(f"it was ended: {message.by}")
             case m.HelloRequired():
                 return self._say_hello_again(now_s)
             case m.Refused():
@@ -174,6 +176,15 @@ class Connection:
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
             effects += self._after(session, session.connect(now_s, self._bytes_max), now_s)
+        return effects
+
+    def _end_all(self, why: str) -> list[Effect]:
+        """Fail all jobs; the scheduler may have heard of one after it said so."""
+        effects: list[Effect] = []
+        for job in list(self.sessions):
+            effects += self._give_up(self.sessions[job], "lost", why)
+            if self._welcomed:
+                effects.append(Send(m.CloseJob(job)))
         return effects
 
     def _say_hello_again(self, now_s: float) -> list[Effect]:

@@ -225,6 +225,16 @@ class AskDemand(Message, frozen=True):
     retire: Annotated[tuple[Word, ...], Meta(max_length=NODES_MAX)] = ()
 
 
+class ReplaceKey(Message, frozen=True):
+    """client -> scheduler: this key is mine, too, with the same rights. Answered by KeysManaged.
+
+    The one under which it is said goes on to count for some time.
+    """
+
+    key: Key  # public
+    overlap_s: Seconds  # so long; at most `admission.OVERLAP_S_MAX`
+
+
 ClientToScheduler = (
     ClientHello
     | OpenJob
@@ -235,9 +245,9 @@ ClientToScheduler = (
     | ReplayOutput
     | CloseJob
     | ListNodes
+    | ReplaceKey
     | Heartbeat
 )
-AdminToScheduler = ClientToScheduler | AskDemand
 
 # --- scheduler -> client ---
 
@@ -312,13 +322,19 @@ class JobFailed(Message, frozen=True):
     limit_s: Seconds = 0.0  # after which a job is given up then
 
 
+class ClusterEnded(Message, frozen=True):
+    """scheduler -> client: the cluster is taken down, and all jobs of this client have ended."""
+
+    by: Word
+
+
 class NodeState(StrEnum):
     """What a node does."""
 
     FREE = "free"
     LEASED = "leased"  # or its last lease is still ending
     LEAVING = "leaving"  # it is drained or about to be deleted: no job gets it any more
-    LOST = "lost"  # its connection is gone; it may come back
+    LOST = "lost"  # nothing is heard of it; it may come back
 
 
 class NodeStatus(Struct, frozen=True, array_like=True):
@@ -332,10 +348,12 @@ class NodeStatus(Struct, frozen=True, array_like=True):
     state: NodeState
     job: Word  # name of the function it serves, if that is the asker's own; else empty
     idle_s: Seconds = 0.0  # since when it serves nobody; 0: it does
+    lost_s: Seconds = 0.0  # for how long it has been given up, if it has
+    why: Word = ""  # then
 
 
 class Nodes(Message, frozen=True):
-    """scheduler -> client: answer to ListNodes: all nodes, by name."""
+    """scheduler -> client: answer to ListNodes: all nodes, and those that were lost, by name."""
 
     nodes: Annotated[tuple[NodeStatus, ...], Meta(max_length=NODES_MAX)]
 
@@ -372,6 +390,7 @@ SchedulerToClient = (
     | LeaseLost
     | JobStatus
     | JobFailed
+    | ClusterEnded
     | Nodes
     | Heartbeat
 )

@@ -5,6 +5,7 @@ pidfd, so that `kill -9` is noticed too: the parent-death signal would follow th
 started the daemon, and a pipe would be inherited by whatever the owner starts.
 """
 
+import argparse
 import asyncio
 import contextlib
 import errno
@@ -21,6 +22,7 @@ from typing import Any
 
 import uvloop
 
+from . import logs
 from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from .owner import Owner, remove_directory
 
@@ -48,9 +50,23 @@ def prepare(name: str, level: int = logging.INFO) -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format=f"%(asctime)s {name} %(levelname)s %(message)s"
+    logs.set_up(name, level)
+
+
+def add_log_level(parser: argparse.ArgumentParser) -> None:
+    """Let a daemon be told how much it logs; `log_level` says it then."""
+    parser.add_argument(
+        "--log-level",
+        choices=logs.LEVELS,
+        help="what is logged: this, and what is more severe (default: info)",
     )
+
+
+def log_level(options: argparse.Namespace, *, is_private: bool = False) -> int:
+    """Return the level that was asked for; a private daemon says only what is wrong."""
+    if options.log_level is not None:
+        return logging.getLevelNamesMapping()[options.log_level.upper()]
+    return logging.WARNING if is_private else logging.INFO
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None = None) -> int:

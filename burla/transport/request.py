@@ -40,6 +40,7 @@ def ask(
     question: Message,
     answer: type[A],
     direction: Any,
+    answer_s: float | None = None,
 ) -> A:
     """Return what the scheduler answers.
 
@@ -49,14 +50,16 @@ def ask(
         question: is asked after the Welcome.
         answer: the message that answers it.
         direction: the union of messages that may come.
+        answer_s: how long to wait for it; None: `ANSWER_S`.
 
     Raises:
-        NoAnswer: nothing answers within `ANSWER_S`.
+        NoAnswer: nothing answers within `answer_s`.
         NotTaken: the answer is no, or our key or its key is not the right one.
     """
+    answer_s = ANSWER_S if answer_s is None else answer_s
     with _connected(address, pair) as (dealer, dialer):
         sockets.send(dealer, encode(new_hello()))
-        for said in _answers(dealer, dialer, direction):
+        for said in _answers(dealer, dialer, direction, answer_s):
             match said:
                 case Welcome():
                     sockets.send(dealer, encode(question))
@@ -64,6 +67,26 @@ def ask(
                     raise NotTaken(said.reason, not_authorised=said.not_authorised)
                 case answer():
                     return said
+                case _:
+                    pass
+    raise AssertionError("the answers have no end")
+
+
+def greet(address: str, pair: KeyPair | None, direction: Any, answer_s: float) -> Welcome:
+    """Return how the scheduler welcomes who says Hello; see `ask`.
+
+    Raises:
+        NoAnswer: nothing answers within `answer_s`.
+        NotTaken: the answer is no, or our key or its key is not the right one.
+    """
+    with _connected(address, pair) as (dealer, dialer):
+        sockets.send(dealer, encode(new_hello()))
+        for said in _answers(dealer, dialer, direction, answer_s):
+            match said:
+                case Welcome():
+                    return said
+                case Refused():
+                    raise NotTaken(said.reason, not_authorised=said.not_authorised)
                 case _:
                     pass
     raise AssertionError("the answers have no end")
@@ -86,8 +109,10 @@ def _connected(address: str, pair: KeyPair | None) -> Iterator[tuple[zmq.Socket[
         context.term()
 
 
-def _answers(dealer: zmq.Socket[bytes], dialer: Dialer, direction: Any) -> Iterator[Message]:
-    until = time.monotonic() + ANSWER_S
+def _answers(
+    dealer: zmq.Socket[bytes], dialer: Dialer, direction: Any, answer_s: float
+) -> Iterator[Message]:
+    until = time.monotonic() + answer_s
     while time.monotonic() < until:
         if (what := dialer.look()) is not None:
             raise NotTaken(REFUSALS[what], not_authorised=True)
@@ -96,4 +121,4 @@ def _answers(dealer: zmq.Socket[bytes], dialer: Dialer, direction: Any) -> Itera
                 yield decode(dealer.recv_multipart(), direction)[0]
             except WireError as error:
                 raise NoAnswer(f"what answers is not a scheduler: {error}") from None
-    raise NoAnswer(f"no answer within {ANSWER_S:.0f} s")
+    raise NoAnswer(f"no answer within {answer_s:.0f} s")

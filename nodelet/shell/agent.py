@@ -36,6 +36,7 @@ from burla.transport.clock import AwakeClock
 from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.sockets import Outbox, SocketWaiter
 
+from .lease_log import LeaseLog
 from .sandbox_pool import SandboxPool
 from .worker_pool import WorkerPool
 
@@ -124,6 +125,7 @@ class Agent:
             self, scratch, config.tier, config.confinement, hash_seed=self._hash_seed
         )
         self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)
+        self._lease_log = LeaseLog()
         self._outbox = Outbox()
         self._due_s = 0.0  # when the core must settle again
         self._is_settling = False
@@ -212,6 +214,8 @@ class Agent:
         if said is None:
             return False
         message: Any = said[0]
+        if isinstance(message, m.EndLease):
+            self._lease_log.told(message)
         self._core.receive(message, said[1], self._clock_s())
         return True
 
@@ -268,6 +272,7 @@ class Agent:
             case e.KeepBlanks():
                 self._sandboxes.prepare(effect.count)
             case e.BeginLease():
+                self._lease_log.began(effect.start, self._clock_s())
                 self._begin_lease(effect)
             case e.LoadWorker():
                 self._workers.load_worker()
@@ -284,6 +289,7 @@ class Agent:
             case e.Kill():
                 self._workers.kill(effect.worker)
             case e.EndWorkers():
+                self._lease_log.ended(self._clock_s())
                 self._ending = asyncio.create_task(self._end_workers())
             case e.Note():
                 log.info("%s", effect.text)

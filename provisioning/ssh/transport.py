@@ -66,19 +66,24 @@ class SshSettings:
     """What a user's SSH directory says."""
 
     def __init__(
-        self, directory: Path | None = None, ask: AskPassphrase = lambda path: None
+        self,
+        directory: Path | None = None,
+        ask: AskPassphrase = lambda path: None,
+        connect_s: float | None = None,
     ) -> None:
         """Read `config` in `directory`; None: ~/.ssh.
 
         Args:
             directory: where config, known_hosts and keys are.
             ask: called for the passphrase of a key, once for each key if it is right.
+            connect_s: for TCP, key exchange and authentication, each; None: `CONNECT_S`.
 
         Raises:
             ProvisioningError: the config cannot be read.
         """
         self.directory = directory or Path.home() / ".ssh"
         self._ask = ask
+        self.connect_s = CONNECT_S if connect_s is None else connect_s
         self._keys: dict[str, PKey | None] = {}  # loaded ones, so that the user is asked once
         self._shut: set[str] = set()  # keys whose passphrase was said wrongly, as often as may be
         self._lock = threading.Lock()  # hosts are connected to in parallel
@@ -124,6 +129,17 @@ class SshSettings:
             jumps=() if jump.lower() == "none" else tuple(j.strip() for j in jump.split(",")),
             proxy_command="" if command.lower() == "none" else command,
         )
+
+    def why_unknown(self, target: str) -> str:
+        """Return why a name leads to no address; empty: it does, or others on the way know it."""
+        host = self.host(target)
+        if host.jumps or host.proxy_command:
+            return ""
+        try:
+            socket.getaddrinfo(host.hostname, host.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            return str(getattr(error, "strerror", None) or error)
+        return ""
 
     def _identities(self, said: paramiko.SSHConfigDict) -> Iterator[str]:
         named: Any = said.get("identityfile")  # the one key that has a list
@@ -260,14 +276,15 @@ def _connect_one(
 ) -> paramiko.Transport:
     where = f"{host.hostname}:{host.port}"
     try:
-        transport = paramiko.Transport(_open_socket(host, through))
+        transport = paramiko.Transport(_open_socket(settings, host, through))
     except (OSError, paramiko.SSHException) as error:
         said = getattr(error, "strerror", None) or error
         raise Unreachable(f"cannot connect to {host.name} at {where}: {said}") from error
     try:
         known = KnownHosts(host.known_as, host.known_hosts)
         _prefer(transport, known.keys)
-        transport.start_client(timeout=CONNECT_S)
+        transport.banner_timeout = transport.auth_timeout = settings.connect_s
+        transport.start_client(timeout=settings.connect_s)
         known.check(host.name, transport.get_remote_server_key())
         _authenticate(settings, host, transport)
         transport.set_keepalive(KEEPALIVE_S)
@@ -282,14 +299,16 @@ def _connect_one(
 
 
 def _open_socket(
-    host: Host, through: list[paramiko.Transport]
+    settings: SshSettings, host: Host, through: list[paramiko.Transport]
 ) -> socket.socket | paramiko.Channel | paramiko.ProxyCommand:
     if through:
         address = (host.hostname, host.port)
-        return through[-1].open_channel("direct-tcpip", address, ("", 0), timeout=CONNECT_S)
+        return through[-1].open_channel(
+            "direct-tcpip", address, ("", 0), timeout=settings.connect_s
+        )
     if host.proxy_command:
         return paramiko.ProxyCommand(host.proxy_command)
-    made = socket.create_connection((host.hostname, host.port), CONNECT_S)
+    made = socket.create_connection((host.hostname, host.port), settings.connect_s)
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_S * 1000))
     return made
 

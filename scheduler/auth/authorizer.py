@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode
 from burla.scheduler.core import admission
@@ -19,6 +20,7 @@ from burla.transport.keys import KeyFileError, fingerprint
 
 from .audit import Audit
 from .key_store import AUDIT, KeyStore, Stamp
+from .management import manage
 from .zap import NotNowError
 
 AGAIN_S = 1.0  # a table that could not be read is tried again so often
@@ -29,7 +31,9 @@ LINES = 100  # a second: refusals of one key that are written down
 LOCK_S = 0.2  # everybody waits meanwhile
 SHUT_OUT_S = 300.0  # who has sent a message without an end may not come in again for so long
 SHUT_OUT_MAX = 1024  # keys
-ANSWERED = m.ClientHello | m.NodeHello | m.Join | m.AskDemand  # others are met with silence
+# others are met with silence
+ANSWERED = m.ClientHello | m.NodeHello | m.Join | m.AskDemand | am.AskJobs | am.EndJobs
+ANSWERED |= am.ForgetNodes | am.ManageKeys
 ROUTER_DOMAIN, OUTPUT_DOMAIN = "burla", "burla.output"
 # What a connection is when it has said Hello under a key of this role; a join token never does.
 KINDS = {Role.CLIENT: Client, Role.ADMIN: Client, Role.NODE: Node}
@@ -169,6 +173,16 @@ class Authorizer:
             return [Send(peer, m.Refused(text, not_authorised=True))]
         self._write(user, f"join with key {fingerprint(said.key)}", None, "ok")
         return [Send(peer, m.Joined())]
+
+    def manage(self, peer: bytes, user: str, said: am.ManageKeys | m.ReplaceKey) -> list[Effect]:
+        """Look at or change the table, as its sender may; return the answer."""
+        answer = manage(self._key_store, said, user, LOCK_S)
+        self.refresh()
+        what = "replace its key"
+        if isinstance(said, am.ManageKeys):
+            what = f"{said.operation} keys {said.key[:64]}".strip()
+        self._write(user, what, None, answer.why or "ok")
+        return [Send(peer, answer)]
 
     def record(self, what: Record) -> None:
         """Write down what the core says."""

@@ -99,7 +99,7 @@ class KeyStore:
             KeyFileError: the file is refused, or another process keeps the lock.
             OSError: it cannot be written.
         """
-        with self._locked(lock_s):
+        with self.locked(lock_s):
             table = change(self.read())
             write_private(self._path, _dump(table), replace=True)
         return table
@@ -118,7 +118,12 @@ class KeyStore:
         return pair
 
     @contextmanager
-    def _locked(self, lock_s: float) -> Iterator[None]:
+    def locked(self, lock_s: float = LOCK_S) -> Iterator[None]:
+        """Keep others from changing what lies in the directory meanwhile.
+
+        Raises:
+            KeyFileError: there is no such directory, or another process keeps the lock.
+        """
         path = self.directory / LOCK
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

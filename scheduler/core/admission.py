@@ -12,8 +12,8 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from burla.protocol.admin_messages import AdminToScheduler
 from burla.protocol.messages import (
-    AdminToScheduler,
     ClientToScheduler,
     JoiningToScheduler,
     NodeletToScheduler,
@@ -23,6 +23,8 @@ TOKEN_S = 600.0  # a join token is good for ten minutes, and once
 KEYS_MAX = 10_000  # in one table, revoked ones included
 NODE_REVOKED_S = 86400.0  # a node's key is told as revoked for so long, then as unknown
 NAME_CHARACTERS_MAX = 256
+OVERLAP_S_MAX = 30 * 86400.0  # for so long a key that was replaced goes on to count at most
+REPLACED_MAX = 10  # such keys of one user: the table is everybody's
 
 
 class AdmissionError(Exception):
@@ -57,7 +59,7 @@ class Entry(
     user: str  # the person; of a node, its name
     added_s: float
     revoked_s: float | None = None
-    expires_s: float | None = None  # of a join token
+    expires_s: float | None = None  # of a join token, or a key that was replaced
 
     def is_valid(self, now_s: float) -> bool:
         """Return whether the key may do anything at all."""
@@ -82,7 +84,14 @@ def why_not(table: Table, key: str, now_s: float) -> str:
     if entry.role is Role.JOIN:
         used = entry.revoked_s is not None
         return f"this join token {'was used before' if used else 'has expired'}"
+    if entry.revoked_s is None and entry.expires_s is not None:
+        return "this key was replaced by another one, and has expired"
     return "this key was revoked"
+
+
+def is_name(user: str) -> bool:
+    """Return whether a user or a node can be called so."""
+    return 0 < len(user) <= NAME_CHARACTERS_MAX and user.isprintable()
 
 
 def add(table: Table, key: str, role: Role, user: str, now_s: float) -> Table:
@@ -91,7 +100,7 @@ def add(table: Table, key: str, role: Role, user: str, now_s: float) -> Table:
     Raises:
         AdmissionError: the name is impossible, or the table is full.
     """
-    if not 0 < len(user) <= NAME_CHARACTERS_MAX or not user.isprintable():
+    if not is_name(user):
         raise AdmissionError(f"a name must have 1 to {NAME_CHARACTERS_MAX} printable characters")
     kept = prune(table, now_s)
     if key not in kept and len(kept) >= KEYS_MAX:
@@ -134,6 +143,27 @@ def join(table: Table, token: str, key: str, name: str, now_s: float) -> Table:
         raise AdmissionError("this key was revoked, or has another role: make a new one")
     used = {**table, token: replace(table[token], revoked_s=now_s)}
     return add(used, key, Role.NODE, name, now_s)
+
+
+def succeed(table: Table, old: str, new: str, now_s: float, overlap_s: float) -> Table:
+    """Return the table with another key of the same rights; the old one expires.
+
+    Raises:
+        AdmissionError: the old key has no rights that last, the new one is known, or too many of
+            this user are about to expire.
+    """
+    entry = table.get(old)
+    if entry is None or not entry.is_valid(now_s) or entry.expires_s is not None:
+        raise AdmissionError("this key was replaced before, or has no rights: use the newer one")
+    if new in table:
+        raise AdmissionError("the new key is known already: make another one")
+    expiring = sum(e.user == entry.user and e.expires_s is not None for e in table.values())
+    if expiring >= REPLACED_MAX:
+        raise AdmissionError(f"{expiring} keys of {entry.user} are about to expire: wait for some")
+    until_s = now_s + min(overlap_s, OVERLAP_S_MAX)
+    return add(
+        {**table, old: replace(entry, expires_s=until_s)}, new, entry.role, entry.user, now_s
+    )
 
 
 def prune(table: Table, now_s: float) -> Table:

@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import jobs, nodes, quarantine
+from . import jobs, nodes, operators, quarantine
 from .client import Client
 from .effects import Forget
 from .node import Node
@@ -43,6 +43,7 @@ def node_hello(state: State, peer: bytes, hello: m.NodeHello, user: str) -> Node
     if node is None:
         node = state.nodes[hello.node] = Node.from_hello(peer, hello, state.now_s)
         node.user = user
+        operators.forget(state, (node.name,))
         state.record(user, f"join as node {node.name}", None, "ok")
         state.note(f"node {node.name} joined: {node.cpus} CPUs")
         for job in state.jobs.values():

@@ -39,7 +39,7 @@ class Job:
             python: minor version, "3.11".
             user: for people, and for shares.
             usage: of its tenant.
-            tenant: whose quotas it is counted for: the key.
+            tenant: whose quotas it is counted for.
             opened_s: when it came.
         """
         self.spec = spec

@@ -40,7 +40,7 @@ def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) 
 
 def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> str:
     """Enter a new job; return which quota keeps it from being opened; empty: none does."""
-    tenant = client.user
+    tenant = state.tenants.of(client.user)
     if why := _excess(state, tenant, 1, 0, cost_of(spec, function)):
         return why
     usage = state.usages.get(tenant, Usage())
@@ -61,6 +61,7 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
         for node in state.nodes.values():
             reconcile.adopt_orphans(state, node, job)
     state.marks.jobs[job.id] = None
+    state.journal.add(state.now_s, _opened, state, job)
     if state.is_private:
         fail_if_unfit(state, job)
     return ""
@@ -73,12 +74,23 @@ def _excess(state: State, tenant: str, jobs: int, inputs: int, size: int) -> str
     """
     while True:
         usage = state.usages.get(tenant, Usage())
-        why = excess(state.quotas, usage, jobs, inputs, size)
+        why = excess(state.tenants.quotas_of(tenant), usage, jobs, inputs, size)
         away = (job for job in state.jobs.values() if job.is_away and job.tenant == tenant)
         if not why or (job := next(away, None)) is None:
             return why
         given_up.remember(state, job, for_room=True)
-        close(state, job)
+        close(state, job, "its caller is away, and its other jobs need the room")
+
+
+def _opened(state: State, job: Job) -> str:
+    return f"job {job.id.hex()[:8]} of {user_of(state, job)} opened: {job.spec.name}"
+
+
+def user_of(state: State, job: Job) -> str:
+    """Return whose job it is, for people: by the name that goes with the key, if it is known."""
+    client = state.clients.get(job.owner)
+    key = client.user if client is not None else job.tenant
+    return state.tenants.users.get(key, job.user)
 
 
 def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
@@ -107,11 +119,12 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
         ValueError: it contradicts itself or what came before.
     """
     batch = Batch.from_inputs(message, payload)
+    quotas = state.tenants.quotas_of(job.tenant)
     why = _excess(state, job.tenant, 0, batch.stop - batch.start, batch.cost)
     if job.work.batches.size > JOB_BYTES_MAX:
         why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"
-    if batch.cost > state.quotas.bytes_max:
-        refuse(state, state.clients[job.owner], message, payload, state.quotas.bytes_max)
+    if batch.cost > quotas.bytes_max:
+        refuse(state, state.clients[job.owner], message, payload, quotas.bytes_max)
     elif why:  # nothing more of it is kept
         if not job.failed:
             fail(state, job, "", why)
@@ -144,8 +157,9 @@ def inputs_end(state: State, job: Job, total: int) -> None:
     state.marks.jobs[job.id] = None
 
 
-def close(state: State, job: Job) -> None:
-    """Forget a job, and stop all of it."""
+def close(state: State, job: Job, why: str = "") -> None:
+    """Forget a job, and stop all of it; `why`: unless it is over or its caller has ended it."""
+    state.journal.add(state.now_s, _closed, state, job, why)
     past = list(job.past.values())
     for lease in list(job.work.leases.values()):
         leases.end(state, lease, discard=True)
@@ -156,6 +170,17 @@ def close(state: State, job: Job) -> None:
     job.charge.end()
     if not job.charge.usage.jobs:
         del state.usages[job.tenant]
+
+
+def _closed(state: State, job: Job, why: str) -> str:
+    done = job.work.done.total
+    if not why and job.failed:
+        why = f"failed: {job.failure.text if job.failure is not None else 'a call failed'}"
+    elif not why and job.work.total == done:
+        why = "complete"
+    took_s = state.now_s - job.opened_s
+    text = f"job {job.id.hex()[:8]} of {user_of(state, job)} ended: {why or 'by its caller'}"
+    return f"{text}; {done} outcomes in {took_s:.3g} s"
 
 
 def fail(
@@ -175,14 +200,14 @@ def fail(
 def end_session(state: State, session: bytes) -> None:
     """Stop all that a client has here."""
     for job in [job for job in state.jobs.values() if job.owner == session]:
-        close(state, job)
+        close(state, job, "its caller is gone")
     warm_leases.end_session(state, session)
 
 
 def expire(state: State, job: Job) -> None:
     """Close a job that its client has forgotten; end what it waited for from its nodelets."""
     if job.reopen_by_s is not None and state.now_s >= job.reopen_by_s:
-        close(state, job)
+        close(state, job, "its caller knows it no longer")
     elif (job.hold_until_s or job.work.limbo.total) and state.now_s >= job.hold_until_s:
         job.hold_until_s = 0.0
         job.work.release_limbo()

@@ -105,8 +105,14 @@ def end(state: State, lease: Lease, *, discard: bool) -> None:
 def lose(state: State, lease: Lease) -> None:
     """Take note that nothing more comes of a lease: its nodelet does not have it any more."""
     if job := state.job_of(lease):
+        state.journal.add(state.now_s, _lost, state, job, lease)
         state.tell(job, m.LeaseLost(job.id, lease.id, state.nodes[lease.node].name))
     move(state, lease, LeaseState.GONE)
+
+
+def _lost(state: State, job: Job, lease: Lease) -> str:
+    node = state.nodes[lease.node].name
+    return f"job {job.id.hex()[:8]} has lost node {node}: lease {lease.id.hex()}"
 
 
 def workers_are_gone(state: State, lease: Lease) -> None:

@@ -68,10 +68,16 @@ def start(state: State, job: Job, node: Node) -> None:
         over=leases.take_untold(state, node),
     )
     state.send(node.peer, message, job.function)
+    state.journal.add(state.now_s, _leased, job, node, lease)
     if job.said:  # it was told why it waits
         job.said = ""
         state.tell(job, m.JobStatus(job.id, "", job.slots_said))
     state.marks.jobs[job.id] = None
+
+
+def _leased(job: Job, node: Node, lease: Lease) -> str:
+    text = f"job {job.id.hex()[:8]} is leased node {node.name}, {lease.slots} slots"
+    return f"{text}: lease {lease.id.hex()}"
 
 
 def _new_id(state: State) -> bytes:

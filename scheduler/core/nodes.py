@@ -1,6 +1,6 @@
 """The life of nodes: they are lost, or leave."""
 
-from . import leases, quarantine, reconcile, warm_leases
+from . import leases, operators, quarantine, reconcile, warm_leases
 from .effects import Forget
 from .node import SILENCE_S, Node
 from .state import State
@@ -44,12 +44,9 @@ def expire(state: State) -> None:
             is_silent = node.unreachable_s is None
             state.peers.pop(node.peer, None)
             state.effects.append(Forget(node.peer))
-            lose(
-                state,
-                node,
-                f"nothing heard for {SILENCE_S:g} s" if is_silent else "its connection is gone",
-                has_died=True,
-            )
+            why = f"nothing heard for {SILENCE_S:g} s" if is_silent else "its connection is gone"
+            lose(state, node, why, has_died=True)
+            operators.remember(state, node, why)
         else:
             reconcile.expire(state, node)
             warm_leases.expire(state, node)

@@ -1,11 +1,13 @@
 """How much one tenant may have here at once, and how much that is now. Pure.
 
-A tenant is a key; where there are no keys (over ipc) all that come are one user. What is counted
+A tenant is a user with all their keys, or a key of which no user is known; where there are no keys
+(over ipc) all that come are one. What is counted
 lies in the scheduler's memory: functions, and batches that have not all their outcomes yet. The
 windows of an honest client keep it far below these figures.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from burla.protocol.codec import FRAME_COST as FRAME_COST
 
@@ -23,6 +25,23 @@ class Quotas:
     jobs_max: int = JOBS_MAX
     inputs_max: int = INPUTS_MAX
     bytes_max: int = BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    """Who the tenants are, and what each may have. Replaced as a whole when it changes."""
+
+    default: Quotas = field(default_factory=Quotas)
+    own: Mapping[str, Quotas] = field(default_factory=dict)  # of users who have others, by name
+    users: Mapping[str, str] = field(default_factory=dict)  # public key -> user
+
+    def of(self, key: str) -> str:
+        """Return the tenant that a key belongs to."""
+        return self.users.get(key, key)
+
+    def quotas_of(self, tenant: str) -> Quotas:
+        """Return what a tenant may have at once."""
+        return self.own.get(tenant, self.default)
 
 
 @dataclass(slots=True)

@@ -7,16 +7,19 @@ knows who may say what; what follows is in functions over the state, by topic (s
 
 from typing import assert_never
 
+from msgspec.structs import replace
+
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 
-from . import absence, connections, invariants, jobs, nodes, reconcile, reports, upkeep
+from . import absence, connections, invariants, jobs, nodes, operators, reconcile, reports, upkeep
 from .autoscaling import EXPECTED_S, Autoscalers
 from .client import Client
 from .effects import Effect
 from .job import Job
 from .jobs import NOT_FOUND
 from .node import Node
-from .quotas import Quotas
+from .quotas import Quotas, Tenants
 from .settling import settle
 from .snapshot import snapshot
 from .state import State
@@ -44,13 +47,14 @@ class Scheduler:
             instance: 16 bytes, new with each life of the scheduler; leases are named after it.
             version: of burla, told in the Welcome.
             publisher: endpoint of the PUB channel, told in the Welcome.
-            quotas: what each tenant may have at once.
+            quotas: what each tenant may have at once, unless `state.tenants` says otherwise.
             is_private: there will never be more than one node.
             away_limit_s: how long the jobs of a client that is away are kept.
         """
-        limits = Quotas() if quotas is None else quotas
-        self.state = State(instance, limits, is_private, away_limit_s)
-        self._welcome = m.Welcome(instance, version, publisher, limits.bytes_max)
+        tenants = Tenants(Quotas() if quotas is None else quotas)
+        self.state = State(instance, tenants, is_private, away_limit_s)
+        bytes_max = tenants.default.bytes_max
+        self._welcome = m.Welcome(instance, version, publisher, bytes_max)
         self._autoscalers = Autoscalers()
         self._beat_s = 0.0
         self._tick_s = 0.0
@@ -152,6 +156,10 @@ class Scheduler:
         connections.expel(self.state, peer, m.Refused(why, not_authorised=keys))
         return settle(self.state)
 
+    def set_tenants(self, tenants: Tenants) -> None:
+        """Count from now on for these tenants: a job that is open stays with the one it has."""
+        self.state.tenants = tenants
+
     def snapshot(self, now_s: float) -> dict[str, object]:
         """Return all of the state as plain data, without secrets and payloads."""
         return snapshot(self.state, now_s)
@@ -175,10 +183,18 @@ class Scheduler:
             state.send(peer, m.Refused(_why_not_spoken(hello, self._welcome.version)))
         elif isinstance(hello, m.ClientHello):
             if connections.client_hello(state, peer, hello, user):
-                state.send(peer, self._welcome)
+                state.send(peer, self._welcome_to(user))
         elif (node := connections.node_hello(state, peer, hello, user)) is not None:
             state.send(peer, self._welcome)
             reconcile.compare(state, node, hello.held)
+
+    def _welcome_to(self, user: str) -> m.Welcome:
+        """Return what a client hears, whose quotas may be its own."""
+        tenants = self.state.tenants
+        most = tenants.quotas_of(tenants.of(user)).bytes_max
+        if most == self._welcome.bytes_max:
+            return self._welcome
+        return replace(self._welcome, bytes_max=most)
 
     def _from_known(
         self, who: Client | Node, peer: bytes, message: m.Message, payload: list[bytes]
@@ -190,7 +206,7 @@ class Scheduler:
         if isinstance(who, Client) and who.away_s is not None:
             absence.come_back(state, who)
         try:
-            if isinstance(who, Client) and isinstance(message, m.AdminToScheduler):
+            if isinstance(who, Client) and isinstance(message, am.AdminToScheduler):
                 self._from_client(who, message, payload)
             elif isinstance(who, Node) and isinstance(message, m.NodeletToScheduler):
                 self._from_nodelet(who, message, payload)
@@ -199,7 +215,7 @@ class Scheduler:
         except ValueError as error:  # what it says does not fit together: that message is void
             state.note(f"ignored {type(message).__name__}: {error}", peer)
 
-    def _from_client(self, client: Client, said: m.AdminToScheduler, payload: list[bytes]) -> None:
+    def _from_client(self, client: Client, said: am.AdminToScheduler, payload: list[bytes]) -> None:
         state = self.state
         match said:
             case m.OpenJob():
@@ -217,13 +233,32 @@ class Scheduler:
                     jobs.close(state, job)
                     state.record(client.user, "close job", job.id, "ok")
             case m.ListNodes():
-                state.send(client.peer, m.Nodes(node_statuses(state, client.name)))
+                self._tell_nodes(client)
             case m.AskDemand():
                 state.send(client.peer, self._autoscalers.ask(state, said, client.name))
+            case am.ManageKeys() | m.ReplaceKey():  # where there are keys, the shell has answered
+                state.send(
+                    client.peer, am.KeysManaged(why="this cluster needs no keys, and has none")
+                )
+            case am.AskJobs():
+                state.send(client.peer, operators.open_jobs(state))
+            case am.EndJobs():
+                state.record(client.user, "end all jobs", None, "ok")
+                state.send(client.peer, operators.end_jobs(state, said.by))
+            case am.ForgetNodes():
+                state.record(client.user, "forget nodes", None, "ok")
+                operators.forget(state, said.names)
+                self._tell_nodes(client)
             case m.Heartbeat() | m.ClientHello():
                 pass
             case _:
                 assert_never(said)
+
+    def _tell_nodes(self, client: Client) -> None:
+        """Tell all nodes, and those that were lost."""
+        found = [*node_statuses(self.state, client.name), *operators.lost_statuses(self.state)]
+        found.sort(key=lambda node: node.name)
+        self.state.send(client.peer, m.Nodes(tuple(found)))
 
     def _from_nodelet(self, node: Node, said: m.NodeletToScheduler, payload: list[bytes]) -> None:
         state = self.state

@@ -49,7 +49,7 @@ def snapshot(state: State, now_s: float) -> Plain:
             for client in state.clients.values()
         ],
         "usages": {
-            tenant[:16]: {
+            tenant: {
                 "jobs": usage.jobs,
                 "inputs": usage.inputs,
                 "bytes_held": usage.bytes_held,

@@ -9,14 +9,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from burla.protocol.messages import Message
+from burla.protocol.messages import Message, NodeStatus
 
 from .client import Client
 from .effects import Effect, Note, Record, Send
 from .job import Job
+from .journal import Journal
 from .lease import Lease, LeaseState
 from .node import Node
-from .quotas import Quotas, Usage
+from .quotas import Tenants, Usage
 
 GONE_KEPT = 1000  # leases that are remembered after their end, for whoever looks for a fault
 
@@ -41,6 +42,15 @@ class GivenUp:
     for_room: bool  # its tenant's quotas were needed for others
 
 
+@dataclass(frozen=True, slots=True)
+class LostNode:
+    """What is remembered of a node that was given up, until it is back or removed."""
+
+    status: NodeStatus  # at the time
+    lost_s: float  # when, on the caller's clock
+    why: str
+
+
 @dataclass(slots=True)
 class Marks:
     """What is to be looked at before effects are handed over; empty between two events."""
@@ -55,7 +65,7 @@ class State:
     """The tables of one life of the scheduler."""
 
     instance: bytes  # 16 bytes; leases are named after it, so that lives don't mix
-    quotas: Quotas = field(default_factory=Quotas)  # of each tenant
+    tenants: Tenants = field(default_factory=Tenants)
     is_private: bool = False  # one node, of the client's own machine, and never another
     away_limit_s: float = float("inf")  # jobs of a client that is away for longer are given up
     now_s: float = 0.0  # of the event that is being handled, on the caller's clock
@@ -70,7 +80,9 @@ class State:
     given_up: dict[bytes, GivenUp] = field(default_factory=dict)  # by job, the oldest first
     gone: deque[GoneLease] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))
     effects: list[Effect] = field(default_factory=list)  # the outbox
+    journal: Journal = field(default_factory=Journal)
     marks: Marks = field(default_factory=Marks)
+    lost: dict[str, LostNode] = field(default_factory=dict)  # by name; the oldest first
     leases_made: int = 0
     turns: int = 0
 

@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import absence, jobs, leasing, nodes, quarantine
+from . import absence, jobs, leasing, nodes, operators, quarantine
 from .autoscaling import Autoscalers
 from .job import Job
 from .pending_reasons import reasons
@@ -16,6 +16,7 @@ def tick(state: State, autoscalers: Autoscalers) -> None:
     """Do what is due. Costs O(state); a few times a second."""
     nodes.expire(state)
     absence.expire(state)
+    operators.expire(state)
     autoscalers.expire(state)
     for job in list(state.jobs.values()):
         jobs.expire(state, job)

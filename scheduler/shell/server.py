@@ -9,8 +9,9 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -18,6 +19,7 @@ import zmq
 
 from burla.limits import VALUE_BYTES_MAX
 from burla.protocol import VERSION
+from burla.protocol.admin_messages import AdminToScheduler, ManageKeys
 from burla.protocol.codec import (
     ByteBudget,
     OverLimitError,
@@ -27,12 +29,13 @@ from burla.protocol.codec import (
     encode,
     split,
 )
-from burla.protocol.messages import AdminToScheduler, Bulk, Join, NodeletToScheduler
+from burla.protocol.messages import Bulk, Join, NodeletToScheduler, ReplaceKey
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import RateLimiter
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect, Forget, Note, Publish, Record, Send
 from burla.scheduler.core.node import Node
+from burla.scheduler.core.quotas import Quotas, Tenants
 from burla.scheduler.core.scheduler import Scheduler
 from burla.system.dump import dump_on_signal
 from burla.transport import sockets
@@ -99,6 +102,7 @@ async def run(
         endpoint, publisher = _bind(router, channel, config.bind)
         options = (config.quotas, config.is_private, config.away_limit_s)
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
+        core.state.journal.is_kept = log.isEnabledFor(logging.INFO)
         authorizer = doors.authorizer if doors else None
         server = Server(core, router, channel, watch, clock_s, authorizer)
         if config.state_file is not None:
@@ -107,6 +111,7 @@ async def run(
             if doors is not None:
                 doors.authorizer.is_output_shut = channel.is_shut_out
                 tasks.create_task(doors.zap.serve())
+                tasks.create_task(doors.follow_quotas(config.quotas, core.set_tenants))
                 endpoint = full_address(named(endpoint), doors.router.pair.public)
             tasks.create_task(server.serve(alive))
             announce(endpoint)
@@ -118,6 +123,7 @@ class Doors:
 
     authorizer: "Authorizer"
     zap: "ZapHandler"
+    follow_quotas: Callable[[Quotas, Callable[[Tenants], None]], Coroutine[Any, Any, None]]
     router: ServerCurve
     output: ServerCurve
 
@@ -132,6 +138,7 @@ def _doors(
         Authorizer,
     )
     from burla.scheduler.auth.key_store import KeyStore
+    from burla.scheduler.auth.quota_store import follow
     from burla.scheduler.auth.zap import ZapHandler
 
     key_store = KeyStore(keys)
@@ -141,7 +148,7 @@ def _doors(
     zap = ZapHandler(context, authorizer.admit)
     ends.callback(zap.close)
     router, output = ServerCurve(pair, ROUTER_DOMAIN), ServerCurve(pair, OUTPUT_DOMAIN)
-    return Doors(authorizer, zap, router, output)
+    return Doors(authorizer, zap, partial(follow, key_store), router, output)
 
 
 def _bind(router: zmq.Socket[bytes], channel: Channel, bind: str) -> tuple[str, str]:
@@ -194,7 +201,7 @@ class Server:
 
             self._intake = Intake(core, router, channel, watch, authorizer, clock_s)
         self._reassemblers: dict[bytes, Reassembler] = {}
-        self._budgets: dict[str, ByteBudget] = {}  # of clients, by key: as many as there are keys
+        self._budgets: dict[str, ByteBudget] = {}  # of clients, by tenant: at most one a key
         self._complaints = RateLimiter(COMPLAINTS_PER_S, COMPLAINERS_MAX)
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
 
@@ -217,6 +224,9 @@ class Server:
                 self._flush()
                 for user, frames in self._arrived():
                     self._receive(user, frames)
+                if self._core.state.journal.lines:
+                    for line in self._core.state.journal.take():
+                        log.info("%s", line)
                 if self._clock_s() >= due_s:
                     self._carry_out(self._core.expire(self._clock_s()))
                     due_s = self._core.next_deadline_s()
@@ -263,6 +273,8 @@ class Server:
         if isinstance(message, Join):
             assert self._authorizer is not None  # its union has no Join without keys
             self._carry_out(self._authorizer.join(peer, user, message))
+        elif self._authorizer is not None and isinstance(message, ManageKeys | ReplaceKey):
+            self._carry_out(self._authorizer.manage(peer, user, message))
         else:
             self._carry_out(self._core.receive(peer, message, payload, self._clock_s(), user))
 
@@ -289,9 +301,11 @@ class Server:
         reassembler = self._reassemblers.get(peer)
         if reassembler is None:
             budget = None
-            if kind is Client:  # all clients of a key share the quota of bytes
-                quota = self._core.state.quotas.bytes_max
-                budget = self._budgets.setdefault(user, ByteBudget(quota))
+            if kind is Client:  # all clients of a tenant share the quota of bytes
+                tenants = self._core.state.tenants
+                tenant = tenants.of(user)
+                budget = self._budgets.setdefault(tenant, ByteBudget(0))
+                budget.bytes_max = tenants.quotas_of(tenant).bytes_max
             reassembler = self._reassemblers[peer] = Reassembler(UNFINISHED_BYTES_MAX, budget)
         return reassembler.add(piece, payload, header_bytes)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from burla import errors
-from burla.config import cluster_address, may_grow, reconnect_timeout_s
+from burla.config import adopt_cluster, cluster_address, drop_cluster, may_grow, reconnect_timeout_s
 
 
 @pytest.fixture(autouse=True)
@@ -140,3 +140,29 @@ def test_a_time_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("BURLA_RECONNECT_TIMEOUT_S", said)
     with pytest.raises(errors.BadSetting, match="BURLA_RECONNECT_TIMEOUT_S"):
         reconnect_timeout_s()
+
+
+def test_the_first_cluster_is_adopted_and_follows_its_address(directory: Path) -> None:
+    write(directory, "# mine\ngrow = true\n")
+    assert "from now on" in adopt_cluster("ipc:///a")
+    assert "from now on" in adopt_cluster("ipc:///b", before="ipc:///a")
+    assert cluster_address() == "ipc:///b"
+    assert "go on using ipc:///b" in adopt_cluster("ipc:///c")
+    assert cluster_address() == "ipc:///b"
+    drop_cluster("ipc:///c")
+    assert cluster_address() == "ipc:///b"
+    drop_cluster("ipc:///b")
+    assert (directory / "config.toml").read_text() == "# mine\ngrow = true\n"
+
+
+def test_it_is_told_that_the_environment_goes_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURLA_CLUSTER", "ipc:///x")
+    assert "where BURLA_CLUSTER is not set, as it is here" in adopt_cluster("ipc:///a")
+
+
+def test_what_is_no_settings_file_is_not_touched(directory: Path) -> None:
+    write(directory, "clusters = 1\n")
+    for change in (adopt_cluster, drop_cluster):
+        with pytest.raises(errors.BadSetting):
+            change("ipc:///a")
+    assert (directory / "config.toml").read_text() == "clusters = 1\n"

@@ -63,6 +63,13 @@ def test_options_say_what_a_file_could() -> None:
         ({"gce": {"spot": "yes"}}, "gce.spot is 'yes'"),
         ({"gce": {"run_h": 0}}, "up to 2880 h"),
         ({"gce": {"boot_s": float("inf")}}, "gce.boot_s is inf: it must be more than 0 seconds"),
+        (
+            {"quotas": {"users": {"a.b": {"jobs": 0}}}},
+            r"quotas.users.a.b.jobs is 0: .* number >= 1",
+        ),
+        ({"quotas": {"users": {"a": {}, "b": 5}}}, "quotas.users.b is 5: it must be a table"),
+        ({"quotas": {"users": {"b": {"job": 5}}}}, "known: jobs, inputs, bytes"),
+        ({"quotas": {"everybody": {"jobs": 5}}}, "told apart by their keys"),
         ({"ssh": {"hosts": ["a", 3]}}, r"ssh.hosts\[1\] is 3: it must be a text"),
     ],
 )

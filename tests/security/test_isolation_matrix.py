@@ -173,8 +173,8 @@ def test_worker_reads_key_by_descriptor(keyed: tuple[Cluster, Path]) -> None:
                 found.append(os.readlink(f"/proc/self/fd/{name}").partition(":")[0])
         return sorted(found)
 
-    # its input, its output (twice), its orders
-    assert ask(descriptors) == ["/dev/null", "pipe", "pipe", "socket"]
+    # its input, where faulthandler tells of a crash, its output (twice), its orders
+    assert ask(descriptors) == ["/dev/null", "/memfd", "pipe", "pipe", "socket"]
 
 
 # --- the cluster ---

@@ -20,6 +20,7 @@ import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  #
 with atheris.instrument_imports(include=["burla"]):
     from hostile import Words
 
+    from burla.protocol import admin_messages as am
     from burla.protocol import messages as m
     from burla.protocol.codec import WireError, decode, encode, unpack_runs
     from burla.scheduler.core.effects import Publish, Send
@@ -30,7 +31,7 @@ PEERS: list[tuple[bytes, Any]] = [
     (b"other", m.ClientToScheduler),
     (b"node", m.NodeletToScheduler),
     (b"spare", m.NodeletToScheduler),
-    (b"admin", m.AdminToScheduler),
+    (b"admin", am.AdminToScheduler),
 ]
 HEAD = struct.Struct("<BBBH")  # who, tenths of a second later, payload frames, bytes of the header
 FRAME_BYTES = 8  # of a payload frame

@@ -208,3 +208,13 @@ def test_when_the_cluster_has_ended_so_have_all_jobs() -> None:
 def test_at_the_end_all_jobs_are_closed() -> None:
     connection = begun()
     assert connection.close_all() == [CLOSE]
+
+
+def test_a_cluster_that_is_taken_down_fails_all_jobs_at_once_and_takes_others_later() -> None:
+    connection = begun()
+    why = "it was ended: root@head ran `burla down`"
+    ended = m.ClusterEnded("root@head ran `burla down`")
+    assert connection.receive(ended, [], now_s=1) == [Broken(JOB, "lost", why), CLOSE]
+    assert connection.receive(ended, [], now_s=1) == []
+    connection.check()
+    assert connection.open(session(job=OTHER), now_s=2) == [Send(spec(OTHER), [])]

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from msgspec import inspect
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 
 DIRECTIONS = (
-    m.AdminToScheduler
+    am.AdminToScheduler
+    | am.SchedulerToAdmin
     | m.SchedulerToClient
     | m.SchedulerToAutoscaler
     | m.SchedulerToNodelet

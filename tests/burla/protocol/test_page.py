@@ -10,6 +10,7 @@ import msgpack
 import msgspec
 import pytest
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 from burla.protocol.mac import seal
 
@@ -19,7 +20,7 @@ ROWS = {name: (bool(star), way, fields) for name, star, way, fields in ROW.finda
 
 MESSAGES = {
     kind.__name__: kind
-    for kind in vars(m).values()
+    for kind in (*vars(m).values(), *vars(am).values())
     if isinstance(kind, type) and issubclass(kind, m.Message) and kind not in (m.Message, m.Bulk)
 }
 # What stands in the second column, and the unions that such a message is in.
@@ -27,8 +28,15 @@ WAYS: dict[str, list[Any]] = {
     "any -> any": [m.ClientToScheduler, m.SchedulerToClient, m.NodeletToScheduler],
     "client -> scheduler": [m.ClientToScheduler],
     "client -> scheduler -> nodelet": [m.ClientToScheduler, m.SchedulerToNodelet],
-    "autoscaler -> scheduler": [m.AdminToScheduler],
-    "scheduler -> any": [m.SchedulerToClient, m.SchedulerToNodelet, m.SchedulerToAutoscaler],
+    "autoscaler -> scheduler": [am.AdminToScheduler],
+    "administrator -> scheduler": [am.AdminToScheduler],
+    "scheduler -> administrator": [am.SchedulerToAdmin],
+    "scheduler -> any": [
+        m.SchedulerToClient,
+        m.SchedulerToNodelet,
+        m.SchedulerToAutoscaler,
+        am.SchedulerToAdmin,
+    ],
     "scheduler -> client or nodelet": [m.SchedulerToClient, m.SchedulerToNodelet],
     "scheduler -> client": [m.SchedulerToClient],
     "scheduler -> autoscaler": [m.SchedulerToAutoscaler],

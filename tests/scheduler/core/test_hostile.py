@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opening import client_hello, node_hello, open_job
 
+from burla.protocol import admin_messages as am
 from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode, encode
 from burla.scheduler.core.effects import Effect, Note, Publish, Record, Send
@@ -22,7 +23,7 @@ DIRECTIONS: dict[bytes, Any] = {
     b"other": m.ClientToScheduler,
     b"node": m.NodeletToScheduler,
     b"spare": m.NodeletToScheduler,
-    b"admin": m.AdminToScheduler,
+    b"admin": am.AdminToScheduler,
 }
 STEP_S = 0.3
 GAPS = 60_000  # about what fits into a header

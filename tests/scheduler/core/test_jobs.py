@@ -11,7 +11,7 @@ from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Record, Send
 from burla.scheduler.core.job import Job
 from burla.scheduler.core.node import Node
-from burla.scheduler.core.quotas import Quotas
+from burla.scheduler.core.quotas import Quotas, Tenants
 from burla.scheduler.core.settling import settle
 from burla.scheduler.core.state import State
 
@@ -20,7 +20,7 @@ SESSION, OTHER, JOB, NODE = (bytes([number]) * 16 for number in range(1, 5))
 
 def state_of(quotas: Quotas | None = None, *, node: bool = False) -> tuple[State, Client]:
     """Return a state with one client and, if wanted, a free node."""
-    state = State(bytes(16), quotas or Quotas())
+    state = State(bytes(16), Tenants(quotas or Quotas()))
     client = Client(SESSION, b"c", "3.11", "anna", 0.0, user="key")
     state.clients[SESSION] = state.peers[b"c"] = client
     if node:

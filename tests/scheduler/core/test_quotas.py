@@ -8,6 +8,7 @@ from burla.protocol import messages as m
 from burla.scheduler.config import ConfigError, SchedulerConfig
 from burla.scheduler.core.effects import Effect, Forget, Note, Record, Send
 from burla.scheduler.core.quotas import FRAME_COST, JOB_COST, LEAF_COST, Quotas
+from burla.scheduler.core.quotas import Tenants as Who
 from burla.scheduler.core.scheduler import Scheduler
 
 NODE = bytes(16)
@@ -172,6 +173,38 @@ def test_a_connection_is_one_session_and_one_node() -> None:
         ]
         before = [Forget(b"n"), Note("node n is lost: its connection is another node's now")]
     assert len(at.core.state.clients) == len(at.core.state.nodes) == 1
+
+
+def test_all_keys_of_a_user_are_one_tenant_with_quotas_of_their_own() -> None:
+    core = Tenants(jobs_max=1)
+    users = {key_of(b"a"): "anna", key_of(b"b"): "anna", key_of(b"c"): "carl"}
+    core.core.set_tenants(Who(Quotas(jobs_max=1), {"anna": Quotas(jobs_max=2)}, users))
+    for who in (b"a", b"b", b"c"):
+        core.join(who)
+    assert core.open(b"a", 1) == opened(b"a", 1)
+    assert core.open(b"b", 2) == opened(b"b", 2)
+    assert m.JobFailed(ident(3), "", over("open jobs", 2, 2, 1)) in sent(core.open(b"b", 3))
+    assert core.open(b"c", 4) == opened(b"c", 4)
+    assert m.JobFailed(ident(5), "", over("open jobs", 1, 1, 1)) in sent(core.open(b"c", 5))
+    assert set(core.core.state.usages) == {"anna", "carl"}
+
+
+def test_quotas_that_change_count_for_what_comes_and_jobs_go_on() -> None:
+    core = Tenants(jobs_max=2)
+    core.join(b"a")
+    core.open(b"a", 1)
+    core.open(b"a", 2)
+    core.core.set_tenants(Who(Quotas(jobs_max=1), {}, {key_of(b"a"): "anna"}))  # named meanwhile
+    core.core.check()
+    assert core.open(b"a", 3) == opened(b"a", 3)  # its first under that name
+    assert m.JobFailed(ident(4), "", over("open jobs", 1, 1, 1)) in sent(core.open(b"a", 4))
+    core.say(b"a", m.CloseJob(ident(1)))
+    core.say(b"a", m.CloseJob(ident(3)))
+    assert core.open(b"a", 4) == opened(b"a", 4)
+
+
+def sent(effects: list[Effect]) -> list[m.Message]:
+    return [effect.message for effect in effects if isinstance(effect, Send)]
 
 
 @pytest.mark.parametrize("quotas", [Quotas(0), Quotas(1, 0), Quotas(1, 1, -1)])

@@ -1,0 +1,100 @@
+"""What each of our errors means to a program: a stable kind, an exit code, a remedy. Said once.
+
+`burla ... --json` prints them as `{"error": {"kind", "text", "remedy", "exit_code"}}` on stdout.
+Kinds are promised: one may be added, none is renamed.
+"""
+
+import json
+from dataclasses import dataclass
+
+from burla.system.exit_codes import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_NOT_AUTHORISED,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What an error means to a program."""
+
+    kind: str
+    code: int  # exit status
+    remedy: str  # for people: what to do
+
+
+USAGE = Failure("usage", EXIT_USAGE, "see the command with --help")
+INTERRUPTED = Failure("interrupted", EXIT_INTERRUPTED, "run the same command again")
+INTERNAL = Failure(
+    "internal", EXIT_FAILED, "this is a bug of burla: report the traceback on stderr"
+)
+
+_AGAIN = "fix what the text says and run the same command again: it does the rest"
+_SETTING = "correct the setting that the text names"
+# By class; rooms that are not loaded have raised nothing. A class that is not here is as its base.
+FAILURES = {
+    "burla.errors.BurlaError": Failure("failed", EXIT_FAILED, "do what the text says"),
+    "burla.errors.BadSetting": Failure("bad_setting", EXIT_CONFIG, _SETTING),
+    "burla.errors.ClusterError": Failure("cluster_failed", EXIT_FAILED, "look at `burla status`"),
+    "burla.errors.ClusterUnreachable": Failure(
+        "cluster_unreachable", EXIT_UNREACHABLE, "`burla doctor` finds out what is wrong"
+    ),
+    "burla.errors.ClusterLost": Failure(
+        "cluster_lost", EXIT_FAILED, "look at `burla status`, and start the job again"
+    ),
+    "burla.errors.Refused": Failure("refused", EXIT_FAILED, "`burla doctor` finds out why"),
+    "burla.errors.VersionMismatch": Failure(
+        "version_mismatch",
+        EXIT_FAILED,
+        "install the same versions of burla and Python on both sides",
+    ),
+    "burla.errors.NotAuthorised": Failure(
+        "not_authorised",
+        EXIT_NOT_AUTHORISED,
+        "run `burla login ADDRESS`, and let an administrator run the command that it prints",
+    ),
+    "burla.errors.Unsatisfiable": Failure(
+        "unsatisfiable", EXIT_FAILED, "ask for less, or add a node that is big enough"
+    ),
+    "burla.errors.JobFailed": Failure("job_failed", EXIT_FAILED, "do what the text says"),
+    "burla.errors.CallFailed": Failure(
+        "call_failed", EXIT_FAILED, "mend the function, or leave out the input that the text names"
+    ),
+    "burla.provisioning.core.machines.ProvisioningError": Failure(
+        "provisioning_failed", EXIT_FAILED, _AGAIN
+    ),
+    "burla.provisioning.core.machines.BadConfig": Failure("bad_config", EXIT_CONFIG, _SETTING),
+    "burla.provisioning.core.machines.Unreachable": Failure(
+        "host_unreachable", EXIT_FAILED, "see whether `ssh HOST` works; then run the command again"
+    ),
+    "burla.provisioning.core.machines.ConnectionLost": Failure(
+        "connection_lost", EXIT_FAILED, "run the same command again: it continues from there"
+    ),
+    "burla.provisioning.core.machines.StepFailed": Failure("step_failed", EXIT_FAILED, _AGAIN),
+    "burla.provisioning.ssh.known_hosts.HostKeyRefused": Failure(
+        "host_key_refused", EXIT_FAILED, "compare the fingerprints, and run what the text says"
+    ),
+    "burla.provisioning.keys.NoKeys": Failure("no_keys", EXIT_FAILED, _AGAIN),
+    "burla.provisioning.clusters.NoCluster": Failure(
+        "no_cluster",
+        EXIT_UNREACHABLE,
+        "name one that there is by --cluster, or make one: `burla up`",
+    ),
+}
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """Return what an error means; None: it is not one of ours."""
+    for kind in type(error).__mro__:
+        if found := FAILURES.get(f"{kind.__module__}.{kind.__qualname__}"):
+            return found
+    return None
+
+
+def as_json(failure: Failure, text: str) -> str:
+    """Return an error as JSON."""
+    said = {"kind": failure.kind, "text": text, "remedy": failure.remedy, "exit_code": failure.code}
+    return json.dumps({"error": said})

@@ -1,0 +1,48 @@
+"""Leases in the log of a node: which job it serves, until when, and why it ends.
+
+A loop of small maps makes a thousand a second: beyond some lines a second they are only counted.
+"""
+
+import logging
+
+from burla.protocol import messages as m
+
+LINES_PER_S = 20
+
+log = logging.getLogger(__name__)
+
+
+class LeaseLog:
+    """Writes a line when a lease begins and when it ends."""
+
+    def __init__(self) -> None:
+        """Begin with no lease."""
+        self._lease = self._job = ""
+        self._why = ""
+        self._second = self._count = 0
+
+    def began(self, start: m.StartLease, now_s: float) -> None:
+        """Note that a lease begins."""
+        if log.isEnabledFor(logging.INFO):
+            self._lease, self._job, self._why = start.lease.hex(), start.job.hex()[:8], ""
+            self._write(now_s, f"serving job {self._job}, {start.slots} slots: lease {self._lease}")
+
+    def told(self, end: m.EndLease) -> None:
+        """Note that the scheduler ends a lease, and why as far as it says."""
+        if end.lease.hex() == self._lease:
+            self._why = "its job is over" if end.discard else "the scheduler takes the node back"
+
+    def ended(self, now_s: float) -> None:
+        """Note that the workers of the lease are ended."""
+        if log.isEnabledFor(logging.INFO) and self._lease:
+            why = self._why or "it is idle, or its scheduler is gone"
+            self._write(now_s, f"ending lease {self._lease} of job {self._job}: {why}")
+
+    def _write(self, now_s: float, text: str) -> None:
+        if int(now_s) != self._second:
+            if self._count > LINES_PER_S:
+                log.info("%d lines about leases were left out", self._count - LINES_PER_S)
+            self._second, self._count = int(now_s), 0
+        self._count += 1
+        if self._count <= LINES_PER_S:
+            log.info("%s", text)

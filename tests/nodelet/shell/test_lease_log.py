@@ -1,0 +1,48 @@
+"""Leases in the log of a node."""
+
+import logging
+
+import pytest
+
+from burla.nodelet.shell.lease_log import LINES_PER_S, LeaseLog
+from burla.protocol import messages as m
+
+START = m.StartLease(
+    lease=b"l" * 16,
+    job=b"j" * 16,
+    slots=2,
+    func_cpu=1,
+    unpack=None,
+    environment=b"",
+    outcome_window=1,
+    report_s=0.0,
+)
+
+
+def test_a_lease_begins_and_ends_for_a_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    seen = LeaseLog()
+    seen.began(START, 1.0)
+    seen.told(m.EndLease(b"o" * 16, discard=False))  # of another one
+    seen.told(m.EndLease(START.lease, discard=True))
+    seen.ended(2.0)
+    lease = START.lease.hex()
+    assert caplog.messages == [
+        f"serving job 6a6a6a6a, 2 slots: lease {lease}",
+        f"ending lease {lease} of job 6a6a6a6a: its job is over",
+    ]
+
+
+def test_many_are_counted_and_a_private_node_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen = LeaseLog()
+    with caplog.at_level(logging.WARNING):
+        seen.began(START, 1.0)
+    assert caplog.messages == []
+    caplog.set_level(logging.INFO)
+    for _ in range(LINES_PER_S + 3):
+        seen.began(START, 1.0)
+    seen.began(START, 2.0)
+    assert caplog.messages[LINES_PER_S] == "3 lines about leases were left out"
+    assert len(caplog.messages) == LINES_PER_S + 2
