@@ -106,14 +106,15 @@ class Logs:
             logging.root.handlers.clear()
         if logging.root.manager.disable != wanted.disabled:
             logging.disable(wanted.disabled)
-        for name in self._changed.difference(one.name for one in wanted.loggers):
+        names = {one.name for one in wanted.loggers}
+        for name in self._changed - names:
             _set(logging.getLogger(name), logging.NOTSET, propagate=True, disabled=False)
             _put_forwarder(logging.getLogger(name), None)
         for one in wanted.loggers:
             logger = logging.getLogger(one.name)
             _set(logger, one.level, propagate=one.propagate, disabled=one.disabled)
             _put_forwarder(logger, None if one.handled is None else Forwarder(token, one.handled))
-        self._changed = {one.name for one in wanted.loggers}
+        self._changed = names
 
 
 def _set(logger: logging.Logger, level: int, *, propagate: bool, disabled: bool) -> None:

@@ -37,6 +37,8 @@ class Applied:
 
     def __init__(self) -> None:
         self._base: dict[bytes, bytes] | None = None  # variables before the first job
+        self._all: dict[bytes, bytes] = {}  # variables as they were set last,
+        self._ours: dict[str, str] = {}  # and those of them that are ours
         self._packed = b""
         self._wanted: Surroundings | None = None
         self._filters: _Filters = []
@@ -56,11 +58,18 @@ class Applied:
             self._packed = packed
             self._wanted = unpack(packed) if packed else None
             self._filters = _filters_of(self._wanted.filters) if self._wanted else []
+            self._all = {}
         wanted = self._wanted
-        theirs = wanted.variables if wanted else Variables(False, {}, [])
-        all_ = _all_variables(self._base, theirs, variables)
-        limits.limit_threads(func_cpu, all_)
-        _set_variables(all_)
+        if (
+            self._ours.keys() == variables.keys() and environ_bytes() == self._all
+        ):  # as it mostly is
+            self._set_ours(variables)
+        else:
+            theirs = wanted.variables if wanted else Variables(False, {}, [])
+            self._all = _all_variables(self._base, theirs, variables)
+            limits.limit_threads(func_cpu, self._all)
+            self._ours = dict(variables)
+            _set_variables(self._all)
         if wanted is None:
             return
         _set_interpreter(wanted)
@@ -72,6 +81,12 @@ class Applied:
             _set_authkey(wanted.authkey)
         self._logs.apply(wanted.logging, wanted.token)
         _set_filters(_QUIET)  # the caller has seen what the imports have to say
+
+    def _set_ours(self, variables: Mapping[str, str]) -> None:
+        for name, value in variables.items():
+            if self._ours.get(name) != value:
+                os.environ[name] = self._ours[name] = value
+                self._all[os.fsencode(name)] = os.fsencode(value)
 
     def finish(self) -> None:
         """Apply what the imports of the function may have changed."""
@@ -135,14 +150,21 @@ def _set_decimals(wanted: Decimals | None) -> None:
         context.traps[signal] = signal.__name__ in wanted.traps
 
 
+_last_locale: tuple[Mapping[str, str], str] = {}, ""  # what was wanted, and what came of it
+
+
 def _set_locale(wanted: Mapping[str, str]) -> None:
     import locale  # as above
 
+    global _last_locale
+    if _last_locale == (wanted, locale.setlocale(locale.LC_ALL)):
+        return
     for name in LOCALE_CATEGORIES:
         category, value = getattr(locale, name), wanted.get(name, "C")
         if locale.setlocale(category) != value:
             with suppress(locale.Error):  # this machine does not have it
                 locale.setlocale(category, value)
+    _last_locale = wanted, locale.setlocale(locale.LC_ALL)
 
 
 def _set_authkey(key: bytes) -> None:
