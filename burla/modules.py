@@ -32,27 +32,33 @@ from .carried_modules import (
 from .own_modules import own_modules
 
 
-def packed_environment(memory: str | None = None, *, travels: bool = False) -> bytes:
+def packed_environment(
+    memory: str | None = None, *, travels: bool = False, surroundings: bytes = b""
+) -> bytes:
     """Return `environment` as it travels; a loop of maps packs it once.
 
     Args:
         memory: directory in memory that this process shares with the workers, if it does.
         travels: the workers may be on other machines, and have to tell own modules from others.
+        surroundings: what else they need to do as this process would, packed.
 
     Raises:
         ValueError: it is too big.
     """
-    return _pack(_look_around(memory, travels))
+    return _pack(_look_around(memory, travels), surroundings)
 
 
-def environment(memory: str | None = None, *, travels: bool = False) -> Environment:
+def environment(
+    memory: str | None = None, *, travels: bool = False, surroundings: bytes = b""
+) -> Environment:
     """Return what a worker on this machine needs to import what this process can.
 
     Args:
         memory: directory in memory that this process shares with the workers, if it does.
         travels: the worker is on another machine after all, or may be.
+        surroundings: what else it needs to do as this process would, packed.
     """
-    return _describe(_look_around(memory, travels))
+    return _describe(_look_around(memory, travels), surroundings)
 
 
 class _Surroundings(NamedTuple):
@@ -104,17 +110,17 @@ def _absolute(path: tuple[str, ...], directory: str | None) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=8)
-def _pack(around: _Surroundings) -> bytes:
-    packed: bytes = msgpack.packb(_describe(around))
+def _pack(around: _Surroundings, surroundings: bytes) -> bytes:
+    packed: bytes = msgpack.packb(_describe(around, surroundings))
     if len(packed) > ENVIRONMENT_BYTES_MAX:
         raise ValueError(
-            f"sys.path and sys.argv have {len(packed)} bytes,"
+            f"os.environ, sys.path, sys.argv and the like have {len(packed)} bytes,"
             f" at most {ENVIRONMENT_BYTES_MAX} can be sent to the workers"
         )
     return packed
 
 
-def _describe(around: _Surroundings) -> Environment:
+def _describe(around: _Surroundings, surroundings: bytes) -> Environment:
     main = {"__file__": around.main_file, "__package__": around.main_package}
     return Environment(
         path=[os.fsencode(entry) for entry in around.path],
@@ -126,6 +132,7 @@ def _describe(around: _Surroundings) -> Environment:
         memory=None if around.memory is None else os.fsencode(around.memory),
         one_output=around.one_output,
         rewritten=[os.fsencode(file) for file in around.rewritten],
+        surroundings=surroundings,
     )
 
 

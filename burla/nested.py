@@ -5,6 +5,7 @@ It needs no cluster and waits for nobody, so however deep calls are nested, they
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from burla.shell.outcomes import exception_of
@@ -23,6 +24,7 @@ from burla.values.payloads import (
 from burla.values.tracebacks import note_of
 
 from .arguments import Shape
+from .variables import Chosen
 
 INSTEAD = (ResultNotPicklableError, NotLoadableError, SystemExit, GeneratorExit)
 
@@ -32,16 +34,45 @@ def is_nested() -> bool:
     return os.environ.get("BURLA_WORKER_PID") == str(os.getpid())
 
 
-def run_here(function: Callable[..., Any], inputs: Any, shape: Shape) -> Iterator[Any]:
-    """Yield the results in order; inputs and results are copies, as if they had travelled."""
+def run_here(
+    function: Callable[..., Any], inputs: Any, shape: Shape, variables: Chosen | None = None
+) -> Iterator[Any]:
+    """Yield the results in order; inputs and results are copies, as if they had travelled.
+
+    Args:
+        function: what is called.
+        inputs: what the caller passed.
+        shape: how inputs become arguments.
+        variables: of the environment, set while a call runs.
+    """
     call = bind_call(function, shape.unpack)
     index = 0
     for batch in cut_batches(inputs, check=shape.check):
         for frames, count in [(leaf.frames, leaf.count) for leaf in batch.leaves]:
             values = load_leaf(frames)
             for offset in range(count):
-                yield _call(call, values, offset, index)
+                with _set(variables or {}):
+                    result = _call(call, values, offset, index)
+                yield result
                 index += 1
+
+
+@contextmanager
+def _set(variables: Chosen) -> Iterator[None]:
+    before = {name: os.environb.get(name) for name in variables}
+    _put(variables)
+    try:
+        yield
+    finally:
+        _put(before)
+
+
+def _put(variables: Chosen) -> None:
+    for name, value in variables.items():
+        if value is not None:
+            os.environb[name] = value
+        elif name in os.environb:
+            del os.environb[name]
 
 
 def _call(call: Callable[[Any], Any], values: Any, offset: int, index: int) -> Any:

@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any, Literal, TypeVar, overload
@@ -31,6 +31,8 @@ from .monkey_patches import refuse_green_threads
 from .nested import is_nested, run_here
 from .own_frames import hide_own_frames
 from .private_cluster import LocalCluster, is_current, private_cluster
+from .surroundings import TOKEN, packed_surroundings
+from .variables import Chosen, read_env
 
 R = TypeVar("R")
 
@@ -49,6 +51,7 @@ def remote_parallel_map(
     spinner: bool = True,
     unpack: bool | None = None,
     grow: bool | None = None,
+    env: Mapping[str, str | None] | Iterable[str] | None = None,
 ) -> list[R]: ...
 @overload
 def remote_parallel_map(
@@ -62,6 +65,7 @@ def remote_parallel_map(
     spinner: bool = True,
     unpack: bool | None = None,
     grow: bool | None = None,
+    env: Mapping[str, str | None] | Iterable[str] | None = None,
 ) -> Iterator[R]: ...
 @overload
 def remote_parallel_map(
@@ -74,6 +78,7 @@ def remote_parallel_map(
     spinner: bool = True,
     unpack: bool | None = None,
     grow: bool | None = None,
+    env: Mapping[str, str | None] | Iterable[str] | None = None,
 ) -> Iterator[R]: ...
 @overload
 def remote_parallel_map(
@@ -86,6 +91,7 @@ def remote_parallel_map(
     spinner: bool = True,
     unpack: bool | None = None,
     grow: bool | None = None,
+    env: Mapping[str, str | None] | Iterable[str] | None = None,
 ) -> list[R] | Iterator[R]: ...
 def remote_parallel_map(
     function_: Callable[..., R],
@@ -97,6 +103,7 @@ def remote_parallel_map(
     spinner: bool = True,
     unpack: bool | None = None,
     grow: bool | None = None,
+    env: Mapping[str, str | None] | Iterable[str] | None = None,
 ) -> list[R] | Iterator[R]:
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
@@ -114,7 +121,12 @@ def remote_parallel_map(
     is mapped again within 3 seconds, its worker processes may go on: then the function, its
     globals, its closure, its caches and the caller's own modules are loaded anew; what stays of the
     call before are installed modules, what was done to them, and what the function left in its
-    process, such as threads, open files and environment variables.
+    process, such as threads and open files.
+
+    The calls find what stands around this one: the working directory, `sys.path`, `sys.argv`, what
+    is configured of `logging` (records go to the handlers here), warning filters (warnings are
+    shown here), the recursion limit, the context of `decimal`. With a private cluster `os.environ`
+    is theirs; elsewhere they have what this process has changed of it since it started, and `env`.
 
     Args:
         function_: any callable, also a lambda or a bound method. It travels with its globals and
@@ -140,6 +152,9 @@ def remote_parallel_map(
         grow: True: where the cluster may grow, machines are made for this job if the wait would be
             long, and deleted when they are idle. None: as `BURLA_GROW` or the settings say, else
             False.
+        env: environment variables that the calls have beside those that go along anyway: a mapping
+            of names to texts (None: not set), or names of variables of `os.environ`. They count
+            before all others. Never HOME, PATH, LD_*, PYTHON* and BURLA_*, which are the machine's.
 
     Returns:
         The results in the order of the inputs; with `generator=True` in order of completion.
@@ -166,7 +181,8 @@ def remote_parallel_map(
     """
     try:
         return _map(
-            function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack, grow
+            *(function_, inputs, func_cpu, func_ram, max_parallelism),
+            *(generator, spinner, unpack, grow, read_env(env)),
         )
     except BaseException as error:
         hide_own_frames(error)
@@ -191,19 +207,20 @@ def _map(
     spinner: bool,
     unpack: bool | None,
     grow: bool | None,
+    chosen: Chosen,
 ) -> list[R] | Iterator[R]:
     check_arguments(
         function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack, grow
     )
     shape = decide_unpack(function_, unpack, inputs)
     if is_nested():
-        here = run_here(function_, inputs, shape)
+        here = run_here(function_, inputs, shape, chosen)
         return _hiding_frames(here) if generator else list(here)
     if type(inputs) in (list, tuple, range) and not inputs:
         return iter(()) if generator else []
     refuse_green_threads()
     spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism)
-    caller = _start(spec, function_, inputs, shape, spinner, not generator, grow)
+    caller = _start(spec, function_, inputs, shape, spinner, not generator, grow, chosen)
     if not generator:
         return [] if caller is None else caller.collect()
     if caller is None:
@@ -242,6 +259,7 @@ def _start(
     spinner: bool,
     prompt: bool,
     grow: bool | None,
+    chosen: Chosen,
 ) -> Caller | None:
     """Return the job, open and with its first inputs; None, and nothing is started, without any."""
     sent = new_sent()
@@ -274,14 +292,15 @@ def _start(
         connect, thread = _connect_private, _connect_to(cluster)
         if (memory := cluster.memory) is not None:
             directory = directory_of(memory, spec.job.hex())
+    around = packed_surroundings(chosen, private=address is None)
     spec = msgspec.structs.replace(
         spec,
-        environment=packed_environment(memory, travels=address is not None),
+        environment=packed_environment(memory, travels=address is not None, surroundings=around),
         lazy=ahead is not None,
         digest=digest_of(frames),
         hash_seed=own_seed(),
     )
-    job = Job(Session(spec, frames, prompt), thread, spec.name, spinner)
+    job = Job(Session(spec, frames, prompt), thread, spec.name, spinner, TOKEN)
     shared = SharedInputs(directory)
     return Caller(job, connect, inputs, chain([first], batches), limits, shared, window)
 

@@ -17,7 +17,7 @@ from .digest import DIGEST_BYTES
 PROTOCOL, PROTOCOL_OLDEST = 5, 5
 BEAT_S = 1.0  # between two Heartbeats of a peer
 NUMBER_MAX = 1 << 53  # of any count: more than a cluster has of anything; exact as a float, too
-ENVIRONMENT_BYTES_MAX = 256 << 10  # of OpenJob.environment
+ENVIRONMENT_BYTES_MAX = 512 << 10  # of OpenJob.environment; all of os.environ may be in it
 PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
 PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
 HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
@@ -63,6 +63,17 @@ Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
 
 class Message(Struct, frozen=True, tag=True, array_like=True):
     """Base of all messages; the class name is the tag on the wire."""
+
+    def __repr__(self) -> str:
+        """Return the fields for people; never what is secret, or environment variables."""
+        fields = (
+            f"{name}={'...' if name in _UNSHOWN else repr(getattr(self, name))}"
+            for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+_UNSHOWN = frozenset(("environment", "secret", "topic"))
 
 
 class Bulk(Message, frozen=True, kw_only=True):

@@ -40,7 +40,9 @@ Event = Deliver | Slots | End | LocalError
 class Job:
     """One map call, as its calling thread holds it."""
 
-    def __init__(self, session: Session, thread: IoThread, name: str, spinner: bool) -> None:
+    def __init__(
+        self, session: Session, thread: IoThread, name: str, spinner: bool, token: bytes = b""
+    ) -> None:
         """Prepare a job whose output goes to what `sys.stdout` and `sys.stderr` are now.
 
         Args:
@@ -48,13 +50,14 @@ class Job:
             thread: which that is, unless it takes no jobs any more by then.
             name: of the function, for people.
             spinner: say why the job waits, if it does.
+            token: what log records in its output begin with.
         """
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.id = session.id
         self.name = name
         self.spinner = spinner
         self.pid = os.getpid()  # a child that is forked from it must keep away
-        self.printer = Printer(sys.stdout, sys.stderr, self._written, self._failed)
+        self.printer = Printer(sys.stdout, sys.stderr, self._written, self._failed, token)
         self._session = session
         self._thread = thread
         self._over = False

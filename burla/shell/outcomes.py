@@ -13,6 +13,7 @@ from burla.errors import (
 from burla.limits import GB
 from burla.protocol.deaths import Death
 from burla.values.payloads import Failure, NotLoadableError
+from burla.values.records import readable
 
 
 def exception_of(failure: Failure, *, in_iterator: bool = False) -> BaseException:
@@ -112,7 +113,7 @@ def worker_died(index: int, death: Death, call: str) -> WorkerDied:
         how,
         death.deaths,
         call=call,
-        last_words=death.last_words,
+        last_words=readable(death.last_words),
         why=why,
         dump=tidy_dump(death.dump),
         was_loading=death.was_loading,

@@ -5,6 +5,7 @@ thread starts with the first output, so a call without prints pays nothing.
 """
 
 import codecs
+import contextvars
 import signal
 import threading
 from _queue import SimpleQueue
@@ -14,7 +15,9 @@ from typing import TextIO
 
 from burla.core.effects import Write
 from burla.protocol.messages import NOTICE, STDERR, STDOUT
+from burla.values.records import RecordReader
 
+from .records import hand_over
 from .streams import is_one_place
 
 ABANDON_S = 1.0  # a writer that hangs in a full pipe is left to itself after this long
@@ -30,12 +33,14 @@ class Printer:
         stderr: TextIO | None,
         written: Callable[[bytes, int], None],
         failed: Callable[[BaseException], None],
+        token: bytes = b"",
     ) -> None:
         """Start nothing yet.
 
         Args:
             stdout: where stdout of the calls goes; None: nowhere, as `print` has it.
             stderr: the same for stderr.
+            token: what log records in it begin with; empty: there are none.
             written: told lease and number of the last chunk that was written.
             failed: told once what writing raised, such as BrokenPipeError.
         """
@@ -49,6 +54,10 @@ class Printer:
         self._in_line = False  # where stderr goes, the last line has not ended
         self._last = STDOUT  # the stream that was written to last
         self._was_noticed = False  # the notice of the job is shown
+        self._unflushed = False
+        self._token = token
+        self._readers: dict[tuple[bytes, int], RecordReader] = {}  # by lease and stream
+        self._context = contextvars.copy_context()  # filters of log records may look into it
 
     def put(self, what: Write | str) -> None:
         """Write output, or a line of ours on stderr. To be called by one thread only."""
@@ -87,6 +96,8 @@ class Printer:
                 for lease, number in newest.items():
                     self._written(lease, number)
             if not self._abandoned:
+                for (lease, stream), reader in self._readers.items():
+                    self._write(stream, self._decoder(lease, stream).decode(reader.rest()))
                 for (_, stream), decoder in self._decoders.items():
                     self._write(stream, decoder.decode(b"", final=True))
                 self._flush()
@@ -113,10 +124,26 @@ class Printer:
             if stream == NOTICE:
                 self._show_notice(data)
                 continue
-            key = (output.lease, stream)
-            if key not in self._decoders:
-                self._decoders[key] = codecs.getincrementaldecoder("utf-8")("replace")
-            self._write(stream, self._decoders[key].decode(data))
+            decoder = self._decoder(output.lease, stream)
+            if not self._token:
+                self._write(stream, decoder.decode(data))
+                continue
+            reader = self._readers.get((output.lease, stream))
+            if reader is None:  # on stdout as well: both may be one
+                reader = self._readers[output.lease, stream] = RecordReader(self._token)
+            for part in reader.feed(data):
+                if isinstance(part, bytes):
+                    self._write(stream, decoder.decode(part))
+                else:
+                    self._flush()  # what was printed before it
+                    self._context.run(hand_over, part)
+
+    def _decoder(self, lease: bytes, stream: int) -> codecs.IncrementalDecoder:
+        decoder = self._decoders.get((lease, stream))
+        if decoder is None:
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            self._decoders[lease, stream] = decoder
+        return decoder
 
     def _show_notice(self, data: bytes) -> None:
         """Write what a node has to say, if no other has said it before."""
@@ -129,6 +156,7 @@ class Printer:
         file = self._streams[stream]
         if file is None or not text:
             return
+        self._unflushed = True
         if stream != self._last:  # each may hold back what it was given
             self._flush_one(self._streams[self._last])
             self._last = stream
@@ -145,6 +173,9 @@ class Printer:
             self._streams[stream] = None  # closed by the caller: nobody is to see it
 
     def _flush(self) -> None:
+        if not self._unflushed:
+            return
+        self._unflushed = False
         for file in self._streams.values():
             self._flush_one(file)
 

@@ -33,6 +33,7 @@ class Environment(TypedDict):
     memory: bytes | None  # directory in memory that caller and worker share; None: there is none
     rewritten: list[bytes]  # files whose asserts pytest has rewritten
     one_output: bool  # stdout and stderr of the caller are one place
+    surroundings: bytes  # values.Surroundings, packed
 
 
 def apply_environment(environment: Environment) -> None:

@@ -126,6 +126,9 @@ class LoadSettings(NamedTuple):
     func_cpu: int = 1  # threads of numeric libraries, unless the environment sets them
     node: str = ""  # what this machine is called in errors
 
+    def __repr__(self) -> str:
+        return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment
+
 
 ToZygote = Fork | Adopt | Signal | Kill | EndLease
 FromZygote = Ready | Forked | NotForked | Died | Ended

@@ -1,7 +1,7 @@
 """What a worker may use: threads of numeric libraries, and what makes a template unsafe."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -13,14 +13,13 @@ THREAD_VARIABLES = (
 HARMLESS_THREADS = ("jemalloc_bg_thd",)  # it holds no lock that a forked child could need
 
 
-def limit_threads(func_cpu: int, variables: Mapping[str, str]) -> None:
-    """Let numeric libraries use `func_cpu` threads, unless `variables` or we say otherwise.
+def limit_threads(func_cpu: int, variables: MutableMapping[bytes, bytes]) -> None:
+    """Let numeric libraries use `func_cpu` threads, unless `variables` say otherwise.
 
     Must come before they are imported.
     """
     for name in THREAD_VARIABLES:
-        if name not in variables:
-            os.environ.setdefault(name, str(func_cpu))
+        variables.setdefault(name.encode(), b"%d" % func_cpu)
 
 
 def may_fork() -> bool:

@@ -43,6 +43,7 @@ from .pipes import (
 from .slate import PAGE_BYTES, AgentSlate, Memory, WorkerSlate, register
 from .spans import Leaf, Span
 from .strides import Walker
+from .surroundings import Applied
 
 EXIT_OK = 0
 IDLE_S = 0.05  # a blank that waits longer rehearses; sooner it would be in the way of small jobs
@@ -73,6 +74,7 @@ class Worker:
         self._results: SharedResults | None = None
         self._has_one_output = False
         self._folder: JobFolder | None = None
+        self._applied = Applied()
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -136,11 +138,12 @@ class Worker:
         else:
             payloads.forget_own_modules(self._modules)
         try:
-            os.environ.update(settings.variables)
-            limits.limit_threads(settings.func_cpu, settings.variables)
+            told = settings.environment
+            environment = msgpack.unpackb(told) if told else None
+            surroundings = environment.get("surroundings", b"") if environment else b""
+            self._applied.begin(surroundings, settings.variables, settings.func_cpu)
             results = folder = None
-            if settings.environment:
-                environment = msgpack.unpackb(settings.environment)
+            if environment:
                 self._has_one_output = bool(environment.get("one_output"))
                 if is_first and self._has_one_output:  # a next job here has the same environment
                     forks.join_output()
@@ -148,6 +151,7 @@ class Worker:
                 folder = enter(environment["directory"], settings.variables.get(VARIABLE))
                 results = _results_in(environment.get("memory"), settings.variables)
             function = payloads.load_function(message.frames[1:])
+            self._applied.finish()
             self._call = payloads.bind_call(function, settings.unpack)
         except BaseException as error:  # importing the caller's modules may raise anything
             frames = payloads.dump_error(error, settings.node, NO_INDEX)
@@ -223,7 +227,7 @@ class Worker:
         assert self._call is not None
         copy._call, copy._node, copy._modules = self._call, self._node, self._modules
         copy._results, copy._folder = self._results, self._folder
-        copy._has_one_output = self._has_one_output
+        copy._has_one_output, copy._applied = self._has_one_output, self._applied
         copy._walker.load(self._call, self._node, self._results, self._folder)
         copy.serve()
 
@@ -250,6 +254,7 @@ def rehearse() -> None:
         "argv": list(sys.argv),
         "main": {},
         "memory": None,
+        "surroundings": b"",
     }
     settings = LoadSettings(environment=msgpack.packb(here))
     function = eval("lambda x: x", {"__name__": "__main__"})  # of __main__: it goes by value
