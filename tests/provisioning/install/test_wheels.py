@@ -72,4 +72,4 @@ def test_our_wheel_packed_in_parts_is_whole_and_fits_into_metadata() -> None:
     parts = wheels.packed_wheel(100_000)
     assert max(map(len, parts)) <= 100_000
     assert lzma.decompress(base64.b64decode("".join(parts))) == wheels.make_wheel(compress=False)
-    assert sum(map(len, parts)) < 430_000  # 512 KB with all else that a cloud machine is told
+    assert sum(map(len, parts)) < 480_000  # 512 KB with all else that a cloud machine is told
