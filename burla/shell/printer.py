@@ -50,7 +50,7 @@ class Printer:
         self._thread: threading.Thread | None = None
         self._abandoned = False
         self._decoders: dict[tuple[bytes, int], codecs.IncrementalDecoder] = {}
-        self._has_one = is_one_place(stdout, stderr)
+        self._has_one: bool | None = None  # both streams are one place; not looked at yet
         self._in_line = False  # where stderr goes, the last line has not ended
         self._last = STDOUT  # the stream that was written to last
         self._was_noticed = False  # the notice of the job is shown
@@ -160,6 +160,8 @@ class Printer:
         if stream != self._last:  # each may hold back what it was given
             self._flush_one(self._streams[self._last])
             self._last = stream
+        if self._has_one is None:
+            self._has_one = is_one_place(self._streams[STDOUT], self._streams[STDERR])
         if stream == STDERR or self._has_one:
             self._in_line = not text.endswith("\n")
         try:

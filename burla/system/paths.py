@@ -4,6 +4,7 @@ As platformdirs has it, which imports half the standard library; and that may be
 the caller may have a `random.py` beside the script.
 """
 
+import functools
 import os
 import sys
 
@@ -38,7 +39,12 @@ def runtime_directories() -> list[str]:
 
 
 def _xdg(variable: str, default: str) -> str | None:
-    named = os.environ.get(variable, "")
+    return _below(os.environ.get(variable, ""), os.environ.get("HOME"), default)
+
+
+@functools.lru_cache(maxsize=8)
+def _below(named: str, home: str | None, default: str) -> str | None:
+    """Return our directory in the one named, or in the default one, which depends on `home`."""
     base = named if os.path.isabs(named) else os.path.expanduser(default)
     return _absolute(os.path.join(base, "burla"))
 
