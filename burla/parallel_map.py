@@ -145,7 +145,7 @@ def remote_parallel_map(
         generator: return an iterator that yields results as they complete, instead of a list. The
             calls start now, not at the first `next`; closing or dropping it cancels the rest. The
             inputs are advanced in this thread: for a moment now, then inside `next`.
-        spinner: say on stderr why the job waits, if it does.
+        spinner: say on stderr why the job waits, if it does, and which calls hang.
         unpack: True: an input holds the positional arguments of its call. False: it is the one
             argument. None: tuples are unpacked if the function takes more than one argument, also
             an optional one; what is no tuple is the one argument.

@@ -96,7 +96,9 @@ class Connection:
         """Take what the scheduler says to this client."""
         self._heard_s = now_s
         match message:
-            case m.JobOutcomes() | m.JobOutput() | m.LeaseLost() | m.JobStatus() | m.JobFailed():
+            case m.JobOutcomes() | m.JobOutput() | m.JobRunning() | m.LeaseLost():
+                return self.hear_of_job(message, payload, now_s)
+            case m.JobStatus() | m.JobFailed():
                 return self.hear_of_job(message, payload, now_s)
             case m.Heartbeat() | m.Nodes():
                 return []

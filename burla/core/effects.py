@@ -93,6 +93,14 @@ class ReportWaiting:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReportHanging:
+    """Tell the user which calls still run."""
+
+    job: bytes
+    text: str
+
+
 # --- the last of a job ---
 
 
@@ -135,5 +143,5 @@ class Rejected:
 
 
 End = Finish | Fail | Broken | Rejected
-ForCaller = Deliver | Slots | Write | Warn | ReportWaiting | End
+ForCaller = Deliver | Slots | Write | Warn | ReportWaiting | ReportHanging | End
 Effect = Send | Subscribe | Forget | ForCaller

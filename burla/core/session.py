@@ -25,18 +25,20 @@ from .effects import (
     Finish,
     Frames,
     Part,
+    ReportHanging,
     ReportWaiting,
     Send,
     Slots,
     Warn,
     Write,
 )
+from .hanging import Hanging
 from .leases import Lease, Leases
 from .output_order import Piece
 from .waiting import Waiting
 
 Runs = list[tuple[m.Run, list[bytes]]]
-AboutJob = m.JobOutcomes | m.JobOutput | m.LeaseLost | m.JobStatus | m.JobFailed
+AboutJob = m.JobOutcomes | m.JobOutput | m.JobRunning | m.LeaseLost | m.JobStatus | m.JobFailed
 
 
 class Session:
@@ -63,6 +65,7 @@ class Session:
         self._failed = False  # an outcome is an error: only output is awaited
         self._leases = Leases()
         self._waiting = Waiting()
+        self._hanging = Hanging()
         self._slots = 0  # as the caller was told
         self._effects: list[Effect] = []
 
@@ -143,7 +146,10 @@ class Session:
                     self._take_outcomes(message, payload, now_s)
             case m.JobOutput():
                 self._take_output(message, payload, now_s)
+            case m.JobRunning():
+                self._hanging.hear(message, self._batches.done, self._batches.end, now_s)
             case m.LeaseLost():
+                self._hanging.lose(message.lease)
                 lease = self._leases.of(message.lease, message.node)
                 lease.output.lose(now_s)
             case m.JobStatus():
@@ -161,7 +167,7 @@ class Session:
 
     def next_deadline_s(self) -> float:
         """Return when `expire` must be called next; inf: not before something else happens."""
-        due_s = min(self._waiting.due_s, self._leases.ack_s)
+        due_s = min(self._waiting.due_s, self._leases.ack_s, self._hanging.due_s)
         return min(due_s, self._leases.look_s()) if self._leases.lacking else due_s
 
     def expire(self, now_s: float) -> list[Effect]:
@@ -174,6 +180,9 @@ class Session:
             self._look_for_output(lease, now_s)
         if why := self._waiting.take_due(now_s):
             self._effects.append(ReportWaiting(self.id, why))
+        batches = self._batches
+        if which := self._hanging.take_due(batches.done, batches.total, now_s):
+            self._effects.append(ReportHanging(self.id, which))
         return self._settle()
 
     def check(self) -> None:
@@ -196,6 +205,7 @@ class Session:
             if said.seq <= lease.acks.told:  # the acknowledgement was lost
                 self._acknowledge(lease)
             return
+        self._hanging.outcome_s = now_s
         lease.output.announce(said.output, now_s)
         self._leases.look(lease)
         parts, inputs, freed = [], 0, 0

@@ -32,6 +32,7 @@ HELD_MAX = 1 << 12  # leases of one node that have not ended
 NODES_MAX = 1 << 14  # told of in one message
 WISHES_MAX = 1000  # likewise jobs that may grow
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
+LONG_CALLS_MAX = 16  # told of one lease: those that have run for longest
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
 SEAL_BYTES = 16  # of HMAC-SHA-256: enough against one who cannot try offline
@@ -116,6 +117,17 @@ class Run(Struct, frozen=True, array_like=True):
     hi: Positive
     kind: Kind
     frames: Positive
+
+
+class LongCall(Struct, frozen=True, array_like=True):
+    """A call that has run for long: of one of the indices [lo, hi), which is mostly just one."""
+
+    lo: Count
+    hi: Positive
+    seconds: Seconds
+
+
+LongCalls = Annotated[tuple[LongCall, ...], Meta(max_length=LONG_CALLS_MAX)]
 
 
 class Held(Struct, frozen=True, array_like=True):
@@ -305,6 +317,16 @@ class JobOutput(Message, frozen=True):
     streams: Streams  # per chunk
 
 
+class JobRunning(Message, frozen=True):
+    """scheduler -> client: calls of the job that last, as the nodelet of one lease said."""
+
+    job: Id
+    lease: Id
+    node: Word
+    calls: LongCalls
+    loading_s: Seconds
+
+
 class LeaseLost(Message, frozen=True):
     """scheduler -> client: nothing more comes from this lease; missing output of it is lost."""
 
@@ -398,6 +420,7 @@ SchedulerToClient = (
     | HelloRequired
     | JobOutcomes
     | JobOutput
+    | JobRunning
     | LeaseLost
     | JobStatus
     | JobFailed
@@ -522,6 +545,17 @@ class Output(Message, frozen=True):
     replay: bool = False  # asked for by the client: goes to it directly
 
 
+class Running(Message, frozen=True):
+    """nodelet -> scheduler: calls of the lease that last, every few seconds while there are such.
+
+    Said once without any, when they are over.
+    """
+
+    lease: Id
+    calls: LongCalls  # those that have run for longest first
+    loading_s: Seconds  # since when a worker has been loading the function; 0: not for long
+
+
 class Retracted(Message, frozen=True):
     """nodelet -> scheduler: answer to Retract: these spans were not begun and are given back."""
 
@@ -560,4 +594,6 @@ class Joined(Message, frozen=True):
 JoiningToScheduler = Join
 SchedulerToJoining = Joined | Refused
 
-NodeletToScheduler = NodeHello | Outcomes | Output | Retracted | Stopped | Drain | Heartbeat
+NodeletToScheduler = (
+    NodeHello | Outcomes | Output | Running | Retracted | Stopped | Drain | Heartbeat
+)

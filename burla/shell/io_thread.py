@@ -26,6 +26,7 @@ from burla.core.effects import (
     Forget,
     Frames,
     Rejected,
+    ReportHanging,
     ReportWaiting,
     Send,
     Slots,
@@ -255,7 +256,7 @@ class IoThread:
             match effect:
                 case Send():
                     self._send(effect.message, effect.payload)
-                case Deliver() | Slots() | Write() | Warn() | ReportWaiting():
+                case Deliver() | Slots() | Write() | Warn() | ReportWaiting() | ReportHanging():
                     self._jobs[effect.job](effect)
                 case Finish() | Fail() | Broken() | Rejected():
                     tell = self._jobs[effect.job]

@@ -20,6 +20,7 @@ from burla.core.effects import (
     ForCaller,
     Frames,
     Rejected,
+    ReportHanging,
     ReportWaiting,
     Slots,
     Warn,
@@ -30,7 +31,7 @@ from burla.core.session import Session
 from .command_queue import LocalError, Reached
 from .io_thread import IoThread
 from .printer import Printer
-from .progress import lost_line, waiting_line
+from .progress import line_about, waiting_line
 
 SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is no harm in late
 
@@ -49,7 +50,7 @@ class Job:
             session: of the job; `open` leaves it to the I/O thread.
             thread: which that is, unless it takes no jobs any more by then.
             name: of the function, for people.
-            spinner: say why the job waits, if it does.
+            spinner: say why the job waits, if it does, and which calls hang.
             token: what log records in its output begin with.
         """
         self.events: SimpleQueue[Event] = SimpleQueue()
@@ -147,10 +148,13 @@ class Job:
             case Write():
                 self.printer.put(what)
             case Warn():
-                self.printer.put(lost_line(self.name, what.text))
+                self.printer.put(line_about(self.name, what.text))
             case ReportWaiting():
                 if self.spinner:
                     self.printer.put(waiting_line(self.name, what.text))
+            case ReportHanging():
+                if self.spinner:
+                    self.printer.put(line_about(self.name, what.text))
             case _:
                 assert_never(what)
 

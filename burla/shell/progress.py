@@ -11,6 +11,6 @@ def waiting_line(name: str, why: str) -> str:
     return f"burla: {name} waits: {why}"
 
 
-def lost_line(name: str, what: str) -> str:
-    """Return the line that says that output is missing."""
+def line_about(name: str, what: str) -> str:
+    """Return the line that says that output is missing, or which calls hang."""
     return f"burla: {name}: {what}"

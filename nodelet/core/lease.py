@@ -24,6 +24,7 @@ from .effects import (
 )
 from .events import Died, Looked, Printed, Reading, Reported, Stolen, WorkerEvent, WorkersEnded
 from .lease_workers import LeaseWorkers
+from .long_calls import LongCalls
 from .phases import Life, Phase
 from .reporting import Report
 from .steals import Steals
@@ -51,6 +52,7 @@ class Lease:
         self._dispatcher = self.custody.dispatcher
         self._workers = LeaseWorkers(self._dispatcher, start.func_ram, effects)
         self._steals = Steals(self.id, self.custody, effects)
+        self._long = LongCalls(self.id, self._dispatcher.workers, self._workers.watchdog, now_s)
         self._has_failed = False  # an error is on its way: nothing more is assigned
         self._discards = False  # its outcomes and its output are not wanted
         self._is_paused = False
@@ -115,6 +117,7 @@ class Lease:
             self._interrupt_s = now_s + (UNREAD_S if self._is_paused else 0.0)
             self._kill_s = self._interrupt_s + INTERRUPT_S
             self._must_interrupt = True
+            self._effects += self._long.silence(now_s)
             self._steals.refuse()
             self.custody.clear()
             if self._is_paused:
@@ -217,6 +220,10 @@ class Lease:
             all_done=all_done,
             unread=self._is_paused,
         )
+        if now_s >= self._long.due_s and self.life.phase is Phase.SERVING:
+            # of calls that wait until their outcomes or prints are read, none is known to last
+            waits = all_done or self._is_paused
+            self._effects += self._long.silence(now_s) if waits else self._long.look(now_s)
         is_stopping = self.life.phase is Phase.STOPPING and self._kill_s < float("inf")
         if is_stopping and (now_s >= self._kill_s or not dispatcher.busy()):
             self._kill_s = float("inf")

@@ -45,10 +45,10 @@ class LeaseWorkers:
         """
         self.spawn = SpawnPolicy()
         self.words = LastWords()
+        self.watchdog = Watchdog()
         self._dispatcher = dispatcher
         self._effects = effects
         self._memory = MemoryPolicy(dispatcher, func_ram)
-        self._watchdog = Watchdog()
 
     # --- making them ---
 
@@ -151,7 +151,7 @@ class LeaseWorkers:
     def look(self, strides: Mapping[int, Stride], now_s: float) -> None:
         """Cut strides that last too long."""
         workers = self._dispatcher.workers
-        self._effects += map(CutStride, self._watchdog.look(workers, strides, now_s))
+        self._effects += map(CutStride, self.watchdog.look(workers, strides, now_s))
 
     def read_memory(self, reading: Reading, open_: Ranges, now_s: float) -> None:
         """Kill workers for which there is no memory. `open_`: not run yet."""

@@ -1,7 +1,9 @@
-"""Which strides last too long and are cut, so that they hold up no outcomes and no calls. Pure."""
+"""How long strides last; which last too long and are cut, so that they hold up nothing. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+
+from burla.protocol.messages import LongCall
 
 from .cells import Worker
 from .events import Stride
@@ -16,6 +18,7 @@ class _Seen:
 
     cell: int
     lo: int
+    hi: int
     since_s: float
     cuts: int = 0
 
@@ -45,10 +48,11 @@ class Watchdog:
     def _must_be_cut(self, worker: Worker, stride: Stride, now_s: float) -> bool:
         cell = worker.cell(stride.cell)
         if cell is None or cell.lo >= stride.hi or stride.lo >= cell.hi:
-            return False  # between two strides
+            self._seen.pop(worker.number, None)  # between two strides
+            return False
         seen = self._seen.get(worker.number)
         if seen is None or (seen.cell, seen.lo) != (stride.cell, stride.lo):
-            self._seen[worker.number] = _Seen(stride.cell, stride.lo, now_s)
+            self._seen[worker.number] = _Seen(stride.cell, stride.lo, stride.hi, now_s)
             return False
         if seen.cuts >= CUTS_MAX or now_s - seen.since_s < SLOW_STRIDE_S * (1 << seen.cuts):
             return False
@@ -57,3 +61,14 @@ class Watchdog:
             return False  # it holds up nothing but itself
         seen.cuts += 1
         return True
+
+    def running(self, worker: Worker, now_s: float) -> LongCall | None:
+        """Return which call a worker was seen in last, and for how long; None: in none.
+
+        In a stride that was cut that is a single one, unless C code keeps the worker from it.
+        """
+        seen = self._seen.get(worker.number)
+        if seen is None:
+            return None
+        open_ = worker.running(Stride(seen.cell, seen.lo, seen.hi))
+        return None if open_ is None else LongCall(*open_, max(0.0, now_s - seen.since_s))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from burla.protocol.messages import Held
+from burla.protocol.messages import Held, Running
 from burla.protocol.ranges import Ranges
 
 TRANSITIONS_KEPT = 100  # of one lease; few have more than five
@@ -71,6 +71,7 @@ class Lease:
     call_s: float = 0.0  # as the nodelet measured; 0: not known
     is_retracting: bool = False  # asked to give back, has not answered
     had_nothing: bool = False  # to give back, when last asked, and no outcomes came since
+    running: Running | None = None  # which of its calls last, as its nodelet said
     full_slots: int = 0  # while it tries inputs alone: what its nodelet was told; else 0
     trial: int | None = None  # the input that runs alone there
     history: list[tuple[float, LeaseState]] = field(default_factory=list)  # when it became what

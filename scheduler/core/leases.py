@@ -41,7 +41,7 @@ def move(state: State, lease: Lease, to: LeaseState) -> None:
 def _take_out(state: State, lease: Lease, before: LeaseState, node: Node, job: Job | None) -> None:
     """Take a lease out of the indices where it was."""
     if before in SERVING:
-        node.lease = None
+        node.lease = lease.running = None
         assert job is not None, lease.id
         job.work.drop_lease(lease)
         if job.work.waiting():

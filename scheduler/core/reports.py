@@ -80,6 +80,18 @@ def output(state: State, node: Node, said: m.Output, payload: list[bytes]) -> No
         state.effects.append(Publish(job.spec.topic, message, payload))
 
 
+def running(state: State, node: Node, said: m.Running) -> None:
+    """Tell the client of a job which calls last; one that is away would not read it."""
+    found = _lease_on(state, node, said.lease)
+    if found is None or found[1].state not in SERVING:
+        return
+    job, lease = found
+    lease.running = said if said.calls or said.loading_s else None
+    if not job.is_away and not job.failed:
+        message = m.JobRunning(job.id, lease.id, node.name, said.calls, said.loading_s)
+        state.tell(job, message)
+
+
 def retracted(state: State, node: Node, said: m.Retracted) -> None:
     """Queue again what a nodelet gave back."""
     found = _lease_on(state, node, said.lease)

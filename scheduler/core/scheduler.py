@@ -267,6 +267,8 @@ class Scheduler:
                 reports.outcomes(state, node, said, payload)
             case m.Output():
                 reports.output(state, node, said, payload)
+            case m.Running():
+                reports.running(state, node, said)
             case m.Retracted():
                 reports.retracted(state, node, said)
             case m.Stopped():

@@ -121,10 +121,20 @@ def _lease(lease: Lease, state: State, now_s: float) -> Plain:
         "held": _places(lease.held),
         "bytes_held": round(lease.weight),
         "call_s": lease.call_s,
+        "running": _running(lease),
         "is_retracting": lease.is_retracting,
         "is_alone": lease.is_alone,
         "transitions": _transitions(lease.history, now_s),
     }
+
+
+def _running(lease: Lease) -> Plain | None:
+    """Return which calls last, and for how long they had when it was last told."""
+    said = lease.running
+    if said is None:
+        return None
+    calls = [[call.lo, call.hi, call.seconds] for call in said.calls]
+    return {"calls": calls, "loading_s": said.loading_s}
 
 
 def _node(node: Node, now_s: float) -> Plain:

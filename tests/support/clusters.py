@@ -26,11 +26,15 @@ class Cluster:
     isolation: str = "process"  # of nodes: functions of tests share files with the test
 
     def add_node(
-        self, cpus: int, *options: str, prefix: Sequence[str] = ()
+        self,
+        cpus: int,
+        *options: str,
+        prefix: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "burla.nodelet"),
     ) -> subprocess.Popen[str]:
-        """Start a nodelet; `prefix`: a command that becomes it."""
+        """Start a nodelet; `prefix`: a command that becomes it, `program`: what Python runs."""
         name = f"node{len(self.nodelets)}"
-        line = [*prefix, sys.executable, "-m", "burla.nodelet", "--scheduler", self.address]
+        line = [*prefix, sys.executable, *program, "--scheduler", self.address]
         line += ["--cpus", str(cpus), "--name", name, "--isolation", self.isolation, *options]
         with (self.directory / f"{name}.log").open("w") as log:
             nodelet = subprocess.Popen(line, stdin=subprocess.DEVNULL, stderr=log, text=True)

@@ -318,7 +318,7 @@ class SimClient:
                 caller.error = str(effect)
             case c.Warn():
                 self.world.lost_output.add(caller.job)
-            case c.ReportWaiting() | c.Slots():
+            case c.ReportWaiting() | c.ReportHanging() | c.Slots():
                 pass
             case _:
                 assert_never(effect)

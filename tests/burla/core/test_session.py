@@ -18,11 +18,13 @@ from burla.core.effects import (
     Fail,
     Finish,
     Part,
+    ReportHanging,
     ReportWaiting,
     Send,
     Warn,
     Write,
 )
+from burla.core.hanging import FIRST_S
 from burla.core.output_order import GAP_S, REPLAY_AGAIN_S, REPLAYS_MAX
 from burla.core.session import Session
 from burla.core.waiting import REPORT_S
@@ -261,6 +263,21 @@ def test_why_a_job_waits_is_said_after_a_moment_and_again_when_it_changes() -> N
     assert session.next_deadline_s() == 1 + REPORT_S
     assert session.expire(1.5) == []
     assert session.expire(2) == [ReportWaiting(JOB, "no node")]
+    assert session.next_deadline_s() == math.inf
+
+
+def test_which_calls_hang_is_said_when_they_have_run_for_long() -> None:
+    session = begin(4, last=True)
+    long = m.JobRunning(JOB, LEASE, "n", (m.LongCall(2, 3, FIRST_S - 10),), 0.0)
+    assert session.receive(long, [], now_s=100) == []
+    assert session.next_deadline_s() == 110
+    session.receive(*outcomes(1, (0, 2)), now_s=105)
+    session.expire(109)
+    assert session.expire(110) == [
+        ReportHanging(JOB, "input 2 has run for 30 s on n; 2 of 4 inputs are done")
+    ]
+    session.receive(m.LeaseLost(JOB, LEASE, "n"), [], now_s=111)
+    session.expire(200)
     assert session.next_deadline_s() == math.inf
 
 

@@ -3,6 +3,8 @@
 In a conversation all that comes back is compared, so that a word too many fails as one too few.
 """
 
+from typing import Any
+
 import pytest
 from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 from expected import (
@@ -498,3 +500,41 @@ def test_a_batch_that_does_not_follow_is_ignored(at: int) -> None:
     cluster.say(client.peer, m.Inputs(job=client.job, batch=0, start=at, leaves=(leaf,)), [b"x"])
     why = f"ignored Inputs: batch 0 starts at {at}, not 0"
     assert cluster.heard() == [Note(why, client.peer)]
+
+
+def test_which_calls_last_is_told_to_the_client_of_the_lease_alone() -> None:
+    cluster, node, client = serving()
+    other = cluster.node()
+    cluster.inputs(client, 4)
+    lease = node.active()
+    assert lease is not None
+    calls = (m.LongCall(0, 1, 12.5),)
+    cluster.heard()
+    cluster.say(other.peer, m.Running(lease, calls, 0.0))
+    cluster.say(node.peer, m.Running(ident(99), calls, 0.0))
+    assert cluster.heard() == []
+    cluster.say(node.peer, m.Running(lease, calls, 0.0))
+    assert cluster.heard() == [to(client, m.JobRunning(client.job, lease, node.name, calls, 0.0))]
+    said = {"calls": [[0, 1, 12.5]], "loading_s": 0.0}
+    assert [each["running"] for each in shown_leases(cluster)] == [said, None]
+    cluster.say(node.peer, m.Running(lease, (), 0.0))
+    assert cluster.heard() == [to(client, m.JobRunning(client.job, lease, node.name, (), 0.0))]
+    assert [each["running"] for each in shown_leases(cluster)] == [None, None]
+
+
+def shown_leases(cluster: ModelCluster) -> list[dict[str, Any]]:
+    """Return the leases as operators see them."""
+    leases: Any = cluster.core.snapshot(cluster.now_s)["leases"]
+    return list(leases)
+
+
+def test_a_client_that_is_away_is_not_told_which_calls_last() -> None:
+    cluster, node, client = serving()
+    cluster.inputs(client, 4)
+    lease = node.active()
+    assert lease is not None
+    cluster.fall_silent(client)
+    wait(cluster, 40)
+    cluster.heard()
+    cluster.say(node.peer, m.Running(lease, (m.LongCall(0, 1, 40.0),), 0.0))
+    assert cluster.heard() == []
