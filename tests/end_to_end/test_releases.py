@@ -1,7 +1,8 @@
 """Peers of two releases that follow each other serve each other, over TCP with keys.
 
-The next release is this one with a higher protocol number and one more field in every message,
-which is all that a release may do to a message.
+The release before this one is a wheel that is kept in tests/data: with each release, that one's
+takes its place. The release after it is played by this one with a higher protocol number and one
+more field in every message, which is all that a release may do to a message.
 """
 
 import re
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from clusters import cluster
@@ -66,6 +68,17 @@ def with_more_fields(source: str) -> str:
     )
 
 
+@pytest.fixture(scope="module")
+def last(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the last release."""
+    folder = tmp_path_factory.mktemp("last")
+    folder.chmod(0o755)
+    (wheel,) = (Path(__file__).parent.parent / "data").glob("burla-*.whl")
+    with ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
 @contextmanager
 def of_release(folder: Path | None) -> Iterator[None]:
     """Start what is started inside from a folder; None: from this checkout."""
@@ -77,10 +90,17 @@ def of_release(folder: Path | None) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("newer", ["scheduler", "scheduler nodelet", "scheduler client"])
-def test_a_cluster_of_two_releases_serves_its_callers(
-    newer: str, following: Path, tmp_path: Path
-) -> None:
-    release = {who: following for who in newer.split()}
+def test_the_next_release_will_serve_this_one(newer: str, following: Path, tmp_path: Path) -> None:
+    serve_a_caller(dict.fromkeys(newer.split(), following), tmp_path)
+
+
+@pytest.mark.parametrize("older", ["nodelet", "client", "nodelet client"])
+def test_the_last_release_is_served(older: str, last: Path, tmp_path: Path) -> None:
+    serve_a_caller(dict.fromkeys(older.split(), last), tmp_path)
+
+
+def serve_a_caller(release: dict[str, Path], tmp_path: Path) -> None:
+    """Run a cluster and a caller, each from the folder of its release, or else from this one."""
     with of_release(release.get("scheduler")):
         running = cluster(tmp_path, bind="tcp://127.0.0.1:0")
         made = running.__enter__()
