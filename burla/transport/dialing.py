@@ -10,7 +10,6 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from random import uniform
 from typing import Literal
 
 import zmq
@@ -108,5 +107,10 @@ class Dialer:
                 self._refusal = "server"
         if self._due_s is None:
             longest_s = min(AGAIN_MAX_S, AGAIN_S * 2 ** min(self._attempts, 16))
-            self._due_s = self._clock_s() + uniform(longest_s / 2, longest_s)
+            self._due_s = self._clock_s() + longest_s * _from_half_to_one()
             self._attempts += 1
+
+
+def _from_half_to_one() -> float:
+    """Return a number by chance; `random` may be a module of the caller's."""
+    return 0.5 + int.from_bytes(os.urandom(2), "big") / (1 << 17)

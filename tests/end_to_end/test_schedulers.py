@@ -164,7 +164,11 @@ def test_another_protocol_is_refused_in_one_clear_line(tmp_path: Path) -> None:
                 said = ask(dealer, hello)
             assert isinstance(said, m.Refused)
             assert "\n" not in said.reason
-            for word in (f"protocol {m.PROTOCOL}", "protocol 99", "install the same version"):
+            for word in (
+                f"protocol {m.PROTOCOL}",
+                "protocol 99",
+                "upgrades the cluster with `burla up`",
+            ):
                 assert word in said.reason
 
 

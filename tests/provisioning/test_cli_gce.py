@@ -172,8 +172,9 @@ def test_a_machine_whose_scheduler_is_gone_powers_itself_off_and_gc_deletes_it(
         assert process is not None
         assert process.poll() is None
         for daemon in ("autoscaler", "scheduler"):
-            pid = (user.home / f".local/state/burla/cloud/{daemon}.pid").read_text().split()[0]
-            psutil.Process(int(pid)).kill()
+            for kind in ("pid", "child"):  # who would start it again, and itself
+                file = user.home / f".local/state/burla/cloud/{daemon}.{kind}"
+                psutil.Process(int(file.read_text().split()[0])).kill()
         began_s = time.monotonic()
         until_s = SILENCE_S + LATE_S
         wait_until(lambda: process.poll() is not None, "it powers itself off", until_s)

@@ -447,6 +447,8 @@ def test_nodes_are_listed_with_their_tier(shared: Cluster) -> None:
         "python": python,
         "state": "free",
         "job": "",
+        "lost_s": 0.0,
+        "why": "",
     }
     table = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
     assert table[0].split() == ["NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB"]
