@@ -20,7 +20,7 @@ from burla.transport.sockets import make_socket
 
 # The first id that libzmq makes up in a process that has never seeded its random numbers.
 FIRST_ID = 0x00E43C9869
-HELD_IDS = 60
+HELD_IDS = 150  # of the ids at the beginning; a busy machine has some taken by others
 TRIED = 12  # times that a thief is given a chance
 SETTLE_MS = 50
 
