@@ -142,9 +142,10 @@ def _try(wanted: Confinement) -> str:
 
 
 def _be_worker(wanted: Confinement) -> None:
-    gid = _STRANGER if wanted.has_root else os.getegid()
-    sandbox.furnish(wanted, _STRANGER, gid)
-    sandbox.confine(wanted, _STRANGER, gid)
+    # without root there is no other user than ourselves in the namespace
+    uid, gid = (_STRANGER, _STRANGER) if wanted.has_root else (os.geteuid(), os.getegid())
+    sandbox.furnish(wanted, uid, gid)
+    sandbox.confine(wanted, uid, gid)
     for path in wanted.needed:
         if os.path.isdir(path):
             os.listdir(path)

@@ -9,7 +9,7 @@ import sys
 
 from burla.nodelet.isolation import linux, probe, sandbox
 
-UID = 65534
+UID = 61_234  # as people have: not that of "nobody", which is what a sandbox may take for a stranger
 
 
 def main(command: list[str]) -> None:
