@@ -9,7 +9,7 @@ import sys
 
 from burla.nodelet.isolation import linux, probe, sandbox
 
-UID = 61_234  # as people have: not that of "nobody", which is what a sandbox may take for a stranger
+UID = 61_234  # as people have; that of "nobody" means something else to a sandbox
 
 
 def main(command: list[str]) -> None:
