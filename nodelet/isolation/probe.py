@@ -16,9 +16,11 @@ from dataclasses import replace
 from enum import StrEnum
 
 import burla
+from burla.system.paths import runtime_directories, settings_directory, state_directory
 from burla.transport.addresses import ipc_path
 
 from . import landlock, sandbox
+from .outside import is_below
 from .sandbox import Confinement
 
 PROBE_S = 30.0  # a machine under heavy load still imports Python within this
@@ -68,31 +70,55 @@ def choose(wanted: str, confinement: Confinement) -> tuple[Tier, str]:
 def confinement(ram: int, slots: int, scheduler: str, key_file: str | None) -> Confinement:
     """Return how sandboxes of this process are to be."""
     has_root = os.geteuid() == 0
-    needed = [path for path in sys.path if path] + [sys.prefix, sys.base_prefix]
-    home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
-    needed += [home, os.path.dirname(os.path.realpath(sys.executable))]
-    return Confinement(
-        has_root, ram, slots, tuple(needed), tuple(_hidden(scheduler, key_file, has_root))
+    hidden = tuple(_hidden(scheduler, key_file, has_root))
+    return Confinement(has_root, ram, slots, tuple(_needed()), hidden)
+
+
+def fitted(confinement: Confinement, tier: Tier) -> Confinement:
+    """Return how sandboxes of a tier are to be."""
+    hidden = confinement.hidden
+    if tier is not Tier.UID:  # root, too, may be without the rights that make it more than a user
+        hidden = (*dict.fromkeys((*hidden, *_of_the_user())),)
+    return replace(
+        confinement,
+        hidden=hidden,
+        has_root=tier is Tier.UID,
+        use_landlock=tier is Tier.LANDLOCK,
     )
 
 
+def _needed() -> list[str]:
+    """Return what Python and burla are loaded from: never the user's whole home, or more."""
+    package = os.path.dirname(os.path.abspath(burla.__file__ or ""))
+    links = [os.path.join(package, name) for name in os.listdir(package)]  # of a bare checkout
+    paths = [*filter(None, sys.path), sys.prefix, sys.base_prefix]
+    paths += [os.path.dirname(os.path.realpath(sys.executable)), os.path.dirname(package), package]
+    paths += filter(os.path.islink, links)
+    home = os.path.realpath(os.path.expanduser("~"))
+    return [path for path in paths if not is_below(home, [os.path.realpath(path)])]
+
+
 def _hidden(scheduler: str, key_file: str | None, has_root: bool) -> list[str]:
-    """Return directories with secrets; root's own need not be all of them: their modes guard it.
+    """Return what is secret; root's own need not be all of it: modes guard it.
 
     The socket and the key file that we are told of are hidden with their directory, if that is for
     this user alone.
     """
-    home = os.path.expanduser("~")
-    settings = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    found = [os.environ.get("BURLA_CONFIG_DIR") or os.path.join(settings, "burla")]
+    places = (settings_directory(), state_directory(), os.environ.get("BURLA_STATE_DIR"), key_file)
+    found = [os.path.abspath(path) for path in places if path]
     for path in filter(None, (ipc_path(scheduler), key_file)):
         directory = os.path.dirname(os.path.realpath(path))
         if os.path.isdir(directory) and not os.stat(directory).st_mode & 0o077:
             found.append(directory)
-    if not has_root:
-        # the user's own services and agents listen in the runtime directory
-        runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-        found += [home, runtime]
+    return _below_root(found) + ([] if has_root else _of_the_user())
+
+
+def _of_the_user() -> list[str]:
+    """Return directories of the user who runs this; agents listen in the runtime directory."""
+    return _below_root([os.path.expanduser("~"), *runtime_directories()])
+
+
+def _below_root(found: Sequence[str]) -> list[str]:
     return [path for path in found if os.path.isabs(path) and os.path.normpath(path) != "/"]
 
 
@@ -116,6 +142,8 @@ def main(argv: Sequence[str]) -> None:
         else:
             tier = Tier.PROCESS
             reasons.append("landlock: the kernel has none")
+    if tier is not Tier.PROCESS and not landlock.has_scopes():
+        reasons.append("abstract sockets of others can be connected to: that needs Linux 6.12")
     print(tier, "; ".join(reasons), sep="\n")
 
 
