@@ -128,6 +128,12 @@ def mounts(mountinfo: Iterable[str]) -> Iterable[tuple[str, int]]:
 # --- what a process may do ---
 
 
+def prctl(option: int, number: int = 0, words: bytes | None = None) -> int:
+    """Do what has no function of its own here; `words`: a structure."""
+    third = ctypes.c_char_p(words)
+    return _call("prctl", ctypes.c_int(option), _long(number), third, _long(0), _long(0))
+
+
 def set_dumpable(wanted: bool) -> None:
     """Say whether processes of the same user may trace this one, or read its /proc/PID/mem."""
     _call("prctl", ctypes.c_int(_PR_SET_DUMPABLE), _long(int(wanted)), _long(0), _long(0), _long(0))

@@ -19,7 +19,7 @@ import burla
 from burla.system.paths import runtime_directories, settings_directory, state_directory
 from burla.transport.addresses import ipc_path
 
-from . import landlock, sandbox
+from . import landlock, sandbox, seccomp
 from .outside import is_below
 from .sandbox import Confinement
 
@@ -139,6 +139,8 @@ def main(argv: Sequence[str]) -> None:
     else:
         if landlock.is_there():
             tier = Tier.LANDLOCK
+            if not seccomp.is_there():
+                reasons.append("no seccomp: modes and times of the user's files can be changed")
         else:
             tier = Tier.PROCESS
             reasons.append("landlock: the kernel has none")

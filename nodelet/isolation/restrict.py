@@ -7,7 +7,7 @@ Whatever else: nobody traces or reads the zygote, nor a blank, which will serve 
 import os
 from contextlib import suppress
 
-from . import landlock, linux, outside
+from . import by_descriptor, landlock, linux, outside, seccomp
 from .sandbox import OF_THE_USER, Confinement, limit_processes
 
 
@@ -23,6 +23,9 @@ def seal(scratch: str, text: str) -> None:
         # terminals: what the user types there is not for jobs
         hidden = (*confinement.hidden, "/dev/pts", *outside.terminals())
         landlock.restrict(scratch, hidden, confinement.needed)
+        if seccomp.is_there():
+            seccomp.restrict()
+            by_descriptor.install()
         os.environ.update(HOME=scratch, TMPDIR=scratch, TEMP=scratch, TMP=scratch)
         for name in OF_THE_USER:
             os.environ.pop(name, None)

@@ -19,6 +19,7 @@ import pytest
 from clusters import Cluster, cluster
 from marked import marked
 from tiers import BEFORE
+from waiting import wait_until
 
 from burla import remote_parallel_map
 from burla.shell import clients
@@ -188,6 +189,92 @@ def test_keys(machine: Machine, name: str) -> None:
 
     assert machine.ask(read, str(machine.base / name)) == ""
     assert (machine.base / name).read_text() == SECRET
+
+
+def change(path: str) -> dict[str, str]:
+    """Return what happens to who changes a file or process of the user that it cannot open."""
+    import ctypes
+    import os
+    import resource
+    import subprocess
+    from collections.abc import Callable
+    from typing import Any
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(name: str, *words: Any) -> None:
+        if getattr(libc, name)(*words) == -1:
+            raise OSError(ctypes.get_errno(), name)
+
+    word, parent = os.fsencode(path), os.getppid()
+    acts: dict[str, Callable[[], Any]] = {
+        "os.chmod": lambda: os.chmod(path, 0o777),
+        "os.utime": lambda: os.utime(path, (1, 1)),
+        "os.chown": lambda: os.chown(path, os.getuid(), os.getgid()),
+        "chmod": lambda: call("chmod", word, 0o777),
+        "fchmodat": lambda: call("fchmodat", -100, word, 0o777, 0),
+        "chown": lambda: call("chown", word, os.getuid(), os.getgid()),
+        "utimes": lambda: call("utimes", word, None),
+        "setxattr": lambda: os.setxattr(path, "user.a", b"b"),
+        "command": lambda: subprocess.run(["chmod", "777", path], check=True, capture_output=True),
+        "prlimit": lambda: resource.prlimit(parent, resource.RLIMIT_CPU, (600, 600)),
+    }
+    said = {}
+    for name, act in acts.items():
+        try:
+            act()
+            said[name] = "done"
+        except (OSError, subprocess.CalledProcessError) as error:
+            said[name] = type(error).__name__
+    return said
+
+
+@pytest.mark.parametrize("name", ["home", "home/.ssh/id", "open/node.key"])
+def test_files_of_the_user_are_not_changed(machine: Machine, name: str) -> None:
+    path = machine.base / name
+    before = path.stat()
+    said = machine.ask(change, str(path))
+    if machine.tier == "landlock":
+        assert "done" not in said.values(), said
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_mtime) == (
+        *(before.st_mode, before.st_uid),
+        before.st_mtime,
+    )
+
+
+def test_system_v_memory_is_not_left_for_the_next_job(machine: Machine) -> None:
+    key = 0x62757201 + os.getpid()
+
+    def leave(key: int) -> int:
+        import ctypes
+
+        return int(ctypes.CDLL(None).shmget(key, 4096, 0o1666))
+
+    def find(key: int) -> int:
+        import ctypes
+
+        return int(ctypes.CDLL(None).shmget(key, 0, 0))
+
+    assert machine.ask(leave, key) >= (-1 if machine.tier == "landlock" else 0)
+    assert machine.ask(find, key) == -1
+    assert find(key) == -1
+
+
+@pytest.mark.parametrize("tier", list(BEFORE))
+@pytest.mark.parametrize("how", ["ended", "killed"])
+def test_no_directory_is_left(tier: str, how: str) -> None:
+    with machine_of(tier) as machine:
+        nodelet = machine.cluster.nodelets[0]
+        (made,) = Path("/tmp").glob(f"burla-node-{nodelet.pid}-*")
+        if how == "killed":
+            nodelet.kill()
+            nodelet.wait()
+    if how == "killed":  # its zygote may end after it, and be shut in: the next nodelet sweeps
+        wait_until(lambda: not any(made.glob("*")), "it is empty")
+        with machine_of(tier):
+            pass
+    assert not made.exists()
 
 
 # --- what works all the same ---
