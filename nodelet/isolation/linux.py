@@ -61,6 +61,11 @@ def _checked(name: str, result: int) -> int:
     return result
 
 
+def syscall(name: str, number: int, command: int, words: bytes) -> int:
+    """Do what takes a command and a structure."""
+    return _syscall(name, number, ctypes.c_int(command), words, ctypes.c_size_t(len(words)))
+
+
 def _long(number: int) -> ctypes.c_ulong:
     return ctypes.c_ulong(number)
 

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 
@@ -19,7 +20,7 @@ import burla
 from burla.system.paths import runtime_directories, settings_directory, state_directory
 from burla.transport.addresses import ipc_path
 
-from . import landlock, sandbox, seccomp
+from . import cgroups, landlock, link_local, sandbox, seccomp
 from .outside import is_below
 from .sandbox import Confinement
 
@@ -144,6 +145,8 @@ def main(argv: Sequence[str]) -> None:
         else:
             tier = Tier.PROCESS
             reasons.append("landlock: the kernel has none")
+    if tier is Tier.UID and _reaches_metadata(wanted):
+        reasons.append("a cloud's metadata can be reached: that needs control groups of version 2")
     if tier is not Tier.PROCESS and not landlock.has_scopes():
         reasons.append("abstract sockets of others can be connected to: that needs Linux 6.12")
     print(tier, "; ".join(reasons), sep="\n")
@@ -169,6 +172,25 @@ def _try(wanted: Confinement) -> str:
     os.waitpid(pid, 0)
     with os.fdopen(reader, "rb") as file:
         return file.read().decode()
+
+
+def _reaches_metadata(wanted: Confinement) -> bool:
+    """Return whether jobs reach what is link-local, though it is shut for them if we may."""
+    group = cgroups.make(f"burla-trial-{os.getpid()}", wanted.ram, wanted.processes())
+    try:
+        if unified := group.unified():
+            with suppress(OSError):  # systemd may do it for us
+                link_local.shut(unified)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                group.enter()
+                os._exit(int(link_local.is_reached()))
+            finally:
+                os._exit(1)
+        return os.waitpid(pid, 0)[1] != 0
+    finally:
+        group.remove()
 
 
 def _be_worker(wanted: Confinement) -> None:
