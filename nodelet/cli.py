@@ -265,12 +265,7 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
         )
     else:
         log.info("isolation: %s%s", tier, f" ({why})" if why else "")
-    confinement = dataclasses.replace(
-        confinement,
-        has_root=tier is probe.Tier.UID,
-        use_landlock=tier is probe.Tier.LANDLOCK,
-    )
-    return dataclasses.replace(config, tier=tier, confinement=confinement)
+    return dataclasses.replace(config, tier=tier, confinement=probe.fitted(confinement, tier))
 
 
 def _bytes(ram_gb: float) -> int:

@@ -43,6 +43,7 @@ class Autoscaler:
     _doing: str = ""  # for callers who wait
     _shape: Shape = NO_SHAPE  # of the next machine
     _told: tuple[str, Shape] = ("", NO_SHAPE)  # of these, to the scheduler
+    _joined: frozenset[str] = frozenset()  # of those that are there: their nodes have said Hello
     _coming_since_s: dict[str, float] = field(default_factory=dict)
     _unseen_since_s: dict[str, float] = field(default_factory=dict)  # by the scheduler
     _deleted: frozenset[str] = frozenset()  # that are still there
@@ -61,8 +62,13 @@ class Autoscaler:
         else:
             names = {machine.name for machine in there}
             self._deleted &= names
-            self._attempt(lambda: self._delete_lost(there))
-            count = self._act(demand, there) if demand is not None else 0
+            if demand is not None:
+                self._joined |= {node.name for node in demand.nodes}
+            self._joined &= names
+            # of which have joined, a silent scheduler may know more than we do
+            known = plan.believed(there, names if demand is None else self._joined)
+            self._attempt(lambda: self._delete_lost(known))
+            count = self._act(demand, known) if demand is not None else 0
         if (self._doing, self._shape) != self._told:
             self._say(self._deleted)
         return count

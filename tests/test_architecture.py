@@ -75,7 +75,7 @@ MAY_IMPORT = {
         *("burla.system.dump", "burla.system.procfs"),
     },
     "nodelet/worker": {"burla.nodelet.isolation", "burla.values"},
-    "nodelet/isolation": {"burla.transport.addresses"},
+    "nodelet/isolation": {"burla.system.paths", "burla.transport.addresses"},
     "nodelet": {
         *("burla.nodelet.core", "burla.nodelet.shell", "burla.nodelet.isolation"),
         *("burla.protocol", "burla.transport", "burla.system"),

@@ -26,6 +26,12 @@ class Group:
         for directory in self.directories:
             _write(os.path.join(directory, "cgroup.procs"), "0")
 
+    def unified(self) -> str | None:
+        """Return the group of version 2."""
+        return next(
+            (d for d in self.directories if os.path.exists(f"{d}/cgroup.controllers")), None
+        )
+
     def remove(self) -> bool:
         """Kill what is left (version 2 can) and remove the groups; return whether all are gone."""
         for directory in list(self.directories):

@@ -17,8 +17,10 @@ _ALL = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}  # by version; lat
 _NEWEST = 3
 _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | (1 << 14)  # truncate
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
-_SCOPES = 1 | 2  # abstract sockets, signals
+ABSTRACT_SOCKETS, _SIGNALS = 1, 2  # scopes
 _SCOPED_SINCE = 6
+# Shared memory and semaphores of POSIX have no other place, and are what multiprocessing needs.
+_SHARED = "/dev/shm"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
 
 
@@ -30,12 +32,17 @@ def is_there() -> bool:
         return False
 
 
+def has_scopes() -> bool:
+    """Return whether the kernel can keep abstract sockets and signals apart."""
+    return is_there() and linux.landlock_version() >= _SCOPED_SINCE
+
+
 def restrict(scratch: str, hidden: Iterable[str], needed: Iterable[str]) -> None:
     """Let this process and its children write to `scratch` only, and not read what is hidden.
 
     Args:
         scratch: a directory.
-        hidden: directories whose content is not to be read.
+        hidden: files, and directories whose content is not to be read.
         needed: directories that are to be read even if they lie in a hidden one.
 
     Raises:
@@ -43,16 +50,18 @@ def restrict(scratch: str, hidden: Iterable[str], needed: Iterable[str]) -> None
     """
     version = linux.landlock_version()
     handled = _ALL[min(version, _NEWEST)]
-    scopes = _SCOPES if version >= _SCOPED_SINCE else 0
+    scopes = ABSTRACT_SOCKETS | _SIGNALS if version >= _SCOPED_SINCE else 0
     ruleset = linux.landlock_ruleset(handled, 0, scopes)
     try:
-        for path in allowed(sorted({os.path.realpath(path) for path in hidden})):
-            _allow(ruleset, path, _READ)
-        for path in needed:
-            _allow(ruleset, path, _READ)
+        shut = sorted({os.path.realpath(path) for path in hidden})
+        for top in ("/", *(os.path.realpath(path) for path in needed)):
+            # what is needed is read though it lies in what is hidden, but not what is hidden in it
+            for path in allowed([one for one in shut if one != top], top):
+                _allow(ruleset, path, _READ)
         for path in DEVICES:
             _allow(ruleset, path, _READ | _WRITE_FILE)
-        _allow(ruleset, scratch, handled)
+        for path in (scratch, _SHARED):
+            _allow(ruleset, path, handled)
         linux.set_no_new_privileges()
         linux.landlock_restrict(ruleset)
     finally:

@@ -61,6 +61,11 @@ def _checked(name: str, result: int) -> int:
     return result
 
 
+def syscall(name: str, number: int, command: int, words: bytes) -> int:
+    """Do what takes a command and a structure."""
+    return _syscall(name, number, ctypes.c_int(command), words, ctypes.c_size_t(len(words)))
+
+
 def _long(number: int) -> ctypes.c_ulong:
     return ctypes.c_ulong(number)
 
@@ -126,6 +131,12 @@ def mounts(mountinfo: Iterable[str]) -> Iterable[tuple[str, int]]:
 
 
 # --- what a process may do ---
+
+
+def prctl(option: int, number: int = 0, words: bytes | None = None) -> int:
+    """Do what has no function of its own here; `words`: a structure."""
+    third = ctypes.c_char_p(words)
+    return _call("prctl", ctypes.c_int(option), _long(number), third, _long(0), _long(0))
 
 
 def set_dumpable(wanted: bool) -> None:

@@ -12,13 +12,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
 
 import burla
+from burla.system.paths import runtime_directories, settings_directory, state_directory
 from burla.transport.addresses import ipc_path
 
-from . import landlock, sandbox
+from . import cgroups, landlock, link_local, sandbox, seccomp
+from .outside import is_below
 from .sandbox import Confinement
 
 PROBE_S = 30.0  # a machine under heavy load still imports Python within this
@@ -68,31 +71,55 @@ def choose(wanted: str, confinement: Confinement) -> tuple[Tier, str]:
 def confinement(ram: int, slots: int, scheduler: str, key_file: str | None) -> Confinement:
     """Return how sandboxes of this process are to be."""
     has_root = os.geteuid() == 0
-    needed = [path for path in sys.path if path] + [sys.prefix, sys.base_prefix]
-    home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
-    needed += [home, os.path.dirname(os.path.realpath(sys.executable))]
-    return Confinement(
-        has_root, ram, slots, tuple(needed), tuple(_hidden(scheduler, key_file, has_root))
+    hidden = tuple(_hidden(scheduler, key_file, has_root))
+    return Confinement(has_root, ram, slots, tuple(_needed()), hidden)
+
+
+def fitted(confinement: Confinement, tier: Tier) -> Confinement:
+    """Return how sandboxes of a tier are to be."""
+    hidden = confinement.hidden
+    if tier is not Tier.UID:  # root, too, may be without the rights that make it more than a user
+        hidden = (*dict.fromkeys((*hidden, *_of_the_user())),)
+    return replace(
+        confinement,
+        hidden=hidden,
+        has_root=tier is Tier.UID,
+        use_landlock=tier is Tier.LANDLOCK,
     )
 
 
+def _needed() -> list[str]:
+    """Return what Python and burla are loaded from: never the user's whole home, or more."""
+    package = os.path.dirname(os.path.abspath(burla.__file__ or ""))
+    links = [os.path.join(package, name) for name in os.listdir(package)]  # of a bare checkout
+    paths = [*filter(None, sys.path), sys.prefix, sys.base_prefix]
+    paths += [os.path.dirname(os.path.realpath(sys.executable)), os.path.dirname(package), package]
+    paths += filter(os.path.islink, links)
+    home = os.path.realpath(os.path.expanduser("~"))
+    return [path for path in paths if not is_below(home, [os.path.realpath(path)])]
+
+
 def _hidden(scheduler: str, key_file: str | None, has_root: bool) -> list[str]:
-    """Return directories with secrets; root's own need not be all of them: their modes guard it.
+    """Return what is secret; root's own need not be all of it: modes guard it.
 
     The socket and the key file that we are told of are hidden with their directory, if that is for
     this user alone.
     """
-    home = os.path.expanduser("~")
-    settings = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    found = [os.environ.get("BURLA_CONFIG_DIR") or os.path.join(settings, "burla")]
+    places = (settings_directory(), state_directory(), os.environ.get("BURLA_STATE_DIR"), key_file)
+    found = [os.path.abspath(path) for path in places if path]
     for path in filter(None, (ipc_path(scheduler), key_file)):
         directory = os.path.dirname(os.path.realpath(path))
         if os.path.isdir(directory) and not os.stat(directory).st_mode & 0o077:
             found.append(directory)
-    if not has_root:
-        # the user's own services and agents listen in the runtime directory
-        runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-        found += [home, runtime]
+    return _below_root(found) + ([] if has_root else _of_the_user())
+
+
+def _of_the_user() -> list[str]:
+    """Return directories of the user who runs this; agents listen in the runtime directory."""
+    return _below_root([os.path.expanduser("~"), *runtime_directories()])
+
+
+def _below_root(found: Sequence[str]) -> list[str]:
     return [path for path in found if os.path.isabs(path) and os.path.normpath(path) != "/"]
 
 
@@ -113,9 +140,15 @@ def main(argv: Sequence[str]) -> None:
     else:
         if landlock.is_there():
             tier = Tier.LANDLOCK
+            if not seccomp.is_there():
+                reasons.append("no seccomp: modes and times of the user's files can be changed")
         else:
             tier = Tier.PROCESS
             reasons.append("landlock: the kernel has none")
+    if tier is Tier.UID and _reaches_metadata(wanted):
+        reasons.append("a cloud's metadata can be reached: that needs control groups of version 2")
+    if tier is not Tier.PROCESS and not landlock.has_scopes():
+        reasons.append("abstract sockets of others can be connected to: that needs Linux 6.12")
     print(tier, "; ".join(reasons), sep="\n")
 
 
@@ -141,10 +174,30 @@ def _try(wanted: Confinement) -> str:
         return file.read().decode()
 
 
+def _reaches_metadata(wanted: Confinement) -> bool:
+    """Return whether jobs reach what is link-local, though it is shut for them if we may."""
+    group = cgroups.make(f"burla-trial-{os.getpid()}", wanted.ram, wanted.processes())
+    try:
+        if unified := group.unified():
+            with suppress(OSError):  # systemd may do it for us
+                link_local.shut(unified)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                group.enter()
+                os._exit(int(link_local.is_reached()))
+            finally:
+                os._exit(1)
+        return os.waitpid(pid, 0)[1] != 0
+    finally:
+        group.remove()
+
+
 def _be_worker(wanted: Confinement) -> None:
-    gid = _STRANGER if wanted.has_root else os.getegid()
-    sandbox.furnish(wanted, _STRANGER, gid)
-    sandbox.confine(wanted, _STRANGER, gid)
+    # without root there is no other user than ourselves in the namespace
+    uid, gid = (_STRANGER, _STRANGER) if wanted.has_root else (os.geteuid(), os.getegid())
+    sandbox.furnish(wanted, uid, gid)
+    sandbox.confine(wanted, uid, gid)
     for path in wanted.needed:
         if os.path.isdir(path):
             os.listdir(path)

@@ -5,9 +5,10 @@ Whatever else: nobody traces or reads the zygote, nor a blank, which will serve 
 """
 
 import os
+from contextlib import suppress
 
-from . import landlock, linux
-from .sandbox import Confinement, limit_processes
+from . import by_descriptor, landlock, linux, outside, seccomp
+from .sandbox import OF_THE_USER, Confinement, limit_processes
 
 
 def seal(scratch: str, text: str) -> None:
@@ -17,9 +18,17 @@ def seal(scratch: str, text: str) -> None:
     # counts all that this user runs: what runs already is let be
     limit_processes(confinement.processes() + _running())
     if confinement.use_landlock:
-        landlock.restrict(scratch, confinement.hidden, confinement.needed)
+        with suppress(OSError):  # who may not give them up keeps them
+            os.setgroups([])
+        # terminals: what the user types there is not for jobs
+        hidden = (*confinement.hidden, "/dev/pts", *outside.terminals())
+        landlock.restrict(scratch, hidden, confinement.needed)
+        if seccomp.is_there():
+            seccomp.restrict()
+            by_descriptor.install()
         os.environ.update(HOME=scratch, TMPDIR=scratch, TEMP=scratch, TMP=scratch)
-        os.environ.pop("BURLA_CONFIG_DIR", None)
+        for name in OF_THE_USER:
+            os.environ.pop(name, None)
         os.chdir(scratch)
 
 

@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass
 
 import msgpack
 
-from . import linux
+from . import linux, outside
+from .outside import is_below
 
 HOME = "/tmp/home"
 JOB_FOLDER = "/tmp/job"  # for files of the job, where it works if not in the caller's directory
@@ -39,7 +40,7 @@ class Confinement:
     ram: int  # bytes of the node
     slots: int  # calls that may run at once
     needed: tuple[str, ...]  # directories that Python and burla are loaded from
-    hidden: tuple[str, ...]  # directories with what is the nodelet's alone, as its keys
+    hidden: tuple[str, ...]  # files and directories that are the nodelet's alone, as its keys
     use_landlock: bool = False  # instead of namespaces: see seal.py
 
     def __str__(self) -> str:
@@ -72,6 +73,8 @@ def unshare(confinement: Confinement) -> None:
         linux.unshare(flags)
         return
     uid, gid = os.geteuid(), os.getegid()
+    with suppress(OSError):  # who may not give them up keeps them; `outside` hides what listens
+        os.setgroups([])
     linux.unshare(flags | linux.CLONE_NEWUSER)
     for name, text in (
         ("setgroups", "deny"),  # or an unprivileged process may not map a group
@@ -85,7 +88,8 @@ def unshare(confinement: Confinement) -> None:
 def furnish(confinement: Confinement, uid: int, gid: int) -> None:
     """Make the file system of a sandbox, as its init."""
     linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-    covers, binds = plan(confinement)
+    covers, binds = plan(confinement, outside.CLOSED)
+    blanks, inner = rest(confinement, covers, binds)
     flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
     opened = [(path, os.open(path, flags)) for path in binds]
     linux.make_read_only()
@@ -101,10 +105,16 @@ def furnish(confinement: Confinement, uid: int, gid: int) -> None:
     for path, fd in opened:
         bind(path, fd)
         os.close(fd)
-    for path in covers:
+    for path in inner:
+        linux.mount("tmpfs", path, "tmpfs", _SAFE, f"size={COVER_BYTES},mode=755")
+    for path in blanks:
+        outside.blank(path)
+    outside.mount_terminals()
+    for path in [*covers, *inner]:
         linux.mount("", path, "", _SAFE | _READ_ONLY)
     with suppress(OSError):  # only root may
         _set_killed_last(True)
+    outside.shut_abstract_sockets()
     os.chdir(JOB_FOLDER)
 
 
@@ -151,34 +161,57 @@ def bind(path: str, fd: int) -> None:
     linux.mount(f"/proc/self/fd/{fd}", path, "", linux.MS_BIND | linux.MS_REC)
 
 
-def plan(confinement: Confinement) -> tuple[list[str], list[str]]:
-    """Return which directories are to be covered, and what of the covered is to be shown again."""
+def plan(confinement: Confinement, closed: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Return which directories are to be covered, and what of the covered is to be shown again.
+
+    Args:
+        confinement: says what is hidden and what is needed.
+        closed: is covered as well.
+    """
     covers: list[str] = []
-    for path in sorted({os.path.realpath(path) for path in confinement.hidden}):
-        if os.path.isdir(path) and not _is_below(path, [*PRIVATE, *covers]):
+    for path in sorted({os.path.realpath(path) for path in (*confinement.hidden, *closed)}):
+        if os.path.isdir(path) and not is_below(path, [*PRIVATE, *covers]):
             covers.append(path)
     binds: list[str] = []
     for path in _outermost(confinement.needed):
         shut = _shut(path) if confinement.has_root else None
-        if shut is not None and not _is_below(shut, [*PRIVATE, *covers]):
+        if shut is not None and not is_below(shut, [*PRIVATE, *covers]):
             covers.append(shut)
-        if _is_below(path, [*PRIVATE, *covers]):
+        if is_below(path, [*PRIVATE, *covers]):
             # the directory itself may be shut too: show what is in it
             inside = shut == path or (confinement.has_root and not _may_enter(path))
             binds += [e.path for e in os.scandir(path)] if inside else [path]
+    binds += [path for path in outside.shown() if is_below(path, covers) and path not in binds]
     return _outermost(covers), binds  # one below another would be hidden by it, and not be found
+
+
+def rest(
+    confinement: Confinement, covers: Sequence[str], binds: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return which files and which directories are still to be hidden after `plan`.
+
+    Those are files that lie in the open, and what lies in a directory that is shown.
+    """
+    files, inner = set(), set()
+    for path in {os.path.realpath(path) for path in confinement.hidden}:
+        if os.path.isdir(path):
+            if is_below(path, binds) and path not in binds:
+                inner.add(path)
+        elif os.path.exists(path):
+            files.add(path)
+    if not confinement.has_root:  # else a lease has no more rights than any stranger
+        files |= {*outside.sockets(), *outside.terminals()}
+    gone = (*PRIVATE, *covers)
+    open_files = [path for path in files if is_below(path, binds) or not is_below(path, gone)]
+    return [path for path in sorted(open_files) if not is_below(path, [*inner])], sorted(inner)
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:
     kept: list[str] = []
     for path in sorted({os.path.realpath(path) for path in paths}):
-        if os.path.exists(path) and not _is_below(path, kept):
+        if os.path.exists(path) and not is_below(path, kept):
             kept.append(path)
     return kept
-
-
-def _is_below(path: str, others: Sequence[str]) -> bool:
-    return any(path == other or path.startswith(other.rstrip("/") + "/") for other in others)
 
 
 def _shut(path: str) -> str | None:
@@ -215,8 +248,15 @@ def confine(confinement: Confinement, uid: int, gid: int) -> None:
     os.environ.update(
         HOME=HOME, TMPDIR="/tmp", TEMP="/tmp", TMP="/tmp", USER="burla", LOGNAME="burla"
     )
-    for name in ("BURLA_CONFIG_DIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+    for name in OF_THE_USER:
         os.environ.pop(name, None)
+
+
+# Where the nodelet's user has what a job does not see.
+OF_THE_USER = (
+    *("BURLA_CONFIG_DIR", "BURLA_STATE_DIR", "XDG_RUNTIME_DIR"),
+    *("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"),
+)
 
 
 def limit_processes(count: int) -> None:

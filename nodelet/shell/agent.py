@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -43,6 +44,7 @@ from .worker_pool import WorkerPool
 # Of messages in pieces: one of the largest size that a scheduler takes, and the inputs beside it.
 UNFINISHED_BYTES_MAX = 2 * VALUE_BYTES_MAX
 LEAVE_SIGNAL = signal.SIGUSR1  # finish what runs, take nothing more, end
+SCRATCH = "burla-node-"  # and a process id
 LAST_WORD_MS = 200  # for it to go out, if the scheduler still listens
 RETRY_S = 0.05  # what the socket did not take is tried again; its FD usually tells sooner
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -58,6 +60,16 @@ class NotAuthorisedError(NotAcceptedError):
     """The scheduler does not take this nodelet's key."""
 
 
+def remove_left(directory: str) -> None:
+    """Remove empty scratch directories of this user's nodelets that were killed."""
+    for path in Path(directory).glob(f"{SCRATCH}*-*"):
+        pid = path.name.removeprefix(SCRATCH).partition("-")[0]
+        with contextlib.suppress(OSError):
+            is_ours = pid.isdigit() and path.stat().st_uid == os.geteuid()
+            if is_ours and not Path(f"/proc/{pid}").exists():
+                path.rmdir()
+
+
 async def run(config: NodeletConfig) -> None:
     """Offer this machine to the scheduler until cancelled or done leaving; leave nothing behind.
 
@@ -65,7 +77,8 @@ async def run(config: NodeletConfig) -> None:
         NotAcceptedError: the scheduler refuses it.
         RuntimeError: workers cannot be had (any more).
     """
-    scratch = Path(tempfile.mkdtemp(prefix="burla-node-", dir=config.scratch))
+    remove_left(config.scratch)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=config.scratch))
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     curve = config.curve()
     dealer = sockets.make_socket(context, zmq.DEALER, curve)
@@ -84,6 +97,7 @@ async def run(config: NodeletConfig) -> None:
         if config.ready_file is not None:
             config.ready_file.unlink(missing_ok=True)
         await agent.close()
+        shutil.rmtree(scratch, ignore_errors=True)  # Landlock lets only its content be removed
         if dialer is not None:
             dialer.close()
         dealer.close(linger=LAST_WORD_MS)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from burla.nodelet.isolation import cgroups, sandbox
+from burla.nodelet.isolation import cgroups, link_local, sandbox
 from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.isolation.uids import NoUidError, Uids
 
@@ -122,6 +122,9 @@ class Supervisor:
         uid = self._uids.take() if self._uids is not None else os.geteuid()
         name = f"burla-{uid}" if wanted.has_root else f"burla-{os.getpid()}-{number}"
         group = cgroups.make(name, wanted.ram, wanted.processes())
+        if wanted.has_root and (unified := group.unified()):
+            with suppress(OSError):  # the trial has told of it
+                link_local.shut(unified)
         box = Sandbox(number, uid, group)
         try:
             pid = self._fork_init(box, control, slates)

@@ -284,16 +284,26 @@ def start_afresh(
         confine()
         for fd in (*fds, slates):
             os.set_inheritable(fd, True)
-        line = fresh.command("worker", *fds, slates, page, time.perf_counter_ns())
+        line = fresh.command("worker", *fds, slates, page, time.perf_counter_ns(), *_opened_first())
         os.execve(line[0], line, fresh.variables(hash_seed))
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
         os._exit(EXIT_BROKEN)
 
 
+def _opened_first() -> list[str]:
+    """Return a word if files are changed by their descriptors here; see that module."""
+    module = sys.modules.get("burla.nodelet.isolation.by_descriptor")
+    return ["by_descriptor"] if module is not None and module.is_installed() else []
+
+
 def main(argv: list[str]) -> NoReturn:
-    """Be such a worker: `SOCKET_FD STDOUT_FD STDERR_FD SLATES_FD PAGE STARTED_NS`."""
-    sock, out, err, slates, page, started_ns = map(int, argv)
+    """Be one: `SOCKET_FD STDOUT_FD STDERR_FD SLATES_FD PAGE STARTED_NS [by_descriptor]`."""
+    sock, out, err, slates, page, started_ns = map(int, argv[:6])
+    if argv[6:]:
+        from burla.nodelet.isolation import by_descriptor  # most do without
+
+        by_descriptor.install()
     run((sock, out, err), Memory(slates), page, started_ns=started_ns)
 
 

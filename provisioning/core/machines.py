@@ -43,6 +43,7 @@ class Machine:
     provider: str  # "gce", "slurm"
     state: str = "ready"  # or "creating", "joining", "failed", "ending", "ended"
     why: str = ""  # of a failure
+    says_so: bool = False  # the state is what the machine says; its jobs may say it as well
     expires_s: float | None = None  # epoch time of its end whatever we do; None: never
     grown: bool = False  # made for a job that asked, not by people
     cost_per_h: float = 0.0

@@ -5,8 +5,8 @@ provider makes from labelled ones only, and `is_ours` looks again.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from burla.protocol.messages import Wish
 
@@ -42,6 +42,29 @@ class Growth:
 def alive(machines: Iterable[Machine]) -> list[Machine]:
     """Return those that are nodes, or on their way to be."""
     return [machine for machine in machines if machine.state in ALIVE]
+
+
+def paid_for(machines: Iterable[Machine]) -> list[Machine]:
+    """Return those that cost money, whatever they are good for: all but those that have ended."""
+    return [machine for machine in machines if machine.state != "ended"]
+
+
+def believed(machines: Iterable[Machine], joined: Container[str]) -> list[Machine]:
+    """Return machines as they are known to be: one whose node has joined is ready.
+
+    What runs on a machine can write what the machine says of itself; until its node has joined no
+    job runs there.
+
+    Args:
+        machines: as their provider lists them.
+        joined: names of machines whose nodes have said Hello.
+    """
+    return [
+        replace(machine, state="ready", why="")
+        if machine.says_so and machine.name in joined
+        else machine
+        for machine in machines
+    ]
 
 
 def missing(standing: int, machines: Iterable[Machine]) -> int:
@@ -85,7 +108,7 @@ def grow(
         limits: are never exceeded.
         price_per_h: of one more; None: not known.
     """
-    there = alive(machines)
+    there = paid_for(machines)
     wanted -= sum(machine.state in COMING for machine in there)
     if wanted < 1:
         return Growth(0)

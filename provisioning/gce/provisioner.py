@@ -110,6 +110,7 @@ class Gce:
             provider="gce",
             state=state,
             why=why,
+            says_so=instance.status == "RUNNING",
             expires_s=float(expires) if expires.isdigit() else None,
             grown=labels.get("burla-grown") == "true",
             cost_per_h=self._cost(instance),

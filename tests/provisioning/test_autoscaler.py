@@ -158,9 +158,9 @@ def test_without_max_nodes_nothing_is_made_and_callers_are_told(tmp_path: Path) 
 def test_what_failed_ended_or_is_past_its_time_is_deleted(site: Site) -> None:
     site.told.wishes = [LONG]
     site.look()
-    site.join()
     site.told.wishes = []
     failed, ended, expired, *well = site.gce.alive()
+    site.join(ended, expired, *well)
     site.gce.vms[failed].guest["state"] = "failed no Python"
     site.gce.vms[ended].body["status"] = "TERMINATED"
     site.gce.vms[expired].body["labels"]["burla-expires"] = "1000"
@@ -204,6 +204,40 @@ def test_a_machine_whose_node_is_there_has_joined_whatever_it_says(site: Site) -
     site.look()
     site.clock[0] += 1e6
     site.look()
+    assert len(site.gce.alive()) == 6
+
+
+@pytest.mark.parametrize("word", ["drained", "draining", "failed for no reason", "joining"])
+def test_a_job_that_speaks_for_its_machine_neither_hides_nor_ends_it(site: Site, word: str) -> None:
+    """Any process of a machine may write what the machine says of itself."""
+    site.told.wishes = [LONG]
+    site.look()
+    site.join()
+    there = site.gce.alive()
+    site.look()
+    for name in there:
+        site.gce.vms[name].guest["state"] = word
+    site.clock[0] += 1e6
+    assert site.look() == 0
+    site.told.idle_s = {}  # their nodes are away for a moment: they had joined all the same
+    assert site.look() == 0
+    assert site.gce.alive() == there
+    site.told.is_silent = True
+    site.look()
+    assert site.gce.alive() == there
+    site.told.is_silent = False
+    site.told.wishes = []
+    site.told.idle_s = dict.fromkeys(there, 1e6)
+    site.look()
+    assert site.gce.alive() == []
+
+
+def test_what_does_not_say_that_it_has_joined_counts_while_it_runs(site: Site) -> None:
+    site.told.wishes = [LONG]
+    site.look()
+    for name in site.gce.alive():
+        site.gce.vms[name].guest["state"] = "drained"  # before it ever was a node
+    assert site.look() == 0
     assert len(site.gce.alive()) == 6
 
 

@@ -9,7 +9,9 @@ import sys
 
 from burla.nodelet.isolation import linux, probe, sandbox
 
-UID = 65534
+UID = 61_234  # as people have; that of "nobody" means something else to a sandbox
+
+HOME_VARIABLE = "BURLA_TEST_HOME"  # its home, if it is to have one
 
 
 def main(command: list[str]) -> None:
@@ -30,7 +32,7 @@ def main(command: list[str]) -> None:
     os.setgroups([])
     os.setresgid(UID, UID, UID)
     os.setresuid(UID, UID, UID)
-    os.environ["HOME"] = "/nonexistent"
+    os.environ["HOME"] = os.environ.pop(HOME_VARIABLE, "/nonexistent")
     os.execv(command[0], command)
 
 

@@ -8,9 +8,19 @@ from hypothesis import strategies as st
 
 from burla.protocol.messages import Wish
 from burla.provisioning.core.machines import Machine, Shape
-from burla.provisioning.core.plan import Limits, alive, grow, missing, orphans, shrink, wanted
+from burla.provisioning.core.plan import (
+    Limits,
+    believed,
+    grow,
+    missing,
+    orphans,
+    paid_for,
+    shrink,
+    wanted,
+)
 
 OURS = Machine("a", "z", "gce", labels={"burla-managed": "true"}, cost_per_h=1.0)
+STATES = ["ready", "creating", "joining", "ending", "ended", "failed"]
 LIMITS = Limits(max_nodes=10, max_cost_per_h=100.0)
 SHAPE = Shape(cpus=8, ram=32 << 30)
 WISH = Wish(
@@ -75,6 +85,20 @@ def test_those_on_their_way_are_not_asked_for_again() -> None:
     assert grow(3, machines("ready", "creating", "joining"), LIMITS, 1.0).count == 1
 
 
+def test_all_that_runs_counts_against_both_limits() -> None:
+    there = machines("ending", "failed", "ready", "ended")
+    assert grow(99, there, LIMITS, 1.0).count == 7
+    assert grow(99, there, replace(LIMITS, max_cost_per_h=5.0), 1.0).count == 2
+
+
+def test_what_a_machine_says_is_believed_until_its_node_has_joined() -> None:
+    said = [replace(machine, says_so=True) for machine in machines("ending", "failed", "joining")]
+    assert believed(said, ()) == said
+    assert {machine.state for machine in believed(said, {"m0", "m1", "m2"})} == {"ready"}
+    # what its provider says is so
+    assert believed(machines("ending", "ended"), {"m0", "m1"}) == machines("ending", "ended")
+
+
 def test_the_limits_are_named() -> None:
     limit = "the cluster is at its limit"
     few = grow(99, machines("ready"), LIMITS, 1.0)
@@ -110,7 +134,9 @@ def test_what_is_not_ours_is_nobodys_orphan() -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["ready", "creating", "joining", "ended", "failed"]), max_size=20),
+    st.lists(
+        st.sampled_from(["ready", "creating", "joining", "ending", "ended", "failed"]), max_size=20
+    ),
     st.integers(-5, 10_000),
     st.floats(0, 10),
 )
@@ -119,6 +145,6 @@ def test_no_demand_ever_exceeds_a_limit(states: list[str], wanted: int, price: f
     count = grow(wanted, there, LIMITS, price).count
     assert count >= 0
     if count:
-        assert len(alive(there)) + count <= LIMITS.max_nodes
-        spent = sum(machine.cost_per_h for machine in alive(there))
+        assert len(paid_for(there)) + count <= LIMITS.max_nodes
+        spent = sum(machine.cost_per_h for machine in paid_for(there))
         assert spent + count * price <= 100.0 + 1e-6
