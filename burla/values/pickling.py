@@ -71,7 +71,7 @@ class Sent:
         modules = []
         if self.by_value:
             named = {name for code in self.codes for one in codes_in(code) for name in one.co_names}
-            found = sorted(self.by_value & named & set(sys.modules))
+            found = sorted(name for name in self.by_value & named if name in sys.modules)
             modules = [sys.modules[name] for name in found]
         return (Carrier(carried), modules) if carried or modules else ()
 
