@@ -63,7 +63,8 @@ def mount_terminals() -> None:
 
 def blank(path: str) -> None:
     """Show nothing where a file, socket or device is."""
-    linux.mount("/dev/null", path, "", linux.MS_BIND)
+    with suppress(FileNotFoundError):  # a socket may be gone by now
+        linux.mount("/dev/null", path, "", linux.MS_BIND)
 
 
 def shut_abstract_sockets() -> None:

@@ -193,9 +193,10 @@ def rest(
     Those are files that lie in the open, and what lies in a directory that is shown.
     """
     files, inner = set(), set()
+    needed = {os.path.realpath(path) for path in confinement.needed}
     for path in {os.path.realpath(path) for path in confinement.hidden}:
         if os.path.isdir(path):
-            if is_below(path, binds) and path not in binds:
+            if is_below(path, binds) and path not in needed:
                 inner.add(path)
         elif os.path.exists(path):
             files.add(path)

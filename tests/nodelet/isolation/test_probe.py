@@ -101,6 +101,22 @@ def test_what_is_hidden_in_a_home_that_is_shut_is_not_covered_twice(
     assert binds == [venv]
 
 
+def test_what_is_hidden_in_what_is_needed_is_hidden_again(tmp_path: Path) -> None:
+    shut, public = tmp_path / "shut", tmp_path / "public"
+    for path in (shut / "keys", shut / "lib", public / "burla"):
+        path.mkdir(parents=True)
+    (public / "node.key").write_text("secret")
+    shut.chmod(0o700)
+    key, burla, keys = (
+        *(str(public / "node.key"), str(public / "burla")),
+        str(shut / "keys"),
+    )
+    wanted = Confinement(True, 1, 1, (str(shut), str(public)), (keys, burla, key, "/nowhere"))
+    covers, binds = sandbox.plan(wanted)
+    assert keys in binds  # as all of a directory that only its owner may enter
+    assert sandbox.rest(wanted, covers, binds) == ([key], [burla, keys])
+
+
 def test_landlock_allows_all_but_what_is_hidden(tmp_path: Path) -> None:
     for path in ("a/keys", "a/b", "c"):
         (tmp_path / path).mkdir(parents=True)
