@@ -11,8 +11,10 @@ TESTS = Path(__file__).parent
 WORKERS_SPARE = 1  # beyond one per CPU: most tests wait most of the time, but not all
 # Begun first, so that the workers end at about the same time.
 LONGEST = (
-    *("provisioning/test_cli_gce.py", "provisioning/test_bootstrap.py"),
-    *("provisioning/test_cli_slurm.py", "end_to_end/test_nodes.py"),
+    *("provisioning/test_cli_gce.py", "provisioning/install/test_bootstrap.py"),
+    *("provisioning/test_cli_slurm.py", "security/test_broken.py", "end_to_end/test_absence.py"),
+    *("end_to_end/test_nodes.py", "provisioning/test_head_systemd.py"),
+    *("provisioning/test_cli_local.py", "provisioning/test_upgrade.py"),
     *("provisioning/test_cli_ssh.py", "provisioning/test_cli_refused.py"),
     *("perf/test_cases.py", "provisioning/test_systemd.py", "end_to_end/test_schedulers.py"),
     *("security/test_matrix.py", "security/test_isolation_matrix.py"),
