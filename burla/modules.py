@@ -61,7 +61,7 @@ def environment(
     return _describe(_look_around(memory, travels), surroundings)
 
 
-class _Surroundings(NamedTuple):
+class _Look(NamedTuple):
     """What says all about the environment of a call."""
 
     path: tuple[str, ...]
@@ -76,7 +76,7 @@ class _Surroundings(NamedTuple):
     rewritten: tuple[str, ...]
 
 
-def _look_around(memory: str | None, travels: bool) -> _Surroundings:
+def _look_around(memory: str | None, travels: bool) -> _Look:
     try:
         directory: str | None = os.getcwd()
     except OSError:  # deleted
@@ -85,7 +85,7 @@ def _look_around(memory: str | None, travels: bool) -> _Surroundings:
     argv = tuple([arg for arg in getattr(sys, "argv", [""]) if isinstance(arg, str)])
     main = vars(sys.modules["__main__"]) if "__main__" in sys.modules else {}
     file, package = main.get("__file__"), main.get("__package__")
-    return _Surroundings(
+    return _Look(
         path=path,
         directory=directory,
         shadowed=tuple(_shadowed(path)),
@@ -110,7 +110,7 @@ def _absolute(path: tuple[str, ...], directory: str | None) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=8)
-def _pack(around: _Surroundings, surroundings: bytes) -> bytes:
+def _pack(around: _Look, surroundings: bytes) -> bytes:
     packed: bytes = msgpack.packb(_describe(around, surroundings))
     if len(packed) > ENVIRONMENT_BYTES_MAX:
         raise ValueError(
@@ -120,7 +120,7 @@ def _pack(around: _Surroundings, surroundings: bytes) -> bytes:
     return packed
 
 
-def _describe(around: _Surroundings, surroundings: bytes) -> Environment:
+def _describe(around: _Look, surroundings: bytes) -> Environment:
     main = {"__file__": around.main_file, "__package__": around.main_package}
     return Environment(
         path=[os.fsencode(entry) for entry in around.path],

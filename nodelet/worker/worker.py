@@ -50,7 +50,7 @@ IDLE_S = 0.05  # a blank that waits longer rehearses; sooner it would be in the 
 EXIT_BROKEN = 70  # the agent is gone, or our own code failed
 EXIT_INTERRUPTED = 130
 CLOSED = (errno.EBADF, errno.ENOTSOCK)  # the function closed our socket
-CLOSED_S = 10.0
+KILLED_S = 10.0  # until the agent has killed a worker that it has lost the connection to
 Pages = Callable[[int], memoryview]  # number -> words of a page of the slate
 
 NO_INDEX = -1  # of a failure that belongs to no input
@@ -98,7 +98,7 @@ class Worker:
             status = EXIT_INTERRUPTED
         except OSError as error:
             if error.errno in CLOSED:
-                time.sleep(CLOSED_S)  # the agent has seen it, kills us and says why
+                time.sleep(KILLED_S)  # the agent has seen it, kills us and says why
             elif error.errno not in (errno.EPIPE, errno.ECONNRESET):  # the agent is gone
                 sys.excepthook(type(error), error, error.__traceback__)
         except BaseException as error:  # ours, or one that the function's signals threw at us

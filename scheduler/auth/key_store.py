@@ -74,11 +74,7 @@ class KeyStore:
 
     def stamp(self) -> Stamp | None:
         """Return what tells this state of the file from others; None: it is not there."""
-        try:
-            found = os.stat(self._path, follow_symlinks=False)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+        return stamp_of(self._path)
 
     def read(self) -> Table:
         """Return the table as it stands in the file.
@@ -142,6 +138,15 @@ class KeyStore:
             yield
         finally:
             os.close(file)
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return what tells this state of a file from others; None: it is not there."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
 
 
 def _dump(table: Table) -> str:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from burla.scheduler.core.quotas import Quotas, Tenants
 from burla.transport.keys import KeyFileError, read_private, write_private
 
-from .key_store import KeyStore, Stamp
+from .key_store import KeyStore, Stamp, stamp_of
 
 QUOTAS = "quotas.json"
 FILE_BYTES_MAX = 8 << 20
@@ -92,11 +92,7 @@ class QuotaStore:
 
     def stamp(self) -> Stamp | None:
         """Return what tells this state of the file from others; None: it is not there."""
-        try:
-            found = os.stat(self._path, follow_symlinks=False)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_size
+        return stamp_of(self._path)
 
     def read(self) -> QuotaTable:
         """Return what the file says; nothing if there is none.
