@@ -4,8 +4,7 @@ import time
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 from burla.shell.clients import curve_for
 from burla.transport.request import NoAnswer, NotTaken, ask
 

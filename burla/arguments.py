@@ -14,8 +14,7 @@ from types import FunctionType
 from typing import Any
 
 from burla.values.leaves import is_sliceable_array
-from burla.values.payloads import name_of as name_of
-from burla.values.payloads import short_repr
+from burla.values.payloads import name_of as name_of, short_repr
 
 
 def check_arguments(

@@ -200,8 +200,7 @@ def rotate(overlap_h: float, cluster: str | None, as_json: bool) -> None:
     Jobs that run go on under the old key while that counts. Without --cluster, all clusters that
     `burla up` made here are told as well; others that you use must be told by `burla login`.
     """
-    from burla.protocol import admin_messages as am
-    from burla.protocol import messages as m
+    from burla.protocol import admin_messages as am, messages as m
     from burla.provisioning.clusters import known
     from burla.shell.clients import curve_for
     from burla.transport.keys import KeyFileError, make_pair, write_private

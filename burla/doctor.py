@@ -22,8 +22,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from burla.protocol import VERSION
-from burla.protocol import messages as m
+from burla.protocol import VERSION, messages as m
 from burla.shell.clients import curve_for
 from burla.system.paths import settings_directory, state_directory
 from burla.transport.addresses import Endpoint, ipc_path, take_apart

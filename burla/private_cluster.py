@@ -17,8 +17,7 @@ import threading
 import time
 from typing import Any
 
-from burla.system.hash_seed import VARIABLE as SEED_VARIABLE
-from burla.system.hash_seed import own_seed
+from burla.system.hash_seed import VARIABLE as SEED_VARIABLE, own_seed
 from burla.system.launch import LaunchError, command
 from burla.system.owner import Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories

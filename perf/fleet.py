@@ -18,8 +18,7 @@ from dataclasses import asdict, dataclass
 import msgspec
 import zmq
 
-from burla.protocol import VERSION
-from burla.protocol import messages as m
+from burla.protocol import VERSION, messages as m
 from burla.transport import sockets
 
 from .simulated import SimulatedNode

@@ -11,8 +11,7 @@ import msgspec
 import zmq
 
 from burla.core.acks import ACK_MESSAGES
-from burla.protocol import VERSION
-from burla.protocol import messages as m
+from burla.protocol import VERSION, messages as m
 from burla.protocol.ranges import Ranges
 from burla.transport import sockets
 from burla.values.leaves import cut_batches

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeVar
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 from burla.transport import request
 from burla.transport.keys import KeyPair
 from burla.transport.request import NoAnswer, NotTaken

@@ -17,9 +17,7 @@ from msgspec.structs import replace as changed
 from burla.provisioning.core.machines import BadConfig
 from burla.system.exit_codes import EXIT_FAILED, EXIT_OK
 
-from . import backup, clusters
-from . import config as c
-from . import state as st
+from . import backup, clusters, config as c, state as st
 from .cluster import Cluster, refuse_unknown
 from .clusters import DEFAULT, NoCluster, state_of
 from .config import ClusterConfig

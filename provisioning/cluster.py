@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType
 
-from burla.protocol import VERSION
-from burla.protocol import admin_messages as am
+from burla.protocol import VERSION, admin_messages as am
 from burla.provisioning.core.addresses import HERE, host_names, is_loopback, split_target
 from burla.provisioning.core.machines import (
     BadConfig,

@@ -5,140 +5,70 @@ whom, when, and what its payload is. A message is decoded against the union of i
 nothing else.
 """
 
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from .digest import DIGEST_BYTES
+# Of which all are made. They are used from here, as the messages are.
+from .fields import (
+    BEAT_S as BEAT_S,
+    ENVIRONMENT_BYTES_MAX as ENVIRONMENT_BYTES_MAX,
+    HEADER_BYTES_MAX as HEADER_BYTES_MAX,
+    HELD_MAX as HELD_MAX,
+    JOB_INPUT_COUNT as JOB_INPUT_COUNT,
+    JOB_INPUT_WINDOW as JOB_INPUT_WINDOW,
+    LEASE_OUTCOME_WINDOW as LEASE_OUTCOME_WINDOW,
+    LEASE_OUTPUT_WINDOW as LEASE_OUTPUT_WINDOW,
+    LONG_CALLS_MAX as LONG_CALLS_MAX,
+    NODES_MAX as NODES_MAX,
+    NOTICE as NOTICE,
+    NUMBER_MAX as NUMBER_MAX,
+    OUTPUT_CHUNKS_MAX as OUTPUT_CHUNKS_MAX,
+    PARTS_MAX as PARTS_MAX,
+    PAYLOAD_BYTES_MAX as PAYLOAD_BYTES_MAX,
+    PIECE_FRAMES_MAX as PIECE_FRAMES_MAX,
+    RANGES_MAX as RANGES_MAX,
+    RUN_TABLE_BYTES_MAX as RUN_TABLE_BYTES_MAX,
+    RUNS_MAX as RUNS_MAX,
+    SEAL_BYTES as SEAL_BYTES,
+    SECRET_BYTES_MAX as SECRET_BYTES_MAX,
+    STDERR as STDERR,
+    STDOUT as STDOUT,
+    WISHES_MAX as WISHES_MAX,
+    Bulk as Bulk,
+    Count as Count,
+    Digest as Digest,
+    Done as Done,
+    HashSeed as HashSeed,
+    Held as Held,
+    Id as Id,
+    Key as Key,
+    Kind as Kind,
+    Leaf as Leaf,
+    LongCall as LongCall,
+    LongCalls as LongCalls,
+    Message as Message,
+    Minor as Minor,
+    Names as Names,
+    Packed as Packed,
+    Positive as Positive,
+    Run as Run,
+    Runs as Runs,
+    Seal as Seal,
+    Seconds as Seconds,
+    Secret as Secret,
+    Span as Span,
+    Stream as Stream,
+    Streams as Streams,
+    Text as Text,
+    Version as Version,
+    Word as Word,
+)
 
 # Raised with every change of a message. Fields are only added, at the end and with a default, and a
 # field too many is passed over: so the protocol of the last minor version of burla is served.
 PROTOCOL, PROTOCOL_OLDEST = 5, 5
-BEAT_S = 1.0  # between two Heartbeats of a peer
-NUMBER_MAX = 1 << 53  # of any count: more than a cluster has of anything; exact as a float, too
-ENVIRONMENT_BYTES_MAX = 512 << 10  # of OpenJob.environment; all of os.environ may be in it
-PAYLOAD_BYTES_MAX = 2 << 20  # payload of one message on the wire; more travels in pieces
-PIECE_FRAMES_MAX = 1 << 14  # likewise; of tiny frames, whose number is what costs
-HEADER_BYTES_MAX = 1 << 20  # msgpack bytes of one header
-LEASE_OUTCOME_WINDOW = 32 << 20  # bytes of unacknowledged outcomes per lease; stops its workers
-LEASE_OUTPUT_WINDOW = 1 << 20  # bytes of unacknowledged output per lease
-JOB_INPUT_WINDOW = 128 << 20  # bytes of batches per job that have not all their outcomes yet
-JOB_INPUT_COUNT = 1 << 21  # inputs per job that have no outcome yet
-OUTPUT_CHUNKS_MAX = 4096  # chunks in one Output message
-RANGES_MAX = 1 << 15  # of a job, in one message
-PARTS_MAX = 1 << 17  # spans, leaves or batches in one message; its header has room for no more
-HELD_MAX = 1 << 12  # leases of one node that have not ended
-NODES_MAX = 1 << 14  # told of in one message
-WISHES_MAX = 1000  # likewise jobs that may grow
-RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
-LONG_CALLS_MAX = 16  # told of one lease: those that have run for longest
-RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
-
-SEAL_BYTES = 16  # of HMAC-SHA-256: enough against one who cannot try offline
-SECRET_BYTES_MAX = 32
-
-Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
-Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
-Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES_MAX)]
-Digest = Annotated[bytes, Meta(max_length=DIGEST_BYTES)]
-Packed = Annotated[bytes, Meta(max_length=ENVIRONMENT_BYTES_MAX)]
-Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
-Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
-HashSeed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # as PYTHONHASHSEED has it
-Positive = Annotated[int, Meta(ge=1, le=NUMBER_MAX)]
-Seconds = Annotated[float, Meta(ge=0, le=NUMBER_MAX)]
-Version = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]  # of the protocol
-Stream = Annotated[int, Meta(ge=1, le=3)]  # of output
-STDOUT, STDERR = 1, 2
-NOTICE = 3  # whole lines that nodes have for the user: the first of a job goes to stderr
-Word = Annotated[str, Meta(max_length=256)]
-Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
-Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
-Text = Annotated[str, Meta(max_length=64 << 10)]
-Done = Annotated[tuple[tuple[Count, Positive], ...], Meta(max_length=RANGES_MAX)]
-Streams = Annotated[tuple[Stream, ...], Meta(max_length=OUTPUT_CHUNKS_MAX)]  # of chunks
-# codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
-Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
-
-
-class Message(Struct, frozen=True, tag=True, array_like=True):
-    """Base of all messages; the class name is the tag on the wire."""
-
-    def __repr__(self) -> str:
-        """Return the fields for people; never what is secret, or environment variables."""
-        fields = (
-            f"{name}={'...' if name in _UNSHOWN else repr(getattr(self, name))}"
-            for name in self.__struct_fields__
-        )
-        return f"{type(self).__name__}({', '.join(fields)})"
-
-
-_UNSHOWN = frozenset(("environment", "secret", "topic"))
-
-
-class Bulk(Message, frozen=True, kw_only=True):
-    """Base of messages whose payload may travel in pieces; each piece repeats the header."""
-
-    piece: Count = 0
-    pieces: Positive = 1
-
-
-class Span(Struct, frozen=True, array_like=True):
-    """A run of indices [lo, hi) of the job, all inside batch `batch`."""
-
-    batch: Count
-    lo: Count
-    hi: Positive
-
-
-class Leaf(Struct, frozen=True, array_like=True):
-    """`count` inputs of batch `batch` from index `start` on, encoded in `frames` payload frames."""
-
-    batch: Count
-    start: Count
-    count: Positive
-    frames: Positive
-
-
-class Kind(IntEnum):
-    """What the frames of a run hold."""
-
-    RESULTS = 0  # values.dump_results: results of the whole run
-    RESULT = 1  # values.dump_result: one result; the run has one index
-    ERROR = 2  # values.dump_error: the exception that one call raised; the run has one index
-    DEATH = 3  # one frame, deaths.Death: the worker died each time; the run has one index
-
-
-class Run(Struct, frozen=True, array_like=True):
-    """Outcomes of the consecutive indices [lo, hi), in `frames` payload frames."""
-
-    lo: Count
-    hi: Positive
-    kind: Kind
-    frames: Positive
-
-
-class LongCall(Struct, frozen=True, array_like=True):
-    """A call that has run for long: of one of the indices [lo, hi), which is mostly just one."""
-
-    lo: Count
-    hi: Positive
-    seconds: Seconds
-
-
-LongCalls = Annotated[tuple[LongCall, ...], Meta(max_length=LONG_CALLS_MAX)]
-
-
-class Held(Struct, frozen=True, array_like=True):
-    """What a nodelet holds of a lease: `spans` are not run yet or not acknowledged yet."""
-
-    lease: Id
-    job: Id
-    slots: Positive
-    spans: Annotated[tuple[Span, ...], Meta(max_length=PARTS_MAX)]
-    stopped: bool  # its workers are gone; only unacknowledged outcomes and output are left
-
 
 # --- both ways ---
 

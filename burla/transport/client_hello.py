@@ -4,8 +4,7 @@ import os
 import socket
 import sys
 
-from burla.protocol import VERSION
-from burla.protocol import messages as m
+from burla.protocol import VERSION, messages as m
 
 
 def new_hello() -> m.ClientHello:

@@ -28,8 +28,7 @@ from burla.nodelet.worker.control import LoadSettings
 from burla.nodelet.worker.folders import VARIABLE as FOLDER_VARIABLE
 from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
-from burla.protocol import VERSION
-from burla.protocol import messages as m
+from burla.protocol import VERSION, messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.system.dump import dump_on_signal
 from burla.transport import sockets

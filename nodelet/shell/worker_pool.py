@@ -41,8 +41,7 @@ from burla.nodelet.core.events import (
     WorkerState,
 )
 from burla.nodelet.worker import control as c
-from burla.nodelet.worker.dumps import BYTES as DUMPS_BYTES
-from burla.nodelet.worker.dumps import take_dump
+from burla.nodelet.worker.dumps import BYTES as DUMPS_BYTES, take_dump
 from burla.nodelet.worker.pipes import Flag, Frame, Kind, Message, pack
 from burla.nodelet.worker.slate import PAGES, AgentSlate, Memory, make_memory
 from burla.protocol.deaths import BROKEN, CLOSED

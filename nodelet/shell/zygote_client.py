@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from burla.nodelet.worker import control as c
-from burla.nodelet.worker import fresh
+from burla.nodelet.worker import control as c, fresh
 from burla.nodelet.worker.processes import become_subreaper, kill_tree, number_outside
 
 START_S = 30.0  # a machine under heavy load still imports Python within this

@@ -23,8 +23,7 @@ from burla.nodelet.isolation import cgroups, link_local, sandbox
 from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.isolation.uids import NoUidError, Uids
 
-from . import control as c
-from . import forks, worker
+from . import control as c, forks, worker
 from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, kill
 from .slate import Memory

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from . import control as c
-from . import forks, worker
+from . import control as c, forks, worker
 from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from burla.provisioning.core import facts as f
-from burla.provisioning.core import steps as s
+from burla.provisioning.core import facts as f, steps as s
 from burla.provisioning.core.machines import (
     JoinToken,
     ProvisioningError,

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 from burla.protocol.codec import WireError, decode
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import MAY_SAY, AdmissionError, RateLimiter, Role, Table

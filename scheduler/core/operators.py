@@ -4,8 +4,7 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 
 from . import jobs
 from .job import Job

@@ -9,8 +9,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 
 from . import absence, connections, invariants, jobs, nodes, operators, reconcile, reports, upkeep
 from .autoscaling import EXPECTED_S, Autoscalers

@@ -13,8 +13,7 @@ import pytest
 
 from burla import doctor
 from burla.doctor import Check
-from burla.protocol import VERSION
-from burla.protocol import messages as m
+from burla.protocol import VERSION, messages as m
 from burla.transport.keys import load_or_make_pair
 
 KEY = "ab" * 32

@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from marked import NAME as MARK
-from marked import marked
+from marked import NAME as MARK, marked
 from users import User
 
 import burla

@@ -20,8 +20,7 @@ import atheris  # type: ignore[import-untyped,import-not-found,unused-ignore]  #
 with atheris.instrument_imports(include=["burla"]):
     from hostile import Words
 
-    from burla.protocol import admin_messages as am
-    from burla.protocol import messages as m
+    from burla.protocol import admin_messages as am, messages as m
     from burla.protocol.codec import WireError, decode, encode, unpack_runs
     from burla.scheduler.core.effects import Publish, Send
     from burla.scheduler.core.scheduler import Scheduler

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 from msgspec import inspect
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 
 DIRECTIONS = (
     am.AdminToScheduler

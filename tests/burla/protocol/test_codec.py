@@ -4,8 +4,7 @@ from contextlib import suppress
 
 import msgpack
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from burla.limits import FRAME_BYTES_MAX
 from burla.protocol import messages as m

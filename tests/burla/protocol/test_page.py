@@ -10,8 +10,7 @@ import msgpack
 import msgspec
 import pytest
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 from burla.protocol.mac import seal
 
 PAGE = (Path(__file__).parents[3] / "docs" / "PROTOCOL.md").read_text("utf-8")

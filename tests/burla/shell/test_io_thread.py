@@ -22,8 +22,8 @@ from burla import (
     Refused,
     Unsatisfiable,
     WorkerDied,
+    remote_parallel_map as rpm,
 )
-from burla import remote_parallel_map as rpm
 from burla.protocol import messages as m
 from burla.shell import clients
 from burla.shell.io_thread import IoThread

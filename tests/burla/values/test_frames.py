@@ -3,8 +3,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from burla.limits import FRAME_BYTES_MAX
 from burla.values.frames import OUT_OF_BAND_BYTES_MIN, NotLoadableError, cut, join

@@ -5,8 +5,7 @@ from random import Random
 
 import pytest
 from doubles.worker import ModelWorker
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from opening import JOB, LEASE
 from outcomes import runs_of

@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from burla.protocol.messages import Wish
 from burla.provisioning.core.machines import Machine, Shape

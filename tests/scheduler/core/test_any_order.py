@@ -4,8 +4,7 @@ import json
 from typing import Any
 
 from cluster_model import ModelCluster, ident
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from burla.protocol import messages as m

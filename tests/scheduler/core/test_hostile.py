@@ -4,12 +4,10 @@ from random import Random
 from typing import Any
 
 from hostile import Words, mutate
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from opening import client_hello, node_hello, open_job
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 from burla.protocol.codec import WireError, decode, encode
 from burla.scheduler.core.effects import Effect, Note, Publish, Record, Send
 from burla.scheduler.core.jobs import RESUME_S

@@ -7,8 +7,7 @@ from cluster_model import ModelCluster, ModelNode
 from expected import closed, ended, to
 from msgspec.structs import replace
 
-from burla.protocol import admin_messages as am
-from burla.protocol import messages as m
+from burla.protocol import admin_messages as am, messages as m
 from burla.scheduler.core import operators
 from burla.scheduler.core.effects import Effect, Note, Record, Send
 from burla.scheduler.core.node import SILENCE_S

@@ -7,8 +7,7 @@ from outcomes import outcomes
 from burla.protocol import messages as m
 from burla.scheduler.config import ConfigError, SchedulerConfig
 from burla.scheduler.core.effects import Effect, Forget, Note, Record, Send
-from burla.scheduler.core.quotas import FRAME_COST, JOB_COST, LEAF_COST, Quotas
-from burla.scheduler.core.quotas import Tenants as Who
+from burla.scheduler.core.quotas import FRAME_COST, JOB_COST, LEAF_COST, Quotas, Tenants as Who
 from burla.scheduler.core.scheduler import Scheduler
 
 NODE = bytes(16)

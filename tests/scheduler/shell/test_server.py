@@ -13,8 +13,7 @@ from opening import client_hello, node_hello, open_job
 from outcomes import outcomes
 
 from burla.limits import FRAME_BYTES_MAX
-from burla.protocol import codec
-from burla.protocol import messages as m
+from burla.protocol import codec, messages as m
 from burla.protocol.codec import decode, encode, split
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import Role
