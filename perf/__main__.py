@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from . import compare
 from .measure import Options, Series, run_case
 from .peers import ALL, BURLA, installed
 from .report import chart, table
@@ -42,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m perf",
         description="Measure burla beside its peers: all in turn, in one run, on this machine.",
         epilog="Least, median, greatest over the rounds. The ratio is the median of burla's time "
-        "over the contender's in the same round; under 1, burla is faster.",
+        "over the contender's in the same round; under 1, burla is faster. "
+        "`python -m perf compare COMMIT [COMMIT]` compares two commits of burla.",
     )
     made.add_argument(
         "cases",
@@ -62,8 +64,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases and return the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["compare"]:
+        return compare.main(words[1:])
     command = parser()
-    given = command.parse_args(arguments)
+    given = command.parse_args(words)
     if unknown := sorted(set(given.cases) - set(CASES)):
         command.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
     if given.rounds < 1:

@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
@@ -32,6 +34,16 @@ def total(array: npt.NDArray[np.float64]) -> float:
 def echo(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the same: much goes in, much comes out."""
     return array
+
+
+def echo_bytes(value: bytes) -> bytes:
+    """Return the same bytes."""
+    return value
+
+
+def closure(data: bytes) -> Callable[[int], int]:
+    """Return a function that takes `data` along."""
+    return lambda x: x + len(data)
 
 
 def line(number: int) -> str:
