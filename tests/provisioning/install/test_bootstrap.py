@@ -327,17 +327,17 @@ def test_the_script_does_it_all_by_hand(hosts: Hosts, made: Cluster, wheels: Whe
     assert host.files() == before
 
 
-def test_twenty_hosts_at_once(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
-    twenty = [hosts.add() for _ in range(20)]
+def test_eight_hosts_at_once(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
+    eight = [hosts.add() for _ in range(8)]
     nodes = [
-        (host, want(wheels, made.address, name=f"n{i}", cpus=1)) for i, host in enumerate(twenty)
+        (host, want(wheels, made.address, name=f"n{i}", cpus=1)) for i, host in enumerate(eight)
     ]
-    with ThreadPoolExecutor(20) as pool:
+    with ThreadPoolExecutor(8) as pool:
         all_phases = list(pool.map(lambda node: up(hosts, node[0], node[1], wheels), nodes))
         assert all(phases == ["probing", *PHASES, "probing"] for phases in all_phases)
-        assert where(60) == {wanted.name for _, wanted in nodes}
+        assert where(24) == {wanted.name for _, wanted in nodes}
         list(pool.map(lambda node: down(hosts, node[0], node[1]), nodes))
-    assert [host.processes() for host in twenty] == [[]] * 20
+    assert [host.processes() for host in eight] == [[]] * 8
 
 
 def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
