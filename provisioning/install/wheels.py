@@ -69,13 +69,19 @@ def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
     return Wheels({path.name: path for path in found}, digests, bool(wheelhouse))
 
 
-def make_wheel(*, compress: bool = True) -> bytes:
-    """Return a wheel of the burla that this process runs; the same files give the same bytes."""
+def make_wheel(*, compress: bool = True, for_node: bool = False) -> bytes:
+    """Return a wheel of the burla that this process runs; the same files give the same bytes.
+
+    Args:
+        compress: the files in it.
+        for_node: leave out what makes machines, which nodes are not asked to do, and `burla`.
+    """
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-    files = dict(_sources())
+    without = "burla/provisioning/" if for_node else "-"
+    files = {name: data for name, data in _sources() if not name.startswith(without)}
     distribution, metadata = _metadata()
     files[f"{INFO}/METADATA"] = metadata.encode()
-    files[f"{INFO}/entry_points.txt"] = _entry_points(distribution).encode()
+    files[f"{INFO}/entry_points.txt"] = _entry_points(distribution, for_node).encode()
     files[f"{INFO}/WHEEL"] = WHEEL_FILE.encode()
     record = io.StringIO()
     writer = csv.writer(record, lineterminator="\n")
@@ -116,8 +122,9 @@ def _metadata() -> tuple[importlib.metadata.Distribution, str]:
     )
 
 
-def _entry_points(distribution: importlib.metadata.Distribution) -> str:
-    lines = [f"{e.name} = {e.value}" for e in distribution.entry_points]
+def _entry_points(distribution: importlib.metadata.Distribution, for_node: bool) -> str:
+    told = (e for e in distribution.entry_points if not (for_node and e.name == "burla"))
+    lines = [f"{e.name} = {e.value}" for e in told]
     return "\n".join(["[console_scripts]", *sorted(lines), ""])
 
 
@@ -163,6 +170,7 @@ def _write(path: Path, data: bytes) -> None:
 
 @once
 def packed_wheel(part_max: int) -> list[str]:
-    """Return our wheel, packed, as texts of at most `part_max` characters."""
-    text = base64.b64encode(lzma.compress(make_wheel(compress=False))).decode()
+    """Return our wheel for a node, packed, as texts of at most `part_max` characters."""
+    wheel = make_wheel(compress=False, for_node=True)
+    text = base64.b64encode(lzma.compress(wheel, preset=9)).decode()
     return [text[begin : begin + part_max] for begin in range(0, len(text), part_max)]

@@ -1,6 +1,7 @@
 """The wheel that is made from the running burla is one that pip takes."""
 
 import base64
+import io
 import lzma
 import subprocess
 import sys
@@ -71,5 +72,19 @@ def test_a_wheelhouse_goes_along_but_for_another_burla(tmp_path: Path) -> None:
 def test_our_wheel_packed_in_parts_is_whole_and_fits_into_metadata() -> None:
     parts = wheels.packed_wheel(100_000)
     assert max(map(len, parts)) <= 100_000
-    assert lzma.decompress(base64.b64decode("".join(parts))) == wheels.make_wheel(compress=False)
+    wheel = lzma.decompress(base64.b64decode("".join(parts)))
+    assert wheel == wheels.make_wheel(compress=False, for_node=True)
     assert sum(map(len, parts)) < 480_000  # 512 KB with all else that a cloud machine is told
+
+
+def test_a_wheel_for_a_node_has_all_but_what_makes_machines() -> None:
+    whole, node = (
+        zipfile.ZipFile(io.BytesIO(wheels.make_wheel(for_node=for_node)))
+        for for_node in (False, True)
+    )
+    left_out = set(whole.namelist()) - set(node.namelist())
+    assert left_out
+    assert all(name.startswith("burla/provisioning/") for name in left_out)
+    commands = node.read(f"{wheels.INFO}/entry_points.txt").decode()
+    assert "burla-nodelet" in commands
+    assert "burla = " not in commands
