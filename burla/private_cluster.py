@@ -1,8 +1,9 @@
 """The embedded default: a private scheduler and nodelet that live and die with this process.
 
-Nothing is left when the process ends: at a normal end it ends its daemons itself; when it is killed
-they notice (burla/system/daemon.py), end, and remove the directory. What even that misses, because
-they were killed as well, the next private cluster of anybody with the same base directory sweeps.
+Both are one daemon (burla/private/cli.py). Nothing is left when the process ends: at a normal end
+it ends its daemon itself; when it is killed that notices (burla/system/daemon.py), ends, and
+removes the directory. What even that misses, because it was killed as well, the next private
+cluster of anybody with the same base directory sweeps.
 """
 
 import atexit
@@ -30,9 +31,10 @@ SOCKET = "s"  # short, since an ipc path is
 # What an ipc path may have in bytes (107), less a directory of ours, the socket and a suffix to it.
 BASE_BYTES_MAX = 107 - 48 - len(SOCKET) - 8
 CUT_OFF_S = 3.0  # a scheduler that speaks each second, and whose socket file is gone, is lost
-END_S = 10.0  # the daemons cut themselves off after 8 s; then they are killed
+END_S = 10.0  # the daemon cuts itself off after 8 s; then it is killed
 KILL_S = 2.0
-TAIL_BYTES = 4096  # of a daemon's log, shown when it ends unexpectedly
+LOG = "cluster.log"
+TAIL_BYTES = 4096  # of the daemon's log, shown when it ends unexpectedly
 LISTEN_POLL_S = 0.002
 IMPATIENCE_MS = 50  # between two looks whether the user is impatient
 
@@ -42,23 +44,22 @@ _DIRECTORY = re.compile(r"burla-(\d+)-(\d*)-([0-9a-f]{8})-[0-9a-f]{8}")
 class LocalCluster:
     """A scheduler and a nodelet of this process. Thread-safe."""
 
-    def __init__(self, directory: str, daemons: dict[str, subprocess.Popen[bytes]]) -> None:
-        """Take charge of running daemons and of the directory that holds their socket and logs."""
+    def __init__(self, directory: str, daemon: subprocess.Popen[bytes]) -> None:
+        """Take charge of a running daemon and of the directory that holds its socket and log."""
         self.address = _address(directory)
         self._directory = directory
-        self._daemons = daemons
+        self._daemon = daemon
         self._socket: tuple[int, int] | None = None  # its file; None: not seen yet
 
     def failed(self, silent_s: float = 0.0) -> str | None:
         """Return what happened if it is gone though nobody ended it, else None.
 
-        Either a daemon has ended, or the scheduler, which is silent, cannot be reached any more.
+        Either the daemon has ended, or it is silent and cannot be reached any more.
         """
-        for name, daemon in self._daemons.items():
-            status = daemon.poll()
-            if status is not None:
-                tail = _tail(os.path.join(self._directory, f"{name}.log"))
-                return f"the private {name} of this process ended by {how_it_died(status)}{tail}"
+        status = self._daemon.poll()
+        if status is not None:
+            tail = _tail(os.path.join(self._directory, LOG))
+            return f"the private cluster of this process ended by {how_it_died(status)}{tail}"
         if silent_s >= CUT_OFF_S and self.is_cut_off():
             path = os.path.join(self._directory, SOCKET)
             return f"somebody removed {path}, the socket of the private cluster of this process"
@@ -75,7 +76,7 @@ class LocalCluster:
         return (status.st_dev, status.st_ino) != self._socket
 
     def wait_listening(self, timeout_s: float) -> bool:
-        """Return whether the scheduler listens, as soon as it does or a daemon has failed.
+        """Return whether the scheduler listens, as soon as it does or the daemon has failed.
 
         A connect that comes too early is tried again by libzmq only after 100 to 200 ms.
         """
@@ -105,30 +106,26 @@ class LocalCluster:
         return directory
 
     def end(self) -> None:
-        """End the daemons, within `END_S` + `KILL_S`, and remove what they have on disk."""
+        """End the daemon, within `END_S` + `KILL_S`, and remove what it has on disk."""
         with _Impatience() as impatience:
-            running = [daemon for daemon in self._daemons.values() if daemon.poll() is None]
-            broken = len(running) < len(self._daemons)
-            for daemon in running:
-                daemon.terminate()
-            _wait_ended(running, END_S, impatience)
-            for daemon in running:
-                daemon.kill()
-            _wait_ended(running, KILL_S)
-            if broken:  # a function that killed what it runs below has left nobody to end it
+            was_broken = self._daemon.poll() is not None
+            self._daemon.terminate()
+            _wait_ended(self._daemon, END_S, impatience)
+            self._daemon.kill()
+            _wait_ended(self._daemon, KILL_S)
+            if was_broken:  # a function that killed what it runs below has left nobody to end it
                 _kill_forks(self._directory)
             remove_directory(self._directory)
 
     def disown(self) -> None:
-        """Forget the daemons: this is a forked child, and they are its parent's."""
-        for daemon in self._daemons.values():
-            daemon.returncode = 0  # or subprocess warns of a child that still runs
+        """Forget the daemon: this is a forked child, and it is its parent's."""
+        self._daemon.returncode = 0  # or subprocess warns of a child that still runs
 
 
 class _Impatience:
     """Takes Ctrl-C while the cluster ends: it makes that quicker, but does not break it off.
 
-    Daemons that have ended while their owner lived have left the directory to it.
+    A daemon that has ended while its owner lived has left the directory to it.
     """
 
     def __init__(self) -> None:
@@ -194,33 +191,25 @@ def _end_retired() -> None:
 def _start() -> LocalCluster:
     directory = _make_directory()
     owner = Owner(os.getpid(), process_started(os.getpid()), directory)
-    address = _address(directory)
-    commands = {  # the nodelet first: it has more to do before it is ready
-        "nodelet": ("burla.nodelet.cli", "--scheduler", address),
-        # its owner may be stopped for as long as it lives: there is nobody else to wait
-        "scheduler": ("burla.scheduler.cli", "--bind", address, "--away-limit", "inf"),
-    }
-    cluster = LocalCluster(directory, daemons := {})
     try:
-        for name, (module, *arguments) in commands.items():
-            line = command(module, *arguments, "--owner", str(owner))
-            daemons[name] = _spawn(line, directory, f"{name}.log")
+        line = command("burla.private.cli", _address(directory), str(owner))
+        daemon = _spawn(line, directory)
     except (LaunchError, OSError) as error:
-        cluster.end()
+        remove_directory(directory)
         raise ClusterError(
             f"cannot start a private cluster on this machine: {error}; "
             "or set BURLA_CLUSTER to the address of a running one"
         ) from error
     except BaseException:
-        cluster.end()
+        remove_directory(directory)
         raise
     _sweep(os.path.dirname(directory))
-    return cluster
+    return LocalCluster(directory, daemon)
 
 
-def _spawn(line: list[str], directory: str, log: str) -> subprocess.Popen[bytes]:
+def _spawn(line: list[str], directory: str) -> subprocess.Popen[bytes]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    output = os.open(os.path.join(directory, log), flags, 0o600)
+    output = os.open(os.path.join(directory, LOG), flags, 0o600)
     try:
         seed = own_seed()  # the variable may have been changed since
         return subprocess.Popen(  # inherits the environment: the calls are to see it
@@ -230,7 +219,7 @@ def _spawn(line: list[str], directory: str, log: str) -> subprocess.Popen[bytes]
             stdout=subprocess.DEVNULL,  # the address, which we know
             stderr=output,
             cwd=directory,  # the caller's may be deleted, or unmounted later
-            start_new_session=True,  # Ctrl-C in the caller's terminal is not for them
+            start_new_session=True,  # Ctrl-C in the caller's terminal is not for it
         )
     finally:
         os.close(output)
@@ -296,26 +285,27 @@ def _sweep(base: str) -> None:
 
 
 def _wait_ended(
-    daemons: list[subprocess.Popen[bytes]], timeout_s: float, impatience: _Impatience | None = None
+    daemon: subprocess.Popen[bytes], timeout_s: float, impatience: _Impatience | None = None
 ) -> None:
-    """Return when all have ended, at once when they do (Popen.wait looks every 50 ms), or late."""
+    """Return when it has ended, at once when it does (Popen.wait looks every 50 ms), or late."""
+    if daemon.poll() is not None:
+        return
+    try:
+        pidfd = os.pidfd_open(daemon.pid)
+    except (OSError, AttributeError):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            daemon.wait(timeout_s)
+        return
     until = time.monotonic() + timeout_s
-    for daemon in daemons:
-        try:
-            pidfd = os.pidfd_open(daemon.pid)
-        except (OSError, AttributeError):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                daemon.wait(max(0.0, until - time.monotonic()))
-            continue
-        try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            while not (impatience and impatience.shown) and time.monotonic() < until:
-                if poll.poll(IMPATIENCE_MS):
-                    break
-        finally:
-            os.close(pidfd)
-        daemon.poll()
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        while not (impatience and impatience.shown) and time.monotonic() < until:
+            if poll.poll(IMPATIENCE_MS):
+                break
+    finally:
+        os.close(pidfd)
+    daemon.poll()
 
 
 def _tail(path: str) -> str:

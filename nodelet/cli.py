@@ -39,11 +39,10 @@ from burla.transport.keys import (
     parse_key,
 )
 
-from .config import GB, NodeletConfig, host_name, usable_cpus, usable_ram
+from .config import GB, STATE_FILE, NodeletConfig, host_name, usable_cpus, usable_ram
 from .enrollment import NoAnswerError, NotJoinedError, join
 
 KEY_FILE = "node.key"
-STATE_FILE = "nodelet-state.json"
 IN_MEMORY = "none"
 TOKEN_BYTES_MAX = 1024  # a token is one line
 LISTEN_S = 10.0  # how long a nodelet that was started together with its scheduler waits for it

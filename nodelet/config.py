@@ -17,6 +17,7 @@ from burla.transport.addresses import connect_address, ipc_path, take_apart
 from burla.transport.keys import ClientCurve, KeyPair
 
 GB = 1 << 30  # bytes
+STATE_FILE = "nodelet-state.json"
 CPUS_MAX = 8192  # as Linux has at most; each becomes a process, and a typing error should not
 NAME_CHARACTERS_MAX = 256  # protocol.messages.Word
 

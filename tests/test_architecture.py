@@ -23,6 +23,7 @@ ROOMS = {
     "burla/system": "burla.system",
     "burla/core": "burla.core",
     "burla/shell": "burla.shell",
+    "burla/private": "burla.private",
     "burla": "burla",
     "scheduler/core": "burla.scheduler.core",
     "scheduler/auth": "burla.scheduler.auth",
@@ -53,6 +54,11 @@ MAY_IMPORT = {
     "burla/shell": {
         *("burla.core", "burla.protocol", "burla.transport", "burla.values"),
         *("burla.config", "burla.ends", "burla.errors"),
+    },
+    "burla/private": {
+        *("burla.scheduler.shell", "burla.scheduler.config"),
+        *("burla.nodelet.shell", "burla.nodelet.config"),
+        *("burla.transport", "burla.system"),
     },
     "burla": {
         *("burla.core", "burla.shell"),
@@ -135,6 +141,7 @@ NEVER_REACHES = {
     "nodelet/isolation": NETWORK,
     "scheduler": {"cloudpickle", "shelve", "burla.values"},  # a scheduler opens no payload
     "scheduler/shell": {"cloudpickle", "shelve", "pickle", "burla.values"},
+    "burla/private": {"cloudpickle", "shelve", "pickle", "burla.values"},
     "nodelet/shell": {"cloudpickle", "shelve", "pickle", "burla.values"},
 }
 PICKLE_ON_ARRIVAL = {"recv_pyobj", "send_pyobj"}  # pyzmq's: whoever can send runs code here

@@ -27,6 +27,7 @@ from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from .owner import Owner, remove_directory
 
 END_S = 8.0  # a main that has not ended by then is cut off; users are promised 10 s
+PRIVATE_LEVEL = logging.WARNING  # a private daemon says only what is wrong
 OWNER_POLL_S = 0.5  # where there is no pidfd
 DESCRIPTORS_WANTED = 65536  # one per peer and worker pipe; libzmq spins when it runs out of them
 LISTEN_POLL_S = 0.002
@@ -63,10 +64,10 @@ def add_log_level(parser: argparse.ArgumentParser) -> None:
 
 
 def log_level(options: argparse.Namespace, *, is_private: bool = False) -> int:
-    """Return the level that was asked for; a private daemon says only what is wrong."""
+    """Return the level that was asked for, or what is usual."""
     if options.log_level is not None:
         return logging.getLevelNamesMapping()[options.log_level.upper()]
-    return logging.WARNING if is_private else logging.INFO
+    return PRIVATE_LEVEL if is_private else logging.INFO
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None = None) -> int:

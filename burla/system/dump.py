@@ -12,8 +12,12 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 log = logging.getLogger(__name__)
+
+_States = dict[Path, Callable[[], object]]
+_asked: WeakKeyDictionary[asyncio.AbstractEventLoop, _States] = WeakKeyDictionary()
 
 
 def write_dump(path: Path, what: object) -> None:
@@ -35,7 +39,7 @@ def write_dump(path: Path, what: object) -> None:
 
 
 def dump_on_signal(path: Path, state: Callable[[], object]) -> None:
-    """From now on write `state()` to `path` at each SIGUSR2, and log where it is.
+    """From now on write `state()` to `path` at each SIGUSR2, too, and log where it is.
 
     To be called inside the event loop that owns the state: it is read between two events. Signals
     are the main thread's: a loop in another one, as tests have it, is not a daemon and hears none.
@@ -43,12 +47,17 @@ def dump_on_signal(path: Path, state: Callable[[], object]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
 
-    def dump() -> None:
+    loop = asyncio.get_running_loop()
+    states = _asked.setdefault(loop, {})
+    states[path] = state
+    loop.add_signal_handler(signal.SIGUSR2, _dump_all, states)
+
+
+def _dump_all(states: _States) -> None:
+    for path, state in states.items():
         try:
             write_dump(path, state())
         except OSError as error:
             log.error("cannot write the state to %s: %s", path, error.strerror)
         else:
             log.warning("state written to %s", path)  # also where only warnings are logged
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, dump)

@@ -1,4 +1,4 @@
-"""The nodelet shell: DEALER socket, clock and workers around the core. Decides nothing.
+"""The nodelet shell: line to the scheduler, clock and workers around the core. Decides nothing.
 
 Everything happens in one loop: the task in `serve` waits for the scheduler and the clock; what
 workers do comes by `tell`. Whatever has come in one turn is fed to the core, which then decides
@@ -13,13 +13,10 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
-import zmq
-
-from burla.limits import VALUE_BYTES_MAX
 from burla.nodelet.config import NodeletConfig, usable_ram
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
@@ -29,23 +26,17 @@ from burla.nodelet.worker.folders import VARIABLE as FOLDER_VARIABLE
 from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
-from burla.protocol.codec import Reassembler, WireError, decode, encode, split
 from burla.system.dump import dump_on_signal
-from burla.transport import sockets
 from burla.transport.clock import AwakeClock
-from burla.transport.dialing import REFUSALS, Dialer
-from burla.transport.sockets import Outbox, SocketWaiter
+from burla.transport.direct import DirectEnd, Said
 
 from .lease_log import LeaseLog
+from .line import DirectLine, Line, SocketLine
 from .sandbox_pool import SandboxPool
 from .worker_pool import WorkerPool
 
-# Of messages in pieces: one of the largest size that a scheduler takes, and the inputs beside it.
-UNFINISHED_BYTES_MAX = 2 * VALUE_BYTES_MAX
 LEAVE_SIGNAL = signal.SIGUSR1  # finish what runs, take nothing more, end
 SCRATCH = "burla-node-"  # and a process id
-LAST_WORD_MS = 200  # for it to go out, if the scheduler still listens
-RETRY_S = 0.05  # what the socket did not take is tried again; its FD usually tells sooner
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 log = logging.getLogger(__name__)
@@ -69,8 +60,12 @@ def remove_left(directory: str) -> None:
                 path.rmdir()
 
 
-async def run(config: NodeletConfig) -> None:
+async def run(config: NodeletConfig, direct: DirectEnd | None = None) -> None:
     """Offer this machine to the scheduler until cancelled or done leaving; leave nothing behind.
+
+    Args:
+        config: what to offer, and to which scheduler.
+        direct: the end of a line to that scheduler, if it is in this process.
 
     Raises:
         NotAcceptedError: the scheduler refuses it.
@@ -78,12 +73,9 @@ async def run(config: NodeletConfig) -> None:
     """
     remove_left(config.scratch)
     scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=config.scratch))
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    curve = config.curve()
-    dealer = sockets.make_socket(context, zmq.DEALER, curve)
     clock_s = AwakeClock()
-    dialer = Dialer(dealer, clock_s) if curve is not None else None
-    agent = Agent(config, dealer, scratch, clock_s, dialer)
+    line: Line = SocketLine(config, clock_s) if direct is None else DirectLine(direct)
+    agent = Agent(config, line, scratch, clock_s)
     try:
         asyncio.get_running_loop().add_signal_handler(LEAVE_SIGNAL, agent.leave)
         if config.state_file is not None:
@@ -97,10 +89,7 @@ async def run(config: NodeletConfig) -> None:
             config.ready_file.unlink(missing_ok=True)
         await agent.close()
         shutil.rmtree(scratch, ignore_errors=True)  # Landlock lets only its content be removed
-        if dialer is not None:
-            dialer.close()
-        dealer.close(linger=LAST_WORD_MS)
-        context.term()
+        line.close()
 
 
 class Agent:
@@ -109,12 +98,11 @@ class Agent:
     def __init__(
         self,
         config: NodeletConfig,
-        dealer: zmq.Socket[bytes],
+        line: Line,
         scratch: Path,
-        clock_s: Callable[[], float] | None = None,
-        dialer: Dialer | None = None,
+        clock_s: Callable[[], float],
     ) -> None:
-        """Serve the scheduler that `dealer` will be connected to."""
+        """Serve the scheduler at the other end of `line`."""
         hello = m.NodeHello(
             m.PROTOCOL,
             VERSION,
@@ -127,19 +115,14 @@ class Agent:
             isolation=config.tier,
         )
         self._config = config
-        self._dealer = dealer
-        self._clock_s = clock_s or AwakeClock()
-        self._dialer = dialer
-        self._has_met = False  # the scheduler took our key once
+        self._line, self._clock_s = line, clock_s
         self._core = Nodelet(hello, self._config.reconnect_timeout_s)
         self._budget = config.ram if config.ram < usable_ram() else 0  # bytes for all workers
         self._hash_seed = config.hash_seed_of_workers()
         self._sandboxes = SandboxPool(
             self, scratch, config.tier, config.confinement, hash_seed=self._hash_seed
         )
-        self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)
         self._lease_log = LeaseLog()
-        self._outbox = Outbox()
         self._due_s = 0.0  # when the core must settle again
         self._is_settling = False
         self._has_news = False  # fed to the core since it began to settle
@@ -156,32 +139,29 @@ class Agent:
             RuntimeError: workers cannot be had (any more).
         """
         await self._sandboxes.start()
-        self._watch = SocketWaiter(self._dealer)
+        self._line.begin(self._hear)
         try:
             self._core.start(self._clock_s())
             self._settle()
-            self._connect()
+            self._line.connect()
             while self._failure is None and not self._left:
-                await self._watch.wait_readable(self._wait_s())
+                self._wake_s = self._due_s
+                await self._line.wait(self._due_s - self._clock_s())
                 self._wake_s = None
-                if self._outbox.waiting:
-                    self._outbox.flush(self._dealer)
-                has_news = [self._receive(frames) for frames in sockets.take_in_place(self._dealer)]
-                if self._dialer is not None:
-                    self._look_at(self._dialer)
-                if any(has_news) or self._clock_s() >= self._due_s:
+                self._line.attend()
+                if self._line.refusal is not None:
+                    self._fail(NotAuthorisedError(self._line.refusal))
+                if self._clock_s() >= self._due_s:
                     self._settle()
             if self._failure is not None:
                 raise self._failure
         finally:
-            self._watch.close()
-            if self._dialer is not None:
-                asyncio.get_running_loop().remove_reader(self._dialer.socket.FD)
+            self._line.end()
 
     def say_last_word(self) -> None:
         """Tell the scheduler that this ends because it was told to."""
         for effect in self._core.last_word():
-            self._send(effect.message, effect.payload)
+            self._line.say(effect.message, effect.payload)
 
     async def close(self) -> None:
         """End all workers."""
@@ -193,44 +173,16 @@ class Agent:
     def _workers(self) -> WorkerPool:
         return self._sandboxes.current
 
-    def _wait_s(self) -> float:
-        now_s = self._clock_s()
-        self._wake_s = self._due_s
-        if self._outbox.waiting:
-            self._wake_s = min(self._wake_s, now_s + RETRY_S)
-        if self._dialer is not None and (redial_s := self._dialer.due_s()) is not None:
-            self._wake_s = min(self._wake_s, redial_s)
-        return self._wake_s - now_s
-
-    def _connect(self) -> None:
-        if self._dialer is None:
-            self._dealer.connect(self._config.endpoint())
-            return
-        asyncio.get_running_loop().add_reader(self._dialer.socket.FD, self._watch.wake)
-        self._dialer.connect(self._config.endpoint())
-
-    def _look_at(self, dialer: Dialer) -> None:
-        """Connect anew if it is time to; give up if the scheduler never will take this key."""
-        what = dialer.look()
-        # who has served a scheduler waits for it to come back, whatever answers there meanwhile
-        if what == "key" or (what == "server" and not self._has_met):
-            self._fail(NotAuthorisedError(REFUSALS[what]))
-
-    def _receive(self, frames: list[bytes]) -> bool:
-        """Feed the core with what the scheduler says; return whether that is a whole message."""
-        self._has_met = True
-        try:
-            said = self._reassembler.add(*decode(frames, m.SchedulerToNodelet))
-        except WireError as error:
-            log.warning("ignored a frame of the scheduler: %s", error)
-            return False
-        if said is None:
-            return False
-        message: Any = said[0]
-        if isinstance(message, m.EndLease):
-            self._lease_log.told(message)
-        self._core.receive(message, said[1], self._clock_s())
-        return True
+    def _hear(self, said: Iterable[Said]) -> None:
+        """Feed the core with what the scheduler says, and carry out what follows."""
+        has_news = False
+        for message, payload in said:
+            has_news = True
+            if isinstance(message, m.EndLease):
+                self._lease_log.told(message)
+            self._core.receive(message, payload, self._clock_s())
+        if has_news:
+            self._settle()
 
     # --- what workers do: see worker_pool.Owner ---
 
@@ -270,12 +222,12 @@ class Agent:
             self._is_settling = False
         self._due_s = self._core.next_deadline_s()
         if self._wake_s is not None and self._due_s < self._wake_s:
-            self._watch.wake()
+            self._line.wake()
 
     def _carry_out(self, effect: e.Effect) -> None:
         match effect:
             case e.Send():
-                self._send(effect.message, effect.payload)
+                self._line.say(effect.message, effect.payload)
             case e.AssignSpan():
                 self._workers.assign(effect)
             case e.Steal():
@@ -313,7 +265,7 @@ class Agent:
                 self._note_heard()
             case e.Leave():
                 self._left = True
-                self._watch.wake()
+                self._line.wake()
             case _:
                 assert_never(effect)
 
@@ -327,19 +279,6 @@ class Agent:
         """Take no more work, and end when what was begun is done and delivered."""
         self._core.leave()
         self._settle()
-
-    def _send(self, message: m.Message, payload: Sequence[bytes]) -> None:
-        if isinstance(message, m.Heartbeat) and self._outbox.waiting:
-            return  # nobody is there; or all the rest says that we live
-        pieces: Sequence[tuple[m.Message, Sequence[Any]]] = [(message, payload)]
-        if isinstance(message, m.Bulk):
-            pieces = split(message, payload)
-        for piece, frames in pieces:
-            encoded = encode(piece, frames)
-            if self._outbox.waiting or not sockets.send(self._dealer, encoded):
-                self._outbox.put(encoded)
-        if self._wake_s is not None and (self._outbox.waiting or self._watch.readable()):
-            self._watch.wake()  # a send may eat the sign that something has come
 
     def _begin_lease(self, effect: e.BeginLease) -> None:
         start, config = effect.start, self._config
@@ -385,4 +324,4 @@ class Agent:
 
     def _fail(self, error: Exception) -> None:
         self._failure = self._failure or error
-        self._watch.wake()
+        self._line.wake()

@@ -41,6 +41,7 @@ from burla.system.dump import dump_on_signal
 from burla.transport import sockets
 from burla.transport.addresses import ANY_HOST, full_address
 from burla.transport.clock import AwakeClock
+from burla.transport.direct import DirectEnd, Said
 from burla.transport.keys import ServerCurve
 from burla.transport.sockets import ROUTING_ID_BYTES, Outbox, SocketWaiter
 
@@ -60,6 +61,7 @@ UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 PORT_MAX = 65535
 OUTBOX_RETRY_S = sockets.RETRY_S
+DIRECT = b"direct".ljust(256)  # who is at the other end of a direct line: no routing id is so long
 DIRECTIONS = {
     Client: AdminToScheduler,  # without keys, all who get there are administrators
     Node: NodeletToScheduler,
@@ -72,6 +74,7 @@ async def run(
     config: SchedulerConfig,
     announce: Callable[[str], None],
     alive: Callable[[], None] = lambda: None,
+    direct: DirectEnd | None = None,
 ) -> None:
     """Serve on `config.bind` until cancelled.
 
@@ -79,6 +82,7 @@ async def run(
         config: what to serve, and where.
         announce: is called with the address once it listens.
         alive: is called again and again by the loop that serves.
+        direct: the end of a line to a nodelet that is in this process.
 
     Raises:
         zmq.ZMQError: the address cannot be bound; EADDRINUSE when another process listens there.
@@ -113,6 +117,8 @@ async def run(
                 tasks.create_task(doors.zap.serve())
                 tasks.create_task(doors.follow_quotas(config.quotas, core.set_tenants))
                 endpoint = full_address(named(endpoint), doors.router.pair.public)
+            if direct is not None:
+                server.attach(direct)
             tasks.create_task(server.serve(alive))
             announce(endpoint)
 
@@ -204,6 +210,12 @@ class Server:
         self._budgets: dict[str, ByteBudget] = {}  # of clients, by tenant: at most one a key
         self._complaints = RateLimiter(COMPLAINTS_PER_S, COMPLAINERS_MAX)
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
+        self._direct: DirectEnd | None = None
+
+    def attach(self, direct: DirectEnd) -> None:
+        """Serve the nodelet at the other end of a direct line, too."""
+        self._direct = direct
+        direct.begin(self._hear)
 
     async def serve(self, alive: Callable[[], None] = lambda: None) -> None:
         """Take, decide, carry out; until cancelled. Calls `alive` at each of the core's ticks."""
@@ -278,6 +290,11 @@ class Server:
         else:
             self._carry_out(self._core.receive(peer, message, payload, self._clock_s(), user))
 
+    def _hear(self, said: Iterable[Said]) -> None:
+        """Let the core hear what comes on the direct line."""
+        for message, payload in said:
+            self._carry_out(self._core.receive(DIRECT, message, payload, self._clock_s()))
+
     def _refuse(self, peer: bytes, user: str, frames: list[bytes]) -> None:
         if self._authorizer is not None and self._intake is not None:
             self._carry_out(self._authorizer.refuse(peer, user, frames[1:]))
@@ -347,6 +364,9 @@ class Server:
                     assert_never(effect)
 
     def _send_message(self, effect: Send) -> None:
+        if self._direct is not None and effect.peer == DIRECT:
+            self._direct.say(effect.message, effect.payload)
+            return
         try:
             if isinstance(effect.message, Bulk) and effect.payload:
                 for piece in split(effect.message, effect.payload):

@@ -234,16 +234,13 @@ def test_a_fork_while_another_thread_starts_it_does_not_hang_the_child(base: Pat
         finish(process)
 
 
-@pytest.mark.parametrize("name", ["scheduler", "nodelet"])
-def test_a_daemon_that_dies_is_told_of_and_the_next_call_gets_another_cluster(
-    name: str, base: Path
-) -> None:
+def test_a_daemon_that_dies_is_told_of_and_the_next_call_gets_another_cluster(base: Path) -> None:
     text = (
         START
         + """
 import signal
-print("last words", file=open(os.path.join(cluster._directory, sys.argv[1] + ".log"), "a"))
-cluster._daemons[sys.argv[1]].send_signal(signal.SIGKILL)
+print("last words", file=open(os.path.join(cluster._directory, "cluster.log"), "a"))
+cluster._daemon.send_signal(signal.SIGKILL)
 while cluster.failed() is None:
     time.sleep(0.01)
 print(cluster.failed())
@@ -252,9 +249,9 @@ assert other is not cluster and other.wait_listening(20)
 assert other.failed() is None
 """
     )
-    with script(text, base, name) as process:
+    with script(text, base) as process:
         shown = finish(process)
-    assert shown.startswith(f"the private {name} of this process ended by signal SIGKILL")
+    assert shown.startswith("the private cluster of this process ended by signal SIGKILL")
     assert shown.endswith("its last words:\nlast words\n")
 
 
@@ -278,7 +275,7 @@ def test_one_whose_socket_file_is_gone_is_replaced_and_ends(what: str, base: Pat
         CALL
         + """
 first = call()
-daemons = [psutil.Process(daemon.pid) for daemon in first._daemons.values()]
+daemon = psutil.Process(first._daemon.pid)
 if sys.argv[1] == "everything":
     shutil.rmtree(first._directory)
 else:
@@ -286,7 +283,7 @@ else:
 second = call()
 assert second is not first
 assert call() is second
-assert not any(daemon.is_running() for daemon in daemons)
+assert not daemon.is_running()
 assert os.listdir(sys.argv[2]) == [os.path.basename(second._directory)]
 assert list(clients._clients) == [second.address]
 """
@@ -351,13 +348,13 @@ def cut():
         pass
     os.unlink(os.path.join(first._directory, "s"))
     os.unlink(begun)
-    first._daemons["scheduler"].send_signal(19)  # it falls silent
+    first._daemon.send_signal(19)  # it falls silent
 threading.Thread(target=cut).start()
 try:
     remote_parallel_map(wait, [1])
 except Exception as error:
     print(type(error).__name__, error)
-first._daemons["scheduler"].send_signal(18)
+first._daemon.send_signal(18)
 assert call() is not first
 """
     )
@@ -377,7 +374,7 @@ def test_leftovers_of_dead_owners_are_swept_and_nothing_else(base: Path) -> None
     kept += ["burla-1-7", "burla-notes", "other"]
     for name in dead + kept:
         (base / name).mkdir()
-        (base / name / "scheduler.log").write_text("x")
+        (base / name / "cluster.log").write_text("x")
     with script(START + "print(*os.listdir(sys.argv[1]))", base, str(base)) as process:
         finish(process)
     left = sorted(entry.name for entry in base.iterdir())
@@ -439,16 +436,16 @@ def test_without_a_python_it_says_so_and_leaves_nothing(base: Path) -> None:
     assert "BURLA_CLUSTER" in shown
 
 
-def test_daemons_see_the_environment_of_the_call(base: Path) -> None:
+def test_the_daemon_sees_the_environment_of_the_call(base: Path) -> None:
     text = """
     import os, sys
     from burla.private_cluster import private_cluster
     os.environ["SET_LATE"] = "yes"
     cluster = private_cluster()
     assert cluster.wait_listening(20), cluster.failed()
-    for daemon in cluster._daemons.values():
-        assert b"\\0SET_LATE=yes\\0" in b"\\0" + open(f"/proc/{daemon.pid}/environ", "rb").read()
-        assert os.getsid(daemon.pid) == daemon.pid
+    pid = cluster._daemon.pid
+    assert b"\\0SET_LATE=yes\\0" in b"\\0" + open(f"/proc/{pid}/environ", "rb").read()
+    assert os.getsid(pid) == pid
     """
     with script(text, base) as process:
         finish(process)
@@ -529,9 +526,8 @@ def test_burla_is_found_where_only_the_script_finds_it(base: Path) -> None:
         START
         + "import burla\n"
         + "assert burla.__file__.startswith(os.path.dirname(os.path.abspath(__file__)))\n"
-        + "for daemon in cluster._daemons.values():\n"
-        + "    line = open(f'/proc/{daemon.pid}/cmdline').read()\n"
-        + "    assert os.path.dirname(burla.__file__) in line\n"
+        + "line = open(f'/proc/{cluster._daemon.pid}/cmdline').read()\n"
+        + "assert os.path.dirname(burla.__file__) in line\n"
         + "print('fine')"
     )
     env = os.environ | {"TMPDIR": str(base), "PYTHONDONTWRITEBYTECODE": "1"}

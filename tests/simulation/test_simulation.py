@@ -118,6 +118,32 @@ def test_a_caller_that_stands_still_runs_nothing_twice_and_is_in_nobodys_way(see
         assert Counter(world.ran[each.job]) == Counter(range(each.inputs))
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_a_private_cluster_loses_and_doubles_nothing(seed: int) -> None:
+    """The node's line is direct; the client's is as bad as any."""
+    world = World(seed, is_private=True)
+    chance = world.random
+    node, client = world.add_node(chance.randint(1, 6)), world.add_client()
+    for _ in range(chance.randint(1, 3)):
+        client.call(chance.randint(1, 300), chance.choice([None, None, 2]))
+
+    def kill_all() -> None:
+        for worker in list(node.workers.values()):
+            node.worker_dies(worker)
+
+    if chance.random() < 0.5:
+        world.clock.after(chance.uniform(0, 2), kill_all)
+    if chance.random() < 0.5:
+        world.clock.after(chance.uniform(0, 2), lambda: client.stand_still(chance.uniform(1, 90)))
+    callers = world.callers()
+    world.run_until(lambda: all(caller.finished or caller.error for caller in callers))
+    for caller in callers:
+        world.check_call(caller)
+    world.run_for(20.0)
+    assert node.alive
+    assert not node.workers
+
+
 def test_a_caller_that_stood_still_for_too_long_is_told_so() -> None:
     world = World(6, NO_FAULTS)
     world.add_node(2)

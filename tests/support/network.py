@@ -1,5 +1,7 @@
 """A virtual clock and a seeded network that delays, drops, repeats, reorders and cuts.
 
+A direct line does none of that: it is inside one process.
+
 A connection keeps its order, as a ZeroMQ connection does, until it is cut: then what is under way
 on it is lost, and what follows goes over a new one, under a new routing id, after a moment.
 Idempotent messages may be repeated. The PUB channel drops and reorders.
@@ -13,6 +15,7 @@ from itertools import count
 
 from burla.protocol import messages as m
 
+DIRECT = b"direct"
 Said = tuple[m.Message, list[bytes]]  # a message and its payload
 REPEATABLE = (
     m.Heartbeat | m.Outcomes | m.Output | m.JobOutcomes | m.JobOutput | m.AckOutcomes | m.AckOutput
@@ -147,3 +150,32 @@ class Wire:
             at_s = max(self._clock.now_s + delay_s, connection.last_s.get(way, 0.0))
             connection.last_s[way] = at_s
             self._clock.at(at_s, arrive)
+
+
+class DirectWire:
+    """The line between a nodelet and the scheduler in its process: what is said is heard next."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        to_router: Callable[[bytes, Said], None],
+        to_dealer: Callable[[Said], None],
+        register: Callable[[bytes, "DirectWire"], None],
+    ) -> None:
+        self._clock, self._to_router, self._to_dealer = clock, to_router, to_dealer
+        register(DIRECT, self)
+
+    def say(self, said: Said) -> None:
+        """Send from the nodelet."""
+        self._clock.after(0.0, lambda: self._to_router(DIRECT, said))
+
+    def answer(self, peer: bytes, said: Said) -> bool:
+        """Send from the scheduler."""
+        self._clock.after(0.0, lambda: self._to_dealer(said))
+        return peer == DIRECT
+
+    def cut(self, away_s: float | None = None) -> None:
+        """Do nothing: it cannot be cut."""
+
+    def close(self) -> None:
+        """Do nothing: the process is dead, and the scheduler with it."""

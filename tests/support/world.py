@@ -12,7 +12,7 @@ from typing import assert_never
 
 from doubles.node import ModelNode
 from doubles.worker import ModelWorker
-from network import Clock, Faults, Said, Wire
+from network import Clock, DirectWire, Faults, Said, Wire
 from opening import client_hello, node_hello, open_job
 
 from burla.core import effects as c
@@ -46,7 +46,7 @@ class SimNode(ModelNode):
         self.born_s, self.died_s = world.clock.now_s, float("inf")
         self._timer_s: float | None = None
         core = world.new_nodelet(name, cpus)
-        self.wire = world.new_wire(self.heard)
+        self.wire = world.new_wire_of_node(self.heard)
         super().__init__(core, world.clock, self.wire.say)
 
     def heard(self, said: Said) -> None:
@@ -343,7 +343,15 @@ class SimClient:
 class World:
     """All of it, from one seed."""
 
-    def __init__(self, seed: int, faults: Faults | None = None, check_every: int = 1) -> None:
+    def __init__(
+        self,
+        seed: int,
+        faults: Faults | None = None,
+        check_every: int = 1,
+        *,
+        is_private: bool = False,
+    ) -> None:
+        self._is_private = is_private  # the one node has a direct line
         self._check_every, self._checks = check_every, 0  # checks cost a third of the time
         self.random = random.Random(seed)
         self.clock = Clock()
@@ -361,7 +369,7 @@ class World:
         self.mean_s = 0.005  # of a call
         self.stride_max = 4  # calls that a worker runs before it says so
         self.means_s: dict[bytes, float] = {}  # of a call of some jobs
-        self._wires: dict[bytes, Wire] = {}
+        self._wires: dict[bytes, Wire | DirectWire] = {}
         self._timer_s: float | None = None
         self.start_scheduler()
 
@@ -369,16 +377,19 @@ class World:
 
     def start_scheduler(self) -> None:
         """Start a scheduler, or replace one that was killed: all connections are new."""
-        self.core = Scheduler(self.random.randbytes(16), "0", "pub")
+        self.core = Scheduler(self.random.randbytes(16), "0", "pub", is_private=self._is_private)
         for wire in list(self._wires.values()):
             wire.cut()
         self._schedule()
 
     def new_wire(self, to_dealer: Callable[[Said], None]) -> Wire:
-        def register(peer: bytes, wire: Wire) -> None:
-            self._wires[peer] = wire
-
+        register = self._wires.__setitem__
         return Wire(self.clock, self.random, self.faults, self._to_scheduler, to_dealer, register)
+
+    def new_wire_of_node(self, to_dealer: Callable[[Said], None]) -> Wire | DirectWire:
+        if not self._is_private:
+            return self.new_wire(to_dealer)
+        return DirectWire(self.clock, self._to_scheduler, to_dealer, self._wires.__setitem__)
 
     def new_nodelet(self, name: str, cpus: int) -> Nodelet:
         node = self.random.randbytes(16)

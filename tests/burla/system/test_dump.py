@@ -75,6 +75,25 @@ def test_a_signal_writes_the_state_and_says_where(
     assert json.loads(path.read_text()) == {"n": 1}
 
 
+def test_what_is_two_daemons_in_one_loop_writes_both_states(tmp_path: Path) -> None:
+    async def main() -> None:
+        done = asyncio.Event()
+
+        def last() -> object:
+            asyncio.get_running_loop().call_soon(done.set)
+            return {"n": 2}
+
+        dump_on_signal(tmp_path / "one.json", lambda: {"n": 1})
+        dump_on_signal(tmp_path / "other.json", last)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        await done.wait()
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR2)
+
+    asyncio.run(main())
+    found = {path.name: json.loads(path.read_text()) for path in tmp_path.iterdir()}
+    assert found == {"one.json": {"n": 1}, "other.json": {"n": 2}}
+
+
 def test_a_directory_that_is_gone_is_logged_and_ends_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
