@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from types import CodeType, ModuleType
 from typing import Any
 
-from burla.values.carried import carry_module, codes_in, imported_names
+from burla.values.carried import carry_module
+from burla.values.imports import codes_in, imports_of
 
 MODULES_MAX = 4096  # carried with one function
 
@@ -103,7 +104,8 @@ def carried_modules(loaded: Iterable[str], codes: Iterable[CodeType]) -> dict[st
     todo = list(loaded)
     tops = {name.partition(".")[0] for name in todo}
     for code in codes:
-        todo += imported_names(code, "")
+        imports = imports_of(code, "")
+        todo += imports.names | imports.texts
         for constant in (constant for one in codes_in(code) for constant in one.co_consts):
             if isinstance(constant, str) and constant.partition(".")[0] in tops:
                 todo.append(constant)  # `import_module("...")`
@@ -118,7 +120,7 @@ def carried_modules(loaded: Iterable[str], codes: Iterable[CodeType]) -> dict[st
             continue
         carried[name] = packed
         parent = name.rpartition(".")[0]
-        todo += [*imported_names(its_code, name), *imported_names(its_code, parent), parent]
+        todo += imports_of(its_code, name).names | imports_of(its_code, parent).names | {parent}
     return carried
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
-from types import ModuleType
+from types import GeneratorType, ModuleType
 from typing import NamedTuple
 
 import msgpack
@@ -29,36 +29,41 @@ from .carried_modules import (
     has_hooks,
     is_usual_loader,
 )
-from .own_modules import own_modules
+from .own_modules import Travels, own_modules
+from .own_search import holds_distributions, is_installed
 
 
 def packed_environment(
-    memory: str | None = None, *, travels: bool = False, surroundings: bytes = b""
+    memory: str | None = None,
+    *,
+    travels: bool = False,
+    own_frames: int = 0,
+    file_frames: int = 0,
+    surroundings: bytes = b"",
 ) -> bytes:
     """Return `environment` as it travels; a loop of maps packs it once.
 
     Args:
         memory: directory in memory that this process shares with the workers, if it does.
-        travels: the workers may be on other machines, and have to tell own modules from others.
+        travels: the workers may be on other machines: own modules are not where they are here.
+        own_frames: how many frames behind the function's hold own modules,
+        file_frames: and how many behind those hold files.
         surroundings: what else they need to do as this process would, packed.
 
     Raises:
         ValueError: it is too big.
     """
-    return _pack(_look_around(memory, travels), surroundings)
+    return _pack(_look_around(memory, travels, own_frames, file_frames), surroundings)
 
 
-def environment(
-    memory: str | None = None, *, travels: bool = False, surroundings: bytes = b""
-) -> Environment:
+def environment(memory: str | None = None, *, surroundings: bytes = b"") -> Environment:
     """Return what a worker on this machine needs to import what this process can.
 
     Args:
         memory: directory in memory that this process shares with the workers, if it does.
-        travels: the worker is on another machine after all, or may be.
         surroundings: what else it needs to do as this process would, packed.
     """
-    return _describe(_look_around(memory, travels), surroundings)
+    return _describe(_look_around(memory, travels=False), surroundings)
 
 
 class _Look(NamedTuple):
@@ -70,18 +75,20 @@ class _Look(NamedTuple):
     argv: tuple[str, ...]
     main_file: str | None
     main_package: str | None
-    own: bytes | None
+    own_frames: int
+    file_frames: int
     memory: str | None
     one_output: bool
     rewritten: tuple[str, ...]
 
 
-def _look_around(memory: str | None, travels: bool) -> _Look:
-    try:
-        directory: str | None = os.getcwd()
-    except OSError:  # deleted
-        directory = None
-    path = _absolute(tuple([entry for entry in sys.path if isinstance(entry, str)]), directory)
+def _look_around(
+    memory: str | None, travels: bool, own_frames: int = 0, file_frames: int = 0
+) -> _Look:
+    directory = _directory()
+    path = _import_path(directory)
+    if travels:  # what lies elsewhere under names of ours is not ours
+        path = _installed_entries(path)
     argv = tuple([arg for arg in getattr(sys, "argv", [""]) if isinstance(arg, str)])
     main = vars(sys.modules["__main__"]) if "__main__" in sys.modules else {}
     file, package = main.get("__file__"), main.get("__package__")
@@ -92,11 +99,28 @@ def _look_around(memory: str | None, travels: bool) -> _Look:
         argv=argv,
         main_file=file if isinstance(file, str) else None,
         main_package=package if isinstance(package, str) else None,
-        own=own_modules(path, by_value_modules) if travels else None,
+        own_frames=own_frames,
+        file_frames=file_frames,
         memory=memory,
         one_output=has_one_output(),
         rewritten=rewritten_files(),
     )
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # deleted
+        return None
+
+
+def _import_path(directory: str | None) -> tuple[str, ...]:
+    return _absolute(tuple([entry for entry in sys.path if isinstance(entry, str)]), directory)
+
+
+@functools.lru_cache(maxsize=8)
+def _installed_entries(path: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple([one for one in path if is_installed(one) or holds_distributions(one)])
 
 
 @functools.lru_cache(maxsize=8)
@@ -128,7 +152,8 @@ def _describe(around: _Look, surroundings: bytes) -> Environment:
         shadowed=list(around.shadowed),
         argv=[os.fsencode(arg) for arg in around.argv],
         main={name: value for name, value in main.items() if value is not None},
-        own=around.own,
+        own_frames=around.own_frames,
+        file_frames=around.file_frames,
         memory=None if around.memory is None else os.fsencode(around.memory),
         one_output=around.one_output,
         rewritten=[os.fsencode(file) for file in around.rewritten],
@@ -183,6 +208,9 @@ class _Asked(NamedTuple):
     key: tuple[object, ...] = ()
     lost: frozenset[str] = frozenset()  # they go by value
     carried: CarriedBy | None = None  # gives those of hooks, if there are hooks
+    otherwise: frozenset[str] = frozenset()  # all that go in one of these ways
+    is_relative: bool = False  # what is found depends on the working directory
+    loaded: int = 0  # how many modules
 
 
 _asked = _Asked()
@@ -192,6 +220,27 @@ def new_sent() -> Sent:
     """Return what a function is to take along of the modules that workers cannot import."""
     asked = _sort_modules()
     return Sent(asked.lost, asked.carried)
+
+
+def travelling_modules(function: object, inputs: object, sent: Sent) -> Travels | None:
+    """Return the caller's own modules as they travel with a function; None: it needs none.
+
+    Args:
+        function: what is called.
+        inputs: where its inputs come from; may import as it goes.
+        sent: what was sent with the function.
+
+    Raises:
+        TypeError: it needs what cannot travel.
+        ValueError: they are too big.
+    """
+    asked = _asked  # `new_sent` has just looked; but reading the first inputs may import
+    if len(sys.modules) != asked.loaded:
+        asked = _sort_modules()
+    directory = _directory() if asked.is_relative else None
+    here = partial(_import_path, directory)
+    codes = [*sent.codes, inputs.gi_code] if type(inputs) is GeneratorType else sent.codes
+    return own_modules((asked, directory), here, asked.otherwise, codes, function)
 
 
 def by_value_modules() -> frozenset[str]:
@@ -207,11 +256,13 @@ def _sort_modules() -> _Asked:
     asked = _asked  # another thread may replace it
     if asked.key != key:  # a loop of maps asks again and again
         lost = frozenset(_find_by_value_modules())
+        is_relative = not all(map(os.path.isabs, key[0]))
         if has_hooks():
             of_hooks = frozenset(filter(can_be_carried, _loaded_by_hooks(lost)))
-            asked = _Asked(key, lost - of_hooks, partial(carried_modules, of_hooks))
+            carried = partial(carried_modules, of_hooks)
+            asked = _Asked(key, lost - of_hooks, carried, lost | of_hooks, is_relative, len(loaded))
         else:
-            asked = _Asked(key, lost)
+            asked = _Asked(key, lost, None, lost, is_relative, len(loaded))
         _asked = asked
     return asked
 

@@ -4,7 +4,7 @@ It needs no cluster and waits for nobody, so however deep calls are nested, they
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from burla.values.payloads import (
 from burla.values.tracebacks import note_of
 
 from .arguments import Shape
+from .shipped_files import Shipped
 from .variables import Chosen
 
 INSTEAD = (ResultNotPicklableError, NotLoadableError, SystemExit, GeneratorExit)
@@ -32,6 +33,17 @@ INSTEAD = (ResultNotPicklableError, NotLoadableError, SystemExit, GeneratorExit)
 def is_nested() -> bool:
     """Return whether this process is a worker."""
     return os.environ.get("BURLA_WORKER_PID") == str(os.getpid())
+
+
+def put_here(files: Iterable[Shipped]) -> None:
+    """Have files where the calls look for them: in the working directory."""
+    for name, path in files:
+        if name.endswith("/"):
+            os.makedirs(name, exist_ok=True)
+        elif os.path.realpath(name) != os.path.realpath(path):
+            os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+            with open(path, "rb") as source, open(name, "wb") as target:
+                target.write(source.read())
 
 
 def run_here(

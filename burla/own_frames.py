@@ -5,7 +5,9 @@ all frames, to whoever looks for a fault in burla.
 """
 
 import os
-from types import TracebackType
+import sys
+import warnings
+from types import FrameType, TracebackType
 
 VARIABLE = "BURLA_TRACEBACKS"
 FULL = "full"
@@ -27,12 +29,25 @@ def hide_own_frames(error: BaseException) -> None:
         todo += [one.__cause__, one.__context__]
 
 
+def warn_caller(text: str) -> None:
+    """Warn of something at the line of the caller that called us; by default once a text."""
+    depth, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_ours(frame):
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(text, stacklevel=depth)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = str(frame.f_globals.get("__name__"))
+    return name == "burla" or name.startswith("burla.")
+
+
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
     entries = []
     below_ours = False  # in what our code called, as when it waits or pickles
     while traceback is not None:
         name = str(traceback.tb_frame.f_globals.get("__name__"))
-        if name == "burla" or name.startswith("burla."):
+        if _is_ours(traceback.tb_frame):
             below_ours = True
         elif not (below_ours and name in _CALLED_BY_US):
             below_ours = False

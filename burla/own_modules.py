@@ -1,299 +1,287 @@
-"""Which modules are the caller's own, and what is in them: told to workers of other machines.
+"""What travels of the caller's own modules with a function, as it stands at the call.
 
-Own is what is neither installed nor of the standard library: beside the script, in directories on
-`sys.path`, editable installs. All that could be imported is looked at, not only what is loaded,
-because a function may import inside. What was found is kept and looked at again in proportion: it
-takes no more than a hundredth of the time of a loop of maps.
+A loop of maps finds, reads and packs once: then it only looks whether any of the files and
+directories that were looked at has another state.
 """
 
-import functools
-import importlib.machinery
 import os
 import sys
 import time
-import zipimport
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from importlib.machinery import EXTENSION_SUFFIXES
+from types import CodeType
 from typing import NamedTuple
+from zlib import compress
 
 import msgpack
 
 from burla.values.attributes import dict_of
-from burla.values.own_modules import (
-    DIGEST_BYTES_MAX,
-    NEVER_OWN,
-    OwnModules,
-    digest,
-    is_package_file,
-    machine_id,
-    place_of,
-)
+from burla.values.frames import dump_plain
+from burla.values.imports import NO_IMPORTS, Imports, imports_of, join_imports
+from burla.values.own_modules import OwnFile, OwnModules, platform
 
-MODULES_MAX = 512  # that are told, loaded ones first
-NAMES_BYTES_MAX = 64 << 10  # of the names of all modules
-DEPTH_MAX = 16  # of packages in packages: a link may lead up again
-REST_FACTOR = 100  # times as long as a look around took, its result is good
+from .own_files import FILES_MAX, State, are_same, is_settled, read
+from .own_metadata import metadata_files
+from .own_search import Search
+
+WARN_BYTES = 10_000_000  # more than this is told
+BYTES_MAX = 256 << 20  # more than this does not travel: big files of data are left behind
+ALONE_BYTES_MIN = 256 << 10  # a file from here on is a part of its own
+TOLD_MAX = 3  # of big files
+KEPT_MAX = 4  # of what was packed last, for functions that take turns
+
+
+class Travels(NamedTuple):
+    """The caller's own modules, ready to be sent."""
+
+    name: str  # tells these files from all others
+    frames: list[bytes]  # of an `OwnModules` and its parts
+    warning: str  # what the user should hear; empty: nothing
+
+
+class _Known(NamedTuple):
+    """What was found before, and what must be as it was for that to be right."""
+
+    key: tuple[object, str | None]
+    imports: Imports
+    paths: list[str]
+    states: list[State]
+    is_settled: bool
+    travels: Travels | None
+
+
+_known: list[_Known] = []  # the last one first
 
 
 def own_modules(
-    path: tuple[str, ...],
-    by_value: Callable[[], frozenset[str]] = frozenset,
-    clock_s: Callable[[], float] = time.perf_counter,
-) -> bytes:
-    """Return msgpack of `OwnModules`; the same object if nothing has changed.
+    key: tuple[object, str | None],
+    path: Callable[[], tuple[str, ...]],
+    by_value: frozenset[str],
+    codes: Sequence[CodeType],
+    function: object,
+) -> Travels | None:
+    """Return what has to travel; the same object if nothing has changed; None: nothing.
 
     Args:
-        path: absolute import path.
-        by_value: returns the names of modules that travel by themselves.
-        clock_s: tells when it is time to look again.
+        key: an object that is the same as long as `sys.modules` and the like are unchanged; the
+            working directory, if that matters.
+        path: returns the absolute import path.
+        by_value: names of modules that travel in another way.
+        codes: of what travels by value.
+        function: what is called.
+
+    Raises:
+        TypeError: the function needs what cannot travel.
+        ValueError: the modules are too big.
     """
-    global _last
-    key = (path, len(sys.modules), tuple(map(_changed_ns, _own_entries(path))))
-    last, began_s = _last, clock_s()  # another thread may replace it
-    if last is not None and last.key == key and began_s < last.until_s:
-        return last.packed
-    packed: bytes = msgpack.packb(_look_around(path, by_value()))
-    if last is not None and last.packed == packed:
-        packed = last.packed
-    now_s = clock_s()
-    _last = _Look(key, packed, now_s + REST_FACTOR * (now_s - began_s))
-    return packed
-
-
-@functools.lru_cache(maxsize=8)
-def _own_entries(path: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple([entry for entry in path if not _is_installed(entry)])
-
-
-class _Look(NamedTuple):
-    key: tuple[object, ...]
-    packed: bytes
-    until_s: float
-
-
-_last: _Look | None = None
-
-
-def _look_around(path: Sequence[str], by_value: frozenset[str]) -> OwnModules:
-    files = _own_files(path, by_value)
-    places: dict[str, int] = {}
-    modules: dict[str, tuple[int, bytes]] = {}
-    for name, file in islice(files.items(), MODULES_MAX):
-        known = _digest_of(file) or _digest_in_archive(name, file)
-        if known is not None:
-            place = place_of(name, file)
-            modules[name] = places.setdefault(place, len(places)), known
-    for entry in path:
-        is_own = not _is_installed(entry) and not _holds_distributions(entry)
-        if is_own and os.path.isdir(entry):
-            places.setdefault(entry, len(places))
-    names = list(dict.fromkeys(name.partition(".")[0] for name in files))
-    return OwnModules(
-        machine=machine_id(),
-        places=[(os.fsencode(place), *_identity(place)) for place in places],
-        names=names,
-        modules=msgpack.packb(modules),
-        complete=len(modules) == len(files),
-    )
-
-
-def _own_files(path: Sequence[str], by_value: frozenset[str]) -> dict[str, str]:
-    """Return the file of each own module by its name: loaded ones, then what can be imported."""
-    files: dict[str, str] = {}
-    taken = set(NEVER_OWN)  # top-level names that mean something else
-    for name, module in sys.modules.copy().items():
-        if "." in name and name.partition(".")[0] in NEVER_OWN:
-            continue
-        file = _file_of(module)
-        if name not in by_value and file is not None and _is_own_file(name, file):
-            files[name] = file
-        elif "." not in name and (file is not None or not _is_namespace(module)):
-            taken.add(name)
-    files = {name: file for name, file in files.items() if name.partition(".")[0] not in taken}
-    files |= {name: files.pop(name) for name in list(files) if "." in name}  # top-level ones first
-    seen = taken | {name for name in files if "." not in name} | _FIRST
-    packages = [(name, os.path.dirname(f)) for name, f in files.items() if is_package_file(f)]
-    spaces: dict[str, str] = {}
-    for entry in path:
-        listing = _list_modules(entry)
-        if not _is_installed(entry) and not listing.holds_distributions:
-            new = {name: file for name, file in listing.files.items() if name not in seen}
-            files |= new
-            packages += [(n, os.path.dirname(f)) for n, f in new.items() if is_package_file(f)]
-            spaces = listing.spaces | spaces
-        seen |= listing.files.keys()
-    packages += [(name, place) for name, place in spaces.items() if name not in seen]
-    for name, file in _walk(packages):
-        files.setdefault(name, file)
-        if len(files) > MODULES_MAX:
+    global _known
+    package = _main_package()
+    imports = NO_IMPORTS
+    for code in codes:
+        imports = join_imports(imports, _imports_of(code, package))
+    before = _known  # another thread may replace it
+    same = None
+    for one in before:
+        is_key = one.key[0] is key[0] and one.key[1] == key[1]
+        if is_key and one.imports == imports:
+            if one.is_settled and are_same(one.paths, one.states):
+                return one.travels
+            same = one.travels
             break
-    left = NAMES_BYTES_MAX
-    return {name: file for name, file in files.items() if (left := left - len(name)) >= 0}
+    found = _find(key, path(), by_value, imports, function)
+    now = found.travels
+    if same is not None and now is not None and now[::2] == same[::2]:
+        found = found._replace(travels=same)
+    others = [one for one in before if one.imports != imports or one.key[0] is not key[0]]
+    _known = [found, *others[: KEPT_MAX - 1]]
+    return found.travels
 
 
-def _walk(packages: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield name and file of all modules inside, those of upper levels first."""
-    for package, directory in packages:  # grows meanwhile
-        for name, file in _list_modules(directory).files.items():
-            yield f"{package}.{name}", file
-            if is_package_file(file) and package.count(".") < DEPTH_MAX:
-                packages.append((f"{package}.{name}", os.path.dirname(file)))
+@lru_cache(maxsize=1024)
+def _imports_of(code: CodeType, package: str) -> Imports:
+    return imports_of(code, package)
 
 
-# built in and frozen: found before any path is looked at
-_FIRST = {
-    *sys.builtin_module_names,
-    *(n for n in sys.stdlib_module_names if importlib.machinery.FrozenImporter.find_spec(n)),
-}
+def _main_package() -> str:
+    """Return where relative imports of code that travels by value start from."""
+    package = dict_of(sys.modules.get("__main__")).get("__package__")
+    return package if isinstance(package, str) else ""
 
 
-class _Listing(NamedTuple):
-    changed_ns: int
-    files: dict[str, str]  # of the modules that an import finds in a directory, by their names
-    spaces: dict[str, str]  # directories that are packages if no module has their name
-    holds_distributions: bool = False  # as `pip install --target` makes
+# --- finding ---
 
 
-_listings: dict[str, _Listing] = {}
-LISTINGS_MAX = 4096
+def _find(
+    key: tuple[object, str | None],
+    path: tuple[str, ...],
+    by_value: frozenset[str],
+    imports: Imports,
+    function: object,
+) -> _Known:
+    now_ns = time.time_ns()
+    search = Search(path, by_value)
+    home = getattr(function, "__module__", None)
+    names = imports.names | {home} if isinstance(home, str) else imports.names
+    search.follow(imports._replace(names=names))
+    needed = set(search.found)
+    search.follow_loaded()
+    search.add_metadata(metadata_files([*search.files.values()], path))
+    travels = _pack(search, needed) if search.files or search.archives else None
+    states = list(search.watched.values())
+    settled = all(is_settled(state, now_ns) for state in states)
+    return _Known(key, imports, list(search.watched), states, settled, travels)
 
 
-def _list_modules(directory: str) -> _Listing:
-    changed_ns = _changed_ns(directory)
-    known = _listings.get(directory)
-    if known is not None and known.changed_ns == changed_ns:
-        return known
-    try:
-        entries = frozenset(os.listdir(directory))
-    except OSError:  # a zip file, or not there
-        return _Listing(changed_ns, {}, {})
-    has_metadata = any(entry.endswith(".dist-info") for entry in entries)
-    listing = _Listing(changed_ns, {}, {}, has_metadata)
-    for stem in sorted({entry.partition(".")[0] for entry in entries} - {"__init__"}):
-        if stem.isidentifier():
-            _list_module(directory, stem, entries, listing)
-    if len(_listings) >= LISTINGS_MAX:
-        _listings.clear()
-    _listings[directory] = listing
-    return listing
+# --- packing ---
 
 
-def _holds_distributions(directory: str) -> bool:
-    return _list_modules(directory).holds_distributions
+class _Package:
+    """Files on their way into parts: small ones together, big ones alone."""
+
+    def __init__(self) -> None:
+        self.files: list[OwnFile] = []
+        self._small: list[bytes] = []
+        self._small_bytes = 0
+        self._big: list[bytes] = []
+
+    def add(self, path: str, origin: str, data: bytes) -> None:
+        """Take a file."""
+        part, start = 0, self._small_bytes
+        if len(data) < ALONE_BYTES_MIN:
+            self._small.append(data)
+            self._small_bytes += len(data)
+        else:
+            self._big.append(data)
+            part, start = len(self._big), 0
+        is_program = os.access(origin, os.X_OK)
+        where = os.fsencode(path), os.fsencode(origin)
+        self.files.append(OwnFile(*where, part, start, len(data), is_program))
+
+    def parts(self) -> list[bytes]:
+        """Return what the files say that they are in."""
+        return [compress(b"".join(self._small), 1), *self._big]
 
 
-def _list_module(directory: str, name: str, entries: frozenset[str], listing: _Listing) -> None:
-    """Add what an import of this name finds: a package before a module."""
-    inside = _package_files(os.path.join(directory, name)) if name in entries else ()
-    inits = [file for file in inside if is_package_file(file)]
-    others = [f"{name}{suffix}" for suffix in _SUFFIXES if f"{name}{suffix}" in entries]
-    if inits:
-        listing.files[name] = os.path.join(directory, name, inits[0])
-    elif others:
-        listing.files[name] = os.path.join(directory, others[0])
-    elif inside:
-        listing.spaces[name] = os.path.join(directory, name)
+def _pack(search: Search, needed: set[str]) -> Travels:
+    files = dict(search.files)
+    archives = _archive_entries(search.archives)
+    files |= {path: file for file, path in archives.items()}
+    modules = {module.file for module in search.modules.values()} | set(search.archives)
+    names = {module.file: name for name, module in search.modules.items() if module.file}
+    sizes = {file: search.watched[file][1] for file in files.values() if file in search.watched}
+    left_out = _leave_out(sizes, modules)
+    refused: dict[str, str] = {}
+    package = _Package()
+    for path, file in sorted(files.items()):
+        if file in left_out or not file:
+            continue
+        try:
+            package.add(path, file, read(file).data)
+        except OSError as error:
+            name = names.get(file)
+            if name is not None:
+                refused[name] = f"{file} cannot be read: {error.strerror}"
+    _refuse(refused, needed, search)
+    parts = package.parts()
+    own = OwnModules(
+        name="",
+        platform=platform(),
+        files=package.files,
+        packed=[True, *[False] * (len(parts) - 1)],
+        tops=search.top_names(),
+        archives=[os.fsencode(entry) for entry in _archive_paths(archives)],
+        extensions=[
+            name
+            for name, module in search.modules.items()
+            if module.file and module.file.endswith(tuple(EXTENSION_SUFFIXES))
+        ],
+        refused=refused,
+    )
+    digest = blake2b(msgpack.packb(own), digest_size=16)
+    for part in parts:
+        digest.update(part)
+    own = own._replace(name=digest.hexdigest())
+    frames = dump_plain((msgpack.packb(own), parts))
+    return Travels(own.name, frames, _warning(sizes, left_out, search.is_cut))
 
 
-_inside: dict[str, tuple[int, tuple[str, ...]]] = {}  # by directory, with its mtime
+def _archive_entries(archives: Iterable[str]) -> dict[str, str]:
+    """Return where each archive goes."""
+    return {
+        archive: f".archives/{number}/{os.path.basename(archive)}"
+        for number, archive in enumerate(archives)
+    }
 
 
-def _package_files(directory: str) -> tuple[str, ...]:
-    """Return names of files that make a directory a package, the one that decides first."""
-    changed_ns = _changed_ns(directory)
-    known = _inside.get(directory)
-    if known is not None and known[0] == changed_ns:
-        return known[1]
-    entries: list[str] = []
-    with suppress(OSError):
-        entries = os.listdir(directory)
-    inits = [f"__init__{suffix}" for suffix in _SUFFIXES if f"__init__{suffix}" in entries]
-    found = (*inits, *[entry for entry in entries if entry.endswith(".py")][:1])
-    if len(_inside) >= LISTINGS_MAX:
-        _inside.clear()
-    _inside[directory] = changed_ns, found
-    return found
+def _archive_paths(archives: Mapping[str, str]) -> Iterator[str]:
+    """Yield what stands for the entries of `sys.path` that are archives or directories in one."""
+    for archive, where in archives.items():
+        entries = [one for one in sys.path if isinstance(one, str) and os.path.isabs(one)]
+        inside = [one[len(archive) :] for one in entries if f"{one}/".startswith(f"{archive}/")]
+        yield from (where + rest for rest in inside or [""])
 
 
-_SUFFIXES = [  # in the order in which `importlib` tries them
-    *importlib.machinery.EXTENSION_SUFFIXES,
-    *importlib.machinery.SOURCE_SUFFIXES,
-    *importlib.machinery.BYTECODE_SUFFIXES,
-]
+def _leave_out(sizes: Mapping[str, int], modules: Collection[str | None]) -> dict[str, int]:
+    """Return big files of data, without which the rest is not too much.
+
+    Raises:
+        ValueError: it is too much even so.
+    """
+    left_out: dict[str, int] = {}
+    total = sum(sizes.values())
+    for file, size in _biggest_first(sizes):
+        if total <= BYTES_MAX:
+            break
+        if file not in modules:
+            left_out[file] = size
+            total -= size
+    if total > BYTES_MAX:
+        raise ValueError(
+            f"your own modules have {_mb(total)}, at most {_mb(BYTES_MAX)} can be sent; the biggest"
+            f" files: {_list(sizes)}"
+        )
+    return left_out
 
 
-def _file_of(module: object) -> str | None:
-    file = dict_of(module).get("__file__")  # a lazy module stays unloaded
-    return file if isinstance(file, str) and os.path.isabs(file) else None
+def _refuse(refused: Mapping[str, str], needed: set[str], search: Search) -> None:
+    """Raise if the function names a module that cannot travel; nodes refuse the others."""
+    for name in sorted(needed & refused.keys()):
+        raise TypeError(
+            f"function_ cannot be sent: it needs your own module {name!r}, and {refused[name]}"
+        )
 
 
-def _is_namespace(module: object) -> bool:
-    return "__path__" in dict_of(module)
+def _warning(sizes: Mapping[str, int], left_out: Mapping[str, int], is_cut: bool) -> str:
+    remedy = "hand big data over as inputs or by files=, or keep it outside of packages"
+    if is_cut:
+        return (
+            f"burla: there are over {FILES_MAX} files in your packages: not all are sent; {remedy}"
+        )
+    if left_out:
+        return (
+            f"burla: your packages have over {_mb(BYTES_MAX)}: not sent are {_list(left_out)};"
+            f" {remedy}"
+        )
+    total = sum(sizes.values())
+    if total > WARN_BYTES:
+        return (
+            f"burla: {_mb(total)} of your own modules and packages are sent with the function;"
+            f" the biggest files: {_list(sizes)}; {remedy}"
+        )
+    return ""
 
 
-def _is_own_file(name: str, file: str) -> bool:
-    return not _is_installed(file) and not _holds_distributions(place_of(name, file))
+def _biggest_first(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(sizes.items(), key=lambda one: (-one[1], one[0]))
 
 
-_digests: dict[str, tuple[tuple[int, int, int], bytes]] = {}
-DIGESTS_MAX = 4 * MODULES_MAX
+def _list(sizes: Mapping[str, int]) -> str:
+    biggest = _biggest_first(sizes)
+    told = ", ".join(f"{file} ({_mb(size)})" for file, size in biggest[:TOLD_MAX])
+    return told if len(biggest) <= TOLD_MAX else f"{told}, ..."
 
 
-def _digest_of(file: str) -> bytes | None:
-    try:
-        now = os.stat(file)
-        is_now = now.st_ino, now.st_size, now.st_mtime_ns
-        known = _digests.get(file)
-        if known is not None and known[0] == is_now:
-            return known[1]
-        with open(file, "rb") as opened:
-            found = digest(opened.read(DIGEST_BYTES_MAX), now.st_size)
-    except OSError:
-        return None
-    if len(_digests) >= DIGESTS_MAX:
-        _digests.clear()
-    _digests[file] = is_now, found
-    return found
-
-
-def _digest_in_archive(name: str, file: str) -> bytes | None:
-    """Return the digest of a loaded module that lies in a zip file."""
-    loader = getattr(sys.modules.get(name), "__loader__", None)
-    if not isinstance(loader, zipimport.zipimporter):
-        return None
-    try:
-        data = loader.get_data(file)
-    except OSError:
-        return None
-    return digest(data, len(data))
-
-
-def _changed_ns(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _identity(place: str) -> tuple[int, int]:
-    try:
-        found = os.stat(place)
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
-
-
-def _is_installed(path: str) -> bool:
-    """Return whether this lies in the standard library or among installed packages."""
-    whole = os.path.join(path, "")
-    return whole.startswith(_STANDARD) or "/site-packages/" in whole or "/dist-packages/" in whole
-
-
-_LIBRARY = os.path.dirname(os.__file__)
-_STANDARD = (  # the second: where it lies if it is zipped
-    os.path.join(_LIBRARY, ""),
-    os.path.join(
-        os.path.dirname(_LIBRARY), f"python{sys.version_info[0]}{sys.version_info[1]}.zip", ""
-    ),
-)
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

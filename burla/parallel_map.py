@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, Literal, TypeVar, overload
@@ -26,15 +26,18 @@ from burla.values.sharing import SharedInputs, directory_of
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
 from .config import cluster_address, may_grow, reconnect_timeout_s
-from .modules import new_sent, packed_environment
+from .modules import new_sent, packed_environment, travelling_modules
 from .monkey_patches import refuse_green_threads
-from .nested import is_nested, run_here
-from .own_frames import hide_own_frames
+from .nested import is_nested, put_here, run_here
+from .own_frames import hide_own_frames, warn_caller
 from .private_cluster import LocalCluster, is_current, private_cluster
+from .shipped_files import Shipped, dump_files, find_files
 from .surroundings import TOKEN, packed_surroundings
 from .variables import Chosen, read_env
 
 R = TypeVar("R")
+Path = str | os.PathLike[str]
+Files = Path | Iterable[Path] | Mapping[str, Path]
 
 ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
 ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
@@ -52,6 +55,7 @@ def remote_parallel_map(
     unpack: bool | None = None,
     grow: bool | None = None,
     env: Mapping[str, str | None] | Iterable[str] | None = None,
+    files: Files | None = None,
 ) -> list[R]: ...
 @overload
 def remote_parallel_map(
@@ -66,6 +70,7 @@ def remote_parallel_map(
     unpack: bool | None = None,
     grow: bool | None = None,
     env: Mapping[str, str | None] | Iterable[str] | None = None,
+    files: Files | None = None,
 ) -> Iterator[R]: ...
 @overload
 def remote_parallel_map(
@@ -79,6 +84,7 @@ def remote_parallel_map(
     unpack: bool | None = None,
     grow: bool | None = None,
     env: Mapping[str, str | None] | Iterable[str] | None = None,
+    files: Files | None = None,
 ) -> Iterator[R]: ...
 @overload
 def remote_parallel_map(
@@ -92,6 +98,7 @@ def remote_parallel_map(
     unpack: bool | None = None,
     grow: bool | None = None,
     env: Mapping[str, str | None] | Iterable[str] | None = None,
+    files: Files | None = None,
 ) -> list[R] | Iterator[R]: ...
 def remote_parallel_map(
     function_: Callable[..., R],
@@ -104,6 +111,7 @@ def remote_parallel_map(
     unpack: bool | None = None,
     grow: bool | None = None,
     env: Mapping[str, str | None] | Iterable[str] | None = None,
+    files: Files | None = None,
 ) -> list[R] | Iterator[R]:
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
@@ -155,6 +163,11 @@ def remote_parallel_map(
         env: environment variables that the calls have beside those that go along anyway: a mapping
             of names to texts (None: not set), or names of variables of `os.environ`. They count
             before all others. Never HOME, PATH, LD_*, PYTHON* and BURLA_*, which are the machine's.
+        files: paths of files and folders that the calls read, in or below the working directory:
+            on each node they are in the folder of the job (`BURLA_JOB_DIR`) under the same relative
+            names, and that folder is then the working directory of the calls. A mapping gives
+            them other names: `{"model.bin": "/data/model.bin"}`. They go with the job; what is
+            written there, too.
 
     Returns:
         The results in the order of the inputs; with `generator=True` in order of completion.
@@ -182,7 +195,8 @@ def remote_parallel_map(
     try:
         return _map(
             *(function_, inputs, func_cpu, func_ram, max_parallelism),
-            *(generator, spinner, unpack, grow, read_env(env)),
+            *(generator, spinner, unpack, grow),
+            *(read_env(env), find_files(files)),
         )
     except BaseException as error:
         hide_own_frames(error)
@@ -208,19 +222,21 @@ def _map(
     unpack: bool | None,
     grow: bool | None,
     chosen: Chosen,
+    shipped: Sequence[Shipped],
 ) -> list[R] | Iterator[R]:
     check_arguments(
         function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack, grow
     )
     shape = decide_unpack(function_, unpack, inputs)
     if is_nested():
+        put_here(shipped)
         here = run_here(function_, inputs, shape, chosen)
         return _hiding_frames(here) if generator else list(here)
     if type(inputs) in (list, tuple, range) and not inputs:
         return iter(()) if generator else []
     refuse_green_threads()
     spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism)
-    caller = _start(spec, function_, inputs, shape, spinner, not generator, grow, chosen)
+    caller = _start(spec, function_, inputs, shape, spinner, not generator, grow, chosen, shipped)
     if not generator:
         return [] if caller is None else caller.collect()
     if caller is None:
@@ -260,6 +276,7 @@ def _start(
     prompt: bool,
     grow: bool | None,
     chosen: Chosen,
+    shipped: Sequence[Shipped],
 ) -> Caller | None:
     """Return the job, open and with its first inputs; None, and nothing is started, without any."""
     sent = new_sent()
@@ -293,11 +310,25 @@ def _start(
         if (memory := cluster.memory) is not None:
             directory = directory_of(memory, spec.job.hex())
     around = packed_surroundings(chosen, private=address is None)
+    own_frames = 0
+    if address is not None and (own := travelling_modules(function, inputs, sent)) is not None:
+        if own.warning:
+            warn_caller(own.warning)
+        own_frames = len(own.frames)
+        frames = [*frames, *own.frames]
+    file_frames = dump_files(shipped) if shipped else []
+    frames = [*frames, *file_frames]
     spec = msgspec.structs.replace(
         spec,
-        environment=packed_environment(memory, travels=address is not None, surroundings=around),
+        environment=packed_environment(
+            memory,
+            travels=address is not None,
+            own_frames=own_frames,
+            file_frames=len(file_frames),
+            surroundings=around,
+        ),
         lazy=ahead is not None,
-        digest=digest_of(frames),
+        digest=b"" if shipped else digest_of(frames),  # a next job is to find them unchanged
         hash_seed=own_seed(),
     )
     job = Job(Session(spec, frames, prompt), thread, spec.name, spinner, TOKEN)

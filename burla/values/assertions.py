@@ -8,6 +8,7 @@ import ast
 import importlib
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType
 from typing import Any
@@ -19,12 +20,7 @@ class _Rewritten(SourceFileLoader):
     """Loads a module as pytest does, and neither reads nor writes Python's store of bytecode."""
 
     def get_code(self, fullname: str) -> CodeType | None:
-        source = self.get_data(self.path)
-        tree = ast.parse(source, self.path)
-        # not named as a dependency: the caller has it, and so has a node that can run this
-        importlib.import_module(REWRITER).rewrite_asserts(tree, source, self.path)
-        code: CodeType = compile(tree, self.path, "exec", dont_inherit=True)
-        return code
+        return code_of_rewritten(self.get_data(self.path), self.path)
 
 
 class _Finder:
@@ -42,8 +38,28 @@ class _Finder:
         return spec
 
 
+def code_of_rewritten(source: bytes, file: str) -> CodeType:
+    """Return the code of a module as pytest makes it, or as it is where there is no pytest."""
+    tree = ast.parse(source, file)
+    # not named as a dependency: the caller has it, and so has a node that can run this
+    with suppress(ModuleNotFoundError):
+        importlib.import_module(REWRITER).rewrite_asserts(tree, source, file)
+    code: CodeType = compile(tree, file, "exec", dont_inherit=True)
+    return code
+
+
+_rewritten: frozenset[str] = frozenset()
+
+
+def is_rewritten(file: str) -> bool:
+    """Return whether this process, a worker, is to rewrite this file of the caller's."""
+    return file in _rewritten
+
+
 def rewrite_on_import(files: list[str]) -> None:
     """Have this process, a worker, rewrite these files when it imports them, and no others."""
+    global _rewritten
+    _rewritten = frozenset(files)
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
     if files:
         sys.meta_path.insert(0, _Finder(files))

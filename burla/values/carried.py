@@ -6,7 +6,7 @@ In a worker they are like other own modules: loaded when they are imported, anew
 import importlib.util
 import marshal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
@@ -104,40 +104,3 @@ class _Finder:
         if name not in self.modules:
             raise ImportError(f"{name!r} is not among the caller's modules", name=name)
         return CarriedModule(*marshal.loads(self.modules[name]))
-
-
-def imported_names(code: CodeType, package: str) -> Iterator[str]:
-    """Yield the names of all modules that this code may import, also what may be no module.
-
-    Args:
-        code: of a function or module.
-        package: the one that relative imports start from; empty: none.
-    """
-    import dis  # takes long, and few need it
-
-    for one in codes_in(code):
-        constants: list[Any] = [0, None]
-        for step in dis.get_instructions(one):
-            if step.opname.startswith("LOAD_CONST") or step.opname == "LOAD_SMALL_INT":
-                constants.append(step.argval)
-            elif step.opname == "IMPORT_NAME":
-                level, names = constants[-2:]
-                module = _absolute(step.argval, level if type(level) is int else 0, package)
-                yield module
-                if isinstance(names, tuple):
-                    yield from (f"{module}.{name}" for name in names)
-
-
-def codes_in(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code and all that is defined in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from codes_in(constant)
-
-
-def _absolute(name: str, level: int, package: str) -> str:
-    if not level:
-        return name
-    parents = package.split(".")[: len(package.split(".")) - level + 1]
-    return ".".join([*parents, name] if name else parents)

@@ -11,10 +11,7 @@ from importlib.machinery import SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any, TypedDict
 
-import msgpack
-
 from .assertions import rewrite_on_import
-from .own_modules import guard_own_modules
 from .pickling import serve
 
 COMPILED_MAX = 256  # modules of which a worker keeps the code,
@@ -29,7 +26,8 @@ class Environment(TypedDict):
     shadowed: list[str]  # modules of the standard library that stand behind others in `path`
     argv: list[bytes]
     main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
-    own: bytes | None  # msgpack of OwnModules; None: this machine's caller, whose modules are here
+    own_frames: int  # how many of those behind the function's are its own modules; 0: none travel
+    file_frames: int  # and how many behind those are files for the folder of the job
     memory: bytes | None  # directory in memory that caller and worker share; None: there is none
     rewritten: list[bytes]  # files whose asserts pytest has rewritten
     one_output: bool  # stdout and stderr of the caller are one place
@@ -47,8 +45,6 @@ def apply_environment(environment: Environment) -> None:
     rewrite_on_import([os.fsdecode(file) for file in environment.get("rewritten", ())])
     for name in environment["shadowed"]:
         sys.modules.pop(name, None)  # who has it keeps it; the function is to get the caller's
-    own = environment.get("own")
-    guard_own_modules(None if own is None else msgpack.unpackb(own))
     sys.argv[:] = [os.fsdecode(arg) for arg in environment["argv"]]
     serve(dict(environment["main"]))
 

@@ -1,188 +1,240 @@
-"""The caller's own modules, as a worker of another machine knows them: never mistaken for others.
+"""The caller's own modules on another machine: files in a directory of the lease, found first.
 
-A worker there may find another `statistics` or `utils` than the caller has beside the script: one
-of the standard library, an installed one, an old copy, somebody else's. So the caller says which
-modules are its own and what is in them, and what is not the same is refused in words.
+They travel with the function of a job, by content, and are put where only the workers of the lease
+can read them and nobody writes. What they are called there, and where they lie at the caller, is
+said by an `OwnModules`: names are found there before anywhere else, and tracebacks name the
+caller's files.
 """
 
-import functools
+import importlib
+import linecache
 import os
+import shutil
 import sys
+import zlib
 from collections.abc import Sequence
-from hashlib import blake2b
-from importlib.machinery import ModuleSpec, PathFinder
-from typing import Any, TypedDict
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    PathFinder,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from types import CodeType, ModuleType
+from typing import Any, NamedTuple
 
 import msgpack
 
-DIGEST_BYTES_MAX = 1 << 20  # of a file are looked at; more have only big extension modules
+from .assertions import code_of_rewritten, is_rewritten
+
 NEVER_OWN = frozenset(("burla", "cloudpickle", "__main__", "__mp_main__"))  # all pickles name these
 
 
-class OwnModules(TypedDict):
-    """What a caller says about its own modules; plain data for msgpack."""
+class OwnFile(NamedTuple):
+    """One file; plain data."""
 
-    machine: str  # its `machine_id`
-    places: list[tuple[bytes, int, int]]  # directories, each with its device and inode there
-    names: list[str]  # of top-level modules, all that are own
-    modules: bytes  # msgpack of {name: (number of its place, digest)}
-    complete: bool  # False: there were too many to name them all
-
-
-def digest(data: bytes, size: int) -> bytes:
-    """Return what tells the content of one file, of which `data` is the begin, from another's."""
-    return blake2b(data[:DIGEST_BYTES_MAX], digest_size=8, key=str(size).encode()).digest()
+    path: bytes  # below the directory, with slashes
+    origin: bytes  # where it lies at the caller
+    part: int  # which has it,
+    start: int  # from here
+    size: int
+    is_program: bool  # it may be executed
 
 
-def is_package_file(file: str) -> bool:
-    """Return whether a module's file is that of a package."""
-    return os.path.basename(file).startswith("__init__.")
+class OwnModules(NamedTuple):
+    """What a caller says about its own modules; plain data, as all in it."""
+
+    name: str  # tells these files from all others
+    platform: str  # for which its extension modules were built
+    files: Sequence[OwnFile]
+    packed: Sequence[bool]  # by part: it is deflated
+    tops: Sequence[str]  # names of top-level modules
+    archives: Sequence[bytes]  # import path entries among the files, or in one of them
+    extensions: Sequence[str]  # names of modules that need this platform
+    refused: dict[str, str]  # names of modules that cannot travel, with why
 
 
-def place_of(name: str, file: str) -> str:
-    """Return the directory that an import path would name to find a module in this file."""
-    place = os.path.dirname(file)
-    for _ in range(name.count(".") + is_package_file(file)):
-        place = os.path.dirname(place)
-    return place
+def unpack_own_modules(packed: bytes) -> OwnModules:
+    """Return what msgpack has packed of one."""
+    name, built_for, files, *rest = msgpack.unpackb(packed)
+    return OwnModules(name, built_for, [OwnFile(*file) for file in files], *rest)
 
 
-@functools.cache
-def machine_id() -> str:
-    """Return what only processes under the same running kernel have in common; or nothing."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            return file.read().strip()
-    except OSError:  # not Linux
-        return ""
+def platform() -> str:
+    """Return what machines have in common that can run each other's extension modules."""
+    return EXTENSION_SUFFIXES[0].strip(".").partition(".")[0]
 
 
-def guard_own_modules(own: OwnModules | None) -> None:
-    """From now on import the caller's own modules under their names, or refuse.
+def serve_own_modules(own: OwnModules | None, parts: Sequence[bytes], place: str) -> None:
+    """From now on import these under their names, and those of an earlier job no more.
 
     Args:
-        own: None: all modules of the caller are here.
+        own: None: there are none.
+        parts: the content of the files.
+        place: a directory of the lease's, in which one of their own is made.
     """
-    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder) is not _Guard]
+    for finder in [one for one in sys.meta_path if type(one) is _Finder]:
+        finder.withdraw()
     if own is None:
         return
-    guard = _Guard(own)
+    directory = os.path.join(place, own.name)
+    if not os.path.isdir(directory):
+        _put_down(own, parts, directory)
+    finder = _Finder(own, directory)
     for name in list(sys.modules):  # who has it keeps it; the function is to get the caller's
-        if guard.is_own(name):
+        if finder.is_own(name):
             sys.modules.pop(name, None)
-    sys.meta_path.insert(0, guard)
+    finder.install()
 
 
-class _Guard:
-    """A finder that is asked first, and lets nothing pass for an own module that is another."""
+# --- the files ---
 
-    def __init__(self, own: OwnModules) -> None:
-        self._names = frozenset(own["names"]) - NEVER_OWN
-        self._places = [os.fsdecode(path) for path, _, _ in own["places"]]
-        same = machine_id() == own["machine"] != ""
-        self._here = {  # the very directories of the caller
-            os.fsdecode(path)
-            for path, device, inode in own["places"]
-            if same and _is_directory(path, device, inode)
+
+def _put_down(own: OwnModules, parts: Sequence[bytes], directory: str) -> None:
+    """Write all files; several workers may do so at once."""
+    made = f"{directory}.{os.getpid()}"
+    whole = [zlib.decompress(part) if packed else part
+             for part, packed in zip(parts, own.packed, strict=True)]  # fmt: skip
+    folders = {made}
+    os.makedirs(made, 0o755, exist_ok=True)
+    for file in own.files:
+        path = os.path.join(made, _checked(os.fsdecode(file.path)))
+        folder = os.path.dirname(path)
+        while folder not in folders:
+            os.makedirs(folder, 0o755, exist_ok=True)
+            folders.add(folder)
+            folder = os.path.dirname(folder)
+        mode = 0o555 if file.is_program else 0o444
+        content = memoryview(whole[file.part])[file.start : file.start + file.size]
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
+            opened.write(content)
+            os.fchmod(opened.fileno(), mode)  # whatever the umask is
+    for folder in folders - {made}:
+        os.chmod(folder, 0o555)
+    try:
+        os.rename(made, directory)
+        os.chmod(directory, 0o555)
+    except OSError:
+        if not os.path.isdir(directory):
+            raise
+        _remove(made, folders)  # another was quicker
+
+
+def _remove(directory: str, folders: set[str]) -> None:
+    for folder in folders:
+        os.chmod(folder, 0o755)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _checked(path: str) -> str:
+    if os.path.isabs(path) or ".." in path.split("/"):
+        raise ValueError(f"{path!r} would lie elsewhere")
+    return path
+
+
+# --- finding them ---
+
+
+class _Finder:
+    """A finder that is asked first: for names of the caller's top-level modules, and for refusals.
+
+    What lies in packages is found by their paths, with the loaders below.
+    """
+
+    def __init__(self, own: OwnModules, directory: str) -> None:
+        self._own = own
+        self._tops = frozenset(own.tops) - NEVER_OWN
+        self._refused = dict(own.refused)
+        if own.platform != platform():
+            why = f"it was built for {own.platform}, and this node is {platform()}"
+            self._refused |= dict.fromkeys(own.extensions, why)
+        self.directory = directory
+        self._origins = {
+            os.path.join(directory, os.fsdecode(file.path)): os.fsdecode(file.origin)
+            for file in own.files
         }
-        self._copies = {one for one in self._places if one not in self._here and os.path.isdir(one)}
-        self._packed = own["modules"]
-        self._complete = own["complete"]
+        archives = [os.path.join(directory, os.fsdecode(one)) for one in own.archives]
+        self._path = [directory, *archives]
 
     def is_own(self, name: str) -> bool:
         """Return whether the caller has a module of its own by this name."""
-        return name.partition(".")[0] in self._names
+        return name.partition(".")[0] in self._tops
+
+    def install(self) -> None:
+        """Be asked first from now on."""
+        sys.meta_path.insert(0, self)
+        sys.path_hooks.insert(0, self._finder_of)
+        sys.path[:] = [*self._path, *sys.path]
+        importlib.invalidate_caches()
+
+    def withdraw(self) -> None:
+        """Be asked no more."""
+        sys.meta_path.remove(self)
+        sys.path_hooks[:] = [hook for hook in sys.path_hooks if hook != self._finder_of]
+        sys.path[:] = [entry for entry in sys.path if entry not in self._path]
+        for path in [one for one in sys.path_importer_cache if self._is_below(one)]:
+            del sys.path_importer_cache[path]
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: Any = None
     ) -> ModuleSpec | None:
-        """Return the caller's module; None: it is not the caller's own, and others may look.
+        """Return the caller's module; None: it is not the caller's own, or lies in a package.
 
         Raises:
-            ModuleNotFoundError: it is the caller's own, and not here.
+            ModuleNotFoundError: it is the caller's own, and could not come along.
         """
-        if not self.is_own(name):
-            has_copies = path is None and self._complete and self._copies
-            return self._find_not_own(name) if has_copies else None
-        spec = _found_by_others(name, path, target)
-        where = None if spec is None else _place_of_spec(name, spec)
-        if where in self._here:
-            return spec
-        place, expected = self._modules.get(name, (None, None))
-        if expected is not None:
-            is_same = spec is not None and _digest_of(spec) == expected
-        elif "." in name:  # the caller may not have it either
-            is_same = True
-        else:  # a namespace package, of which each module is looked at; or one of too many
-            is_same = spec is not None and (not spec.has_location or where in self._copies)
-        if is_same:
-            return spec
-        raise ModuleNotFoundError(self._refusal(name, place, spec), name=name)
+        if (why := self._refused.get(name)) is not None:
+            text = f"the caller's own module {name!r} is not on this node: {why}"
+            raise ModuleNotFoundError(text, name=name)
+        if path is not None or name not in self._tops:
+            return None
+        spec = PathFinder.find_spec(name, self._path)
+        if spec is not None and spec.loader is None:  # others may have parts of this namespace
+            wide = PathFinder.find_spec(name)
+            return wide if wide is not None and wide.loader is None else spec
+        return spec
 
-    def _find_not_own(self, name: str) -> ModuleSpec | None:
-        """Return what the caller would find: nothing that lies in a copy of its directories."""
-        spec = _found_by_others(name, None, None)
-        if spec is None or _place_of_spec(name, spec) not in self._copies:
-            return spec
-        rest = [entry for entry in sys.path if entry not in self._copies]
-        found = PathFinder.find_spec(name, rest)
-        if found is not None:
-            return found
-        text = f"No module named {name!r}; {spec.origin} is not there on the caller's machine"
-        raise ModuleNotFoundError(text, name=name)
+    def invalidate_caches(self) -> None:
+        """Forget nothing: files of the caller's do not change."""
 
-    @functools.cached_property
-    def _modules(self) -> dict[str, tuple[int, bytes]]:
-        modules: dict[str, tuple[int, bytes]] = msgpack.unpackb(self._packed, use_list=False)
-        return modules
-
-    def _refusal(self, name: str, place: int | None, spec: ModuleSpec | None) -> str:
-        where = found = ""
-        if place is not None:
-            where = f" in {self._places[place]}"
-        if spec is not None:
-            found = f"; what this node has by that name is another: {spec.origin or 'a namespace'}"
-        return (
-            f"the caller's own module {name!r}{where} is not on this node{found}. Modules that are"
-            " not installed do not travel to other machines: define what the function needs in the"
-            " script itself, or let the nodes have the same file at the same place"
+    def _finder_of(self, path: str) -> FileFinder:
+        if not self._is_below(path) or not os.path.isdir(path):
+            raise ImportError("not the caller's own", path=path)
+        source: Any = self._loader  # called as a class would be
+        return FileFinder(
+            path,
+            (ExtensionFileLoader, EXTENSION_SUFFIXES),
+            (source, SOURCE_SUFFIXES),
+            (SourcelessFileLoader, BYTECODE_SUFFIXES),
         )
 
+    def _is_below(self, path: str) -> bool:
+        return os.path.join(path, "").startswith(os.path.join(self.directory, ""))
 
-def _is_directory(place: bytes, device: int, inode: int) -> bool:
-    try:
-        found = os.stat(place)
-    except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == (device, inode)
+    def _loader(self, name: str, path: str) -> SourceFileLoader:
+        return _Loader(name, path, self._origins.get(path, path))
 
 
-def _found_by_others(name: str, path: Any, target: Any) -> ModuleSpec | None:
-    for finder in sys.meta_path:
-        find_spec = getattr(finder, "find_spec", None)
-        if type(finder) is _Guard or find_spec is None:
-            continue
-        spec: ModuleSpec | None = find_spec(name, path, target)
-        if spec is not None:
-            return spec
-    return None
+class _Loader(SourceFileLoader):
+    """Loads a module of the caller's; its code says that it is from the caller's file."""
 
+    def __init__(self, name: str, path: str, origin: str) -> None:
+        super().__init__(name, path)
+        self._origin = origin
 
-def _place_of_spec(name: str, spec: ModuleSpec) -> str | None:
-    """Return the directory of an import path where a module was found; None: in none."""
-    if spec.has_location and spec.origin:
-        return place_of(name, os.path.abspath(spec.origin))
-    locations = list(spec.submodule_search_locations or ())
-    return place_of(name, os.path.abspath(locations[0])) if locations else None
+    def get_code(self, fullname: str) -> CodeType | None:
+        source = self.get_data(self.path)
+        if is_rewritten(self._origin):
+            return code_of_rewritten(source, self._origin)
+        return self.source_to_code(source, self._origin)
 
-
-def _digest_of(spec: ModuleSpec) -> bytes | None:
-    """Return the digest of a module's file; None: it has none, or it cannot be read."""
-    get_data = getattr(spec.loader, "get_data", None)
-    if get_data is None or not spec.has_location:
-        return None
-    try:
-        data = get_data(spec.origin)
-    except OSError:
-        return None
-    return digest(data, len(data))
+    def exec_module(self, module: ModuleType) -> None:
+        if os.path.exists(self._origin):  # another file, which is not to be shown in tracebacks
+            text = self.get_source(module.__name__) or ""
+            lines = text.splitlines(keepends=True)
+            linecache.cache[self._origin] = len(text), None, lines, self._origin
+        super().exec_module(module)

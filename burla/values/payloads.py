@@ -29,6 +29,7 @@ from .leaves import (
     is_lazy,
     load_leaf,
 )
+from .own_modules import serve_own_modules, unpack_own_modules
 from .pickling import (
     FunctionPickler,
     ResultNotPicklableError,
@@ -68,6 +69,7 @@ __all__ = [
     "load_error",
     "load_function",
     "load_leaf",
+    "load_own_modules",
     "load_result",
     "load_results",
     "loads",
@@ -130,6 +132,20 @@ def load_function(frames: Frames) -> Callable[..., Any]:
     begin_job()
     function: Callable[..., Any] = load_from_caller(frames)[-2]
     return function
+
+
+def load_own_modules(frames: Frames, place: str) -> None:
+    """Have this process, a worker, import the caller's own modules, and those of no earlier job.
+
+    Args:
+        frames: behind those of the function; without any there are none.
+        place: a directory of the lease, for their files.
+    """
+    if not frames:
+        serve_own_modules(None, (), place)
+        return
+    packed, parts = loads(frames)
+    serve_own_modules(unpack_own_modules(packed), parts, place)
 
 
 def bind_call(function: Callable[..., Any], unpack: bool | None) -> Callable[[Any], Any]:

@@ -23,10 +23,11 @@ from typing import Any
 
 from . import cloudpickle_parts as parts
 from .attributes import LateDescriptor, answers_itself, take_apart
-from .carried import Carrier, codes_in, drop_carried
+from .carried import Carrier, drop_carried
 from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
 from .frames import Frames, NotLoadableError, Pieces, join
+from .imports import codes_in
 from .named import (
     bare_objects,
     find_class,
@@ -61,7 +62,7 @@ class Sent:
         self.by_value = by_value  # names of modules that the workers cannot import
         self.carried = carried  # gives modules for the workers to load; None: they need none
         self.classes: dict[type, str] = {}  # class -> its id
-        self.codes: list[CodeType] = []  # of functions that travel, if that matters
+        self.codes: list[CodeType] = []  # of functions that travel by value
 
     def needed(self) -> tuple[Any, ...]:
         """Return what must be loaded before the rest, as some code may import it by its name."""
@@ -325,8 +326,7 @@ class FunctionPickler(Pickler):
         self._sent = sent
 
     def _note(self, code: CodeType) -> None:
-        if self.by_value or self._sent.carried is not None:
-            self._sent.codes.append(code)
+        self._sent.codes.append(code)
 
     def _reduce_dynamic_class(self, cls: type, reduced: Any) -> Any:
         reduced = super()._reduce_dynamic_class(cls, reduced)

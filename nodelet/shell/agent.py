@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
 from burla.nodelet.core.nodelet import Nodelet
 from burla.nodelet.worker.control import LoadSettings
-from burla.nodelet.worker.folders import VARIABLE as FOLDER_VARIABLE
+from burla.nodelet.worker.folders import VARIABLE as FOLDER_VARIABLE, remove
 from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
@@ -88,7 +87,7 @@ async def run(config: NodeletConfig, direct: DirectEnd | None = None) -> None:
         if config.ready_file is not None:
             config.ready_file.unlink(missing_ok=True)
         await agent.close()
-        shutil.rmtree(scratch, ignore_errors=True)  # Landlock lets only its content be removed
+        remove(str(scratch))  # Landlock lets only its content be removed
         line.close()
 
 

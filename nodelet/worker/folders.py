@@ -7,12 +7,15 @@ the caller is told, once, the name of the first file that would be lost.
 import errno
 import functools
 import os
+import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from burla.nodelet.isolation.sandbox import JOB_FOLDER
 
 VARIABLE = "BURLA_JOB_DIR"
+OWN_MODULES = "own-modules"  # the directory of the caller's, beside that folder
 SETTLED_NS = 20_000_000  # a change of a folder this long ago has another time than the next one
 LISTED_MAX = 1000  # names that are looked at: more were told of long ago
 
@@ -50,6 +53,19 @@ class JobFolder:
         return []
 
 
+def remove(directory: str) -> None:
+    """Remove a directory of ours with all that jobs have left in it, whatever its modes say."""
+    with suppress(OSError):
+        os.chmod(directory, 0o700)
+    for parent, names, _ in os.walk(directory):  # which looks into those below afterwards
+        for name in names:
+            path = os.path.join(parent, name)
+            if not os.path.islink(path):
+                with suppress(OSError):
+                    os.chmod(path, 0o700)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def enter(wanted: bytes | None, folder: str | None) -> JobFolder | None:
     """Go to the caller's directory, or to the job's folder; return the latter if we are there.
 
@@ -69,6 +85,11 @@ def enter(wanted: bytes | None, folder: str | None) -> JobFolder | None:
             os.chdir(folder)
             return JobFolder(folder)
     return None
+
+
+def own_modules_place(variables: Mapping[str, str]) -> str:
+    """Return the directory of the lease in which the caller's own modules are put."""
+    return os.path.join(os.path.dirname(variables.get(VARIABLE, "")), OWN_MODULES)
 
 
 def _is_private(wanted: bytes, folder: str | None) -> bool:
@@ -111,9 +132,14 @@ def notice(name: str, node: str) -> bytes:
 
 def explain(error: BaseException, node: str) -> None:
     """Add to an error what the user may not know: that the caller's directory is only read."""
+    name = getattr(error, "filename", None)
+    if isinstance(error, FileNotFoundError) and f"/{OWN_MODULES}/" in str(name):
+        error.add_note(
+            "burla: with your own modules go what lies in their packages, and small files beside "
+            "modules; hand others over by files=, or let the function read them where they are"
+        )
     if not isinstance(error, OSError) or error.errno not in (errno.EROFS, errno.EACCES):
         return
-    name = error.filename
     if isinstance(name, str) and not os.path.isabs(name) and not _is_writable():
         error.add_note(
             f"burla: a job cannot write to your working directory on node {node}: write to the "

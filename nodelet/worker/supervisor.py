@@ -10,7 +10,6 @@ It must never import zmq, asyncio or uvloop, run user code, or have a second thr
 
 import gc
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -24,6 +23,7 @@ from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.isolation.uids import NoUidError, Uids
 
 from . import control as c, forks, worker
+from .folders import remove
 from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, kill
 from .slate import Memory
@@ -224,7 +224,7 @@ class Supervisor:
             self._clear()
             time.sleep(ROUND_MS / 1000)
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            remove(self._scratch)
         os._exit(0)
 
 

@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -23,7 +23,7 @@ from burla.values.sharing import SharedResults, directory_of
 
 from . import control, forks, fresh, limits
 from .control import LoadSettings
-from .folders import VARIABLE, JobFolder, enter
+from .folders import VARIABLE, JobFolder, enter, own_modules_place
 from .outcomes import flush_output
 from .pipes import (
     HEADER_BYTES,
@@ -40,6 +40,7 @@ from .pipes import (
     send_all,
     unpack_header,
 )
+from .shipped_files import put_down
 from .slate import PAGE_BYTES, AgentSlate, Memory, WorkerSlate, register
 from .spans import Leaf, Span
 from .strides import Walker
@@ -143,14 +144,20 @@ class Worker:
             surroundings = environment.get("surroundings", b"") if environment else b""
             self._applied.begin(surroundings, settings.variables, settings.func_cpu)
             results = folder = None
+            frames, own, files = _sort_frames(message.frames[1:], environment or {})
             if environment:
                 self._has_one_output = bool(environment.get("one_output"))
                 if is_first and self._has_one_output:  # a next job here has the same environment
                     forks.join_output()
                 payloads.apply_environment(environment)
-                folder = enter(environment["directory"], settings.variables.get(VARIABLE))
+                payloads.load_own_modules(own, own_modules_place(settings.variables))
+                wanted, place = environment["directory"], settings.variables.get(VARIABLE)
+                if files and place is not None:
+                    put_down(payloads.loads(files), place)
+                    wanted = None  # to find them where the caller's directory is, too
+                folder = enter(wanted, place)
                 results = _results_in(environment.get("memory"), settings.variables)
-            function = payloads.load_function(message.frames[1:])
+            function = payloads.load_function(frames)
             self._applied.finish()
             self._call = payloads.bind_call(function, settings.unpack)
         except BaseException as error:  # importing the caller's modules may raise anything
@@ -230,6 +237,15 @@ class Worker:
         copy._has_one_output, copy._applied = self._has_one_output, self._applied
         copy._walker.load(self._call, self._node, self._results, self._folder)
         copy.serve()
+
+
+def _sort_frames(
+    frames: Sequence[Any], environment: Mapping[str, Any]
+) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """Return the frames of the function, of own modules, and of files."""
+    files = len(frames) - environment.get("file_frames", 0)
+    own = files - environment.get("own_frames", 0)
+    return frames[:own], frames[own:files], frames[files:]
 
 
 def _results_in(memory: bytes | None, variables: dict[str, str]) -> SharedResults | None:

@@ -10,7 +10,6 @@ It must never import zmq, asyncio or uvloop, run user code, or have a second thr
 import gc
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from . import control as c, forks, worker
+from .folders import remove
 from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory
@@ -189,7 +189,7 @@ class Zygote:
             entries = list(os.scandir(self._scratch))
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                remove(entry.path)
             else:
                 with suppress(OSError):
                     os.unlink(entry.path)
@@ -205,7 +205,7 @@ class Zygote:
             if self._ending is not None:
                 select.select((), (), (), ROUND_MS / 1000)
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            remove(self._scratch)
         os._exit(0)
 
 

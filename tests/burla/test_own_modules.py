@@ -1,47 +1,36 @@
-"""What a caller says about its own modules."""
+"""What travels of the caller's own modules."""
 
 import importlib
 import importlib.util
+import os
 import sys
+import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import CodeType
 
 import msgpack
 import pytest
 
-from burla import own_modules
-from burla.own_modules import MODULES_MAX, NAMES_BYTES_MAX, REST_FACTOR
+from burla import own_files, own_modules
+from burla.own_modules import Travels
+from burla.own_search import Search
+from burla.values.imports import NO_IMPORTS
+from burla.values.own_modules import OwnModules, unpack_own_modules
+from burla.values.payloads import loads
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return a directory that is first on the import path; what is loaded is forgotten after."""
-    monkeypatch.setattr(own_modules, "_last", None)
+    monkeypatch.setattr(own_modules, "_known", [])
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
         del sys.modules[name]
-
-
-def told(place: Path, *by_value: str) -> dict[str, Any]:
-    """Return what is said, as of `place` and what comes after it."""
-    own_modules._last = None
-    path = tuple(sys.path[sys.path.index(str(place)) :])
-    said: dict[str, Any] = msgpack.unpackb(
-        own_modules.own_modules(path, lambda: frozenset(by_value))
-    )
-    said["modules"] = msgpack.unpackb(said["modules"])
-    return said
-
-
-def names(place: Path) -> set[str]:
-    """Return the modules that are told of those that lie in `place`."""
-    said = told(place)
-    places = [bytes(one[0]).decode() for one in said["places"]]
-    return {name for name, (at, _) in said["modules"].items() if places[at] == str(place)}
 
 
 def write(place: Path, *files: str, text: str = "") -> None:
@@ -50,68 +39,116 @@ def write(place: Path, *files: str, text: str = "") -> None:
         (place / file).write_text(text)
 
 
-def test_all_that_could_be_imported_is_told_whether_it_is_loaded_or_not(place: Path) -> None:
-    write(place, "own_a.py", "own_b/__init__.py", "own_b/c.py", "own_b/d/__init__.py")
-    write(place, "own_b/d/e.py", "own_space/f.py", "own_data/table.csv", "no-module.py", "text.txt")
-    write(place, "own_both.py", "own_both/inner.py")
-    inside = {"own_b", "own_b.c", "own_b.d", "own_b.d.e"}
-    assert names(place) == {"own_a", *inside, "own_space.f", "own_both"}
-    importlib.import_module("own_b.c")
-    importlib.import_module("own_space.f")
-    assert names(place) == {"own_a", *inside, "own_space.f", "own_both"}
-    assert told(place)["complete"]
+def found(place: Path, *names: str, is_dynamic: bool = False) -> Search:
+    """Return what is found from these names on, with nothing but `place` on the path."""
+    importlib.invalidate_caches()
+    search = Search((str(place),), frozenset())
+    search.follow(NO_IMPORTS._replace(names=frozenset(names), is_dynamic=is_dynamic))
+    return search
 
 
-def test_a_name_is_own_if_an_import_would_find_it_here(place: Path) -> None:
-    write(place, "colorsys.py", "msgpack.py", "sys.py", "os.py", "burla.py", "cloudpickle.py")
-    write(place, "json/data.py", "numpy_/x.py")
+def paths(place: Path, *names: str, is_dynamic: bool = False) -> set[str]:
+    files = found(place, *names, is_dynamic=is_dynamic).files
+    return {path for path, file in files.items() if file}
+
+
+# --- finding ---
+
+
+def test_imports_are_followed_and_nothing_else_is_taken(place: Path) -> None:
+    write(place, "own_a.py", text="def f():\n    import own_b, json, numpy, not_there")
+    write(place, "own_b.py", text="from own_c import value")
+    write(place, "own_c.py", "own_unused.py", "notes.txt", "own_space/x.py")
+    assert paths(place, "own_a") == {"own_a.py", "own_b.py", "own_c.py"}
+    assert paths(place) == set()
+
+
+def test_of_a_package_all_goes_but_what_tools_keep_there(place: Path) -> None:
+    write(place, "own_p/__init__.py", "own_p/sub/__init__.py", "own_p/sub/m.py", "own_p/t.csv")
+    write(place, "own_p/assets-1.0/deep/x.json", "own_p/old.pyc", "own_p/sub/m.pyc")
+    write(place, "own_p/__pycache__/x.pyc", "own_p/.git/config", "own_p/node_modules/a.js")
+    write(place, "own_p/env/pyvenv.cfg", "own_p/env/lib/big.py")
+    (place / "own_p" / "again").symlink_to(place / "own_p")
+    os.mkfifo(place / "own_p" / "pipe")  # to open it would wait for ever
+    (place / "own_p" / "nowhere").symlink_to("gone")
+    expected = {"own_p/__init__.py", "own_p/sub/__init__.py", "own_p/sub/m.py", "own_p/t.csv"}
+    expected |= {"own_p/assets-1.0/deep/x.json", "own_p/old.pyc"}
+    assert paths(place, "own_p.sub.m") == expected
+
+
+def test_modules_of_a_package_are_followed_when_they_are_reached(place: Path) -> None:
+    write(place, "own_p/__init__.py")
+    write(place, "own_p/a.py", text="from . import b")
+    write(place, "own_p/b.py", text="import own_by_b")
+    write(place, "own_p/c.py", text="import own_by_c")
+    write(place, "own_by_b.py", "own_by_c.py")
+    assert "own_by_b.py" in paths(place, "own_p.a")
+    assert "own_by_c.py" not in paths(place, "own_p.a")
+    write(place, "own_p/a.py", text="import importlib\nimportlib.import_module(name)")
+    assert {"own_by_b.py", "own_by_c.py"} <= paths(place, "own_p.a")
+
+
+def test_a_directory_without_init_may_be_anything(place: Path) -> None:
+    write(place, "own_s/a.py", "own_s/b.py", "own_s/small.csv", "own_s/.env")
+    write(place, "own_s/deep/c.py", "own_s/other/d.py", "own_s/data/x.csv")
+    with (place / "own_s" / "big.bin").open("wb") as file:
+        file.truncate(2 << 20)
+    assert paths(place, "own_s.a") == {"own_s/a.py", "own_s/b.py", "own_s/small.csv"}
+    assert "own_s/deep/c.py" in paths(place, "own_s.deep.c")
+    assert "own_s/other/d.py" not in paths(place, "own_s.deep.c")
+    assert paths(place, "own_s.data") == {"own_s/a.py", "own_s/b.py", "own_s/small.csv"}
+    for number in range(300):
+        write(place, f"own_s/{number}.jpg")
+    assert paths(place, "own_s.a") == {"own_s/a.py", "own_s/b.py"}
+
+
+def test_what_code_imports_by_a_name_that_it_computes_is_what_lies_beside_it(place: Path) -> None:
+    write(place, "own_x.py", "own_p/__init__.py", "own_s/y.py", "text.txt")
+    assert paths(place, is_dynamic=True) == {"own_x.py", "own_p/__init__.py"}
+
+
+def test_small_files_beside_a_module_that_asks_where_it_lies(place: Path) -> None:
+    write(place, "config.json", "table.csv", ".env", "own_deaf.py", "other/config.json")
+    write(place, "own_a.py", text="def f(): return open(__file__)")
+    assert paths(place, "own_deaf") == {"own_deaf.py"}
+    assert paths(place, "own_a") == {"own_a.py", "config.json", "table.csv"}
+    write(place, "other/own_b.py", text="import own_a\nx = __file__")
+    spec = importlib.util.spec_from_file_location("own_b", place / "other/own_b.py")
+    assert spec is not None
+    sys.modules["own_b"] = importlib.util.module_from_spec(spec)
+    assert paths(place, "own_a", "own_b") == {"own_a.py", "own_b.py", "table.csv"}
+
+
+def test_packages_that_are_named_in_texts(place: Path) -> None:
+    write(place, "own_p/__init__.py", "own_p/x.txt", "own_s/y.py", "own_s/data.csv")
+    write(place, "own_a.py", text="files('own_p') / 'own_s' / 'own_s.y'")
+    assert paths(place, "own_a") == {"own_a.py", "own_p/__init__.py", "own_p/x.txt"} | {
+        "own_s/y.py",
+        "own_s/data.csv",
+    }
+    write(place, "own_a.py", text="files('own_p') / 'own_s'")
+    assert paths(place, "own_a") == {"own_a.py", "own_p/__init__.py", "own_p/x.txt"}
+
+
+def test_installed_and_standard_modules_and_ours_do_not_travel(place: Path) -> None:
+    write(place, "own_i.py", "own_i-1.0.dist-info/METADATA")
+    assert paths(place, "own_i", "json", "numpy", "burla", "cloudpickle", "sys") == set()
+
+
+def test_names_that_mean_something_else_here_are_not_own(place: Path) -> None:
+    write(place, "sys.py", "json.py", "colorsys.py", "burla.py")
+    import json  # is loaded: that is what the name means  # noqa: F401
+
     sys.modules.pop("colorsys", None)
-    assert names(place) == {
-        "colorsys",
-        "numpy_.x",
-    }  # else it is loaded, built in or frozen; or ours
-    sys.path.remove(str(place))
-    sys.path.append(str(place))
-    standard = str(Path(importlib.__file__).parents[1])
-    path = (standard, str(place))
-    own_modules._last = None
-    said = msgpack.unpackb(own_modules.own_modules(path))
-    assert "colorsys" not in said["names"]  # the standard one comes first
+    assert paths(place, "sys", "json", "colorsys", "burla") == {"colorsys.py"}
 
 
-def test_what_is_installed_into_any_directory_is_not_own(place: Path) -> None:
-    write(place, "own_installed.py", "own_installed-1.0.dist-info/METADATA")
-    assert told(place)["modules"].keys().isdisjoint({"own_installed"})
-    importlib.import_module("own_installed")
-    assert "own_installed" not in told(place)["names"]
-
-
-def test_a_loaded_module_decides_what_its_name_means(place: Path) -> None:
-    import colorsys as standard
-
-    write(place, "colorsys.py")
-    assert sys.modules["colorsys"] is standard
-    assert "colorsys" not in told(place)["names"]
-
-
-def test_what_is_loaded_from_nowhere_on_the_path_is_told_unless_it_travels(
-    place: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    far = tmp_path_factory.mktemp("far")
-    write(far, "own_far.py")
-    spec = importlib.util.spec_from_file_location("own_far", far / "own_far.py")
+def test_a_module_is_put_where_its_name_says(place: Path) -> None:
+    write(place, "somewhere/other-name.py")
+    spec = importlib.util.spec_from_file_location("own_far", place / "somewhere/other-name.py")
     assert spec is not None
     sys.modules["own_far"] = importlib.util.module_from_spec(spec)
-    assert "own_far" in told(place)["modules"]
-    assert "own_far" not in told(place, "own_far")["modules"]
-
-
-def test_a_module_in_a_zip_file(place: Path) -> None:
-    with zipfile.ZipFile(place / "archive.zip", "w") as archive:
-        archive.writestr("own_zipped.py", "WORD = 1")
-    sys.path.insert(0, str(place / "archive.zip"))
-    importlib.import_module("own_zipped")
-    assert "own_zipped" in told(place)["modules"]
+    assert found(place, "own_far").files == {"own_far.py": f"{place}/somewhere/other-name.py"}
 
 
 def test_a_lazy_module_stays_unloaded(place: Path) -> None:
@@ -122,46 +159,154 @@ def test_a_lazy_module_stays_unloaded(place: Path) -> None:
     loader = importlib.util.LazyLoader(spec.loader)
     sys.modules["own_lazy"] = module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
-    assert "own_lazy" in names(place)
-    from burla.modules import by_value_modules
-
-    by_value_modules()
+    assert paths(place, "own_lazy") == {"own_lazy.py"}
     assert type(module) is not type(sys)
 
 
-def test_what_is_said_changes_with_the_content_and_is_looked_at_in_proportion(place: Path) -> None:
-    write(place, "own_a.py", text="WORD = 1")
-    path, now_s = (str(place),), 0.0
-    times = iter([0.0, 0.001])
-
-    def clock_s() -> float:
-        return next(times, now_s)
-
-    first = own_modules.own_modules(path, clock_s=clock_s)  # takes 1 ms
-    write(place, "own_a.py", text="WORD = 2")
-    now_s = 0.001 + 0.001 * REST_FACTOR - 1e-6
-    assert own_modules.own_modules(path, clock_s=clock_s) is first
-    now_s += 2e-6
-    second = own_modules.own_modules(path, clock_s=clock_s)
-    assert second != first
-    assert own_modules.own_modules(path, clock_s=clock_s) is second
-    write(place, "own_b.py")  # a new file is seen at once
-    third = own_modules.own_modules(path, clock_s=clock_s)
-    assert b"own_b" in third
-    now_s += 1
-    assert own_modules.own_modules(path, clock_s=clock_s) is third  # packed only once, then
+def test_faults_in_modules_are_left_to_their_import(place: Path) -> None:
+    write(place, "own_bad.py", text="def f(:")
+    write(place, "own_odd.py", text=r"x = '\d'" + "\nimport own_bad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert paths(place, "own_odd") == {"own_odd.py", "own_bad.py"}
 
 
-def test_it_is_bounded(place: Path) -> None:
-    for number in range(MODULES_MAX + 10):
-        write(place, f"own_{number}.py")
-    said = told(place)
-    assert len(said["modules"]) == MODULES_MAX
-    assert not said["complete"]
-    (place / "own_up").mkdir()
-    write(place, "own_up/__init__.py")
-    (place / "own_up" / "again").symlink_to(place / "own_up")
-    for number in range(200):
-        write(place, f"own_{number:0>240}.py")
-    said = told(place)
-    assert sum(map(len, said["names"])) <= NAMES_BYTES_MAX
+def test_an_archive_goes_whole_and_is_followed(place: Path) -> None:
+    with zipfile.ZipFile(place / "own.zip", "w") as archive:
+        archive.writestr("own_zipped/__init__.py", "import own_zipped.inner")
+        archive.writestr("own_zipped/inner.py", "import own_beside")
+    write(place, "own_beside.py")
+    sys.path.insert(0, str(place / "own.zip"))
+    importlib.import_module("own_zipped")
+    search = found(place, "own_zipped")
+    assert list(search.archives) == [str(place / "own.zip")]
+    assert set(search.files) == {"own_beside.py"}
+
+
+# --- what is sent ---
+
+
+def code_of(text: str) -> CodeType:
+    code: CodeType = compile(text, "file", "exec")
+    return code
+
+
+CODE = code_of("import own_a")
+
+
+def sent(place: Path, key: object = "key", code: CodeType = CODE) -> Travels | None:
+    """Return what is sent with code that imports `own_a`; nothing that is loaded is."""
+    path = (str(place),)
+    loaded = frozenset(name for name in sys.modules if name.partition(".")[0] != "own_a")
+    return own_modules.own_modules((key, None), lambda: path, loaded, [code], None)
+
+
+def opened(travels: Travels | None) -> tuple[OwnModules, list[bytes]]:
+    assert travels is not None
+    packed, parts = loads(travels.frames)
+    return unpack_own_modules(packed), parts
+
+
+def test_what_is_sent_says_what_it_is(place: Path) -> None:
+    write(place, "own_a.py", text="import own_b")
+    write(place, "own_b/__init__.py")
+    (place / "own_b" / "big.bin").write_bytes(bytes(300_000))
+    own, parts = opened(sent(place))
+    assert own.tops == ["own_a", "own_b"]
+    assert [(file.path, file.part, file.size) for file in own.files] == [
+        (b"own_a.py", 0, 12),
+        (b"own_b/__init__.py", 0, 0),
+        (b"own_b/big.bin", 1, 300_000),
+    ]
+    assert own.files[0].origin == os.fsencode(place / "own_a.py")
+    assert parts[1] == bytes(300_000)
+    assert own.refused == {}
+
+
+def test_nothing_is_sent_where_there_is_nothing_of_the_callers(place: Path) -> None:
+    assert sent(place, code=code_of("import json")) is None
+    assert sent(place, code=code_of("1")) is None
+
+
+def settle(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all files be old, as far as clocks can tell."""
+    monkeypatch.setattr(own_files, "SETTLED_NS", -(10**18))
+
+
+def test_it_is_the_same_object_until_something_changes(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(place, monkeypatch)
+    write(place, "own_a.py", text="W = 1")
+    first = sent(place)
+    reads: list[str] = []
+
+    def read(path: str) -> own_files.Content:
+        reads.append(path)
+        return own_files.read(path)
+
+    monkeypatch.setattr(own_modules, "read", read)
+    assert sent(place) is first
+    assert sent(place, code=code_of("import json")) is None  # another function between
+    assert sent(place) is first
+    assert reads == []
+    assert sent(place, key="another") is not None
+    write(place, "own_a.py", text="W = 22")
+    second = sent(place)
+    assert second is not None
+    assert first is not None
+    assert second.name != first.name
+    write(place, "own_new.py")
+    assert sent(place) is second  # looked at again, and found to be the same
+    (place / "own_a.py").unlink()
+    assert sent(place) is None
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_files, "SETTLED_NS", 10**18)  # however slow this machine is
+    path = place / "own_a.py"
+    now_ns = time.time_ns()
+    names = set()
+    for number in range(3):
+        path.write_text(f"W = {number}")
+        os.utime(path, ns=(now_ns, now_ns))
+        names.add(opened(sent(place))[0].name)
+    assert len(names) == 3
+
+
+def test_a_module_that_cannot_be_read_is_an_error_if_it_is_needed(place: Path) -> None:
+    write(place, "own_a.py", text="import own_b")
+    (place / "own_b.py").symlink_to("/proc/self/mem")
+    with pytest.raises(TypeError, match=r"own module 'own_b', and .*own_b\.py cannot be read: "):
+        sent(place)
+
+
+def test_much_is_told_and_too_much_data_is_left_behind(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_modules, "WARN_BYTES", 1000)
+    monkeypatch.setattr(own_modules, "BYTES_MAX", 5000)
+    write(place, "own_a/__init__.py", text="#" * 100)
+    for name, size in {"a": 900, "b": 800, "c": 700}.items():
+        (place / "own_a" / name).write_bytes(bytes(size))
+    travels = sent(place)
+    assert travels is not None
+    assert "0.0 MB of your own modules and packages are sent" in travels.warning
+    assert f"{place}/own_a/a (0.0 MB), {place}/own_a/b" in travels.warning
+    assert f"{place}/own_a/__init__.py" not in travels.warning
+    (place / "own_a" / "d").write_bytes(bytes(5000))
+    travels = sent(place)
+    assert travels is not None
+    assert f"not sent are {place}/own_a/d (0.0 MB); hand big data over" in travels.warning
+    assert b"own_a/d" not in {file.path for file in opened(travels)[0].files}
+    write(place, "own_a/huge.py", text="#" * 6000)
+    with pytest.raises(ValueError, match=r"your own modules have .* the biggest files: .*huge\.py"):
+        sent(place)
+
+
+def test_what_is_sent_is_plain_data(place: Path) -> None:
+    write(place, "own_a.py")
+    own, _ = opened(sent(place))
+    assert unpack_own_modules(msgpack.packb(own)) == own

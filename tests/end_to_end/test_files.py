@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from clusters import cluster
-from scripts import run, succeed
+from scripts import run, succeed, write
 from tiers import BEFORE, nodes_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
@@ -67,12 +67,24 @@ os.chdir({str(gone)!r})
 os.rmdir({str(gone)!r})  # nobody has it now
 wrote = remote_parallel_map(write, range(8))
 print({{found[:2] for found in wrote}})
+import own_beside
+def own(number):
+    def fails(path):
+        try:
+            open(path, "a").close()
+        except OSError:
+            return True
+    place = os.path.dirname(own_beside.__file__)
+    return own_beside.WORD, fails(own_beside.__file__), fails(os.path.join(place, "new"))
+print(remote_parallel_map(own, [0]))
 print(remote_parallel_map(listing, [0]))
 remote_parallel_map(tidy, [0])
 """
+    write(tmp_path, own_beside="WORD = 'own'")
     with nodes_of(short, tier, 2, 2):
         done = run(script, tmp_path)
-    assert done.stdout == "{('text', True)}\n[[]]\n", done.stderr
+    expected = "{('text', True)}\n[('own', True, True)]\n[[]]\n"
+    assert done.stdout == expected, done.stderr
     assert "'o" in done.stderr
     assert done.stderr.count("removed with the job") == 1
 
@@ -125,3 +137,42 @@ print(remote_parallel_map(listing, [0]))
 """
     with cluster(tmp_path, 1):
         assert succeed(source, tmp_path) == "[1, 2, 3] 3\n[[]]\n"
+
+
+SHIPPED = """
+import os
+from burla import remote_parallel_map
+os.makedirs("data/inner", exist_ok=True)
+for name in ("data/a.csv", "data/inner/b.csv", "../c.csv"):
+    with open(name, "w") as file:
+        file.write(name)
+
+def read(number):
+    with open("data/a.csv") as file:
+        found = file.read()
+    with open(os.path.join(os.environ["BURLA_JOB_DIR"], "data/inner/b.csv")) as file:
+        found += file.read()
+    with open("c.csv", "a") as file:
+        file.write("!")
+    with open("c.csv") as file:
+        return found, file.read(), os.getcwd() == os.environ["BURLA_JOB_DIR"]
+
+files = {"data": "data", "c.csv": "../c.csv"}
+for _ in range(2):
+    print(remote_parallel_map(read, [1], files=files))
+print(remote_parallel_map(lambda x: len(os.listdir("data")), [1], files=["data"]))
+try:
+    remote_parallel_map(read, [1], files="gone")
+except FileNotFoundError as error:
+    print(error.filename)
+"""
+EXPECTED = "[('data/a.csvdata/inner/b.csv', '../c.csv!', True)]\n" * 2 + "[2]\ngone\n"
+
+
+def test_files_of_the_call_are_in_the_folder_of_the_job_as_they_were_given(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    assert succeed(SHIPPED, tmp_path, cwd=here, private=True) == EXPECTED
+    with cluster(tmp_path, 1, 1, bind="tcp://127.0.0.1:0", isolation="best"):
+        assert succeed(SHIPPED, tmp_path, cwd=here) == EXPECTED
+    assert (tmp_path / "c.csv").read_text() == "../c.csv"

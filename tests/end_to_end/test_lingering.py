@@ -73,7 +73,9 @@ def test_globals_closures_and_caches_are_those_of_the_call(tmp_path: Path) -> No
     assert succeed(source, tmp_path) == "(1, 1) True\n"
 
 
-def test_the_callers_own_modules_are_read_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("private", [False, True])
+def test_the_callers_own_modules_are_read_anew(private: bool, tmp_path: Path) -> None:
+    """Where they travel, a function with other modules is another one."""
     source = """
     import os, sys
     from burla import remote_parallel_map
@@ -90,7 +92,8 @@ def test_the_callers_own_modules_are_read_anew(tmp_path: Path) -> None:
         got += remote_parallel_map(f, [1])
     print([word for word, _ in got], got[0][1] == got[1][1])
     """
-    assert succeed(source, tmp_path, cwd=tmp_path) == "['one', 'two'] True\n"
+    expected = f"['one', 'two'] {private}\n"
+    assert succeed(source, tmp_path, cwd=tmp_path, private=private) == expected
 
 
 def test_each_job_has_its_own_id_in_the_environment() -> None:

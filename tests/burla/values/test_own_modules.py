@@ -1,19 +1,19 @@
-"""A worker never takes another module for the caller's own."""
+"""A worker imports the caller's own modules, and nothing else under their names."""
 
 import importlib
+import linecache
 import os
-import pickle
 import sys
+import traceback
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import msgpack
 import pytest
 
-from burla.values.own_modules import OwnModules, digest, guard_own_modules, machine_id
-
-GONE = b"/burla/test/gone"  # a directory of the caller that is not here
+from burla.values.own_modules import OwnFile, OwnModules, platform, serve_own_modules
 
 
 @pytest.fixture(autouse=True)
@@ -22,147 +22,131 @@ def undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = sys.modules.copy()
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
-    guard_own_modules(None)
+    serve_own_modules(None, (), "")
     sys.modules.clear()
     sys.modules.update(before)
 
 
-def own(
-    *texts: tuple[str, str],
-    place: bytes = GONE,
-    names: tuple[str, ...] = (),
-    machine: str = "another",
-    complete: bool = True,
-) -> OwnModules:
-    """Return what a caller says that has modules of these names and texts in `place`."""
-    modules = {name: (0, digest(text.encode(), len(text))) for name, text in texts}
-    found = os.stat(place) if os.path.exists(place) else None
-    return OwnModules(
-        machine=machine,
-        places=[(place, *((found.st_dev, found.st_ino) if found else (0, 0)))],
-        names=[*names, *(name for name, _ in texts)],
-        modules=msgpack.packb(modules),
-        complete=complete,
-    )
-
-
-def here(directory: Path, **texts: str) -> bytes:
-    """Write modules into a directory that is first on the path; return it."""
-    for name, text in texts.items():
-        file = directory.joinpath(*name.split("__in__")).with_suffix(".py")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    if str(directory) not in sys.path:
-        sys.path.insert(0, str(directory))
-    importlib.invalidate_caches()
-    return os.fsencode(directory)
+def serve(place: Path, name: str = "one", built_for: str = "", **texts: str | bytes) -> OwnModules:
+    """Serve files; `a__in__b` is a/b.py."""
+    files, data = [], b""
+    for key, text in texts.items():
+        path = key.replace("__in__", "/") + (".py" if isinstance(text, str) else ".bin")
+        content = text.encode() if isinstance(text, str) else text
+        origin = os.fsencode(f"/burla/test/gone/{path}")
+        files.append(OwnFile(path.encode(), origin, 0, len(data), len(content), False))
+        data += content
+    tops = sorted({key.partition("__in__")[0] for key in texts})
+    own = OwnModules(name, built_for or platform(), files, [True], tops, [], ["own_native"], {})
+    serve_own_modules(own, [zlib.compress(data)], str(place))
+    return own
 
 
 def load(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def test_the_standard_library_is_not_the_callers() -> None:
+def test_they_are_found_before_anything_else(tmp_path: Path) -> None:
     import statistics as standard
 
-    guard_own_modules(own(("statistics", "WORD = 1")))
-    expected = (
-        "the caller's own module 'statistics' in /burla/test/gone is not on this node; what this"
-        f" node has by that name is another: {standard.__file__}. "
+    serve(
+        tmp_path,
+        statistics="W = 'own'",
+        numpy="W = 'own'",
+        own_p__in____init__="from . import a",
+        own_p__in__a="W = 1",
     )
-    with pytest.raises(ModuleNotFoundError, match="define what the function needs") as caught:
-        import statistics
-    assert str(caught.value).startswith(expected)
-    assert caught.value.name == "statistics"
-    with pytest.raises(ModuleNotFoundError, match="'statistics'"):
-        importlib.import_module("statistics")
-    with pytest.raises(ModuleNotFoundError, match="'statistics'"):
-        pickle.loads(b"cstatistics\nmean\n.")
-    guard_own_modules(None)  # the next job's caller has none
-    import statistics
-
-    assert statistics.mean([1]) == 1
+    assert (load("statistics").W, load("numpy").W, load("own_p").a.W) == ("own", "own", 1)
+    assert load("statistics") is not standard
+    serve_own_modules(None, (), str(tmp_path))  # the next job's caller has none
+    sys.modules.pop("statistics")
+    assert load("statistics").mean([1]) == 1
+    assert not any(str(tmp_path) in entry for entry in sys.path)
 
 
-def test_a_module_inside_a_loaded_package_is_not_left_behind() -> None:
-    import email.utils
-
-    guard_own_modules(own(("email", "")))
-    with pytest.raises(ModuleNotFoundError, match="'email' in"):
-        load("email.utils")
-    assert email.utils.quote("x") == "x"  # who has it keeps it
-
-
-def test_installed_modules_and_those_of_the_node_are_not_the_callers(tmp_path: Path) -> None:
-    here(tmp_path, own_utils="WORD = 'of the node'")
-    guard_own_modules(own(("numpy", ""), ("own_utils", ""), ("own_nowhere", "")))
-    for name in ("numpy", "own_utils"):
-        with pytest.raises(ModuleNotFoundError, match="by that name is another: /"):
-            load(name)
-    with pytest.raises(ModuleNotFoundError, match="'own_nowhere' in /burla/test/gone is not on"):
-        load("own_nowhere")
+def test_a_next_job_has_its_own(tmp_path: Path) -> None:
+    serve(tmp_path, own_m="W = 1", own_old="")
+    assert load("own_m").W == 1
+    serve(tmp_path, name="two", own_m="W = 2")
+    assert load("own_m").W == 2
+    serve(tmp_path, own_m="W = 3", own_old="")  # its files are there already, by their name
+    assert load("own_m").W == 1
 
 
-def test_the_same_content_is_the_same_module(tmp_path: Path) -> None:
-    here(tmp_path, own_same="WORD = 1", own_pkg__in____init__="", own_pkg__in__old="WORD = 0")
-    here(tmp_path, own_pkg__in__same="WORD = 2")
-    texts = [("own_same", "WORD = 1"), ("own_pkg", ""), ("own_pkg.same", "WORD = 2")]
-    guard_own_modules(own(*texts, ("own_pkg.old", "WORD = 3")))
-    assert load("own_same").WORD == 1
-    assert load("own_pkg.same").WORD == 2
-    with pytest.raises(ModuleNotFoundError, match=r"'own_pkg\.old' in .*own_pkg/old\.py"):
-        load("own_pkg.old")
-    with pytest.raises(ModuleNotFoundError, match=r"No module named 'own_pkg\.none'"):
-        load("own_pkg.none")
+def test_a_namespace_package_is_not_taken_for_an_installed_one(tmp_path: Path) -> None:
+    place = tmp_path / "node"
+    (place / "own_solid").mkdir(parents=True)
+    (place / "own_solid" / "__init__.py").write_text("")
+    (place / "own_space").mkdir()
+    (place / "own_space" / "theirs.py").write_text("W = 'node'")
+    sys.path.append(str(place))
+    serve(tmp_path, own_solid__in__part="W = 1", own_space__in__ours="W = 2")
+    assert load("own_solid.part").W == 1
+    assert load("own_space.ours").W == 2
+    assert load("own_space.theirs").W == "node"
 
 
-def test_a_stale_copy_at_the_same_place_is_another_module(tmp_path: Path) -> None:
-    place = here(tmp_path, own_copy="WORD = 'old'")
-    guard_own_modules(own(("own_copy", "WORD = 'new'"), place=place))
-    with pytest.raises(ModuleNotFoundError, match="is another"):
-        load("own_copy")
+def test_tracebacks_name_the_files_of_the_caller(tmp_path: Path) -> None:
+    serve(tmp_path, own_m="def fail():\n    raise ValueError  # here\n")
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        load("own_m").fail()
+    text = "".join(traceback.format_exception(caught.value))
+    assert 'File "/burla/test/gone/own_m.py", line 2, in fail\n    raise ValueError  # here' in text
 
 
-def test_the_very_directory_of_the_caller_is_read_as_it_is_now(tmp_path: Path) -> None:
-    place = here(tmp_path, own_here="WORD = 'edited'")
-    guard_own_modules(own(("own_here", "WORD = 'before'"), place=place, machine=machine_id()))
-    assert load("own_here").WORD == "edited"
+def test_another_file_where_the_callers_lies_is_not_shown(tmp_path: Path) -> None:
+    stale = tmp_path / "own_m.py"
+    stale.write_text("\n\n# stale\n")
+    own = OwnFile(b"own_m.py", os.fsencode(stale), 0, 0, 9, False)
+    told = OwnModules("one", platform(), [own], [False], ["own_m"], [], [], {})
+    serve_own_modules(told, [b"\n\n1 // 0\n"], str(tmp_path / "place"))
+    with pytest.raises(ZeroDivisionError) as caught:
+        load("own_m")
+    assert "1 // 0" in "".join(traceback.format_exception(caught.value))
+    linecache.clearcache()
 
 
-def test_what_the_caller_does_not_have_in_its_directory_is_passed_over(tmp_path: Path) -> None:
-    texts = {"colorsys": "WORD = 'planted'", "own_planted": "", "own_mine": ""}
-    place = here(tmp_path, **texts)
-    sys.modules.pop("colorsys", None)
-    guard_own_modules(own(("own_mine", ""), place=place))
-    assert load("own_mine").__name__ == "own_mine"
-    assert not hasattr(load("colorsys"), "WORD")
-    with pytest.raises(ModuleNotFoundError, match="is not there on the caller's machine"):
-        load("own_planted")
+def test_files_cannot_be_written_and_are_put_down_once(tmp_path: Path) -> None:
+    serve(tmp_path, own_p__in____init__="", own_p__in__data=b"data")
+    made = tmp_path / "one" / "own_p" / "data.bin"
+    assert (made.read_bytes(), made.stat().st_mode & 0o777) == (b"data", 0o444)
+    assert made.parent.stat().st_mode & 0o777 == 0o555
+    assert sorted(os.listdir(tmp_path)) == ["one"]
 
 
-def test_where_too_many_are_to_be_told_the_place_decides(tmp_path: Path) -> None:
-    place = here(tmp_path, own_untold="")
-    guard_own_modules(own(place=place, names=("own_untold", "own_elsewhere"), complete=False))
-    assert load("own_untold").__name__ == "own_untold"
-    here(tmp_path / "other", own_elsewhere="")
-    with pytest.raises(ModuleNotFoundError, match="'own_elsewhere' is not on this node"):
-        load("own_elsewhere")
+def test_a_path_that_leads_out_is_refused(tmp_path: Path) -> None:
+    for path in (b"../out.py", b"/tmp/out.py", b"a/../../out.py"):
+        told = OwnModules("one", "", [OwnFile(path, b"", 0, 0, 0, False)], [False], [], [], [], {})
+        with pytest.raises(ValueError, match="would lie elsewhere"):
+            serve_own_modules(told, [b""], str(tmp_path))
 
 
-def test_a_namespace_package_is_told_by_its_modules(tmp_path: Path) -> None:
-    here(tmp_path, own_space__in__part="WORD = 1", own_space__in__old="WORD = 0")
-    texts = [("own_space.part", "WORD = 1"), ("own_space.old", "WORD = 1")]
-    guard_own_modules(own(*texts, names=("own_space",)))
-    assert load("own_space.part").WORD == 1
-    with pytest.raises(ModuleNotFoundError, match="is another"):
-        load("own_space.old")
-    here(tmp_path, own_solid__in____init__="")
-    guard_own_modules(own(("own_solid.part", ""), names=("own_solid",)))
-    with pytest.raises(ModuleNotFoundError, match="is another"):
-        load("own_solid")
+def test_what_cannot_travel_is_refused_by_name(tmp_path: Path) -> None:
+    serve(tmp_path, built_for="cpython-39-x86_64-other", own_native="")
+    expected = f"'own_native' is not on this node: it was built for .*-other, .* is {platform()}"
+    with pytest.raises(ModuleNotFoundError, match=expected) as caught:
+        load("own_native")
+    assert caught.value.name == "own_native"
+    told = OwnModules("x", platform(), [], [], ["own_gone"], [], [], {"own_gone": "no rights"})
+    serve_own_modules(told, [], str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match=r"own module 'own_gone' is not .*: no rights"):
+        load("own_gone")
 
 
-def test_what_loads_pickles_is_never_the_callers() -> None:
-    guard_own_modules(own(("burla", ""), ("cloudpickle", "")))
+def test_an_archive(tmp_path: Path) -> None:
+    made = tmp_path / "own.zip"
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("own_z.py", "W = 1")
+        archive.writestr("lib/own_deep.py", "W = 2")
+    data = made.read_bytes()
+    file = OwnFile(b".archives/0/own.zip", b"/gone.zip", 0, 0, len(data), False)
+    entries = [file.path, file.path + b"/lib"]
+    told = OwnModules("one", platform(), [file], [False], ["own_z", "own_deep"], entries, [], {})
+    serve_own_modules(told, [data], str(tmp_path / "place"))
+    assert (load("own_z").W, load("own_deep").W) == (1, 2)
+
+
+def test_what_loads_pickles_is_never_the_callers(tmp_path: Path) -> None:
+    serve(tmp_path, burla="", cloudpickle="")
     assert load("cloudpickle") is sys.modules["cloudpickle"]
     assert load("burla.values.pickling") is sys.modules["burla.values.pickling"]

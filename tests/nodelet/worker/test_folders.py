@@ -2,9 +2,12 @@
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import nobody
 import pytest
 
 from burla.nodelet.worker import folders
@@ -106,3 +109,28 @@ def test_whether_a_file_could_be_made_is_asked_without_making_one(
     monkeypatch.chdir(folder)
     assert folders._is_writable()
     assert os.listdir() == []
+
+
+REMOVE = """
+import os, sys, tempfile
+from burla.nodelet.worker.folders import remove
+base = tempfile.mkdtemp()
+os.makedirs(f"{base}/job/shut/deep")
+os.symlink("/", f"{base}/job/link")
+open(f"{base}/job/shut/deep/file", "w").close()
+before = os.stat(base).st_mode
+for name in ("shut/deep", "shut", ""):
+    os.chmod(f"{base}/job/{name}", 0)
+remove(f"{base}/job")
+print(os.listdir(base), os.stat(base).st_mode == before)
+os.rmdir(base)
+"""
+
+
+def test_what_a_job_has_shut_is_removed_too_and_nothing_around_it_changes() -> None:
+    line = [sys.executable, "-c", REMOVE]
+    if os.geteuid() == 0:  # who may do anything is stopped by no mode
+        line = [sys.executable, nobody.__file__, *line]
+    env = os.environ | {"TMPDIR": "/tmp"}
+    done = subprocess.run(line, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout == "[] True\n", done.stderr

@@ -1,0 +1,129 @@
+"""Files that a call names: they are there in the folder of the job, under their relative names."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from burla.values.frames import dump_plain
+from burla.values.payloads import short_repr
+
+FILES_BYTES_MAX = 1 << 30
+FILES_MAX = 20_000
+DEPTH_MAX = 32  # of folders in one: a link may lead up again
+TOLD_MAX = 3  # of big files
+
+
+class Shipped(NamedTuple):
+    """One file."""
+
+    name: str  # below the folder of the job
+    path: str  # where it lies here
+
+
+def find_files(named: object) -> list[Shipped]:
+    """Return the files that the argument `files` names; folders come first, with a "/" at the end.
+
+    Raises:
+        TypeError: the argument is of a wrong kind.
+        ValueError: a name leads out of the job's folder, or there is too much.
+        OSError: something is not there, or cannot be read.
+    """
+    if named is None:
+        return []
+    found: dict[str, Shipped] = {}
+    for name, path in _pairs(named):
+        for one in _below(name, path, 0):
+            found[one.name] = one
+            if len(found) > FILES_MAX:
+                raise ValueError(
+                    f"files: there are over {FILES_MAX:,} files in {path!r}; put them into an"
+                    " archive, and let the function unpack it"
+                )
+    return sorted(found.values(), key=lambda one: (not one.name.endswith("/"), one.name))
+
+
+def dump_files(files: Iterable[Shipped]) -> list[bytes]:
+    """Return the frames of files as they are now.
+
+    Raises:
+        ValueError: they are too big.
+        OSError: one cannot be read.
+    """
+    packed: list[tuple[bytes, bytes, bool]] = []
+    sizes = {one.path: os.stat(one.path).st_size for one in files if not one.name.endswith("/")}
+    if (total := sum(sizes.values())) > FILES_BYTES_MAX:
+        biggest = sorted(sizes.items(), key=lambda one: -one[1])[:TOLD_MAX]
+        told = ", ".join(f"{path} ({size:,})" for path, size in biggest)
+        raise ValueError(
+            f"files: these are {total:,} bytes, at most {FILES_BYTES_MAX:,} go with a call; the"
+            f" biggest: {told}. Put big data where nodes can read it"
+        )
+    for name, path in files:
+        if name.endswith("/"):
+            packed.append((os.fsencode(name), b"", False))
+            continue
+        with open(path, "rb") as file:
+            packed.append((os.fsencode(name), file.read(), os.access(path, os.X_OK)))
+    return dump_plain(packed)
+
+
+def _pairs(named: Any) -> Iterator[tuple[str, str]]:
+    """Yield the name that each thing has there, and where it lies here."""
+    if isinstance(named, str | os.PathLike):
+        named = [named]
+    if isinstance(named, Mapping):
+        for name, path in named.items():
+            yield _inside(_text(name), is_given=True), _text(path)
+    elif isinstance(named, Iterable) and not isinstance(named, bytes):
+        for path in named:
+            yield _inside(_text(path), is_given=False), _text(path)
+    else:
+        raise TypeError(
+            "files must be paths of files or folders, or a mapping of names to such paths, not "
+            + short_repr(named)
+        )
+
+
+def _text(path: object) -> str:
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise TypeError(f"files: {short_repr(path)} is not a path")
+    return text
+
+
+def _inside(path: str, is_given: bool) -> str:
+    """Return a path as a name below the folder of the job."""
+    name = os.path.relpath(path) if os.path.isabs(path) and not is_given else path
+    name = os.path.normpath(name)
+    if os.path.isabs(name) or name == ".." or name.startswith("../"):
+        place = "the job's folder" if is_given else f"your working directory, {os.getcwd()}"
+        raise ValueError(
+            f"files: {path!r} is outside of {place}: what is sent keeps its name in there; name it,"
+            ' as in files={"model.bin": "/data/model.bin"}'
+        )
+    return name
+
+
+def _below(name: str, path: str, depth: int) -> Iterator[Shipped]:
+    if os.path.isdir(path):
+        if name != ".":
+            yield Shipped(f"{name}/", path)
+        for inner in sorted(os.listdir(path)):
+            below = os.path.join(path, inner)
+            if depth < DEPTH_MAX and not _leads_up(below):
+                yield from _below(inner if name == "." else f"{name}/{inner}", below, depth + 1)
+    elif os.path.isfile(path):
+        yield Shipped(name, path)
+    elif depth == 0 and not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, "files: there is no such file or folder", path)
+    elif depth == 0:
+        raise ValueError(f"files: {path!r} is neither a file nor a folder")
+
+
+def _leads_up(path: str) -> bool:
+    """Return whether this is a link to a folder that it lies in."""
+    if not os.path.islink(path):
+        return False
+    whole = os.path.join(os.path.realpath(path), "")
+    return os.path.join(os.path.realpath(os.path.dirname(path)), "").startswith(whole)

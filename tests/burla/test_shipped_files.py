@@ -1,0 +1,93 @@
+"""Which files the argument `files` names, and under which names they are sent."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from burla import shipped_files
+from burla.shipped_files import dump_files, find_files
+from burla.values.payloads import loads
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the working directory, which has some files."""
+    place = tmp_path / "here"
+    for name in ("a.txt", "folder/b.txt", "folder/deep/c.txt", "folder/empty/"):
+        path = place / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_text(name)
+    (tmp_path / "outside.txt").write_text("outside")
+    monkeypatch.chdir(place)
+    return place
+
+
+def names(files: Any) -> list[str]:
+    return [one.name for one in find_files(files)]
+
+
+FOLDER = ["folder/", "folder/deep/", "folder/empty/", "folder/b.txt", "folder/deep/c.txt"]
+
+
+def test_names_are_relative_as_given(here: Path) -> None:
+    assert names(None) == []
+    assert names("a.txt") == names(Path("a.txt")) == names(["./a.txt"]) == ["a.txt"]
+    assert names([here / "a.txt", "folder/../a.txt"]) == ["a.txt"]
+    assert names(["folder"]) == names(["folder/"]) == FOLDER
+    assert names(".") == [*FOLDER[:3], "a.txt", *FOLDER[3:]]
+    assert names({"x/y.txt": here.parent / "outside.txt"}) == ["x/y.txt"]
+    assert names({"data": "folder/deep"}) == ["data/", "data/c.txt"]
+
+
+@pytest.mark.parametrize(
+    ("files", "kind", "says"),
+    [
+        (5, TypeError, "files must be paths .* not 5"),
+        (b"a.txt", TypeError, "files must be paths"),
+        (["a.txt", 5], TypeError, "5 is not a path"),
+        ([""], TypeError, "'' is not a path"),
+        ({5: "a.txt"}, TypeError, "5 is not a path"),
+        ("gone.txt", FileNotFoundError, "there is no such file or folder: 'gone.txt'"),
+        ("../outside.txt", ValueError, "'../outside.txt' is outside of your working directory, /"),
+        ("/etc/hosts", ValueError, "name it, as in files="),
+        ({"../up": "a.txt"}, ValueError, "'../up' is outside of the job's folder"),
+        ({"/etc/up": "a.txt"}, ValueError, "'/etc/up' is outside of the job's folder"),
+        ("/dev/null", ValueError, "outside of your working directory"),
+        ({"null": "/dev/null"}, ValueError, "'/dev/null' is neither a file nor a folder"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_in_words(
+    here: Path, files: Any, kind: type[Exception], says: str
+) -> None:
+    with pytest.raises(kind, match=says):
+        find_files(files)
+
+
+def test_links_are_followed_but_not_up(here: Path) -> None:
+    (here / "folder" / "up").symlink_to("..")
+    (here / "folder" / "link").symlink_to("../a.txt")
+    (here / "folder" / "broken").symlink_to("gone")
+    assert set(names("folder")) == {*FOLDER, "folder/link"}
+
+
+def test_it_is_bounded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped_files, "FILES_BYTES_MAX", 20)
+    says = r"these are 29 bytes, at most 20 go with a call; the biggest: folder/deep/c.txt \(17\)"
+    with pytest.raises(ValueError, match=says):
+        dump_files(find_files("folder"))
+    monkeypatch.setattr(shipped_files, "FILES_MAX", 3)
+    with pytest.raises(ValueError, match="over 3 files in 'folder'"):
+        find_files("folder")
+
+
+def test_content_and_mode_go(here: Path) -> None:
+    os.chmod("a.txt", 0o700)
+    sent = loads(dump_files(find_files(["a.txt", "folder/empty", "folder/b.txt"])))
+    assert sent == [
+        (b"folder/empty/", b"", False),
+        (b"a.txt", b"a.txt", True),
+        (b"folder/b.txt", b"folder/b.txt", False),
+    ]
