@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from burla.system.exit_codes import EXIT_FAILED, EXIT_OK
+from burla.system.logs import LEVELS
 
 from . import errors
 from .cli_options import address_in_use, cluster_option, json_option
@@ -78,6 +79,7 @@ def _drop(address: str) -> None:
 @click.option("--scheduler", help="Address at which nodes reach the scheduler, if not --bind.")
 @click.option("--wheelhouse", help='Wheels for nodes without package index: "auto" or a folder.')
 @click.option("--index", help="URL of the package index that nodes install from.")
+@click.option("--log-level", type=click.Choice(LEVELS), help="How much all daemons log.")
 @json_option
 def up(
     file: Path | None,

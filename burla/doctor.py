@@ -5,6 +5,7 @@ something does not work; a warning is what somebody should know. Nothing is chan
 """
 
 import base64
+import contextlib
 import email.utils
 import os
 import re
@@ -66,11 +67,12 @@ def run(named: str | None, isolation: Isolation, wrong_keys: KeyFiles) -> list[C
     address, first = _address(named)
     shut_in = _isolation(isolation, address)  # before there are threads, for it forks
     checks = [first]
+    clocks = _Clocks()
     if address is not None:
-        checks += _cluster(address)
+        checks += _cluster(address, clocks)
     checks.append(_keys(address, wrong_keys))
-    index = _index()
-    return [*checks, *_clock(index), _descriptors(), *_disks(), shut_in, index.check]
+    index = _index(clocks)
+    return [*checks, *_clock(clocks), _descriptors(), *_disks(), shut_in, index]
 
 
 # --- the cluster ---
@@ -93,7 +95,15 @@ def _address(named: str | None) -> tuple[str | None, Check]:
     return address, Check("address", PASS, f"{address} (from {source})")
 
 
-def _cluster(address: str) -> Iterator[Check]:
+@dataclass
+class _Clocks:
+    """How many seconds ours is ahead of others; None: not known."""
+
+    scheduler_s: float | None = None
+    index_s: float | None = None
+
+
+def _cluster(address: str, clocks: _Clocks) -> Iterator[Check]:
     """Yield one check after the other; the first that fails is why the others would."""
     where = take_apart(address)
     for check in (_name, _port):
@@ -103,7 +113,11 @@ def _cluster(address: str) -> Iterator[Check]:
     try:
         curve = curve_for(address)
         pair = None if curve is None else curve.pair
+        began_s = time.time()
         welcome = greet(address, pair, m.SchedulerToClient, ANSWER_S)
+        if welcome.time_s:  # it was that time there at some moment in between
+            behind_s, ahead_s = began_s - welcome.time_s, time.time() - welcome.time_s
+            clocks.scheduler_s = min(0.0, ahead_s) + max(0.0, behind_s)
         nodes = ask(address, pair, m.ListNodes(), m.Nodes, m.SchedulerToClient, ANSWER_S).nodes
     except (NotTaken, errors.NotAuthorised, errors.BadSetting) as error:
         remedy = "run `burla login` again, and let an administrator run the command that it prints"
@@ -242,13 +256,7 @@ def _isolation(isolation: Isolation, address: str | None) -> Check:
     return Check("isolation", PASS, text)
 
 
-@dataclass(frozen=True)
-class _Index:
-    check: Check
-    skew_s: float | None  # of our clock against that of the index; None: not known
-
-
-def _index() -> _Index:
+def _index(clocks: _Clocks) -> Check:
     url = _index_url()
     request = urllib.request.Request(f"{_plain(url).rstrip('/')}/pip/", method="HEAD")
     if login := urllib.parse.urlsplit(url).netloc.rpartition("@")[0]:  # urllib takes none in a URL
@@ -263,16 +271,15 @@ def _index() -> _Index:
         date = error.headers.get("Date")
     except (OSError, ValueError) as error:
         return _no_index(url, str(getattr(error, "reason", error)))
-    skew_s = None
-    if date:
-        skew_s = time.time() - email.utils.parsedate_to_datetime(date).timestamp()
-    return _Index(Check("index", PASS, f"pip finds packages at {_plain(url)}"), skew_s)
+    with contextlib.suppress(TypeError, ValueError):  # it is no date
+        clocks.index_s = time.time() - email.utils.parsedate_to_datetime(date or "").timestamp()
+    return Check("index", PASS, f"pip finds packages at {_plain(url)}")
 
 
-def _no_index(url: str, why: str) -> _Index:
+def _no_index(url: str, why: str) -> Check:
     remedy = "nodes cannot install from it: `burla up --wheelhouse auto`, or --index URL"
     text = f"the package index {_plain(url)} does not answer: {why}"
-    return _Index(Check("index", WARN, text, remedy), None)
+    return Check("index", WARN, text, remedy)
 
 
 def _plain(url: str) -> str:
@@ -293,13 +300,14 @@ def _index_url() -> str:
     return found[1] if found else INDEX
 
 
-def _clock(index: _Index) -> Iterator[Check]:
+def _clock(clocks: _Clocks) -> Iterator[Check]:
+    """Yield how our clock is, beside those that we know of; which one is wrong two of them tell."""
     remedy = "set the clock: `timedatectl set-ntp true`"
-    if index.skew_s is not None:
-        text = f"it differs by {abs(index.skew_s):.0f} s from that of the package index"
-        ahead = abs(index.skew_s)
-        state = FAIL if ahead > SKEW_S_MAX else WARN if ahead > SKEW_S else PASS
-        yield Check("clock", state, text, "" if state == PASS else remedy)
+    if clocks.scheduler_s is not None:
+        yield _compared(clocks.scheduler_s, "the scheduler's machine", f"{remedy}, here or there")
+    if clocks.index_s is not None:
+        yield _compared(clocks.index_s, "the package index", remedy)
+    if clocks != _Clocks():
         return
     line = ["timedatectl", "show", "--property", "NTPSynchronized", "--value"]
     try:
@@ -310,3 +318,12 @@ def _clock(index: _Index) -> Iterator[Check]:
         yield Check("clock", PASS, "it is kept by NTP")
     else:
         yield Check("clock", WARN, "nothing here tells whether it is right", remedy)
+
+
+def _compared(skew_s: float, whose: str, remedy: str) -> Check:
+    by_s = abs(skew_s)
+    state = FAIL if by_s > SKEW_S_MAX else WARN if by_s > SKEW_S else PASS
+    text = f"it is {by_s:.0f} s {'ahead of' if skew_s >= 0 else 'behind'} that of {whose}"
+    if by_s < 1:
+        text = f"it is that of {whose}"
+    return Check("clock", state, text, "" if state == PASS else remedy)

@@ -4,32 +4,18 @@
 Kinds are promised: one may be added, none is renamed.
 """
 
-import json
-from dataclasses import dataclass
-
 from burla.system.exit_codes import (
     EXIT_CONFIG,
     EXIT_FAILED,
-    EXIT_INTERRUPTED,
     EXIT_NOT_AUTHORISED,
     EXIT_UNREACHABLE,
-    EXIT_USAGE,
 )
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What an error means to a program."""
-
-    kind: str
-    code: int  # exit status
-    remedy: str  # for people: what to do
-
-
-USAGE = Failure("usage", EXIT_USAGE, "see the command with --help")
-INTERRUPTED = Failure("interrupted", EXIT_INTERRUPTED, "run the same command again")
-INTERNAL = Failure(
-    "internal", EXIT_FAILED, "this is a bug of burla: report the traceback on stderr"
+from burla.system.failure import (
+    INTERNAL as INTERNAL,
+    INTERRUPTED as INTERRUPTED,
+    USAGE as USAGE,
+    Failure as Failure,
+    as_json as as_json,
 )
 
 _AGAIN = "fix what the text says and run the same command again: it does the rest"
@@ -92,9 +78,3 @@ def failure_of(error: BaseException) -> Failure | None:
         if found := FAILURES.get(f"{kind.__module__}.{kind.__qualname__}"):
             return found
     return None
-
-
-def as_json(failure: Failure, text: str) -> str:
-    """Return an error as JSON."""
-    said = {"kind": failure.kind, "text": text, "remedy": failure.remedy, "exit_code": failure.code}
-    return json.dumps({"error": said})

@@ -18,13 +18,15 @@ from burla.nodelet.isolation import probe
 from burla.nodelet.isolation.linux import set_dumpable
 from burla.nodelet.shell.agent import NotAcceptedError, NotAuthorisedError, run
 from burla.system import daemon
-from burla.system.exit_codes import (
-    EXIT_CONFIG,
-    EXIT_FAILED,
-    EXIT_NOT_AUTHORISED,
-    EXIT_UNREACHABLE,
-    NODELET,
-    described,
+from burla.system.exit_codes import NODELET, described
+from burla.system.failure import (
+    BAD_KEY_FILE,
+    NO_SCHEDULER,
+    NOT_ACCEPTED,
+    NOT_JOINED,
+    Complaint,
+    Parser,
+    told,
 )
 from burla.system.hash_seed import own_seed
 from burla.system.owner import Owner
@@ -75,8 +77,17 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a nodelet as the command line says; return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return told(
+        lambda: _serve(words), json="--json" in words, say=lambda text: log.error("%s", text)
+    )
+
+
+def _serve(words: list[str]) -> int:
+    """Run a nodelet."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    parser.as_json = "--json" in words
+    options = parser.parse_args(words)
     level = daemon.log_level(options, is_private=options.owner is not None)
     daemon.prepare("burla-nodelet", level)
     try:
@@ -84,26 +95,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     except KeyFileError as error:
-        log.error("%s", error)
-        return EXIT_CONFIG
+        raise Complaint(BAD_KEY_FILE, str(error)) from None
     except NotJoinedError as error:
-        log.error("cannot join the cluster: %s", error)
-        return EXIT_NOT_AUTHORISED
+        raise Complaint(NOT_JOINED, f"cannot join the cluster: {error}") from None
     except NoAnswerError as error:
-        log.error("cannot join the cluster: %s", error)
-        return EXIT_UNREACHABLE
+        raise Complaint(NO_SCHEDULER, f"cannot join the cluster: {error}") from None
     try:
         return daemon.run(lambda: _run(config, options), options.owner)
-    except NotAuthorisedError as error:
-        log.error("refused by the scheduler at %s: %s", config.endpoint(), error)
-        return EXIT_NOT_AUTHORISED
     except NotAcceptedError as error:
-        log.error("refused by the scheduler at %s: %s", config.endpoint(), error)
-        return EXIT_FAILED
+        failure = NOT_JOINED if isinstance(error, NotAuthorisedError) else NOT_ACCEPTED
+        text = f"refused by the scheduler at {config.endpoint()}: {error}"
+        raise Complaint(failure, text) from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="burla-nodelet",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -166,6 +172,9 @@ def _parser() -> argparse.ArgumentParser:
         help="how each lease is isolated; see below (default: best)",
     )
     daemon.add_log_level(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print as JSON on stdout why it ends, if it fails"
+    )
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 

@@ -3,7 +3,6 @@
 It is a process of its own beside the scheduler, because the library of a cloud blocks.
 """
 
-import argparse
 import asyncio
 import logging
 import sys
@@ -16,7 +15,7 @@ from typing import TypeVar
 from burla.provisioning.core.machines import ProvisioningError
 from burla.provisioning.core.plan import Limits
 from burla.system import daemon
-from burla.system.exit_codes import EXIT_FAILED
+from burla.system.failure import FAILED, Complaint, Parser, told
 
 from . import state
 from .autoscaler import Autoscaler
@@ -79,12 +78,24 @@ async def _do(step: Callable[[], T]) -> T | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the autoscalers of a cluster that `burla up` knows; return the exit code."""
-    parser = argparse.ArgumentParser(prog="burla-autoscaler", description=__doc__)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return told(lambda: _serve(words), json="--json" in words, say=_say)
+
+
+def _say(text: str) -> None:
+    print(f"burla-autoscaler: {text}", file=sys.stderr)
+
+
+def _serve(words: list[str]) -> int:
+    """Run the autoscalers."""
+    parser = Parser(prog="burla-autoscaler", description=__doc__)
+    parser.as_json = "--json" in words
     parser.add_argument("--cluster", required=True, help="name of the cluster")
     parser.add_argument("--ready-file", type=Path, help="a file that is made once it looks")
     daemon.add_log_level(parser)
     parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--json", action="store_true", help="print errors as JSON on stdout")
+    options = parser.parse_args(words)
     daemon.prepare("burla-autoscaler", daemon.log_level(options))
     stopping = threading.Event()
 
@@ -98,8 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ProvisioningError(f"there is no cluster {options.cluster!r}")
         autoscalers = autoscalers_of(Cluster(known, pause=pause, say=log.info))
     except ProvisioningError as error:
-        print(f"burla-autoscaler: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        raise Complaint(FAILED, str(error)) from None
 
     async def run() -> None:
         try:

@@ -26,6 +26,7 @@ from burla.provisioning.ssh.connections import Connections
 
 from . import sight, state
 from .admin import NoAnswer, NotTaken
+from .config import log_options
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
 from .members import Installed, Local, Member, Rented
@@ -111,6 +112,7 @@ class Cluster:
                 self.config.join_s,
                 self.config.drain_s,
                 self._turn,
+                tuple(log_options(self.config)),
             )
 
     def _hosts(self, shipped: wheels.Wheels) -> Iterable[Member]:
@@ -169,6 +171,7 @@ class Cluster:
             directory=config.ssh.directory,
             cpus=config.ssh.cpus,
             ram_gb=config.ssh.ram_gb,
+            log_level=config.log_level,
             needs_token=self.head.has_keys(),
             script=bootstrap.script_digest(),
             join_s=config.join_s,

@@ -6,6 +6,9 @@ scheduler = "tcp://head:7270"       # where nodes reach it, if that is a differe
                                     # `bind`: burla://... or ipc://... of one that runs already
 wheelhouse = "auto"                 # for nodes that cannot reach a package index: wheels are
                                     # downloaded here and shipped
+log_level = "debug"                 # of all daemons: debug, info (the default), warning or error
+away_limit_s = 3600                 # the jobs of a caller that is away for longer are given up
+                                    # (default: 600; inf: never)
 
 [ssh]
 hosts = ["root@node1", "node2"]     # as for ssh; ~/.ssh/config applies
@@ -36,13 +39,15 @@ from msgspec.structs import replace
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.steps import DIRECTORY, NAME
 from burla.scheduler.auth.quota_store import Limits
+from burla.scheduler.config import AWAY_LIMIT_MIN_S
 from burla.scheduler.core.admission import is_name
+from burla.system.logs import LEVELS
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 NODES_MAX = 1000  # of one kind; a typing error should not become a bill
 DRAIN_S_MAX = 7 * 86400
 OPTIONS = {  # of the command line -> the table in which a setting is called so
-    **dict.fromkeys(("bind", "scheduler", "wheelhouse", "index"), ""),
+    **dict.fromkeys(("bind", "scheduler", "wheelhouse", "index", "log_level"), ""),
     **dict.fromkeys(("project", "zones", "machine_types"), "gce"),
     "partition": "slurm",
     "max_nodes": "grow",
@@ -147,6 +152,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wheelhouse: str = ""  # "auto", or a folder of wheels that is shipped
     join_s: int = 60
     drain_s: int = 600  # how long `nodes drain` waits for calls that run
+    log_level: str = ""  # of all daemons; empty: "info"
+    away_limit_s: float | None = None  # as `burla-scheduler --away-limit`; None: its default
     ssh: SshConfig = SshConfig()
     local: LocalConfig = LocalConfig()
     gce: GceConfig = GceConfig()
@@ -172,6 +179,14 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         _must(0 < self.join_s <= 3600, "join_s", self.join_s, "1 to 3600 seconds")
         _must(0 < self.drain_s <= DRAIN_S_MAX, "drain_s", self.drain_s, f"1 to {DRAIN_S_MAX} s")
+        _must(self.log_level in ("", *LEVELS), "log_level", self.log_level, ", ".join(LEVELS))
+        away_s = self.away_limit_s
+        _must(
+            away_s is None or away_s >= AWAY_LIMIT_MIN_S,  # also false for nan
+            "away_limit_s",
+            away_s,
+            f"{AWAY_LIMIT_MIN_S:g} seconds or more; inf: no limit",
+        )
         for where, count in (("local", self.local), ("gce", self.gce), ("slurm", self.slurm)):
             _must(0 <= count.nodes <= NODES_MAX, f"{where}.nodes", count.nodes, f"0 to {NODES_MAX}")
         folder = self.ssh.directory
@@ -271,6 +286,11 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def with_hosts(self, hosts: tuple[str, ...]) -> "ClusterConfig":
         """Return this with more SSH hosts."""
         return replace(self, ssh=replace(self.ssh, hosts=tuple(dict.fromkeys(hosts))))
+
+
+def log_options(config: ClusterConfig) -> list[str]:
+    """Return the options by which each daemon of a cluster logs as its settings say."""
+    return ["--log-level", config.log_level] if config.log_level else []
 
 
 def _must(true: object, name: str, value: object, expected: str) -> None:

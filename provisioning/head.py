@@ -12,7 +12,7 @@ from burla.transport.addresses import AddressError, bind_address, full_address, 
 
 from . import state
 from .admin import Admin
-from .config import QuotasConfig
+from .config import QuotasConfig, log_options
 from .daemons import Daemon
 from .keys import Keys, NoKeys, user_pair
 from .state import State
@@ -74,7 +74,11 @@ class Head:
             daemon.write(*self._scheduler_line(fixed))
 
     def _scheduler_line(self, bind: str) -> list[str]:
+        config = self.state.config
         line = ["burla.scheduler.cli", "--bind", bind, "--ready-file", str(self.scheduler.ready)]
+        line += log_options(config)
+        if config.away_limit_s is not None:
+            line += ["--away-limit", f"{config.away_limit_s:g}"]
         return [*line, "--dir", str(self._directory / KEYS)] if bind.startswith("tcp:") else line
 
     def start_autoscaler(self, progress: Progress) -> None:
@@ -88,6 +92,7 @@ class Head:
         if self.has_keys() and self.is_away:
             self._keys.let_in_user()  # only an administrator may ask what jobs wait for
         options = ["--cluster", self.state.config.name, "--ready-file", str(self.autoscaler.ready)]
+        options += log_options(self.state.config)
         self.autoscaler.start("burla.provisioning.autoscaler_daemon", *options)
         progress(AUTOSCALER, "ready")
 

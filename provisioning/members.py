@@ -179,6 +179,7 @@ class Local:
     join_s: int
     drain_s: int
     turn: AbstractContextManager[object]  # see `Installed`
+    options: tuple[str, ...] = ()  # more of the nodelet
 
     def up(self, report: Report) -> dict[str, float]:
         """See `Member`."""
@@ -209,6 +210,7 @@ class Local:
         line = ["burla.nodelet.cli", "--scheduler", self.scheduler, "--name", self.name]
         line += ["--ready-file", str(self._daemon.ready)]
         line += ["--cpus", str(self.cpus)] if self.cpus is not None else []
+        line += self.options
         if self.scheduler.startswith("burla:"):
             line += ["--key-file", str(self.directory / f"{self.name}.key")]
         return line

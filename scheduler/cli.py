@@ -21,7 +21,16 @@ from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
-from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK, SCHEDULER, described
+from burla.system.exit_codes import EXIT_OK, SCHEDULER, described
+from burla.system.failure import (
+    ADDRESS_IN_USE,
+    BAD_CONFIG,
+    BAD_KEY_FILE,
+    Complaint,
+    Parser,
+    add_json,
+    told,
+)
 from burla.system.notify import Notifier
 from burla.system.owner import Owner
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
@@ -69,11 +78,16 @@ it can impersonate the scheduler."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a scheduler as the command line says; return the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["init"]:
-        return _init(arguments[1:])
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    begin = _init if words[:1] == ["init"] else _serve
+    return told(lambda: begin(words), json="--json" in words, say=_say)
+
+
+def _serve(words: list[str]) -> int:
+    """Run a scheduler."""
     parser = _parser()
-    options = parser.parse_args(arguments)
+    parser.as_json = "--json" in words
+    options = parser.parse_args(words)
     level = daemon.log_level(options, is_private=options.owner is not None)
     daemon.prepare("burla-scheduler", level)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
@@ -89,19 +103,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.ready_file is not None:
                 _write_ready(options.ready_file, address)
             notifier.ready()
-            _announce(address)
+            _announce(json.dumps({"address": address}) if options.json else address)
 
         return daemon.run(lambda: run(config, announce, notifier.alive), options.owner)
     except AddressError as error:
         parser.error(f"argument --bind: {error}")
-    except (ConfigError, KeyFileError) as error:
-        return _fail(str(error), EXIT_CONFIG)
+    except ConfigError as error:
+        raise Complaint(BAD_CONFIG, str(error)) from None
+    except KeyFileError as error:
+        raise Complaint(BAD_KEY_FILE, str(error)) from None
     except (OSError, zmq.ZMQError) as error:  # a ZMQError is no OSError
-        return _explain(error, options.bind)
+        raise _explained(error, options.bind) from None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _say(text: str) -> None:
+    print(f"burla-scheduler: {text}", file=sys.stderr)
+
+
+def _parser() -> Parser:
+    parser = Parser(
         prog="burla-scheduler",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -140,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         "network; then they are given up, and it is told so (default: %(default)g; inf: no limit)",
     )
     daemon.add_log_level(parser)
+    add_json(parser, "the address")
     parser.add_argument("--owner", type=Owner.parse, help=argparse.SUPPRESS)
     return parser
 
@@ -157,9 +178,9 @@ def _is_private(options: argparse.Namespace) -> bool:
     return options.owner is not None and options.dir is None
 
 
-def _init(arguments: Sequence[str]) -> int:
+def _init(words: list[str]) -> int:
     """Make the keys of a cluster; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="burla-scheduler init",
         description=INIT_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -173,8 +194,9 @@ def _init(arguments: Sequence[str]) -> int:
         help="where the scheduler will listen, for the printed address: tcp://HOST:PORT "
         "(default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON object")
-    options = parser.parse_args(arguments)
+    add_json(parser, "the address, the key and the directory")
+    parser.as_json = "--json" in words
+    options = parser.parse_args(words[1:])
     try:
         bind = bind_address(options.bind)
         if ipc_path(bind) is not None or bind.endswith(":0"):
@@ -183,10 +205,13 @@ def _init(arguments: Sequence[str]) -> int:
         pair = KeyStore(directory).make()
     except AddressError as error:
         parser.error(f"argument --bind: {error}")
-    except (ConfigError, KeyFileError) as error:
-        return _fail(str(error), EXIT_CONFIG)
+    except ConfigError as error:
+        raise Complaint(BAD_CONFIG, str(error)) from None
+    except KeyFileError as error:
+        raise Complaint(BAD_KEY_FILE, str(error)) from None
     except OSError as error:
-        return _fail(f"cannot make keys in {directory}: {error.strerror}", EXIT_CONFIG)
+        text = f"cannot make keys in {directory}: {error.strerror}"
+        raise Complaint(BAD_CONFIG, text) from None
     address = full_address(named(bind), pair.public)
     if options.json:
         facts = {"address": address, "key": pair.public.hex(), "directory": str(directory)}
@@ -230,21 +255,21 @@ def _check_free(bind: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _explain(error: OSError | zmq.ZMQError, bind: str) -> int:
+def _explained(error: OSError | zmq.ZMQError, bind: str) -> Exception:
+    """Return in words what keeps it from listening; what is none of that, as it is."""
     if (file := getattr(error, "filename", None)) is not None:  # the audit log, or the like
-        return _fail(f"cannot use {file}: {error.strerror}", EXIT_CONFIG)
-    if error.errno == errno.EADDRINUSE:
-        text = f"cannot listen on {bind}: the address is in use, perhaps by another burla-scheduler"
-        return _fail(text, EXIT_BUSY)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return _fail(f"cannot listen on {bind}: permission denied", EXIT_CONFIG)
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        return _fail(f"cannot listen on {bind}: no such directory", EXIT_CONFIG)
-    if error.errno == errno.EADDRNOTAVAIL:
-        return _fail(f"cannot listen on {bind}: this machine has no such address", EXIT_CONFIG)
-    raise error
-
-
-def _fail(text: str, code: int) -> int:
-    print(f"burla-scheduler: {text}", file=sys.stderr)
-    return code
+        return Complaint(BAD_CONFIG, f"cannot use {file}: {error.strerror}")
+    failure = BAD_CONFIG
+    match error.errno:
+        case errno.EADDRINUSE:
+            failure = ADDRESS_IN_USE
+            why = "the address is in use, perhaps by another burla-scheduler"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            why = "permission denied"
+        case errno.ENOENT | errno.ENOTDIR:
+            why = "no such directory"
+        case errno.EADDRNOTAVAIL:
+            why = "this machine has no such address"
+        case _:
+            return error
+    return Complaint(failure, f"cannot listen on {bind}: {why}")

@@ -212,6 +212,7 @@ class Welcome(Message, frozen=True):
     version: Word
     publisher: Word  # endpoint of the PUB channel; clients subscribe there
     bytes_max: Count = 0  # of functions and inputs of one key at once; 0: not said
+    time_s: Seconds = 0.0  # Unix time on the scheduler's machine as this was sent; 0: not said
 
 
 class Refused(Message, frozen=True):

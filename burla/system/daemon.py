@@ -23,7 +23,8 @@ from typing import Any
 import uvloop
 
 from . import logs
-from .exit_codes import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from .exit_codes import EXIT_INTERRUPTED, EXIT_OK
+from .failure import SHORTAGE, Complaint
 from .owner import Owner, remove_directory
 
 END_S = 8.0  # a main that has not ended by then is cut off; users are promised 10 s
@@ -74,6 +75,9 @@ def run(main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None = Non
     """Run `main()` until it returns, a signal says so, or `owner` has ended; return the exit code.
 
     `main` is cancelled and may then clean up for `END_S`; an exception of it comes out here.
+
+    Raises:
+        Complaint: this machine has not enough of something.
     """
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -81,8 +85,7 @@ def run(main: Callable[[], Coroutine[Any, Any, None]], owner: Owner | None = Non
     except OSError as error:
         if (why := _shortage(error)) is None:
             raise
-        log.error("%s", why)  # whoever reads it needs no traceback
-        return EXIT_FAILED
+        raise Complaint(SHORTAGE, why) from None  # whoever reads it needs no traceback
     finally:
         if owner is not None and owner.directory is not None and not owner.alive():
             remove_directory(owner.directory)

@@ -40,6 +40,7 @@ class Wanted:
     directory: str = ""  # absolute; empty: ~/.burla/CLUSTER
     cpus: int | None = None
     ram_gb: float | None = None
+    log_level: str = ""  # of the nodelet; empty: its default
     needs_token: bool = False  # the scheduler takes no new node without one
     script: str = ""  # sha256 of bootstrap.sh
     join_s: int = 60  # how long its first Hello may take
@@ -64,7 +65,7 @@ class Wanted:
     def settings(self) -> str:
         """Return the stamp of how the service is set up."""
         words = (self.scheduler, self.name, self.cpus, self.ram_gb, self.needs_token, self.script)
-        return _digest(*words)
+        return _digest(*words, *filter(None, [self.log_level]))
 
     def options(self, **more: str) -> str:
         """Return the options that bootstrap.sh needs in every step, quoted for a shell."""
@@ -170,6 +171,8 @@ def _service(wanted: Wanted) -> Step:
         more["cpus"] = str(wanted.cpus)
     if wanted.ram_gb is not None:
         more["ram"] = str(wanted.ram_gb)
+    if wanted.log_level:
+        more["log-level"] = wanted.log_level
     if wanted.needs_token:
         more["join-token-file"] = "-"
     return _step(wanted, "service", "setting up", 60, more)

@@ -340,6 +340,7 @@ class Gce:
             DRAIN: "no",
             "burla-wheelhouse": self.gce.wheelhouse,
             "burla-index": self.config.index,
+            "burla-log-level": self.config.log_level,
             "burla-token": token.decode() if token else "",
         }
         size = sum(len(key) + len(value) for key, value in said.items())

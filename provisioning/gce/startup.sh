@@ -57,6 +57,8 @@ wheelhouse=$(attribute wheelhouse)
 [ -z "$wheelhouse" ] || set -- "$@" --wheelhouse "$wheelhouse"
 index=$(attribute index)
 [ -z "$index" ] || set -- "$@" --index "$index"
+level=$(attribute log-level)
+[ -z "$level" ] || set -- "$@" --log-level "$level"
 if [ -n "$(attribute token)" ]; then set -- "$@" --join-token-file -; fi
 if attribute token | sh "$directory/bootstrap.sh" up "$@" > "$directory/up.log" 2>&1; then say ready
 else say "failed $(tail -n 3 "$directory/up.log" | tr '\n' ' ')"

@@ -17,7 +17,7 @@ unset PYTHONPATH PYTHONHOME PYTHONSTARTUP || :
 
 CLUSTER=default NAME=$(uname -n) PYTHON=3.11 WAIT_S=60 SILENCE_S=600
 DIRECTORY='' SCHEDULER='' WHEEL='' WHEELHOUSE='' INDEX='' CPUS='' RAM='' SERVICE='' TOKEN='' INSTALLED=by-hand
-SETTINGS=by-hand THEN='poweroff' PROGRAM=node
+SETTINGS=by-hand THEN='poweroff' PROGRAM=node LOG_LEVEL=''
 STOP_S=20         # a nodelet ends within 8 s of SIGTERM; then it is killed
 LOG_KB=4096       # of a log file; what is longer is moved aside at a restart
 BACKOFF_MAX_S=30  # a daemon that ends by itself is started again after 1, 2, 4 ... s
@@ -32,7 +32,7 @@ options() {
             --scheduler) SCHEDULER=$2 ;; --wheel) WHEEL=$2 ;; --wheelhouse) WHEELHOUSE=$2 ;; --index) INDEX=$2 ;;
             --cpus) CPUS=$2 ;; --ram) RAM=$2 ;; --service) SERVICE=$2 ;; --join-token-file) TOKEN=$2 ;;
             --installed) INSTALLED=$2 ;; --settings) SETTINGS=$2 ;; --wait) WAIT_S=$2 ;;
-            --silence) SILENCE_S=$2 ;; --then) THEN=$2 ;; --program) PROGRAM=$2 ;;
+            --silence) SILENCE_S=$2 ;; --then) THEN=$2 ;; --program) PROGRAM=$2 ;; --log-level) LOG_LEVEL=$2 ;;
             *) fail "unknown option $1" ;;
         esac
         shift 2
@@ -216,6 +216,7 @@ service() { # node.sh runs the nodelet; who runs node.sh is systemd, or `bootstr
       printf ' --ready-file %s' "$(quote "$DIRECTORY/ready")"
       [ -z "$CPUS" ] || printf ' --cpus %s' "$(quote "$CPUS")"
       [ -z "$RAM" ] || printf ' --ram %s' "$(quote "$RAM")"
+      [ -z "$LOG_LEVEL" ] || printf ' --log-level %s' "$(quote "$LOG_LEVEL")"
       echo ' "$@"'; } > "$DIRECTORY/node.sh"
     keep
     echo "$SETTINGS" > "$DIRECTORY/settings.new"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from burla.provisioning.config import ClusterConfig
+from burla.provisioning.config import ClusterConfig, log_options
 from burla.provisioning.core.machines import (
     BadConfig,
     JoinToken,
@@ -132,6 +132,7 @@ class Slurm:
 
     def _script(self, count: int) -> str:
         nodelet = command("burla.nodelet.cli", "--scheduler", self._scheduler)
+        nodelet += log_options(self.config)
         folder = shlex.quote(str(self.directory))
         keys = ""
         if (tokens := self._tokens(count)) is not None:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 import zmq
+from msgspec.structs import replace
 
 from burla.limits import VALUE_BYTES_MAX
 from burla.protocol import VERSION
@@ -29,7 +31,7 @@ from burla.protocol.codec import (
     encode,
     split,
 )
-from burla.protocol.messages import Bulk, Join, NodeletToScheduler, ReplaceKey
+from burla.protocol.messages import Bulk, Join, NodeletToScheduler, ReplaceKey, Welcome
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import RateLimiter
 from burla.scheduler.core.client import Client
@@ -368,7 +370,10 @@ class Server:
             self._direct.say(effect.message, effect.payload)
             return
         try:
-            if isinstance(effect.message, Bulk) and effect.payload:
+            if type(effect.message) is Welcome:
+                timed = replace(effect.message, time_s=time.time())
+                self._send(effect.peer, encode(timed))
+            elif isinstance(effect.message, Bulk) and effect.payload:
                 for piece in split(effect.message, effect.payload):
                     self._send(effect.peer, encode(*piece))
             else:

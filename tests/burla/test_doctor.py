@@ -127,6 +127,38 @@ def test_a_wrong_clock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bad(looked()) == ["clock"]
 
 
+@pytest.mark.parametrize(
+    ("off_s", "state", "words"),
+    [
+        (0.0, doctor.PASS, "it is that of the scheduler's machine"),
+        (90.0, doctor.WARN, "it is 90 s ahead of that of the scheduler's machine"),
+        (-900.0, doctor.FAIL, "it is 900 s behind that of the scheduler's machine"),
+    ],
+)
+def test_the_clock_is_compared_with_that_of_the_scheduler(
+    off_s: float, state: str, words: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index, whose clock is this machine's, does not make up for it."""
+    welcome = m.Welcome(bytes(16), VERSION, "ipc://p", time_s=1e9 - off_s)
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(time=lambda: 1e9))
+    monkeypatch.setattr(Index, "date", "Sun, 09 Sep 2001 01:46:40 GMT")
+    monkeypatch.setattr(doctor, "greet", lambda *asked: welcome)
+    monkeypatch.setattr(doctor, "ask", lambda *asked: m.Nodes(()))
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(f"{home}/s")
+        there.listen()
+        found = looked(f"ipc://{home}/s")["clock"]
+    assert (found.state, found.text) == (state, words if state != doctor.PASS else found.text)
+    checks = doctor._clock(doctor._Clocks(off_s, 0.0))
+    assert words in [check.text for check in checks]
+
+
+def test_a_scheduler_of_before_does_not_tell_its_clock(home: Path) -> None:
+    """It is looked at the index only, as if there was no cluster."""
+    (check,) = doctor._clock(doctor._Clocks(None, 400.0))
+    assert (check.state, "package index" in check.text) == (doctor.FAIL, True)
+
+
 def test_limits_disks_and_isolation_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda what: (64, 64))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 20))

@@ -1,6 +1,7 @@
 """`burla-nodelet`: what it offers of this machine, what it refuses, how it ends."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -26,6 +27,7 @@ from burla.nodelet.config import (
 from burla.transport.addresses import AddressError
 
 LATE_S = 20
+KEYED = f"burla://127.0.0.1:9?key={'ab' * 32}"
 NOBODY = "ipc:///tmp/nobody"  # nothing listens there: the nodelet tries again and again
 
 
@@ -143,6 +145,33 @@ def test_wrong_usage_is_explained(arguments: tuple[str, ...], words: str) -> Non
         out, err = process.communicate(timeout=LATE_S)
     assert (process.returncode, out) == (2, "")
     assert words in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "kind", "code"),
+    [
+        (("--scheduler", "head:7270"), "usage", 2),
+        (("--cpus", "2"), "usage", 2),
+        (("--scheduler", KEYED, "--key-file", "{key}"), "not_authorised", 77),
+        (("--scheduler", KEYED, "--key-file", "/dev/null/k"), "bad_key_file", 78),
+        (
+            ("--scheduler", KEYED, "--key-file", "{key}", "--join-token-file", "/no"),
+            "bad_key_file",
+            78,
+        ),
+    ],
+)
+def test_with_json_an_error_is_json(
+    words: tuple[str, ...], kind: str, code: int, tmp_path: Path
+) -> None:
+    with nodelet(*(word.format(key=tmp_path / "node.key") for word in words), "--json") as process:
+        out, err = process.communicate(timeout=LATE_S)
+    said = json.loads(out)["error"]
+    assert (process.returncode, said["kind"], said["exit_code"]) == (code, kind, code)
+    assert said["text"]
+    assert said["remedy"]
     assert "Traceback" not in err
 
 

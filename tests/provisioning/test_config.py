@@ -1,11 +1,18 @@
 """What a cluster is to be: read once, and refused in words if it cannot be."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from burla.provisioning.cluster import Cluster
 from burla.provisioning.config import ClusterConfig, load, parse
+from burla.provisioning.core.facts import Facts
 from burla.provisioning.core.machines import BadConfig
+from burla.provisioning.core.steps import steps
+from burla.provisioning.members import Installed, Local
+from burla.provisioning.slurm.provisioner import Slurm
+from burla.provisioning.state import State
 
 
 def test_a_file_may_say_little_and_gives_its_name(tmp_path: Path) -> None:
@@ -54,6 +61,9 @@ def test_options_say_what_a_file_could() -> None:
         ({"ssh": ["a"]}, "must be a table"),
         ({"ssh": {"hosts": "a"}}, "must be a list of texts"),
         ({"name": "a b"}, "letters, digits"),
+        ({"log_level": "loud"}, "log_level is 'loud': it must be debug, info, warning, error"),
+        ({"away_limit_s": 0.5}, "away_limit_s is 0.5: it must be 1 seconds or more"),
+        ({"away_limit_s": float("nan")}, "away_limit_s is nan"),
         ({"python": "3"}, "e.g. 3.11"),
         ({"join_s": "long"}, "must be a whole number"),
         ({"local": {"nodes": True}}, "must be a whole number"),
@@ -83,3 +93,35 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     file.write_text("name = ")
     with pytest.raises(BadConfig, match=r"x\.toml cannot be read as TOML"):
         load(file)
+
+
+def test_how_much_is_logged_is_said_to_each_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scheduler, nodelets here, by SSH and by Slurm, and the autoscaler."""
+    monkeypatch.setenv("BURLA_STATE_DIR", str(tmp_path))
+    quiet = {"local": {"nodes": 1}, "ssh": {"hosts": ["h"]}, "slurm": {"nodes": 1}}
+    lines = {}
+    for said in ({}, {"log_level": "debug", "away_limit_s": float("inf")}):
+        cluster = Cluster(State(parse({"bind": "tcp://10.0.0.1:7270"} | quiet | said)))
+        local, host = cluster.members()
+        assert isinstance(local, Local)
+        assert isinstance(host, Installed)
+        slurm = cluster.fleets()["slurm"].provisioner
+        assert isinstance(slurm, Slurm)
+        monkeypatch.setattr(slurm, "_tokens", lambda count: None)
+        service = next(
+            s for s in steps(Facts(python="p", free_kb=1 << 30), host.wanted) if s.name == "service"
+        )
+        words = [
+            " ".join(cluster.head._scheduler_line("tcp://10.0.0.1:7270")),
+            " ".join(local._line()),
+            service.arguments,
+            slurm._script(1),
+        ]
+        lines[bool(said)] = words
+        assert ["--log-level debug" in line for line in words] == [bool(said)] * 4
+        assert ("--away-limit inf" in words[0]) == bool(said)
+    assert lines[False] != lines[True]
+    assert isinstance(host, Installed)
+    assert host.wanted.settings() != replace(host.wanted, log_level="").settings()

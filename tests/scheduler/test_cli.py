@@ -1,6 +1,7 @@
 """`burla-scheduler` as a process: what it says, where it listens, how it ends."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -168,6 +169,46 @@ def test_an_address_that_cannot_be_used_is_explained(
 ) -> None:
     found, err = ended("--bind", bind, "--dir", str(tmp_path))
     assert (found, words in err, "Traceback" in err) == (code, True, False), err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "kind", "code"),
+    [
+        (("init", "--dir", "{open}"), "bad_key_file", 78),
+        (("init", "--dir", "{file}"), "bad_config", 78),
+        (("init", "--bind", "nonsense"), "usage", 2),
+        (("init", "--no-such-option"), "usage", 2),
+        (("--bind", "nonsense"), "usage", 2),
+        (("--bind", "ipc:///no/such/place/s"), "bad_config", 78),
+        (("--bind", "tcp://127.0.0.1:0", "--dir", "{none}"), "bad_config", 78),
+        (("--bind", "tcp://127.0.0.1:{port}", "--dir", "{keys}"), "address_in_use", 75),
+        (("--away-limit", "nan", "--bind", "ipc:///tmp/s"), "bad_config", 78),
+    ],
+)
+def test_with_json_an_error_is_json(
+    words: tuple[str, ...], kind: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    Keyring(tmp_path / "keys")
+    places = {name: str(tmp_path / name) for name in ("open", "file", "none", "keys")}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        places["port"] = str(taken.getsockname()[1])
+        with scheduler(*(word.format(**places) for word in words), "--json") as process:
+            out, err = process.communicate(timeout=LATE_S)
+    said = json.loads(out)["error"]
+    assert (process.returncode, said["kind"], said["exit_code"]) == (code, kind, code)
+    assert said["text"]
+    assert said["remedy"]
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_with_json_the_address_is_json(short: Path) -> None:
+    with scheduler("--bind", f"ipc://{short}/s", "--json") as process:
+        assert json.loads(first_line(process)) == {"address": f"ipc://{short}/s"}
 
 
 @pytest.mark.slow

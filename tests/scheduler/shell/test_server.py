@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -174,6 +175,7 @@ def test_output_reaches_who_follows_the_topic(tmp_path: Path) -> None:
             await client.say(client_hello(SESSION))
             welcome, _ = await client.hear(m.Welcome)
             assert isinstance(welcome, m.Welcome)
+            assert abs(time.time() - welcome.time_s) < 300.0
             follower = sockets.make_socket(context, zmq.SUB)
             follower.connect(welcome.publisher)
             follower.setsockopt(zmq.SUBSCRIBE, JOB)
