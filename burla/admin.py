@@ -9,7 +9,7 @@ from burla.shell.clients import curve_for
 from burla.transport.request import NoAnswer, NotTaken, ask
 
 from .config import CLUSTER_VARIABLE
-from .errors import BadSetting, ClusterUnreachable, NotAuthorised, Refused
+from .errors import BadSetting, BurlaError, ClusterUnreachable, NotAuthorised, Refused
 
 A = TypeVar("A", bound=m.Message)
 GB = 1 << 30
@@ -28,8 +28,14 @@ def list_nodes(address: str | None) -> list[m.NodeStatus]:
     return list(put(address, m.ListNodes(), m.Nodes).nodes)
 
 
-def put(address: str | None, question: m.Message, answer: type[A]) -> A:
-    """Return what the scheduler at an address answers to a question.
+def put(
+    address: str | None,
+    question: m.Message,
+    answer: type[A],
+    answer_s: float | None = None,
+    feature: str = "",
+) -> A:
+    """Return what the scheduler at an address answers to a question; see `request.ask`.
 
     Raises:
         BadSetting: there is no address: no cluster is configured.
@@ -45,13 +51,24 @@ def put(address: str | None, question: m.Message, answer: type[A]) -> A:
             " `burla login`; or pass --cluster",
         )
     curve = curve_for(address)
-    pair = None if curve is None else curve.pair
+    pair, known = (None, None) if curve is None else (curve.pair, curve.known)
     try:
-        return ask(address, pair, question, answer, am.SchedulerToAdmin)
+        return ask(address, pair, question, answer, am.SchedulerToAdmin, answer_s, known, feature)
     except NoAnswer as error:
         raise ClusterUnreachable(address, str(error)) from None
     except NotTaken as error:
         raise (NotAuthorised if error.not_authorised else Refused)(str(error)) from None
+
+
+def answered(answer: am.KeysManaged) -> am.KeysManaged:
+    """Return what was answered about keys, if something was done.
+
+    Raises:
+        BurlaError: nothing was, and why.
+    """
+    if answer.why:
+        raise BurlaError(answer.why)
+    return answer
 
 
 def print_nodes(nodes: list[m.NodeStatus]) -> None:

@@ -4,18 +4,18 @@ Everything here goes without a prompt, and prints JSON on request.
 """
 
 import errno
-import os
 import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from burla.system.exit_codes import EXIT_FAILED
+
 from . import errors
-from .cli_options import address_in_use, cluster_option, json_option, say
+from .cli_options import address_in_use, cluster_option, iso, json_option, say
 from .config import cluster_address, store_cluster
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def token(cluster: str | None, directory: str | None, as_json: bool) -> None:
 
     answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.TOKEN))
     made = answer.token.hex()
-    say(as_json, {"token": made, "expires": _iso(answer.keys[0].expires_s)}, made)
+    say(as_json, {"token": made, "expires": iso(answer.keys[0].expires_s)}, made)
 
 
 @auth.command("list")
@@ -167,9 +167,9 @@ def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None
             "key": known.key,
             "user": known.user,
             "role": known.role,
-            "added": _iso(known.added_s),
-            "revoked": _iso(known.revoked_s),
-            "expires": _iso(known.expires_s),
+            "added": iso(known.added_s),
+            "revoked": iso(known.revoked_s),
+            "expires": iso(known.expires_s),
         }
         for known in answer.keys
     ]
@@ -184,59 +184,54 @@ def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None
 
 
 @auth.command()
+@click.option("--server", is_flag=True, help="Replace the scheduler's key instead of your own.")
+@click.option("--nodes", is_flag=True, help="Replace those of all nodes, one after the other.")
 @click.option(
     "--overlap",
     "overlap_h",
     type=click.FloatRange(0, 720),
-    default=168.0,
-    show_default=True,
-    help="Hours for which the old key goes on to count, for what runs under it.",
+    help="Hours for which the old key goes on to count, for what runs under it (default: 168).",
 )
-@cluster_option
+@_where
 @json_option
-def rotate(overlap_h: float, cluster: str | None, as_json: bool) -> None:
-    """Replace your own key by a new one, with the same rights.
+def rotate(
+    server: bool,
+    nodes: bool,
+    overlap_h: float | None,
+    cluster: str | None,
+    directory: str | None,
+    as_json: bool,
+) -> None:
+    """Replace your own key by a new one, with the same rights; or those of the cluster.
 
-    Jobs that run go on under the old key while that counts. Without --cluster, all clusters that
-    `burla up` made here are told as well; others that you use must be told by `burla login`.
+    Jobs that run go on. Of your own: without --cluster, all clusters that `burla up` made here are
+    told as well; others that you use must be told by `burla login`.
+
+    With --server the scheduler gets a new key after the overlap. Whoever is connected until then
+    learns it by itself (scripts, settings, nodes); others need the new address, which is printed.
+    With --nodes each node makes itself a new key. Both need the key of an administrator.
     """
-    from burla.protocol import admin_messages as am, messages as m
     from burla.provisioning.clusters import known
-    from burla.shell.clients import curve_for
-    from burla.transport.keys import KeyFileError, make_pair, write_private
 
-    from .admin import put
-    from .config import user_key_path
+    from . import rotation
 
-    address = address_in_use(cluster)
-    if address is not None and curve_for(address) is None:
-        raise errors.BurlaError(f"the cluster at {address} needs no keys: there is none to replace")
-    path, pair = user_key_path(), make_pair()
-    assert path is not None, "there is a key"
-    text = f"# secret key of a user of burla: never share it\n{pair.secret.hex()}\n"
-    try:
-        write_private(f"{path}.new", text, replace=True)
-    except (KeyFileError, OSError) as error:
-        raise errors.BurlaError(f"cannot keep a new key: {error}") from None
-    said = m.ReplaceKey(pair.public, overlap_h * 3600)
-    try:
-        answer = _answered(put(address, said, am.KeysManaged))
-    except errors.BurlaError:
-        os.unlink(f"{path}.new")
-        raise
-    left = []
-    for other in known() if cluster is None else ():
-        if other.address != address and other.address.startswith("burla:"):
-            try:
-                _answered(put(other.address, said, am.KeysManaged))
-            except errors.BurlaError as error:
-                left.append(other.config.name)
-                click.echo(f"burla: cluster {other.config.name} was not told: {error}", err=True)
-    os.replace(f"{path}.new", path)
-    old = next(known for known in answer.keys if known.key != pair.public.hex())
-    facts = {"key": pair.public.hex(), "old": old.key, "old_expires": _iso(old.expires_s)}
-    text = f"your key is {facts['key']} now; the old one counts until {facts['old_expires']}"
-    say(as_json, {**facts, "not_told": left}, text)
+    if server and nodes:
+        raise click.UsageError("pass --server or --nodes; each is done by itself")
+    if nodes and overlap_h is not None:
+        raise click.UsageError("--nodes takes no --overlap: each node goes over at once")
+    overlap_s = (168.0 if overlap_h is None else overlap_h) * 3600
+    if server:
+        facts, text = rotation.of_server(_manage, cluster, directory, overlap_s)
+    elif directory is not None:
+        raise click.UsageError("--dir is for --server")
+    elif nodes:
+        facts, text = rotation.of_nodes(cluster)
+    else:
+        others = [] if cluster is not None else [(o.config.name, o.address) for o in known()]
+        facts, text = rotation.of_user(cluster, overlap_s, others)
+    say(as_json, facts, text)
+    if facts.get("failed"):
+        raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _check_name(text: str) -> None:
@@ -253,11 +248,12 @@ def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> "
         BurlaError: nothing was done; says why.
     """
     from burla.protocol import admin_messages as am
+    from burla.protocol.key_messages import KEYS
     from burla.provisioning.clusters import NoCluster
     from burla.scheduler.auth.management import carry_out
     from burla.shell.clients import curve_for
 
-    from .admin import put
+    from .admin import answered, put
 
     try:
         with _open(cluster, directory) as store:
@@ -266,13 +262,8 @@ def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> "
         address = address_in_use(cluster)
         if directory is not None or address is None or curve_for(address) is None:
             raise
-    return _answered(put(address, said, am.KeysManaged))
-
-
-def _answered(answer: "KeysManaged") -> "KeysManaged":
-    if answer.why:
-        raise errors.BurlaError(answer.why)
-    return answer
+    feature = KEYS if said.operation is am.KeyOperation.ROTATE_SERVER else ""
+    return answered(put(address, said, am.KeysManaged, feature=feature))
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
@@ -386,10 +377,3 @@ def _open(cluster: str | None, directory: str | None) -> Iterator[Any]:
         raise errors.BadSetting(
             "the key directory", str(path), f"{KEY_DIRECTORY}; {error}"
         ) from None
-
-
-def _iso(time_s: float | None) -> str | None:
-    """Return a time as text; None: never."""
-    if time_s is None:
-        return None
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")

@@ -1,6 +1,7 @@
 """What several commands of `burla` share: options, and how a result is printed."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -28,6 +29,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def say(as_json: bool, facts: Any, text: str) -> None:
     """Print what a command found out, for a program or for people."""
     click.echo(json.dumps(facts) if as_json else text)
+
+
+def iso(time_s: float | None) -> str | None:
+    """Return a time as text; None: never."""
+    if time_s is None:
+        return None
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")
 
 
 def address_in_use(cluster: str | None) -> str | None:

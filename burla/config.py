@@ -1,10 +1,11 @@
 """The caller's settings, and where each comes from: keyword, else environment, else file."""
 
+import contextlib
 import os
 import re
 from typing import Any
 
-from burla.system.paths import USER_KEY_FILE, settings_directory
+from burla.system.paths import SERVER_KEYS_FILE, USER_KEY_FILE, settings_directory
 from burla.transport.addresses import FORMS, AddressError, connect_address
 
 from .errors import BadSetting
@@ -33,7 +34,22 @@ def cluster_address(cluster: str | None = None) -> str | None:
     if named is not None:
         return _checked(named, CLUSTER_VARIABLE)
     settings, path = _settings()
-    return _checked(settings["cluster"], f'"cluster" in {path}') if "cluster" in settings else None
+    if "cluster" not in settings:
+        return None
+    return _up_to_date(_checked(settings["cluster"], f'"cluster" in {path}'))
+
+
+def _up_to_date(address: str) -> str:
+    """Return the stored address with the key that its scheduler has by now, and store that."""
+    path = server_keys_path()
+    if path is None or "?key=" not in address or not os.path.exists(path):
+        return address
+    from burla.transport.server_keys import ServerKeys, renewed  # few schedulers get another key
+
+    if (new := renewed(address, ServerKeys(path))) != address:
+        with contextlib.suppress(BadSetting):  # it is found out each time, then
+            store_cluster(new)
+    return new
 
 
 def may_grow(grow: bool | None = None) -> bool:
@@ -174,6 +190,12 @@ def _replace(path: str, lines: list[str]) -> None:
         os.replace(f"{path}.new", path)
     except OSError as error:
         raise BadSetting("the settings file", path, f"writable; {error.strerror}") from None
+
+
+def server_keys_path() -> str | None:
+    """Return where it is kept which keys of schedulers were replaced by which; None: nowhere."""
+    directory = settings_directory()
+    return None if directory is None else os.path.join(directory, SERVER_KEYS_FILE)
 
 
 def user_key_path() -> str | None:

@@ -112,13 +112,14 @@ def _cluster(address: str, clocks: _Clocks) -> Iterator[Check]:
             return
     try:
         curve = curve_for(address)
-        pair = None if curve is None else curve.pair
+        pair, known = (None, None) if curve is None else (curve.pair, curve.known)
         began_s = time.time()
-        welcome = greet(address, pair, m.SchedulerToClient, ANSWER_S)
+        welcome = greet(address, pair, m.SchedulerToClient, ANSWER_S, known)
         if welcome.time_s:  # it was that time there at some moment in between
             behind_s, ahead_s = began_s - welcome.time_s, time.time() - welcome.time_s
             clocks.scheduler_s = min(0.0, ahead_s) + max(0.0, behind_s)
-        nodes = ask(address, pair, m.ListNodes(), m.Nodes, m.SchedulerToClient, ANSWER_S).nodes
+        how = (m.SchedulerToClient, ANSWER_S, known)
+        nodes = ask(address, pair, m.ListNodes(), m.Nodes, *how).nodes
     except (NotTaken, errors.NotAuthorised, errors.BadSetting) as error:
         remedy = "run `burla login` again, and let an administrator run the command that it prints"
         yield Check("handshake", FAIL, str(error), remedy)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from burla.nodelet.isolation import probe
 from burla.nodelet.isolation.linux import set_dumpable
@@ -33,6 +34,7 @@ from burla.system.owner import Owner
 from burla.system.paths import settings_directory
 from burla.transport.addresses import ipc_path, take_apart
 from burla.transport.keys import (
+    ClientCurve,
     KeyFileError,
     KeyPair,
     load_or_make_pair,
@@ -40,11 +42,13 @@ from burla.transport.keys import (
     pair_of,
     parse_key,
 )
+from burla.transport.server_keys import ServerKeys
 
 from .config import GB, STATE_FILE, NodeletConfig, host_name, usable_cpus, usable_ram
 from .enrollment import NoAnswerError, NotJoinedError, join
 
 KEY_FILE = "node.key"
+SERVERS = ".servers"  # beside it: which keys of the scheduler replaced which
 IN_MEMORY = "none"
 TOKEN_BYTES_MAX = 1024  # a token is one line
 LISTEN_S = 10.0  # how long a nodelet that was started together with its scheduler waits for it
@@ -214,10 +218,14 @@ def _with_key(config: NodeletConfig, options: argparse.Namespace) -> NodeletConf
     if where.key is None:
         return config
     pair, is_new = _own_pair(options.key_file)
+    config = replace(config, **_kept(options.key_file))
     if options.join_token_file is not None:
         token = _token(options.join_token_file)
         try:
-            join(where.endpoint, where.key, token, pair.public, config.name)
+            server = ClientCurve(token, where.key, config.server_keys)
+            first = join(where.endpoint, server, pair.public, config.name)
+            if first:  # seeds of hash() go by that
+                config.server_keys.learn(first, where.key, 0.0)
         except NotJoinedError as error:
             if is_new:
                 raise
@@ -228,6 +236,15 @@ def _with_key(config: NodeletConfig, options: argparse.Namespace) -> NodeletConf
         )
         raise NotJoinedError(text)
     return replace(config, pair=pair)
+
+
+def _kept(named: str | None) -> dict[str, Any]:
+    """Return where the keys of this node are kept, and those of its scheduler."""
+    if named == IN_MEMORY:
+        return {"key_file": None, "server_keys": ServerKeys()}
+    path = named if named is not None else os.path.join(settings_directory() or "", KEY_FILE)
+    servers = f"{path.removesuffix('.key')}{SERVERS}"
+    return {"key_file": os.path.abspath(path), "server_keys": ServerKeys(os.path.abspath(servers))}
 
 
 def _own_pair(named: str | None) -> tuple[KeyPair, bool]:

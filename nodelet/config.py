@@ -15,6 +15,7 @@ from burla.nodelet.isolation.sandbox import Confinement
 from burla.system.hash_seed import seed_of
 from burla.transport.addresses import connect_address, ipc_path, take_apart
 from burla.transport.keys import ClientCurve, KeyPair
+from burla.transport.server_keys import ServerKeys
 
 GB = 1 << 30  # bytes
 STATE_FILE = "nodelet-state.json"
@@ -49,6 +50,8 @@ class NodeletConfig:
     reconnect_timeout_s: float = 600.0  # so long leases go on while the scheduler is silent
     state_file: Path | None = None  # where SIGUSR2 lets it write what it knows; None: nowhere
     pair: KeyPair | None = None  # this node's keys, for a burla:// address
+    key_file: str | None = None  # where they are kept; None: in memory only
+    server_keys: ServerKeys = field(default_factory=ServerKeys)  # what replaced which
     tier: Tier = Tier.PROCESS  # how far each lease is shut in
     confinement: Confinement | None = None  # None: workers are as we are
     hash_seed: int | None = None  # of jobs that have none of their own; None: that of the cluster
@@ -79,7 +82,7 @@ class NodeletConfig:
             return self.hash_seed
         key = take_apart(self.scheduler).key
         if key is not None:
-            return seed_of(key.hex())
+            return seed_of(self.server_keys.first(key).hex())
         return seed_of(os.path.realpath(ipc_path(self.scheduler) or ""))
 
     def curve(self) -> ClientCurve | None:
@@ -88,7 +91,7 @@ class NodeletConfig:
         if key is None:
             return None
         assert self.pair is not None, "cli.py sees to that"
-        return ClientCurve(self.pair, key)
+        return ClientCurve(self.pair, key, self.server_keys)
 
 
 def usable_cpus() -> int:

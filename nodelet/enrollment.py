@@ -12,7 +12,7 @@ from burla.protocol import messages as m
 from burla.protocol.codec import WireError, decode, encode
 from burla.transport import sockets
 from burla.transport.dialing import REFUSALS, Dialer
-from burla.transport.keys import ClientCurve, KeyPair
+from burla.transport.keys import ClientCurve
 
 JOIN_S = 30.0  # the scheduler may be starting just now
 POLL_MS = 100
@@ -26,13 +26,12 @@ class NoAnswerError(Exception):
     """Nothing answers at the address."""
 
 
-def join(endpoint: str, server: bytes, token: KeyPair, key: bytes, name: str) -> None:
-    """Make `key` known to the scheduler as a node's.
+def join(endpoint: str, curve: ClientCurve, key: bytes, name: str) -> bytes:
+    """Make `key` known to the scheduler as a node's; return the scheduler's first key, or nothing.
 
     Args:
         endpoint: of the scheduler.
-        server: its public key.
-        token: the keys that the join token stands for.
+        curve: its public key, and the keys that the join token stands for.
         key: this node's public key.
         name: of this node, for people.
 
@@ -41,11 +40,12 @@ def join(endpoint: str, server: bytes, token: KeyPair, key: bytes, name: str) ->
         NoAnswerError: the scheduler does not answer.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = sockets.make_socket(context, zmq.DEALER, ClientCurve(token, server))
-    dialer = Dialer(dealer)
+    dealer = sockets.make_socket(context, zmq.DEALER, curve)
+    dialer = Dialer(dealer, curve=curve)
     try:
         dialer.connect(endpoint)
-        _wait_joined(dealer, dialer, encode(m.Join(m.PROTOCOL, key, name)), endpoint)
+        question = encode(m.Join(m.PROTOCOL, key, name))
+        return _wait_joined(dealer, dialer, question, endpoint)
     finally:
         dialer.close()
         dealer.close(0)
@@ -54,7 +54,7 @@ def join(endpoint: str, server: bytes, token: KeyPair, key: bytes, name: str) ->
 
 def _wait_joined(
     dealer: zmq.Socket[bytes], dialer: Dialer, question: list[bytes], endpoint: str
-) -> None:
+) -> bytes:
     until_s = time.monotonic() + JOIN_S
     asked = False
     while time.monotonic() < until_s:
@@ -66,7 +66,7 @@ def _wait_joined(
             except WireError:
                 continue
             if isinstance(said, m.Joined):
-                return
+                return said.first_key
             raise NotJoinedError(said.reason)
         match dialer.look():
             case "key":

@@ -8,6 +8,8 @@ from burla.transport import request
 from burla.transport.keys import KeyPair
 from burla.transport.request import NoAnswer, NotTaken
 
+from .keys import server_keys
+
 A = TypeVar("A", bound=m.Message)
 ANSWER_S = 2.0  # a scheduler answers within milliseconds; who asks waits for nothing else
 
@@ -34,7 +36,8 @@ class Admin:
 
     def _ask(self, question: m.Message, answer: type[A]) -> A:
         direction = am.SchedulerToAdmin
-        return request.ask(self.address, self.pair, question, answer, direction, ANSWER_S)
+        known = server_keys()
+        return request.ask(self.address, self.pair, question, answer, direction, ANSWER_S, known)
 
 
 __all__ = ["Admin", "NoAnswer", "NotTaken"]

@@ -15,6 +15,7 @@ from burla.provisioning.core.machines import (
     BadConfig,
     Machine,
     Progress,
+    Provisioner,
     ProvisioningError,
     Transport,
     named,
@@ -36,6 +37,8 @@ from .state import State
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
 WHEELS = "wheels"
 NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
+
+SETTLED_S = 15.0  # nodes of a scheduler that has begun anew are back within these
 
 NO_JOBS = am.Jobs((), 0)
 
@@ -149,12 +152,27 @@ class Cluster:
                 raise ProvisioningError(text) from None
             where = (self.state.address, self.head.join_token)
             cloud = gce.Gce(config, *where, self._say, self._pause)
-            found["gce"] = Fleet(cloud, config.gce.nodes, config.gce.boot_s)
+            found["gce"] = self._fleet(cloud, config.gce.nodes, config.gce.boot_s)
         if config.by_slurm:
             folder = self.directory / "slurm"
             jobs = Slurm(config, folder, self.state.address, self.head.join_token)
-            found["slurm"] = Fleet(jobs, config.slurm.nodes, config.slurm.wait_s)
+            found["slurm"] = self._fleet(jobs, config.slurm.nodes, config.slurm.wait_s)
+            found["slurm"].spare = False  # it may have room for no more
         return found
+
+    def _fleet(self, provisioner: Provisioner, standing: int, boot_s: float) -> Fleet:
+        head = self.head
+        return Fleet(
+            provisioner,
+            standing,
+            boot_s,
+            joined=head.joined,
+            settle_s=0.0
+            if head.is_away
+            else max(0.0, SETTLED_S - (head.scheduler.heard_s() or 0.0)),
+            drain_s=self.config.drain_s,
+            gone=head.forget_nodes,
+        )
 
     def _wanted(self, name: str, shipped: wheels.Wheels) -> Wanted:
         config = self.config
@@ -202,8 +220,15 @@ class Cluster:
             machines = fleet.up(progress)
         except ProvisioningError as error:
             return [Result(provider, "asking", str(error), time.monotonic() - began_s)]
-        results = [Result(m.name, m.state, m.why or failed(m)) for m in machines]
         short = fleet.standing - sum(not m.grown for m in machines)
+        try:
+            kept = fleet.renew(self.config.stamp, progress)
+            there = [m for m in fleet.wait_ready(progress) if m.state == "ready"]
+        except ProvisioningError as error:
+            return [Result(provider, "upgrading", str(error), time.monotonic() - began_s)]
+        bad = {m.name: m for m in (*machines, *kept) if m.state == "failed"}
+        machines = [*bad.values(), *(m for m in there if m.name not in bad)]
+        results = [Result(m.name, m.state, m.why or failed(m)) for m in machines]
         if short > 0:
             why = named(self.refusals, 3) or "there was no capacity for the others"
             missing = f"{short} of {fleet.standing} machines are missing: {why}"

@@ -16,8 +16,7 @@ from burla.transport.addresses import AddressError, take_apart
 from burla.transport.keys import KeyFileError
 
 from . import state as st
-from .head import KEYS
-from .state import State
+from .state import KEYS, State
 
 DEFAULT = "default"
 ADDRESS = "://"  # is in an address, and in no name

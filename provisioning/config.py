@@ -36,7 +36,9 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 from msgspec.structs import replace
 
+from burla.protocol import VERSION
 from burla.provisioning.core.machines import BadConfig
+from burla.provisioning.core.plan import stamp
 from burla.provisioning.core.steps import DIRECTORY, NAME
 from burla.scheduler.auth.quota_store import Limits
 from burla.scheduler.config import AWAY_LIMIT_MIN_S
@@ -240,6 +242,11 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             grow.provider,
             "gce or slurm, whichever has a table here",
         )
+
+    @property
+    def stamp(self) -> str:
+        """Return what tells machines of this burla and Python from others; see `plan.stale`."""
+        return stamp(VERSION, self.python)
 
     @property
     def grows_by(self) -> str:

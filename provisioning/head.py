@@ -6,19 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burla.protocol import messages as m
-from burla.provisioning.core.machines import BadConfig, Progress
+from burla.provisioning.core.machines import BadConfig, Progress, ProvisioningError
 from burla.transport import request
 from burla.transport.addresses import AddressError, bind_address, full_address, take_apart
 
 from . import state
-from .admin import Admin
+from .admin import Admin, NoAnswer, NotTaken
 from .config import QuotasConfig, log_options
 from .daemons import Daemon
-from .keys import Keys, NoKeys, user_pair
-from .state import State
+from .keys import Keys, NoKeys, server_keys, user_pair
+from .state import KEYS, State
 
 SCHEDULER, AUTOSCALER = "scheduler", "autoscaler"
-KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,15 @@ class Head:
         """
         pair = user_pair() if self.has_keys() else None
         direction = m.SchedulerToAutoscaler
-        return request.ask(self.state.address, pair, question, m.Demand, direction)
+        address, known = self.state.address, server_keys()
+        return request.ask(address, pair, question, m.Demand, direction, known=known)
+
+    def joined(self) -> set[str] | None:
+        """Return the names of nodes that the scheduler knows; None: it does not answer us."""
+        try:
+            return {node.name for node in self.admin().nodes()}
+        except (NoAnswer, NotTaken, ProvisioningError):
+            return None
 
     def admin(self) -> Admin:
         """Return what asks the scheduler, as this user."""

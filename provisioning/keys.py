@@ -17,8 +17,9 @@ from burla.scheduler.auth.quota_store import Limits, QuotaStore, QuotaTable
 from burla.scheduler.config import ConfigError, keys_directory
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import AdmissionError, Role
-from burla.system.paths import USER_KEY_FILE, settings_directory
+from burla.system.paths import SERVER_KEYS_FILE, USER_KEY_FILE, settings_directory
 from burla.transport.keys import KeyFileError, KeyPair, load_or_make_pair
+from burla.transport.server_keys import ServerKeys
 
 LOCK_S = 30.0  # many machines want a token at once; each holds the table for some milliseconds
 
@@ -101,6 +102,12 @@ def user_pair() -> KeyPair:
         raise NoKeys("cannot find a place for your key (no HOME): set BURLA_CONFIG_DIR")
     with _in_words("cannot use your key"):
         return load_or_make_pair(os.path.join(settings, USER_KEY_FILE), "a user of burla")
+
+
+def server_keys() -> ServerKeys:
+    """Return what whoever runs this knows of keys of schedulers that were replaced."""
+    settings = settings_directory()
+    return ServerKeys(None if settings is None else os.path.join(settings, SERVER_KEYS_FILE))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from burla.provisioning.core.machines import (
     StepFailed,
     Transport,
 )
+from burla.provisioning.core.plan import DRAINING
 from burla.provisioning.core.steps import READY_S_MAX, Wanted
 from burla.provisioning.install import bootstrap
 from burla.provisioning.install.wheels import Wheels
@@ -164,7 +165,7 @@ def _is_drained(found: Machine | None) -> bool:
     """Return whether a machine that was told to drain has done so."""
     if found is None or found.state == "ended":
         return True
-    return found.state == "ending" and found.why != "draining"
+    return found.state == "ending" and found.why != DRAINING
 
 
 @dataclass(frozen=True)

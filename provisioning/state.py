@@ -12,11 +12,14 @@ from pathlib import Path
 import msgspec
 
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
-from burla.system.paths import state_directory
+from burla.scheduler.auth.server_key import known_keys_path
+from burla.system.paths import SERVER_KEYS_FILE, settings_directory, state_directory
+from burla.transport.server_keys import ServerKeys, renewed
 
 from .config import ClusterConfig
 
 FILE = "cluster.json"
+KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
 DIRECTORY_VARIABLE = "BURLA_STATE_DIR"
 
 
@@ -54,13 +57,24 @@ def read(cluster: str) -> State | None:
     """
     path = directory_of(cluster) / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=State)
+        found = msgspec.json.decode(path.read_bytes(), type=State)
+        found.address = _up_to_date(found.address, path.parent / KEYS)
+        return found
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, BadConfig) as error:
         raise BadConfig(
             f"{path} is not what `burla up` wrote ({error}): move it out of the way"
         ) from error
+
+
+def _up_to_date(address: str, keys: Path) -> str:
+    """Return an address with the key that its scheduler has by now, here or elsewhere."""
+    settings = settings_directory()
+    places = [known_keys_path(keys), *([Path(settings, SERVER_KEYS_FILE)] if settings else [])]
+    for path in filter(Path.exists, places if "?key=" in address else []):
+        address = renewed(address, ServerKeys(str(path)))
+    return address
 
 
 def write(state: State) -> None:

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Literal, assert_never
 
 from burla.protocol import messages as m
+from burla.protocol.key_messages import ServerKey
 
 from .commands import Command
 from .effects import Broken, Effect, Forget, Rejected, Send, Subscribe
@@ -100,7 +101,7 @@ class Connection:
                 return self.hear_of_job(message, payload, now_s)
             case m.JobStatus() | m.JobFailed():
                 return self.hear_of_job(message, payload, now_s)
-            case m.Heartbeat() | m.Nodes():
+            case m.Heartbeat() | m.Nodes() | ServerKey():  # the shell has taken the last one
                 return []
             case m.Welcome():
                 return self._welcome(message, now_s)

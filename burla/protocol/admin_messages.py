@@ -8,6 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from . import key_messages as km
 from .messages import (
     AskDemand,
     ClientToScheduler,
@@ -61,6 +62,9 @@ class KeyOperation(StrEnum):
     ADD = "add"  # `key` gets `role`, as `user`
     REVOKE = "revoke"  # `key`: a key, the first digits of one, or a user
     TOKEN = "token"  # makes a join token
+    # These only to a scheduler that has said `key_messages.KEYS`.
+    ROTATE_SERVER = "rotate-server"  # the scheduler gets another key in `overlap_s`
+    ROTATE_NODE = "rotate-node"  # the node called `user` does, now
 
 
 class ManageKeys(Message, frozen=True):
@@ -70,6 +74,7 @@ class ManageKeys(Message, frozen=True):
     key: Word = ""
     user: Word = ""
     role: Word = ""
+    overlap_s: Seconds = 0.0
 
 
 AdminToScheduler = ClientToScheduler | AskDemand | AskJobs | EndJobs | ForgetNodes | ManageKeys
@@ -112,6 +117,10 @@ class KeysManaged(Message, frozen=True):
     total: Count = 0  # of which the first are told
     token: Secret = b""  # one that was made
     why: Text = ""  # nothing was done, and why
+    server_key: Secret = b""  # the scheduler's next one, public; it counts
+    from_s: Seconds = 0.0  # from this Unix time on
 
 
-SchedulerToAdmin = Welcome | Refused | HelloRequired | Jobs | Nodes | KeysManaged | Heartbeat
+SchedulerToAdmin = (
+    Welcome | Refused | HelloRequired | Jobs | Nodes | KeysManaged | km.ServerKey | Heartbeat
+)

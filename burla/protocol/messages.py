@@ -10,6 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from . import key_messages as km
+
 # Of which all are made. They are used from here, as the messages are.
 from .fields import (
     BEAT_S as BEAT_S,
@@ -89,6 +91,7 @@ class ClientHello(Message, frozen=True):
     session: Id  # one per client process; the same after a reconnect
     user: Word
     host: Word
+    features: Names = ()  # what of the protocol it knows besides, as `key_messages.KEYS`
 
 
 class OpenJob(Bulk, frozen=True, kw_only=True):
@@ -179,9 +182,10 @@ class AskDemand(Message, frozen=True):
 
 
 class ReplaceKey(Message, frozen=True):
-    """client -> scheduler: this key is mine, too, with the same rights. Answered by KeysManaged.
+    """client or nodelet -> scheduler: this key is mine, too, with the same rights.
 
-    The one under which it is said goes on to count for some time.
+    Answered by KeysManaged, to a nodelet by KeyReplaced. Said again, it changes nothing. The key
+    under which it is said goes on to count for some time.
     """
 
     key: Key  # public
@@ -213,6 +217,7 @@ class Welcome(Message, frozen=True):
     publisher: Word  # endpoint of the PUB channel; clients subscribe there
     bytes_max: Count = 0  # of functions and inputs of one key at once; 0: not said
     time_s: Seconds = 0.0  # Unix time on the scheduler's machine as this was sent; 0: not said
+    features: Names = ()  # as in a Hello
 
 
 class Refused(Message, frozen=True):
@@ -343,7 +348,7 @@ class Demand(Message, frozen=True):
     wishes: Annotated[tuple[Wish, ...], Meta(max_length=WISHES_MAX)]
 
 
-SchedulerToAutoscaler = Welcome | Refused | HelloRequired | Demand | Heartbeat
+SchedulerToAutoscaler = Welcome | Refused | HelloRequired | Demand | km.ServerKey | Heartbeat
 
 SchedulerToClient = (
     Welcome
@@ -357,6 +362,7 @@ SchedulerToClient = (
     | JobFailed
     | ClusterEnded
     | Nodes
+    | km.ServerKey
     | Heartbeat
 )
 
@@ -434,6 +440,9 @@ SchedulerToNodelet = (
     | Linger
     | EndLease
     | Drained
+    | km.ServerKey
+    | km.RenewKey
+    | km.KeyReplaced
     | Heartbeat
 )
 
@@ -452,6 +461,7 @@ class NodeHello(Message, frozen=True):
     ram: Positive  # bytes
     held: Annotated[tuple[Held, ...], Meta(max_length=HELD_MAX)]
     isolation: Word = "process"  # the tier of the node; nodelet/isolation/probe.py has them
+    features: Names = ()  # what of the protocol it knows besides, as `key_messages.KEYS`
 
 
 class Outcomes(Bulk, frozen=True, kw_only=True):
@@ -521,10 +531,13 @@ class Join(Message, frozen=True):
 class Joined(Message, frozen=True):
     """scheduler -> joining nodelet: your key is known from now on; connect with it."""
 
+    # the first key that the scheduler had, by which seeds of hash() go; empty: that of now
+    first_key: Secret = b""
+
 
 JoiningToScheduler = Join
 SchedulerToJoining = Joined | Refused
 
 NodeletToScheduler = (
-    NodeHello | Outcomes | Output | Running | Retracted | Stopped | Drain | Heartbeat
+    NodeHello | Outcomes | Output | Running | Retracted | Stopped | Drain | ReplaceKey | Heartbeat
 )

@@ -8,12 +8,13 @@ from collections.abc import Callable
 import zmq
 import zmq.utils.garbage as zmq_buffers  # before `_close_all` is registered: it ends after that
 
-from burla.config import user_key_path
+from burla.config import server_keys_path, user_key_path
 from burla.core.connection import SILENCE_S
 from burla.errors import BadSetting, ClusterError, NotAuthorised
 from burla.transport.addresses import take_apart
 from burla.transport.client_hello import new_hello
 from burla.transport.keys import ClientCurve, KeyFileError, KeyPair, load_pair
+from burla.transport.server_keys import ServerKeys
 
 from .io_thread import IoThread
 
@@ -77,7 +78,9 @@ def curve_for(address: str) -> ClientCurve | None:
         BadSetting: the key lies open to others.
     """
     where = take_apart(address)
-    return None if where.key is None else ClientCurve(_user_pair(address), where.key)
+    if where.key is None:
+        return None
+    return ClientCurve(_user_pair(address), where.key, ServerKeys(server_keys_path()))
 
 
 def _user_pair(address: str) -> KeyPair:

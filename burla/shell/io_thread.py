@@ -38,6 +38,7 @@ from burla.core.session import Session
 from burla.errors import ClusterError
 from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
+from burla.protocol.key_messages import ServerKey
 from burla.transport.addresses import take_apart
 from burla.transport.clock import AwakeClock
 from burla.transport.dialing import REFUSALS, Dialer
@@ -96,7 +97,7 @@ class IoThread:
         self._dealer = make_socket(self._context, zmq.DEALER, curve)
         self._output = OutputChannel(self._context, self._endpoint, curve)
         self._clock_s = AwakeClock()  # until the thread starts, then only that reads it
-        self._dialer = Dialer(self._dealer, self._clock_s) if curve is not None else None
+        self._dialer = Dialer(self._dealer, self._clock_s, curve) if curve is not None else None
         self._connection = Connection(hello, answer_s, self._clock_s(), silence_s)
         self._thread = threading.Thread(target=self._run, name="burla-io", daemon=True)
         try:
@@ -249,6 +250,8 @@ class IoThread:
                 continue
             if whole is not None:
                 message: Any = whole[0]
+                if isinstance(message, ServerKey) and self._dialer is not None:
+                    self._dialer.learn(message)
                 self._carry_out(self._connection.receive(message, whole[1], self._clock_s()))
 
     def _carry_out(self, effects: list[Effect]) -> None:
@@ -263,7 +266,8 @@ class IoThread:
                     self._forget_job(effect.job)
                     tell(effect)
                 case Subscribe():
-                    self._output.connect(effect.publisher)
+                    server = self._dialer.server if self._dialer is not None else b""
+                    self._output.connect(effect.publisher, server)
                 case Forget():
                     self._outbox = Outbox()
                     self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)

@@ -33,15 +33,19 @@ class OutputChannel:
         self._endpoint = endpoint
         self._idle_topics: list[bytes] = []
         self._publisher = ""
+        self._server = b"" if curve is None else curve.server
 
-    def connect(self, publisher: str) -> None:
-        """Follow this publisher, and no other any more."""
+    def connect(self, publisher: str, server: bytes) -> None:
+        """Follow this publisher, which has this key, and no other any more."""
         publisher = publisher_endpoint(publisher, self._endpoint)
-        if publisher == self._publisher:
+        if publisher == self._publisher and server == self._server:
             return  # libzmq reconnects by itself, and says the topics again
         try:
             if self._publisher:
                 self.socket.disconnect(self._publisher)
+            if server:
+                self.socket.setsockopt(zmq.CURVE_SERVERKEY, server)
+            self._server = server
             self.socket.connect(publisher)
             self._publisher = publisher
         except zmq.ZMQError as error:

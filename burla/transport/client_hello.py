@@ -5,6 +5,7 @@ import socket
 import sys
 
 from burla.protocol import VERSION, messages as m
+from burla.protocol.key_messages import KEYS
 
 
 def new_hello() -> m.ClientHello:
@@ -16,6 +17,7 @@ def new_hello() -> m.ClientHello:
         session=os.urandom(16),
         user=user_name()[:256],
         host=socket.gethostname()[:256],
+        features=(KEYS,),
     )
 
 

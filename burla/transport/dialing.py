@@ -14,6 +14,9 @@ from typing import Literal
 
 import zmq
 
+from burla.protocol.key_messages import ServerKey
+
+from .keys import ClientCurve, KeyPair
 from .sockets import is_readable, make_socket, new_routing_id, take
 
 HANDSHAKES_MAX = 3  # that end without a reason; they are tried again after a moment each
@@ -40,10 +43,14 @@ class Dialer:
     """Connects a socket that has keys; tells that it never will get through."""
 
     def __init__(
-        self, socket: zmq.Socket[bytes], clock_s: Callable[[], float] = time.monotonic
+        self,
+        socket: zmq.Socket[bytes],
+        clock_s: Callable[[], float] = time.monotonic,
+        curve: ClientCurve | None = None,
     ) -> None:
-        """Watch `socket`, which is not connected yet."""
-        self._watched, self._clock_s = socket, clock_s
+        """Watch `socket`, which is not connected yet; `curve`: with which it was made."""
+        self._watched, self._clock_s, self._curve = socket, clock_s, curve
+        self.server = b"" if curve is None else curve.server  # the key that we expect there
         self._endpoint = ""
         self._failures = 0
         self._refusal: Literal["key", "server"] | None = None
@@ -83,13 +90,34 @@ class Dialer:
             self._connect()
         return self._refusal
 
+    def learn(self, said: ServerKey) -> None:
+        """Keep in mind what will be the key of the scheduler, as that says."""
+        if self._curve is not None and self._curve.known is not None:
+            self._curve.known.learn(self.server, said.key, said.from_s)
+
+    def change(self, pair: KeyPair) -> None:
+        """Connect anew, under other keys of ours."""
+        self._watched.setsockopt(zmq.CURVE_PUBLICKEY, pair.public)
+        self._watched.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
+        self._due_s = self._clock_s()
+
     def close(self) -> None:
         """Watch no longer. To be called before the socket is closed."""
         self._watched.disable_monitor()
         self.socket.close(0)
 
     def _connect(self) -> None:
+        likely = self._servers()
+        if len(likely) > 1 or (likely and likely[0] != self.server):
+            self.server = likely[self._failures % len(likely)]
+            self._watched.setsockopt(zmq.CURVE_SERVERKEY, self.server)
         self._watched.connect(self._endpoint)
+
+    def _servers(self) -> list[bytes]:
+        """Return the keys that the scheduler may have, the likeliest first; none: there is one."""
+        if self._curve is None or self._curve.known is None:
+            return []
+        return self._curve.known.candidates(self._curve.server)
 
     def _take(self, event: int, value: int) -> None:
         if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
@@ -103,7 +131,7 @@ class Dialer:
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             # it hung up: our hello is no hello to another key; or it was just ending
             self._failures += 1
-            if self._failures >= HANDSHAKES_MAX:
+            if self._failures >= HANDSHAKES_MAX * max(1, len(self._servers())):
                 self._refusal = "server"
         if self._due_s is None:
             longest_s = min(AGAIN_MAX_S, AGAIN_S * 2 ** min(self._attempts, 16))

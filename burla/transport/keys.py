@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from typing import Protocol
 
 from .addresses import KEY_TEXT
 
@@ -39,12 +40,23 @@ class KeyPair:
         return f"KeyPair({fingerprint(self.public)})"
 
 
+class Replaced(Protocol):
+    """What is known of keys of schedulers that were replaced: server_keys.py has it in a file."""
+
+    def candidates(self, key: bytes) -> list[bytes]:
+        """Return the keys that the scheduler with this key may have: the likeliest first."""
+
+    def learn(self, key: bytes, new: bytes, from_s: float) -> None:
+        """Note that from some time on `new` is in the place of `key`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClientCurve:
     """What a connecting socket needs: its own keys, and whom it expects."""
 
     pair: KeyPair
     server: bytes  # public key
+    known: "Replaced | None" = None  # what may be in its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +130,23 @@ def load_or_make_pair(path: str, what: str) -> KeyPair:
         text = f"# secret key of {what}: never share it\n{pair.secret.hex()}\n"
         write_private(path, text, replace=False)
     return load_pair(path)
+
+
+def overwrite_pair(path: str, pair: KeyPair) -> None:
+    """Put other keys into a key file, in the very file: what hides it from others goes on to.
+
+    Raises:
+        KeyFileError: it is not there, is open to others, or holds no key.
+        OSError: it cannot be written.
+    """
+    before = load_pair(path)
+    at = read_private(path).encode().index(before.secret.hex().encode())
+    file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.pwrite(file, pair.secret.hex().encode(), at)  # one write of one block, of equal length
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def read_private(path: str, bytes_max: int = FILE_BYTES_MAX) -> str:

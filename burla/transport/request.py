@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import zmq
 
 from burla.protocol.codec import WireError, decode, encode
+from burla.protocol.key_messages import ServerKey
 from burla.protocol.messages import Message, Refused, Welcome
 
 from . import sockets
 from .addresses import take_apart
 from .client_hello import new_hello
 from .dialing import REFUSALS, Dialer
-from .keys import ClientCurve, KeyPair
+from .keys import ClientCurve, KeyPair, Replaced
 
 A = TypeVar("A", bound=Message)
 POLL_MS = 50  # between two looks whether the keys are refused
@@ -41,6 +42,8 @@ def ask(
     answer: type[A],
     direction: Any,
     answer_s: float | None = None,
+    known: Replaced | None = None,
+    feature: str = "",
 ) -> A:
     """Return what the scheduler answers.
 
@@ -51,17 +54,25 @@ def ask(
         answer: the message that answers it.
         direction: the union of messages that may come.
         answer_s: how long to wait for it; None: `ANSWER_S`.
+        known: what may be in the place of the scheduler's key.
+        feature: that the scheduler must have for this question.
 
     Raises:
         NoAnswer: nothing answers within `answer_s`.
         NotTaken: the answer is no, or our key or its key is not the right one.
     """
     answer_s = ANSWER_S if answer_s is None else answer_s
-    with _connected(address, pair) as (dealer, dialer):
+    with _connected(address, pair, known) as (dealer, dialer):
         sockets.send(dealer, encode(new_hello()))
         for said in _answers(dealer, dialer, direction, answer_s):
             match said:
                 case Welcome():
+                    if feature and feature not in said.features:
+                        text = f"the scheduler is burla {said.version}, which cannot do that yet: "
+                        text += (
+                            "an administrator upgrades the cluster with `burla up` of a newer one"
+                        )
+                        raise NotTaken(text, not_authorised=False)
                     sockets.send(dealer, encode(question))
                 case Refused():
                     raise NotTaken(said.reason, not_authorised=said.not_authorised)
@@ -72,14 +83,20 @@ def ask(
     raise AssertionError("the answers have no end")
 
 
-def greet(address: str, pair: KeyPair | None, direction: Any, answer_s: float) -> Welcome:
+def greet(
+    address: str,
+    pair: KeyPair | None,
+    direction: Any,
+    answer_s: float,
+    known: Replaced | None = None,
+) -> Welcome:
     """Return how the scheduler welcomes who says Hello; see `ask`.
 
     Raises:
         NoAnswer: nothing answers within `answer_s`.
         NotTaken: the answer is no, or our key or its key is not the right one.
     """
-    with _connected(address, pair) as (dealer, dialer):
+    with _connected(address, pair, known) as (dealer, dialer):
         sockets.send(dealer, encode(new_hello()))
         for said in _answers(dealer, dialer, direction, answer_s):
             match said:
@@ -93,13 +110,17 @@ def greet(address: str, pair: KeyPair | None, direction: Any, answer_s: float) -
 
 
 @contextmanager
-def _connected(address: str, pair: KeyPair | None) -> Iterator[tuple[zmq.Socket[bytes], Dialer]]:
+def _connected(
+    address: str, pair: KeyPair | None, known: Replaced | None
+) -> Iterator[tuple[zmq.Socket[bytes], Dialer]]:
     where = take_apart(address)
-    curve = ClientCurve(pair, where.key) if pair is not None and where.key is not None else None
+    curve = None
+    if pair is not None and where.key is not None:
+        curve = ClientCurve(pair, where.key, known)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = sockets.make_socket(context, zmq.DEALER, curve)
     dealer.setsockopt(zmq.IMMEDIATE, 0)  # what is said before it is connected waits
-    dialer = Dialer(dealer)
+    dialer = Dialer(dealer, curve=curve)
     try:
         dialer.connect(where.endpoint)
         yield dealer, dialer
@@ -118,7 +139,11 @@ def _answers(
             raise NotTaken(REFUSALS[what], not_authorised=True)
         if dealer.poll(POLL_MS):
             try:
-                yield decode(dealer.recv_multipart(), direction)[0]
+                said = decode(dealer.recv_multipart(), direction)[0]
             except WireError as error:
                 raise NoAnswer(f"what answers is not a scheduler: {error}") from None
+            if isinstance(said, ServerKey):
+                dialer.learn(said)
+            else:
+                yield said
     raise NoAnswer(f"no answer within {answer_s:.0f} s")

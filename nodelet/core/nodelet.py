@@ -14,6 +14,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from burla.protocol import messages as m
+from burla.protocol.key_messages import KeyReplaced, RenewKey, ServerKey
 from burla.protocol.messages import SchedulerToNodelet
 
 from .effects import Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
@@ -207,7 +208,7 @@ class Nodelet:
                 self._end_lease(said, now_s)
             case m.Drained():
                 self._released = self._leaving
-            case m.Heartbeat():
+            case m.Heartbeat() | ServerKey() | RenewKey() | KeyReplaced():  # the shell takes keys
                 pass
             case _:
                 assert_never(said)

@@ -25,6 +25,7 @@ from burla.nodelet.worker.folders import VARIABLE as FOLDER_VARIABLE, remove
 from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
+from burla.protocol.key_messages import KEYS
 from burla.system.dump import dump_on_signal
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
@@ -112,6 +113,7 @@ class Agent:
             config.ram,
             (),
             isolation=config.tier,
+            features=(KEYS,),
         )
         self._config = config
         self._line, self._clock_s = line, clock_s

@@ -14,10 +14,13 @@ from burla.limits import VALUE_BYTES_MAX
 from burla.nodelet.config import NodeletConfig
 from burla.protocol import messages as m
 from burla.protocol.codec import Reassembler, WireError, decode, encode, split
+from burla.protocol.key_messages import KeyReplaced, RenewKey, ServerKey
 from burla.transport import sockets
 from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.direct import DirectEnd, Hear, Said
 from burla.transport.sockets import Outbox, SocketWaiter
+
+from .node_keys import NodeKeys
 
 # Of messages in pieces: one of the largest size that a scheduler takes, and the inputs beside it.
 UNFINISHED_BYTES_MAX = 2 * VALUE_BYTES_MAX
@@ -67,7 +70,10 @@ class SocketLine:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         curve = config.curve()
         self._dealer = sockets.make_socket(self._context, zmq.DEALER, curve)
-        self._dialer = Dialer(self._dealer, clock_s) if curve is not None else None
+        self._dialer = Dialer(self._dealer, clock_s, curve) if curve is not None else None
+        self._keys = None
+        if self._dialer is not None:
+            self._keys = NodeKeys(self._dialer, config.key_file, self.say)
         self._has_met = False  # the scheduler took our key once
         self._reassembler = Reassembler(UNFINISHED_BYTES_MAX)
         self._outbox = Outbox()
@@ -117,8 +123,12 @@ class SocketLine:
             except WireError as error:
                 log.warning("ignored a frame of the scheduler: %s", error)
                 continue
-            if said is not None:
+            if said is None:
+                continue
+            if not isinstance(said[0], ServerKey | RenewKey | KeyReplaced):
                 yield said
+            elif self._keys is not None:
+                self._keys.take(said[0])
 
     def _look_at(self, dialer: Dialer) -> None:
         what = dialer.look()
@@ -126,7 +136,7 @@ class SocketLine:
         if what == "key" or (what == "server" and not self._has_met):
             self.refusal = REFUSALS[what]
 
-    def say(self, message: m.Message, payload: Sequence[bytes]) -> None:
+    def say(self, message: m.Message, payload: Sequence[bytes] = ()) -> None:
         """Send now, or queue behind what waits."""
         if isinstance(message, m.Heartbeat) and self._outbox.waiting:
             return  # nobody is there; or all the rest says that we live

@@ -5,6 +5,7 @@ provider makes from labelled ones only, and `is_ours` looks again.
 """
 
 import math
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,8 +16,10 @@ from .machines import Machine, Shape
 LONG_WAIT_S = 60.0  # a machine takes about this long to come: a shorter wait is not helped
 MANAGED = "burla-managed"
 CLUSTER = "burla-cluster"
+MADE_BY = "burla-version"
 COMING = ("creating", "joining")
 ALIVE = (*COMING, "ready")
+DRAINING = "draining"  # of a machine that is "ending": why; said by itself
 ROUNDING = 1e-9  # of sums of prices
 
 
@@ -67,9 +70,41 @@ def believed(machines: Iterable[Machine], joined: Container[str]) -> list[Machin
     ]
 
 
+def doubtful(machines: Iterable[Machine]) -> list[Machine]:
+    """Return those that say of themselves that they are no good; jobs could have said so."""
+    return [m for m in machines if m.says_so and m.state in ("failed", "ending")]
+
+
+def drained(machines: Iterable[Machine]) -> list[Machine]:
+    """Return those that run, and say that they serve nobody any more."""
+    return [m for m in doubtful(machines) if m.state == "ending" and m.why != DRAINING]
+
+
 def missing(standing: int, machines: Iterable[Machine]) -> int:
-    """Return how many machines of those that shall stand are not there."""
-    return max(0, standing - sum(not machine.grown for machine in alive(machines)))
+    """Return how many machines of those that shall stand are not there.
+
+    One that drains runs, and is paid for: it counts until it is gone.
+    """
+    there = [machine for machine in machines if machine.state in ALIVE or machine.says_so]
+    return max(
+        0, standing - sum(not machine.grown and machine.state != "failed" for machine in there)
+    )
+
+
+def stamp(version: str, python: str) -> str:
+    """Return what tells machines of one burla and Python from others, as a label takes it."""
+    return re.sub(r"[^a-z0-9_-]", "-", f"{version}-py{python}".lower())[:63]
+
+
+def stale(machines: Iterable[Machine], wanted: str) -> list[Machine]:
+    """Return the nodes of ours that another burla has made; those made for jobs last.
+
+    Args:
+        machines: all that there are.
+        wanted: `stamp` of this one.
+    """
+    found = [m for m in alive(machines) if is_ours(m) and m.labels.get(MADE_BY) != wanted]
+    return sorted(found, key=lambda machine: machine.grown)
 
 
 def wanted(wish: Wish, shape: Shape, python: str) -> int:

@@ -30,7 +30,7 @@ from burla.provisioning.core.machines import (
     Shape,
     named,
 )
-from burla.provisioning.core.plan import CLUSTER, MANAGED
+from burla.provisioning.core.plan import CLUSTER, MADE_BY, MANAGED
 from burla.provisioning.install import bootstrap
 from burla.provisioning.install.wheels import WHEEL, packed_wheel
 
@@ -315,6 +315,7 @@ class Gce:
             labels={
                 CLUSTER: label(self.config.name),
                 MANAGED: "true",
+                MADE_BY: self.config.stamp,
                 "burla-owner": label(gce.owner or getpass.getuser()),
                 "burla-expires": str(int(time.time()) + run_s),
                 "burla-grown": "true" if grown else "false",

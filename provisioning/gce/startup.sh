@@ -26,7 +26,8 @@ setsid sh "$directory/bootstrap.sh" deadman --directory "$directory" --silence "
 changed() { get "$1?wait_for_change=true&timeout_sec=60" || sleep 1; }
 drain() {
     say draining
-    sh "$directory/bootstrap.sh" drain --directory "$directory" --wait "$1" || :
+    # What runs for longer goes on, and the node ends after it; until then the machine is needed.
+    until sh "$directory/bootstrap.sh" drain --directory "$directory" --wait "$1"; do sleep 1; done
     say drained
 }
 watch_preempted() {

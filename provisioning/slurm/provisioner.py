@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from burla.provisioning.config import ClusterConfig, log_options
@@ -21,11 +22,12 @@ from burla.provisioning.core.machines import (
     Shape,
     tail,
 )
-from burla.provisioning.core.plan import CLUSTER, MANAGED
+from burla.provisioning.core.plan import CLUSTER, MADE_BY, MANAGED
 from burla.provisioning.core.steps import READY_S_MAX
 from burla.scheduler.core.admission import TOKEN_S
 from burla.system.launch import command
 
+COMMENT = "burla "  # begins those of tasks; what follows says which burla has made them
 GROWN = "+grown"  # ends the name of what was made for a job; no cluster has such a name
 CALL_S = 60.0  # slurmctld may be busy
 STATES = {
@@ -82,30 +84,31 @@ class Slurm:
     def observe(self) -> list[Machine]:
         """Return all tasks that Slurm knows as waiting or running."""
         line = ["squeue", "--noheader", "--array", "--user", getpass.getuser()]
-        line += ["--name", f"{self._name},{self._name}{GROWN}", "--format", "%F|%K|%T|%j|%r"]
+        line += ["--name", f"{self._name},{self._name}{GROWN}", "--format", "%F|%K|%T|%j|%k|%r"]
         machines = []
         for row in _call(line).splitlines():
-            job, task, state, of, reason = row.strip().split("|", 4)
-            name, grown = f"slurm-{job}-{task}", of.endswith(GROWN)
-            machines.append(self._machine(f"{job}_{task}", name, state, reason, grown))
+            job, task, state, of, comment, reason = row.strip().split("|", 5)
+            made = Machine(
+                f"slurm-{job}-{task}", f"{job}_{task}", "slurm", grown=of.endswith(GROWN)
+            )
+            labels = {MANAGED: "true", CLUSTER: self.config.name, MADE_BY: self._made_by(comment)}
+            machines.append(self._seen(replace(made, labels=labels), state, reason))
         return machines
 
-    def _machine(self, task: str, name: str, state: str, reason: str, grown: bool) -> Machine:
+    def _made_by(self, comment: str) -> str:
+        """Return which burla has made a task; one whose user has other comments is ours."""
+        if comment.startswith(COMMENT):
+            return comment.removeprefix(COMMENT)
+        return "" if comment in ("", "(null)") else self.config.stamp
+
+    def _seen(self, machine: Machine, state: str, reason: str) -> Machine:
         phase = "ended" if state in ENDED else STATES.get(state, "ending")
-        if phase == "joining" and self._is_ready(name):
+        if phase == "joining" and self._is_ready(machine.name):
             phase = "ready"
         why = f"Slurm says: {reason}" if phase == "creating" and reason != "None" else ""
         if phase == "ending" and state != "COMPLETING":
             why = f"Slurm says: {state}"
-        return Machine(
-            name=name,
-            address=task,
-            provider="slurm",
-            state=phase,
-            why=why,
-            grown=grown,
-            labels={MANAGED: "true", CLUSTER: self.config.name},
-        )
+        return replace(machine, state=phase, why=why)
 
     def _is_ready(self, name: str) -> bool:
         try:
@@ -120,6 +123,7 @@ class Slurm:
         slurm = self.config.slurm
         job_name = f"{self._name}{GROWN}" if grown else self._name
         line = ["sbatch", "--parsable", f"--job-name={job_name}", f"--array=1-{count}"]
+        line += [f"--comment={COMMENT}{self.config.stamp}"]
         line += [f"--time={slurm.walltime_min}", f"--cpus-per-task={slurm.cpus}", "--nodes=1"]
         line += [f"--signal=B:USR1@{slurm.drain_s}", f"--output={self.directory}/%A_%a.log"]
         line += [f"--partition={slurm.partition}"] if slurm.partition else []

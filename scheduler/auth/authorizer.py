@@ -10,6 +10,7 @@ from typing import Any
 
 from burla.protocol import admin_messages as am, messages as m
 from burla.protocol.codec import WireError, decode
+from burla.protocol.key_messages import KeyReplaced
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import MAY_SAY, AdmissionError, RateLimiter, Role, Table
 from burla.scheduler.core.client import Client
@@ -20,6 +21,7 @@ from burla.transport.keys import KeyFileError, fingerprint
 from .audit import Audit
 from .key_store import AUDIT, KeyStore, Stamp
 from .management import manage
+from .server_key import known_keys
 from .zap import NotNowError
 
 AGAIN_S = 1.0  # a table that could not be read is tried again so often
@@ -55,6 +57,7 @@ class Authorizer:
         self._stamp = key_store.stamp()
         self._table: Table = key_store.read()
         self._audit = Audit(key_store.directory / AUDIT)
+        self._first_key = known_keys(key_store).first(key_store.server_pair().public)
         self._refusals = RateLimiter(REFUSALS, NAMES_MAX)
         self._lines = RateLimiter(LINES, NAMES_MAX)
         self._refused: Stamp | None = ()  # what stood there when it could not be read
@@ -171,7 +174,7 @@ class Authorizer:
             text = f"cannot join: {error}. Make a new token with `burla auth token`"
             return [Send(peer, m.Refused(text, not_authorised=True))]
         self._write(user, f"join with key {fingerprint(said.key)}", None, "ok")
-        return [Send(peer, m.Joined())]
+        return [Send(peer, m.Joined(self._first_key))]
 
     def manage(self, peer: bytes, user: str, said: am.ManageKeys | m.ReplaceKey) -> list[Effect]:
         """Look at or change the table, as its sender may; return the answer."""
@@ -182,6 +185,18 @@ class Authorizer:
             what = f"{said.operation} keys {said.key[:64]}".strip()
         self._write(user, what, None, answer.why or "ok")
         return [Send(peer, answer)]
+
+    def replace_key(self, peer: bytes, user: str, said: m.ReplaceKey) -> tuple[list[Effect], bool]:
+        """Give a node another key; return the answer, and whether it has got it."""
+        answer = manage(self._key_store, said, user, LOCK_S)
+        self.refresh()
+        self._write(user, "replace its key", None, answer.why or "ok")
+        return [Send(peer, KeyReplaced(said.key, answer.why))], not answer.why
+
+    def is_expiring(self, user: str) -> bool:
+        """Return whether a key was replaced, and its holder goes on with it."""
+        entry = self._table.get(user)
+        return entry is not None and entry.expires_s is not None
 
     def record(self, what: Record) -> None:
         """Write down what the core says."""

@@ -15,6 +15,7 @@ from burla.scheduler.core import admission
 from burla.scheduler.core.admission import AdmissionError, Role, Table
 from burla.transport.keys import KeyFileError, parse_key
 
+from . import server_key
 from .key_store import LOCK_S, KeyStore
 
 ROLES = (Role.CLIENT, Role.NODE, Role.ADMIN)  # a join token is made, not added
@@ -82,6 +83,11 @@ def _manage(key_store: KeyStore, said: ManageKeys, lock_s: float) -> KeysManaged
             pair = key_store.make_token(lock_s)
             made = _told(key_store.read(), [pair.public.hex()])
             return KeysManaged(made.keys, made.total, token=pair.secret)
+        case KeyOperation.ROTATE_SERVER:
+            coming = server_key.prepare(key_store, said.overlap_s, lock_s)
+            return KeysManaged(server_key=coming.key, from_s=coming.from_s)
+        case KeyOperation.ROTATE_NODE:
+            raise AdmissionError("a node makes its key itself: ask the scheduler that it serves")
     return _told(table, meant)
 
 

@@ -148,19 +148,27 @@ def join(table: Table, token: str, key: str, name: str, now_s: float) -> Table:
 def succeed(table: Table, old: str, new: str, now_s: float, overlap_s: float) -> Table:
     """Return the table with another key of the same rights; the old one expires.
 
+    Said again of the same keys, it changes nothing.
+
     Raises:
         AdmissionError: the old key has no rights that last, the new one is known, or too many of
             this user are about to expire.
     """
-    entry = table.get(old)
-    if entry is None or not entry.is_valid(now_s) or entry.expires_s is not None:
-        raise AdmissionError("this key was replaced before, or has no rights: use the newer one")
-    if new in table:
+    entry, newer = table.get(old), table.get(new)
+    if entry is None or not entry.is_valid(now_s):
+        raise AdmissionError("this key has no rights: use the newer one")
+    if entry.expires_s is not None:
+        is_same = newer is not None and newer.is_valid(now_s)
+        if newer is not None and is_same and (newer.role, newer.user) == (entry.role, entry.user):
+            return table  # said again: the answer was lost
+        if entry.role is not Role.NODE:  # a nodelet that was killed has lost the key it had made
+            raise AdmissionError("this key was replaced before: use the newer one")
+    if newer is not None:
         raise AdmissionError("the new key is known already: make another one")
     expiring = sum(e.user == entry.user and e.expires_s is not None for e in table.values())
     if expiring >= REPLACED_MAX:
         raise AdmissionError(f"{expiring} keys of {entry.user} are about to expire: wait for some")
-    until_s = now_s + min(overlap_s, OVERLAP_S_MAX)
+    until_s = entry.expires_s or now_s + min(overlap_s, OVERLAP_S_MAX)
     return add(
         {**table, old: replace(entry, expires_s=until_s)}, new, entry.role, entry.user, now_s
     )

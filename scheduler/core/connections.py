@@ -1,8 +1,9 @@
 """Who speaks on which connection: Hellos, and connections that change hands or are given up."""
 
 from burla.protocol import messages as m
+from burla.protocol.key_messages import KEYS
 
-from . import jobs, nodes, operators, quarantine
+from . import jobs, nodes, operators, quarantine, renewing
 from .client import Client
 from .effects import Forget
 from .node import Node
@@ -22,6 +23,7 @@ def client_hello(state: State, peer: bytes, hello: m.ClientHello, user: str) -> 
     _be_only(state, peer, hello.session)
     name = f"key {user[:8]}" if user else f"{hello.user}@{hello.host}"
     client = Client(hello.session, peer, hello.python, name, state.now_s, user=user)
+    client.knows_keys = KEYS in hello.features
     state.clients[hello.session] = state.peers[peer] = client
     if old is not None:  # its CloseJob may have been lost
         for job in state.jobs.values():
@@ -36,6 +38,8 @@ def node_hello(state: State, peer: bytes, hello: m.NodeHello, user: str) -> Node
     What it holds is compared when it has been told so.
     """
     node = state.nodes.get(hello.node)
+    if node is not None and user and node.heir == user:
+        renewing.has_renewed(state, node)
     if node is not None and node.user != user:
         _refuse_theft(state, peer, user, "take over a node")
         return None

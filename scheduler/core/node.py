@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from burla.protocol.key_messages import KEYS
 from burla.protocol.messages import NodeHello, NodeState, NodeStatus
 
 from .job import Job
@@ -33,12 +34,18 @@ class Node:
     orphans: dict[bytes, Lease] = field(default_factory=dict)
     untold: dict[bytes, Lease] = field(default_factory=dict)  # its nodelet may forget these
     user: str = ""  # public key of its nodelet; empty where there are no keys
+    knows_keys: bool = False  # it can be told to get another one
+    heir: str = ""  # that one, until it has said Hello under it
+    back_by_s: float = 0.0  # until then it may be connecting anew for that
+    asker: bytes = b""  # who is told when it has
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
         """Return the node that said `hello`."""
         offer = (hello.name, hello.python, hello.cpus, hello.ram)
-        return cls(hello.node, peer, *offer, now_s, hello.isolation, idle_since_s=now_s)
+        node = cls(hello.node, peer, *offer, now_s, hello.isolation, idle_since_s=now_s)
+        node.knows_keys = KEYS in hello.features
+        return node
 
     def is_free(self) -> bool:
         """Return whether it may be leased: every process of earlier leases is proven gone."""
@@ -63,6 +70,8 @@ class Node:
 
     def is_lost(self, now_s: float) -> bool:
         """Return whether it must be given up."""
+        if now_s < self.back_by_s:
+            return False
         broken = self.unreachable_s is not None and now_s - self.unreachable_s >= UNREACHABLE_S
         return broken or now_s - self.heard_s >= SILENCE_S
 

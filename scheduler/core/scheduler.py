@@ -10,8 +10,20 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from burla.protocol import admin_messages as am, messages as m
+from burla.protocol.key_messages import ServerKey
 
-from . import absence, connections, invariants, jobs, nodes, operators, reconcile, reports, upkeep
+from . import (
+    absence,
+    connections,
+    invariants,
+    jobs,
+    nodes,
+    operators,
+    reconcile,
+    renewing,
+    reports,
+    upkeep,
+)
 from .autoscaling import EXPECTED_S, Autoscalers
 from .client import Client
 from .effects import Effect
@@ -159,6 +171,20 @@ class Scheduler:
         """Count from now on for these tenants: a job that is open stays with the one it has."""
         self.state.tenants = tenants
 
+    def announce_key(self, coming: ServerKey, now_s: float) -> list[Effect]:
+        """Tell everybody what will be this scheduler's key; return what to do."""
+        self.state.now_s = now_s
+        renewing.announce(self.state, coming)
+        return settle(self.state)
+
+    def key_taken(self, peer: bytes, key: str, now_s: float) -> list[Effect]:
+        """Note that the node on a connection has another key from now on; return what to do."""
+        self.state.now_s = now_s
+        who = self.state.peers.get(peer)
+        if isinstance(who, Node):
+            renewing.key_taken(self.state, who, key)
+        return settle(self.state)
+
     def snapshot(self, now_s: float) -> dict[str, object]:
         """Return all of the state as plain data, without secrets and payloads."""
         return snapshot(self.state, now_s)
@@ -183,8 +209,10 @@ class Scheduler:
         elif isinstance(hello, m.ClientHello):
             if connections.client_hello(state, peer, hello, user):
                 state.send(peer, self._welcome_to(user))
+                renewing.tell(state, state.clients[hello.session])
         elif (node := connections.node_hello(state, peer, hello, user)) is not None:
             state.send(peer, self._welcome)
+            renewing.tell(state, node)
             reconcile.compare(state, node, hello.held)
 
     def _welcome_to(self, user: str) -> m.Welcome:
@@ -235,6 +263,9 @@ class Scheduler:
                 self._tell_nodes(client)
             case m.AskDemand():
                 state.send(client.peer, self._autoscalers.ask(state, said, client.name))
+            case am.ManageKeys(operation=am.KeyOperation.ROTATE_NODE) if client.user:
+                state.record(client.user, f"renew the key of node {said.user}", None, "ok")
+                renewing.renew(state, client.peer, said.user)
             case am.ManageKeys() | m.ReplaceKey():  # where there are keys, the shell has answered
                 state.send(
                     client.peer, am.KeysManaged(why="this cluster needs no keys, and has none")
@@ -274,7 +305,7 @@ class Scheduler:
                 reports.stopped(state, node, said.lease)
             case m.Drain():
                 nodes.drain(state, node)
-            case m.Heartbeat() | m.NodeHello():
+            case m.Heartbeat() | m.NodeHello() | m.ReplaceKey():  # the shell has taken the last one
                 pass
             case _:
                 assert_never(said)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from burla.protocol.key_messages import ServerKey
 from burla.protocol.messages import Message, NodeStatus
 
 from .client import Client
@@ -82,6 +83,7 @@ class State:
     effects: list[Effect] = field(default_factory=list)  # the outbox
     journal: Journal = field(default_factory=Journal)
     marks: Marks = field(default_factory=Marks)
+    server_key: ServerKey | None = None  # that will be ours; None: the one of now stays
     lost: dict[str, LostNode] = field(default_factory=dict)  # by name; the oldest first
     leases_made: int = 0
     turns: int = 0

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace as replace_settings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from burla.limits import VALUE_BYTES_MAX
 from burla.protocol import VERSION
-from burla.protocol.admin_messages import AdminToScheduler, ManageKeys
+from burla.protocol.admin_messages import AdminToScheduler, KeyOperation, ManageKeys
 from burla.protocol.codec import (
     ByteBudget,
     OverLimitError,
@@ -31,7 +31,15 @@ from burla.protocol.codec import (
     encode,
     split,
 )
-from burla.protocol.messages import Bulk, Join, NodeletToScheduler, ReplaceKey, Welcome
+from burla.protocol.key_messages import KEYS, RenewKey, ServerKey
+from burla.protocol.messages import (
+    Bulk,
+    Join,
+    NodeHello,
+    NodeletToScheduler,
+    ReplaceKey,
+    Welcome,
+)
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import RateLimiter
 from burla.scheduler.core.client import Client
@@ -62,6 +70,7 @@ COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 PORT_MAX = 65535
+FEATURES = (KEYS,)
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECT = b"direct".ljust(256)  # who is at the other end of a direct line: no routing id is so long
 DIRECTIONS = {
@@ -78,7 +87,7 @@ async def run(
     alive: Callable[[], None] = lambda: None,
     direct: DirectEnd | None = None,
 ) -> None:
-    """Serve on `config.bind` until cancelled.
+    """Serve on `config.bind` until cancelled; under another key as soon as that counts.
 
     Args:
         config: what to serve, and where.
@@ -90,9 +99,21 @@ async def run(
         zmq.ZMQError: the address cannot be bound; EADDRINUSE when another process listens there.
         KeyFileError: the keys are refused.
     """
-    keyed = config.keys is not None
-    if keyed:
+    if config.keys is not None:
         seed_libzmq()  # before the first context
+    while True:  # a new key is a new life: peers hold all that goes on
+        bind = await _serve(config, announce, alive, direct)
+        config = replace_settings(config, bind=bind)
+
+
+async def _serve(
+    config: SchedulerConfig,
+    announce: Callable[[str], None],
+    alive: Callable[[], None],
+    direct: DirectEnd | None,
+) -> str:
+    """Serve until cancelled, or until another key counts; return where it listened."""
+    keyed = config.keys is not None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS if keyed else 1)
     with contextlib.ExitStack() as ends:
         ends.callback(_unlink, config.bind)
@@ -105,7 +126,8 @@ async def run(
         ends.callback(channel.close)
         watch = Watch(router, clock_s)
         ends.callback(watch.close)
-        endpoint, publisher = _bind(router, channel, config.bind)
+        bound, publisher = _bind(router, channel, config.bind)
+        endpoint = bound
         options = (config.quotas, config.is_private, config.away_limit_s)
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
         core.state.journal.is_kept = log.isEnabledFor(logging.INFO)
@@ -114,15 +136,22 @@ async def run(
         if config.state_file is not None:
             dump_on_signal(config.state_file, lambda: core.snapshot(clock_s()))
         async with asyncio.TaskGroup() as tasks:
+            running = []
             if doors is not None:
                 doors.authorizer.is_output_shut = channel.is_shut_out
-                tasks.create_task(doors.zap.serve())
-                tasks.create_task(doors.follow_quotas(config.quotas, core.set_tenants))
-                endpoint = full_address(named(endpoint), doors.router.pair.public)
+                running.append(tasks.create_task(doors.zap.serve()))
+                follow_quotas = doors.follow_quotas(config.quotas, core.set_tenants)
+                running.append(tasks.create_task(follow_quotas))
+                endpoint = full_address(named(bound), doors.router.pair.public)
             if direct is not None:
                 server.attach(direct)
-            tasks.create_task(server.serve(alive))
+            running.append(tasks.create_task(server.serve(alive)))
             announce(endpoint)
+            if doors is not None:
+                await doors.follow_key(server.announce_key)
+                for task in running:
+                    task.cancel()
+    return bound
 
 
 @dataclass(frozen=True)
@@ -132,6 +161,7 @@ class Doors:
     authorizer: "Authorizer"
     zap: "ZapHandler"
     follow_quotas: Callable[[Quotas, Callable[[Tenants], None]], Coroutine[Any, Any, None]]
+    follow_key: Callable[[Callable[[ServerKey], None]], Coroutine[Any, Any, None]]
     router: ServerCurve
     output: ServerCurve
 
@@ -140,6 +170,7 @@ def _doors(
     keys: Path, context: zmq.Context[zmq.Socket[bytes]], ends: contextlib.ExitStack
 ) -> Doors:
     """Read the keys, and bind the ZAP handler, which must be there before any socket asks it."""
+    from burla.scheduler.auth import server_key
     from burla.scheduler.auth.authorizer import (  # a private cluster starts without them
         OUTPUT_DOMAIN,
         ROUTER_DOMAIN,
@@ -150,13 +181,15 @@ def _doors(
     from burla.scheduler.auth.zap import ZapHandler
 
     key_store = KeyStore(keys)
+    server_key.take(key_store)
     pair = key_store.server_pair()
     authorizer = Authorizer(key_store)
     ends.callback(authorizer.close)
     zap = ZapHandler(context, authorizer.admit)
     ends.callback(zap.close)
     router, output = ServerCurve(pair, ROUTER_DOMAIN), ServerCurve(pair, OUTPUT_DOMAIN)
-    return Doors(authorizer, zap, partial(follow, key_store), router, output)
+    follow_quotas, follow_key = partial(follow, key_store), partial(server_key.follow, key_store)
+    return Doors(authorizer, zap, follow_quotas, follow_key, router, output)
 
 
 def _bind(router: zmq.Socket[bytes], channel: Channel, bind: str) -> tuple[str, str]:
@@ -287,10 +320,34 @@ class Server:
         if isinstance(message, Join):
             assert self._authorizer is not None  # its union has no Join without keys
             self._carry_out(self._authorizer.join(peer, user, message))
-        elif self._authorizer is not None and isinstance(message, ManageKeys | ReplaceKey):
-            self._carry_out(self._authorizer.manage(peer, user, message))
+        elif self._authorizer is not None and _is_about_keys(message):
+            self._manage(peer, user, message)
         else:
             self._carry_out(self._core.receive(peer, message, payload, self._clock_s(), user))
+            if isinstance(message, NodeHello) and KEYS in message.features:
+                self._renew_if_expiring(peer, user)
+
+    def announce_key(self, coming: ServerKey) -> None:
+        """Tell everybody what will be our key."""
+        self._carry_out(self._core.announce_key(coming, self._clock_s()))
+
+    def _manage(self, peer: bytes, user: str, message: ManageKeys | ReplaceKey) -> None:
+        """Look at or change the table of keys, as a peer says that may."""
+        assert self._authorizer is not None
+        if isinstance(message, ReplaceKey) and self._core.direction(peer) is Node:
+            effects, is_taken = self._authorizer.replace_key(peer, user, message)
+            if is_taken:
+                key = message.key.hex()
+                self._carry_out(self._core.key_taken(peer, key, self._clock_s()))
+        else:
+            effects = self._authorizer.manage(peer, user, message)
+        self._carry_out(effects)
+
+    def _renew_if_expiring(self, peer: bytes, user: str) -> None:
+        """Have a node make a new key that has lost the one that replaced its own."""
+        is_there = self._core.direction(peer) is Node
+        if self._authorizer is not None and is_there and self._authorizer.is_expiring(user):
+            self._carry_out([Send(peer, RenewKey())])
 
     def _hear(self, said: Iterable[Said]) -> None:
         """Let the core hear what comes on the direct line."""
@@ -371,8 +428,8 @@ class Server:
             return
         try:
             if type(effect.message) is Welcome:
-                timed = replace(effect.message, time_s=time.time())
-                self._send(effect.peer, encode(timed))
+                full = replace(effect.message, time_s=time.time(), features=FEATURES)
+                self._send(effect.peer, encode(full))
             elif isinstance(effect.message, Bulk) and effect.payload:
                 for piece in split(effect.message, effect.payload):
                     self._send(effect.peer, encode(*piece))
@@ -429,6 +486,13 @@ class Server:
     def _unreachable(self, peer: bytes) -> None:
         self._drop(peer)
         self._carry_out(self._core.unreachable(peer, self._clock_s()))
+
+
+def _is_about_keys(message: object) -> bool:
+    """Return whether the table of keys answers it; nodes renew their own keys, told by the core."""
+    if isinstance(message, ManageKeys):
+        return message.operation is not KeyOperation.ROTATE_NODE
+    return isinstance(message, ReplaceKey)
 
 
 def _check_unreachable(error: zmq.ZMQError) -> None:

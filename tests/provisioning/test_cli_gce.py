@@ -11,6 +11,7 @@ from broken import broken_copy
 from fake_gce import FakeGce, fake_gce
 from hosts import Alone
 from marked import marked
+from newer import newer
 from seen import in_background
 from users import User
 from waiting import LATE_S, wait_until
@@ -106,6 +107,33 @@ def test_machines_come_one_is_preempted_in_the_middle_and_all_go(
         assert removed not in gce.alive()
         assert user.said("up", "--cluster", "cloud")["ready"] == 1  # one less is wanted
         user.said("down", "--cluster", "cloud")
+        assert gce.alive() == []
+
+
+def test_a_newer_burla_replaces_the_machines_in_the_middle_of_a_job(
+    user: User, cloud: tuple[FakeGce, str], tmp_path: Path
+) -> None:
+    gce, endpoint = cloud
+    file = config(user, endpoint)
+    file.write_text(file.read_text().replace(f"ipc://{user.home}/s", "tcp://127.0.0.1:0"))
+    with marked():
+        user.environment["BURLA_CLUSTER"] = user.said("up", str(file))["scheduler"]
+        before, results = gce.alive(), user.home / "results"
+        with in_background(lambda: user.python(SLOW.replace("150", "400"))) as result:
+            wait_until(lambda: results.exists() and results.stat().st_size > 20, "calls run")
+            user.environment["PYTHONPATH"] = str(newer(tmp_path / "new"))
+            said = user.said("up", "--cluster", "cloud")
+            del user.environment["PYTHONPATH"]
+            assert (said["ready"], said["failed"]) == (2, 0), said
+            assert not set(gce.alive()) & set(before)
+            labels = {gce.vms[name].body["labels"]["burla-version"][:5] for name in gce.alive()}
+            assert labels == {"9-9-0"}
+            ran = list(map(int, re.findall(r"ran (\d+)", result())))
+        assert sorted(map(int, results.read_text().split())) == list(range(400))
+        assert sorted(ran) == list(range(400))  # each once
+        roles = [row for row in user.listed("auth", "list") if row["user"] in before]
+        assert all(row["revoked"] for row in roles if row["role"] == "node")
+        user.burla("down", "--cluster", "cloud")
         assert gce.alive() == []
 
 

@@ -1,6 +1,5 @@
 """`burla up` by a newer burla, in the middle of a job: nobody notices."""
 
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -8,10 +7,8 @@ from pathlib import Path
 
 import pytest
 from marked import NAME as MARK, marked
+from newer import newer
 from users import User
-
-import burla
-from burla.protocol import VERSION
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 CALLS = 60
@@ -26,17 +23,6 @@ def f(i):
 
 print("sum", sum(remote_parallel_map(f, range({calls}))))
 """
-
-
-def newer(directory: Path) -> Path:
-    """Return a folder with this burla as version 9.9.0."""
-    top = Path(burla.__file__).resolve().parent.parent
-    for name in ("burla", "scheduler", "nodelet", "provisioning"):
-        skip = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(top / name, directory / name, symlinks=True, ignore=skip)
-    about = directory / "burla/protocol/__init__.py"
-    about.write_text(about.read_text().replace(VERSION, "9.9.0"))
-    return directory
 
 
 @pytest.mark.parametrize("bind", [[], ["--bind", "tcp://127.0.0.1:0"]], ids=["ipc", "tcp"])

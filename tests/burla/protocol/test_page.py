@@ -10,7 +10,7 @@ import msgpack
 import msgspec
 import pytest
 
-from burla.protocol import admin_messages as am, messages as m
+from burla.protocol import admin_messages as am, key_messages as km, messages as m
 from burla.protocol.mac import seal
 
 PAGE = (Path(__file__).parents[3] / "docs" / "PROTOCOL.md").read_text("utf-8")
@@ -19,7 +19,7 @@ ROWS = {name: (bool(star), way, fields) for name, star, way, fields in ROW.finda
 
 MESSAGES = {
     kind.__name__: kind
-    for kind in (*vars(m).values(), *vars(am).values())
+    for kind in (*vars(m).values(), *vars(am).values(), *vars(km).values())
     if isinstance(kind, type) and issubclass(kind, m.Message) and kind not in (m.Message, m.Bulk)
 }
 # What stands in the second column, and the unions that such a message is in.
@@ -27,6 +27,7 @@ WAYS: dict[str, list[Any]] = {
     "any -> any": [m.ClientToScheduler, m.SchedulerToClient, m.NodeletToScheduler],
     "client -> scheduler": [m.ClientToScheduler],
     "client -> scheduler -> nodelet": [m.ClientToScheduler, m.SchedulerToNodelet],
+    "client or nodelet -> scheduler": [m.ClientToScheduler, m.NodeletToScheduler],
     "autoscaler -> scheduler": [am.AdminToScheduler],
     "administrator -> scheduler": [am.AdminToScheduler],
     "scheduler -> administrator": [am.SchedulerToAdmin],

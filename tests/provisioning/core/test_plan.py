@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 from burla.protocol.messages import Wish
 from burla.provisioning.core.machines import Machine, Shape
 from burla.provisioning.core.plan import (
+    MADE_BY,
     Limits,
     believed,
     grow,
@@ -15,6 +16,8 @@ from burla.provisioning.core.plan import (
     orphans,
     paid_for,
     shrink,
+    stale,
+    stamp,
     wanted,
 )
 
@@ -46,6 +49,19 @@ def test_what_stands_is_filled_up_and_grown_ones_do_not_count() -> None:
     assert missing(3, machines("ready", "creating", "ended", "failed")) == 1
     assert missing(1, machines("ready", grown=True)) == 1
     assert missing(1, machines("ready", "ready")) == 0
+    said = [replace(machine, says_so=True) for machine in machines("ending", "failed", "ready")]
+    assert missing(3, said) == 1  # what drains runs
+    assert missing(1, machines("ending")) == 1  # its provider says that it ends
+
+
+def test_what_another_burla_has_made_is_stale() -> None:
+    this = stamp("1.0.0rc1", "3.11")
+    assert this == "1-0-0rc1-py3-11"
+    assert this != stamp("1.0.0rc1", "3.12")
+    labels = OURS.labels | {MADE_BY: this}
+    ours, grown = replace(OURS, labels=labels), replace(OURS, name="g", grown=True)
+    theirs = replace(OURS, labels={})
+    assert stale([ours, grown, OURS, replace(OURS, state="failed"), theirs], this) == [OURS, grown]
 
 
 @pytest.mark.parametrize(

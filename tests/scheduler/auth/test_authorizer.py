@@ -10,6 +10,7 @@ from opening import client_hello
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
+from burla.protocol.key_messages import KeyReplaced
 from burla.protocol.messages import ClientToScheduler, NodeletToScheduler
 from burla.scheduler.auth.authorizer import (
     AGAIN_S,
@@ -95,7 +96,7 @@ def test_a_token_is_used_once(ring: Keyring) -> None:
         authorizer.join(b"p", token.public.hex(), m.Join(m.PROTOCOL, key, "n"))[0]
         for key in (own, other)
     ]
-    assert said[0] == Send(b"p", m.Joined())
+    assert said[0] == Send(b"p", m.Joined(ring.server.public))
     assert isinstance(said[1], Send)
     assert isinstance(said[1].message, m.Refused)
     assert authorizer.admit(ROUTER_DOMAIN, "", own.hex()) == own.hex()
@@ -172,4 +173,26 @@ def test_a_key_that_is_shut_out_may_come_again_later(ring: Keyring) -> None:
     assert "hung up on: it has sent 99 MiB" in ring.audit()
     now[0] += SHUT_OUT_S
     assert authorizer.admit(ROUTER_DOMAIN, "", key) == key
+    authorizer.close()
+
+
+def test_a_node_gets_another_key_and_the_old_one_is_about_to_expire(ring: Keyring) -> None:
+    """Said again it changes nothing; and one that has lost the new key may make another one."""
+    old = ring.make(Role.NODE, "n").public.hex()
+    first, second = make_pair().public, make_pair().public
+    authorizer = Authorizer(ring.key_store)
+    for key in (first, first, second):
+        effects, is_taken = authorizer.replace_key(b"p", old, m.ReplaceKey(key, 600.0))
+        assert effects == [Send(b"p", KeyReplaced(key))]
+        assert is_taken
+        assert authorizer.direction(key.hex(), None) == NodeletToScheduler
+    assert authorizer.is_expiring(old)
+    assert not authorizer.is_expiring(first.hex())
+    assert len(ring.key_store.read()) == 3
+    taken = ring.make(Role.CLIENT).public
+    ((sent,), is_taken) = authorizer.replace_key(b"p", old, m.ReplaceKey(taken, 600.0))
+    assert isinstance(sent, Send)
+    assert isinstance(sent.message, KeyReplaced)
+    assert ("is known already" in sent.message.why, is_taken) == (True, False)
+    assert "replace its key" in ring.audit()
     authorizer.close()

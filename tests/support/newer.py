@@ -1,0 +1,18 @@
+"""This burla as a later version, for tests of upgrades."""
+
+import shutil
+from pathlib import Path
+
+import burla
+from burla.protocol import VERSION
+
+
+def newer(directory: Path) -> Path:
+    """Return a folder with this burla as version 9.9.0."""
+    top = Path(burla.__file__).resolve().parent.parent
+    for name in ("burla", "scheduler", "nodelet", "provisioning"):
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(top / name, directory / name, symlinks=True, ignore=skip)
+    about = directory / "burla/protocol/__init__.py"
+    about.write_text(about.read_text().replace(VERSION, "9.9.0"))
+    return directory
