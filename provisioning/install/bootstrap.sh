@@ -9,7 +9,7 @@
 # Every function can be run again, also after it was cut off in the middle. Nothing is downloaded but
 # by pip, and that not at all with --wheelhouse.
 set -eu
-UMASK=$(umask)
+UMASK=${BURLA_UMASK:-$(umask)} # of whoever began this, also where this script has called itself
 umask 077
 LC_ALL=C PYTHONDONTWRITEBYTECODE=1
 export LC_ALL PYTHONDONTWRITEBYTECODE
@@ -45,7 +45,7 @@ options() {
         node) PID=$DIRECTORY/pid CHILD=$DIRECTORY/child READY=$DIRECTORY/ready LOCK=$DIRECTORY/lock ;;
         *) NAMED=$DIRECTORY/$PROGRAM; PID=$NAMED.pid CHILD=$NAMED.child READY=$NAMED.ready LOCK=$NAMED.lock ;;
     esac
-    LOG=$DIRECTORY/$PROGRAM.log
+    LOG=$DIRECTORY/$PROGRAM.log SERVED=$DIRECTORY/$PROGRAM.served
 }
 
 # --- what there is ---
@@ -344,6 +344,7 @@ run() { # one of the daemons of a cluster's head, whose PROGRAM.sh is there; ret
         fi
         sleep 0.05
     done
+    : > "$SERVED" # from now on it is started again: a nodelet that fails takes its ready file along
 }
 
 launch() {
@@ -351,14 +352,14 @@ launch() {
     else
         detach=setsid
         command -v setsid > /dev/null || detach=nohup
-        $detach sh "$DIRECTORY/bootstrap.sh" supervise --directory "$DIRECTORY" --service process --program "$PROGRAM" \
+        BURLA_UMASK=$UMASK $detach sh "$DIRECTORY/bootstrap.sh" supervise --directory "$DIRECTORY" --service process --program "$PROGRAM" \
             < /dev/null >> "$LOG" 2>&1 &
         while [ -z "$(supervisor)" ] && kill -0 $! 2> /dev/null; do sleep 0.01; done
     fi
 }
 
 supervise() { # the background process where there is no systemd: starts the daemon again if it fails
-    unset LC_ALL PYTHONDONTWRITEBYTECODE # ours, and not for the calls that will run here
+    unset LC_ALL PYTHONDONTWRITEBYTECODE BURLA_UMASK # ours, and not for the calls that will run here
     pause_s=1 child=''
     trap 'trap "" TERM; [ -z "$child" ] || { kill -TERM "$child" && wait "$child"; } || :; rm -f "$PID" "$CHILD"; exit 0' TERM
     trap '[ -z "$child" ] || kill -USR1 "$child" || :' USR1
@@ -378,7 +379,7 @@ supervise() { # the background process where there is no systemd: starts the dae
         done
         [ "$status" != 0 ] || break
         # A daemon of the head that never served has been started by a command, which tells people.
-        [ "$PROGRAM" = node ] || [ -f "$READY" ] || break
+        [ "$PROGRAM" = node ] || [ -f "$READY" ] || [ -f "$SERVED" ] || break
         echo "burla: the $PROGRAM ended with status $status; starting it again in $pause_s s"
         [ $(($(date +%s) - began_s)) -lt 60 ] || pause_s=1
         child=''
@@ -449,7 +450,7 @@ stop() {
     fi
     end "$PID"
     end "$CHILD" # its supervisor may have been killed
-    rm -f "$READY" "$PID" "$CHILD"
+    rm -f "$READY" "$PID" "$CHILD" "$SERVED"
     [ "$PROGRAM" != node ] || rm -f "$DIRECTORY/running" "$DIRECTORY/token"
 }
 

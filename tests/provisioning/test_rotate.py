@@ -57,15 +57,11 @@ def test_all_keys_are_replaced_and_no_call_is_lost_or_repeated(user: User, tmp_p
         scheduler, keys = pid_in(folder / "scheduler.child"), {}
         for name in ("local-1", "local-2"):
             keys[name] = (folder / f"{name}.key").read_text()
-        caller = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path / "stop")],
-            env={"HOME": str(user.home), "BURLA_CLUSTER": address, MARK: mark.word},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert caller.stdout is not None
-        first = caller.stdout.readline()  # it runs
+        line = [sys.executable, "-u", "-c", SCRIPT, str(tmp_path / "stop")]
+        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+            env = {"HOME": str(user.home), "BURLA_CLUSTER": address, MARK: mark.word}
+            caller = subprocess.Popen(line, env=env, stdout=out, stderr=err)
+        wait_until(lambda: (tmp_path / "out").stat().st_size > 0, "it runs")
 
         said = user.said("auth", "rotate", "--nodes")
         assert said == {"renewed": ["local-1", "local-2"], "failed": {}}
@@ -84,12 +80,13 @@ def test_all_keys_are_replaced_and_no_call_is_lost_or_repeated(user: User, tmp_p
         wait_until(lambda: said["server_key"] in (folder / "scheduler.ready").read_text(), "so")
         assert caller.poll() is None
         (tmp_path / "stop").touch()
-        out, err = caller.communicate(timeout=100)
-        *called, results = (first + out).splitlines()
+        assert caller.wait(100) == 0
+        *called, results = (tmp_path / "out").read_text().splitlines()
         numbers = results.split()[1:]
         assert numbers == [str(number) for number in range(len(numbers))]
         wanted = Counter(f"called {number}" for number in numbers)
-        assert (wanted - Counter(called), Counter(called) - wanted, err) == ({}, {}, "")
+        assert (wanted - Counter(called), Counter(called) - wanted) == ({}, {})
+        assert (tmp_path / "err").read_text() == ""
         assert pid_in(folder / "scheduler.child") == scheduler
 
         assert user.said("status")["scheduler"] == said["address"]

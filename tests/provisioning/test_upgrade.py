@@ -9,6 +9,7 @@ import pytest
 from marked import NAME as MARK, marked
 from newer import newer
 from users import User
+from waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
 CALLS = 60
@@ -33,24 +34,20 @@ def test_a_job_goes_on_and_no_call_is_lost_or_repeated(
     file.write_text("drain_s = 60\n[local]\nnodes = 2\ncpus = 2\n")
     with marked() as mark:
         address = user.said("up", str(file), *bind)["scheduler"]
-        caller = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT.format(calls=CALLS)],
-            env={"HOME": str(user.home), "BURLA_CLUSTER": address, MARK: mark.word},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert caller.stdout is not None
-        first = caller.stdout.readline()  # it runs
+        line = [sys.executable, "-u", "-c", SCRIPT.format(calls=CALLS)]
+        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+            env = {"HOME": str(user.home), "BURLA_CLUSTER": address, MARK: mark.word}
+            caller = subprocess.Popen(line, env=env, stdout=out, stderr=err)
+        wait_until(lambda: (tmp_path / "out").stat().st_size > 0, "it runs")
         user.environment["PYTHONPATH"] = str(newer(tmp_path / "new"))
         said = user.said("up", "--cluster", "lab")
         assert (said["ready"], said["failed"]) == (2, 0), said
         assert said["scheduler"] == address
         assert caller.poll() is None, "the job was to last longer"
-        out, err = caller.communicate(timeout=60)
+        assert caller.wait(60) == 0
         lines = [f"called {i}" for i in range(CALLS)] + [f"sum {sum(i * i for i in range(CALLS))}"]
-        assert Counter((first + out).splitlines()) == Counter(lines)
-        assert err == ""
+        assert Counter((tmp_path / "out").read_text().splitlines()) == Counter(lines)
+        assert (tmp_path / "err").read_text() == ""
         folder = user.home / ".local/state/burla/lab"
         for name in ("scheduler", "local-1", "local-2"):
             assert (folder / f"{name}.sh").read_text().startswith("# burla 9.9.0\n")
