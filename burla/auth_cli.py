@@ -174,8 +174,7 @@ def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None
         for known in answer.keys
     ]
     lines = [
-        f"{row['key']}  {row['role']:6}  {row['added']}  "
-        f"{'revoked ' if row['revoked'] else ''}{row['user']}"
+        f"{row['key']}  {row['role']:6}  {row['added']}  {_how_long(row)}{row['user']}"
         for row in rows
     ]
     if answer.total > len(rows):
@@ -232,6 +231,13 @@ def rotate(
     say(as_json, facts, text)
     if facts.get("failed"):
         raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _how_long(row: dict[str, Any]) -> str:
+    """Return for people what is special about how long a key counts."""
+    if row["revoked"]:
+        return "revoked "
+    return f"until {row['expires']}: " if row["expires"] else ""
 
 
 def _check_name(text: str) -> None:

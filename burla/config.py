@@ -46,7 +46,11 @@ def _up_to_date(address: str) -> str:
         return address
     from burla.transport.server_keys import ServerKeys, renewed  # few schedulers get another key
 
-    if (new := renewed(address, ServerKeys(path))) != address:
+    try:
+        new = renewed(address, ServerKeys(path))
+    except AddressError:  # who uses it complains
+        return address
+    if new != address:
         with contextlib.suppress(BadSetting):  # it is found out each time, then
             store_cluster(new)
     return new
@@ -147,6 +151,7 @@ def adopt_cluster(address: str, before: str = "") -> str:
 
     settings, path = _settings()
     stored = settings.get("cluster")
+    stored = _up_to_date(stored) if isinstance(stored, str) else stored
     if stored not in (None, before, address):
         text = f"Your scripts and commands go on using {stored} (stored in {path})."
         return f"{text} To use this one instead: burla login {shlex.quote(address)}"
@@ -165,7 +170,8 @@ def drop_cluster(address: str) -> None:
         BadSetting: the settings file is no such file, or cannot be written.
     """
     settings, path = _settings()
-    if path is None or settings.get("cluster") != address:
+    stored = settings.get("cluster")
+    if path is None or not isinstance(stored, str) or _up_to_date(stored) != address:
         return
     if lines := _other_lines(path):
         _replace(path, lines)

@@ -10,11 +10,12 @@ from burla.protocol.key_messages import KEYS
 from burla.shell.clients import curve_for
 from burla.transport.addresses import full_address, take_apart
 from burla.transport.keys import KeyFileError, make_pair, write_private
+from burla.transport.server_keys import ServerKeys
 
 from . import errors
 from .admin import answered, list_nodes, put
 from .cli_options import address_in_use, iso
-from .config import user_key_path
+from .config import server_keys_path, user_key_path
 
 NODE_S = 30.0  # for a node to be back under its new key; it takes about a second
 
@@ -84,7 +85,9 @@ def of_server(manage: Manage, cluster: str | None, directory: str | None, overla
         " is connected until then learns it, and goes on"
     )
     address = None if directory is not None else address_in_use(cluster)
-    if address is not None:
+    key = None if address is None else take_apart(address).key
+    if address is not None and key is not None:  # who ran this need not connect to know it
+        ServerKeys(server_keys_path()).learn(key, answer.server_key, answer.from_s)
         facts["address"] = full_address(take_apart(address).endpoint, answer.server_key)
         text += f"; others need the new address, then:\n  burla login '{facts['address']}'"
     return facts, text

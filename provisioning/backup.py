@@ -98,7 +98,8 @@ def restore(file: Path) -> Manifest:
         with tarfile.open(file, "r:gz") as tar:
             there = dict(_members(tar))
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise BadConfig(f"{file} is not a backup that can be read: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise BadConfig(f"{file} is not a backup that can be read: {why}") from None
     manifest = _manifest(file, there.pop(MANIFEST, b""))
     for path, digest in manifest.files.items():
         if hashlib.sha256(there.get(path, b"")).hexdigest() != digest:

@@ -153,7 +153,7 @@ def down(
             raise  # it is not told which is meant
         if json:
             print(as_json(named or DEFAULT, "", []))
-        print(f"{error}: nothing to do", file=sys.stderr)
+        print(f"nothing to do: {error}", file=sys.stderr)
         return EXIT_OK
     view, name = View(), state.config.name
     with st.alone(name):

@@ -313,7 +313,9 @@ def load(path: Path) -> ClusterConfig:
     """
     try:
         said = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise BadConfig(f"{path} cannot be read as TOML: {error}") from None
     try:
         return parse({"name": path.stem} | said)

@@ -111,3 +111,18 @@ def test_all_keys_are_replaced_and_no_call_is_lost_or_repeated(user: User, tmp_p
         assert user.python(HASHES) == hashes
         user.said("down")
         assert mark.processes() == []
+
+
+def test_whose_head_it_is_knows_the_new_key_without_having_been_connected(user: User) -> None:
+    """And what is stored goes with the cluster."""
+    with marked():
+        user.said("up", "--local", "--bind", "tcp://127.0.0.1:0")
+        said = user.said("auth", "rotate", "--server", "--overlap", "0")
+        folder = user.home / ".local/state/burla/default"
+        ready = folder / "scheduler.ready"
+        wait_until(lambda: said["server_key"] in ready.read_text(), "the new key counts")
+        wait_until(lambda: user.seen("status")["ready"] == 1, "the node is back")
+        assert len(user.listed("nodes", "list")) == 1
+        assert "go on using" not in user.burla("up").stderr
+        user.said("down")
+    assert not (user.home / ".config/burla/config.toml").exists()
