@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hosts import Alone, run
 from marked import marked
+from newer import newer
 from seen import in_background
 from slurm_site import slurm_site
 from users import User
@@ -79,6 +80,29 @@ def test_each_node_of_slurm_joins_by_a_token_of_its_own(user: User, site: Path) 
         assert all(row["revoked"] for row in rows if row["role"] == "join")
         user.said("down", "--cluster", "hpc")
     assert [f for f in user.files() if "burla/" in f] == [".config/burla/user.key"]
+
+
+def test_a_newer_burla_replaces_the_nodes_in_the_middle_of_a_job(
+    user: User, site: Path, tmp_path: Path
+) -> None:
+    with marked():
+        user.environment["SLURM_CONF"] = str(site / "slurm.conf")
+        made = user.said("up", str(config(user)))
+        before = {node["name"] for node in made["nodes"]}
+        user.environment["BURLA_CLUSTER"] = made["scheduler"]
+        with in_background(lambda: user.python(LONG)) as result:
+            user.environment["PYTHONPATH"] = str(newer(tmp_path / "new"))
+            said = user.said("up", "--cluster", "hpc")
+            del user.environment["PYTHONPATH"]
+            assert (said["ready"], said["failed"]) == (2, 0), said
+            assert not before & {node["name"] for node in said["nodes"]}
+            (user.home / "stop").touch()
+            out = result()
+        numbers = json.loads(out.splitlines()[-1])
+        calls = re.findall(r"ran (\d+) (\S+)", out)
+        assert numbers == list(range(len(numbers)))
+        assert sorted(int(x) for x, _ in calls) == numbers  # each once
+        user.said("down", "--cluster", "hpc")
 
 
 def test_a_token_that_would_expire_in_the_queue_is_said_before(user: User, site: Path) -> None:
