@@ -12,7 +12,7 @@ from users import User
 from waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
-CALLS = 60
+CALLS = 100
 SCRIPT = """
 import time
 from burla import remote_parallel_map
