@@ -117,6 +117,11 @@ def pack_runs(runs: Sequence[tuple[Run, Frames]]) -> tuple[bytes, list[bytes]]:
     return _encoder.encode(table), payload
 
 
+def pack_big(run: Run, size: int) -> bytes:
+    """Return the table of one run whose only frame came in fragments of `size` bytes together."""
+    return _encoder.encode([[run.lo, run.hi, int(run.kind), [size], False]])
+
+
 def _enter(table: list[list[Any]], run: Run, sizes: list[int]) -> None:
     """Put a run into a table; short calls that follow each other share a row."""
     single = run.hi - run.lo == len(sizes) == 1

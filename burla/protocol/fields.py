@@ -122,6 +122,14 @@ class LongCall(Struct, frozen=True, array_like=True):
 LongCalls = Annotated[tuple[LongCall, ...], Meta(max_length=LONG_CALLS_MAX)]
 
 
+class Fragment(Struct, frozen=True, array_like=True):
+    """Where the payload lies in the outcome of `index`, which has `size` bytes: from `at` on."""
+
+    index: Count
+    at: Count
+    size: Positive
+
+
 class Held(Struct, frozen=True, array_like=True):
     """What a nodelet holds of a lease: `spans` are not run yet or not acknowledged yet."""
 

@@ -40,6 +40,7 @@ from .fields import (
     Count as Count,
     Digest as Digest,
     Done as Done,
+    Fragment as Fragment,
     HashSeed as HashSeed,
     Held as Held,
     Id as Id,
@@ -109,6 +110,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     hash_seed: HashSeed | None = None  # the caller's, if it is known; None: that of the cluster
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
     done: Done = ()  # ranges whose outcomes the client has, ascending
+    fragments: bool = False  # big outcomes may come in fragments
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -226,7 +228,10 @@ class HelloRequired(Message, frozen=True):
 
 
 class JobOutcomes(Bulk, frozen=True, kw_only=True):
-    """scheduler -> client: outcomes from one lease, as its nodelet sent them. Payload: its runs."""
+    """scheduler -> client: outcomes from one lease, as its nodelet sent them. Payload: its runs.
+
+    With `fragment` the payload is that; `runs` is empty but with the last one of an outcome.
+    """
 
     job: Id
     lease: Id
@@ -236,6 +241,7 @@ class JobOutcomes(Bulk, frozen=True, kw_only=True):
     output: Count  # chunks of the lease's output that went ahead of these outcomes
     call_s: Seconds = 0.0  # mean duration of recent calls there, told if its job is `lazy`
     seal: Seal = b""
+    fragment: Fragment | None = None
 
 
 class JobOutput(Message, frozen=True):
@@ -379,6 +385,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     # earlier leases, to be ended as by EndLease(discard=True)
     over: Annotated[tuple[Id, ...], Meta(max_length=HELD_MAX)] = ()
     hash_seed: HashSeed | None = None  # of its workers; None: that of the cluster
+    fragments: bool = False  # as in OpenJob
 
 
 class Assign(Bulk, frozen=True, kw_only=True):
@@ -454,7 +461,10 @@ class NodeHello(Message, frozen=True):
 
 
 class Outcomes(Bulk, frozen=True, kw_only=True):
-    """nodelet -> scheduler: what has been run since the last one. Payload: the runs."""
+    """nodelet -> scheduler: what has been run since the last one. Payload: the runs.
+
+    With `fragment` the payload is that; `done` and `runs` are empty but with the last one.
+    """
 
     lease: Id
     seq: Positive
@@ -464,6 +474,7 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
     output: Count
     call_s: Seconds  # mean time of a recent call; 0: not known
     seal: Seal = b""  # by the job's secret, over what the client acts on
+    fragment: Fragment | None = None  # of one big outcome
 
 
 class Output(Message, frozen=True):

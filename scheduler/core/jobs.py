@@ -103,11 +103,12 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     job.failed = job.failure is not None  # the error of a call comes again, or that is called again
     if job.failure is not None:
         state.tell(job, job.failure)
-    if not job.work.limbo:
+    all_leases = (*job.work.leases.values(), *job.past.values())
+    if not job.work.limbo and not any(lease.is_amid for lease in all_leases):
         return
     if state.now_s >= job.hold_until_s:  # one at a time, or a flickering connection stops it
         job.hold_until_s = state.now_s + RESUME_S
-    holders = [lease.node for lease in (*job.work.leases.values(), *job.past.values())]
+    holders = [lease.node for lease in all_leases]
     for node in dict.fromkeys(holders):
         state.send(state.nodes[node].peer, m.HelloRequired())  # it sends everything again
 
