@@ -293,6 +293,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones 
 @click.option("--jobs", type=click.IntRange(1), help="Open jobs at once.")
 @click.option("--inputs", type=click.IntRange(1), help="Inputs at once that have no outcome yet.")
 @click.option("--bytes", "size", type=Size(), help="Bytes of these, and of functions: N, NM, NG.")
+@click.option("--opens", type=click.IntRange(1), help="Jobs opened a second, on average.")
 @click.option("--reset", is_flag=True, help="Forget what was set before.")
 @_where
 @json_option
@@ -301,6 +302,7 @@ def quota(
     jobs: int | None,
     inputs: int | None,
     size: int | None,
+    opens: int | None,
     reset: bool,
     cluster: str | None,
     directory: str | None,
@@ -318,7 +320,7 @@ def quota(
         raise click.UsageError(f"{user!r} is not the name of a user")
     if size == 0:
         raise click.UsageError("--bytes must be at least 1")
-    limits = Limits(jobs, inputs, size)
+    limits = Limits(jobs, inputs, size, opens)
     with _open(cluster, directory) as store:
         quotas = QuotaStore(store)
         table = quotas.read()
@@ -332,17 +334,20 @@ def quota(
     users = table.users if user is None else {user: table.users.get(user, Limits())}
     rows = [{"user": None, **_limits(table.everybody)}]
     rows += [{"user": name, **_limits(own)} for name, own in sorted(users.items())]
-    lines = [f"{'USER':24} {'JOBS':>10} {'INPUTS':>14} {'BYTES':>18}"]
+    lines = [f"{'USER':24} {'JOBS':>10} {'INPUTS':>14} {'BYTES':>18} {'OPENS/S':>10}"]
     for row in rows:
         cells = [
-            ("-" if row[name] is None else str(row[name])) for name in ("jobs", "inputs", "bytes")
+            ("-" if row[name] is None else str(row[name]))
+            for name in ("jobs", "inputs", "bytes", "opens")
         ]
-        lines.append("{:24} {:>10} {:>14} {:>18}".format(row["user"] or "(everybody)", *cells))
+        lines.append(
+            "{:24} {:>10} {:>14} {:>18} {:>10}".format(row["user"] or "(everybody)", *cells)
+        )
     say(as_json, rows, "\n".join(lines))
 
 
 def _limits(limits: Any) -> dict[str, Any]:
-    return {"jobs": limits.jobs, "inputs": limits.inputs, "bytes": limits.bytes}
+    return {name: getattr(limits, name) for name in limits.__struct_fields__}
 
 
 KEY_DIRECTORY = "one where `burla-scheduler init` made keys (--dir names another)"

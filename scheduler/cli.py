@@ -116,13 +116,19 @@ def _parser() -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )
     parser.add_argument("--dir", metavar="DIR", help=DIRECTORY_HELP)
-    for name, what in (("jobs", "open jobs"), ("inputs", "inputs under way"), ("bytes", "bytes")):
+    for name, what, when in (
+        ("jobs", "open jobs", "at once"),
+        ("inputs", "inputs under way", "at once"),
+        ("bytes", "bytes", "at once"),
+        ("opens", "jobs opened", "a second"),
+    ):
+        default = Quotas().opens_per_s if name == "opens" else getattr(Quotas(), f"{name}_max")
         parser.add_argument(
             f"--tenant-{name}",
             metavar="N",
             type=int,
-            default=getattr(Quotas(), f"{name}_max"),
-            help=f"how many {what} each user may have at once, unless `burla auth quota` says"
+            default=default,
+            help=f"how many {what} each user may have {when}, unless `burla auth quota` says"
             " otherwise (default: %(default)s)",
         )
     parser.add_argument(
@@ -145,7 +151,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _quotas(options: argparse.Namespace) -> Quotas:
-    return Quotas(options.tenant_jobs, options.tenant_inputs, options.tenant_bytes)
+    said = vars(options)
+    return Quotas(*(said[f"tenant_{name}"] for name in ("jobs", "inputs", "bytes", "opens")))
 
 
 def _keys(options: argparse.Namespace) -> Path | None:

@@ -34,6 +34,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     jobs: AT_LEAST_1 | None = None
     inputs: AT_LEAST_1 | None = None
     bytes: AT_LEAST_1 | None = None
+    opens: AT_LEAST_1 | None = None  # a second
 
     def over(self, base: Quotas) -> Quotas:
         """Return `base` with what is said here."""
@@ -41,6 +42,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             base.jobs_max if self.jobs is None else self.jobs,
             base.inputs_max if self.inputs is None else self.inputs,
             base.bytes_max if self.bytes is None else self.bytes,
+            base.opens_per_s if self.opens is None else self.opens,
         )
 
     def updated(self, other: "Limits") -> "Limits":
