@@ -47,6 +47,7 @@ from .fields import (
     Key as Key,
     Kind as Kind,
     Leaf as Leaf,
+    Line as Line,
     LongCall as LongCall,
     LongCalls as LongCalls,
     Message as Message,
@@ -173,7 +174,7 @@ class AskDemand(Message, frozen=True):
     """
 
     name: Word
-    doing: Text  # about the demand, for callers who wait; empty: nothing
+    doing: Line  # about the demand, for callers who wait; empty: nothing
     cpus: Count  # of a node that it would make; 0: it makes none
     ram: Count  # likewise, in bytes; 0: not known
     # nodes that it deletes if idle: they are not leased meanwhile

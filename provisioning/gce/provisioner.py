@@ -20,6 +20,7 @@ from typing import Any
 
 from google.cloud import compute_v1
 
+from burla.protocol.printable import printable
 from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.capacity import MISSING, Answer, Place, Places, Refusal, classify
 from burla.provisioning.core.machines import (
@@ -144,7 +145,8 @@ class Gce:
             if refused.answer.status != MISSING:
                 raise
             return ""  # it has not said anything yet, or is gone
-        return next((str(i.value) for i in said.query_value.items if i.key == "state"), "")
+        state = next((str(i.value) for i in said.query_value.items if i.key == "state"), "")
+        return printable(state)  # any process on it may have written that
 
     # --- what the next one is ---
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from burla.protocol.printable import printable
 from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.machines import (
     BadConfig,
@@ -192,4 +193,4 @@ def _call(line: list[str], stdin: str = "") -> str:
         raise ProvisioningError(f"{line[0]} did not answer within {CALL_S:.0f} s") from None
     if done.returncode != 0:
         raise ProvisioningError(f"{line[0]}: {tail(done.stderr) or 'failed without saying why'}")
-    return done.stdout
+    return printable(done.stdout, lines=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import rows_endless as endless
 import rows_ids as ids
+import rows_words as words
 from broken import Change, broken_copy
 from stage import scheduler_of
 
@@ -57,6 +58,11 @@ HOLES = [
         endless.big_and_honest,
         (WATCH, "connection.received, connection.heard_s = received, now_s", "pass"),
         id="who speaks is hung up on",
+    ),
+    pytest.param(
+        words.evil_words,
+        ("protocol/codec.py", "        message = clean(message)", "        pass"),
+        id="words are taken as they are said",
     ),
 ]
 

@@ -13,6 +13,7 @@ import rows_ids as ids
 import rows_keys as keys
 import rows_output as output
 import rows_tenants as tenants
+import rows_words as words
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -49,6 +50,7 @@ ROWS = [
     pytest.param(
         hostile.pickle_bombs, id="pickle bombs in every field of scheduler and nodelet messages"
     ),
+    pytest.param(words.evil_words, id="control characters in every word"),
     pytest.param(keys.join_tokens, id="expired and reused join token"),
     pytest.param(keys.loose_files, id="loose key file modes"),
 ]
