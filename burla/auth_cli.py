@@ -9,6 +9,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from .config import cluster_address, store_cluster
 
 if TYPE_CHECKING:
     from burla.protocol.admin_messages import KeysManaged, ManageKeys
+    from burla.scheduler.auth.taken import InForce
 
 NAME_CHARACTERS_MAX = 256  # protocol.messages.Word
 
@@ -117,9 +119,10 @@ def add(
     except ValueError as error:
         raise click.UsageError(f"{key!r} is not a key: {error}") from None
     _check_name(user)
-    _manage(cluster, directory, am.ManageKeys(am.KeyOperation.ADD, name, user, role))
-    text = f"key {name[:16]}... now has the role {role}, as {user}"
-    say(as_json, {"key": name, "user": user, "role": role}, text)
+    managed = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.ADD, name, user, role))
+    text = f"key {name[:16]}... now has the role {role}, as {user}\n{managed.in_words()}"
+    facts = {"key": name, "user": user, "role": role, "in_force": managed.in_force.value}
+    say(as_json, facts, text)
 
 
 @auth.command()
@@ -129,14 +132,16 @@ def add(
 def revoke(what: str, cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Take all rights from a key, or from all keys of a user.
 
-    The first 8 digits of a key are enough. Takes effect at once, also on open connections.
+    The first 8 digits of a key are enough. Takes effect at once, also on open connections: says
+    whether the running scheduler has taken it (with --json: "in_force").
     """
     from burla.protocol import admin_messages as am
 
     _check_name(what)
-    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.REVOKE, what))
-    gone = [known.key for known in answer.keys]
-    say(as_json, {"revoked": gone}, "\n".join(f"key {key[:16]}... is revoked" for key in gone))
+    managed = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.REVOKE, what))
+    gone = [known.key for known in managed.answer.keys]
+    lines = [*(f"key {key[:16]}... is revoked" for key in gone), managed.in_words()]
+    say(as_json, {"revoked": gone, "in_force": managed.in_force.value}, "\n".join(lines))
 
 
 @auth.command()
@@ -149,7 +154,7 @@ def token(cluster: str | None, directory: str | None, as_json: bool) -> None:
     """
     from burla.protocol import admin_messages as am
 
-    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.TOKEN))
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.TOKEN)).answer
     made = answer.token.hex()
     say(as_json, {"token": made, "expires": _iso(answer.keys[0].expires_s)}, made)
 
@@ -161,7 +166,7 @@ def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None
     """Show all keys: who owns them, what they may do, and since when."""
     from burla.protocol import admin_messages as am
 
-    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.LIST))
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.LIST)).answer
     rows = [
         {
             "key": known.key,
@@ -246,7 +251,29 @@ def _check_name(text: str) -> None:
         )
 
 
-def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> "KeysManaged":
+@dataclass(frozen=True)
+class Managed:
+    """What came of a change of the table, and whether it counts already."""
+
+    answer: "KeysManaged"
+    in_force: "InForce"
+    directory: str
+
+    def in_words(self) -> str:
+        """Return whether it counts, for people."""
+        match self.in_force.value:
+            case True:
+                return "the running scheduler has taken this"
+            case False:
+                return (
+                    "WARNING: the running scheduler has NOT taken this yet, and goes on with the"
+                    f" table as it was; its log says why. The table is in {self.directory}"
+                )
+            case _:
+                return "no scheduler runs with these keys now: this counts when one starts"
+
+
+def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> Managed:
     """Return what is answered where the keys lie, or by the scheduler if that is elsewhere.
 
     Raises:
@@ -255,18 +282,24 @@ def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> "
     from burla.protocol import admin_messages as am
     from burla.provisioning.clusters import NoCluster
     from burla.scheduler.auth.management import carry_out
+    from burla.scheduler.auth.taken import WAIT_S, InForce, wait_in_force
     from burla.shell.clients import curve_for
 
     from .admin import put
 
     try:
         with _open(cluster, directory) as store:
-            return carry_out(store, said)
+            answer = carry_out(store, said)
+            is_change = said.operation in (am.KeyOperation.ADD, am.KeyOperation.REVOKE)
+            wait_s = WAIT_S if is_change else 0.0
+            in_force = wait_in_force(store, wait_s)
+            return Managed(answer, in_force, str(store.directory))
     except NoCluster:
         address = address_in_use(cluster)
         if directory is not None or address is None or curve_for(address) is None:
             raise
-    return _answered(put(address, said, am.KeysManaged))
+    # it is the scheduler itself that has done it
+    return Managed(_answered(put(address, said, am.KeysManaged)), InForce.YES, "")
 
 
 def _answered(answer: "KeysManaged") -> "KeysManaged":

@@ -25,6 +25,7 @@ from burla.system.exit_codes import EXIT_BUSY, EXIT_CONFIG, EXIT_OK, SCHEDULER, 
 from burla.system.notify import Notifier
 from burla.system.owner import Owner
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
+from burla.transport.descriptors import SPARE
 from burla.transport.keys import KeyFileError
 
 from .config import ConfigError, SchedulerConfig, keys_directory
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     level = daemon.log_level(options, is_private=options.owner is not None)
-    daemon.prepare("burla-scheduler", level)
+    daemon.prepare("burla-scheduler", level, SPARE)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
         keys, is_private = _keys(options), _is_private(options)

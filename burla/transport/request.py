@@ -13,6 +13,7 @@ from burla.protocol.messages import Message, Refused, Welcome
 from . import sockets
 from .addresses import take_apart
 from .client_hello import new_hello
+from .descriptors import lack
 from .dialing import REFUSALS, Dialer
 from .keys import ClientCurve, KeyPair
 
@@ -95,6 +96,8 @@ def greet(address: str, pair: KeyPair | None, direction: Any, answer_s: float) -
 @contextmanager
 def _connected(address: str, pair: KeyPair | None) -> Iterator[tuple[zmq.Socket[bytes], Dialer]]:
     where = take_apart(address)
+    if why := lack():
+        raise NoAnswer(why)
     curve = ClientCurve(pair, where.key) if pair is not None and where.key is not None else None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = sockets.make_socket(context, zmq.DEALER, curve)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from burla.protocol.printable import printable
+from burla.protocol.printable import printable as printable  # for all kinds of machines
 
 OUTPUT_CHARS_MAX = 64 << 10  # of one command; the end of it is kept
 

@@ -20,7 +20,6 @@ from typing import Any
 
 from google.cloud import compute_v1
 
-from burla.protocol.printable import printable
 from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.capacity import MISSING, Answer, Place, Places, Refusal, classify
 from burla.provisioning.core.machines import (
@@ -30,6 +29,7 @@ from burla.provisioning.core.machines import (
     ProvisioningError,
     Shape,
     named,
+    printable,
 )
 from burla.provisioning.core.plan import CLUSTER, MANAGED
 from burla.provisioning.install import bootstrap

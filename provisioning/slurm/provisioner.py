@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from burla.protocol.printable import printable
 from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.machines import (
     BadConfig,
@@ -20,6 +19,7 @@ from burla.provisioning.core.machines import (
     Machine,
     ProvisioningError,
     Shape,
+    printable,
     tail,
 )
 from burla.provisioning.core.plan import CLUSTER, MANAGED

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from burla.scheduler.core.pacing import Pacer
+from burla.transport.descriptors import spare
 
 FILE_BYTES_MAX = 16 << 20  # fifty thousand lines
 KEPT_BYTES = 512 << 20  # of all files before the one that is written to
@@ -140,7 +141,8 @@ class Audit:
         if size < FILE_BYTES_MAX and self._day == today:
             return
         draft = Path(f"{self._path}.new")
-        new = _open(draft)  # first: without a descriptor the old one goes on
+        with spare():
+            new = _open(draft)  # first: without a descriptor the old one goes on
         os.replace(self._path, _free_name(self._path, self._day))
         os.replace(draft, self._path)
         os.close(self._file)

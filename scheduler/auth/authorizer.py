@@ -16,8 +16,10 @@ from burla.scheduler.core.admission import MAY_SAY, AdmissionError, RateLimiter,
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect, Record, Send
 from burla.scheduler.core.node import Node
+from burla.transport.descriptors import spare
 from burla.transport.keys import KeyFileError, fingerprint
 
+from . import taken
 from .audit import Audit
 from .key_store import AUDIT, KeyStore, Stamp
 from .management import manage
@@ -60,12 +62,14 @@ class Authorizer:
         self._again_s = 0.0
         self._complaint_s = 0.0
         self._is_new = False
+        taken.note(key_store.directory, self._stamp)
         self._shut_out: dict[str, float] = {}  # key -> until when
 
     def close(self) -> None:
         """Close the audit log."""
         self._log(lambda: self._audit.count(self._clock_s(), at_once=True))
         self._audit.close()
+        taken.forget(self._key_store.directory)
 
     def refresh(self) -> None:
         """Read the table again if its file has changed. Costs one stat if not."""
@@ -75,9 +79,11 @@ class Authorizer:
             return
         is_news = stamp != self._refused
         try:
-            self._table = self._key_store.read()
+            with spare():  # strangers' connections may have taken all others
+                self._table = self._key_store.read()
             self._stamp, self._refused = stamp, ()
             log.info("reloaded the table of keys: %d keys", len(self._table))
+            taken.note(self._key_store.directory, stamp)
         except (KeyFileError, OSError) as error:
             # perhaps only for now, as when descriptors have run out: a revocation must not be lost
             self._refused, self._again_s = stamp, self._clock_s() + AGAIN_S
@@ -162,10 +168,12 @@ class Authorizer:
             if not m.PROTOCOL_OLDEST <= said.protocol <= m.PROTOCOL:
                 raise AdmissionError(f"the scheduler speaks protocol {m.PROTOCOL}")
             now_s = self._clock_s()
-            self._table = self._key_store.change(
-                lambda table: admission.join(table, user, key, said.name, now_s), LOCK_S
-            )
+            with spare():
+                self._table = self._key_store.change(
+                    lambda table: admission.join(table, user, key, said.name, now_s), LOCK_S
+                )
             self._stamp = self._key_store.stamp()
+            taken.note(self._key_store.directory, self._stamp)
             self._is_new = True  # another process may have changed it just before
         except (AdmissionError, KeyFileError, OSError) as error:
             self._write(user, f"join with key {fingerprint(said.key)}", None, str(error))
@@ -176,7 +184,8 @@ class Authorizer:
 
     def manage(self, peer: bytes, user: str, said: am.ManageKeys | m.ReplaceKey) -> list[Effect]:
         """Look at or change the table, as its sender may; return the answer."""
-        answer = manage(self._key_store, said, user, LOCK_S)
+        with spare():
+            answer = manage(self._key_store, said, user, LOCK_S)
         self.refresh()
         what = "replace its key"
         if isinstance(said, am.ManageKeys):

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from burla.scheduler.core.quotas import Quotas, Tenants
+from burla.transport.descriptors import spare
 from burla.transport.keys import KeyFileError, read_private, write_private
 
 from .key_store import KeyStore, Stamp, stamp_of
@@ -138,9 +139,11 @@ async def follow(key_store: KeyStore, base: Quotas, take: Callable[[Tenants], No
         if stamps != known:
             first, known = known is None, stamps
             try:
-                users = {key: entry.user for key, entry in key_store.read().items()}
-                take(quotas.read().tenants(base, users))
-            except KeyFileError as error:
+                with spare():
+                    users = {key: entry.user for key, entry in key_store.read().items()}
+                    table = quotas.read()
+                take(table.tenants(base, users))
+            except (KeyFileError, OSError) as error:
                 log.error("the quotas in use stay: %s", error)
             else:
                 if not first:

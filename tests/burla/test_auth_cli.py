@@ -77,8 +77,9 @@ def test_keys_are_added_listed_and_revoked(capsys: pytest.CaptureFixture[str]) -
         "key": KEY,
         "user": "anna",
         "role": "admin",
+        "in_force": None,  # no scheduler runs
     }
-    assert said(capsys, "auth", "revoke", KEY[:8]) == {"revoked": [KEY]}
+    assert said(capsys, "auth", "revoke", KEY[:8]) == {"revoked": [KEY], "in_force": None}
     assert main(["auth", "list"]) == 0
     assert "revoked anna" in capsys.readouterr().out
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rows_descriptors as descriptors
 import rows_endless as endless
 import rows_hostile as hostile
 import rows_ids as ids
@@ -22,6 +23,8 @@ ROWS = [
     pytest.param(keys.unknown_client_key, id="unknown client key"),
     pytest.param(keys.wrong_server_key, id="wrong server key"),
     pytest.param(keys.revoked_key, id="revoked key on a live connection"),
+    pytest.param(descriptors.revoked_in_a_flood, id="revoked while descriptors run out"),
+    pytest.param(descriptors.local_flood, id="connections to a socket file"),
     pytest.param(tenants.foreign_job, id="tenant B cancels, reads, submits into A's job"),
     pytest.param(ids.chosen_ids, id="routing ids of another form"),
     pytest.param(ids.predicted_ids, id="the ids that libzmq makes up, held"),
