@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import rows_descriptors as descriptors
 import rows_endless as endless
+import rows_floods as floods
 import rows_hostile as hostile
 import rows_ids as ids
 import rows_keys as keys
@@ -38,6 +39,9 @@ ROWS = [
     pytest.param(hostile.mutated_frames, id="10,000 mutated frames"),
     pytest.param(hostile.huge_array, id="array header claiming 2^32"),
     pytest.param(hostile.ten_gigabytes, id="10 GB frame declared"),
+    pytest.param(floods.many_ranges, id="as many ranges as may be, again and again"),
+    pytest.param(floods.many_frames, id="messages of as many frames as may be"),
+    pytest.param(floods.waiting_is_not_silence, id="who waits for a neighbour is not silent"),
     pytest.param(endless.endless_message, id="a message without an end"),
     pytest.param(endless.empty_parts, id="a message of very many empty parts"),
     pytest.param(endless.endless_together, id="many messages without an end, each a bit"),
