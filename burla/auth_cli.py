@@ -21,7 +21,6 @@ from .config import cluster_address, store_cluster
 
 if TYPE_CHECKING:
     from burla.protocol.admin_messages import KeysManaged, ManageKeys
-    from burla.scheduler.auth.taken import InForce
 
 NAME_CHARACTERS_MAX = 256  # protocol.messages.Word
 
@@ -256,7 +255,7 @@ class Managed:
     """What came of a change of the table, and whether it counts already."""
 
     answer: "KeysManaged"
-    in_force: "InForce"
+    in_force: Any  # scheduler.auth.taken.InForce
     directory: str
 
     def in_words(self) -> str:
