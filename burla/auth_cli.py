@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -117,9 +118,10 @@ def add(
     except ValueError as error:
         raise click.UsageError(f"{key!r} is not a key: {error}") from None
     _check_name(user)
-    _manage(cluster, directory, am.ManageKeys(am.KeyOperation.ADD, name, user, role))
-    text = f"key {name[:16]}... now has the role {role}, as {user}"
-    say(as_json, {"key": name, "user": user, "role": role}, text)
+    managed = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.ADD, name, user, role))
+    text = f"key {name[:16]}... now has the role {role}, as {user}\n{managed.in_words()}"
+    facts = {"key": name, "user": user, "role": role, "in_force": managed.in_force.value}
+    say(as_json, facts, text)
 
 
 @auth.command()
@@ -129,14 +131,16 @@ def add(
 def revoke(what: str, cluster: str | None, directory: str | None, as_json: bool) -> None:
     """Take all rights from a key, or from all keys of a user.
 
-    The first 8 digits of a key are enough. Takes effect at once, also on open connections.
+    The first 8 digits of a key are enough. Takes effect at once, also on open connections: says
+    whether the running scheduler has taken it (with --json: "in_force").
     """
     from burla.protocol import admin_messages as am
 
     _check_name(what)
-    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.REVOKE, what))
-    gone = [known.key for known in answer.keys]
-    say(as_json, {"revoked": gone}, "\n".join(f"key {key[:16]}... is revoked" for key in gone))
+    managed = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.REVOKE, what))
+    gone = [known.key for known in managed.answer.keys]
+    lines = [*(f"key {key[:16]}... is revoked" for key in gone), managed.in_words()]
+    say(as_json, {"revoked": gone, "in_force": managed.in_force.value}, "\n".join(lines))
 
 
 @auth.command()
@@ -149,7 +153,7 @@ def token(cluster: str | None, directory: str | None, as_json: bool) -> None:
     """
     from burla.protocol import admin_messages as am
 
-    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.TOKEN))
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.TOKEN)).answer
     made = answer.token.hex()
     say(as_json, {"token": made, "expires": iso(answer.keys[0].expires_s)}, made)
 
@@ -161,7 +165,7 @@ def list_keys(cluster: str | None, directory: str | None, as_json: bool) -> None
     """Show all keys: who owns them, what they may do, and since when."""
     from burla.protocol import admin_messages as am
 
-    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.LIST))
+    answer = _manage(cluster, directory, am.ManageKeys(am.KeyOperation.LIST)).answer
     rows = [
         {
             "key": known.key,
@@ -220,7 +224,9 @@ def rotate(
         raise click.UsageError("--nodes takes no --overlap: each node goes over at once")
     overlap_s = (168.0 if overlap_h is None else overlap_h) * 3600
     if server:
-        facts, text = rotation.of_server(_manage, cluster, directory, overlap_s)
+        facts, text = rotation.of_server(
+            lambda *told: _manage(*told).answer, cluster, directory, overlap_s
+        )
     elif directory is not None:
         raise click.UsageError("--dir is for --server")
     elif nodes:
@@ -247,7 +253,29 @@ def _check_name(text: str) -> None:
         )
 
 
-def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> "KeysManaged":
+@dataclass(frozen=True)
+class Managed:
+    """What came of a change of the table, and whether it counts already."""
+
+    answer: "KeysManaged"
+    in_force: Any  # scheduler.auth.taken.InForce
+    directory: str
+
+    def in_words(self) -> str:
+        """Return whether it counts, for people."""
+        match self.in_force.value:
+            case True:
+                return "the running scheduler has taken this"
+            case False:
+                return (
+                    "WARNING: the running scheduler has NOT taken this yet, and goes on with the"
+                    f" table as it was; its log says why. The table is in {self.directory}"
+                )
+            case _:
+                return "no scheduler runs with these keys now: this counts when one starts"
+
+
+def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> Managed:
     """Return what is answered where the keys lie, or by the scheduler if that is elsewhere.
 
     Raises:
@@ -257,19 +285,26 @@ def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> "
     from burla.protocol.key_messages import KEYS
     from burla.provisioning.clusters import NoCluster
     from burla.scheduler.auth.management import carry_out
+    from burla.scheduler.auth.taken import WAIT_S, InForce, wait_in_force
     from burla.shell.clients import curve_for
 
     from .admin import answered, put
 
     try:
         with _open(cluster, directory) as store:
-            return carry_out(store, said)
+            answer = carry_out(store, said)
+            is_change = said.operation in (am.KeyOperation.ADD, am.KeyOperation.REVOKE)
+            wait_s = WAIT_S if is_change else 0.0
+            in_force = wait_in_force(store, wait_s)
+            return Managed(answer, in_force, str(store.directory))
     except NoCluster:
         address = address_in_use(cluster)
         if directory is not None or address is None or curve_for(address) is None:
             raise
     feature = KEYS if said.operation is am.KeyOperation.ROTATE_SERVER else ""
-    return answered(put(address, said, am.KeysManaged, feature=feature))
+    # it is the scheduler itself that has done it
+    done = answered(put(address, said, am.KeysManaged, feature=feature))
+    return Managed(done, InForce.YES, "")
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones only
@@ -290,6 +325,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer ones 
 @click.option("--jobs", type=click.IntRange(1), help="Open jobs at once.")
 @click.option("--inputs", type=click.IntRange(1), help="Inputs at once that have no outcome yet.")
 @click.option("--bytes", "size", type=Size(), help="Bytes of these, and of functions: N, NM, NG.")
+@click.option("--opens", type=click.IntRange(1), help="Jobs opened a second, on average.")
 @click.option("--reset", is_flag=True, help="Forget what was set before.")
 @_where
 @json_option
@@ -298,6 +334,7 @@ def quota(
     jobs: int | None,
     inputs: int | None,
     size: int | None,
+    opens: int | None,
     reset: bool,
     cluster: str | None,
     directory: str | None,
@@ -315,7 +352,7 @@ def quota(
         raise click.UsageError(f"{user!r} is not the name of a user")
     if size == 0:
         raise click.UsageError("--bytes must be at least 1")
-    limits = Limits(jobs, inputs, size)
+    limits = Limits(jobs, inputs, size, opens)
     with _open(cluster, directory) as store:
         quotas = QuotaStore(store)
         table = quotas.read()
@@ -329,17 +366,20 @@ def quota(
     users = table.users if user is None else {user: table.users.get(user, Limits())}
     rows = [{"user": None, **_limits(table.everybody)}]
     rows += [{"user": name, **_limits(own)} for name, own in sorted(users.items())]
-    lines = [f"{'USER':24} {'JOBS':>10} {'INPUTS':>14} {'BYTES':>18}"]
+    lines = [f"{'USER':24} {'JOBS':>10} {'INPUTS':>14} {'BYTES':>18} {'OPENS/S':>10}"]
     for row in rows:
         cells = [
-            ("-" if row[name] is None else str(row[name])) for name in ("jobs", "inputs", "bytes")
+            ("-" if row[name] is None else str(row[name]))
+            for name in ("jobs", "inputs", "bytes", "opens")
         ]
-        lines.append("{:24} {:>10} {:>14} {:>18}".format(row["user"] or "(everybody)", *cells))
+        lines.append(
+            "{:24} {:>10} {:>14} {:>18} {:>10}".format(row["user"] or "(everybody)", *cells)
+        )
     say(as_json, rows, "\n".join(lines))
 
 
 def _limits(limits: Any) -> dict[str, Any]:
-    return {"jobs": limits.jobs, "inputs": limits.inputs, "bytes": limits.bytes}
+    return {name: getattr(limits, name) for name in limits.__struct_fields__}
 
 
 KEY_DIRECTORY = "one where `burla-scheduler init` made keys (--dir names another)"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from burla.protocol.printable import printable
 from burla.system.exit_codes import COMMANDS, EXIT_FAILED, EXIT_OK, described
 
 from . import failures
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if as_json:
                 click.echo(failures.as_json(failures.INTERNAL, repr(error)))
             raise
-        text = str(error)
+        text = printable(str(error), lines=True)  # others' words may be in it
         return _fail(failure, text, as_json, lambda: click.echo(f"burla: {text}", err=True))
     return code if isinstance(code, int) else EXIT_OK
 

@@ -22,6 +22,7 @@ from burla.shell.job import Job
 from burla.system.hash_seed import own_seed
 from burla.transport.addresses import take_apart
 from burla.values.payloads import cut_batches, dump_function, is_lazy
+from burla.values.shared_memory import make_room
 from burla.values.sharing import SharedInputs, directory_of
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
@@ -264,6 +265,7 @@ def _specify(
         ),
         unpack=shape.unpack,
         environment=b"",  # comes when the cluster is known
+        fragments=True,
     )
 
 
@@ -331,7 +333,7 @@ def _start(
         digest=b"" if shipped else digest_of(frames),  # a next job is to find them unchanged
         hash_seed=own_seed(),
     )
-    job = Job(Session(spec, frames, prompt), thread, spec.name, spinner, TOKEN)
+    job = Job(Session(spec, frames, prompt, make_room), thread, spec.name, spinner, TOKEN)
     shared = SharedInputs(directory)
     return Caller(job, connect, inputs, chain([first], batches), limits, shared, window)
 

@@ -23,6 +23,7 @@ from burla.system.launch import LaunchError, command
 from burla.system.owner import Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories
 from burla.system.procfs import process_started
+from burla.transport.descriptors import lack
 
 from .ends import how_it_died
 from .errors import ClusterError
@@ -189,6 +190,8 @@ def _end_retired() -> None:
 
 
 def _start() -> LocalCluster:
+    if why := lack():
+        raise ClusterError(f"cannot start a private cluster on this machine: {why}")
     directory = _make_directory()
     owner = Owner(os.getpid(), process_started(os.getpid()), directory)
     try:

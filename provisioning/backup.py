@@ -29,7 +29,7 @@ FORMAT = 1
 FILES_MAX = 10_000
 FILE_BYTES_MAX = 1 << 30
 MADE_ANEW = re.compile(
-    r"(?!audit\.log).*\.(pid|child|log|log\.\d+|ready|served|token|new|lock|s)"
+    r"(?!audit[.-]).*\.(pid|child|log|log\.\d+|ready|served|token|new|lock|s)"
     r"|(scheduler|autoscaler|local-\d+)\.sh"
     r"|s|s\.pub|scheduler-state\.json|\..*"
 )

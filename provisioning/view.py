@@ -101,7 +101,6 @@ class View:
         """Print whose jobs were ended."""
         for job in jobs.jobs[:LINES_MAX]:
             text = f"ended a job of {job.user}: {job.name}, {job.left} inputs left"
-            text = "".join(c if c.isprintable() else "?" for c in text)  # names are users' words
             self._console.print(Text(f"{text}, on {job.nodes} nodes"), soft_wrap=True)
         if jobs.total > LINES_MAX:
             self._console.print(f"and {jobs.total - LINES_MAX} more jobs")

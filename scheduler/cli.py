@@ -34,6 +34,7 @@ from burla.system.failure import (
 from burla.system.notify import Notifier
 from burla.system.owner import Owner
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
+from burla.transport.descriptors import SPARE
 from burla.transport.keys import KeyFileError
 
 from .config import ConfigError, SchedulerConfig, keys_directory
@@ -89,7 +90,7 @@ def _serve(words: list[str]) -> int:
     parser.as_json = "--json" in words
     options = parser.parse_args(words)
     level = daemon.log_level(options, is_private=options.owner is not None)
-    daemon.prepare("burla-scheduler", level)
+    daemon.prepare("burla-scheduler", level, SPARE)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
         keys, is_private = _keys(options), _is_private(options)
@@ -136,13 +137,19 @@ def _parser() -> Parser:
         "(default: %(default)s)",
     )
     parser.add_argument("--dir", metavar="DIR", help=DIRECTORY_HELP)
-    for name, what in (("jobs", "open jobs"), ("inputs", "inputs under way"), ("bytes", "bytes")):
+    for name, what, when in (
+        ("jobs", "open jobs", "at once"),
+        ("inputs", "inputs under way", "at once"),
+        ("bytes", "bytes", "at once"),
+        ("opens", "jobs opened", "a second"),
+    ):
+        default = Quotas().opens_per_s if name == "opens" else getattr(Quotas(), f"{name}_max")
         parser.add_argument(
             f"--tenant-{name}",
             metavar="N",
             type=int,
-            default=getattr(Quotas(), f"{name}_max"),
-            help=f"how many {what} each user may have at once, unless `burla auth quota` says"
+            default=default,
+            help=f"how many {what} each user may have {when}, unless `burla auth quota` says"
             " otherwise (default: %(default)s)",
         )
     parser.add_argument(
@@ -166,7 +173,8 @@ def _parser() -> Parser:
 
 
 def _quotas(options: argparse.Namespace) -> Quotas:
-    return Quotas(options.tenant_jobs, options.tenant_inputs, options.tenant_bytes)
+    said = vars(options)
+    return Quotas(*(said[f"tenant_{name}"] for name in ("jobs", "inputs", "bytes", "opens")))
 
 
 def _keys(options: argparse.Namespace) -> Path | None:

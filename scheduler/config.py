@@ -2,7 +2,7 @@
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from burla.scheduler.auth.key_store import SERVER_KEY
@@ -40,7 +40,7 @@ class SchedulerConfig:
         """
         if math.isnan(self.away_limit_s) or self.away_limit_s < AWAY_LIMIT_MIN_S:
             raise ConfigError(f"--away-limit must be at least {AWAY_LIMIT_MIN_S:g} seconds")
-        if min(self.quotas.jobs_max, self.quotas.inputs_max, self.quotas.bytes_max) < 1:
+        if min(astuple(self.quotas)) < 1:
             raise ConfigError("each quota must be at least 1")
         object.__setattr__(self, "bind", bind_address(self.bind))
         if (path := ipc_path(self.bind)) is not None:

@@ -16,15 +16,22 @@ class Acks:
 
     told: int = 0  # the nodelet has been told that all up to here are safe
     safe: int = 0  # all up to here are safe
+    came: int = 0  # all up to here have come
     _safe_bytes: int = 0  # of those that are safe and not told
     _behind_gap: set[int] = field(default_factory=set)  # safe, but not all before them are
     _sizes: dict[int, int] = field(default_factory=dict)  # bytes of what came and is not told
 
+    def has(self, seq: int) -> bool:
+        """Return whether a message has come before."""
+        return seq <= self.told or seq in self._sizes
+
     def take(self, seq: int, size: int) -> bool:
         """Take note of a message; return whether it is new."""
-        if seq <= self.told or seq in self._sizes:
+        if self.has(seq):
             return False
         self._sizes[seq] = size
+        while self.came + 1 in self._sizes:
+            self.came += 1
         return True
 
     def make_safe(self, seq: int) -> bool:
@@ -46,7 +53,7 @@ class Acks:
 
     def check(self) -> None:
         """Assert what must hold; for tests."""
-        assert self.told <= self.safe
+        assert self.told <= self.safe <= self.came
         assert all(seq > self.safe + 1 for seq in self._behind_gap)
         assert self._behind_gap <= self._sizes.keys()
         untold = range(self.told + 1, self.safe + 1)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from .acks import ACK_LATE_S, Acks
+from .gathering import Gathering
 from .output_order import OutputOrder
 
 
@@ -16,6 +17,7 @@ class Lease:
     written: int = 0  # output chunks up to this one are written
     acks: Acks = field(default_factory=Acks)
     output: OutputOrder = field(default_factory=OutputOrder)
+    gathering: Gathering | None = None  # an outcome of which some has come
 
 
 @dataclass(slots=True)

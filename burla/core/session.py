@@ -11,7 +11,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from burla.protocol import messages as m
-from burla.protocol.codec import WireError, unpack_runs
+from burla.protocol.codec import WireError, read_runs, unpack_runs
 from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Range
 from burla.protocol.too_large import too_large
@@ -32,6 +32,7 @@ from .effects import (
     Warn,
     Write,
 )
+from .gathering import Gathering, Room, plain_room
 from .hanging import Hanging
 from .leases import Lease, Leases
 from .output_order import Piece
@@ -44,13 +45,16 @@ AboutJob = m.JobOutcomes | m.JobOutput | m.JobRunning | m.LeaseLost | m.JobStatu
 class Session:
     """One job, as the client knows it."""
 
-    def __init__(self, spec: m.OpenJob, function: Frames, prompt: bool) -> None:
+    def __init__(
+        self, spec: m.OpenJob, function: Frames, prompt: bool, room: Room = plain_room
+    ) -> None:
         """Start a job that has no inputs yet.
 
         Args:
             spec: opens it.
             function: frames of the function.
             prompt: acknowledge outcomes on receipt; else when `Consumed` says so.
+            room: makes the memory in which a big outcome is gathered.
         """
         self.id = spec.job
         self.topic = spec.topic  # may be replaced before it is opened
@@ -59,6 +63,7 @@ class Session:
         self.over = False
         self.went_well = False  # over, and nothing of it runs any more
         self._spec, self._function, self._prompt = spec, list(function), prompt
+        self._room = room
         self._connected = False
         self._bytes_max = 0
         self._batches = Batches(spec.job)
@@ -142,8 +147,10 @@ class Session:
                 if self._spec.secret and not is_sealed(self._spec.secret, message, payload):
                     self._effects.append(Fail(self.id, "", NOT_SEALED.format(message.node or "?")))
                     self._end()
-                else:
+                elif message.fragment is None:
                     self._take_outcomes(message, payload, now_s)
+                else:
+                    self._take_fragment(message, message.fragment, payload, now_s)
             case m.JobOutput():
                 self._take_output(message, payload, now_s)
             case m.JobRunning():
@@ -152,6 +159,7 @@ class Session:
                 self._hanging.lose(message.lease)
                 lease = self._leases.of(message.lease, message.node)
                 lease.output.lose(now_s)
+                lease.gathering = None
             case m.JobStatus():
                 self._waiting.hear(message.waiting, now_s)
                 if self._spec.lazy and message.slots != self._slots:
@@ -236,10 +244,42 @@ class Session:
         if self._prompt or not parts:
             self._make_safe(lease, said.seq, now_s)
 
+    def _take_fragment(
+        self, said: m.JobOutcomes, fragment: m.Fragment, payload: list[bytes], now_s: float
+    ) -> None:
+        """Take the next part of a big outcome. What comes before its turn is sent again."""
+        lease = self._leases.of(said.lease, said.node)
+        if lease.acks.has(said.seq):
+            if said.seq <= lease.acks.told:  # the acknowledgement was lost
+                self._acknowledge(lease)
+            return
+        if said.seq != lease.acks.came + 1:
+            return
+        size = sum(map(len, payload))
+        if fragment.at == 0 and 0 < size < fragment.size:
+            is_wanted = bool(self._batches.done.missing(fragment.index, fragment.index + 1))
+            room = self._room(fragment.size) if is_wanted and not self._failed else None
+            lease.gathering = Gathering(fragment, room)
+        gathering = lease.gathering
+        self._hanging.outcome_s = now_s
+        if gathering is not None and gathering.fits(fragment, size):
+            gathering.add(payload)
+        else:  # the rest of one whose worker has died
+            gathering = lease.gathering = None
+        if gathering is not None and gathering.is_whole():
+            lease.gathering = None
+            self._take_outcomes(said, gathering.frames(), now_s)
+        else:  # safe as soon as it is here; what came before it may not be
+            lease.acks.take(said.seq, size)
+            self._make_safe(lease, said.seq, now_s)
+
     def _runs_of(self, said: m.JobOutcomes, payload: list[bytes]) -> Runs:
         """Return the runs and their frames, if they lie in what was sent."""
         try:
-            runs = unpack_runs(said.runs, payload)
+            if payload == [b""]:  # there was no room for it
+                runs = [(run, payload) for run, *_ in read_runs(said.runs)]
+            else:
+                runs = unpack_runs(said.runs, payload)
         except WireError:
             return []
         for run, _ in runs:

@@ -23,6 +23,8 @@ from .messages import (
     Positive,
     Run,
 )
+from .printable import printable
+from .words import cleaner
 
 HEADER_COST = 16  # times the bytes of a header is what its message takes once it is decoded
 FRAME_COST = 64  # bytes that an empty frame takes
@@ -78,7 +80,10 @@ def decode(frames: Sequence[bytes], direction: Any) -> tuple[Any, list[bytes]]:
     try:
         message = _decoder(direction).decode(frames[0])
     except (ValueError, RecursionError) as error:  # all errors of msgspec are ValueErrors
-        raise WireError(f"{type(error).__name__}: {error}"[:500]) from None
+        raise WireError(printable(f"{type(error).__name__}: {error}"[:500])) from None
+    kind: type[Message] = type(message)
+    if (clean := cleaner(kind)) is not None:
+        message = clean(message)
     return message, list(frames[1:])
 
 
@@ -115,6 +120,11 @@ def pack_runs(runs: Sequence[tuple[Run, Frames]]) -> tuple[bytes, list[bytes]]:
     if block:
         payload.append(block[0] if len(block) == 1 else b"".join(block))
     return _encoder.encode(table), payload
+
+
+def pack_big(run: Run, size: int) -> bytes:
+    """Return the table of one run whose only frame came in fragments of `size` bytes together."""
+    return _encoder.encode([[run.lo, run.hi, int(run.kind), [size], False]])
 
 
 def _enter(table: list[list[Any]], run: Run, sizes: list[int]) -> None:

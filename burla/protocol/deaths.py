@@ -5,7 +5,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from .fields import LINES
 from .messages import Count
+from .words import cleaner
 
 LAST_WORDS_LINES_MAX = 20
 LAST_WORDS_BYTES_MAX = 4 << 10  # as the worker wrote them; what is not UTF-8 is replaced
@@ -15,8 +17,8 @@ DUMP_BYTES_MAX = 4 << 10  # of what faulthandler wrote: the beginning, where the
 CLOSED = "closed"  # the connection between the two was closed, though the worker went on
 BROKEN = "broken"  # what the worker said made no sense
 
-Words = Annotated[str, Meta(max_length=LAST_WORDS_BYTES_MAX)]
-Dump = Annotated[str, Meta(max_length=DUMP_BYTES_MAX)]
+Words = Annotated[str, Meta(max_length=LAST_WORDS_BYTES_MAX, extra={LINES: True})]
+Dump = Annotated[str, Meta(max_length=DUMP_BYTES_MAX, extra={LINES: True})]
 Why = Annotated[str, Meta(max_length=16)]
 
 
@@ -53,4 +55,8 @@ def decode_death(frame: bytes) -> Death:
     Raises:
         msgspec.DecodeError: it is none.
     """
-    return msgspec.msgpack.decode(frame, type=Death)
+    death = msgspec.msgpack.decode(frame, type=Death)
+    clean = cleaner(Death)
+    assert clean is not None
+    told: Death = clean(death)
+    return told

@@ -44,10 +44,13 @@ Version = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]  # of the protocol
 Stream = Annotated[int, Meta(ge=1, le=3)]  # of output
 STDOUT, STDERR = 1, 2
 NOTICE = 3  # whole lines that nodes have for the user: the first of a job goes to stderr
+# Of what people see, control characters are replaced when it is decoded: words.py
 Word = Annotated[str, Meta(max_length=256)]
-Minor = Annotated[str, Meta(pattern=r"^\d{1,2}\.\d{1,3}$")]  # version of a Python
+Minor = Annotated[str, Meta(pattern=r"^[0-9]{1,2}\.[0-9]{1,3}\Z")]  # version of a Python
 Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
-Text = Annotated[str, Meta(max_length=64 << 10)]
+LINES = "lines"  # of a text: it may have several
+Line = Annotated[str, Meta(max_length=64 << 10)]
+Text = Annotated[str, Meta(max_length=64 << 10, extra={LINES: True})]
 Done = Annotated[tuple[tuple[Count, Positive], ...], Meta(max_length=RANGES_MAX)]
 Streams = Annotated[tuple[Stream, ...], Meta(max_length=OUTPUT_CHUNKS_MAX)]  # of chunks
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
@@ -120,6 +123,14 @@ class LongCall(Struct, frozen=True, array_like=True):
 
 
 LongCalls = Annotated[tuple[LongCall, ...], Meta(max_length=LONG_CALLS_MAX)]
+
+
+class Fragment(Struct, frozen=True, array_like=True):
+    """Where the payload lies in the outcome of `index`, which has `size` bytes: from `at` on."""
+
+    index: Count
+    at: Count
+    size: Positive
 
 
 class Held(Struct, frozen=True, array_like=True):

@@ -42,12 +42,14 @@ from .fields import (
     Count as Count,
     Digest as Digest,
     Done as Done,
+    Fragment as Fragment,
     HashSeed as HashSeed,
     Held as Held,
     Id as Id,
     Key as Key,
     Kind as Kind,
     Leaf as Leaf,
+    Line as Line,
     LongCall as LongCall,
     LongCalls as LongCalls,
     Message as Message,
@@ -112,6 +114,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     hash_seed: HashSeed | None = None  # the caller's, if it is known; None: that of the cluster
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
     done: Done = ()  # ranges whose outcomes the client has, ascending
+    fragments: bool = False  # big outcomes may come in fragments
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -174,7 +177,7 @@ class AskDemand(Message, frozen=True):
     """
 
     name: Word
-    doing: Text  # about the demand, for callers who wait; empty: nothing
+    doing: Line  # about the demand, for callers who wait; empty: nothing
     cpus: Count  # of a node that it would make; 0: it makes none
     ram: Count  # likewise, in bytes; 0: not known
     # nodes that it deletes if idle: they are not leased meanwhile
@@ -232,7 +235,10 @@ class HelloRequired(Message, frozen=True):
 
 
 class JobOutcomes(Bulk, frozen=True, kw_only=True):
-    """scheduler -> client: outcomes from one lease, as its nodelet sent them. Payload: its runs."""
+    """scheduler -> client: outcomes from one lease, as its nodelet sent them. Payload: its runs.
+
+    With `fragment` the payload is that; `runs` is empty but with the last one of an outcome.
+    """
 
     job: Id
     lease: Id
@@ -242,6 +248,7 @@ class JobOutcomes(Bulk, frozen=True, kw_only=True):
     output: Count  # chunks of the lease's output that went ahead of these outcomes
     call_s: Seconds = 0.0  # mean duration of recent calls there, told if its job is `lazy`
     seal: Seal = b""
+    fragment: Fragment | None = None
 
 
 class JobOutput(Message, frozen=True):
@@ -386,6 +393,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     # earlier leases, to be ended as by EndLease(discard=True)
     over: Annotated[tuple[Id, ...], Meta(max_length=HELD_MAX)] = ()
     hash_seed: HashSeed | None = None  # of its workers; None: that of the cluster
+    fragments: bool = False  # as in OpenJob
 
 
 class Assign(Bulk, frozen=True, kw_only=True):
@@ -465,7 +473,10 @@ class NodeHello(Message, frozen=True):
 
 
 class Outcomes(Bulk, frozen=True, kw_only=True):
-    """nodelet -> scheduler: what has been run since the last one. Payload: the runs."""
+    """nodelet -> scheduler: what has been run since the last one. Payload: the runs.
+
+    With `fragment` the payload is that; `done` and `runs` are empty but with the last one.
+    """
 
     lease: Id
     seq: Positive
@@ -475,6 +486,7 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
     output: Count
     call_s: Seconds  # mean time of a recent call; 0: not known
     seal: Seal = b""  # by the job's secret, over what the client acts on
+    fragment: Fragment | None = None  # of one big outcome
 
 
 class Output(Message, frozen=True):

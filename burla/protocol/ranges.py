@@ -6,6 +6,7 @@ so every operation here costs time in proportion to the ranges it touches, never
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from operator import lt
 
 Range = tuple[int, int]  # [lo, hi), lo < hi
 
@@ -27,10 +28,14 @@ class Ranges:
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
         """Start with the union of `ranges`."""
-        self._lo: list[int] = []
-        self._hi: list[int] = []
-        self.total = 0  # how many indices are in the set
-        for lo, hi in sorted(ranges):  # in any other order it would take quadratic time
+        told = tuple(ranges)
+        self._lo: list[int] = [lo for lo, _ in told]
+        self._hi: list[int] = [hi for _, hi in told]
+        self.total = sum(self._hi) - sum(self._lo)  # how many indices are in the set
+        if all(map(lt, self._lo, self._hi)) and all(map(lt, self._hi, self._lo[1:])):
+            return  # they are so already, as nearly always
+        self._lo, self._hi, self.total = [], [], 0
+        for lo, hi in sorted(told):  # in any other order it would take quadratic time
             self.add(lo, hi)
 
     def __iter__(self) -> Iterator[Range]:
@@ -107,6 +112,25 @@ class Ranges:
         if at < hi:
             gaps.append((at, hi))
         return gaps
+
+    def minus(self, other: "Ranges") -> list[Range]:
+        """Return the parts of this set that are not in `other`, ascending; in linear time."""
+        if self == other:
+            return []
+        parts: list[Range] = []
+        begins, ends, at, most = other._lo, other._hi, 0, len(other._lo)
+        for lo, hi in zip(self._lo, self._hi, strict=True):
+            while at < most and ends[at] <= lo:
+                at += 1
+            here, follows = lo, at
+            while here < hi and follows < most and begins[follows] < hi:
+                if begins[follows] > here:
+                    parts.append((here, begins[follows]))
+                here = ends[follows]
+                follows += 1
+            if here < hi:
+                parts.append((here, hi))
+        return parts
 
     def common(self, lo: int, hi: int) -> list[Range]:
         """Return the parts of [lo, hi) that are in the set, ascending."""

@@ -229,7 +229,7 @@ class Caller:
     def _store(self, part: Part, node: str, results: list[Any]) -> None:
         run = part.run
         if run.kind == Kind.RESULTS:
-            values = load_results(part.frames)
+            values = self._results_of(part, node)
             assert len(values) == run.hi - run.lo, (run, len(values))
             for lo, hi in part.fresh:
                 results[lo:hi] = values[lo - run.lo : hi - run.lo]
@@ -242,7 +242,7 @@ class Caller:
         run = part.run
         match run.kind:
             case Kind.RESULTS:
-                values = load_results(part.frames)
+                values = self._results_of(part, node)
                 if part.fresh == ((run.lo, run.hi),):
                     return values
                 cuts = [values[lo - run.lo : hi - run.lo] for lo, hi in part.fresh]
@@ -260,6 +260,12 @@ class Caller:
                 raise self._death(run.lo, node, part.frames[0])
             case _:
                 assert_never(run.kind)
+
+    def _results_of(self, part: Part, node: str) -> list[Any]:
+        try:
+            return load_results(part.frames)
+        except NotLoadableError as error:
+            raise result_not_loadable(part.run.lo, node, error) from error.__cause__
 
     def _finish_output(self) -> None:
         """Return when what was printed before an error is shown."""

@@ -13,6 +13,7 @@ from burla.core.connection import SILENCE_S
 from burla.errors import BadSetting, ClusterError, NotAuthorised
 from burla.transport.addresses import take_apart
 from burla.transport.client_hello import new_hello
+from burla.transport.descriptors import lack
 from burla.transport.keys import ClientCurve, KeyFileError, KeyPair, load_pair
 from burla.transport.server_keys import ServerKeys
 
@@ -46,6 +47,8 @@ def client_for(
         client = _clients.get(address)
         if client is None or client.is_closed():
             curve = curve_for(address)
+            if why := lack():
+                raise ClusterError(f"cannot connect to the cluster at {address}: {why}")
             try:
                 client = _clients[address] = IoThread(
                     new_hello(), address, failed, answer_s, curve, silence_s

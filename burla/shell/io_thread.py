@@ -43,7 +43,7 @@ from burla.transport.addresses import take_apart
 from burla.transport.clock import AwakeClock
 from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.keys import ClientCurve
-from burla.transport.sockets import Outbox, make_socket, take
+from burla.transport.sockets import Outbox, make_socket, take_in_place
 
 from .command_queue import CommandQueue, LocalError, OpenSession, Reached
 from .output_channel import OutputChannel
@@ -242,9 +242,12 @@ class IoThread:
                     self._carry_out(self._connection.handle(posted, self._clock_s()))
 
     def _take_messages(self) -> None:
-        for frames in take(self._dealer):
+        for frames in take_in_place(self._dealer):
             try:
-                whole = self._reassembler.add(*decode(frames, m.SchedulerToClient))
+                said, payload = decode(frames, m.SchedulerToClient)
+                if not isinstance(said, m.JobOutcomes) or said.fragment is None:
+                    payload = list(map(bytes, payload))  # the caller's thread frees these
+                whole = self._reassembler.add(said, payload)
             except WireError as error:
                 log.warning("ignored what came from %s: %s", self.address, error)
                 continue

@@ -11,6 +11,7 @@ import logging
 import os
 import stat
 import sys
+from typing import Any
 
 FILE_BYTES_MAX = 16 << 20  # a hundred thousand lines
 KEPT = 3  # files before the one that is written to
@@ -65,8 +66,24 @@ def log_file(descriptor: int = STDERR) -> str | None:
 
 def set_up(name: str, level: int) -> None:
     """Let all that is logged go to stderr, one line each."""
-    logging.basicConfig(
-        handlers=[Handler(log_file())],
-        level=level,
-        format=f"%(asctime)s {name} %(levelname)s %(message)s",
-    )
+    handler = Handler(log_file())
+    handler.setFormatter(Formatter(f"%(asctime)s {name} %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], level=level)
+
+
+class Formatter(logging.Formatter):
+    """Writes a line, whatever is in it: others can neither begin one nor speak to a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # its name in logging
+        """Return the line of a record."""
+        return _escaped(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # likewise
+        """Return the lines of a traceback."""
+        return "\n".join(map(_escaped, super().formatException(ei).split("\n")))
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -14,6 +14,7 @@ from burla.protocol.messages import Message, Refused, Welcome
 from . import sockets
 from .addresses import take_apart
 from .client_hello import new_hello
+from .descriptors import lack
 from .dialing import REFUSALS, Dialer
 from .keys import ClientCurve, KeyPair, Replaced
 
@@ -114,6 +115,8 @@ def _connected(
     address: str, pair: KeyPair | None, known: Replaced | None
 ) -> Iterator[tuple[zmq.Socket[bytes], Dialer]]:
     where = take_apart(address)
+    if why := lack():
+        raise NoAnswer(why)
     curve = None
     if pair is not None and where.key is not None:
         curve = ClientCurve(pair, where.key, known)

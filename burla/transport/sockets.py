@@ -7,7 +7,7 @@ future per message, and a cancelled `recv` of it can lose one.
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import zmq
@@ -16,7 +16,8 @@ from .keys import ClientCurve, ServerCurve
 
 HWM = 1000  # messages per peer; our windows (bytes) stay below it
 MESSAGE_BYTES_MAX = 16 << 20  # one frame; ours are at most 1 MiB and a header
-FRAMES_MAX = 1 << 16  # of one message; ours have a quarter of that at most, see codec.split
+# Of one message: a piece of codec.split, its header, and what a ROUTER puts in front.
+FRAMES_MAX = (1 << 14) + 16
 DRAIN_MESSAGES = 256  # taken per turn of the loop, then others have theirs
 DRAIN_S = 0.002
 RETRY_S = 0.002  # a peer whose pipe is full is tried again after this long
@@ -148,13 +149,20 @@ def take_in_place(socket: zmq.Socket[bytes]) -> Iterator[list[bytes]]:
     return map(_contents, _take(socket))
 
 
-def take_with_origin(socket: zmq.Socket[bytes]) -> Iterator[tuple[str, int, list[bytes]]]:
+def take_with_origin(
+    socket: zmq.Socket[bytes], cut: Callable[[str, int], None] = lambda user, descriptor: None
+) -> Iterator[tuple[str, int, list[bytes]]]:
     """Yield as `take_in_place` does, each behind where it came from.
 
     That is the user id that the ZAP handler gave its sender, whatever its routing id says; and the
-    descriptor of the connection that it came on, -1 if it is not known.
+    descriptor of the connection that it came on, -1 if it is not known. `cut` is called with these
+    for a message that is dropped, because it has more than `FRAMES_MAX` frames.
     """
-    return ((*_origin(frames[-1]), _contents(frames)) for frames in _take(socket))
+
+    def is_cut(frame: zmq.Frame) -> None:
+        cut(*_origin(frame))
+
+    return ((*_origin(frames[-1]), _contents(frames)) for frames in _take(socket, is_cut))
 
 
 def _origin(frame: zmq.Frame) -> tuple[str, int]:
@@ -164,7 +172,9 @@ def _origin(frame: zmq.Frame) -> tuple[str, int]:
         return "", -1
 
 
-def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
+def _take(
+    socket: zmq.Socket[bytes], cut: Callable[[zmq.Frame], None] = lambda frame: None
+) -> Iterator[list[zmq.Frame]]:
     until = time.monotonic() + DRAIN_S
     is_cut = True  # the last message, perhaps, by the turn before
     for _ in range(DRAIN_MESSAGES):
@@ -177,7 +187,9 @@ def _take(socket: zmq.Socket[bytes]) -> Iterator[list[zmq.Frame]]:
         while frames[-1].more and len(frames) < FRAMES_MAX:  # libzmq has all of a message, or none
             frames.append(socket.recv(_NOW, copy=False))
         is_cut = frames[-1].more
-        if not is_cut:
+        if is_cut:
+            cut(frames[-1])
+        else:
             yield frames
         if time.monotonic() > until:
             return

@@ -12,7 +12,7 @@ from typing import Any
 
 from burla.limits import BUFFERS_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 
-from .shared_memory import ALIGN, fetch, is_reference
+from .shared_memory import ALIGN, DRAIN_BYTES, Draining, fetch, is_reference
 
 OUT_OF_BAND_BYTES_MIN = (
     1 << 14
@@ -94,6 +94,21 @@ class Pieces:
         """
         return cut(self.written(), self.buffers)
 
+    def flow(self) -> "Flow":
+        """Return what `lay_out` does in frames that are not copies, where they are big ones.
+
+        What was pickled must not change before they are written.
+
+        Raises:
+            TooLargeError: it cannot be sent.
+        """
+        size = self.size
+        if size > VALUE_BYTES_MAX:
+            raise TooLargeError(size)
+        parts = self.lay_out()
+        self.data.clear()
+        return Flow(_in_place(parts))
+
     def lay_out(self) -> list[Any]:
         """Return what is written to a file one behind the other: the buffers are aligned in it."""
         data = self.written()
@@ -103,6 +118,33 @@ class Pieces:
             parts += (bytes(-at % ALIGN), view)
             at += -at % ALIGN + view.nbytes
         return parts
+
+
+class Flow(list[Any]):
+    """The frames of one big value as it is laid out: it travels in fragments."""
+
+
+def _in_place(parts: list[Any]) -> list[Any]:
+    """Return `parts` as frames; small ones are joined, and `parts` is left empty."""
+    frames: list[Any] = []
+    small: list[Any] = []
+    room = FRAME_BYTES_MAX
+    parts.reverse()  # taken from the end: what is joined need not be there twice
+    while parts:
+        view = memoryview(parts.pop()).cast("B")
+        if len(view) > room and small:
+            frames.append(b"".join(small))
+            small, room = [], FRAME_BYTES_MAX
+        if len(view) >= FRAME_BYTES_MAX:
+            frames += (
+                view[at : at + FRAME_BYTES_MAX] for at in range(0, len(view), FRAME_BYTES_MAX)
+            )
+        elif len(view):
+            small.append(view)
+            room -= len(view)
+    if small:
+        frames.append(b"".join(small))
+    return frames
 
 
 def _head(size: int, buffers: Sequence[memoryview]) -> bytes:
@@ -163,8 +205,12 @@ def join(frames: Frames) -> tuple[Any, list[Any]]:
         return first, []
     if is_reference(first):
         return _join_in_place(first)
+    if not first:
+        raise NotLoadableError("there is not enough memory for it here")
     if first[:1] != _JOINED:
         raise NotLoadableError(f"a value cannot begin with {bytes(first[:1])!r}")
+    if len(frames) == 1 and len(first) > FRAME_BYTES_MAX:  # gathered from fragments
+        return _take_apart(first)
     rest = iter(frames[1:])
     at, sizes = _sizes(first)
     data: Any = memoryview(first)[at:]
@@ -179,6 +225,11 @@ def _join_in_place(reference: Any) -> tuple[Any, list[Any]]:
         mapped = fetch(reference)
     except OSError as error:
         raise NotLoadableError(f"shared memory cannot be mapped: {error}") from None
+    return _take_apart(mapped)
+
+
+def _take_apart(mapped: memoryview) -> tuple[Any, list[Any]]:
+    """Return the pickle and its buffers, which are parts of `mapped`: see `Pieces.lay_out`."""
     at, sizes = _sizes(mapped)
     parts: list[Any] = []
     for size in sizes:
@@ -199,6 +250,18 @@ def _sizes(first: Any) -> tuple[int, list[int]]:
         return end, [_SIZE.unpack_from(first, place)[0] for place in places]
     except struct.error as error:
         raise NotLoadableError(f"the first frame of a value is malformed: {error}") from None
+
+
+def load(frames: Frames) -> Any:
+    """Return what the pickle in these frames is of.
+
+    Raises:
+        NotLoadableError: these frames are not of a value.
+    """
+    data, buffers = join(frames)
+    if len(data) >= DRAIN_BYTES and len(frames) == 1 and not is_reference(frames[0]):
+        return pickle.load(Draining(data, _sizes(frames[0])[0]), buffers=buffers)
+    return pickle.loads(data, buffers=buffers)
 
 
 def _take(frames: Any, size: int) -> bytearray:

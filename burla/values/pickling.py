@@ -26,7 +26,7 @@ from .attributes import LateDescriptor, answers_itself, take_apart
 from .carried import Carrier, drop_carried
 from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
-from .frames import Frames, NotLoadableError, Pieces, join
+from .frames import Frames, NotLoadableError, Pieces, join, load
 from .imports import codes_in
 from .named import (
     bare_objects,
@@ -91,8 +91,7 @@ def take_apart_any(obj: object) -> Pieces:
 
 def loads(frames: Frames) -> Any:
     """Return the object that `dumps` was given; its buffers are writable if they were."""
-    data, buffers = join(frames)
-    return pickle.loads(data, buffers=buffers)
+    return load(frames)
 
 
 # --- the pickler ---------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ the caller removes with the job, so what comes too late finds no place.
 
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -152,10 +152,12 @@ class SharedResults:
         self._directory = directory
         self._made = 0
 
-    def put(self, result: Pieces) -> Sequence[bytes]:
-        """Return the frames to send for a result."""
+    def put(
+        self, result: Pieces, cut: Callable[[Pieces], Sequence[bytes]] = Pieces.cut
+    ) -> Sequence[bytes]:
+        """Return the frames to send for a result, which `cut` makes if it is not put down."""
         if result.size < SHARE_BYTES_MIN:
-            return result.cut()
+            return cut(result)
         parts = result.lay_out()
         size = sum(map(len, parts))
         # The size stands in the name, so that nobody has to ask for it.
@@ -163,10 +165,10 @@ class SharedResults:
         self._made += 1
         try:
             if not self._has_room(size):
-                return result.cut()
+                return cut(result)
             create(path, parts)
         except OSError:  # it is full, or the job is over
-            return result.cut()
+            return cut(result)
         return [refer(RESULT, size, path)]
 
     def _has_room(self, size: int) -> bool:

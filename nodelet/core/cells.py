@@ -113,6 +113,16 @@ class Worker:
             return self._shorten(cell, report.stop)
         return cell.lo, cell.lo
 
+    def expect(self, report: CellReport) -> None:
+        """Look at a fragment of an outcome that is to come.
+
+        Raises:
+            BrokenWorkerError: that cannot be.
+        """
+        cell = self.cell(report.cell)
+        if cell is None or cell.lo != report.lo or not report.lo < report.hi <= cell.hi:
+            raise BrokenWorkerError(f"a fragment of {report[:5]} of {cell}")
+
     def take_stolen(self, number: int, lo: int, hi: int) -> Range | None:
         """Take away [lo, hi), as its slate says that it was stolen; return what it lost.
 

@@ -94,12 +94,16 @@ class CutStride:
 
 @dataclass(frozen=True, slots=True)
 class PauseReading:
-    """Take nothing from the workers, so that they wait when their pipes are full."""
+    """Take nothing from the workers, or only from this one, who wait when their pipes are full."""
+
+    worker: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeReading:
-    """Read from the workers again."""
+    """Read from the workers again, but for those that were named; or from this one."""
+
+    worker: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

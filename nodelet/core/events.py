@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
 
-from burla.protocol.messages import Kind
+from burla.protocol.messages import Fragment, Kind
 
 Ending = tuple[str, int]  # ("exit", status; -1: unknown), ("signal", number), ("fork", errno)
 
@@ -47,6 +47,12 @@ class CellReport(NamedTuple):
     frames: Sequence[bytes] = ()
     stop: int | None = None  # nothing from here on is run of this span, ever
     is_over: bool = False  # the span ended at `stop`; the cell may be used again
+    fragment: Fragment | None = None  # the only frame is this part of a value
+
+    def is_whole(self) -> bool:
+        """Return whether nothing follows that belongs to the same outcome."""
+        part = self.fragment
+        return part is None or part.at + len(self.frames[0]) == part.size
 
 
 @dataclass(frozen=True, slots=True)

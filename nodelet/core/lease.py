@@ -7,7 +7,16 @@ workers in lease_workers.py, who gets what in dispatcher.py.
 
 from collections.abc import Sequence
 
-from burla.protocol.messages import NOTICE, Assign, Held, Kind, Retract, Run, StartLease, Stopped
+from burla.protocol.messages import (
+    NOTICE,
+    Assign,
+    Held,
+    Kind,
+    Retract,
+    Run,
+    StartLease,
+    Stopped,
+)
 from burla.protocol.ranges import Ranges
 
 from .cells import BrokenWorkerError
@@ -22,11 +31,22 @@ from .effects import (
     ResumeReading,
     Send,
 )
-from .events import Died, Looked, Printed, Reading, Reported, Stolen, WorkerEvent, WorkersEnded
+from .events import (
+    CellReport,
+    Died,
+    Looked,
+    Printed,
+    Reading,
+    Reported,
+    Stolen,
+    WorkerEvent,
+    WorkersEnded,
+)
 from .lease_workers import LeaseWorkers
 from .long_calls import LongCalls
 from .phases import Life, Phase
 from .reporting import Report
+from .reports import Reports
 from .steals import Steals
 
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
@@ -52,6 +72,7 @@ class Lease:
         self._dispatcher = self.custody.dispatcher
         self._workers = LeaseWorkers(self._dispatcher, start.func_ram, effects)
         self._steals = Steals(self.id, self.custody, effects)
+        self._reports = Reports(self._workers, self.report, self._complete, effects)
         self._long = LongCalls(self.id, self._dispatcher.workers, self._workers.watchdog, now_s)
         self._has_failed = False  # an error is on its way: nothing more is assigned
         self._discards = False  # its outcomes and its output are not wanted
@@ -145,7 +166,7 @@ class Lease:
         """Take what a worker did, or what was seen of them."""
         match event:
             case Reported():
-                self._reported(event, now_s)
+                self._reports.take(event, now_s)
             case Stolen():
                 self._stolen(event)
             case Printed():
@@ -160,6 +181,7 @@ class Lease:
                     self._workers.read_memory(event, self.custody.open, now_s)
             case Died():
                 self.report.output.finish(event.worker)
+                self._reports.forget(event.worker, now_s)
                 if (verdict := self._workers.died(event, now_s)) is not None:
                     index, death = verdict
                     self._complete(Run(index, index + 1, Kind.DEATH, 1), [death.encode()], now_s)
@@ -170,23 +192,6 @@ class Lease:
                 self._workers.take(event, now_s)
             case _:  # it came too late to be of use
                 pass
-
-    def _reported(self, event: Reported, now_s: float) -> None:
-        """Take outcomes, and what is given back; who contradicts itself is killed."""
-        worker = self._dispatcher.workers.get(event.worker)
-        if worker is None or worker.is_broken:
-            return
-        for report in event.reports:
-            try:
-                self._dispatcher.take(worker, report, now_s)
-            except BrokenWorkerError as error:
-                self._workers.kill_broken(worker, error)
-                return
-            if report.frames:
-                if report.kind is Kind.ERROR or not worker.is_busy():
-                    self.report.output.mark(worker.number)  # else it may be in the next line
-                run = Run(report.lo, report.hi, report.kind, len(report.frames))
-                self._complete(run, report.frames, now_s)
 
     def _stolen(self, event: Stolen) -> None:
         """Take what was stolen; whose slate contradicts what it was assigned is killed."""
@@ -223,7 +228,9 @@ class Lease:
         if now_s >= self._long.due_s and self.life.phase is Phase.SERVING:
             # of calls that wait until their outcomes or prints are read, none is known to last
             waits = all_done or self._is_paused
-            self._effects += self._long.silence(now_s) if waits else self._long.look(now_s)
+            self._effects += (
+                self._long.silence(now_s) if waits else self._long.look(now_s, self._reports.turns)
+            )
         is_stopping = self.life.phase is Phase.STOPPING and self._kill_s < float("inf")
         if is_stopping and (now_s >= self._kill_s or not dispatcher.busy()):
             self._kill_s = float("inf")
@@ -311,13 +318,24 @@ class Lease:
             self._effects.append(ResumeReading())
         self._is_paused = is_full
 
-    def _complete(self, run: Run, frames: Sequence[bytes], now_s: float) -> None:
-        """Pass an outcome on."""
+    def _complete(
+        self, run: Run, frames: Sequence[bytes], now_s: float, part: CellReport | None = None
+    ) -> None:
+        """Pass an outcome on, or a `part` of one, which is complete with its last part."""
+        outcomes = self.report.outcomes
+        if part is not None and not part.is_whole():
+            if not self._discards:
+                outcomes.add_fragment(part, None, now_s)
+            return
         if not self.life.serves and run.kind is Kind.ERROR:
             return  # our own SIGINT, as likely as not; whoever wants its index has it queued again
         self.custody.open.remove(run.lo, run.hi)
-        if not self._discards:
-            self.report.outcomes.add(run, frames, now_s)
+        if self._discards:
+            pass
+        elif part is not None:
+            outcomes.add_fragment(part, run, now_s)
+        else:
+            outcomes.add(run, frames, now_s)
         if run.kind in (Kind.ERROR, Kind.DEATH):
             self._has_failed = True
             self.report.hurry()

@@ -12,6 +12,7 @@ from .cells import BrokenWorkerError, Worker
 from .dispatcher import Dispatcher
 from .effects import CutStride, Effect, ForkWorker, Kill, LoadWorker, MakeTemplate, Note
 from .events import (
+    CellReport,
     Copied,
     Died,
     Loaded,
@@ -49,6 +50,19 @@ class LeaseWorkers:
         self._dispatcher = dispatcher
         self._effects = effects
         self._memory = MemoryPolicy(dispatcher, func_ram)
+
+    @property
+    def ready(self) -> Mapping[int, Worker]:
+        """Return those that have loaded the function."""
+        return self._dispatcher.workers
+
+    def take_report(self, worker: Worker, report: CellReport, now_s: float) -> None:
+        """Take what a worker says of a cell.
+
+        Raises:
+            BrokenWorkerError: that cannot be.
+        """
+        self._dispatcher.take(worker, report, now_s)
 
     # --- making them ---
 

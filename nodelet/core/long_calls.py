@@ -10,6 +10,7 @@ from burla.protocol.messages import LONG_CALLS_MAX, LongCall, Running
 
 from .cells import Worker
 from .effects import Send
+from .turns import Turns
 from .watchdog import Watchdog
 
 LONG_S = 10.0  # what lasts longer is told; the user hears of it later still, see core/hanging.py
@@ -39,12 +40,17 @@ class LongCalls:
         self._is_told = False
         self._told_s = 0.0
 
-    def look(self, now_s: float) -> list[Send]:
-        """Return what is to be said now; something that was assigned is open."""
+    def look(self, now_s: float, turns: Turns) -> list[Send]:
+        """Return what is to be said now; something that was assigned is open.
+
+        Of who writes a big result, or waits for its turn to, no call lasts.
+        """
         self.due_s = now_s + LOOK_S
         calls: list[LongCall] = []
         idle: dict[tuple[int, int, int], float] = {}
         for worker in self._workers.values():
+            if turns.is_in(worker.number):
+                continue
             if (call := self._watchdog.running(worker, now_s)) is not None:
                 if call.seconds >= LONG_S:
                     calls.append(call)

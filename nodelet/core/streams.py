@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from burla.limits import FRAME_BYTES_MAX
-from burla.protocol.codec import pack_runs
+from burla.protocol.codec import pack_big, pack_runs
 from burla.protocol.mac import seal
 from burla.protocol.messages import (
     LEASE_OUTPUT_WINDOW,
     OUTPUT_CHUNKS_MAX,
     RUNS_MAX,
+    Fragment,
     Kind,
     Outcomes,
     Output,
@@ -25,6 +26,7 @@ from burla.protocol.messages import (
 from burla.protocol.ranges import Ranges
 
 from .effects import Send
+from .events import CellReport
 
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
@@ -51,6 +53,7 @@ class OutcomeStream:
         self.due_since_s: float | None = None  # when the oldest unsent run came
         self._lease, self._window, self._secret = lease, window, secret
         self._runs: deque[tuple[Run, Sequence[bytes], int]] = deque()
+        self._fragments: deque[tuple[Fragment, Run | None, bytes]] = deque()  # with a run: the last
         self._gathered = 0  # bytes in `_runs`
         self._kept: deque[_Kept] = deque()
         self._kept_bytes = 0
@@ -65,9 +68,22 @@ class OutcomeStream:
         if self.due_since_s is None:
             self.due_since_s = now_s
 
+    def add_fragment(self, part: CellReport, run: Run | None, now_s: float) -> None:
+        """Take a part of a big outcome; `run`: it is the last one, of this run."""
+        assert part.fragment is not None
+        data = part.frames[0]
+        self._fragments.append((part.fragment, run, data))
+        self._gathered += len(data)
+        if run is not None:
+            self.held.add(run.lo, run.hi)
+        if self.due_since_s is None:
+            self.due_since_s = now_s
+
     def is_big(self) -> bool:
         """Return whether what was gathered should go at once."""
-        return len(self._runs) >= RUNS_MAX or self._gathered >= GATHER_BYTES
+        return (
+            len(self._runs) >= RUNS_MAX or self._gathered >= GATHER_BYTES or bool(self._fragments)
+        )
 
     def is_full(self) -> bool:
         """Return whether workers must wait."""
@@ -76,10 +92,12 @@ class OutcomeStream:
     def may_send(self) -> bool:
         """Return whether something waits and the window has room for it."""
         room = not self._kept or self._kept_bytes < self._window
-        return bool(self._runs) and room
+        return room and (bool(self._runs) or bool(self._fragments))
 
     def take(self, output: int, call_s: float) -> Send:
         """Return the next message; what it holds is kept until `ack`."""
+        if self._fragments:
+            return self._take_fragment(output, call_s)
         runs: list[tuple[Run, Sequence[bytes]]] = []
         done = Ranges()
         failed = False
@@ -90,22 +108,40 @@ class OutcomeStream:
             done.add(run.lo, run.hi)
             failed = failed or run.kind in (Kind.ERROR, Kind.DEATH)
             size += bytes_
-        self._seq += 1
         table, payload = pack_runs(runs)
         message = Outcomes(
             lease=self._lease,
-            seq=self._seq,
+            seq=self._seq + 1,
             done=tuple(done),
             failed=failed,
             runs=table,
             output=output,
             call_s=call_s,
         )
+        return self._keep(message, payload, size)
+
+    def _take_fragment(self, output: int, call_s: float) -> Send:
+        fragment, run, data = self._fragments.popleft()
+        message = Outcomes(
+            lease=self._lease,
+            seq=self._seq + 1,
+            done=() if run is None else ((run.lo, run.hi),),
+            failed=False,
+            runs=b"" if run is None else pack_big(run, fragment.size),
+            output=output,
+            call_s=call_s,
+            fragment=fragment,
+        )
+        return self._keep(message, [data], len(data))
+
+    def _keep(self, message: Outcomes, payload: list[bytes], size: int) -> Send:
+        """Return what sends a message under the next number, and keep it."""
         message = replace(message, seal=seal(self._secret, message, payload))
+        self._seq += 1
         self._gathered -= size
         self._kept_bytes += size
         self._kept.append(_Kept(message, payload, size))
-        if not self._runs:
+        if not self._runs and not self._fragments:
             self.due_since_s = None
         return Send(message, payload)
 
@@ -124,6 +160,7 @@ class OutcomeStream:
     def drop(self) -> None:
         """Forget everything: it is not wanted any more."""
         self._runs.clear()
+        self._fragments.clear()
         self._kept.clear()
         self._gathered = self._kept_bytes = 0
         self.held = Ranges()
@@ -131,12 +168,13 @@ class OutcomeStream:
 
     def is_empty(self) -> bool:
         """Return whether all is acknowledged."""
-        return not self._runs and not self._kept
+        return not self._runs and not self._fragments and not self._kept
 
     def snapshot(self) -> dict[str, int]:
         """Return what is here, in messages and bytes, for people."""
         return {
             "runs_unsent": len(self._runs),
+            "fragments_unsent": len(self._fragments),
             "bytes_unsent": self._gathered,
             "messages_unacknowledged": len(self._kept),
             "bytes_unacknowledged": self._kept_bytes,
@@ -145,12 +183,14 @@ class OutcomeStream:
 
     def check(self) -> None:
         """Assert that the sums are right."""
-        assert self._gathered == sum(size for *_, size in self._runs)
+        flowing = sum(len(data) for *_, data in self._fragments)
+        assert self._gathered == sum(size for *_, size in self._runs) + flowing
         assert self._kept_bytes == sum(kept.size for kept in self._kept)
         parts = [(run.lo, run.hi) for run, *_ in self._runs]
+        parts += [(run.lo, run.hi) for _, run, _ in self._fragments if run is not None]
         parts += [part for kept in self._kept for part in kept.message.done]
         assert self.held.total == sum(hi - lo for lo, hi in parts), "an outcome twice"
-        assert (self.due_since_s is not None) == bool(self._runs)
+        assert (self.due_since_s is not None) == bool(self._runs or self._fragments)
 
 
 @dataclass(slots=True)

@@ -247,9 +247,9 @@ class Agent:
             case e.ForkWorker():
                 self._workers.fork_worker(effect.template)
             case e.PauseReading():
-                self._workers.pause_reading()
+                self._workers.pause_reading(effect.worker)
             case e.ResumeReading():
-                self._workers.resume_reading()
+                self._workers.resume_reading(effect.worker)
             case e.Interrupt():
                 self._workers.signal(effect.worker, signal.SIGINT)
             case e.Kill():
@@ -296,6 +296,7 @@ class Agent:
             variables=variables,
             func_cpu=start.func_cpu,
             node=config.name,
+            fragments=start.fragments,
         )
         self._workers.begin_lease(
             effect.function,

@@ -43,7 +43,7 @@ class Traffic:
     def watch(self, handle: WorkerHandle) -> None:
         """Read from a worker when something is there."""
         if not self._is_paused:
-            if not handle.is_closed:
+            if not handle.is_closed and not handle.is_held:
                 self._loop.add_reader(handle.sock.fileno(), self._on_readable, handle)
             self._watch_output(handle)
 
@@ -66,6 +66,16 @@ class Traffic:
             self._is_paused = False
             for handle in handles:
                 self.watch(handle)
+
+    def hold(self, handle: WorkerHandle) -> None:
+        """Read no outcomes of one worker."""
+        handle.is_held = True
+        self._loop.remove_reader(handle.sock.fileno())
+
+    def go_on(self, handle: WorkerHandle) -> None:
+        """Read from it again, unless nothing is read at all."""
+        handle.is_held = False
+        self.watch(handle)
 
     def drain(self, handle: WorkerHandle) -> list[WorkerEvent]:
         """Take all that is in the pipes of a worker that is gone; return what it tells."""

@@ -48,6 +48,7 @@ class WorkerHandle:
     load: list[Frame] = field(default_factory=list)  # a function, before the next span
     unsent: list[Frame] = field(default_factory=list)  # what the socket does not take now
     is_closed: bool = False  # nothing more is read from its socket
+    is_held: bool = False  # nor for a while: what it writes must wait
     is_junk: bool = False  # because what it says makes no sense
     killed_for: str = ""  # deaths.CLOSED, deaths.BROKEN: we did it
 
@@ -125,7 +126,7 @@ def make_handle(
 
 def report_of(message: Message) -> CellReport:
     """Return what a message about a span says."""
-    kind, flags, cell, lo, hi, stop, nanoseconds, frames = message
+    kind, flags, cell, lo, hi, stop, nanoseconds, frames, at, size = message
     if kind == Kind.NOTHING:
         kind, frames = Kind.RESULTS, ()
     return CellReport(
@@ -137,4 +138,5 @@ def report_of(message: Message) -> CellReport:
         frames,  # type: ignore[arg-type]  # any buffer
         stop if flags & (Flag.STOP | Flag.END) else None,
         bool(flags & Flag.END),
+        m.Fragment(lo, at, size) if size else None,
     )

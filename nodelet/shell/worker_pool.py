@@ -257,13 +257,22 @@ class WorkerPool:
 
     # --- back-pressure ---
 
-    def pause_reading(self) -> None:
-        """Read no outcomes and no output, so that the workers stop when their pipes are full."""
-        self._traffic.pause(self._handles.values())
+    def pause_reading(self, worker: int | None = None) -> None:
+        """Read no outcomes and no output, so that the workers stop when their pipes are full.
 
-    def resume_reading(self) -> None:
+        If one is named: only no outcomes of that one, until it is named again.
+        """
+        if worker is None:
+            self._traffic.pause(self._handles.values())
+        elif (handle := self._handles.get(worker)) is not None:
+            self._traffic.hold(handle)
+
+    def resume_reading(self, worker: int | None = None) -> None:
         """Read again."""
-        self._traffic.resume(self._handles.values())
+        if worker is None:
+            self._traffic.resume(self._handles.values())
+        elif (handle := self._handles.get(worker)) is not None:
+            self._traffic.go_on(handle)
 
     # --- making workers ---
 

@@ -125,6 +125,7 @@ class LoadSettings(NamedTuple):
     variables: dict[str, str] = {}  # noqa: RUF012 - never changed. BURLA_JOB_ID, BURLA_NODE, ...
     func_cpu: int = 1  # threads of numeric libraries, unless the environment sets them
     node: str = ""  # what this machine is called in errors
+    fragments: bool = False  # big results may go in fragments
 
     def __repr__(self) -> str:
         return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment

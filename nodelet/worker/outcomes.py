@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from burla.limits import FRAGMENT_BYTES
 from burla.values import payloads
+from burla.values.frames import Flow
 from burla.values.sharing import SharedResults
 
 from .folders import explain
@@ -39,6 +41,7 @@ class Outcomes:
         """Write to `sock`."""
         self.node = ""  # what this machine is called in errors
         self.results: SharedResults | None = None  # where big ones are put; None: they are sent
+        self.fragments = False  # big ones that are sent may flow
         self.cell = 0  # of the span
         self.spent_ns = 0  # on the calls whose outcomes are gathered
         self._sock = sock
@@ -69,7 +72,8 @@ class Outcomes:
     def add(self, kind: Kind, lo: int, hi: int, took_ns: int, frames: Sequence[bytes]) -> None:
         """Gather an outcome that is pickled."""
         self._add_kept()
-        self._unsent.append(Message(kind, 0, self.cell, lo, hi, 0, took_ns, frames))
+        flags = Flag.FLOWS if isinstance(frames, Flow) else 0
+        self._unsent.append(Message(kind, flags, self.cell, lo, hi, 0, took_ns, frames))
         self._unsent_bytes += sum(map(len, frames))
 
     def add_error(self, index: int, error: BaseException, took_ns: int, span: Span) -> None:
@@ -116,7 +120,12 @@ class Outcomes:
             self.add(Kind.RESULTS, lo, lo + count, took_ns, frames)
 
     def _frames_of(self, pieces: payloads.Pieces) -> Sequence[bytes]:
-        return pieces.cut() if self.results is None else self.results.put(pieces)
+        return self._cut(pieces) if self.results is None else self.results.put(pieces, self._cut)
+
+    def _cut(self, pieces: payloads.Pieces) -> Sequence[bytes]:
+        if self.fragments and pieces.size > FRAGMENT_BYTES:
+            return pieces.flow()  # it is written before anything else runs: see Walker.walk
+        return pieces.cut()
 
     # --- writing ---
 

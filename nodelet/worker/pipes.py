@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from burla.limits import FRAME_BYTES_MAX, VALUE_BYTES_MAX
+from burla.limits import FRAGMENT_BYTES, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 
 Frame = bytes | bytearray | memoryview
 
@@ -29,6 +29,7 @@ WRITE_FRAMES_MAX = 512  # frames in one system call; IOV_MAX is 1024
 _MAGIC = 0xB17A
 _HEADER = struct.Struct("<HBBIqqqqq")
 HEADER_BYTES = _HEADER.size
+_SIZE = struct.Struct("<Q")
 LEAF_RECORD = struct.Struct("<qqqq")  # batch, lo, hi, frames sent (0: remembered)
 
 
@@ -61,6 +62,7 @@ class Flag(IntFlag):
     CAREFUL = 1  # on SPAN: strides of one
     STOP = 2  # on outcomes: nothing at or behind `a` is run of this span, ever
     END = 4  # on outcomes: the span is over at `a`; its cell is free
+    FLOWS = 8  # on outcomes: one big value, which is read in fragments
 
 
 class Message(NamedTuple):
@@ -74,11 +76,20 @@ class Message(NamedTuple):
     a: int = 0
     b: int = 0
     frames: Sequence[Frame] = ()
+    at: int = 0  # where a fragment lies in its value, if `size` says so
+    size: int = 0  # of the whole value; 0: this is no fragment
+
+    def is_last(self) -> bool:
+        """Return whether nothing follows that belongs to it."""
+        return not self.size or self.at + len(self.frames[0]) == self.size
 
 
 def pack(message: Message) -> list[Frame]:
     """Return the bytes of a message as buffers, its frames uncopied."""
-    kind, flags, cell, lo, hi, a, b, frames = message
+    kind, flags, cell, lo, hi, a, b, frames, _, _ = message
+    if flags & Flag.FLOWS:
+        head = _HEADER.pack(_MAGIC, kind, flags, 1, cell, lo, hi, a, b)
+        return [head + _SIZE.pack(sum(map(len, frames))), *frames]
     count = len(frames)
     head = _HEADER.pack(_MAGIC, kind, flags, count, cell, lo, hi, a, b)
     if not count:
@@ -98,7 +109,10 @@ def unpack_header(data: bytes) -> Message:
 
 
 class Parser:
-    """Turns the bytes of a stream into messages; big messages are read in place."""
+    """Turns the bytes of a stream into messages; big messages are read in place.
+
+    A value that flows comes as messages of a fragment each, as they arrive.
+    """
 
     def __init__(
         self,
@@ -117,6 +131,7 @@ class Parser:
         self._filled = 0
         self._head: tuple[int, ...] = ()
         self._sizes: tuple[int, ...] = ()
+        self._flow: _Flow | None = None  # a value of which some is still to come
 
     def read(self, sock: socket.socket) -> list[Message] | None:
         """Read once from `sock`; return the messages that are complete now, None at the end.
@@ -125,6 +140,9 @@ class Parser:
             BlockingIOError: nothing is there.
             BadMessageError: the bytes are none of our messages; nothing more can be read.
         """
+        if self._flow is not None:
+            got = sock.recv_into(self._flow.room)
+            return list(self._flowed(self._flow, got)) if got else None
         if self._big is not None:
             got = sock.recv_into(self._big[self._filled :])
             if not got:
@@ -149,6 +167,18 @@ class Parser:
             count = head[3]
             if head[0] != _MAGIC or count > self._frames_max:
                 raise BadMessageError(f"a message begins with {data[at : at + 16]!r}")
+            if head[2] & Flag.FLOWS:
+                body = at + HEADER_BYTES + _SIZE.size
+                if end < body:
+                    break
+                at = body
+                flow = self._begin_flow(head, _SIZE.unpack_from(data, body - _SIZE.size)[0])
+                while self._flow is not None and at < end:
+                    part = data[at : at + len(flow.room)]
+                    flow.room[: len(part)] = part
+                    at += len(part)
+                    yield from self._flowed(flow, len(part))
+                continue
             body = at + HEADER_BYTES + 4 * count
             if end < body:
                 break
@@ -167,12 +197,49 @@ class Parser:
             at = body + total
         self._rest = data[at:]
 
+    def _begin_flow(self, head: tuple[int, ...], size: int) -> "_Flow":
+        if not FRAGMENT_BYTES < size <= self._bytes_max or head[3] != 1:
+            raise BadMessageError(f"a value of {size} bytes that flows")
+        self._flow = _Flow(head, size)
+        return self._flow
+
+    def _flowed(self, flow: "_Flow", got: int) -> Iterator[Message]:
+        """Yield the next fragment if it is complete now."""
+        if (fragment := flow.fill(got)) is not None:
+            if fragment.is_last():
+                self._flow = None
+            yield fragment
+
     def _begin_big(
         self, head: tuple[int, ...], sizes: tuple[int, ...], total: int, begun: bytes
     ) -> None:
         self._head, self._sizes, self._filled = head, sizes, len(begun)
         self._big = memoryview(bytearray(total))
         self._big[: len(begun)] = begun
+
+
+class _Flow:
+    """A value that is read in fragments."""
+
+    def __init__(self, head: tuple[int, ...], size: int) -> None:
+        self._head, self._size = head, size
+        self._at = 0  # where the fragment begins that is read now
+        self._begin()
+
+    def _begin(self) -> None:
+        self._fragment = memoryview(bytearray(min(FRAGMENT_BYTES, self._size - self._at)))
+        self.room = self._fragment  # what of it is still empty
+
+    def fill(self, got: int) -> Message | None:
+        """Note that so much was read into `room`; return the fragment if it is full."""
+        self.room = self.room[got:]
+        if len(self.room):
+            return None
+        whole = _build(self._head, (len(self._fragment),), self._fragment)
+        fragment = whole._replace(at=self._at, size=self._size)
+        self._at += len(self._fragment)
+        self._begin()
+        return fragment
 
 
 def _build(head: tuple[int, ...], sizes: tuple[int, ...], body: bytes | memoryview) -> Message:

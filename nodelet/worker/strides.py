@@ -62,6 +62,8 @@ class Walker:
         node: str,
         results: SharedResults | None = None,
         folder: JobFolder | None = None,
+        *,
+        fragments: bool = False,
     ) -> None:
         """Turn to another function.
 
@@ -70,10 +72,12 @@ class Walker:
             node: what this machine is called in errors.
             results: where big results are put down; None: they are sent.
             folder: the job's, if the calls work there.
+            fragments: big results that are sent may flow.
         """
         self._call, self._folder = call, folder
         self._is_closed = is_closed(call)
         self._outcomes.node, self._outcomes.results = node, results
+        self._outcomes.fragments = fragments
         self._several = False
         self._call_ns = 0
 

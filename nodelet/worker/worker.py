@@ -73,6 +73,7 @@ class Worker:
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._node = ""
         self._results: SharedResults | None = None
+        self._fragments = False
         self._has_one_output = False
         self._folder: JobFolder | None = None
         self._applied = Applied()
@@ -166,8 +167,8 @@ class Worker:
             self._say(Message(Kind.LOAD_FAILED, frames=frames))
             os._exit(EXIT_OK)
         self._node = settings.node
-        self._results, self._folder = results, folder
-        self._walker.load(self._call, self._node, results, folder)
+        self._results, self._folder, self._fragments = results, folder, settings.fragments
+        self._walker.load(self._call, self._node, results, folder, fragments=settings.fragments)
         flush_output()
         if is_first:  # else it is known to be ready, and the outcomes that follow tell the rest
             # others need not start a Python, too: they can be forked from this one
@@ -233,9 +234,15 @@ class Worker:
         copy = Worker(sock, self._pages, page)
         assert self._call is not None
         copy._call, copy._node, copy._modules = self._call, self._node, self._modules
-        copy._results, copy._folder = self._results, self._folder
+        copy._results, copy._folder, copy._fragments = (
+            self._results,
+            self._folder,
+            self._fragments,
+        )
         copy._has_one_output, copy._applied = self._has_one_output, self._applied
-        copy._walker.load(self._call, self._node, self._results, self._folder)
+        copy._walker.load(
+            self._call, self._node, self._results, self._folder, fragments=self._fragments
+        )
         copy.serve()
 
 

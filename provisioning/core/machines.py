@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from burla.protocol.printable import printable as printable  # for all kinds of machines
+
 OUTPUT_CHARS_MAX = 64 << 10  # of one command; the end of it is kept
 
 Progress = Callable[[str, str], None]  # is told the name of a machine and the phase that begins
@@ -125,7 +127,8 @@ class Provisioner(Protocol):
 
 def tail(text: str, lines_max: int = 6) -> str:
     """Return the last lines of what a command said, those that say why it failed."""
-    kept = [line.rstrip() for line in text.splitlines() if line.strip()]
+    plain = printable(text, lines=True)
+    kept = [line.rstrip() for line in plain.splitlines() if line.strip()]
     return "\n".join(kept[-lines_max:])
 
 

@@ -29,6 +29,7 @@ from burla.provisioning.core.machines import (
     ProvisioningError,
     Shape,
     named,
+    printable,
 )
 from burla.provisioning.core.plan import CLUSTER, MADE_BY, MANAGED
 from burla.provisioning.install import bootstrap
@@ -144,7 +145,8 @@ class Gce:
             if refused.answer.status != MISSING:
                 raise
             return ""  # it has not said anything yet, or is gone
-        return next((str(i.value) for i in said.query_value.items if i.key == "state"), "")
+        state = next((str(i.value) for i in said.query_value.items if i.key == "state"), "")
+        return printable(state)  # any process on it may have written that
 
     # --- what the next one is ---
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from burla.protocol.printable import printable
 from burla.provisioning.core import facts as f, steps as s
 from burla.provisioning.core.machines import (
     JoinToken,
@@ -126,7 +127,7 @@ def _carry_out(
     timing.add(step.phase, time.monotonic() - began_s)
     if done.status != 0:
         raise StepFailed(f"{step.phase}: {tail(done.output) or f'exit status {done.status}'}")
-    return done.output
+    return printable(done.output, lines=True)  # what is in it may be shown
 
 
 def command_line(step: Step) -> str:

@@ -20,6 +20,7 @@ from burla.provisioning.core.machines import (
     Machine,
     ProvisioningError,
     Shape,
+    printable,
     tail,
 )
 from burla.provisioning.core.plan import CLUSTER, MADE_BY, MANAGED
@@ -197,4 +198,4 @@ def _call(line: list[str], stdin: str = "") -> str:
         raise ProvisioningError(f"{line[0]} did not answer within {CALL_S:.0f} s") from None
     if done.returncode != 0:
         raise ProvisioningError(f"{line[0]}: {tail(done.stderr) or 'failed without saying why'}")
-    return done.stdout
+    return printable(done.stdout, lines=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from burla.protocol import admin_messages as am, messages as m
+from burla.protocol.admin_messages import KeyOperation
 from burla.protocol.codec import WireError, decode
 from burla.protocol.key_messages import KeyReplaced
 from burla.scheduler.core import admission
@@ -16,8 +17,10 @@ from burla.scheduler.core.admission import MAY_SAY, AdmissionError, RateLimiter,
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect, Record, Send
 from burla.scheduler.core.node import Node
+from burla.transport.descriptors import spare
 from burla.transport.keys import KeyFileError, fingerprint
 
+from . import taken
 from .audit import Audit
 from .key_store import AUDIT, KeyStore, Stamp
 from .management import manage
@@ -28,7 +31,6 @@ AGAIN_S = 1.0  # a table that could not be read is tried again so often
 COMPLAIN_S = 1.0  # a log that cannot be written is complained of this often
 REFUSALS = 1  # a second: a connection is told so, whatever it sends
 NAMES_MAX = 4096  # whose rates are limited at once
-LINES = 100  # a second: refusals of one key that are written down
 LOCK_S = 0.2  # everybody waits meanwhile
 SHUT_OUT_S = 300.0  # who has sent a message without an end may not come in again for so long
 SHUT_OUT_MAX = 1024  # keys
@@ -59,27 +61,32 @@ class Authorizer:
         self._audit = Audit(key_store.directory / AUDIT)
         self._first_key = known_keys(key_store).first(key_store.server_pair().public)
         self._refusals = RateLimiter(REFUSALS, NAMES_MAX)
-        self._lines = RateLimiter(LINES, NAMES_MAX)
         self._refused: Stamp | None = ()  # what stood there when it could not be read
         self._again_s = 0.0
         self._complaint_s = 0.0
         self._is_new = False
+        taken.note(key_store.directory, self._stamp)
         self._shut_out: dict[str, float] = {}  # key -> until when
 
     def close(self) -> None:
         """Close the audit log."""
+        self._log(lambda: self._audit.count(self._clock_s(), at_once=True))
         self._audit.close()
+        taken.forget(self._key_store.directory)
 
     def refresh(self) -> None:
         """Read the table again if its file has changed. Costs one stat if not."""
+        self._log(lambda: self._audit.count(self._clock_s()))
         stamp = self._key_store.stamp()
         if stamp == self._stamp or (stamp == self._refused and self._clock_s() < self._again_s):
             return
         is_news = stamp != self._refused
         try:
-            self._table = self._key_store.read()
+            with spare():  # strangers' connections may have taken all others
+                self._table = self._key_store.read()
             self._stamp, self._refused = stamp, ()
             log.info("reloaded the table of keys: %d keys", len(self._table))
+            taken.note(self._key_store.directory, stamp)
         except (KeyFileError, OSError) as error:
             # perhaps only for now, as when descriptors have run out: a revocation must not be lost
             self._refused, self._again_s = stamp, self._clock_s() + AGAIN_S
@@ -164,10 +171,12 @@ class Authorizer:
             if not m.PROTOCOL_OLDEST <= said.protocol <= m.PROTOCOL:
                 raise AdmissionError(f"the scheduler speaks protocol {m.PROTOCOL}")
             now_s = self._clock_s()
-            self._table = self._key_store.change(
-                lambda table: admission.join(table, user, key, said.name, now_s), LOCK_S
-            )
+            with spare():
+                self._table = self._key_store.change(
+                    lambda table: admission.join(table, user, key, said.name, now_s), LOCK_S
+                )
             self._stamp = self._key_store.stamp()
+            taken.note(self._key_store.directory, self._stamp)
             self._is_new = True  # another process may have changed it just before
         except (AdmissionError, KeyFileError, OSError) as error:
             self._write(user, f"join with key {fingerprint(said.key)}", None, str(error))
@@ -178,12 +187,14 @@ class Authorizer:
 
     def manage(self, peer: bytes, user: str, said: am.ManageKeys | m.ReplaceKey) -> list[Effect]:
         """Look at or change the table, as its sender may; return the answer."""
-        answer = manage(self._key_store, said, user, LOCK_S)
+        with spare():
+            answer = manage(self._key_store, said, user, LOCK_S)
         self.refresh()
         what = "replace its key"
         if isinstance(said, am.ManageKeys):
             what = f"{said.operation} keys {said.key[:64]}".strip()
-        self._write(user, what, None, answer.why or "ok")
+        is_change = not answer.why and what != f"{KeyOperation.LIST} keys"
+        self._write(user, what, None, answer.why or "ok", always=is_change)
         return [Send(peer, answer)]
 
     def replace_key(self, peer: bytes, user: str, said: m.ReplaceKey) -> tuple[list[Effect], bool]:
@@ -211,21 +222,23 @@ class Authorizer:
             return f"its role is {role}, and peers must connect under a random id of 16 bytes"
         return admission.why_not(self._table, key, self._clock_s())
 
-    def _write(self, key: str, operation: str, job: bytes | None, result: str) -> None:
-        now_s = self._clock_s()
-        if result != "ok" and not self._lines.allows(key, now_s):
-            return  # counted in `held_back`
+    def _write(
+        self, key: str, operation: str, job: bytes | None, result: str, *, always: bool = False
+    ) -> None:
         entry = self._table.get(key)
-        held_back, self._lines.held_back = self._lines.held_back, 0
         name = job.hex() if job is not None else None
         user = entry.user if entry is not None else ""
+        facts = (self._clock_s(), user, key[:16], operation, name, result)
+        self._log(
+            lambda: self._audit.write(*facts, is_known=entry is not None, always=always),
+        )
+
+    def _log(self, write: Callable[[], None]) -> None:
+        """Write to the audit log; a full disk must not stop the cluster."""
         try:
-            if held_back:
-                self._audit.write(
-                    now_s, "", "", "(flood)", None, f"{held_back} lines were left out"
-                )
-            self._audit.write(now_s, user, key[:16], operation, name, result)
-        except OSError as error:  # a full disk must not stop the cluster
+            write()
+        except OSError as error:
+            now_s = self._clock_s()
             if now_s >= self._complaint_s:
                 self._complaint_s = now_s + COMPLAIN_S
                 log.error("cannot write the audit log: %s", error)

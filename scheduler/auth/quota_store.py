@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from burla.scheduler.core.quotas import Quotas, Tenants
+from burla.transport.descriptors import spare
 from burla.transport.keys import KeyFileError, read_private, write_private
 
 from .key_store import KeyStore, Stamp, stamp_of
@@ -34,6 +35,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     jobs: AT_LEAST_1 | None = None
     inputs: AT_LEAST_1 | None = None
     bytes: AT_LEAST_1 | None = None
+    opens: AT_LEAST_1 | None = None  # a second
 
     def over(self, base: Quotas) -> Quotas:
         """Return `base` with what is said here."""
@@ -41,6 +43,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
             base.jobs_max if self.jobs is None else self.jobs,
             base.inputs_max if self.inputs is None else self.inputs,
             base.bytes_max if self.bytes is None else self.bytes,
+            base.opens_per_s if self.opens is None else self.opens,
         )
 
     def updated(self, other: "Limits") -> "Limits":
@@ -136,9 +139,11 @@ async def follow(key_store: KeyStore, base: Quotas, take: Callable[[Tenants], No
         if stamps != known:
             first, known = known is None, stamps
             try:
-                users = {key: entry.user for key, entry in key_store.read().items()}
-                take(quotas.read().tenants(base, users))
-            except KeyFileError as error:
+                with spare():
+                    users = {key: entry.user for key, entry in key_store.read().items()}
+                    table = quotas.read()
+                take(table.tenants(base, users))
+            except (KeyFileError, OSError) as error:
                 log.error("the quotas in use stay: %s", error)
             else:
                 if not first:

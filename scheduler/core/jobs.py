@@ -9,7 +9,7 @@ from .batch import Batch
 from .client import Client
 from .job import Job, cost_of
 from .pending_reasons import unsatisfiable
-from .quotas import Usage, excess
+from .quotas import Usage, excess, too_often
 from .state import State
 
 RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return
@@ -41,6 +41,10 @@ def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) 
 def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> str:
     """Enter a new job; return which quota keeps it from being opened; empty: none does."""
     tenant = state.tenants.of(client.user)
+    if not state.is_private:
+        quotas = state.tenants.quotas_of(tenant)
+        if state.opens.wait_s(tenant.encode(), state.now_s, quotas.opens_per_s) is None:
+            return too_often(quotas)
     if why := _excess(state, tenant, 1, 0, cost_of(spec, function)):
         return why
     usage = state.usages.get(tenant, Usage())
@@ -103,11 +107,12 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     job.failed = job.failure is not None  # the error of a call comes again, or that is called again
     if job.failure is not None:
         state.tell(job, job.failure)
-    if not job.work.limbo:
+    all_leases = (*job.work.leases.values(), *job.past.values())
+    if not job.work.limbo and not any(lease.is_amid for lease in all_leases):
         return
     if state.now_s >= job.hold_until_s:  # one at a time, or a flickering connection stops it
         job.hold_until_s = state.now_s + RESUME_S
-    holders = [lease.node for lease in (*job.work.leases.values(), *job.past.values())]
+    holders = [lease.node for lease in all_leases]
     for node in dict.fromkeys(holders):
         state.send(state.nodes[node].peer, m.HelloRequired())  # it sends everything again
 

@@ -6,6 +6,8 @@ Nothing is put into words while nobody keeps them, or when too much happens: the
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from burla.protocol.printable import printable
+
 LINES_PER_S = 50  # a loop of small maps makes thousands; each line costs as much as 1 % of a map
 
 
@@ -29,10 +31,7 @@ class Journal:
         self._count += 1
         if self._count <= LINES_PER_S:
             text = words(*about)  # names are what clients say: no line of theirs is a line here
-            plain = (
-                text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-            )
-            self.lines.append(plain)
+            self.lines.append(printable(text))
 
     def take(self) -> list[str]:
         """Return the lines, which are the caller's now."""

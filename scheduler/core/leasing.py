@@ -65,6 +65,7 @@ def start(state: State, job: Job, node: Node) -> None:
         report_s=allocation.report_s(nodes),
         keep=keep,
         hash_seed=job.spec.hash_seed,
+        fragments=job.spec.fragments,
         over=leases.take_untold(state, node),
     )
     state.send(node.peer, message, job.function)

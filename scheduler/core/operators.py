@@ -31,8 +31,7 @@ def end_jobs(state: State, by: str) -> am.Jobs:
     for job in list(state.jobs.values()):
         state.record(job.tenant, "job is ended", job.id, by)
         jobs.close(state, job, by)
-    plain = "".join(c if c.isprintable() else "?" for c in by)
-    state.note(f"ended all jobs ({ended.total}): {plain}")
+    state.note(f"ended all jobs ({ended.total}): {by}")
     return ended
 
 

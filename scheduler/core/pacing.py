@@ -14,9 +14,13 @@ class Pacer:
         self._burst, self._per_s, self._wait_max_s = burst, per_s, wait_max_s
         self._full_s: dict[bytes, float] = {}  # name -> when its bucket is full again
 
-    def wait_s(self, name: bytes, now_s: float) -> float | None:
-        """Take a token of `name`; return when it may go on, in seconds from now; None: never."""
-        full_s = max(self._full_s.get(name, now_s), now_s) + 1.0 / self._per_s
+    def wait_s(self, name: bytes, now_s: float, per_s: float | None = None) -> float | None:
+        """Take a token of `name`; return when it may go on, in seconds from now; None: never.
+
+        `per_s`: how many such names have a second, if not what was told; and a burst in proportion.
+        """
+        per_s = self._per_s if per_s is None else per_s
+        full_s = max(self._full_s.get(name, now_s), now_s) + 1.0 / per_s
         wait_s = full_s - now_s - self._burst / self._per_s
         if wait_s > self._wait_max_s:
             return None

@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 
 from burla.protocol.codec import FRAME_COST as FRAME_COST
 
+from .pacing import Pacer
+
 JOBS_MAX = 1000  # a process has one per thread; a user has some processes
 INPUTS_MAX = 1 << 26  # 32 jobs with full windows of tiny inputs
+OPENS_PER_S = 2000  # a loop of tiny maps in one process makes a thousand
+OPENS_S = 10.0  # so many seconds' worth at once
 BYTES_MAX = 8 << 30  # 32 jobs with full windows, or two inputs of the largest size
 LEAF_COST = 256  # likewise a leaf
 JOB_COST = 8 << 10  # likewise a job
@@ -25,6 +29,7 @@ class Quotas:
     jobs_max: int = JOBS_MAX
     inputs_max: int = INPUTS_MAX
     bytes_max: int = BYTES_MAX
+    opens_per_s: int = OPENS_PER_S  # jobs opened, on average
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +92,16 @@ def excess(quotas: Quotas, usage: Usage, jobs: int, inputs: int, size: int) -> s
                 f"and this would add {more}"
             )
     return ""
+
+
+def too_often(quotas: Quotas) -> str:
+    """Return in words for the user that its jobs are opened too often."""
+    return (
+        f"over your quota of jobs opened on this cluster: {quotas.opens_per_s} a second on average,"
+        f" {int(quotas.opens_per_s * OPENS_S)} at once; give many inputs to one call instead"
+    )
+
+
+def new_opens() -> Pacer:
+    """Return what counts how often tenants open jobs."""
+    return Pacer(int(OPENS_PER_S * OPENS_S), OPENS_PER_S)

@@ -28,6 +28,8 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
     if not ascend(said.done):
         raise ValueError("its ranges do not ascend")
     is_serving = lease.state in SERVING
+    if said.fragment is not None:
+        lease.is_amid = not said.done
     for lo, hi in said.done:
         if job.work.finish(lease if is_serving else None, lo, hi) and said.failed:
             job.failed = True  # the first error stops the job
@@ -46,6 +48,7 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
             output=said.output,
             call_s=said.call_s if job.spec.lazy else 0.0,
             seal=said.seal,
+            fragment=said.fragment,
         ),
         payload,
     )

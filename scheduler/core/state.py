@@ -18,7 +18,8 @@ from .job import Job
 from .journal import Journal
 from .lease import Lease, LeaseState
 from .node import Node
-from .quotas import Tenants, Usage
+from .pacing import Pacer
+from .quotas import Tenants, Usage, new_opens
 
 GONE_KEPT = 1000  # leases that are remembered after their end, for whoever looks for a fault
 
@@ -77,6 +78,7 @@ class State:
     jobs: dict[bytes, Job] = field(default_factory=dict)  # those that are open
     leases: dict[bytes, Lease] = field(default_factory=dict)  # of any state but GONE
     usages: dict[str, Usage] = field(default_factory=dict)  # by tenant: those with open jobs
+    opens: Pacer = field(default_factory=new_opens)  # how often tenants open jobs
     free: dict[bytes, Node] = field(default_factory=dict)  # those that may be leased are among them
     given_up: dict[bytes, GivenUp] = field(default_factory=dict)  # by job, the oldest first
     gone: deque[GoneLease] = field(default_factory=lambda: deque(maxlen=GONE_KEPT))

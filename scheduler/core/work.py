@@ -236,17 +236,15 @@ class Work:
         Batches that are needed for them come again with the client's next messages.
         """
         known, self.done = self.done, Ranges(have)
-        for lo, hi in known:
-            for gap in self.done.missing(lo, hi):
-                self.limbo.add(*gap)
-                for span in self.batches.spans(*gap):
-                    if batch := self.batches.kept.get(span.batch):
-                        batch.left += span.hi - span.lo
+        for gap in known.minus(self.done):
+            self.limbo.add(*gap)
+            for span in self.batches.spans(*gap):
+                if batch := self.batches.kept.get(span.batch):
+                    batch.left += span.hi - span.lo
         if not self.resumed:  # no nodelet has run more
             self.done.remove(self.batches.entered, NUMBER_MAX + 1)
-        for lo, hi in list(self.done):
-            for gap in known.missing(lo, hi):
-                self._finish_open(None, *gap)
+        for gap in self.done.minus(known):
+            self._finish_open(None, *gap)
 
     def release_limbo(self) -> None:
         """Give up waiting for outcomes that nobody sent again: their indices are pending."""

@@ -60,7 +60,7 @@ class Channel:
     def _make(self) -> None:
         self.socket = sockets.make_socket(self._context, zmq.XPUB, self._curve)
         self.socket.setsockopt(zmq.IPV6, int(self._ipv6))
-        self._watch = Watch(self.socket, self._clock_s, may_be_silent=True)
+        self.connections = Watch(self.socket, self._clock_s, may_be_silent=True)
         self._outbox = Outbox()
         # topic -> the key that was granted it, and how many connections asked for it
         self._holders: dict[bytes, tuple[str, int]] = {}
@@ -68,12 +68,19 @@ class Channel:
         self._refusals: Counter[str] = Counter()  # per key
         self._suspect = False  # libzmq's list is shifted until all that waits is read
         if self._on_readable is not None:
-            asyncio.get_running_loop().add_reader(self.socket.FD, self._on_readable)
+            self.watch(self._on_readable)
 
     def watch(self, on_readable: Callable[[], None]) -> None:
         """Call `on_readable` when `serve` may have something to do; ask `is_waiting`, too."""
         self._on_readable = on_readable
         asyncio.get_running_loop().add_reader(self.socket.FD, on_readable)
+        self.connections.follow(self._notice)
+
+    def _notice(self) -> None:
+        """Take note of who came and went, before the next turn."""
+        self.connections.take()
+        if self._on_readable is not None:
+            self._on_readable()
 
     def bind(self, endpoint: str, *, ipv6: bool) -> str:
         """Listen; return where."""
@@ -87,12 +94,12 @@ class Channel:
         """Close the socket."""
         if self._on_readable is not None:
             asyncio.get_running_loop().remove_reader(self.socket.FD)
-        self._watch.close()
+        self.connections.close()
         self.socket.close(0)
 
     def look(self) -> list[tuple[Connection, str]]:
         """Hang up on whoever sends too much; return these, and why."""
-        return self._watch.look(is_drained=not sockets.is_readable(self.socket))
+        return self.connections.look(is_drained=not sockets.is_readable(self.socket))
 
     def is_shut_out(self, user: str) -> bool:
         """Return whether a key may not come in now."""
@@ -124,7 +131,7 @@ class Channel:
             self._suspect = False
             return
         for user, descriptor, frames in sockets.take_with_origin(self.socket):
-            self._watch.heard(descriptor, b"subscriber", user)
+            self.connections.heard(descriptor, b"subscriber", user)
             self._take(user, frames)
             if self._rebind_s is not None:
                 return

@@ -65,7 +65,7 @@ class Intake:
         """
         self._watch.take()
         since_s = self._clock_s()
-        for user, descriptor, frames in sockets.take_with_origin(self._router):
+        for user, descriptor, frames in sockets.take_with_origin(self._router, self._cut):
             if self._shares.must_wait(user, since_s):
                 self._let_wait(user, descriptor, frames)
             else:
@@ -106,6 +106,15 @@ class Intake:
         if not self._shares.put(user, frames) and connection is not None:
             log.warning("hung up on key %s: it says more than its share of time allows", user[:16])
             self._watch.hang_up(connection)
+
+    def _cut(self, user: str, descriptor: int) -> None:
+        """Hang up on who sends messages of more frames than any of ours has: each costs time."""
+        why = f"a message of it has more than {sockets.FRAMES_MAX} frames"
+        for connection in self._watch:
+            if connection.descriptor == descriptor:
+                log.warning("hung up on a connection of key %s: %s", user[:16], why)
+                self._watch.hang_up(connection)
+        self._authorizer.shut_out(user, why)
 
     def turn_away(self, peer: bytes) -> None:
         """Hang up soon on who speaks as `peer`; what was sent to it may still go out."""

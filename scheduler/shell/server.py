@@ -56,6 +56,7 @@ from burla.transport.keys import ServerCurve
 from burla.transport.sockets import ROUTING_ID_BYTES, Outbox, SocketWaiter
 
 from .channel import Channel
+from .door import Door
 from .watch import Watch, seed_libzmq
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 # Of messages in pieces, per peer: one value of the largest size, and what counts besides.
 UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
+LOCAL_BACKLOG = 64  # see door.py
 PORT_MAX = 65535
 FEATURES = (KEYS,)
 OUTBOX_RETRY_S = sockets.RETRY_S
@@ -132,7 +134,8 @@ async def _serve(
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
         core.state.journal.is_kept = log.isEnabledFor(logging.INFO)
         authorizer = doors.authorizer if doors else None
-        server = Server(core, router, channel, watch, clock_s, authorizer)
+        door = Door(channel, watch, clock_s, strangers=keyed)
+        server = Server(core, router, channel, watch, door, clock_s, authorizer)
         if config.state_file is not None:
             dump_on_signal(config.state_file, lambda: core.snapshot(clock_s()))
         async with asyncio.TaskGroup() as tasks:
@@ -195,6 +198,7 @@ def _doors(
 def _bind(router: zmq.Socket[bytes], channel: Channel, bind: str) -> tuple[str, str]:
     """Bind both sockets; return their endpoints as others can connect to them."""
     if bind.startswith("ipc://"):
+        router.setsockopt(zmq.BACKLOG, LOCAL_BACKLOG)  # who comes in a crowd tries again
         router.bind(bind)
         return bind, channel.bind(f"{bind}.pub", ipv6=True)
     ipv6 = "[" in bind  # else an IPv4 endpoint is told as [::ffff:127.0.0.1]
@@ -230,11 +234,13 @@ class Server:
         router: zmq.Socket[bytes],
         channel: Channel,
         watch: Watch,
+        door: Door,
         clock_s: Callable[[], float],
         authorizer: "Authorizer | None" = None,
     ) -> None:
         """Serve `core` over sockets that are bound; an authorizer decides who is heard."""
         self._core, self._router, self._channel, self._watch = core, router, channel, watch
+        self._door = door
         self._clock_s, self._authorizer = clock_s, authorizer
         self._intake = None
         if authorizer is not None:
@@ -256,11 +262,12 @@ class Server:
         """Take, decide, carry out; until cancelled. Calls `alive` at each of the core's ticks."""
         waiter = SocketWaiter(self._router)
         self._channel.watch(waiter.wake)
-        asyncio.get_running_loop().add_reader(self._watch.socket.FD, waiter.wake)
+        self._watch.follow(waiter.wake)
         due_s = self._core.next_deadline_s()
         try:
             while True:
                 wait_s = due_s - self._clock_s()
+                self._door.look()
                 if self._outboxes or self._channel.is_waiting():
                     wait_s = min(wait_s, OUTBOX_RETRY_S)
                 if self._intake is not None:
@@ -280,7 +287,6 @@ class Server:
                     alive()
         finally:
             waiter.close()
-            asyncio.get_running_loop().remove_reader(self._watch.socket.FD)
 
     def _arrived(self) -> Iterable[tuple[str, list[bytes]]]:
         """Return what has arrived, a bounded part of it: the sender's key, and frames."""

@@ -7,7 +7,9 @@ whoever gets in and never says a word. Descriptors are libzmq's, closed by it at
 again: a connection is known by its inode, and only touched while a copy of the descriptor holds it.
 """
 
+import asyncio
 import contextlib
+import errno
 import os
 import socket as python_socket
 import struct
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from burla.transport import sockets
+from burla.transport.descriptors import spare
 
 if TYPE_CHECKING:
     import ctypes
@@ -68,9 +71,11 @@ class Watch:
             may_be_silent: those who connect need not say anything.
         """
         self.on_end: Callable[[Connection], None] = lambda ended: None  # told of each one's end
+        self.on_begin: Callable[[Watch, Connection], None] = lambda watch, began: None
         self._watched, self._clock_s = socket, clock_s
         self._silent_s = float("inf") if may_be_silent else SILENT_S
         self._connections: dict[int, Connection] = {}  # by descriptor
+        self._loop: asyncio.AbstractEventLoop | None = None
         name = f"inproc://watch-{os.urandom(8).hex()}"
         socket.monitor(name, EVENTS)
         self.socket = sockets.make_socket(socket.context, zmq.PAIR)
@@ -83,8 +88,15 @@ class Watch:
     def __iter__(self) -> Iterator[Connection]:
         return iter(self._connections.values())
 
+    def follow(self, told: Callable[[], None]) -> None:
+        """Call `told` when connections have begun or ended; `take` says which."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self.socket.FD, told)
+
     def close(self) -> None:
         """Watch no longer. To be called before the socket is closed."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.socket.FD)
         self._watched.disable_monitor()
         self.socket.close(0)
 
@@ -109,6 +121,7 @@ class Watch:
             return known
         connection = Connection(descriptor, inode, now_s, heard_s=now_s)
         self._connections[descriptor] = connection
+        self.on_begin(self, connection)
         return connection
 
     def heard(self, descriptor: int, peer: bytes, user: str) -> Connection | None:
@@ -156,12 +169,22 @@ class Watch:
     def hang_up(self, connection: Connection) -> None:
         """End a connection: libzmq reads that it has ended."""
         with contextlib.suppress(OSError):
-            copy = os.dup(connection.descriptor)
+            copy = _duplicate(connection.descriptor)
             try:
                 if os.fstat(copy).st_ino == connection.inode:
                     _kernel()[0].shutdown(copy, python_socket.SHUT_RDWR)
             finally:
                 os.close(copy)
+
+
+def _duplicate(descriptor: int) -> int:
+    try:
+        return os.dup(descriptor)
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    with spare():
+        return os.dup(descriptor)
 
 
 def _endless(size: int) -> str:

@@ -77,8 +77,9 @@ def test_keys_are_added_listed_and_revoked(capsys: pytest.CaptureFixture[str]) -
         "key": KEY,
         "user": "anna",
         "role": "admin",
+        "in_force": None,  # no scheduler runs
     }
-    assert said(capsys, "auth", "revoke", KEY[:8]) == {"revoked": [KEY]}
+    assert said(capsys, "auth", "revoke", KEY[:8]) == {"revoked": [KEY], "in_force": None}
     assert main(["auth", "list"]) == 0
     assert "revoked anna" in capsys.readouterr().out
 
@@ -204,13 +205,13 @@ def test_quotas_are_set_shown_and_forgotten(
     scheduler(["init"])
     assert main(["auth", "add", KEY, "--user", "anna"]) == 0
     capsys.readouterr()
-    nothing = {"jobs": None, "inputs": None, "bytes": None}
+    nothing = {"jobs": None, "inputs": None, "bytes": None, "opens": None}
     assert said(capsys, "auth", "quota") == [{"user": None, **nothing}]
     said(capsys, "auth", "quota", "--jobs", "7")
     said(capsys, "auth", "quota", "anna", "--bytes", "2G")
     assert said(capsys, "auth", "quota", "anna", "--inputs", "5") == [
         {"user": None, **nothing, "jobs": 7},
-        {"user": "anna", "jobs": None, "inputs": 5, "bytes": 2 << 30},
+        {"user": "anna", **nothing, "inputs": 5, "bytes": 2 << 30},
     ]
     assert (directory / "scheduler/quotas.json").stat().st_mode & 0o077 == 0
     rows = said(capsys, "auth", "quota", "anna", "--reset", "--jobs", "1")

@@ -25,6 +25,7 @@ from burla import remote_parallel_map
 from burla.protocol import messages as m
 from burla.protocol.codec import decode, encode
 from burla.scheduler.core.admission import Role
+from burla.shell import clients
 from burla.transport.addresses import take_apart
 from burla.transport.sockets import make_socket
 
@@ -84,6 +85,33 @@ def test_the_scheduler_is_killed_while_results_stream_and_each_comes_once(tmp_pa
             if len(got) == 300:
                 restart_scheduler(made)
         assert sorted(got) == list(range(3000))
+
+
+def test_the_scheduler_is_killed_amid_a_big_result_which_goes_on_where_it_was(
+    tmp_path: Path,
+) -> None:
+    size = 200 << 20
+
+    def f(x: int) -> Any:
+        import numpy as np
+
+        with open(tmp_path / "log", "ab", buffering=0) as log:
+            log.write(b"%d\n" % x)
+        return np.arange(size // 8)
+
+    def gathered() -> int:
+        (session,) = list(clients._clients[made.address]._connection.sessions.values()) or (None,)
+        known = list(session._leases.known.values()) if session is not None else []
+        return max((lease.gathering.due for lease in known if lease.gathering), default=0)
+
+    with marked_cluster(tmp_path, 1, bind="tcp://127.0.0.1:0") as (made, _):
+        assert remote_parallel_map(abs, [-1]) == [1]
+        with in_background(lambda: remote_parallel_map(f, [0])) as result:
+            wait_until(lambda: gathered() > size // 8, "some of it has come")
+            restart_scheduler(made)
+            (array,) = result()
+        assert (array == range(size // 8)).all()
+        assert lines(tmp_path) == ["0"]
 
 
 # --- peers that lie ---

@@ -78,7 +78,7 @@ def test_options_say_what_a_file_could() -> None:
             r"quotas.users.a.b.jobs is 0: .* number >= 1",
         ),
         ({"quotas": {"users": {"a": {}, "b": 5}}}, "quotas.users.b is 5: it must be a table"),
-        ({"quotas": {"users": {"b": {"job": 5}}}}, "known: jobs, inputs, bytes"),
+        ({"quotas": {"users": {"b": {"job": 5}}}}, "known: jobs, inputs, bytes, opens"),
         ({"quotas": {"everybody": {"jobs": 5}}}, "told apart by their keys"),
         ({"ssh": {"hosts": ["a", 3]}}, r"ssh.hosts\[1\] is 3: it must be a text"),
     ],

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rows_descriptors as descriptors
 import rows_endless as endless
 import rows_ids as ids
+import rows_words as words
 from broken import Change, broken_copy
 from stage import scheduler_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 SERVER, WATCH, INTAKE = (f"scheduler/shell/{name}.py" for name in ("server", "watch", "intake"))
+DOOR = "scheduler/shell/door.py"
 ZAP = "scheduler/auth/zap.py"
 
 HOLES = [
@@ -57,6 +60,16 @@ HOLES = [
         endless.big_and_honest,
         (WATCH, "connection.received, connection.heard_s = received, now_s", "pass"),
         id="who speaks is hung up on",
+    ),
+    pytest.param(
+        descriptors.local_flood,
+        (DOOR, "> self._most:\n            connection", "> 9999:\n            connection"),
+        id="all are let in by a socket file",
+    ),
+    pytest.param(
+        words.evil_words,
+        ("protocol/codec.py", "        message = clean(message)", "        pass"),
+        id="words are taken as they are said",
     ),
 ]
 

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rows_descriptors as descriptors
 import rows_endless as endless
+import rows_floods as floods
 import rows_hostile as hostile
 import rows_ids as ids
 import rows_keys as keys
 import rows_output as output
 import rows_tenants as tenants
+import rows_words as words
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -21,6 +24,8 @@ ROWS = [
     pytest.param(keys.unknown_client_key, id="unknown client key"),
     pytest.param(keys.wrong_server_key, id="wrong server key"),
     pytest.param(keys.revoked_key, id="revoked key on a live connection"),
+    pytest.param(descriptors.revoked_in_a_flood, id="revoked while descriptors run out"),
+    pytest.param(descriptors.local_flood, id="connections to a socket file"),
     pytest.param(tenants.foreign_job, id="tenant B cancels, reads, submits into A's job"),
     pytest.param(ids.chosen_ids, id="routing ids of another form"),
     pytest.param(ids.predicted_ids, id="the ids that libzmq makes up, held"),
@@ -34,6 +39,9 @@ ROWS = [
     pytest.param(hostile.mutated_frames, id="10,000 mutated frames"),
     pytest.param(hostile.huge_array, id="array header claiming 2^32"),
     pytest.param(hostile.ten_gigabytes, id="10 GB frame declared"),
+    pytest.param(floods.many_ranges, id="as many ranges as may be, again and again"),
+    pytest.param(floods.many_frames, id="messages of as many frames as may be"),
+    pytest.param(floods.waiting_is_not_silence, id="who waits for a neighbour is not silent"),
     pytest.param(endless.endless_message, id="a message without an end"),
     pytest.param(endless.empty_parts, id="a message of very many empty parts"),
     pytest.param(endless.endless_together, id="many messages without an end, each a bit"),
@@ -49,6 +57,7 @@ ROWS = [
     pytest.param(
         hostile.pickle_bombs, id="pickle bombs in every field of scheduler and nodelet messages"
     ),
+    pytest.param(words.evil_words, id="control characters in every word"),
     pytest.param(keys.join_tokens, id="expired and reused join token"),
     pytest.param(keys.loose_files, id="loose key file modes"),
 ]

@@ -19,6 +19,8 @@ def play(seed: int) -> None:
     """Some jobs on some nodes, while connections are cut, workers and nodes die and join."""
     world = World(seed)
     chance = world.random
+    if seed % 4 == 0:
+        world.big, world.stride_max = 0.5, 2
     for _ in range(chance.randint(1, 4)):
         world.add_node(chance.randint(1, 6))
     clients = [world.add_client() for _ in range(chance.randint(1, 3))]
@@ -94,6 +96,24 @@ def test_a_new_scheduler_goes_on_with_the_job_and_runs_nothing_twice(seed: int) 
     world.run_until(lambda: caller.finished)
     world.check_call(caller)
     assert Counter(world.ran[caller.job]) == Counter(range(200))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_big_results_come_through_the_deaths_of_schedulers_and_none_is_run_twice(
+    seed: int,
+) -> None:
+    world = World(seed, NO_FAULTS)
+    for _ in range(2):
+        world.add_node(2)
+    client = world.add_client()
+    caller = client.call(60)
+    world.mean_s, world.stride_max, world.big = 0.01, 1, 1.0
+    for after_s in (0.1, 0.3, 6.0):
+        world.clock.after(after_s, world.start_scheduler)
+    world.clock.after(0.2, client.wire.cut)
+    world.run_until(lambda: caller.finished)
+    world.check_call(caller)
+    assert Counter(world.ran[caller.job]) == Counter(range(60))
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -171,7 +171,7 @@ class ModelClient:
     def take(self, message: m.Message) -> m.AckOutcomes | None:
         match message:
             case m.JobOutcomes():
-                for run in runs_of(message.runs):
+                for run in runs_of(message.runs) if message.runs else ():
                     self.have.add(run.lo, run.hi)
                 return m.AckOutcomes(message.lease, message.seq)
             case m.JobFailed():

@@ -38,6 +38,8 @@ class Words:
     def _value(self, kind: Any) -> Any:
         random = self.random
         match kind:
+            case inspect.Metadata():
+                return self._value(kind.type)
             case inspect.StructType():
                 return self._struct(kind)
             case inspect.VarTupleType():

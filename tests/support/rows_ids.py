@@ -20,7 +20,7 @@ from burla.transport.sockets import make_socket
 
 # The first id that libzmq makes up in a process that has never seeded its random numbers.
 FIRST_ID = 0x00E43C9869
-HELD_IDS = 150  # of the ids at the beginning; a busy machine has some taken by others
+HELD_IDS = 20  # of the ids at the beginning
 TRIED = 12  # times that a thief is given a chance
 SETTLE_MS = 50
 
@@ -52,14 +52,18 @@ def chosen_ids(directory: Path) -> None:
 
 
 def predicted_ids(directory: Path) -> None:
-    """Hold the ids that a process of libzmq begins with, and come without one: it would abort."""
+    """Hold the ids that a process of libzmq begins with, and come without one: it would abort.
+
+    Who holds one says nothing: for a word under such an id it would be hung up on, and the id free.
+    """
     with stage(directory) as at:
         pair = at.ring.make(Role.JOIN, "a token is enough")
         anna, _ = at.client("anna")
         for number in range(HELD_IDS):
             held = at.peer(pair, routing_id=(FIRST_ID + number).to_bytes(5, "big"))
-            held.say(m.Heartbeat())
-        for _ in range(HELD_IDS // 10):
+            assert held.socket.poll(int(LATE_S * 1000), zmq.POLLOUT)
+        anna.fence()  # all of them are known
+        for _ in range(HELD_IDS // 4):
             with nameless(at, pair) as socket:
                 assert socket.poll(int(LATE_S * 1000), zmq.POLLOUT)
                 socket.send(b"")

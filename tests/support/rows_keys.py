@@ -128,7 +128,7 @@ def revoked_key(directory: Path) -> None:
         lease = node.hear(m.StartLease)[0].lease
         where = ("--dir", str(at.ring.key_store.directory))
         done = at.run("burla.cli", "auth", "revoke", "anna", "--json", *where)
-        assert json.loads(done.stdout) == {"revoked": [pair.public.hex()]}
+        assert json.loads(done.stdout) == {"revoked": [pair.public.hex()], "in_force": True}
         client.say(m.InputsEnd(job, 1))  # the very next word
         refused, _ = client.hear(m.Refused)
         assert refused.not_authorised

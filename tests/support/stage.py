@@ -1,12 +1,14 @@
 """A real scheduler with keys, and raw peers that may say to it what they like."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +36,11 @@ M = TypeVar("M", bound=m.Message)
 _tree: list[Path] = []  # where the schedulers of stages are found, if not where we are
 
 
+def limited_to(descriptors: int) -> None:
+    """Let this process, and what it starts, have so many descriptors and never more."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+
 @contextmanager
 def scheduler_of(tree: Path) -> Iterator[None]:
     """Run the schedulers of all stages meanwhile from a copy: see broken.py."""
@@ -42,6 +49,11 @@ def scheduler_of(tree: Path) -> Iterator[None]:
         yield
     finally:
         _tree.pop()
+
+
+def tree_of_schedulers() -> Path | None:
+    """Return the copy that schedulers run from now; None: ours."""
+    return _tree[-1] if _tree else None
 
 
 class Peer:
@@ -186,8 +198,8 @@ class Stage:
 
 
 @contextmanager
-def stage(directory: Path) -> Iterator[Stage]:
-    """Run a scheduler over TCP with keys in `directory`."""
+def stage(directory: Path, descriptors: int | None = None) -> Iterator[Stage]:
+    """Run a scheduler over TCP with keys in `directory`, which may have so many descriptors."""
     ring = Keyring(directory / "scheduler")
     with ExitStack() as ends:
         line = [sys.executable, "-m", "burla.scheduler", "--bind", "tcp://127.0.0.1:0"]
@@ -198,8 +210,9 @@ def stage(directory: Path) -> Iterator[Stage]:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=environment(_tree[-1] if _tree else None),
-                cwd=_tree[-1] if _tree else None,
+                preexec_fn=None if descriptors is None else partial(limited_to, descriptors),
+                env=environment(tree_of_schedulers()),
+                cwd=tree_of_schedulers(),
             )
         )
         assert process.stdout is not None

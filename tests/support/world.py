@@ -29,6 +29,7 @@ from burla.transport.clock import LEAP_S
 
 STEPS_MAX = 400_000  # of the clock; a run that takes more does not end
 LEAF_INPUTS = 8
+FLOW_S = 0.002  # mean, between two fragments of a big result
 ROUNDING_S = 1e-6  # a timer that rings too early by this rings for ever
 CONNECTION_S = 20.0  # libzmq ends a connection on which nothing was heard for so long
 
@@ -119,10 +120,25 @@ class SimNode(ModelNode):
             world.printed[job] += data
             self.tell(Printed(worker.number, 1, data))
         world.ran.setdefault(job, []).extend(range(lo, hi))
+        if hi - lo == 1 and world.random.random() < world.big:
+            self._flow(worker, result_of(job, lo), 0, seconds)
+            return
         frames = [b"".join(result_of(job, i) for i in range(lo, hi))]
         is_over = worker.cells[0].is_empty and world.random.random() < 0.5  # else told by itself
         self.report(worker, seconds, frames, is_over=is_over)
         self._go_on(worker)
+
+    def _flow(self, worker: ModelWorker, result: bytes, at: int, seconds: float) -> None:
+        """Let a result come in fragments of two bytes, while it is read."""
+        if not worker.alive:
+            return
+        if not self.paused and not worker.held:
+            if self.flow(worker, result[at : at + 2], at, len(result), seconds):
+                self._go_on(worker)
+                return
+            at += 2
+        delay_s = self.world.random.expovariate(1 / FLOW_S)
+        self.clock.after(delay_s, lambda: self._flow(worker, result, at, seconds))
 
     def worker_dies(self, worker: ModelWorker) -> None:
         """End a worker; its death is told a moment later."""
@@ -367,6 +383,7 @@ class World:
         self.deaths = 0  # of nodes, by such an input
         self.killings = 0  # of all workers at once
         self.mean_s = 0.005  # of a call
+        self.big = 0.0  # the part of results, of calls that ran alone, that come in fragments
         self.stride_max = 4  # calls that a worker runs before it says so
         self.means_s: dict[bytes, float] = {}  # of a call of some jobs
         self._wires: dict[bytes, Wire | DirectWire] = {}

@@ -23,6 +23,8 @@ DIRECTIONS = (
 def unbounded(kind: Any, where: str) -> Iterator[str]:
     """Yield the places inside a type that may hold any number of bytes, or any number."""
     match kind:
+        case inspect.Metadata():
+            yield from unbounded(kind.type, where)
         case inspect.UnionType():
             for each in kind.types:
                 yield from unbounded(each, where)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from hypothesis import given, strategies as st
 
-from burla.protocol.ranges import Ranges
+from burla.protocol.ranges import Ranges, ascend
 
 PARTS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=12)
 BOUND = st.integers(0, 45)
@@ -49,3 +49,14 @@ def test_popping_takes_the_smallest_or_the_largest(
     taken = back.pop_back(count)
     assert sorted(indices(taken)) == (model[-count:] if count else [])
     assert taken == sorted(taken)
+
+
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_what_one_set_has_more_than_another(some: set[int], others: set[int]) -> None:
+    def ranges(numbers: set[int]) -> Ranges:
+        return Ranges((number, number + 1) for number in numbers)
+
+    parts = ranges(some).minus(ranges(others))
+    assert Ranges(parts) == ranges(some - others)
+    assert parts == [] or ascend(parts)
+    assert ranges(some).total == len(some)

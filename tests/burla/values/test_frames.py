@@ -6,8 +6,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from burla.limits import FRAME_BYTES_MAX
-from burla.values.frames import OUT_OF_BAND_BYTES_MIN, NotLoadableError, cut, join
-from burla.values.pickling import dumps, loads
+from burla.values.frames import (
+    OUT_OF_BAND_BYTES_MIN,
+    NotLoadableError,
+    TooLargeError,
+    cut,
+    join,
+)
+from burla.values.pickling import dumps, loads, take_apart_any
+from burla.values.shared_memory import ALIGN, make_room
 
 PLAIN = st.recursive(
     st.none()
@@ -104,3 +111,66 @@ def test_frames_that_do_not_belong_together_are_refused(spoil: object) -> None:
 def test_a_single_frame_is_the_pickle_itself() -> None:
     (frame,) = dumps([1, 2])
     assert pickle.loads(frame) == [1, 2]
+
+
+def gathered(value: object) -> memoryview:
+    """Return what a client has when all fragments of a value are there."""
+    flow = take_apart_any(value).flow()
+    assert all(0 < len(frame) <= FRAME_BYTES_MAX for frame in flow)
+    room = make_room(sum(map(len, flow)))
+    assert room is not None
+    at = 0
+    for frame in flow:
+        room[at : at + len(frame)] = frame
+        at += len(frame)
+    return room
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        bytes(9 << 20),
+        "\N{SNOWMAN}" * (5 << 20),
+        bytearray(9 << 20),
+        list(range(1 << 20)),
+        [bytes([n]) * (3 << 20) for n in range(4)],
+        {str(n): [n] * 20 for n in range(200_000)},
+        (b"x" * (6 << 20), np.arange(1 << 20), b"y", np.ones(1 << 18), [np.zeros(3)] * 3),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_that_flows_comes_back_as_it_was(value: object) -> None:
+    back = loads([gathered(value)])
+    assert pickle.dumps(back) == pickle.dumps(value)
+
+
+def test_arrays_lie_aligned_in_what_was_gathered_and_may_be_written_to() -> None:
+    arrays = [np.arange(n, dtype=float) for n in (200_001, 3, 300_007)]
+    room = gathered(("x" * 100_003, arrays))
+    _, back = loads([room])
+    for array, original in zip(back, arrays, strict=True):
+        array += 1
+        assert (array == original + 1).all()
+    assert all(array.ctypes.data % ALIGN == 0 for array in back if array.size > 3)
+    assert np.shares_memory(back[0], np.frombuffer(room, np.uint8))
+
+
+def test_what_is_unpickled_is_not_there_twice() -> None:
+    room = gathered(b"x" * (64 << 20))
+    back = loads([room])
+    assert back == b"x" * (64 << 20)
+    assert bytes(room[: 56 << 20]) == bytes(56 << 20), "its pages were given back"
+
+
+def test_what_flows_is_no_copy_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.zeros(1 << 20)
+    flow = take_apart_any(array).flow()
+    assert sum(len(frame) for frame in flow if isinstance(frame, bytes)) < 1000
+    monkeypatch.setattr("burla.values.frames.VALUE_BYTES_MAX", 1 << 20)
+    with pytest.raises(TooLargeError):
+        take_apart_any(array).flow()
+
+
+def test_a_value_for_which_there_is_no_memory_says_so() -> None:
+    with pytest.raises(NotLoadableError, match="not enough memory"):
+        loads([b""])

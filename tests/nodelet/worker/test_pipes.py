@@ -4,11 +4,13 @@ from contextlib import suppress
 
 import pytest
 
-from burla.limits import FRAME_BYTES_MAX
+from burla.limits import FRAGMENT_BYTES, FRAME_BYTES_MAX
 from burla.nodelet.worker.pipes import (
     HEADER_BYTES,
     LEAVES_KEPT,
+    MESSAGE_BYTES_MAX,
     BadMessageError,
+    Flag,
     Frame,
     Kind,
     LeafMemory,
@@ -74,6 +76,36 @@ def test_a_big_message_is_read_in_place_and_the_next_one_follows(pair: Pair) -> 
             unsent = send(pair[1], unsent) if unsent else []
         got += parser.read(pair[0]) or []
     assert [plain(one) for one in got] == [plain(SOME), plain(big), plain(SOME)]
+
+
+def test_a_value_that_flows_is_read_in_fragments_and_the_next_message_follows(pair: Pair) -> None:
+    value = bytes(range(256)) * (10 << 10)
+    frames: list[Frame] = [value[:100], memoryview(value)[100:]]
+    flows = Message(Kind.RESULT, Flag.FLOWS | Flag.END, 1, 7, 8, 8, 9, frames)
+    unsent = [*pack(SOME), *pack(flows), *pack(SOME)]
+    pair[1].setblocking(False)
+    parser = Parser(bytearray(1 << 18))
+    got: list[Message] = []
+    while len(got) < 5:
+        with suppress(BlockingIOError):
+            unsent = send(pair[1], unsent) if unsent else []
+        got += parser.read(pair[0]) or []
+    assert [plain(one) for one in (got[0], got[-1])] == [plain(SOME), plain(SOME)]
+    parts = got[1:-1]
+    assert [(one.at, one.size) for one in parts] == [
+        (at, len(value)) for at in range(0, len(value), FRAGMENT_BYTES)
+    ]
+    assert [one.is_last() for one in parts] == [False, False, True]
+    assert b"".join(bytes(one.frames[0]) for one in parts) == value
+    assert {one[:7] for one in parts} == {flows[:7]}
+
+
+@pytest.mark.parametrize("size", [1, FRAGMENT_BYTES, MESSAGE_BYTES_MAX + 1])
+def test_what_flows_has_a_size_that_a_value_may_have(pair: Pair, size: int) -> None:
+    head = pack(Message(Kind.RESULT, Flag.FLOWS))[0][:HEADER_BYTES]
+    pair[1].send(bytes(head) + size.to_bytes(8, "little"))
+    with pytest.raises(BadMessageError, match="flows"):
+        Parser(bytearray(1 << 16)).read(pair[0])
 
 
 def test_the_end_is_told_from_nothing(pair: Pair) -> None:

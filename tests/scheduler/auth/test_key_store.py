@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from burla.scheduler.auth import key_store
-from burla.scheduler.auth.audit import Audit
 from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core import admission
 from burla.scheduler.core.admission import Role, Table
@@ -83,22 +82,3 @@ def test_there_is_nothing_to_read_before_init(tmp_path: Path) -> None:
     for read in (nothing.read, nothing.server_pair, lambda: nothing.change(lambda table: table)):
         with pytest.raises(KeyFileError, match="is not there"):
             read()
-
-
-def test_the_audit_log_is_appended_to_and_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("burla.scheduler.auth.audit.FILE_BYTES_MAX", 2000)
-    path = tmp_path / "audit.log"
-    path.write_text("a line of before\n")
-    audit = Audit(path)
-    for number in range(40):
-        audit.write(0.0, "anna", "0123", "open job", f"{number}", "x" * 10_000)
-    audit.close()
-    assert path.stat().st_size < 4000
-    assert (tmp_path / "audit.log.1").stat().st_size < 4000
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["audit.log", "audit.log.1"]
-    for line in path.read_text().splitlines():
-        said = json.loads(line)
-        assert (said["user"], said["time"]) == ("anna", "1970-01-01T00:00:00.000+00:00")
-    assert path.stat().st_mode & 0o022 == 0

@@ -19,10 +19,11 @@ class Tenants:
     def __init__(self, **quotas: int) -> None:
         self.core = Scheduler(bytes(16), "0", "pub", Quotas(**quotas))
         self.welcome = m.Welcome(bytes(16), "0", "pub", Quotas(**quotas).bytes_max)
+        self.now_s = 0.0
 
     def say(self, who: bytes, message: m.Message, *payload: bytes) -> list[Effect]:
         """Return all that follows."""
-        effects = self.core.receive(who, message, list(payload), 0.0, key_of(who))
+        effects = self.core.receive(who, message, list(payload), self.now_s, key_of(who))
         self.core.check()
         return effects
 
@@ -202,11 +203,32 @@ def test_quotas_that_change_count_for_what_comes_and_jobs_go_on() -> None:
     assert core.open(b"a", 4) == opened(b"a", 4)
 
 
+def test_jobs_are_opened_so_often_on_average_and_others_are_not_touched_by_it() -> None:
+    at = Tenants(opens_per_s=2)
+    for who in (b"a", b"b"):
+        at.join(who)
+
+    def opens(who: bytes, job: int) -> bool:
+        failed = [x for x in sent(at.open(who, job)) if isinstance(x, m.JobFailed)]
+        if failed:
+            assert "2 a second on average, 20 at once" in failed[0].text
+        at.say(who, m.CloseJob(ident(job)))
+        return not failed
+
+    assert [opens(b"a", job) for job in range(25)] == [True] * 20 + [False] * 5
+    assert opens(b"b", 100)
+    at.now_s += 1.0
+    assert [opens(b"a", job) for job in range(30, 33)] == [True, True, False]
+    at.core.set_tenants(Who(Quotas(opens_per_s=1000)))
+    at.now_s += 1.0
+    assert opens(b"a", 50)
+
+
 def sent(effects: list[Effect]) -> list[m.Message]:
     return [effect.message for effect in effects if isinstance(effect, Send)]
 
 
-@pytest.mark.parametrize("quotas", [Quotas(0), Quotas(1, 0), Quotas(1, 1, -1)])
+@pytest.mark.parametrize("quotas", [Quotas(0), Quotas(1, 0), Quotas(1, 1, -1), Quotas(1, 1, 1, 0)])
 def test_a_quota_leaves_something(quotas: Quotas) -> None:
     with pytest.raises(ConfigError, match="at least 1"):
         SchedulerConfig("ipc:///tmp/x", quotas=quotas)

@@ -10,6 +10,7 @@ from network import Clock, Said
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import (
+    CellReport,
     Copied,
     Loaded,
     Reported,
@@ -122,17 +123,49 @@ class ModelNode:
                 lo, hi = self.workers[effect.worker].steal(effect.cell, effect.middle)
                 self.core.take(Stolen(effect.worker, effect.cell, lo, hi), self.clock.now_s)
             case e.PauseReading():
-                assert not self.paused
-                self.paused = True
+                self._pause(effect.worker)
             case e.ResumeReading():
-                assert self.paused
-                self.paused = False
+                self._resume(effect.worker)
             case e.Interrupt():
                 self.workers[effect.worker].interrupted = True
             case e.EndWorkers():
                 self.ending = True
             case _:
                 pass
+
+    def _pause(self, worker: int | None) -> None:
+        assert worker is not None or not self.paused
+        if worker is None:
+            self.paused = True
+        elif worker in self.workers:
+            self.workers[worker].held = True
+
+    def _resume(self, worker: int | None) -> None:
+        assert worker is not None or self.paused
+        if worker is None:
+            self.paused = False
+        elif worker in self.workers:
+            assert self.workers[worker].held
+            self.workers[worker].held = False
+
+    def flow(self, worker: ModelWorker, data: bytes, at: int, size: int, seconds: float) -> bool:
+        """Let a worker write a fragment of its only result; return whether that was the last one.
+
+        Nothing of it is read while reading is paused.
+        """
+        assert worker.running is not None
+        assert not self.paused
+        assert not worker.held
+        lo, hi = worker.running
+        part = m.Fragment(lo, at, size)
+        is_last = at + len(data) == size
+        if is_last:
+            report = worker.finish(seconds, [data], Kind.RESULT, is_over=False)
+        else:
+            cell = worker.cells[0].number
+            report = CellReport(cell, lo, hi, Kind.RESULT, 0.0, [data])
+        self.tell(Reported(worker.number, [report._replace(fragment=part)]))
+        return is_last
 
     def _make(self, state: WorkerState) -> ModelWorker:
         self._made += 1

@@ -35,6 +35,7 @@ class ModelWorker:
     cells: deque[ModelCell] = field(default_factory=deque)
     running: tuple[int, int] | None = None
     interrupted: bool = False
+    held: bool = False  # nothing is read of it: its big result waits for its turn
 
     @property
     def ready(self) -> bool:

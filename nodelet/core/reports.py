@@ -1,0 +1,80 @@
+"""What workers say of their spans: believed as far as it fits, big values in turn. Pure.
+
+A value that flows comes in fragments, as its worker writes it.
+"""
+
+from collections.abc import Callable, Sequence
+
+from burla.protocol.messages import Kind, Run
+
+from .cells import BrokenWorkerError, Worker
+from .effects import Effect, PauseReading, ResumeReading
+from .events import CellReport, Reported
+from .lease_workers import LeaseWorkers
+from .reporting import Report
+from .turns import Turns
+
+# a run, its frames, when; and the report, if that is of a fragment
+Complete = Callable[[Run, Sequence[bytes], float, CellReport | None], None]
+
+
+class Reports:
+    """Takes what the workers of one lease say."""
+
+    def __init__(
+        self, workers: LeaseWorkers, report: Report, complete: Complete, effects: list[Effect]
+    ) -> None:
+        """Begin without a word.
+
+        Args:
+            workers: of the lease.
+            report: where their output goes.
+            complete: takes outcomes, and parts of them.
+            effects: where all that is asked for is put.
+        """
+        self.turns = Turns()
+        self._workers, self._report = workers, report
+        self._complete, self._effects = complete, effects
+
+    def take(self, event: Reported, now_s: float) -> None:
+        """Take outcomes, and what is given back; who contradicts itself is killed."""
+        worker = self._workers.ready.get(event.worker)
+        if worker is None or worker.is_broken:
+            return
+        for report in event.reports:
+            if report.fragment is not None and not self.turns.admit(worker.number, report):
+                self._effects.append(PauseReading(worker.number))
+                continue
+            try:
+                self._take(worker, report, now_s)
+            except BrokenWorkerError as error:
+                self._workers.kill_broken(worker, error)
+                return
+            if report.fragment is not None and report.is_whole():
+                self._go_on(now_s)
+
+    def forget(self, worker: int, now_s: float) -> None:
+        """Drop what has come of a value of a worker that is gone."""
+        self.turns.forget(worker)
+        self._go_on(now_s)
+
+    def _take(self, worker: Worker, report: CellReport, now_s: float) -> None:
+        if not report.is_whole():
+            worker.expect(report)
+            self._complete(Run(report.lo, report.hi, report.kind, 1), (), now_s, report)
+            return
+        self._workers.take_report(worker, report, now_s)
+        if report.frames:
+            if report.kind is Kind.ERROR or not worker.is_busy():
+                self._report.output.mark(worker.number)  # else it may be in the next line
+            run = Run(report.lo, report.hi, report.kind, len(report.frames))
+            part = None if report.fragment is None else report
+            self._complete(run, report.frames, now_s, part)
+
+    def _go_on(self, now_s: float) -> None:
+        """Let the next big value flow, if there is one and none does."""
+        while (turn := self.turns.next()) is not None:
+            worker, reports = turn
+            if worker in self._workers.ready:
+                self._effects.append(ResumeReading(worker))
+                self.take(Reported(worker, reports), now_s)
