@@ -100,13 +100,13 @@ class AtomsPickler:
     def dump(self, values: list[Any]) -> bytes | None:
         """Return one pickle of the list; None: it holds something else."""
         if values and type(values[0]) in _NUMBERS:
-            # Looking at each type would take longer than this: only builtins come through the
-            # strict pickler, and only the numbers among them can be summed.
+            # Looking at each type would take as long as pickling: only builtins come through the
+            # strict pickler, and of those it remembers all but numbers, None and ().
             try:
                 self._strict.dump(values)
-                sum(values)
-                return b"".join(self._written)
-            except (_NotBuiltinError, TypeError, OverflowError, RecursionError):
+                if len(self._strict.memo.copy()) == 1:  # the list itself
+                    return b"".join(self._written)
+            except (_NotBuiltinError, RecursionError):
                 pass
             finally:
                 self._strict.clear_memo()

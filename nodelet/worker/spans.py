@@ -84,7 +84,11 @@ class Span:
             while at < hi:
                 leaf = self.leaf(at)
                 end = min(hi, leaf.hi)
-                inputs += leaf.inputs()[at - leaf.lo : end - leaf.lo]
+                part = leaf.inputs()[at - leaf.lo : end - leaf.lo]
+                if type(part) is list and not inputs:
+                    inputs = part  # nearly always: one leaf has them all
+                else:
+                    inputs += part
                 at = end
         except payloads.InputNotLoadableError as error:
             inputs += leaf.inputs()[at - leaf.lo : error.offset]
