@@ -296,7 +296,7 @@ def _start(
         "max_parallelism": spec.max_parallelism,
     }
     address = cluster_address()
-    memory = directory = None
+    memory = directory = free = None
     if address is not None:
         connect: Callable[[], IoThread] = partial(
             client_for, address, None, ANSWER_S, reconnect_timeout_s()
@@ -310,7 +310,7 @@ def _start(
         cluster = private_cluster()
         connect, thread = _connect_private, _connect_to(cluster)
         if (memory := cluster.memory) is not None:
-            directory = directory_of(memory, spec.job.hex())
+            directory, free = directory_of(memory, spec.job.hex()), cluster.free_files
     around = packed_surroundings(chosen, private=address is None)
     own_frames = 0
     if address is not None and (own := travelling_modules(function, inputs, sent)) is not None:
@@ -334,7 +334,7 @@ def _start(
         hash_seed=own_seed(),
     )
     job = Job(Session(spec, frames, prompt, make_room), thread, spec.name, spinner, TOKEN)
-    shared = SharedInputs(directory)
+    shared = SharedInputs(directory, free, os.cpu_count() or 1)
     return Caller(job, connect, inputs, chain([first], batches), limits, shared, window)
 
 

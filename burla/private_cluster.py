@@ -24,6 +24,7 @@ from burla.system.owner import Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories
 from burla.system.procfs import process_started
 from burla.transport.descriptors import lack
+from burla.values.sharing import FreeFiles
 
 from .ends import how_it_died
 from .errors import ClusterError
@@ -105,6 +106,11 @@ class LocalCluster:
         except OSError:
             return None
         return directory
+
+    @functools.cached_property
+    def free_files(self) -> FreeFiles | None:
+        """Return what jobs of this cluster leave each other of that directory; None: nothing."""
+        return None if self.memory is None else FreeFiles(self.memory)
 
     def end(self) -> None:
         """End the daemon, within `END_S` + `KILL_S`, and remove what it has on disk."""

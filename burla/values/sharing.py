@@ -2,15 +2,17 @@
 
 A private cluster shares its caller's machine and user. So the caller writes a big leaf into a file
 on a memory file system and sends a reference (shared_memory.py); the worker maps it, and it is not
-copied again. When all inputs in a file have outcomes it is written anew for a later leaf: fresh
-memory costs four times as much as memory that is there. A worker does the same with a big result;
-the caller maps it and removes the name. All files of a job lie in a directory of its own, which
-the caller removes with the job, so what comes too late finds no place.
+copied again. When all inputs in a file have outcomes it is written anew for a later leaf, also of a
+next job: fresh memory costs four times as much as memory that is there. A worker does the same
+with a big result; the caller maps it and removes the name. All files of a job lie in a directory of
+its own, which the caller removes with the job, so what comes too late finds no place.
 """
 
 import os
+import threading
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +20,12 @@ from .frames import Pieces
 from .shared_memory import INPUT, RESULT, SHARE_BYTES_MIN, create, refer, rewrite
 
 INPUTS_BYTES_MAX = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDOW
-FREE_BYTES_MAX = 64 << 20  # files of one job that wait to be written anew
+# Of less than that only so many leaves wait as keep the slots busy: each more is a new file, which
+# costs four times as much as one that is written anew, and is out of the processor's caches.
+WAITING_BYTES_MIN = 32 << 20
+WAITING_PER_SLOT = 3  # one that is worked on, one behind it, one under way
+FREE_BYTES_MAX = 64 << 20  # files of one cluster that wait to be written anew
+FREE_S = 10.0  # and for how long
 FREE_TRIES_MAX = 4  # of those, looked at for one leaf: each may be mapped still
 FREE_FIT = 2  # a file is at most so much bigger than what is written to it
 # Of one job and not taken yet; more are sent, where windows hold back. Each worker looks for
@@ -33,20 +40,116 @@ def directory_of(memory: str, job: str) -> str:
     return os.path.join(memory, job)
 
 
+class FreeFiles:
+    """Files of a cluster that are not needed and wait to be written anew. Thread-safe.
+
+    They outlast their jobs for a moment: the next map of a loop finds memory that is there.
+    """
+
+    def __init__(self, directory: str) -> None:
+        """Keep them in `directory`, that of the cluster."""
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._made = 0
+        self._files: list[_File] = []  # the one that is free for the longest time comes first
+        self._bytes = 0
+        self._timer: threading.Timer | None = None  # there is one while there are files
+
+    def write(self, path: str, parts: Sequence[Any], size: int) -> "_File | None":
+        """Turn a fitting file that nobody maps into one of `parts` at `path`; None: there is none.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        for old in self._take_fitting(size):
+            try:
+                if rewrite(old.path, path, parts):
+                    return _File(path, old.size)
+            except FileNotFoundError:  # somebody has removed it
+                continue
+            self._put(old)  # it is mapped: at the end
+        return None
+
+    def keep(self, file: "_File") -> None:
+        """Keep a file that nobody needs, instead of one that was kept for longer."""
+        with self._lock:
+            self._made += 1
+            path = os.path.join(self._directory, f"free-{self._made}")
+        try:
+            os.rename(file.path, path)
+        except OSError:  # it went with the cluster's directory, perhaps
+            return
+        self._put(_File(path, file.size))
+
+    def _take_fitting(self, size: int) -> Iterator["_File"]:
+        """Yield files that `size` bytes fit into, a few, each taken out before."""
+        for _ in range(FREE_TRIES_MAX):
+            with self._lock:
+                fits = (file for file in self._files if size <= file.size <= FREE_FIT * size)
+                file = next(fits, None)
+                if file is None:
+                    return
+                self._files.remove(file)
+                self._bytes -= file.size
+            yield file
+
+    def _put(self, file: "_File") -> None:
+        with self._lock:
+            file.until_s = time.monotonic() + FREE_S
+            self._files.append(file)
+            self._bytes += file.size
+            while self._bytes > FREE_BYTES_MAX:
+                self._remove_first()
+            if self._timer is None:
+                self._start_timer(FREE_S)
+
+    def _remove_first(self) -> None:
+        oldest = self._files.pop(0)
+        self._bytes -= oldest.size
+        with suppress(OSError):  # it went with the cluster's directory, perhaps
+            os.unlink(oldest.path)
+
+    def _start_timer(self, seconds: float) -> None:
+        self._timer = timer = threading.Timer(seconds, self._expire)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # this process ends, or may have no more threads
+            self._timer = None
+
+    def _expire(self) -> None:
+        """Remove what nobody has needed for `FREE_S`."""
+        with self._lock:
+            now_s = time.monotonic()
+            while self._files and self._files[0].until_s <= now_s:
+                self._remove_first()
+            self._timer = None
+            if self._files:
+                self._start_timer(self._files[0].until_s - now_s)
+
+
 class SharedInputs:
     """The big leaves of one job that have no outcomes yet, and the place for its results."""
 
-    def __init__(self, directory: str | None) -> None:
-        """Take charge of `directory`, which `open` makes; None: nothing is shared."""
+    def __init__(
+        self, directory: str | None, free: FreeFiles | None = None, slots: int = 1
+    ) -> None:
+        """Take charge of `directory`, which `open` makes.
+
+        Args:
+            directory: of the job; None: nothing is shared.
+            free: what its cluster has of files to be written anew; None: nothing yet.
+            slots: how many calls may run at once.
+        """
         self._directory = directory
+        self._free = free or FreeFiles(os.path.dirname(directory or ""))
+        self._waiting_max = WAITING_PER_SLOT * slots
         self._sharing = False
         self._pid = os.getpid()
         self._made = 0
         self._starts: list[int] = []  # of the leaves, ascending
         self._leaves: list[_Shared] = []
         self._bytes = 0  # of the leaves
-        self._free: list[_File] = []  # the one that is free for the longest time comes first
-        self._free_bytes = 0
 
     def open(self) -> None:
         """Make the directory, if that is possible; from now on leaves are put down."""
@@ -57,7 +160,8 @@ class SharedInputs:
 
     def has_room(self) -> bool:
         """Return whether one more leaf may be put down; one always may."""
-        return self._bytes < INPUTS_BYTES_MAX
+        is_little = self._bytes < WAITING_BYTES_MIN or len(self._leaves) < self._waiting_max
+        return is_little and self._bytes < INPUTS_BYTES_MAX
 
     def put(self, start: int, count: int, leaf: Pieces) -> Sequence[bytes]:
         """Return the frames to send for a leaf whose first input has index `start`."""
@@ -87,7 +191,7 @@ class SharedInputs:
                 at += 1
                 continue
             self._bytes -= leaf.file.size
-            self._keep(leaf.file)
+            self._free.keep(leaf.file)
             del self._starts[at], self._leaves[at]
 
     def clear(self) -> None:
@@ -95,7 +199,7 @@ class SharedInputs:
         if self._directory is None or self._pid != os.getpid():
             return
         self._sharing = False
-        self._starts, self._leaves, self._free = [], [], []
+        self._starts, self._leaves = [], []
         _remove(self._directory)
 
     def _write(self, parts: Sequence[Any], size: int) -> "_File | None":
@@ -103,36 +207,22 @@ class SharedInputs:
         assert self._directory is not None
         path = os.path.join(self._directory, str(self._made))
         self._made += 1
-        fitting = [file for file in self._free if size <= file.size <= FREE_FIT * size]
-        for old in fitting[:FREE_TRIES_MAX]:
-            self._free.remove(old)
-            self._free_bytes -= old.size
-            if rewrite(old.path, path, parts):
-                return _File(path, old.size)
-            self._keep(old)  # at the end
+        if (file := self._free.write(path, parts, size)) is not None:
+            return file
         if not _has_room(self._directory, size):
             return None
         create(path, parts)
         return _File(path, size)
 
-    def _keep(self, file: "_File") -> None:
-        """Keep a file that nobody needs, instead of one that was kept for longer."""
-        self._free.append(file)
-        self._free_bytes += file.size
-        while self._free_bytes > FREE_BYTES_MAX:
-            oldest = self._free.pop(0)
-            self._free_bytes -= oldest.size
-            with suppress(OSError):  # it went with the cluster's directory, perhaps
-                os.unlink(oldest.path)
-
 
 class _File:
     """A file of ours."""
 
-    __slots__ = ("path", "size")
+    __slots__ = ("path", "size", "until_s")
 
     def __init__(self, path: str, size: int) -> None:
         self.path, self.size = path, size
+        self.until_s = 0.0  # when it is removed, if it is free
 
 
 class _Shared:

@@ -3,11 +3,13 @@
 import gc
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from burla.values import shared_memory
 from burla.values.frames import Pieces
@@ -21,7 +23,7 @@ from burla.values.payloads import (
     take_apart_results,
 )
 from burla.values.shared_memory import INPUT, MAPPINGS_MAX, RESULT, SHARE_BYTES_MIN, refer, rewrite
-from burla.values.sharing import SharedInputs, SharedResults
+from burla.values.sharing import FreeFiles, SharedInputs, SharedResults
 
 MB = 1 << 20
 VALUES: Sequence[Any] = [
@@ -50,6 +52,11 @@ def on(tmp_path: Path) -> SharedInputs:
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     return tmp_path / "job"
+
+
+def kept_of(files: Path) -> list[Path]:
+    """Return the files that wait to be written anew."""
+    return [file for file in files.parent.iterdir() if file.is_file()]
 
 
 def pieces_of(value: Any) -> Pieces:
@@ -128,15 +135,85 @@ def test_a_file_is_written_anew_for_the_next_leaf_that_fits(on: SharedInputs, fi
     number = first.stat().st_ino
     assert load_leaf(frames)[0].sum() == 1 << 20
     on.release(0, 1)
+    assert not first.exists()  # so that who opens it late finds nothing
     frames = on.put(1, 1, pieces_of(np.full(900_000, 2.0)))
     (second,) = files.iterdir()
     assert second.stat().st_ino == number
-    assert second != first  # so that who opens the first one late finds nothing
+    assert second != first
     assert load_leaf(frames)[0].sum() == 1_800_000
     on.release(1, 2)
     on.put(2, 1, pieces_of(np.ones(1 << 18)))  # would waste most of it
     on.put(3, 1, pieces_of(np.ones(1 << 21)))  # does not fit
-    assert len(list(files.iterdir())) == 3
+    assert len(list(files.iterdir())) == 2
+    assert len(kept_of(files)) == 1
+
+
+def test_a_file_is_written_anew_for_a_later_job(tmp_path: Path) -> None:
+    free = FreeFiles(str(tmp_path))
+    numbers = []
+    for name in ("one", "two", "three"):
+        job = SharedInputs(str(tmp_path / name), free)
+        job.open()
+        frames = job.put(0, 1, pieces_of(np.ones(1 << 18)))
+        numbers += [file.stat().st_ino for file in (tmp_path / name).iterdir()]
+        assert load_leaf(frames)[0].sum() == 1 << 18
+        job.release(0, 1)
+        job.clear()
+        assert not (tmp_path / name).exists()
+    assert len(set(numbers)) == 1
+    assert len(kept_of(tmp_path / "any")) == 1
+
+
+def test_threads_that_share_free_files_never_write_the_same(tmp_path: Path) -> None:
+    free = FreeFiles(str(tmp_path))
+
+    def run(number: int) -> bool:
+        job = SharedInputs(str(tmp_path / str(number)), free)
+        job.open()
+        right = True
+        for index in range(40):
+            frames = job.put(index, 1, pieces_of(np.full(1 << 17, number * 1000 + index)))
+            right = right and bool((load_leaf(frames)[0] == number * 1000 + index).all())
+            job.release(index, index + 1)
+        job.clear()
+        return right
+
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(run, range(4)))
+    assert len(list(tmp_path.iterdir())) == len(kept_of(tmp_path / "any"))
+
+
+def test_a_free_file_is_removed_when_nobody_needs_it(
+    on: SharedInputs, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on.put(0, 1, pieces_of(np.ones(1 << 18)))
+    on.put(1, 1, pieces_of(np.ones(1 << 18)))
+    monkeypatch.setattr("burla.values.sharing.FREE_S", 0.01)
+    on.release(0, 1)
+    on.release(1, 2)
+    assert kept_of(files)
+    wait_until(lambda: not kept_of(files), "free files are removed")
+    assert len(list(files.iterdir())) == 0
+
+
+def test_a_free_file_that_somebody_removed_is_passed_over(on: SharedInputs, files: Path) -> None:
+    on.put(0, 2, pieces_of(np.ones(1 << 18)))
+    on.release(0, 2)
+    for kept in kept_of(files):
+        kept.unlink()
+    frames = on.put(2, 1, pieces_of(np.ones(1 << 18)))
+    assert load_leaf(frames)[0].sum() == 1 << 18
+
+
+def test_few_leaves_wait_that_are_bigger_than_the_caches(tmp_path: Path) -> None:
+    job = SharedInputs(str(tmp_path / "job"), slots=3)
+    job.open()
+    for index in range(9):
+        assert job.has_room()
+        job.put(index, 1, pieces_of(np.ones(5 << 17)))
+    assert not job.has_room()
+    job.release(0, 1)
+    assert job.has_room()
 
 
 def test_a_file_that_is_mapped_is_left_alone(on: SharedInputs, files: Path) -> None:
@@ -149,13 +226,14 @@ def test_a_file_that_is_mapped_is_left_alone(on: SharedInputs, files: Path) -> N
         on.release(index, index + 1)
     assert [array[0] - 1000 for array in held] == list(range(20))
     assert [array[-1] for array in held] == list(range(20))
-    assert maps_of(files) == 20
+    assert maps_of(files.parent) == 20
     assert len(os.listdir("/proc/self/fd")) == descriptors  # none is kept for a mapping
     held.clear()
     gc.collect()
-    assert maps_of(files) == 0
+    assert maps_of(files.parent) == 0
     on.put(20, 1, pieces_of(np.full(1 << 18, 20)))
-    assert len(list(files.iterdir())) == 20
+    assert len(list(files.iterdir())) == 1
+    assert len(kept_of(files)) == 19
 
 
 def test_who_opens_a_file_late_finds_nothing_rather_than_other_data(
@@ -185,11 +263,14 @@ def test_a_file_is_free_when_all_its_inputs_have_outcomes(on: SharedInputs, file
     on.release(0, 3)
     on.put(5, 1, pieces)
     assert len(list(files.iterdir())) == 3
+    assert len(kept_of(files)) == 0
     on.release(4, 5)
     on.release(3, 4)
+    assert len(kept_of(files)) == 2
     for index in (6, 7, 8):
         on.put(index, 1, pieces)
     assert len(list(files.iterdir())) == 4
+    assert len(kept_of(files)) == 0
 
 
 def test_files_that_wait_are_bounded(
@@ -199,7 +280,8 @@ def test_files_that_wait_are_bounded(
     for index in range(10):
         on.put(index, 1, pieces_of(np.ones(1 << 18)))
     on.release(0, 10)
-    assert len(list(files.iterdir())) == 2
+    assert len(list(files.iterdir())) == 0
+    assert len(kept_of(files)) == 2
 
 
 def test_all_files_are_removed_at_the_end_and_what_comes_late_is_sent(
