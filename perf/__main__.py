@@ -11,9 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from . import compare
+from . import compare, results
 from .measure import Options, Series, run_case
-from .peers import ALL, BURLA, installed
+from .peers import ALL, BURLA, EXTRAS, installed
 from .report import chart, table
 
 BESIDE_PEERS = ("tiny", "latency", "loop", "cold", "uneven", "data", "prints")
@@ -25,6 +25,7 @@ ALONE = (
     "linear",
     "scale",
     "curve",
+    "big",
     "up",
 )  # no peer does the same
 CASES = BESIDE_PEERS + ALONE
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         description="Measure burla beside its peers: all in turn, in one run, on this machine.",
         epilog="Least, median, greatest over the rounds. The ratio is the median of burla's time "
         "over the contender's in the same round; under 1, burla is faster. "
+        "`python -m perf results ...` writes perf/RESULTS.md as well; "
         "`python -m perf compare COMMIT [COMMIT]` compares two commits of burla.",
     )
     made.add_argument(
@@ -68,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["compare"]:
         return compare.main(words[1:])
     command = parser()
-    given = command.parse_args(words)
+    busy = results.load_per_cpu()
+    writes_results = words[:1] == ["results"]
+    given = command.parse_args(words[1:] if writes_results else words)
     if unknown := sorted(set(given.cases) - set(CASES)):
         command.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
     if given.rounds < 1:
@@ -76,23 +80,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = [name for name in (BURLA, *given.peers) if name not in given.without]
     names = tuple(installed(wanted))
     for name in set(wanted) - set(names):
-        print(f"perf: {name} is not installed, left out (pip install '.[perf]')", file=sys.stderr)
+        extra = EXTRAS[name][1]
+        print(
+            f"perf: {name} is not installed, left out (pip install '.[{extra}]')", file=sys.stderr
+        )
     options = Options(names, given.rounds, len(os.sched_getaffinity(0)), given.scale)
-    results: list[Series] = []
+    measured: list[Series] = []
     for case in given.cases or BESIDE_PEERS:
         for series in in_fresh_process(case, options):
             table(series, sys.stdout)
-            results.append(series)
+            measured.append(series)
     if given.json:
         facts = {
             "machine": f"{platform.machine()}, {options.workers} CPUs, {platform.system()}",
             "python": platform.python_version(),
             "options": asdict(options),
-            "series": [asdict(series) for series in results],
+            "series": [asdict(series) for series in measured],
         }
         given.json.write_text(json.dumps(facts, indent=1) + "\n")
+    if writes_results:
+        results.PATH.write_text(results.markdown(measured, options, busy))
     if given.chart:
-        chart(results, given.chart)
+        chart(measured, given.chart)
     return 0
 
 

@@ -41,6 +41,16 @@ def echo_bytes(value: bytes) -> bytes:
     return value
 
 
+def give_bytes(size: int) -> bytes:
+    """Return so many bytes, none of them in a page that was never written to."""
+    return b"\x01" * size
+
+
+def size_of(value: bytes) -> int:
+    """Return how many bytes these are."""
+    return len(value)
+
+
 def closure(data: bytes) -> Callable[[int], int]:
     """Return a function that takes `data` along."""
     return lambda x: x + len(data)

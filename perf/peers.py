@@ -2,6 +2,7 @@
 
 import importlib.util
 import multiprocessing
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,10 @@ class Contender(Protocol):
     """One way to map a function over inputs in other processes."""
 
     name: str
+    takes_chunk: bool  # whether it can be told how many inputs go in one message
+    prints: bool  # whether each line that a call prints is in our stdout once, at the return
+    few: int | None  # of more tiny calls it would take minutes with its default chunk; None: never
+    few_at_best: bool  # nor does another chunk help
 
     def start(self, workers: int) -> None:
         """Start `workers` processes, where they are not started by the first call."""
@@ -34,6 +39,9 @@ class Burla:
     """`remote_parallel_map`; there is no chunk size to give."""
 
     name = "burla"
+    takes_chunk, prints = False, True
+    few: int | None = None
+    few_at_best = False
 
     def start(self, workers: int) -> None:
         """Do nothing: the first call starts the cluster, or BURLA_CLUSTER names one."""
@@ -52,6 +60,9 @@ class MultiprocessingPool:
     """`multiprocessing.Pool`."""
 
     name = "Pool"
+    takes_chunk, prints = True, True
+    few: int | None = None
+    few_at_best = False
     pool: Pool
 
     def start(self, workers: int) -> None:
@@ -72,6 +83,9 @@ class Executor:
     """`concurrent.futures.ProcessPoolExecutor`."""
 
     name = "ProcessPoolExecutor"
+    takes_chunk, prints = True, True
+    few: int | None = 20_000
+    few_at_best = False
     executor: ProcessPoolExecutor
 
     def start(self, workers: int) -> None:
@@ -92,6 +106,9 @@ class Joblib:
     """`joblib.Parallel` over loky."""
 
     name = "joblib"
+    takes_chunk, prints = True, True
+    few: int | None = None
+    few_at_best = False
     workers: int
 
     def start(self, workers: int) -> None:
@@ -112,19 +129,87 @@ class Joblib:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
+class RayPool:
+    """`ray.util.multiprocessing.Pool`."""
+
+    name = "Ray Pool"
+    takes_chunk, prints = True, False  # lines come by and by, and most not at all
+    few: int | None = 50_000
+    few_at_best = True
+    pool: Any
+
+    def start(self, workers: int) -> None:
+        """Start Ray on this machine, and the actors."""
+        import ray
+        from ray.util.multiprocessing import Pool as PoolOfActors
+
+        ray.init(
+            num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+        )
+        self.pool = PoolOfActors(workers)
+
+    def map(self, function: Callable[[Any], Any], inputs: Inputs, chunk: int | None) -> list[Any]:
+        """Return the results in order."""
+        results: list[Any] = self.pool.map(function, inputs, chunksize=chunk)
+        return results
+
+    def close(self) -> None:
+        """End the actors, and Ray."""
+        import ray
+
+        self.pool.terminate()
+        ray.shutdown()
+
+
+class Dask:
+    """`dask.distributed`, a task for each input."""
+
+    name = "dask"
+    takes_chunk, prints = False, False  # lines come twice
+    few: int | None = 1_000
+    few_at_best = True
+    client: Any
+
+    def start(self, workers: int) -> None:
+        """Start a scheduler and workers of one thread."""
+        from distributed import Client
+
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        self.client = Client(
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+        )
+
+    def map(self, function: Callable[[Any], Any], inputs: Inputs, chunk: int | None) -> list[Any]:
+        """Return the results in order."""
+        futures = self.client.map(function, inputs, pure=False)  # it computes nothing twice else
+        results: list[Any] = self.client.gather(futures)
+        return results
+
+    def close(self) -> None:
+        """End the workers, and the scheduler."""
+        self.client.shutdown()
+
+
 BURLA = Burla.name
 # Forking comes first, before anybody has started threads in this process.
-ALL: dict[str, Callable[[], Contender]] = {
+ALL: dict[str, type[Contender]] = {
     MultiprocessingPool.name: MultiprocessingPool,
     Executor.name: Executor,
     Joblib.name: Joblib,
+    RayPool.name: RayPool,
+    Dask.name: Dask,
     BURLA: Burla,
+}
+EXTRAS = {  # of those that are not with Python: the package, and what of ours installs it
+    Joblib.name: ("joblib", "perf"),
+    RayPool.name: ("ray", "perf-all"),
+    Dask.name: ("distributed", "perf-all"),
 }
 
 
 def installed(names: Iterable[str]) -> list[str]:
-    """Return those of `names` that can be run here: joblib is an extra."""
-    return [n for n in names if n != Joblib.name or importlib.util.find_spec("joblib")]
+    """Return those of `names` that can be run here: some are extras."""
+    return [n for n in names if n not in EXTRAS or importlib.util.find_spec(EXTRAS[n][0])]
 
 
 @contextmanager
@@ -157,6 +242,8 @@ def variants(
     chunks: Sequence[int],
     check: Callable[[list[Any]], object],
     instead: Callable[[Any], Any] | None = None,
+    *,
+    tiny: bool = False,
 ) -> dict[str, Callable[[], float]]:
     """Return what to time: each contender as it is, and each peer with its best of `chunks`.
 
@@ -165,27 +252,33 @@ def variants(
         function: what is mapped.
         inputs: what it is mapped over.
         chunks: chunk sizes to try; empty: the peers run as they are only.
-        check: raises if results are wrong; not part of the time.
+        check: raises if results, of all inputs or the first of them, are wrong; not part of the
+            time.
         instead: the function for peers, where they need another one to do the same.
+        tiny: who would take minutes maps over the first inputs only; its time is that of all, in
+            proportion.
     """
 
-    def run_of(contender: Contender, chunk: int | None) -> Callable[[], float]:
+    def run_of(contender: Contender, chunk: int | None, given: Inputs) -> Callable[[], float]:
         mapped = instead if instead and contender.name != BURLA else function
 
         def run() -> float:
-            seconds, results = timed(lambda: contender.map(mapped, inputs, chunk))
+            seconds, results = timed(lambda: contender.map(mapped, given, chunk))
+            assert len(results) == len(given)
             check(results)
-            return seconds
+            return seconds * len(inputs) / len(given)
 
         return run
 
     runs = {}
     for contender in contenders:
-        runs[contender.name] = run_of(contender, None)
+        few = contender.few if tiny and contender.few and contender.few < len(inputs) else None
+        name = f"{contender.name}, from {few:,} calls" if few else contender.name
+        runs[name] = run_of(contender, None, inputs[:few])
         if contender.name == BURLA:
             runs[BURLA]()  # the peers have had this function too, when they tried their chunks
-        elif chunks:
-            tried = {chunk: run_of(contender, chunk) for chunk in chunks}
+        elif chunks and contender.takes_chunk and not (few and contender.few_at_best):
+            tried = {chunk: run_of(contender, chunk, inputs) for chunk in chunks}
             best = min(tried, key=lambda chunk: least_s(tried[chunk]))
             runs[f"{contender.name}, chunk {best:,}"] = tried[best]
     return runs

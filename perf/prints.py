@@ -10,7 +10,7 @@ from typing import Any
 
 from .functions import line, print_line, print_line_now
 from .measure import Options, Series, in_turn
-from .peers import started, variants
+from .peers import ALL, started, variants
 
 CALLS = 100_000
 CHUNKS = (100, 1_000, 10_000, 50_000)
@@ -46,8 +46,11 @@ def measure(options: Options) -> Iterator[Series]:
             assert results == list(numbers)
             assert sorted(printed.splitlines()) == lines
 
-        with stdout_to(path), started(options.contenders, options.workers) as contenders:
+        able = [name for name in options.contenders if ALL[name].prints]
+        with stdout_to(path), started(able, options.workers) as contenders:
             runs = variants(contenders, print_line, numbers, CHUNKS, check, print_line_now)
             series = in_turn(Series("prints"), options.rounds, runs)
     series.notes.append("every line was there once at the return, from every contender")
+    if unable := sorted(set(options.contenders) - set(able)):
+        series.notes.append(f"left out, since their lines are not: {', '.join(unable)}")
     yield series
