@@ -34,7 +34,7 @@ def markdown(all_series: Sequence[Series], options: Options, busy: float) -> str
     lines = [
         "# Measured",
         "",
-        "Written by `python -m perf results`: do not edit. Least, median, greatest over the rounds;",
+        "Written by `python -m perf results`: do not edit. Least, median, greatest over rounds;",
         "a ratio is the median of burla's time over the contender's in the same round: under 1,",
         "burla is faster.",
         "",

@@ -22,8 +22,8 @@ from .shared_memory import INPUT, RESULT, SHARE_BYTES_MIN, create, refer, rewrit
 INPUTS_BYTES_MAX = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDOW
 # Of less than that only so many leaves wait as keep the slots busy: each more is a new file, which
 # costs four times as much as one that is written anew, and is out of the processor's caches.
-WAITING_BYTES_MIN = 32 << 20
-WAITING_PER_SLOT = 3  # one that is worked on, one behind it, one under way
+WAITING_BYTES_MIN = 64 << 20
+WAITING_PER_SLOT = 4  # one that is worked on, one behind it, two under way
 FREE_BYTES_MAX = 64 << 20  # files of one cluster that wait to be written anew
 FREE_S = 10.0  # and for how long
 FREE_TRIES_MAX = 4  # of those, looked at for one leaf: each may be mapped still
