@@ -59,6 +59,13 @@ def kept_of(files: Path) -> list[Path]:
     return [file for file in files.parent.iterdir() if file.is_file()]
 
 
+def assert_same(got: Any, value: Any) -> None:
+    if type(value) is list and type(value[0]) is float:
+        assert got == value  # 200,000 numbers: the other way takes seconds
+    else:
+        np.testing.assert_equal(got, value)
+
+
 def pieces_of(value: Any) -> Pieces:
     ((leaf,),) = [batch.leaves for batch in cut_batches([value])]
     assert isinstance(leaf.body, Pieces)
@@ -78,7 +85,7 @@ def test_an_input_that_is_put_down_comes_back_and_may_be_written_to(
     assert frames[0][:1] == INPUT
     assert len(frames[0]) < 1000
     got = load_leaf(frames)[0]
-    np.testing.assert_equal(got, value)
+    assert_same(got, value)
     assert type(got) is type(value)
     if isinstance(got, np.ndarray):
         assert got.flags.writeable
@@ -95,7 +102,7 @@ def test_a_result_is_put_down_and_given_away(value: Any, on: SharedInputs, files
     assert len(list(files.iterdir())) == 1
     got = load_result(frames)
     assert list(files.iterdir()) == []
-    np.testing.assert_equal(got, value)
+    assert_same(got, value)
     assert type(got) is type(value)
     if isinstance(got, np.ndarray):
         got += 1
