@@ -61,6 +61,7 @@ class Lease:
     state: LeaseState = LeaseState.ACTIVE
     wanted: bool = True  # its job is open here: what its nodelet sends of it is passed on
     until_s: float = 0.0  # an orphan or a warm one stays so until then
+    longest_s: float = 0.0  # that a job took which its workers have run
     claim: Held | None = None  # of an orphan: what its nodelet says
     reuse_key: bytes = b""  # of a warm one: jobs with this key may have its workers,
     owner: bytes = b""  # as long as the client session of its job is there

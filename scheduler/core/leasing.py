@@ -50,7 +50,7 @@ def start(state: State, job: Job, node: Node) -> None:
         slots = min(slots, cap - job.work.slots)
     lease = Lease(_new_id(state), node.id, job.id, slots, state.now_s)
     leases.enter(state, lease)
-    keep = warm_leases.take_over(state, node, job)
+    keep = warm_leases.take_over(state, node, job, lease)
     nodes = assignment.likely_nodes(job.work, len(state.free))
     message = m.StartLease(
         lease=lease.id,

@@ -12,7 +12,11 @@ from .lease import Lease, LeaseState
 from .node import Node
 from .state import State
 
-WARM_S = 3.0  # workers wait so long for a job like theirs; a loop of small maps forks only once
+# Workers wait so long for a job like theirs: a loop of small maps forks only once.
+WARM_S = 3.0
+# They may have imported for seconds, which nobody sees from outside but by how long a job took that
+# they ran: no more than that is lost with them. So they wait for some times the longest of these.
+WARM_TIMES, WARM_S_MAX = 10, 60.0
 
 
 def retire(state: State, job: Job, lease: Lease) -> None:
@@ -22,19 +26,27 @@ def retire(state: State, job: Job, lease: Lease) -> None:
         leases.end(state, lease, discard=False)
         return
     lease.reuse_key, lease.owner = key, job.owner
-    lease.until_s = state.now_s + WARM_S
+    lease.longest_s = max(lease.longest_s, state.now_s - lease.since_s)
+    lease.until_s = state.now_s + min(WARM_S_MAX, max(WARM_S, WARM_TIMES * lease.longest_s))
     leases.move(state, lease, LeaseState.WARM)
 
 
-def take_over(state: State, node: Node, job: Job) -> bytes | None:
+def take_over(state: State, node: Node, job: Job, lease: Lease) -> bytes | None:
     """Return the lease whose workers go on with `job`; None: there is none, or not any more.
 
     They may be more or fewer than the job has slots here: that is for the nodelet to see to.
+
+    Args:
+        state: of all.
+        node: that is given to the job.
+        job: that gets it.
+        lease: of the job, which has begun.
     """
     warm = node.warm
     if warm is None:
         return None
     if warm.reuse_key == job.reuse_key():
+        lease.longest_s = warm.longest_s
         leases.workers_are_gone(state, warm)
         return warm.id
     end(state, warm)

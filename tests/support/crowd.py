@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from network import Faults
 from world import Caller, World
 
+from burla.scheduler.core import warm_leases
+
 QUIET = {"repeat": 0.0, "drop_published": 0.0, "cut_every_s": 0.0}
 AFTER_S = 8.0  # then nothing of a job may be left: workers linger for 3 s, words get lost
 CHECK_EVERY = 7  # events of a core; no divisor of anything that repeats
@@ -180,6 +182,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="play this one alone, and tell of each job")
     parser.add_argument("--seeds", type=int, default=200, help="how many (200), from 0 on")
     options = parser.parse_args()
+    warm_leases.WARM_S_MAX = warm_leases.WARM_S  # each would be played for a minute more
     seeds = range(options.seeds) if options.seed is None else [options.seed]
     reports, failed = [], 0
     for seed in seeds:

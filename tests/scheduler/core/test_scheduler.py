@@ -28,6 +28,7 @@ from burla.protocol import messages as m
 from burla.scheduler.core.effects import Forget, Note, Publish, Send
 from burla.scheduler.core.quotas import BYTES_MAX
 from burla.scheduler.core.scheduler import Scheduler
+from burla.scheduler.core.warm_leases import WARM_S_MAX
 
 
 def serving(cpus: int = 2) -> tuple[ModelCluster, ModelNode, ModelClient]:
@@ -330,7 +331,7 @@ def test_a_restarted_scheduler_takes_up_what_the_parties_hold() -> None:
     assert cluster.heard() == [passed_on(client, node, 1, 3, 0, 2), acked(node, 1, 3)]
     cluster.later(2.75)
     assert cluster.heard_but_beats() == []
-    cluster.later(0.5)
+    cluster.later(WARM_S_MAX)
     assert cluster.heard_but_beats() == [ended(node, 1)]
     wait(cluster, 10.0)
     assert cluster.heard_but_beats() == []

@@ -21,7 +21,7 @@ from burla.protocol.ranges import Ranges
 from burla.scheduler.core.effects import Effect, Forget, Record
 from burla.scheduler.core.node import UNREACHABLE_S
 from burla.scheduler.core.scheduler import TICK_S
-from burla.scheduler.core.warm_leases import WARM_S
+from burla.scheduler.core.warm_leases import WARM_S, WARM_S_MAX
 
 
 def complete_job(cluster: ModelCluster, client: ModelClient, node: ModelNode, lease: int) -> None:
@@ -132,6 +132,44 @@ def test_workers_wait_only_so_long() -> None:
     assert cluster.heard_but_beats() == []
     cluster.later(1.0)
     assert cluster.heard_but_beats() == [ended(node, 1, discard=True)]
+
+
+def run_long(cluster: ModelCluster, node: ModelNode, client: ModelClient, seconds: int) -> None:
+    """Run a job that takes so long; its workers wait, though it is not closed."""
+    for _ in range(seconds):
+        cluster.later(1.0)
+    cluster.inputs(client, 4)
+    cluster.end(client)
+    cluster.run(node, 4)
+    cluster.heard()
+
+
+def test_workers_wait_for_ten_times_the_longest_job_that_they_have_run() -> None:
+    cluster = ModelCluster()
+    node, client = cluster.node(), cluster.client()
+    run_long(cluster, node, client, 2)
+    cluster.later(15.0)
+    assert cluster.heard_but_beats() == []
+    first, record = client.job, open_again(cluster, client)
+    assert cluster.heard() == [record, start(node, client, 2, keep=ident(1))]
+    cluster.say(client.peer, m.CloseJob(first))
+    cluster.stop(node)
+    cluster.heard()
+    complete_job(cluster, client, node, 2)  # a quick one: what was imported is there all the same
+    cluster.later(19.0)
+    assert ended(node, 2) not in cluster.heard_but_beats()
+    cluster.later(2.0)
+    assert ended(node, 2) in cluster.heard_but_beats()
+
+
+def test_workers_wait_for_a_minute_at_most() -> None:
+    cluster = ModelCluster()
+    node, client = cluster.node(), cluster.client()
+    run_long(cluster, node, client, 200)
+    cluster.later(WARM_S_MAX - 0.5)
+    assert cluster.heard_but_beats() == []
+    cluster.later(1.0)
+    assert cluster.heard_but_beats() == [ended(node, 1)]
 
 
 def test_workers_of_a_session_that_is_gone_are_ended() -> None:
