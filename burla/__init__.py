@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         InputTooLarge,
         JobFailed,
         NodeLost,
+        NoSharedFiles,
         NotAuthorised,
         OutOfMemory,
         Refused,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .parallel_map import remote_parallel_map
+
+    shared: str  # where all nodes of the cluster have one file system
 
 __all__ = [
     "BadSetting",
@@ -47,6 +50,7 @@ __all__ = [
     "InputNotLoadable",
     "InputTooLarge",
     "JobFailed",
+    "NoSharedFiles",
     "NodeLost",
     "NotAuthorised",
     "OutOfMemory",
@@ -62,10 +66,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in (*__all__, "shared"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "shared":  # of the cluster in use now
+        return import_module(".shared_files", __name__).shared_directory()
     module = "parallel_map" if name == "remote_parallel_map" else "errors"
     value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value

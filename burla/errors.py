@@ -5,9 +5,10 @@
     ├── ClusterError           the cluster, not the function
     │   ├── ClusterUnreachable     nothing answers at the address
     │   ├── ClusterLost            it answered, and fell silent or ended in the middle of a job
-    │   └── Refused                it answered no
-    │       ├── VersionMismatch        another protocol or another Python
-    │       └── NotAuthorised          this key may not do that
+    │   ├── Refused                it answered no
+    │   │   ├── VersionMismatch        another protocol or another Python
+    │   │   └── NotAuthorised          this key may not do that
+    │   └── NoSharedFiles          its nodes have no file system in common
     ├── Unsatisfiable          no node could ever satisfy an argument
     ├── JobFailed              the job as a whole: the function could not be loaded, and the like
     │   └── CallerAway             this process was away for longer than the cluster waits
@@ -100,6 +101,10 @@ class VersionMismatch(Refused):
 
 class NotAuthorised(Refused):
     """The key of this client may not do what was asked."""
+
+
+class NoSharedFiles(ClusterError):
+    """The nodes of the cluster have no file system in common, as far as it was told."""
 
 
 class Unsatisfiable(BurlaError):

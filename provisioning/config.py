@@ -37,6 +37,7 @@ import msgspec
 from msgspec.structs import replace
 
 from burla.protocol import VERSION
+from burla.protocol.fields import SHARED_IS, is_shared
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.plan import stamp
 from burla.provisioning.core.steps import DIRECTORY, NAME
@@ -152,6 +153,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     python: str = MINOR
     index: str = ""  # URL that nodes install from; empty: what pip on them is configured to ask
     wheelhouse: str = ""  # "auto", or a folder of wheels that is shipped
+    shared: str = ""  # where all nodes have one file system: burla.shared in functions
     join_s: int = 60
     drain_s: int = 600  # how long `nodes drain` waits for calls that run
     log_level: str = ""  # of all daemons; empty: "info"
@@ -172,6 +174,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _must(
             NAME.fullmatch(self.name), "name", self.name, "1 to 63 letters, digits, '.', '_', '-'"
         )
+        _must(not self.shared or is_shared(self.shared), "shared", self.shared, SHARED_IS)
         minor = self.python.split(".")
         _must(
             len(minor) == 2 and all(map(str.isdigit, minor)),

@@ -78,6 +78,8 @@ class Head:
         line += log_options(config)
         if config.away_limit_s is not None:
             line += ["--away-limit", f"{config.away_limit_s:g}"]
+        if shared := config.shared:
+            line += ["--shared", shared]
         return [*line, "--dir", str(self._directory / KEYS)] if bind.startswith("tcp:") else line
 
     def start_autoscaler(self, progress: Progress) -> None:

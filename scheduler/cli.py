@@ -95,7 +95,12 @@ def _serve(words: list[str]) -> int:
     try:
         keys, is_private = _keys(options), _is_private(options)
         config = SchedulerConfig(
-            options.bind, keys, _quotas(options), is_private, options.away_limit
+            options.bind,
+            keys,
+            _quotas(options),
+            is_private,
+            options.away_limit,
+            shared=options.shared,
         )
         _check_free(config.bind)
         notifier = Notifier()
@@ -165,6 +170,12 @@ def _parser() -> Parser:
         default=AWAY_LIMIT_S,
         help="how long the jobs of a caller that is away are kept, stopped or cut off from the "
         "network; then they are given up, and it is told so (default: %(default)g; inf: no limit)",
+    )
+    parser.add_argument(
+        "--shared",
+        metavar="DIR",
+        default="",
+        help="where all nodes have one file system, to which jobs may write: burla.shared there",
     )
     daemon.add_log_level(parser)
     add_json(parser, "the address")

@@ -5,6 +5,7 @@ import os
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
+from burla.protocol.fields import SHARED_IS, is_shared
 from burla.scheduler.auth.key_store import SERVER_KEY
 from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
@@ -29,6 +30,7 @@ class SchedulerConfig:
     quotas: Quotas = field(default_factory=Quotas)  # of each tenant
     is_private: bool = False  # it has one node, of this machine, and one client
     away_limit_s: float = AWAY_LIMIT_S  # the jobs of a client that is away for longer are given up
+    shared: str = ""  # where all nodes have one file system; empty: they have none
     state_file: Path | None = field(init=False, default=None)  # written at SIGUSR2; None: nowhere
 
     def __post_init__(self) -> None:
@@ -40,6 +42,8 @@ class SchedulerConfig:
         """
         if math.isnan(self.away_limit_s) or self.away_limit_s < AWAY_LIMIT_MIN_S:
             raise ConfigError(f"--away-limit must be at least {AWAY_LIMIT_MIN_S:g} seconds")
+        if self.shared and not is_shared(self.shared):
+            raise ConfigError(f"--shared {self.shared}: must be {SHARED_IS}")
         if min(astuple(self.quotas)) < 1:
             raise ConfigError("each quota must be at least 1")
         object.__setattr__(self, "bind", bind_address(self.bind))

@@ -27,6 +27,9 @@ RUNS_MAX = 256  # in one message: its header stays small, and its first outcome 
 LONG_CALLS_MAX = 16  # told of one lease: those that have run for longest
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
 
+SHARED_IS = "an absolute path of at most 256 characters, outside of /tmp, /var/tmp and /dev/shm"
+_PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # of each job, where nodes have isolation
+
 SEAL_BYTES = 16  # of HMAC-SHA-256: enough against one who cannot try offline
 SECRET_BYTES_MAX = 32
 
@@ -55,6 +58,12 @@ Done = Annotated[tuple[tuple[Count, Positive], ...], Meta(max_length=RANGES_MAX)
 Streams = Annotated[tuple[Stream, ...], Meta(max_length=OUTPUT_CHUNKS_MAX)]  # of chunks
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
 Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
+
+
+def is_shared(path: str) -> bool:
+    """Return whether a path may be where all nodes have one file system."""
+    is_path = path.startswith("/") and path.isprintable() and len(path) <= 256
+    return is_path and path.strip("/") != "" and not f"{path}/".startswith(_PRIVATE)
 
 
 class Message(Struct, frozen=True, tag=True, array_like=True):

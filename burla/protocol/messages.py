@@ -221,6 +221,7 @@ class Welcome(Message, frozen=True):
     bytes_max: Count = 0  # of functions and inputs of one key at once; 0: not said
     time_s: Seconds = 0.0  # Unix time on the scheduler's machine as this was sent; 0: not said
     features: Names = ()  # as in a Hello
+    shared: Word = ""  # where all nodes have one file system; empty: they have none
 
 
 class Refused(Message, frozen=True):

@@ -49,6 +49,7 @@ class Nodelet:
         self._beat_s = 0.0
         self._heard_s = 0.0
         self._hello_s = 0.0  # when the last Hello was sent
+        self.shared = ""  # where all nodes have one file system, as the scheduler said last
         self._welcomed: bytes | None = None  # by this scheduler; None: not on this connection
         self._warned = False
         self._noted_s = 0.0  # when it was last noted that the scheduler answers
@@ -226,6 +227,7 @@ class Nodelet:
             self._effects.append(Note(f"connected to the scheduler (burla {said.version})"))
         self._warned = False
         self._welcomed = said.scheduler
+        self.shared = said.shared
         self._hello_s = -HELLO_S  # the next HelloRequired is a new question
         self._noted_s = now_s
         self._effects.append(Heard())

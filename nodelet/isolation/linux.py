@@ -111,6 +111,15 @@ def make_read_only() -> None:
             make_one_read_only(target, flags)
 
 
+def make_one_writable(target: str) -> None:
+    """Make one mount writable again; whatever else was forbidden stays so."""
+    kept = {os.ST_NODEV: MS_NODEV, os.ST_NOEXEC: MS_NOEXEC, os.ST_NOATIME: _NOATIME}
+    kept |= {os.ST_NODIRATIME: _NODIRATIME, os.ST_RELATIME: _RELATIME}
+    found = os.statvfs(target).f_flag
+    flags = sum(flag for seen, flag in kept.items() if found & seen)
+    mount("", target, "", flags | MS_REMOUNT | MS_BIND | MS_NOSUID)
+
+
 def make_one_read_only(target: str, flags: int) -> None:
     """Make one mount, which has `flags`, read-only; before Linux 5.12 it is done one by one."""
     mount("", target, "", flags | MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)

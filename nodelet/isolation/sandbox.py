@@ -120,6 +120,19 @@ def furnish(confinement: Confinement, uid: int, gid: int) -> None:
     os.chdir(JOB_FOLDER)
 
 
+def share(directory: str) -> None:
+    """Let jobs write to a directory that all nodes have, as far as its modes let them.
+
+    Called by the init at the begin of a lease. What cannot be done leaves it as it is: to be read.
+    """
+    path = os.path.realpath(directory)
+    if not os.path.isdir(path) or is_below(path, PRIVATE):
+        return
+    with suppress(OSError):
+        linux.mount(path, path, "", linux.MS_BIND)
+        linux.make_one_writable(path)
+
+
 def _set_killed_last(wanted: bool) -> None:
     """Have the kernel, short of memory, take anybody before this process; or treat it as usual."""
     with open("/proc/self/oom_score_adj", "w") as file:

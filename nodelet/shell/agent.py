@@ -21,7 +21,7 @@ from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
 from burla.nodelet.core.nodelet import Nodelet
 from burla.nodelet.worker.control import LoadSettings
-from burla.nodelet.worker.folders import VARIABLE as FOLDER_VARIABLE, remove
+from burla.nodelet.worker.folders import SHARED_VARIABLE, VARIABLE as FOLDER_VARIABLE, remove
 from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
@@ -285,6 +285,8 @@ class Agent:
         start, config = effect.start, self._config
         variables = {"BURLA_JOB_ID": start.job.hex(), "BURLA_NODE": config.name}
         variables[FOLDER_VARIABLE] = self._sandboxes.job_folder
+        if shared := self._core.shared:
+            variables[SHARED_VARIABLE] = shared
         if not effect.keep:  # else the files are kept as well
             self._sandboxes.make_job_folder()
         hash_seed = start.hash_seed
@@ -305,6 +307,7 @@ class Agent:
             budget=self._budget,
             hash_seed=None if hash_seed == self._hash_seed else hash_seed,
             keep=effect.keep,
+            shared=self._core.shared,
         )
 
     def _steal(self, effect: e.Steal) -> None:

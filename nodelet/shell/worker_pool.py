@@ -156,6 +156,7 @@ class WorkerPool:
         budget: int = 0,
         hash_seed: int | None = None,
         keep: bool = False,
+        shared: str = "",
     ) -> None:
         """Serve a job from now on.
 
@@ -168,9 +169,12 @@ class WorkerPool:
             keep: the workers go on, those that are ready and those that are made; they may be
                 assigned spans at once: the first loads the function now, each of the others with
                 its first span.
+            shared: a directory that the workers may write to, however far they are shut in.
         """
         assert (self._load is not None) == keep, "one lease at a time"
         self._observer.begin_lease(func_ram, budget)
+        if shared and not keep and not self._is_dead:
+            self._zygote.send(c.Share(shared))
         self._hash_seed = hash_seed
         self._load = pack(Message(Kind.LOAD, frames=[c.encode(settings), *function]))
         for handle in self._handles.values():

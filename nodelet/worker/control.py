@@ -46,6 +46,12 @@ class Kill(NamedTuple):
     pid: int
 
 
+class Share(NamedTuple):
+    """Let all that you fork, and have forked, write to this directory, if you have shut it."""
+
+    directory: str
+
+
 class EndLease(NamedTuple):
     """Kill all below you but the workers of these pages, wipe the scratch; answered by Ended."""
 
@@ -131,7 +137,7 @@ class LoadSettings(NamedTuple):
         return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment
 
 
-ToZygote = Fork | Adopt | Signal | Kill | EndLease
+ToZygote = Fork | Adopt | Signal | Kill | Share | EndLease
 FromZygote = Ready | Forked | NotForked | Died | Ended
 ToSupervisor = OpenSandbox
 FromSupervisor = Ready | Opened | Failed | Gone
@@ -140,7 +146,7 @@ Word = ToZygote | FromZygote | ToSupervisor | FromSupervisor | LoadSettings
 _WORDS: dict[str, type[Word]] = {
     word.__name__: word
     for word in (
-        *(Ready, Fork, Adopt, Signal, Kill, EndLease, Forked, NotForked, Died, Ended),
+        *(Ready, Fork, Adopt, Signal, Kill, Share, EndLease, Forked, NotForked, Died, Ended),
         *(OpenSandbox, Opened, Failed, Gone, LoadSettings),
     )
 }

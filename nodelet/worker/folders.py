@@ -15,6 +15,7 @@ from contextlib import suppress
 from burla.nodelet.isolation.sandbox import JOB_FOLDER
 
 VARIABLE = "BURLA_JOB_DIR"
+SHARED_VARIABLE = "BURLA_SHARED"  # where all nodes have one file system, if they have
 OWN_MODULES = "own-modules"  # the directory of the caller's, beside that folder
 SETTLED_NS = 20_000_000  # a change of a folder this long ago has another time than the next one
 LISTED_MAX = 1000  # names that are looked at: more were told of long ago

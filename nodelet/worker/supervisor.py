@@ -182,6 +182,7 @@ class Supervisor:
             memory,
             "",  # its scratch goes with it
             lambda: sandbox.confine(wanted, box.uid, gid),
+            sandbox.share,
         ).run()
 
     # --- clearing one away ---

@@ -32,6 +32,10 @@ def _leave_as_it_is() -> None:
     pass
 
 
+def _share_nothing(directory: str) -> None:
+    pass
+
+
 class Zygote:
     """The state of the process, and its loop."""
 
@@ -42,6 +46,7 @@ class Zygote:
         memory: Memory,
         scratch: str,
         confine: Callable[[], None] = _leave_as_it_is,
+        share: Callable[[str], None] = _share_nothing,
     ) -> None:
         """Serve the agent behind `control`.
 
@@ -51,8 +56,9 @@ class Zygote:
             memory: the slates.
             scratch: a directory of ours.
             confine: what each worker calls before it does anything.
+            share: lets workers write to a directory, where nothing can be written to else.
         """
-        self._confine = confine
+        self._confine, self._share = confine, share
         self._control = control
         self._agent = agent
         self._memory = memory
@@ -99,6 +105,8 @@ class Zygote:
                 if pid in self._workers:
                     # a copy is below its template until the process between the two has ended
                     kill_tree(pid, spared=self._workers)
+            case c.Share(directory):
+                self._share(directory)
             case c.EndLease(kept):
                 self._ending = frozenset(self._pages[page] for page in kept if page in self._pages)
             case other:

@@ -51,6 +51,7 @@ class Scheduler:
         quotas: Quotas | None = None,
         is_private: bool = False,
         away_limit_s: float = absence.AWAY_LIMIT_S,
+        shared: str = "",
     ) -> None:
         """Start empty.
 
@@ -61,11 +62,12 @@ class Scheduler:
             quotas: what each tenant may have at once, unless `state.tenants` says otherwise.
             is_private: there will never be more than one node.
             away_limit_s: how long the jobs of a client that is away are kept.
+            shared: where all nodes have one file system, told in the Welcome; empty: nowhere.
         """
         tenants = Tenants(Quotas() if quotas is None else quotas)
         self.state = State(instance, tenants, is_private, away_limit_s)
         bytes_max = tenants.default.bytes_max
-        self._welcome = m.Welcome(instance, version, publisher, bytes_max)
+        self._welcome = m.Welcome(instance, version, publisher, bytes_max, shared=shared)
         self._autoscalers = Autoscalers()
         self._beat_s = 0.0
         self._tick_s = 0.0

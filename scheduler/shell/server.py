@@ -130,7 +130,7 @@ async def _serve(
         ends.callback(watch.close)
         bound, publisher = _bind(router, channel, config.bind)
         endpoint = bound
-        options = (config.quotas, config.is_private, config.away_limit_s)
+        options = (config.quotas, config.is_private, config.away_limit_s, config.shared)
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
         core.state.journal.is_kept = log.isEnabledFor(logging.INFO)
         authorizer = doors.authorizer if doors else None

@@ -176,3 +176,51 @@ def test_files_of_the_call_are_in_the_folder_of_the_job_as_they_were_given(tmp_p
     with cluster(tmp_path, 1, 1, bind="tcp://127.0.0.1:0", isolation="best"):
         assert succeed(SHIPPED, tmp_path, cwd=here) == EXPECTED
     assert (tmp_path / "c.csv").read_text() == "../c.csv"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make nodes of all tiers")
+@pytest.mark.parametrize("before", [(), BEFORE["namespaces"]], ids=["uid", "namespaces"])
+def test_a_shared_file_system_can_be_written_to_in_isolation(
+    short: Path, tmp_path: Path, before: tuple[str, ...]
+) -> None:
+    source = """
+    import os
+    import burla
+    from burla import remote_parallel_map
+
+    def write(number):
+        with open(os.path.join(burla.shared, f"{number}.txt"), "w") as file:
+            file.write(f"{number}")
+        try:
+            open(os.path.dirname(burla.shared) + "/beside", "w").close()
+        except OSError:
+            return burla.shared
+
+    print(set(remote_parallel_map(write, range(4), spinner=False)) == {burla.shared})
+    """
+    with tempfile.TemporaryDirectory(dir="/opt", prefix="burla-test-") as place:
+        Path(place).chmod(0o755)
+        shared = Path(place, "shared")
+        shared.mkdir()
+        shared.chmod(0o1777)
+        options = ("--shared", str(shared))
+        with cluster(short, isolation="best", options=options) as made:
+            Path(made.address.removeprefix("ipc://")).chmod(0o777)
+            made.add_node(2, prefix=before)
+            assert succeed(source, tmp_path) == "True\n"
+            assert os.listdir(place) == ["shared"]
+            assert sorted(path.read_text() for path in shared.iterdir()) == ["0", "1", "2", "3"]
+
+
+def test_without_a_shared_file_system_its_name_is_an_error_in_words(tmp_path: Path) -> None:
+    source = """
+    import burla
+    from burla import remote_parallel_map
+    for ask in (lambda: burla.shared, lambda: remote_parallel_map(lambda x: burla.shared, [1])):
+        try:
+            ask()
+        except burla.NoSharedFiles as error:
+            print("no file system in common: name it in the cluster" in str(error))
+    """
+    with cluster(tmp_path, 1):
+        assert succeed(source, tmp_path) == "True\nTrue\n"

@@ -125,3 +125,10 @@ def test_how_much_is_logged_is_said_to_each_daemon(
     assert lines[False] != lines[True]
     assert isinstance(host, Installed)
     assert host.wanted.settings() != replace(host.wanted, log_level="").settings()
+
+
+def test_a_shared_file_system_is_outside_of_what_each_job_has_for_itself() -> None:
+    assert parse({"shared": "/mnt/data"}).shared == "/mnt/data"
+    for path in ("mnt/data", "/", "/tmp/data", "/dev/shm", "/x" * 200, "/a\nb"):
+        with pytest.raises(BadConfig, match=r"shared is .*: it must be an absolute path"):
+            parse({"shared": path})

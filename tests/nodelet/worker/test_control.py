@@ -14,6 +14,7 @@ WORDS: list[c.Word] = [
     c.Adopt(77),
     c.Signal(77, 23),
     c.Kill(77),
+    c.Share("/mnt/data"),
     c.EndLease([1, 2, 3]),
     c.Forked(3, 77),
     c.NotForked(3, 11),
