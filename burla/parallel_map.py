@@ -21,9 +21,14 @@ from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
 from burla.system.hash_seed import own_seed
 from burla.transport.addresses import take_apart
-from burla.values.payloads import cut_batches, dump_function, is_lazy
+from burla.values.payloads import (
+    cut_batches,
+    hold_function,
+    is_lazy,
+    take_apart_function,
+)
 from burla.values.shared_memory import make_room
-from burla.values.sharing import SharedInputs, directory_of
+from burla.values.sharing import SharedInputs, directory_of, parts_in
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
 from .config import cluster_address, may_grow, reconnect_timeout_s
@@ -40,6 +45,7 @@ R = TypeVar("R")
 Path = str | os.PathLike[str]
 Files = Path | Iterable[Path] | Mapping[str, Path]
 
+KINDS = {False: m.BlobKind.PART, True: m.BlobKind.BYTES_PART}  # of a part: was it a `bytes`?
 ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
 ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
 
@@ -283,7 +289,7 @@ def _start(
     """Return the job, open and with its first inputs; None, and nothing is started, without any."""
     sent = new_sent()
     sample = inputs if isinstance(inputs, list | tuple) else ()
-    frames = dump_function(function, sample=sample, sent=sent)
+    pieces = take_apart_function(function, sample=sample, sent=sent)
     ahead = ReadAhead() if is_lazy(inputs) else None
     window = Window(ahead)
     batches = cut_batches(inputs, sent, shape.check, room=window.room)
@@ -312,30 +318,40 @@ def _start(
         if (memory := cluster.memory) is not None:
             directory, free = directory_of(memory, spec.job.hex()), cluster.free_files
     around = packed_surroundings(chosen, private=address is None)
-    own_frames = 0
-    if address is not None and (own := travelling_modules(function, inputs, sent)) is not None:
-        if own.warning:
-            warn_caller(own.warning)
-        own_frames = len(own.frames)
-        frames = [*frames, *own.frames]
-    file_frames = dump_files(shipped) if shipped else []
-    frames = [*frames, *file_frames]
-    spec = msgspec.structs.replace(
-        spec,
-        environment=packed_environment(
-            memory,
-            travels=address is not None,
-            own_frames=own_frames,
-            file_frames=len(file_frames),
-            surroundings=around,
-        ),
-        lazy=ahead is not None,
-        digest=b"" if shipped else digest_of(frames),  # a next job is to find them unchanged
-        hash_seed=own_seed(),
-    )
-    job = Job(Session(spec, frames, prompt, make_room), thread, spec.name, spinner, TOKEN)
-    shared = SharedInputs(directory, free, os.cpu_count() or 1)
-    return Caller(job, connect, inputs, chain([first], batches), limits, shared, window)
+    held = hold_function(function, pieces, None if memory is None else parts_in(memory))
+    try:
+        own_frames = 0
+        frames = held.frames
+        if address is not None and (own := travelling_modules(function, inputs, sent)) is not None:
+            if own.warning:
+                warn_caller(own.warning)
+            own_frames = len(own.frames)
+            frames = [*frames, *own.frames]
+        file_frames = dump_files(shipped) if shipped else []
+        frames = [*frames, *file_frames]
+        names = [*frames, *(part.digest for part, _ in held.parts)]
+        spec = msgspec.structs.replace(
+            spec,
+            environment=packed_environment(
+                memory,
+                travels=address is not None,
+                own_frames=own_frames,
+                file_frames=len(file_frames),
+                surroundings=around,
+            ),
+            lazy=ahead is not None,
+            digest=b"" if shipped else digest_of(names),  # a next job is to find them unchanged
+            hash_seed=own_seed(),
+            blobs=tuple(m.Blob(part.digest, part.size, KINDS[is_b]) for part, is_b in held.parts),
+        )
+        contents = {part.digest: memoryview(part.content) for part, _ in held.parts}
+        session = Session(spec, frames, prompt, make_room, contents)
+        job = Job(session, thread, spec.name, spinner, TOKEN)
+        shared = SharedInputs(directory, free, os.cpu_count() or 1)
+        return Caller(job, connect, inputs, chain([first], batches), limits, shared, window, held)
+    except BaseException:
+        held.release()
+        raise
 
 
 def _connect_private() -> IoThread:

@@ -26,6 +26,8 @@ ALONE = (
     "scale",
     "curve",
     "big",
+    "loop_heavy",
+    "broadcast",
     "up",
 )  # no peer does the same
 CASES = BESIDE_PEERS + ALONE

@@ -56,6 +56,11 @@ def closure(data: bytes) -> Callable[[int], int]:
     return lambda x: x + len(data)
 
 
+def heavy(array: npt.NDArray[np.float64]) -> Callable[[int], float]:
+    """Return a function that takes `array` along."""
+    return lambda x: float(array[x])
+
+
 def line(number: int) -> str:
     """Return the line that call `number` prints."""
     return f"line {number} of the case that prints"

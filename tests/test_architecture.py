@@ -127,6 +127,7 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__
 
 DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
     *("zmq", "msgpack", "msgspec", "cloudpickle", "uvloop", "rich", "click"),
+    "xxhash",
     *(
         "paramiko",
         "google",

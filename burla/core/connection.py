@@ -8,6 +8,7 @@ from collections import deque
 from typing import Literal, assert_never
 
 from burla.protocol import messages as m
+from burla.protocol.blob_messages import BLOBS
 from burla.protocol.key_messages import ServerKey
 
 from .commands import Command
@@ -41,6 +42,7 @@ class Connection:
         self._hello = hello
         self._answer_s, self._silence_s = answer_s, silence_s
         self._welcomed = False
+        self._takes_blobs = False
         self._bytes_max = 0  # that the scheduler takes of a job at once; 0: it did not say
         self._hello_s = now_s
         self._heard_s: float | None = None
@@ -63,7 +65,7 @@ class Connection:
         session.born_s = now_s
         self._late_s = now_s  # at once, but after the inputs, which are there already
         if self._welcomed:
-            return self._after(session, session.connect(now_s, self._bytes_max), now_s)
+            return self._after(session, self._connect(session, now_s), now_s)
         session.stall("the cluster has not answered yet", now_s)
         return []
 
@@ -101,6 +103,8 @@ class Connection:
                 return self.hear_of_job(message, payload, now_s)
             case m.JobStatus() | m.JobFailed():
                 return self.hear_of_job(message, payload, now_s)
+            case m.BlobWanted():
+                return self._send_blob(message)
             case m.Heartbeat() | m.Nodes() | ServerKey():  # the shell has taken the last one
                 return []
             case m.Welcome():
@@ -120,6 +124,10 @@ class Connection:
         if session is None:
             return []
         return self._after(session, session.receive(message, payload, now_s), now_s)
+
+    def _send_blob(self, wanted: m.BlobWanted) -> list[Effect]:
+        session = self.sessions.get(wanted.about)
+        return [] if session is None else session.send_blob(wanted)
 
     def refuse(self, why: m.Refused) -> list[Effect]:
         """Fail all jobs, and those to come, because the cluster does not take this client."""
@@ -175,11 +183,15 @@ class Connection:
 
     def _welcome(self, welcome: m.Welcome, now_s: float) -> list[Effect]:
         self._welcomed, self._bytes_max = True, welcome.bytes_max
+        self._takes_blobs = BLOBS in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
-            effects += self._after(session, session.connect(now_s, self._bytes_max), now_s)
+            effects += self._after(session, self._connect(session, now_s), now_s)
         return effects
+
+    def _connect(self, session: Session, now_s: float) -> list[Effect]:
+        return session.connect(now_s, self._bytes_max, takes_blobs=self._takes_blobs)
 
     def _end_all(self, why: str) -> list[Effect]:
         """Fail all jobs; the scheduler may have heard of one after it said so."""

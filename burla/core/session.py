@@ -6,11 +6,13 @@ it returns, in order. Frames of outcomes pass through unopened. It keeps every b
 outcomes are here, so that whatever dies can be told again.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
 from msgspec.structs import replace
 
 from burla.protocol import messages as m
+from burla.protocol.arriving import pieces_of
 from burla.protocol.codec import WireError, read_runs, unpack_runs
 from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Range
@@ -40,13 +42,19 @@ from .waiting import Waiting
 
 Runs = list[tuple[m.Run, list[bytes]]]
 AboutJob = m.JobOutcomes | m.JobOutput | m.JobRunning | m.LeaseLost | m.JobStatus | m.JobFailed
+Contents = Mapping[bytes, memoryview]  # of blobs, by digest
 
 
 class Session:
     """One job, as the client knows it."""
 
     def __init__(
-        self, spec: m.OpenJob, function: Frames, prompt: bool, room: Room = plain_room
+        self,
+        spec: m.OpenJob,
+        function: Frames,
+        prompt: bool,
+        room: Room = plain_room,
+        blobs: Contents | None = None,
     ) -> None:
         """Start a job that has no inputs yet.
 
@@ -55,6 +63,7 @@ class Session:
             function: frames of the function.
             prompt: acknowledge outcomes on receipt; else when `Consumed` says so.
             room: makes the memory in which a big outcome is gathered.
+            blobs: what `spec` names.
         """
         self.id = spec.job
         self.topic = spec.topic  # may be replaced before it is opened
@@ -64,6 +73,7 @@ class Session:
         self.went_well = False  # over, and nothing of it runs any more
         self._spec, self._function, self._prompt = spec, list(function), prompt
         self._room = room
+        self._blobs = {} if blobs is None else blobs
         self._connected = False
         self._bytes_max = 0
         self._batches = Batches(spec.job)
@@ -76,10 +86,13 @@ class Session:
 
     # --- the connection ---
 
-    def connect(self, now_s: float, bytes_max: int = 0) -> list[Effect]:
+    def connect(
+        self, now_s: float, bytes_max: int = 0, *, takes_blobs: bool = False
+    ) -> list[Effect]:
         """Note that the scheduler listens: tell it all that it may not know.
 
-        It takes at most `bytes_max` bytes of a job at once; 0: it did not say.
+        It takes at most `bytes_max` bytes of a job at once; 0: it did not say. If it does not take
+        blobs, the function is sent whole.
         """
         self._connected, self._bytes_max = True, bytes_max
         self._waiting.stall("", now_s)
@@ -87,7 +100,12 @@ class Session:
         if self.opened:
             spec = replace(spec, resumed=True, done=self._done_ranges())
         self.opened = True
-        if not self._send_if_taken(spec, self._function):
+        function = self._function
+        if spec.blobs and not takes_blobs:
+            contents = [self._blobs[blob.digest] for blob in spec.blobs]
+            function = [*function[:1], *_frames_of(contents), *function[1:]]
+            spec = replace(spec, blobs=())
+        if not self._send_if_taken(spec, function):
             return self._settle()
         for batch in self._batches.open():
             if not self._send_if_taken(batch.message, batch.payload):
@@ -329,6 +347,18 @@ class Session:
         self._write(lease, output.give_up())
         self._effects.append(Warn(self.id, f"some output of node {lease.node or '?'} is lost"))
 
+    # --- blobs ---
+
+    def send_blob(self, wanted: m.BlobWanted) -> list[Effect]:
+        """Send what the scheduler has asked for of a blob, if it is one of ours."""
+        content = self._blobs.get(wanted.digest)
+        if content is None or wanted.stop - wanted.start > m.BLOB_WINDOW:
+            return []
+        for start, stop in pieces_of(wanted.start, min(wanted.stop, len(content))):
+            said = m.BlobPiece(self.id, wanted.digest, start)
+            self._send(said, [bytes(content[start:stop])])
+        return self._settle()
+
     # --- ends ---
 
     def _is_complete(self) -> bool:
@@ -356,7 +386,10 @@ class Session:
 
     def _send_if_taken(self, message: m.OpenJob | m.Inputs, payload: Frames) -> bool:
         """Send what the scheduler takes; else fail, without a byte sent, and return False."""
-        if self._connected and 0 < self._bytes_max < sum(map(len, payload)):
+        size = sum(map(len, payload))
+        if isinstance(message, m.OpenJob):
+            size += sum([blob.size for blob in message.blobs])
+        if self._connected and 0 < self._bytes_max < size:
             text, index = too_large(message, payload, self._bytes_max)
             self._fail(m.JobFailed(self.id, "", text, index))
             return False
@@ -366,3 +399,9 @@ class Session:
     def _send(self, message: m.Message, payload: Frames = ()) -> None:
         if self._connected:
             self._effects.append(Send(message, payload))
+
+
+def _frames_of(contents: Iterable[memoryview]) -> list[bytes]:
+    """Return what follows the first frame of a function that is sent whole."""
+    parts = [(one, pieces_of(0, len(one))) for one in contents]
+    return [bytes(one[start:stop]) for one, pieces in parts for start, stop in pieces]

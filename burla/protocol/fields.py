@@ -26,6 +26,10 @@ WISHES_MAX = 1000  # likewise jobs that may grow
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 LONG_CALLS_MAX = 16  # told of one lease: those that have run for longest
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
+BLOBS_MAX = 200  # of one job; so many descriptors go to a worker in one message
+BLOBS_SHARE = 2  # one of so many parts of a node's memory may be blobs
+BLOB_PIECE_BYTES = 1 << 20  # of a blob in one message
+BLOB_WINDOW = 4 << 20  # bytes of one blob that are asked for and have not come
 
 SHARED_IS = "an absolute path of at most 256 characters, outside of /tmp, /var/tmp and /dev/shm"
 _PRIVATE = ("/tmp/", "/var/tmp/", "/dev/shm/")  # of each job, where nodes have isolation
@@ -37,6 +41,8 @@ Id = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Secret = Annotated[bytes, Meta(max_length=SECRET_BYTES_MAX)]
 Digest = Annotated[bytes, Meta(max_length=DIGEST_BYTES)]
+BlobDigest = Annotated[bytes, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
+Owner = Annotated[bytes, Meta(max_length=16)]  # a name for a tenant, made by the scheduler
 Packed = Annotated[bytes, Meta(max_length=ENVIRONMENT_BYTES_MAX)]
 Seal = Annotated[bytes, Meta(max_length=SEAL_BYTES)]
 Count = Annotated[int, Meta(ge=0, le=NUMBER_MAX)]
@@ -103,6 +109,26 @@ class Leaf(Struct, frozen=True, array_like=True):
     start: Count
     count: Positive
     frames: Positive
+
+
+class BlobKind(IntEnum):
+    """What a blob is to the worker."""
+
+    PART = 0  # of the function, the next behind its frames: values/parts.py
+    BYTES_PART = 1  # likewise, and it was a `bytes`
+    NAMED = 2  # of the job, by its name
+
+
+class Blob(Struct, frozen=True, array_like=True):
+    """Bytes that a job needs and that are not sent with it: whoever lacks them asks for them."""
+
+    digest: BlobDigest
+    size: Positive
+    kind: BlobKind = BlobKind.PART
+    name: Word = ""
+
+
+Blobs = Annotated[tuple[Blob, ...], Meta(max_length=BLOBS_MAX)]
 
 
 class Kind(IntEnum):

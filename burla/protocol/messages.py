@@ -11,10 +11,19 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from . import key_messages as km
+from .blob_messages import (
+    BlobPiece as BlobPiece,
+    BlobWanted as BlobWanted,
+    LeaseRefused as LeaseRefused,
+)
 
 # Of which all are made. They are used from here, as the messages are.
 from .fields import (
     BEAT_S as BEAT_S,
+    BLOB_PIECE_BYTES as BLOB_PIECE_BYTES,
+    BLOB_WINDOW as BLOB_WINDOW,
+    BLOBS_MAX as BLOBS_MAX,
+    BLOBS_SHARE as BLOBS_SHARE,
     ENVIRONMENT_BYTES_MAX as ENVIRONMENT_BYTES_MAX,
     HEADER_BYTES_MAX as HEADER_BYTES_MAX,
     HELD_MAX as HELD_MAX,
@@ -38,6 +47,10 @@ from .fields import (
     STDERR as STDERR,
     STDOUT as STDOUT,
     WISHES_MAX as WISHES_MAX,
+    Blob as Blob,
+    BlobDigest as BlobDigest,
+    BlobKind as BlobKind,
+    Blobs as Blobs,
     Bulk as Bulk,
     Count as Count,
     Digest as Digest,
@@ -55,6 +68,7 @@ from .fields import (
     Message as Message,
     Minor as Minor,
     Names as Names,
+    Owner as Owner,
     Packed as Packed,
     Positive as Positive,
     Run as Run,
@@ -115,6 +129,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     resumed: bool = False  # outcomes of it may be under way: nodes that hold some are awaited
     done: Done = ()  # ranges whose outcomes the client has, ascending
     fragments: bool = False  # big outcomes may come in fragments
+    blobs: Blobs = ()  # that belong to it, big parts of the function first; see blob_messages.py
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -204,6 +219,7 @@ ClientToScheduler = (
     | AckOutput
     | ReplayOutput
     | CloseJob
+    | BlobPiece
     | ListNodes
     | ReplaceKey
     | Heartbeat
@@ -368,6 +384,7 @@ SchedulerToClient = (
     | LeaseLost
     | JobStatus
     | JobFailed
+    | BlobWanted
     | ClusterEnded
     | Nodes
     | km.ServerKey
@@ -395,6 +412,8 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     over: Annotated[tuple[Id, ...], Meta(max_length=HELD_MAX)] = ()
     hash_seed: HashSeed | None = None  # of its workers; None: that of the cluster
     fragments: bool = False  # as in OpenJob
+    blobs: Blobs = ()  # of the job; asked for if the node has not got them of the same owner
+    owner: Owner = b""  # whose blobs they are: nobody else's are the same, whatever their bytes
 
 
 class Assign(Bulk, frozen=True, kw_only=True):
@@ -441,6 +460,7 @@ SchedulerToNodelet = (
     | Refused
     | HelloRequired
     | StartLease
+    | BlobPiece
     | Assign
     | Retract
     | AckOutcomes
@@ -552,5 +572,15 @@ JoiningToScheduler = Join
 SchedulerToJoining = Joined | Refused
 
 NodeletToScheduler = (
-    NodeHello | Outcomes | Output | Running | Retracted | Stopped | Drain | ReplaceKey | Heartbeat
+    NodeHello
+    | Outcomes
+    | Output
+    | Running
+    | Retracted
+    | Stopped
+    | BlobWanted
+    | LeaseRefused
+    | Drain
+    | ReplaceKey
+    | Heartbeat
 )

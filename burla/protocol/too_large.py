@@ -19,7 +19,10 @@ def too_large(
         index, count = _largest(message, payload)
         last = index + count - 1
         what = f"input {index} has" if count == 1 else f"inputs {index} to {last} have together"
-    size = f"{sum(map(len, payload)):,}" if payload else f"more than {bytes_max:,}"
+    whole = sum(map(len, payload))
+    if isinstance(message, OpenJob):
+        whole += sum([blob.size for blob in message.blobs])
+    size = f"{whole:,}" if payload else f"more than {bytes_max:,}"
     text = (
         f"{what} {size} bytes, and this cluster holds at most {bytes_max:,} bytes of functions and"
         " inputs for you at once. Send less, e.g. a path or URL from which the function reads, or"

@@ -31,6 +31,7 @@ from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind
 from burla.values.payloads import (
     Batch,
+    HeldFunction,
     NotLoadableError,
     Pieces,
     TooLargeError,
@@ -67,6 +68,7 @@ class Caller:
         limits: Mapping[str, object],
         shared: SharedInputs,
         window: Window,
+        function: HeldFunction,
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
@@ -78,6 +80,7 @@ class Caller:
             limits: arguments of the call by name, for errors.
             shared: where big inputs and results are put down, if anywhere.
             window: how many inputs may be handed in; bounds `batches`, too.
+            function: as it was sent; released at the end.
         """
         self._job, self._connect = job, connect
         self._inputs, self._batches, self._limits = inputs, batches, limits
@@ -85,7 +88,7 @@ class Caller:
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = window
         self._early: deque[Event] = deque()  # what has happened and is not dealt with
-        self._shared = shared
+        self._shared, self._function = shared, function
         self._feeding = True
         self._begun_s = 0.0
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
@@ -103,6 +106,7 @@ class Caller:
         finally:
             self._job.close()
             self._shared.clear()
+            self._function.release()
         return results
 
     def stream(self) -> Iterator[Any]:
@@ -123,6 +127,7 @@ class Caller:
         finally:
             self._job.close()
             self._shared.clear()
+            self._function.release()
 
     # --- feeding and waiting ---
 

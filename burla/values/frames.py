@@ -59,7 +59,7 @@ class Pieces:
     def __init__(self) -> None:
         self.data: list[Any] = []  # bytes-like
         self.buffers: list[memoryview] = []
-        self.write = self.data.append
+        self.write: Any = self.data.append
 
     def hold(self, buffer: pickle.PickleBuffer) -> bool:
         """Take a buffer out of band; return True to have it pickled in place."""
@@ -112,7 +112,7 @@ class Pieces:
     def lay_out(self) -> list[Any]:
         """Return what is written to a file one behind the other: the buffers are aligned in it."""
         data = self.written()
-        parts = [_head(sum(map(len, data)), self.buffers), *data]
+        parts = [head_of(sum(map(len, data)), self.buffers), *data]
         at = sum(map(len, parts))
         for view in self.buffers:
             parts += (bytes(-at % ALIGN), view)
@@ -147,9 +147,21 @@ def _in_place(parts: list[Any]) -> list[Any]:
     return frames
 
 
-def _head(size: int, buffers: Sequence[memoryview]) -> bytes:
+def head_of(size: int, buffers: Sequence[memoryview]) -> bytes:
+    """Return what begins a value in several frames: the sizes of its pickle and its buffers."""
     sizes = [size, *(view.nbytes for view in buffers)]
     return _HEADER.pack(_JOINED, len(buffers)) + b"".join(map(_SIZE.pack, sizes))
+
+
+def check_size(size: int, buffers: Sequence[memoryview]) -> None:
+    """Look whether a pickle and its buffers may be sent.
+
+    Raises:
+        TooLargeError: these are more than VALUE_BYTES_MAX.
+    """
+    whole = size + sum(view.nbytes for view in buffers)
+    if whole > VALUE_BYTES_MAX:
+        raise TooLargeError(whole)
 
 
 def cut(data: Sequence[Any], buffers: Sequence[memoryview]) -> list[bytes]:
@@ -161,10 +173,8 @@ def cut(data: Sequence[Any], buffers: Sequence[memoryview]) -> list[bytes]:
     size = sum(map(len, data))
     if not buffers and size <= FRAME_BYTES_MAX:
         return [bytes(data[0]) if len(data) == 1 else b"".join(data)]
-    whole = size + sum(view.nbytes for view in buffers)
-    if whole > VALUE_BYTES_MAX:
-        raise TooLargeError(whole)
-    head = _head(size, buffers)
+    check_size(size, buffers)
+    head = head_of(size, buffers)
     if len(head) + size <= FRAME_BYTES_MAX:
         frames = [b"".join([head, *data])]
     else:
@@ -212,7 +222,7 @@ def join(frames: Frames) -> tuple[Any, list[Any]]:
     if len(frames) == 1 and len(first) > FRAME_BYTES_MAX:  # gathered from fragments
         return _take_apart(first)
     rest = iter(frames[1:])
-    at, sizes = _sizes(first)
+    at, sizes = sizes_in(first)
     data: Any = memoryview(first)[at:]
     if len(data) != sizes[0]:
         data = _take(rest, sizes[0])
@@ -230,7 +240,7 @@ def _join_in_place(reference: Any) -> tuple[Any, list[Any]]:
 
 def _take_apart(mapped: memoryview) -> tuple[Any, list[Any]]:
     """Return the pickle and its buffers, which are parts of `mapped`: see `Pieces.lay_out`."""
-    at, sizes = _sizes(mapped)
+    at, sizes = sizes_in(mapped)
     parts: list[Any] = []
     for size in sizes:
         at += -at % ALIGN if parts else 0  # the pickle itself follows its head
@@ -241,7 +251,7 @@ def _take_apart(mapped: memoryview) -> tuple[Any, list[Any]]:
     return parts[0], parts[1:]
 
 
-def _sizes(first: Any) -> tuple[int, list[int]]:
+def sizes_in(first: Any) -> tuple[int, list[int]]:
     """Return where the head of a value ends, and the sizes of the pickle and its buffers."""
     try:
         (_, count) = _HEADER.unpack_from(first)
@@ -260,7 +270,7 @@ def load(frames: Frames) -> Any:
     """
     data, buffers = join(frames)
     if len(data) >= DRAIN_BYTES and len(frames) == 1 and not is_reference(frames[0]):
-        return pickle.load(Draining(data, _sizes(frames[0])[0]), buffers=buffers)
+        return pickle.load(Draining(data, sizes_in(frames[0])[0]), buffers=buffers)
     return pickle.loads(data, buffers=buffers)
 
 

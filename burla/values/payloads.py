@@ -6,7 +6,8 @@ import any of them. An encoded value is a list of frames, each at most FRAME_BYT
 """
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from .environment import apply_environment, compile_once, forget_own_modules
@@ -17,8 +18,10 @@ from .frames import (
     Pieces,
     TooLargeError,
     cut,
+    join,
     take_apart_plain,
 )
+from .held_parts import HeldFunction, hold
 from .leaves import (
     AtomsPickler,
     Batch,
@@ -30,6 +33,7 @@ from .leaves import (
     load_leaf,
 )
 from .own_modules import serve_own_modules, unpack_own_modules
+from .parts import Arrived, FunctionPieces, load_parts, referred
 from .pickling import (
     FunctionPickler,
     ResultNotPicklableError,
@@ -43,9 +47,11 @@ from .pickling import (
 from .tracebacks import Failure, dump_error, load_error, note_of
 
 __all__ = [
+    "Arrived",
     "Batch",
     "Failure",
     "Frames",
+    "HeldFunction",
     "InputNotLoadableError",
     "Leaf",
     "NotLoadableError",
@@ -65,6 +71,7 @@ __all__ = [
     "dump_results_if_atoms",
     "dumps",
     "forget_own_modules",
+    "hold_function",
     "is_lazy",
     "load_error",
     "load_function",
@@ -76,6 +83,7 @@ __all__ = [
     "name_of",
     "note_of",
     "short_repr",
+    "take_apart_function",
     "take_apart_result",
     "take_apart_results",
 ]
@@ -92,6 +100,21 @@ def dump_function(
 ) -> list[bytes]:
     """Return the frames of a function with its globals and closure as they stand now.
 
+    Args and errors are those of `take_apart_function`.
+    """
+    with _saying_too_large(function, name):
+        return take_apart_function(function, sample=sample, sent=sent, name=name).cut()
+
+
+def take_apart_function(
+    function: Callable[..., Any],
+    *,
+    sample: Sequence[Any] = (),
+    sent: Sent | None = None,
+    name: str | None = None,
+) -> FunctionPieces:
+    """Return what `dump_function` makes frames of; it aliases what the function refers to.
+
     Args:
         function: any callable.
         sample: some of the inputs; the classes of the first SAMPLE_MAX go along.
@@ -100,23 +123,16 @@ def dump_function(
 
     Raises:
         TypeError: it cannot be pickled; the text names the part by its path.
-        ValueError: it is too large to be sent.
     """
     sent = Sent() if sent is None else sent
     classes = list(dict.fromkeys(map(type, sample[:SAMPLE_MAX])))
-    pieces = Pieces()
+    pieces = FunctionPieces()
     try:
         FunctionPickler(pieces, pieces.hold, sent).dump((function, classes))
         if needed := sent.needed():
-            pieces = Pieces()
+            pieces = FunctionPieces()
             FunctionPickler(pieces, pieces.hold, sent).dump((*needed, function, classes))
-        return pieces.cut()
-    except TooLargeError as error:
-        name = name or name_of(function)
-        raise ValueError(
-            f"function_ {name!r} cannot be sent: with all that it refers to it has {error}. Pass"
-            " big data as inputs, or let the function read it where it runs"
-        ) from None
+        return pieces
     except Exception as error:
         sent.classes.clear()
         name = name or name_of(function)
@@ -124,13 +140,44 @@ def dump_function(
         raise TypeError(f"function_ {name!r} cannot be sent: {why}") from error
 
 
-def load_function(frames: Frames) -> Callable[..., Any]:
+def hold_function(
+    function: Callable[..., Any], pieces: FunctionPieces, directory: str | None
+) -> HeldFunction:
+    """Return a function as it is sent: small in frames, big in parts that are sent if missing.
+
+    Args:
+        function: for errors.
+        pieces: of it.
+        directory: where parts are put down for workers on this machine; None: they are sent.
+
+    Raises:
+        ValueError: it is too large to be sent.
+    """
+    with _saying_too_large(function, None):
+        return hold(pieces, directory)
+
+
+@contextmanager
+def _saying_too_large(function: Callable[..., Any], name: str | None) -> Iterator[None]:
+    try:
+        yield
+    except TooLargeError as error:
+        raise ValueError(
+            f"function_ {name or name_of(function)!r} cannot be sent: with all that it refers to it"
+            f" has {error}. Pass big data as inputs, or let the function read it where it runs"
+        ) from None
+
+
+def load_function(frames: Frames, parts: Sequence[Arrived] = ()) -> Callable[..., Any]:
     """Return a function that was sent, fresh: with globals and classes of its own.
 
-    Whatever an earlier call of this loaded is no longer what later inputs refer to.
+    Whatever an earlier call of this loaded is no longer what later inputs refer to. `parts`: those
+    that did not come in `frames`.
     """
     begin_job()
-    function: Callable[..., Any] = load_from_caller(frames)[-2]
+    arrived = parts or referred(frames)
+    data, buffers = load_parts(frames[0], arrived) if arrived else join(frames)
+    function: Callable[..., Any] = load_from_caller(data, buffers)[-2]
     return function
 
 

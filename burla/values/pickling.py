@@ -16,7 +16,7 @@ import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, EnumType
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -26,7 +26,7 @@ from .attributes import LateDescriptor, answers_itself, take_apart
 from .carried import Carrier, drop_carried
 from .code import reduce_code
 from .enums import fill_enum, make_enum, reduce_enum
-from .frames import Frames, NotLoadableError, Pieces, join, load
+from .frames import Frames, NotLoadableError, Pieces, load
 from .imports import codes_in
 from .named import (
     bare_objects,
@@ -429,9 +429,8 @@ def begin_job() -> None:
         _job_modules["__main__"] = main
 
 
-def load_from_caller(frames: Frames) -> Any:
+def load_from_caller(data: Any, buffers: Sequence[Any]) -> Any:
     """Load what the caller sent; its classes are remembered as the caller's."""
-    data, buffers = join(frames)
     return _receive(lambda: pickle.loads(data, buffers=buffers))
 
 

@@ -3,7 +3,8 @@
 Whoever writes a file sends a small *reference* to it: a frame that says where it is. An *input*
 file stays its writer's, who writes it anew when nobody maps it any more: who maps it holds a shared
 lock, which the mapping keeps when the descriptor is closed. A *result* file is given away: who maps
-it removes its name, and the memory is there for as long as the mapping is.
+it removes its name, and the memory is there for as long as the mapping is. A *part* of a function
+is never written again: it is named after its content, and its writer removes it when it is old.
 """
 
 import fcntl
@@ -18,6 +19,7 @@ from weakref import WeakSet
 
 INPUT = b"\x02"  # tags of references; a value that was sent begins with b"\x01" or b"\x80"
 RESULT = b"\x03"
+PART, BYTES_PART = b"\x04", b"\x05"  # of a function; the second was a `bytes`
 SHARE_BYTES_MIN = 1 << 20  # a smaller value is sent: a file costs 0.1 ms
 ALIGN = 64  # bytes; arrays are as fast as if they had been allocated here
 WRITE_PARTS_MAX = 512  # buffers in one system call; IOV_MAX is 1024
@@ -38,6 +40,34 @@ def is_reference(frame: Any) -> bool:
 def refer(tag: bytes, size: int, path: str) -> bytes:
     """Return a reference to the first `size` bytes of the file at `path`."""
     return _REFERENCE.pack(tag, size) + os.fsencode(path)
+
+
+def refer_to_part(path: str, size: int, *, is_bytes: bool) -> bytes:
+    """Return a reference to the part of a function in the file at `path`."""
+    return refer(BYTES_PART if is_bytes else PART, size, path)
+
+
+def fetch_part(reference: bytes) -> memoryview:
+    """Return a part; what is written to it is seen by nobody else.
+
+    Raises:
+        OSError: it is not there (any more).
+    """
+    _, size = _REFERENCE.unpack_from(reference)
+    path = os.fsdecode(reference[_REFERENCE.size :])
+    return map_part(os.open(path, os.O_RDONLY | os.O_CLOEXEC), size)
+
+
+def map_part(file: int, size: int) -> memoryview:
+    """Return the `size` bytes behind a descriptor, likewise; closes it.
+
+    Raises:
+        OSError: they are not there.
+    """
+    try:
+        return _map(file, size) if len(_mappings) < MAPPINGS_MAX else _copy(file, size)
+    finally:
+        os.close(file)
 
 
 def write(file: int, parts: Sequence[Any]) -> None:

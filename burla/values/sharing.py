@@ -40,6 +40,11 @@ def directory_of(memory: str, job: str) -> str:
     return os.path.join(memory, job)
 
 
+def parts_in(memory: str) -> str:
+    """Return the directory of the parts of functions, likewise; no job is called so."""
+    return os.path.join(memory, "parts")
+
+
 class FreeFiles:
     """Files of a cluster that are not needed and wait to be written anew. Thread-safe.
 

@@ -42,6 +42,30 @@ class BeginLease:
     start: StartLease
     function: Sequence[bytes]
     keep: bool = False  # the workers of the last lease go on: they load this function, too
+    blobs: tuple[int, ...] = ()  # numbers of those that `start` names
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBlob:
+    """Keep these bytes of a blob, which follow those that were kept before."""
+
+    number: int
+    start: int
+    payload: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishBlob:
+    """All of a blob is there: nobody may change it from now on."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropBlob:
+    """Let go of what is kept of a blob."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +178,9 @@ Effect = (
     Send
     | KeepBlanks
     | BeginLease
+    | KeepBlob
+    | FinishBlob
+    | DropBlob
     | LoadWorker
     | MakeTemplate
     | ForkWorker

@@ -57,9 +57,14 @@ class Lease:
     """What the node holds of one lease."""
 
     def __init__(
-        self, start: StartLease, function: Sequence[bytes], effects: list[Effect], now_s: float
+        self,
+        start: StartLease,
+        function: Sequence[bytes],
+        effects: list[Effect],
+        now_s: float,
+        blobs: tuple[int, ...] = (),
     ) -> None:
-        """Wait to be begun; `effects` is where all it asks for is put."""
+        """Wait to be begun; `effects` is where all it asks for is put, `blobs` what it needs."""
         self.id = start.lease
         self.life = Life(start.lease, now_s)
         self.custody = Custody(start.slots)
@@ -67,7 +72,7 @@ class Lease:
             start.lease, start.outcome_window, start.report_s, start.slots, start.secret
         )
         self._start = start
-        self._function = function
+        self._function, self._blobs = function, blobs
         self._effects = effects
         self._dispatcher = self.custody.dispatcher
         self._workers = LeaseWorkers(self._dispatcher, start.func_ram, effects)
@@ -279,7 +284,7 @@ class Lease:
         return self.life.serves and not self.custody.open and not self._has_failed
 
     def _begin_lease(self, *, keep: bool) -> None:
-        self._effects.append(BeginLease(self._start, self._function, keep))
+        self._effects.append(BeginLease(self._start, self._function, keep, self._blobs))
         self._function = ()  # it may be big, and this lease may be remembered for long
 
     def _only_waits(self) -> bool:

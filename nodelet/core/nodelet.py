@@ -17,9 +17,11 @@ from burla.protocol import messages as m
 from burla.protocol.key_messages import KeyReplaced, RenewKey, ServerKey
 from burla.protocol.messages import SchedulerToNodelet
 
+from .blobs import Blobs
 from .effects import Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
-from .events import WorkerEvent
+from .events import Reading, WorkerEvent
 from .lease import Lease
+from .memory_policy import low
 from .phases import Life, Phase
 
 HELLO_S = 2.0  # HelloRequired is answered again after this long; many come with a reconnect
@@ -46,6 +48,7 @@ class Nodelet:
         self._past: deque[Life] = deque(maxlen=PAST_MAX)
         self._hello, self._silence_s = hello, silence_s
         self._effects: list[Effect] = []
+        self._blobs = Blobs(hello.ram // m.BLOBS_SHARE, self._effects)
         self._beat_s = 0.0
         self._heard_s = 0.0
         self._hello_s = 0.0  # when the last Hello was sent
@@ -79,6 +82,12 @@ class Nodelet:
         lease = self._current()
         if lease is not None:
             lease.take(event, now_s)
+        if isinstance(event, Reading) and event.available < low(event.total):
+            self._blobs.drop_unneeded()
+
+    def blob_failed(self, number: int, why: str) -> None:
+        """Take note that a blob cannot be kept."""
+        self._blobs.failed(number, why)
 
     def leave(self) -> None:
         """Take no more work; `Leave` comes when what was begun is done and delivered."""
@@ -101,12 +110,14 @@ class Nodelet:
         if self._current() is None:
             waiting = (e for e in self.leases.values() if e.life.phase is Phase.QUEUED)
             lease = next(waiting, None)
-            if lease is not None:
+            if lease is not None and self._blobs.has_all(lease.id):
                 lease.begin(now_s)
         for one in list(self.leases.values()):
             one.settle(now_s)
-            if one.life.phase is Phase.STOPPED and one.report.is_empty():
-                self._forget(one)
+            if one.life.phase is Phase.STOPPED:
+                self._blobs.release(one.id, now_s)
+                if one.report.is_empty():
+                    self._forget(one)
         is_released = self._released or self._welcomed is None
         if self._leaving and is_released and not self.leases and not self._left:
             self._left = True
@@ -119,6 +130,7 @@ class Nodelet:
         """Say that we live, and look how long the scheduler has not."""
         self._beat_s = now_s + m.BEAT_S
         self._effects.append(Send(m.Heartbeat()))
+        self._blobs.settle(now_s)
         silent_s = now_s - self._heard_s
         if self._welcomed is not None and self._heard_s - self._noted_s >= HEARD_S:
             self._noted_s = self._heard_s
@@ -152,6 +164,7 @@ class Nodelet:
         assert not self._effects
         assert sum(lease.life.has_workers for lease in self.leases.values()) <= 1
         assert len(self.leases) <= LEASES_MAX
+        self._blobs.check()
         for lease in self.leases.values():
             lease.check()
 
@@ -170,6 +183,7 @@ class Nodelet:
             "heard_s": self._heard_s,
             "is_leaving": self._leaving,
             "leases": {lease.id.hex(): lease.snapshot() for lease in self.leases.values()},
+            "blobs": self._blobs.snapshot(),
             "past": [life.snapshot() for life in self._past],
         }
 
@@ -187,6 +201,8 @@ class Nodelet:
                 self._effects.append(Quit(said.reason, said.not_authorised))
             case m.StartLease():
                 self._start_lease(said, payload, now_s)
+            case m.BlobPiece():
+                self._blobs.take(said, payload, now_s)
             case m.Assign():
                 if lease := self.leases.get(said.lease):
                     lease.assign(said, payload)
@@ -233,6 +249,7 @@ class Nodelet:
         self._effects.append(Heard())
         for lease in self.leases.values():
             lease.send_again()
+        self._blobs.ask_again(now_s)
         if self._leaving:
             self._effects.append(Send(m.Drain()))
 
@@ -250,10 +267,13 @@ class Nodelet:
             self._effects.append(
                 Note(f"lease {past[0].id.hex()} is forgotten: too many unacknowledged leases")
             )
-        lease = self.leases[said.lease] = Lease(said, function, self._effects, now_s)
+        blobs = self._blobs.need(said, now_s) if said.blobs else ()
+        lease = self.leases[said.lease] = Lease(said, function, self._effects, now_s, blobs)
         kept = None if said.keep is None else self.leases.get(said.keep)
-        if kept is not None and not lease.take_over(kept, now_s):
-            kept.end(False, now_s)
+        if kept is not None:
+            may_begin = self._blobs.has_all(lease.id)
+            if not may_begin or not lease.take_over(kept, now_s):
+                kept.end(False, now_s)
 
     def _end_lease(self, said: m.EndLease, now_s: float) -> None:
         lease = self.leases.get(said.lease)
@@ -273,6 +293,7 @@ class Nodelet:
 
     def _forget(self, lease: Lease) -> None:
         del self.leases[lease.id]
+        self._blobs.release(lease.id, lease.life.past[-1][0])
         self._past.append(lease.life)
 
 

@@ -25,11 +25,13 @@ from burla.nodelet.worker.folders import SHARED_VARIABLE, VARIABLE as FOLDER_VAR
 from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
+from burla.protocol.blob_messages import BLOBS
 from burla.protocol.key_messages import KEYS
 from burla.system.dump import dump_on_signal
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 
+from .blob_memory import BlobMemory
 from .lease_log import LeaseLog
 from .line import DirectLine, Line, SocketLine
 from .sandbox_pool import SandboxPool
@@ -113,7 +115,7 @@ class Agent:
             config.ram,
             (),
             isolation=config.tier,
-            features=(KEYS,),
+            features=(KEYS, BLOBS),
         )
         self._config = config
         self._line, self._clock_s = line, clock_s
@@ -123,6 +125,7 @@ class Agent:
         self._sandboxes = SandboxPool(
             self, scratch, config.tier, config.confinement, hash_seed=self._hash_seed
         )
+        self._blobs = BlobMemory(self._core.blob_failed)
         self._lease_log = LeaseLog()
         self._due_s = 0.0  # when the core must settle again
         self._is_settling = False
@@ -240,6 +243,12 @@ class Agent:
             case e.BeginLease():
                 self._lease_log.began(effect.start, self._clock_s())
                 self._begin_lease(effect)
+            case e.KeepBlob():
+                self._blobs.keep(effect)
+            case e.FinishBlob():
+                self._blobs.finish(effect.number)
+            case e.DropBlob():
+                self._blobs.drop(effect.number)
             case e.LoadWorker():
                 self._workers.load_worker()
             case e.MakeTemplate():
@@ -299,10 +308,12 @@ class Agent:
             func_cpu=start.func_cpu,
             node=config.name,
             fragments=start.fragments,
+            blobs=[(blob.digest, blob.size, int(blob.kind), blob.name) for blob in start.blobs],
         )
         self._workers.begin_lease(
             effect.function,
             settings,
+            files=self._blobs.files(effect.blobs),
             func_ram=start.func_ram or 0,
             budget=self._budget,
             hash_seed=None if hash_seed == self._hash_seed else hash_seed,

@@ -22,6 +22,7 @@ from burla.nodelet.worker.pipes import (
 from burla.nodelet.worker.slate import CELLS, AgentSlate
 from burla.protocol import messages as m
 
+from .blob_memory import BlobFile
 from .output import OutputPipes
 
 SOCKET_BYTES = 1 << 20  # each way; with the usual 200 KiB both sides wake far more often
@@ -30,6 +31,18 @@ KINDS = {
     Kind.RESULT: m.Kind.RESULT,
     Kind.ERROR: m.Kind.ERROR,
 }
+
+
+class Carrying(bytes):
+    """Bytes of an order with which the descriptors of blobs go to the worker."""
+
+    files: Sequence[BlobFile]
+
+    def __new__(cls, data: Frame, files: Sequence[BlobFile]) -> "Carrying":
+        """Return the bytes of `data`; the files stay open as long as these are there."""
+        made = super().__new__(cls, data)
+        made.files = files
+        return made
 
 
 @dataclass(slots=True, eq=False)
@@ -92,12 +105,21 @@ class WorkerHandle:
         """Send what the socket takes; return whether all of it is sent."""
         while self.unsent:
             try:
+                if type(self.unsent[0]) is Carrying:
+                    self._carry(self.unsent[0])
                 self.unsent = send(self.sock, self.unsent)
             except BlockingIOError:
                 return False
             except OSError:  # the worker is gone; its death is told by the zygote
                 self.unsent = []
         return True
+
+    def _carry(self, order: Carrying) -> None:
+        """Send the beginning of an order with its descriptors; they go with its first byte."""
+        fds = [file.fd for file in order.files]
+        sent = socket.send_fds(self.sock, [order[:1]], fds)
+        assert sent == 1, sent
+        self.unsent[0] = memoryview(order)[1:]
 
     def close(self) -> None:
         """Let go of all descriptors and of the page."""

@@ -48,9 +48,10 @@ from burla.protocol.deaths import BROKEN, CLOSED
 from burla.protocol.messages import NOTICE
 from burla.protocol.ranges import Range
 
+from .blob_memory import BlobFile
 from .observer import Observer
 from .traffic import Traffic
-from .worker_handle import WorkerHandle, make_handle, report_of
+from .worker_handle import Carrying, WorkerHandle, make_handle, report_of
 from .zygote_client import Launch, ZygoteClient
 
 REFILL_S = 0.5  # after a blank died for no reason that we know
@@ -157,6 +158,7 @@ class WorkerPool:
         hash_seed: int | None = None,
         keep: bool = False,
         shared: str = "",
+        files: Sequence[BlobFile] = (),
     ) -> None:
         """Serve a job from now on.
 
@@ -170,6 +172,7 @@ class WorkerPool:
                 assigned spans at once: the first loads the function now, each of the others with
                 its first span.
             shared: a directory that the workers may write to, however far they are shut in.
+            files: of the blobs that `settings` name.
         """
         assert (self._load is not None) == keep, "one lease at a time"
         self._observer.begin_lease(func_ram, budget)
@@ -177,6 +180,8 @@ class WorkerPool:
             self._zygote.send(c.Share(shared))
         self._hash_seed = hash_seed
         self._load = pack(Message(Kind.LOAD, frames=[c.encode(settings), *function]))
+        if files:
+            self._load[0] = Carrying(self._load[0], files)
         for handle in self._handles.values():
             if handle.state is not WorkerState.BLANK:  # of a template: it is for its copies
                 handle.change_function(self._load)

@@ -132,6 +132,8 @@ class LoadSettings(NamedTuple):
     func_cpu: int = 1  # threads of numeric libraries, unless the environment sets them
     node: str = ""  # what this machine is called in errors
     fragments: bool = False  # big results may go in fragments
+    # Digest, size, kind (protocol.messages.BlobKind), name; their descriptors come with the message
+    blobs: list[tuple[bytes, int, int, str]] = []  # noqa: RUF012 - never changed
 
     def __repr__(self) -> str:
         return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment

@@ -9,9 +9,9 @@ import signal
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from burla.limits import FRAGMENT_BYTES, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 
@@ -25,6 +25,9 @@ READ_BYTES = 256 << 10  # of one read; more than a socket buffer usually holds
 LEAVES_KEPT = 4  # leaves of several inputs that a worker remembers beyond their span
 CUT_SIGNAL = signal.SIGURG  # to a worker: end this stride after the running call
 WRITE_FRAMES_MAX = 512  # frames in one system call; IOV_MAX is 1024
+
+FD = struct.Struct("i")
+ANCILLARY_BYTES = socket.CMSG_SPACE(256 * FD.size)  # more than the kernel lets one message carry
 
 _MAGIC = 0xB17A
 _HEADER = struct.Struct("<HBBIqqqqq")
@@ -132,6 +135,20 @@ class Parser:
         self._head: tuple[int, ...] = ()
         self._sizes: tuple[int, ...] = ()
         self._flow: _Flow | None = None  # a value of which some is still to come
+        self._receive: Callable[[socket.socket, Any], int] = socket.socket.recv_into
+        self.descriptors: list[int] = []  # in the order in which they came
+
+    def carry(self) -> None:
+        """Take descriptors that come with messages from now on, into `descriptors`."""
+        self._receive = self._receive_fds
+
+    def _receive_fds(self, sock: socket.socket, buffer: Any) -> int:
+        got, ancillary, _, _ = sock.recvmsg_into([buffer], ANCILLARY_BYTES)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                count = len(data) // FD.size
+                self.descriptors += [fd for (fd,) in FD.iter_unpack(data[: count * FD.size])]
+        return got
 
     def read(self, sock: socket.socket) -> list[Message] | None:
         """Read once from `sock`; return the messages that are complete now, None at the end.
@@ -144,7 +161,7 @@ class Parser:
             got = sock.recv_into(self._flow.room)
             return list(self._flowed(self._flow, got)) if got else None
         if self._big is not None:
-            got = sock.recv_into(self._big[self._filled :])
+            got = self._receive(sock, self._big[self._filled :])
             if not got:
                 return None
             self._filled += got
@@ -152,7 +169,7 @@ class Parser:
                 return []
             body, self._big = self._big, None
             return [_build(self._head, self._sizes, body)]
-        got = sock.recv_into(self._buffer)
+        got = self._receive(sock, self._buffer)
         if not got:
             return None
         data = bytes(memoryview(self._buffer)[:got])

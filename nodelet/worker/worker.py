@@ -22,6 +22,7 @@ from burla.values import payloads
 from burla.values.sharing import SharedResults, directory_of
 
 from . import control, forks, fresh, limits
+from .blobs import JobBlobs
 from .control import LoadSettings
 from .folders import VARIABLE, JobFolder, enter, own_modules_place
 from .outcomes import flush_output
@@ -67,6 +68,7 @@ class Worker:
         self._sock = sock
         self._pages = pages
         self._parser = Parser(bytearray(READ_BYTES), ORDER_BYTES_MAX, ORDER_FRAMES_MAX)
+        self._parser.carry()
         self._walker = Walker(sock, WorkerSlate(pages(page)))
         self._leaves = LeafMemory()
         self._call: Callable[[Any], Any] | None = None
@@ -132,6 +134,7 @@ class Worker:
         started = time.perf_counter_ns()
         settings = control.decode(bytes(message.frames[0]))
         assert isinstance(settings, LoadSettings), settings
+        self._blobs = JobBlobs(settings.blobs, self._parser.descriptors)
         self._leaves = LeafMemory()
         is_first = self._call is None
         if is_first:
@@ -158,7 +161,8 @@ class Worker:
                     wanted = None  # to find them where the caller's directory is, too
                 folder = enter(wanted, place)
                 results = _results_in(environment.get("memory"), settings.variables)
-            function = payloads.load_function(frames)
+            function = payloads.load_function(frames, self._blobs.parts())
+            self._blobs.close()
             self._applied.finish()
             self._call = payloads.bind_call(function, settings.unpack)
         except BaseException as error:  # importing the caller's modules may raise anything

@@ -22,7 +22,7 @@ DRAINS_MAX = 32  # begun at once: each looks at all jobs
 def wants_node(job: Job) -> bool:
     """Return whether one more node would help `job` now."""
     work = job.work
-    if job.failed or job.is_away or work.is_complete():
+    if job.failed or job.is_away or not job.has_room or work.is_complete():
         return False
     cap = job.spec.max_parallelism
     if cap is not None and work.slots >= cap:

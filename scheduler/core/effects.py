@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from burla.protocol.messages import JobOutput, Message
+from burla.protocol.messages import BlobPiece, JobOutput, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,34 @@ class Send:
     peer: bytes  # routing id
     message: Message
     payload: Sequence[bytes] = ()
+    # Whose bytes follow the first frame of the payload, for who takes a function whole
+    blobs: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeepBlob:
+    """Keep these bytes of a blob, which follow those that were kept before."""
+
+    number: int
+    start: int
+    payload: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class SendBlob:
+    """Send the bytes of a blob from `message.start` to `stop`, when it is their turn."""
+
+    peer: bytes
+    message: BlobPiece
+    number: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropBlob:
+    """Let go of what is kept of a blob."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +77,4 @@ class Record:
     result: str  # "ok", or why not
 
 
-Effect = Send | Publish | Note | Forget | Record
+Effect = Send | KeepBlob | SendBlob | DropBlob | Publish | Note | Forget | Record

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+from . import blobs
 from .client import Client
 from .job import Job
 from .lease import ENDED, OCCUPYING, SERVING, TRANSITIONS, LeaseState
@@ -20,6 +21,7 @@ def check(state: State) -> None:
         _check_job(state, job)
     _check_peers(state)
     _check_usages(state)
+    blobs.check(state)
 
 
 def _check_leases(state: State) -> None:

@@ -12,7 +12,7 @@ from .work import Work
 def cost_of(spec: OpenJob, function: list[bytes]) -> int:
     """Return how many bytes a job takes here before it has inputs, for quotas."""
     frames = sum(map(len, function)) + FRAME_COST * len(function)
-    return JOB_COST + len(spec.environment) + frames
+    return JOB_COST + len(spec.environment) + frames + sum([blob.size for blob in spec.blobs])
 
 
 class Job:
@@ -62,6 +62,8 @@ class Job:
         self.said = ""  # the last waiting reason told
         self.slots_said = 0  # the last number of slots told, if it is lazy
         self.scanned_s = 0.0  # when all leases were last looked at, of very many
+        self.has_room = True  # for its blobs; else it gets no node
+        self.lacks = 0  # blobs that are not whole here
         self._reuse_key: bytes | None = None
 
     def reuse_key(self) -> bytes:

@@ -4,9 +4,10 @@ from burla.protocol import messages as m
 from burla.protocol.ranges import ascend
 from burla.protocol.too_large import too_large
 
-from . import given_up, leases, reconcile, warm_leases
+from . import blobs, given_up, leases, reconcile, warm_leases
 from .batch import Batch
 from .client import Client
+from .failing import fail as fail
 from .job import Job, cost_of
 from .pending_reasons import unsatisfiable
 from .quotas import Usage, excess, too_often
@@ -47,6 +48,8 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
             return too_often(quotas)
     if why := _excess(state, tenant, 1, 0, cost_of(spec, function)):
         return why
+    if spec.blobs and (why := blobs.why_never(state, spec.blobs)):
+        return why
     usage = state.usages.get(tenant, Usage())
     job = state.jobs[spec.job] = Job(
         spec,
@@ -60,6 +63,8 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
     )
     state.usages[tenant] = usage
     state.queue_up(job)
+    if spec.blobs:
+        blobs.enter(state, job)
     if spec.resumed and state.now_s < state.settled_s:  # else its first OpenJob was lost on the way
         job.hold_until_s = state.now_s + RESUME_S
         for node in state.nodes.values():
@@ -104,6 +109,8 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     state.marks.jobs[job.id] = None
     job.work.undo(spec.done)
     job.said, job.slots_said = "", 0
+    if spec.blobs:
+        blobs.resume(state, job)
     job.failed = job.failure is not None  # the error of a call comes again, or that is called again
     if job.failure is not None:
         state.tell(job, job.failure)
@@ -171,6 +178,8 @@ def close(state: State, job: Job, why: str = "") -> None:
         leases.disown(job, lease)
     for lease in past:
         warm_leases.close(state, job, lease)
+    if job.spec.blobs:
+        blobs.leave(state, job)
     del state.jobs[job.id]
     job.charge.end()
     if not job.charge.usage.jobs:
@@ -186,20 +195,6 @@ def _closed(state: State, job: Job, why: str) -> str:
     took_s = state.now_s - job.opened_s
     text = f"job {job.id.hex()[:8]} of {user_of(state, job)} ended: {why or 'by its caller'}"
     return f"{text}; {done} outcomes in {took_s:.3g} s"
-
-
-def fail(
-    state: State,
-    job: Job,
-    argument: str,
-    text: str,
-    *,
-    index: int | None = None,
-    nodes: tuple[str, ...] = (),
-) -> None:
-    """Tell the client that its job never can be done; `index`: which input is why."""
-    job.failed, job.failure = True, m.JobFailed(job.id, argument, text, index, nodes)
-    state.tell(job, job.failure)
 
 
 def end_session(state: State, session: bytes) -> None:

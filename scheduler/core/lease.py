@@ -76,6 +76,7 @@ class Lease:
     running: Running | None = None  # which of its calls last, as its nodelet said
     full_slots: int = 0  # while it tries inputs alone: what its nodelet was told; else 0
     trial: int | None = None  # the input that runs alone there
+    lacking: dict[bytes, None] = field(default_factory=dict)  # blobs that its node has asked for
     history: list[tuple[float, LeaseState]] = field(default_factory=list)  # when it became what
 
     def __post_init__(self) -> None:

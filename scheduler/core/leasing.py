@@ -1,14 +1,21 @@
 """Giving free nodes to jobs, and taking nodes back for others. Who gets one: assignment.py."""
 
+from functools import lru_cache
+from hashlib import blake2b
+
+from msgspec.structs import replace
+
 from burla.protocol import messages as m
 
 from . import allocation, assignment, leases, warm_leases
+from .effects import Send
 from .job import Job
 from .lease import Lease
 from .node import Node
 from .state import State
 
 JOB_WINDOW_ALL = 256 << 20  # unacknowledged outcomes of a job, over all its leases
+OWNERS_KEPT = 1024  # names of tenants that are not made again each time
 WINDOW_MIN = 2 << 20  # of one lease
 
 
@@ -68,12 +75,31 @@ def start(state: State, job: Job, node: Node) -> None:
         fragments=job.spec.fragments,
         over=leases.take_untold(state, node),
     )
-    state.send(node.peer, message, job.function)
+    _send(state, job, node, message)
     state.journal.add(state.now_s, _leased, job, node, lease)
     if job.said:  # it was told why it waits
         job.said = ""
         state.tell(job, m.JobStatus(job.id, "", job.slots_said))
     state.marks.jobs[job.id] = None
+
+
+def _send(state: State, job: Job, node: Node, message: m.StartLease) -> None:
+    """Start a lease; a node that does not know blobs gets the function whole."""
+    if not job.spec.blobs:
+        state.send(node.peer, message, job.function)
+    elif node.takes_blobs:
+        named = replace(message, blobs=job.spec.blobs, owner=owner_of(job.tenant))
+        state.send(node.peer, named, job.function)
+    else:
+        stored = [state.blobs.of(job.tenant, blob) for blob in job.spec.blobs]
+        numbers = tuple(each.number for each in stored if each is not None)
+        state.effects.append(Send(node.peer, message, job.function, numbers))
+
+
+@lru_cache(OWNERS_KEPT)
+def owner_of(tenant: str) -> bytes:
+    """Return what a tenant is called to nodes: the same by every life of the scheduler."""
+    return blake2b(tenant.encode(), digest_size=16).digest()
 
 
 def _leased(job: Job, node: Node, lease: Lease) -> str:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from burla.protocol.blob_messages import BLOBS
 from burla.protocol.key_messages import KEYS
-from burla.protocol.messages import NodeHello, NodeState, NodeStatus
+from burla.protocol.messages import BLOBS_SHARE, BlobKind, NodeHello, NodeState, NodeStatus
 
 from .job import Job
 from .lease import Lease
@@ -38,6 +39,7 @@ class Node:
     heir: str = ""  # that one, until it has said Hello under it
     back_by_s: float = 0.0  # until then it may be connecting anew for that
     asker: bytes = b""  # who is told when it has
+    takes_blobs: bool = False
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
@@ -45,6 +47,7 @@ class Node:
         offer = (hello.name, hello.python, hello.cpus, hello.ram)
         node = cls(hello.node, peer, *offer, now_s, hello.isolation, idle_since_s=now_s)
         node.knows_keys = KEYS in hello.features
+        node.takes_blobs = BLOBS in hello.features
         return node
 
     def is_free(self) -> bool:
@@ -83,6 +86,8 @@ class Node:
         """Return how many calls of `job` it can run at once; 0: the job does not fit."""
         if self.python != job.python:
             return 0
+        if job.spec.blobs and (self._lacks_room(job) or (job.lacks and not self.takes_blobs)):
+            return 0
         slots = self.cpus // job.spec.func_cpu
         if job.spec.func_ram is not None:
             slots = min(slots, self.ram // job.spec.func_ram)
@@ -97,4 +102,14 @@ class Node:
             return "func_cpu", f"{self.name} has {self.cpus} CPUs"
         if job.spec.func_ram is not None and self.ram < job.spec.func_ram:
             return "func_ram", f"{self.name} has {self.ram / gigabyte:.4g} GB"
-        return "", ""
+        return "", self._lacks_room(job) if job.spec.blobs else ""
+
+    def _lacks_room(self, job: Job) -> str:
+        """Return why it cannot have what the function of a job refers to; empty: it can."""
+        size, room = sum([blob.size for blob in job.spec.blobs]), self.ram // BLOBS_SHARE
+        if self.takes_blobs and size > room:
+            what = f"{size / 1e9:.2f} GB that the function refers to"
+            return f"{self.name} has room for {room / 1e9:.2f} GB of the {what}"
+        if not self.takes_blobs and any(blob.kind is BlobKind.NAMED for blob in job.spec.blobs):
+            return f"{self.name} runs a burla that does not take files of a job"
+        return ""

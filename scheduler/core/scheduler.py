@@ -14,6 +14,7 @@ from burla.protocol.key_messages import ServerKey
 
 from . import (
     absence,
+    blobs,
     connections,
     invariants,
     jobs,
@@ -114,6 +115,12 @@ class Scheduler:
             case _:
                 pass
         return settle(state)
+
+    def blob_lost(self, number: int, why: str, now_s: float) -> list[Effect]:
+        """Note that the bytes of a blob could not be kept, or not be read; return what to do."""
+        self.state.now_s = now_s
+        blobs.lost(self.state, number, why)
+        return settle(self.state)
 
     def unreachable(self, peer: bytes, now_s: float) -> list[Effect]:
         """Note that `peer` could not be reached; return what to do."""
@@ -257,12 +264,15 @@ class Scheduler:
                     jobs.inputs_end(state, job, said.total)
             case m.AckOutcomes() | m.AckOutput() | m.ReplayOutput():
                 self._about_lease(client, said)
+            case m.BlobPiece():
+                if job := self._job_of(client, said.about, "send a blob"):
+                    blobs.piece(state, job, said, payload)
             case m.CloseJob():
                 if job := self._job_of(client, said.job, "close job"):
                     jobs.close(state, job)
                     state.record(client.user, "close job", job.id, "ok")
             case m.ListNodes():
-                self._tell_nodes(client)
+                _tell_nodes(state, client)
             case m.AskDemand():
                 state.send(client.peer, self._autoscalers.ask(state, said, client.name))
             case am.ManageKeys(operation=am.KeyOperation.ROTATE_NODE) if client.user:
@@ -280,17 +290,11 @@ class Scheduler:
             case am.ForgetNodes():
                 state.record(client.user, "forget nodes", None, "ok")
                 operators.forget(state, said.names)
-                self._tell_nodes(client)
+                _tell_nodes(state, client)
             case m.Heartbeat() | m.ClientHello():
                 pass
             case _:
                 assert_never(said)
-
-    def _tell_nodes(self, client: Client) -> None:
-        """Tell all nodes, and those that were lost."""
-        found = [*node_statuses(self.state, client.name), *operators.lost_statuses(self.state)]
-        found.sort(key=lambda node: node.name)
-        self.state.send(client.peer, m.Nodes(tuple(found)))
 
     def _from_nodelet(self, node: Node, said: m.NodeletToScheduler, payload: list[bytes]) -> None:
         state = self.state
@@ -305,6 +309,10 @@ class Scheduler:
                 reports.retracted(state, node, said)
             case m.Stopped():
                 reports.stopped(state, node, said.lease)
+            case m.BlobWanted():
+                blobs.wanted(state, node, said)
+            case m.LeaseRefused():
+                blobs.refused(state, node, said)
             case m.Drain():
                 nodes.drain(state, node)
             case m.Heartbeat() | m.NodeHello() | m.ReplaceKey():  # the shell has taken the last one
@@ -338,6 +346,13 @@ class Scheduler:
             job = self._job_of(client, said.job, "read")
             if job is not None and state.now_s >= job.hold_until_s:
                 state.tell(job, m.LeaseLost(job.id, said.lease, ""))
+
+
+def _tell_nodes(state: State, client: Client) -> None:
+    """Tell all nodes, and those that were lost."""
+    found = [*node_statuses(state, client.name), *operators.lost_statuses(state)]
+    found.sort(key=lambda node: node.name)
+    state.send(client.peer, m.Nodes(tuple(found)))
 
 
 def _why_not_spoken(hello: m.ClientHello | m.NodeHello, version: str) -> str:

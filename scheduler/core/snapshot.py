@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from burla.protocol.ranges import Ranges
 
+from .blob_table import Stored
 from .job import Job
 from .lease import Lease, LeaseState
 from .node import Node
@@ -56,12 +57,26 @@ def snapshot(state: State, now_s: float) -> Plain:
             }
             for tenant, usage in state.usages.items()
         },
+        "blobs": [_blob(stored, now_s) for stored in state.blobs.by_name.values()],
         "free": [node.name for node in state.free.values()],
         "marked": {
             "jobs": _ids(state.marks.jobs),
             "leases": _ids(state.marks.leases),
             "nodes": _ids(state.marks.nodes),
         },
+    }
+
+
+def _blob(stored: Stored, now_s: float) -> Plain:
+    arriving = stored.arriving
+    return {
+        "digest": arriving.digest.hex(),
+        "bytes": arriving.size,
+        "bytes_here": arriving.have,
+        "jobs": _ids(stored.jobs),
+        "asked_of": stored.source.hex(),
+        "leases_that_wait": _ids(stored.readers),
+        "used_s": None if stored.jobs else _ago(stored.used_s, now_s),
     }
 
 
@@ -79,6 +94,8 @@ def _job(job: Job, now_s: float) -> Plain:
         "grow": job.spec.grow,
         "opened_s": _ago(job.opened_s, now_s),
         "failed": job.failed,
+        "has_room": job.has_room,
+        "blobs_lacking": job.lacks,
         "is_away": job.is_away,
         "told": job.said,
         "held_for_s": max(0.0, job.hold_until_s - now_s),
@@ -124,6 +141,7 @@ def _lease(lease: Lease, state: State, now_s: float) -> Plain:
         "running": _running(lease),
         "is_retracting": lease.is_retracting,
         "is_alone": lease.is_alone,
+        "blobs_lacking": len(lease.lacking),
         "transitions": _transitions(lease.history, now_s),
     }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from burla.protocol.key_messages import ServerKey
 from burla.protocol.messages import Message, NodeStatus
 
+from .blob_table import BlobTable
 from .client import Client
 from .effects import Effect, Note, Record, Send
 from .job import Job
@@ -87,6 +88,7 @@ class State:
     marks: Marks = field(default_factory=Marks)
     server_key: ServerKey | None = None  # that will be ours; None: the one of now stays
     lost: dict[str, LostNode] = field(default_factory=dict)  # by name; the oldest first
+    blobs: BlobTable = field(default_factory=BlobTable)
     leases_made: int = 0
     turns: int = 0
 

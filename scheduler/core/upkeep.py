@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import absence, jobs, leasing, nodes, operators, quarantine
+from . import absence, blobs, jobs, leasing, nodes, operators, quarantine
 from .autoscaling import Autoscalers
 from .job import Job
 from .pending_reasons import reasons
@@ -22,6 +22,8 @@ def tick(state: State, autoscalers: Autoscalers) -> None:
         jobs.expire(state, job)
         if job.id in state.jobs:
             quarantine.expire(state, job)
+    if state.blobs.by_name:
+        blobs.expire(state)
     _tell_waiting(state, autoscalers)
     leasing.drain_for_waiting(state)
 
@@ -35,6 +37,11 @@ def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
     for job in waiting:
         if state.now_s < job.hold_until_s:
             why = "its nodes are telling what they have run already"
+        elif not job.has_room:
+            why = f"{blobs.why_lacking(job)} waiting for room: what the functions of other jobs"
+            why = f"{why} refer to takes all that the cluster keeps for them"
+        elif job.lacks and blobs.is_awaited_whole(state, job):
+            why = f"{blobs.why_lacking(job)} on the way to the cluster"
         elif job.id in whys:
             why = whys[job.id] + autoscalers.said_of(job, state)
         else:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from burla.limits import VALUE_BYTES_MAX
 from burla.protocol import VERSION
 from burla.protocol.admin_messages import AdminToScheduler, KeyOperation, ManageKeys
+from burla.protocol.blob_messages import BLOBS
 from burla.protocol.codec import (
     ByteBudget,
     OverLimitError,
@@ -33,6 +34,7 @@ from burla.protocol.codec import (
 )
 from burla.protocol.key_messages import KEYS, RenewKey, ServerKey
 from burla.protocol.messages import (
+    BlobPiece,
     Bulk,
     Join,
     NodeHello,
@@ -43,7 +45,17 @@ from burla.protocol.messages import (
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import RateLimiter
 from burla.scheduler.core.client import Client
-from burla.scheduler.core.effects import Effect, Forget, Note, Publish, Record, Send
+from burla.scheduler.core.effects import (
+    DropBlob,
+    Effect,
+    Forget,
+    KeepBlob,
+    Note,
+    Publish,
+    Record,
+    Send,
+    SendBlob,
+)
 from burla.scheduler.core.node import Node
 from burla.scheduler.core.quotas import Quotas, Tenants
 from burla.scheduler.core.scheduler import Scheduler
@@ -55,6 +67,8 @@ from burla.transport.direct import DirectEnd, Said
 from burla.transport.keys import ServerCurve
 from burla.transport.sockets import ROUTING_ID_BYTES, Outbox, SocketWaiter
 
+from . import blob_files
+from .blob_files import BlobFiles
 from .channel import Channel
 from .door import Door
 from .watch import Watch, seed_libzmq
@@ -72,7 +86,7 @@ UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 LOCAL_BACKLOG = 64  # see door.py
 PORT_MAX = 65535
-FEATURES = (KEYS,)
+FEATURES = (KEYS, BLOBS)
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECT = b"direct".ljust(256)  # who is at the other end of a direct line: no routing id is so long
 DIRECTIONS = {
@@ -132,6 +146,7 @@ async def _serve(
         endpoint = bound
         options = (config.quotas, config.is_private, config.away_limit_s, config.shared)
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
+        core.state.blobs.bytes_max = blob_files.room()
         core.state.journal.is_kept = log.isEnabledFor(logging.INFO)
         authorizer = doors.authorizer if doors else None
         door = Door(channel, watch, clock_s, strangers=keyed)
@@ -251,6 +266,8 @@ class Server:
         self._budgets: dict[str, ByteBudget] = {}  # of clients, by tenant: at most one a key
         self._complaints = RateLimiter(COMPLAINTS_PER_S, COMPLAINERS_MAX)
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
+        self._blobs = BlobFiles(self._send_piece, self._lose_blob)
+        self._wake: Callable[[], None] = lambda: None  # while it serves: look around at once
         self._direct: DirectEnd | None = None
 
     def attach(self, direct: DirectEnd) -> None:
@@ -261,6 +278,7 @@ class Server:
     async def serve(self, alive: Callable[[], None] = lambda: None) -> None:
         """Take, decide, carry out; until cancelled. Calls `alive` at each of the core's ticks."""
         waiter = SocketWaiter(self._router)
+        self._wake = waiter.wake
         self._channel.watch(waiter.wake)
         self._watch.follow(waiter.wake)
         due_s = self._core.next_deadline_s()
@@ -270,6 +288,8 @@ class Server:
                 self._door.look()
                 if self._outboxes or self._channel.is_waiting():
                     wait_s = min(wait_s, OUTBOX_RETRY_S)
+                elif self._blobs:
+                    wait_s = 0.0
                 if self._intake is not None:
                     self._intake.look()
                     wait_s = 0.0 if self._intake.is_waiting() else wait_s
@@ -287,6 +307,7 @@ class Server:
                     alive()
         finally:
             waiter.close()
+            self._blobs.close()
 
     def _arrived(self) -> Iterable[tuple[str, list[bytes]]]:
         """Return what has arrived, a bounded part of it: the sender's key, and frames."""
@@ -359,6 +380,8 @@ class Server:
         """Let the core hear what comes on the direct line."""
         for message, payload in said:
             self._carry_out(self._core.receive(DIRECT, message, payload, self._clock_s()))
+        if self._blobs:
+            self._wake()
 
     def _refuse(self, peer: bytes, user: str, frames: list[bytes]) -> None:
         if self._authorizer is not None and self._intake is not None:
@@ -397,6 +420,7 @@ class Server:
     def _drop(self, peer: bytes) -> None:
         """Forget what is kept for a connection."""
         self._outboxes.pop(peer, None)
+        self._blobs.forget(peer)
         if reassembler := self._reassemblers.pop(peer, None):
             reassembler.close()
 
@@ -413,6 +437,12 @@ class Server:
             match effect:
                 case Send():
                     self._send_message(effect)
+                case KeepBlob():
+                    self._blobs.keep(effect)
+                case SendBlob():
+                    self._blobs.queue(effect)
+                case DropBlob():
+                    self._blobs.drop(effect.number)
                 case Publish():
                     self._publish(effect)
                 case Forget():
@@ -437,12 +467,18 @@ class Server:
                 full = replace(effect.message, time_s=time.time(), features=FEATURES)
                 self._send(effect.peer, encode(full))
             elif isinstance(effect.message, Bulk) and effect.payload:
-                for piece in split(effect.message, effect.payload):
+                payload = effect.payload
+                if effect.blobs:
+                    whole = self._blobs.frames_of(effect.blobs)
+                    payload = [*payload[:1], *whole, *payload[1:]]
+                for piece in split(effect.message, payload):
                     self._send(effect.peer, encode(*piece))
             else:
                 self._send(effect.peer, encode(effect.message, effect.payload))
         except WireError as error:  # whatever made it too long costs this message only
             log.error("cannot send to %s: %s", effect.peer.hex(), error)
+        except OSError as error:
+            self._lose_blob(effect.blobs[0], str(error))
 
     def _publish(self, effect: Publish) -> None:
         """Send output to who follows the topic, or to the client directly if it does not (yet)."""
@@ -476,8 +512,16 @@ class Server:
             why = "you do not read the messages that are sent to you"
             self._carry_out(self._core.expel(peer, why, self._clock_s(), keys=False))
 
+    def _send_piece(self, peer: bytes, piece: BlobPiece, data: bytes) -> None:
+        self._send_message(Send(peer, piece, [data]))
+
+    def _lose_blob(self, number: int, why: str) -> None:
+        self._carry_out(self._core.blob_lost(number, why, self._clock_s()))
+
     def _flush(self) -> None:
         self._channel.serve()
+        if self._blobs:
+            self._blobs.send_some(self._outboxes.__contains__)
         for peer, outbox in list(self._outboxes.items()):
             if self._intake is not None and self._intake.is_gone(peer):
                 self._unreachable(peer)

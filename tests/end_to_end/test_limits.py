@@ -48,7 +48,7 @@ def test_an_input_over_the_quota_is_named_with_its_size_and_the_limit(
 @pytest.mark.usefixtures("small_cluster")
 def test_a_function_over_the_quota_is_told_with_its_size_and_the_limit() -> None:
     data = os.urandom(2 * MOST)
-    with pytest.raises(JobFailed, match=r"^the function, .* has 16,0.* at most 8,000,000 bytes"):
+    with pytest.raises(JobFailed, match=r"^the function, .* has 16,.* at most 8,000,000 bytes"):
         remote_parallel_map(lambda x: data[x], range(3))
     assert remote_parallel_map(size_of, [b"abc"]) == [3]
 

@@ -37,6 +37,9 @@ try:
 except ValueError as error:
     print(error, error.burla_input_index)
 print(len(remote_parallel_map(lambda data: data, [b"x" * (5 << 20)])[0]))
+table = [bytes([i]) * (1 << 20) for i in range(3)]
+for _ in range(2):
+    print(remote_parallel_map(lambda i: (type(table[i]).__name__, table[i][-1]), range(3)))
 """
 
 
@@ -49,7 +52,7 @@ def following(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("burla", "scheduler", "nodelet"):
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(top / name, folder / name, symlinks=True, ignore=skip)
-    for file in ("messages.py", "admin_messages.py"):
+    for file in ("messages.py", "admin_messages.py", "blob_messages.py"):
         path = folder / "burla/protocol" / file
         path.write_text(with_more_fields(path.read_text()))
     return folder
@@ -108,7 +111,8 @@ def serve_a_caller(release: dict[str, Path], tmp_path: Path) -> None:
         with of_release(release.get("nodelet")):
             made.add_node(2)
         done = call(release.get("client"))
-        last = [f"sum {sum(i * i for i in range(2000))}", "no 7 0", str(5 << 20)]
+        big = str([("bytes", i) for i in range(3)])
+        last = [f"sum {sum(i * i for i in range(2000))}", "no 7 0", str(5 << 20), big, big]
         expected = [*(f"line {i}" for i in range(2000)), *last]
         assert sorted(done.stdout.splitlines()) == sorted(expected)
         assert done.stderr == ""

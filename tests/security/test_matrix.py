@@ -27,6 +27,7 @@ ROWS = [
     pytest.param(descriptors.revoked_in_a_flood, id="revoked while descriptors run out"),
     pytest.param(descriptors.local_flood, id="connections to a socket file"),
     pytest.param(tenants.foreign_job, id="tenant B cancels, reads, submits into A's job"),
+    pytest.param(tenants.foreign_blob, id="another's blob: named, guessed, flooded, other bytes"),
     pytest.param(ids.chosen_ids, id="routing ids of another form"),
     pytest.param(ids.predicted_ids, id="the ids that libzmq makes up, held"),
     pytest.param(ids.stolen_routing_id, id="stolen routing id"),

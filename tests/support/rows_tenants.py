@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,21 @@ from keyring import settings
 from msgspec.structs import replace
 from opening import client_hello, node_hello, open_job
 from outcomes import outcomes, table_of
-from stage import Peer, Stage, inputs_of, stage
+from stage import PYTHON, Peer, Stage, inputs_of, stage
 from waiting import LATE_S
 
 import burla
 from burla.protocol import messages as m
+from burla.protocol.arriving import WRONG_MAX, pieces_of
+from burla.protocol.blob_messages import BLOBS
 from burla.protocol.codec import encode
 from burla.protocol.mac import seal
 from burla.scheduler.core.admission import Role
 from burla.shell import clients
 from burla.transport.keys import load_pair
 from burla.values import payloads
+
+FLOOD = 15  # times 6 MiB that nobody asked for: so much an honest peer may have under way
 
 
 def foreign_job(directory: Path) -> None:
@@ -61,6 +66,55 @@ def foreign_job(directory: Path) -> None:
         tried = [x["operation"] for x in lines if x["user"] == "bert" and x["result"] != "ok"]
         expected = ["open job", "submit", "submit", "close job", "read", "read", "read"]
         assert tried == [*expected, "take over a session"]
+
+
+def foreign_blob(directory: Path) -> None:
+    """Name what another user has sent; send what nobody asked for, or other bytes, or no end."""
+    content = os.urandom(3 << 20)
+    blob = m.Blob(sha256(content).digest(), len(content))
+    with stage(directory) as at:
+        anna, _ = at.client("anna")
+        bert, _ = at.client("bert")
+        node = at.peer(at.ring.make(Role.NODE, "raw"))
+        node.say(node_hello(os.urandom(16), python=PYTHON, cpus=1, features=(BLOBS,)))
+        node.hear(m.Welcome)
+        hers, his = os.urandom(16), os.urandom(16)
+        anna.say(open_job(hers, blobs=(blob,)), [b"function"])
+        _send(anna, hers, blob, content)
+        anna.say(inputs_of(hers), [b"leaf"])
+        lease = node.hear(m.StartLease)[0]
+        assert lease.blobs == (blob,)
+        node.say(m.BlobWanted(lease.lease, blob.digest, 0, 1 << 20))
+        assert node.hear(m.BlobPiece)[1] == [content[: 1 << 20]]
+        # it is there, and nothing tells bert so: he is asked for all of it
+        bert.say(open_job(his, blobs=(blob,)), [b"function"])
+        asked = bert.hear(m.BlobWanted)[0]
+        assert (asked.about, asked.start, asked.stop) == (his, 0, blob.size)
+        before = at.usage().memory_info().rss
+        for _ in range(FLOOD):
+            bert.say(m.BlobPiece(hers, blob.digest, 0), [bytes(1 << 20)])  # not his job
+            bert.say(m.BlobPiece(his, os.urandom(32), 0), [bytes(1 << 20)])  # not of the job
+            bert.say(m.BlobPiece(his, blob.digest, 1 << 20), [bytes(1 << 20)])  # not the next
+            bert.say(m.BlobPiece(his, blob.digest, 0), [bytes(2 << 20)])  # too much
+            bert.say(m.BlobWanted(lease.lease, blob.digest, 0, 1))  # a node's word
+        bert.fence()
+        assert at.usage().memory_info().rss - before < 64 << 20
+        for time in range(WRONG_MAX):  # he has not got it
+            if time:
+                assert bert.hear(m.BlobWanted)[0].start == 0
+            _send(bert, his, blob, bytes(blob.size))
+        assert "changed in transit" in bert.hear(m.JobFailed)[0].text
+        bert.say(m.CloseJob(his))
+        bert.fence()
+        assert not any(isinstance(word, m.BlobPiece) for word in bert.passed_over)
+        # hers is what it was
+        node.say(m.BlobWanted(lease.lease, blob.digest, 2 << 20, 3 << 20))
+        assert node.hear(m.BlobPiece)[1] == [content[2 << 20 :]]
+
+
+def _send(peer: Peer, job: bytes, blob: m.Blob, content: bytes) -> None:
+    for start, stop in pieces_of(0, blob.size):
+        peer.say(m.BlobPiece(job, blob.digest, start), [content[start:stop]])
 
 
 def wrong_roles(directory: Path) -> None:

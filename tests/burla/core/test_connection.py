@@ -20,6 +20,7 @@ from burla.core.effects import (
 )
 from burla.core.session import Session
 from burla.protocol import messages as m
+from burla.protocol.blob_messages import BLOBS
 
 JOB, OTHER = b"j" * 16, b"o" * 16
 LEASE = b"l" * 16
@@ -218,3 +219,18 @@ def test_a_cluster_that_is_taken_down_fails_all_jobs_at_once_and_takes_others_la
     assert connection.receive(ended, [], now_s=1) == []
     connection.check()
     assert connection.open(session(job=OTHER), now_s=2) == [Send(spec(OTHER), [])]
+
+
+def test_blobs_are_sent_to_a_scheduler_that_takes_them_for_jobs_that_are_open() -> None:
+    blob = m.Blob(b"D" * 32, 5)
+    named = msgspec.structs.replace(spec(), blobs=(blob,))
+    connection = Connection(HELLO, ANSWER_S, now_s=0)
+    connection.receive(msgspec.structs.replace(WELCOME, features=(BLOBS,)), [], now_s=0)
+    job = Session(named, [b"f"], True, blobs={blob.digest: memoryview(b"model")})
+    assert connection.open(job, now_s=0) == [Send(named, [b"f"])]
+    asked = m.BlobWanted(JOB, blob.digest, 0, 5)
+    sent = Send(m.BlobPiece(JOB, blob.digest, 0), [b"model"])
+    assert connection.receive(asked, [], now_s=0) == [sent]
+    assert connection.receive(msgspec.structs.replace(asked, about=OTHER), [], now_s=0) == []
+    connection.handle(Close(JOB), now_s=0)
+    assert connection.receive(asked, [], now_s=0) == []

@@ -94,6 +94,53 @@ def test_a_job_is_opened_fed_and_over_when_all_outcomes_are_here() -> None:
     assert (session.over, session.went_well) == (True, True)
 
 
+MODEL = bytes(range(256)) * (3 << 12)  # 3 MiB
+NAMED = m.Blob(b"D" * 32, len(MODEL))
+WITH_BLOB = msgspec.structs.replace(SPEC, blobs=(NAMED,))
+
+
+def with_blob() -> Session:
+    return Session(
+        WITH_BLOB, [b"function", b"modules"], True, blobs={NAMED.digest: memoryview(MODEL)}
+    )
+
+
+def test_a_blob_is_named_and_sent_as_far_as_it_is_asked_for() -> None:
+    session = with_blob()
+    assert session.connect(0, takes_blobs=True) == [Send(WITH_BLOB, [b"function", b"modules"])]
+    mib = m.BLOB_PIECE_BYTES
+    assert session.send_blob(m.BlobWanted(JOB, NAMED.digest, 5, mib + 7)) == [
+        Send(m.BlobPiece(JOB, NAMED.digest, 5), [MODEL[5 : mib + 5]]),
+        Send(m.BlobPiece(JOB, NAMED.digest, mib + 5), [MODEL[mib + 5 : mib + 7]]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("digest", "start", "stop"),
+    [(b"E" * 32, 0, 1), (NAMED.digest, len(MODEL), len(MODEL) + 1), (NAMED.digest, 0, 1 << 40)],
+)
+def test_what_is_none_of_its_blobs_is_not_sent(digest: bytes, start: int, stop: int) -> None:
+    session = with_blob()
+    session.connect(0, takes_blobs=True)
+    assert session.send_blob(m.BlobWanted(JOB, digest, start, stop)) == []
+
+
+def test_a_scheduler_that_does_not_know_blobs_gets_the_function_whole() -> None:
+    session = with_blob()
+    (sent,) = session.connect(0)
+    assert isinstance(sent, Send)
+    assert sent.message == SPEC
+    assert b"".join(sent.payload) == b"function" + MODEL + b"modules"
+    assert [len(frame) for frame in sent.payload[1:-1]] == [m.BLOB_PIECE_BYTES] * 3
+
+
+def test_blobs_count_for_what_the_scheduler_takes() -> None:
+    session = with_blob()
+    (failed,) = session.connect(0, len(MODEL), takes_blobs=True)
+    assert isinstance(failed, Fail)
+    assert f"has {len(MODEL) + 15:,} bytes" in failed.text
+
+
 def test_outcomes_that_come_twice_are_delivered_once_and_acknowledged_again() -> None:
     session = begin(4)
     assert session.receive(*outcomes(1, (0, 2)), now_s=0) == [delivered(1, part(0, 2))]

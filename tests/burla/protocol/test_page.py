@@ -28,6 +28,7 @@ WAYS: dict[str, list[Any]] = {
     "client -> scheduler": [m.ClientToScheduler],
     "client -> scheduler -> nodelet": [m.ClientToScheduler, m.SchedulerToNodelet],
     "client or nodelet -> scheduler": [m.ClientToScheduler, m.NodeletToScheduler],
+    "nodelet -> scheduler -> client": [m.NodeletToScheduler, m.SchedulerToClient],
     "autoscaler -> scheduler": [am.AdminToScheduler],
     "administrator -> scheduler": [am.AdminToScheduler],
     "scheduler -> administrator": [am.SchedulerToAdmin],

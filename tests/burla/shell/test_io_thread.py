@@ -195,7 +195,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     from burla.core.session import Session
     from burla.parallel_map import _specify
     from burla.shell.caller import Caller
-    from burla.values.payloads import cut_batches, dump_function
+    from burla.values.payloads import HeldFunction, cut_batches, dump_function
 
     fake.script = hold_back(m.Inputs)
     dead = threading.Event()
@@ -207,7 +207,8 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     job = Job(session, client, "double", True)
     threading.Timer(0.1, dead.set).start()
     shared = SharedInputs(None)
-    caller = Caller(job, lambda: client, [1], cut_batches([1]), {}, shared, Window())
+    function = HeldFunction(dump_function(double))
+    caller = Caller(job, lambda: client, [1], cut_batches([1]), {}, shared, Window(), function)
     with pytest.raises(ClusterError, match="killed"):
         caller.collect()
     client.close()

@@ -1,3 +1,4 @@
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -175,3 +176,19 @@ def test_a_leaf_of_one_input_is_not_remembered() -> None:
     memory = LeafMemory()
     assert sent([leaf(5, 6)], memory) == [b"leaf 5"]
     assert sent([leaf(5, 6)], memory) == [b"leaf 5"]
+
+
+def test_descriptors_come_with_a_message_whatever_was_read_before_it(pair: Pair) -> None:
+    parser = Parser(bytearray(1 << 16))
+    parser.carry()
+    with open("/dev/null", "rb") as one, open("/dev/zero", "rb") as other:
+        send_all(pair[1], pack(SOME))
+        socket.send_fds(pair[1], [joined(SOME)], [one.fileno(), other.fileno()])
+        send_all(pair[1], pack(SOME))
+        found = 0
+        while found < 3:
+            found += len(parser.read(pair[0]) or ())
+        there = [os.readlink(f"/proc/self/fd/{fd}") for fd in parser.descriptors]
+    for fd in parser.descriptors:
+        os.close(fd)
+    assert there == ["/dev/null", "/dev/zero"]

@@ -29,6 +29,7 @@ def test_an_empty_scheduler_has_empty_tables() -> None:
         "nodes": [],
         "clients": [],
         "usages": {},
+        "blobs": [],
         "free": [],
         "marked": {"jobs": [], "leases": [], "nodes": []},
     }

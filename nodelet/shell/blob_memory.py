@@ -1,0 +1,63 @@
+"""The bytes of blobs in this node's memory: once, however many workers map them.
+
+A blob is a file in memory without a name. Its descriptor goes to the workers of the leases that
+need it, and to nobody else: so it can be read in every tier, and only there. When all of it is here
+the kernel lets nobody write to it any more; what a function writes is in pages of its own. The
+memory is free when the node has let go of the blob and the last worker that maps it has ended.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable, Sequence
+
+from burla.nodelet.core.effects import KeepBlob
+
+# linux/fcntl.h; Python names them from 3.8 on only where libc does
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class BlobFile:
+    """A descriptor that is open as long as somebody refers to this, as an unsent order may."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("burla-blob", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+    def __del__(self) -> None:
+        if (fd := getattr(self, "fd", -1)) >= 0:
+            os.close(fd)
+
+
+class BlobMemory:
+    """The blobs of this node, by number."""
+
+    def __init__(self, failed: Callable[[int, str], None]) -> None:
+        """Start empty; `failed` is told of a blob that cannot be kept, and why."""
+        self._failed = failed
+        self._files: dict[int, BlobFile] = {}
+
+    def keep(self, what: KeepBlob) -> None:
+        """Write bytes behind those that are there."""
+        try:
+            if what.number not in self._files:
+                self._files[what.number] = BlobFile()
+            file, at = self._files[what.number].fd, what.start
+            for frame in what.payload:
+                left = memoryview(frame)
+                while left:
+                    written = os.pwrite(file, left, at)
+                    at, left = at + written, left[written:]
+        except OSError as error:  # no memory, no descriptor
+            self._failed(what.number, os.strerror(error.errno or 0))
+
+    def finish(self, number: int) -> None:
+        """Let nobody write to it any more."""
+        if (file := self._files.get(number)) is not None:
+            fcntl.fcntl(file.fd, fcntl.F_ADD_SEALS, _SEALS)
+
+    def drop(self, number: int) -> None:
+        """Let go of it; who maps it has it still."""
+        self._files.pop(number, None)
+
+    def files(self, numbers: Sequence[int]) -> list[BlobFile]:
+        """Return those that are there."""
+        return [self._files[number] for number in numbers if number in self._files]

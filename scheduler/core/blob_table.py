@@ -1,0 +1,59 @@
+"""The blobs that a scheduler keeps, and for whom. Pure data; what happens to them is in blobs.py.
+
+A blob belongs to a tenant: the same bytes of two tenants are two blobs, so that nobody finds out
+what another has. Where its bytes are put is the shell's: it has a number for that.
+"""
+
+from dataclasses import dataclass, field
+
+from burla.protocol.arriving import Arriving
+from burla.protocol.messages import Blob
+
+STORE_BYTES_MAX = 16 << 30  # of all blobs, on disk, if the disk has twice as much free
+TENANT_SHARE = 2  # one of so many parts of the store, at most, is a tenant's that jobs need
+
+Name = tuple[str, bytes, int]  # tenant, digest, size
+
+
+@dataclass(slots=True)
+class Reader:
+    """A lease whose node was not sent yet all that it asked for."""
+
+    start: int
+    stop: int
+
+
+@dataclass(slots=True, eq=False)
+class Stored:
+    """One blob of one tenant."""
+
+    number: int
+    tenant: str
+    arriving: Arriving
+    jobs: dict[bytes, None] = field(default_factory=dict)  # open ones that need it
+    source: bytes = b""  # the job whose client is asked for it; empty: none is
+    is_wanted: bool = False  # somebody is to be asked for it, unless it is here
+    used_s: float = 0.0  # when a job needed it last
+    readers: dict[bytes, Reader] = field(default_factory=dict)  # by lease
+
+    @property
+    def name(self) -> Name:
+        """Return by what it is found."""
+        return self.tenant, self.arriving.digest, self.arriving.size
+
+
+@dataclass(slots=True, eq=False)
+class BlobTable:
+    """All blobs; the one that was needed longest ago comes first."""
+
+    bytes_max: int = STORE_BYTES_MAX
+    by_name: dict[Name, Stored] = field(default_factory=dict)
+    waiting: dict[bytes, None] = field(
+        default_factory=dict
+    )  # jobs for whose blobs there is no room
+    size: int = 0  # bytes of all, also of what has not come yet
+    made: int = 0
+
+    def of(self, tenant: str, blob: Blob) -> Stored | None:
+        """Return a tenant's blob, if it is known."""
+        return self.by_name.get((tenant, blob.digest, blob.size))

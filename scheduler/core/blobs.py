@@ -1,0 +1,357 @@
+"""Blobs of jobs: asked of a client once, kept for a while, passed on to every node that lacks them.
+
+A job names its blobs when it is opened. There is room for all of them, or the job waits; so no two
+jobs can wait for each other. Nodes are leased meanwhile: what comes is passed on as it comes, and a
+lease that lacks something is known by what it asked for. A client is asked for a bounded part of
+what it has to send, so that none is held up by its own windows.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from burla.protocol import messages as m
+from burla.protocol.arriving import WRONG_MAX, Arriving, pieces_of
+
+from .blob_table import TENANT_SHARE, Name, Reader, Stored
+from .client import Client
+from .effects import DropBlob, KeepBlob, SendBlob
+from .failing import fail
+from .job import Job
+from .lease import SERVING, Lease
+from .node import Node
+from .state import State
+
+KEPT_S = 600.0  # that no job has needed: a blob goes then, or when its room is needed
+ASKED_MAX = 4  # blobs of which one client is asked for a part at a time
+
+# --- jobs come and go ---
+
+
+def why_never(state: State, blobs: Iterable[m.Blob]) -> str:
+    """Return why there never is room for so much; empty: there may be."""
+    size, most = sum(blob.size for blob in blobs), state.blobs.bytes_max // TENANT_SHARE
+    if size <= most:
+        return ""
+    return (
+        f"the function refers to {size:,} bytes, and this cluster keeps at most {most:,} bytes of"
+        " that for a user. Pass big data as inputs, or let the function read it where it runs"
+    )
+
+
+def enter(state: State, job: Job) -> None:
+    """Begin to get what a new job needs, or let it wait until there is room for that."""
+    job.has_room = not _is_over_share(state, job) and _take_room(state, job)
+    if not job.has_room:
+        state.blobs.waiting[job.id] = None
+
+
+def _names_of(job: Job) -> list[Name]:
+    """Return the names of the blobs of a job, each once."""
+    names = [(job.tenant, blob.digest, blob.size) for blob in job.spec.blobs]
+    return list(dict.fromkeys(names))
+
+
+def _is_over_share(state: State, job: Job) -> bool:
+    """Return whether the jobs of a tenant would need more than it may have at once."""
+    needed = [e.name for e in state.blobs.by_name.values() if e.jobs and e.tenant == job.tenant]
+    sizes = [size for _, _, size in {*needed, *_names_of(job)}]
+    return sum(sizes) > state.blobs.bytes_max // TENANT_SHARE
+
+
+def _take_room(state: State, job: Job) -> bool:
+    table, names = state.blobs, _names_of(job)
+    new = [name for name in names if name not in table.by_name]
+    needed = sum(size for _, _, size in new)
+    for old in [e for e in table.by_name.values() if not e.jobs and e.name not in names]:
+        if table.size + needed <= table.bytes_max:
+            break
+        _drop(state, old)
+    if table.size + needed > table.bytes_max:
+        return False
+    for name in new:
+        table.made += 1
+        table.size += name[2]
+        table.by_name[name] = Stored(table.made, job.tenant, Arriving(name[1], name[2]))
+    for stored in [table.by_name[name] for name in names]:
+        stored.jobs[job.id] = None
+        job.lacks += not stored.arriving.is_whole()
+        if not job.spec.resumed:  # else its nodes have got it, most likely: they say if not
+            stored.is_wanted = True
+    _ask_for_more(state, of_job(state, job))
+    return True
+
+
+def leave(state: State, job: Job) -> None:
+    """Take note that a job is closed; what it needed is kept for a while."""
+    state.blobs.waiting.pop(job.id, None)
+    _let_go(state, job)
+    for waiting in [state.jobs[each] for each in state.blobs.waiting]:
+        if _is_over_share(state, waiting):
+            continue
+        if not _take_room(state, waiting):
+            break  # in turn: else a big one might wait for ever
+        waiting.has_room = True
+        del state.blobs.waiting[waiting.id]
+        state.marks.jobs[waiting.id] = None
+    _ask_for_more(state, state.blobs.by_name.values())
+
+
+def _let_go(state: State, job: Job) -> None:
+    table = state.blobs
+    for stored in list(of_job(state, job)):
+        del stored.jobs[job.id]
+        stored.used_s = state.now_s
+        if stored.source == job.id:
+            stored.source = b""
+            stored.arriving.forget_asked()
+        if stored.jobs or stored.arriving.is_whole():
+            del table.by_name[stored.name]
+            table.by_name[stored.name] = stored  # the last to go
+        else:
+            _drop(state, stored)
+
+
+def resume(state: State, job: Job) -> None:
+    """Ask a client again that has reconnected: what was asked, or sent, may be lost."""
+    for stored in of_job(state, job):
+        if stored.source == job.id:
+            stored.arriving.forget_asked()
+    _ask_for_more(state, of_job(state, job))
+
+
+def of_job(state: State, job: Job) -> Iterator[Stored]:
+    """Yield the blobs that are kept for a job, each once."""
+    for name in _names_of(job):
+        stored = state.blobs.by_name.get(name)
+        if stored is not None and job.id in stored.jobs:
+            yield stored
+
+
+def _of_job_named(state: State, job: Job, digest: bytes) -> Stored | None:
+    return next((e for e in of_job(state, job) if e.arriving.digest == digest), None)
+
+
+# --- from clients ---
+
+
+def piece(state: State, job: Job, said: m.BlobPiece, payload: list[bytes]) -> None:
+    """Take a piece of a blob, if it is what its job's client was asked for."""
+    stored = _of_job_named(state, job, said.digest)
+    if stored is None or stored.source != job.id:
+        return
+    arriving = stored.arriving
+    wrong = arriving.wrong
+    if not arriving.take(said.start, payload, state.now_s):
+        return
+    if arriving.wrong > wrong:
+        _is_wrong(state, stored)
+        return
+    state.effects.append(KeepBlob(stored.number, said.start, payload))
+    if arriving.is_whole():
+        stored.source = b""
+        for each in stored.jobs:
+            state.jobs[each].lacks -= 1
+            state.marks.jobs[each] = None  # nodes that take functions whole may serve it now
+        _ask_for_more(state, state.blobs.by_name.values())
+    else:
+        _ask_for_more(state, (stored,))
+    _feed(state, stored)
+
+
+def _is_wrong(state: State, stored: Stored) -> None:
+    """Begin a blob anew that is not what its name says, or give its jobs up."""
+    state.effects.append(DropBlob(stored.number))
+    if stored.arriving.wrong >= WRONG_MAX:
+        _fail_jobs(
+            state,
+            stored,
+            "what the function refers to has arrived as other bytes again and"
+            " again: they were changed in transit",
+        )
+        return
+    _ask_for_more(state, (stored,))
+
+
+def lost(state: State, number: int, why: str) -> None:
+    """Take note that the bytes of a blob cannot be kept, or are not there any more."""
+    found = next((e for e in state.blobs.by_name.values() if e.number == number), None)
+    if found is None:
+        return
+    state.note(f"a blob of {found.arriving.size} bytes is lost: {why}")
+    _fail_jobs(state, found, f"the scheduler cannot keep what the function refers to: {why}")
+    for job in [state.jobs[each] for each in found.jobs]:
+        _let_go(state, job)
+        job.has_room = False
+    if found.name in state.blobs.by_name:
+        _drop(state, found)
+
+
+def _fail_jobs(state: State, stored: Stored, text: str) -> None:
+    stored.is_wanted = False
+    for job in [state.jobs[each] for each in stored.jobs]:
+        if not job.failed:
+            fail(state, job, "", text)
+
+
+def _ask_for_more(state: State, blobs: Iterable[Stored]) -> None:
+    """Ask for what is missing of `blobs`, as far as their clients have not enough to send."""
+    for stored in list(blobs):
+        if stored.is_wanted and not stored.arriving.is_whole():
+            _ask(state, stored)
+
+
+def _ask(state: State, stored: Stored) -> None:
+    client = _client_of(state, stored.source)
+    if client is None:
+        stored.arriving.forget_asked()
+        for job_id in stored.jobs:
+            client = _client_of(state, job_id)
+            if client is not None and _asked_of(state, client) < ASKED_MAX:
+                stored.source = job_id
+                break
+        else:
+            stored.source = b""
+            return
+    while (part := stored.arriving.ask(state.now_s)) is not None:
+        said = m.BlobWanted(stored.source, stored.arriving.digest, *part)
+        state.send(client.peer, said)
+
+
+def _client_of(state: State, job_id: bytes) -> Client | None:
+    """Return the client of a job, if it can be asked."""
+    job = state.jobs.get(job_id)
+    client = None if job is None or job.failed else state.clients.get(job.owner)
+    is_there = client is not None and client.peer and client.unreachable_s is None
+    return client if is_there else None
+
+
+def _asked_of(state: State, client: Client) -> int:
+    """Return of how many blobs a client has something to send."""
+    sources = (state.jobs.get(e.source) for e in state.blobs.by_name.values() if e.source)
+    return sum(job is not None and job.owner == client.session for job in sources)
+
+
+# --- to nodes ---
+
+
+def wanted(state: State, node: Node, said: m.BlobWanted) -> None:
+    """Send what a node lacks for its lease, as soon as it is here.
+
+    Raises:
+        ValueError: it asks for what no such blob has, or for too much.
+    """
+    lease = state.leases.get(said.about)
+    job = state.job_of(lease)
+    if lease is None or job is None or lease.node != node.id or lease.state not in SERVING:
+        return
+    stored = _of_job_named(state, job, said.digest)
+    if stored is None:
+        return
+    size = said.stop - said.start
+    if not 0 < size <= m.BLOB_WINDOW or said.stop > stored.arriving.size:
+        raise ValueError("it asks for what is not there, or for too much")
+    stored.readers[lease.id] = Reader(said.start, said.stop)
+    lease.lacking[said.digest] = None
+    if not stored.arriving.is_whole():
+        stored.is_wanted = True
+        _ask_for_more(state, (stored,))
+    _feed(state, stored)
+
+
+def _feed(state: State, stored: Stored) -> None:
+    """Send what is here to those who asked for it."""
+    for lease_id, reader in list(stored.readers.items()):
+        lease = state.leases.get(lease_id)
+        if lease is None or lease.state not in SERVING:
+            del stored.readers[lease_id]
+            continue
+        stop = min(reader.stop, stored.arriving.have)
+        peer = state.nodes[lease.node].peer
+        for start, end in pieces_of(reader.start, stop):
+            said = m.BlobPiece(lease_id, stored.arriving.digest, start)
+            state.effects.append(SendBlob(peer, said, stored.number, end))
+        reader.start = max(reader.start, stop)
+        if reader.start == reader.stop:
+            del stored.readers[lease_id]
+            if reader.stop == stored.arriving.size:
+                _has_all(state, lease, stored.arriving.digest)
+
+
+def _has_all(state: State, lease: Lease, digest: bytes) -> None:
+    lease.lacking.pop(digest, None)
+    job = state.job_of(lease)
+    if job is not None and job.said and not lease.lacking:
+        job.said = ""
+        state.tell(job, m.JobStatus(job.id, "", job.slots_said))
+
+
+def refused(state: State, node: Node, said: m.LeaseRefused) -> None:
+    """Fail a job that its node cannot serve."""
+    lease = state.leases.get(said.lease)
+    job = state.job_of(lease)
+    if lease is not None and job is not None and lease.node == node.id and not job.failed:
+        fail(state, job, "", f"node {node.name} cannot serve this job: {said.why}")
+
+
+# --- time ---
+
+
+def expire(state: State) -> None:
+    """Let go of what is old, ask again for what does not come, say why jobs wait."""
+    for stored in list(state.blobs.by_name.values()):
+        if stored.jobs:
+            if stored.source and stored.arriving.is_stalled(state.now_s):
+                stored.source = b""
+                stored.arriving.forget_asked()
+        elif state.now_s >= stored.used_s + KEPT_S:
+            _drop(state, stored)
+    _ask_for_more(state, state.blobs.by_name.values())
+    for job in {each: None for e in state.blobs.by_name.values() for each in e.jobs}:
+        _tell(state, state.jobs[job])
+
+
+def _tell(state: State, job: Job) -> None:
+    """Say why a job has not begun whose nodes lack something, if none has all."""
+    waiting = [lease for lease in job.work.leases.values() if lease.lacking]
+    if job.failed or not waiting or len(waiting) < len(job.work.leases):
+        return
+    why = f"{why_lacking(job)} on the way to node {state.nodes[waiting[0].node].name}"
+    if len(waiting) > 1:
+        why = f"{why} and {len(waiting) - 1} more"
+    if why != job.said:
+        job.said = why
+        state.tell(job, m.JobStatus(job.id, why, job.slots_said))
+
+
+def is_awaited_whole(state: State, job: Job) -> bool:
+    """Return whether a node would serve a job if all that it needs were here."""
+    return any(not node.slots(job) and not node.misfit(job)[1] for node in state.nodes.values())
+
+
+def why_lacking(job: Job) -> str:
+    """Return what is missing of a job, the beginning of a sentence."""
+    size = sum(blob.size for blob in job.spec.blobs)
+    return f"the {size / 1e6:,.1f} MB that its function refers to are"
+
+
+def _drop(state: State, stored: Stored) -> None:
+    del state.blobs.by_name[stored.name]
+    state.blobs.size -= stored.arriving.size
+    state.effects.append(DropBlob(stored.number))
+
+
+def check(state: State) -> None:
+    """Assert that the table and the jobs agree. Costs O(state): for tests."""
+    table = state.blobs
+    assert table.size == sum(e.arriving.size for e in table.by_name.values()) <= table.bytes_max
+    for name, stored in table.by_name.items():
+        assert stored.name == name
+        assert stored.jobs or stored.arriving.is_whole(), "nobody needs it, and it is not whole"
+        assert not stored.source or stored.source in stored.jobs
+        for job_id in stored.jobs:
+            job = state.jobs[job_id]
+            assert job.tenant == stored.tenant
+    for job in state.jobs.values():
+        assert job.has_room != (job.id in table.waiting) or job.failed
+        if job.has_room:
+            lacks = sum(not e.arriving.is_whole() for e in of_job(state, job))
+            assert job.lacks == lacks, (job.lacks, lacks)
