@@ -92,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for series in in_fresh_process(case, options):
             table(series, sys.stdout)
             measured.append(series)
+        if writes_results:  # after each case: who breaks off has those before
+            results.PATH.write_text(results.markdown(measured, options, busy))
     if given.json:
         facts = {
             "machine": f"{platform.machine()}, {options.workers} CPUs, {platform.system()}",
@@ -100,8 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "series": [asdict(series) for series in measured],
         }
         given.json.write_text(json.dumps(facts, indent=1) + "\n")
-    if writes_results:
-        results.PATH.write_text(results.markdown(measured, options, busy))
     if given.chart:
         chart(measured, given.chart)
     return 0
