@@ -32,13 +32,14 @@ from .carried_modules import (
 from .own_modules import Travels, own_modules
 from .own_search import holds_distributions, is_installed
 
+Inline = tuple[tuple[str, bytes], ...]
+
 
 def packed_environment(
     memory: str | None = None,
     *,
     travels: bool = False,
-    own_frames: int = 0,
-    file_frames: int = 0,
+    attached: Inline = (),
     surroundings: bytes = b"",
 ) -> bytes:
     """Return `environment` as it travels; a loop of maps packs it once.
@@ -46,14 +47,13 @@ def packed_environment(
     Args:
         memory: directory in memory that this process shares with the workers, if it does.
         travels: the workers may be on other machines: own modules are not where they are here.
-        own_frames: how many frames behind the function's hold own modules,
-        file_frames: and how many behind those hold files.
+        attached: what goes along by a name.
         surroundings: what else they need to do as this process would, packed.
 
     Raises:
         ValueError: it is too big.
     """
-    return _pack(_look_around(memory, travels, own_frames, file_frames), surroundings)
+    return _pack(_look_around(memory, travels, attached), surroundings)
 
 
 def environment(memory: str | None = None, *, surroundings: bytes = b"") -> Environment:
@@ -75,16 +75,13 @@ class _Look(NamedTuple):
     argv: tuple[str, ...]
     main_file: str | None
     main_package: str | None
-    own_frames: int
-    file_frames: int
+    attached: Inline
     memory: str | None
     one_output: bool
     rewritten: tuple[str, ...]
 
 
-def _look_around(
-    memory: str | None, travels: bool, own_frames: int = 0, file_frames: int = 0
-) -> _Look:
+def _look_around(memory: str | None, travels: bool, attached: Inline = ()) -> _Look:
     directory = _directory()
     path = _import_path(directory)
     if travels:  # what lies elsewhere under names of ours is not ours
@@ -99,8 +96,7 @@ def _look_around(
         argv=argv,
         main_file=file if isinstance(file, str) else None,
         main_package=package if isinstance(package, str) else None,
-        own_frames=own_frames,
-        file_frames=file_frames,
+        attached=attached,
         memory=memory,
         one_output=has_one_output(),
         rewritten=rewritten_files(),
@@ -152,8 +148,7 @@ def _describe(around: _Look, surroundings: bytes) -> Environment:
         shadowed=list(around.shadowed),
         argv=[os.fsencode(arg) for arg in around.argv],
         main={name: value for name, value in main.items() if value is not None},
-        own_frames=around.own_frames,
-        file_frames=around.file_frames,
+        attached=dict(around.attached),
         memory=None if around.memory is None else os.fsencode(around.memory),
         one_output=around.one_output,
         rewritten=[os.fsencode(file) for file in around.rewritten],

@@ -18,10 +18,10 @@ from zlib import compress
 import msgpack
 
 from burla.values.attributes import dict_of
-from burla.values.frames import dump_plain
 from burla.values.imports import NO_IMPORTS, Imports, imports_of, join_imports
-from burla.values.own_modules import OwnFile, OwnModules, platform
+from burla.values.own_modules import OwnFile, OwnModules, pack_own_modules, platform
 
+from .attachments import Attachments, attach, join_small
 from .own_files import FILES_MAX, State, are_same, is_settled, read
 from .own_metadata import metadata_files
 from .own_search import Search
@@ -37,7 +37,7 @@ class Travels(NamedTuple):
     """The caller's own modules, ready to be sent."""
 
     name: str  # tells these files from all others
-    frames: list[bytes]  # of an `OwnModules` and its parts
+    attached: Attachments  # an `OwnModules` and its parts
     warning: str  # what the user should hear; empty: nothing
 
 
@@ -92,7 +92,11 @@ def own_modules(
             break
     found = _find(key, path(), by_value, imports, function)
     now = found.travels
-    if same is not None and now is not None and now[::2] == same[::2]:
+    if (
+        same is not None
+        and now is not None
+        and (now.name, now.warning) == (same.name, same.warning)
+    ):
         found = found._replace(travels=same)
     others = [one for one in before if one.imports != imports or one.key[0] is not key[0]]
     _known = [found, *others[: KEPT_MAX - 1]]
@@ -137,33 +141,6 @@ def _find(
 # --- packing ---
 
 
-class _Package:
-    """Files on their way into parts: small ones together, big ones alone."""
-
-    def __init__(self) -> None:
-        self.files: list[OwnFile] = []
-        self._small: list[bytes] = []
-        self._small_bytes = 0
-        self._big: list[bytes] = []
-
-    def add(self, path: str, origin: str, data: bytes) -> None:
-        """Take a file."""
-        part, start = 0, self._small_bytes
-        if len(data) < ALONE_BYTES_MIN:
-            self._small.append(data)
-            self._small_bytes += len(data)
-        else:
-            self._big.append(data)
-            part, start = len(self._big), 0
-        is_program = os.access(origin, os.X_OK)
-        where = os.fsencode(path), os.fsencode(origin)
-        self.files.append(OwnFile(*where, part, start, len(data), is_program))
-
-    def parts(self) -> list[bytes]:
-        """Return what the files say that they are in."""
-        return [compress(b"".join(self._small), 1), *self._big]
-
-
 def _pack(search: Search, needed: set[str]) -> Travels:
     files = dict(search.files)
     archives = _archive_entries(search.archives)
@@ -173,22 +150,29 @@ def _pack(search: Search, needed: set[str]) -> Travels:
     sizes = {file: search.watched[file][1] for file in files.values() if file in search.watched}
     left_out = _leave_out(sizes, modules)
     refused: dict[str, str] = {}
-    package = _Package()
+    taken: list[tuple[str, str, bytes]] = []
     for path, file in sorted(files.items()):
         if file in left_out or not file:
             continue
         try:
-            package.add(path, file, read(file).data)
+            taken.append((path, file, read(file).data))
         except OSError as error:
             name = names.get(file)
             if name is not None:
                 refused[name] = f"{file} cannot be read: {error.strerror}"
     _refuse(refused, needed, search)
-    parts = package.parts()
+    places, parts = join_small([data for _, _, data in taken], ALONE_BYTES_MIN)
+    parts = [(f"own/{number}", data) for number, data in parts]
+    parts[0] = parts[0][0], compress(parts[0][1], 1)
     own = OwnModules(
         name="",
         platform=platform(),
-        files=package.files,
+        files=[
+            OwnFile(
+                os.fsencode(path), os.fsencode(file), *place, len(data), os.access(file, os.X_OK)
+            )
+            for (path, file, data), place in zip(taken, places, strict=True)
+        ],
         packed=[True, *[False] * (len(parts) - 1)],
         tops=search.top_names(),
         archives=[os.fsencode(entry) for entry in _archive_paths(archives)],
@@ -200,11 +184,11 @@ def _pack(search: Search, needed: set[str]) -> Travels:
         refused=refused,
     )
     digest = blake2b(msgpack.packb(own), digest_size=16)
-    for part in parts:
+    for _, part in parts:
         digest.update(part)
     own = own._replace(name=digest.hexdigest())
-    frames = dump_plain((msgpack.packb(own), parts))
-    return Travels(own.name, frames, _warning(sizes, left_out, search.is_cut))
+    attached = attach([("own", pack_own_modules(own)), *parts])
+    return Travels(own.name, attached, _warning(sizes, left_out, search.is_cut))
 
 
 def _archive_entries(archives: Iterable[str]) -> dict[str, str]:

@@ -21,16 +21,19 @@ from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
 from burla.system.hash_seed import own_seed
 from burla.transport.addresses import take_apart
+from burla.values.held_parts import HeldFunction
 from burla.values.payloads import (
     cut_batches,
     hold_function,
     is_lazy,
     take_apart_function,
 )
+from burla.values.pickling import Sent
 from burla.values.shared_memory import make_room
 from burla.values.sharing import SharedInputs, directory_of, parts_in
 
 from .arguments import Shape, check_arguments, decide_unpack, name_of
+from .attachments import Attachments, attach
 from .config import cluster_address, may_grow, reconnect_timeout_s
 from .modules import new_sent, packed_environment, travelling_modules
 from .monkey_patches import refuse_green_threads
@@ -318,40 +321,51 @@ def _start(
         if (memory := cluster.memory) is not None:
             directory, free = directory_of(memory, spec.job.hex()), cluster.free_files
     around = packed_surroundings(chosen, private=address is None)
+    attached = _attachments(function, inputs, sent, shipped, travels=address is not None)
     held = hold_function(function, pieces, None if memory is None else parts_in(memory))
     try:
-        own_frames = 0
-        frames = held.frames
-        if address is not None and (own := travelling_modules(function, inputs, sent)) is not None:
-            if own.warning:
-                warn_caller(own.warning)
-            own_frames = len(own.frames)
-            frames = [*frames, *own.frames]
-        file_frames = dump_files(shipped) if shipped else []
-        frames = [*frames, *file_frames]
-        names = [*frames, *(part.digest for part, _ in held.parts)]
         spec = msgspec.structs.replace(
             spec,
             environment=packed_environment(
                 memory,
                 travels=address is not None,
-                own_frames=own_frames,
-                file_frames=len(file_frames),
+                attached=attached.inline,
                 surroundings=around,
             ),
             lazy=ahead is not None,
-            digest=b"" if shipped else digest_of(names),  # a next job is to find them unchanged
+            digest=b"" if shipped else _digest_of(held, attached),  # each has its own files
             hash_seed=own_seed(),
-            blobs=tuple(m.Blob(part.digest, part.size, KINDS[is_b]) for part, is_b in held.parts),
+            blobs=(*_blobs_of(held), *attached.blobs),
         )
         contents = {part.digest: memoryview(part.content) for part, _ in held.parts}
-        session = Session(spec, frames, prompt, make_room, contents)
+        for blob, data in zip(attached.blobs, attached.contents, strict=True):
+            contents[blob.digest] = memoryview(data)
+        session = Session(spec, held.frames, prompt, make_room, contents)
         job = Job(session, thread, spec.name, spinner, TOKEN)
         shared = SharedInputs(directory, free, os.cpu_count() or 1)
         return Caller(job, connect, inputs, chain([first], batches), limits, shared, window, held)
     except BaseException:
         held.release()
         raise
+
+
+def _attachments(
+    function: object, inputs: object, sent: Sent, shipped: Sequence[Shipped], *, travels: bool
+) -> Attachments:
+    own = travelling_modules(function, inputs, sent) if travels else None
+    if own is not None and own.warning:
+        warn_caller(own.warning)
+    attached = Attachments() if own is None else own.attached
+    return attached.joined_with(attach(dump_files(shipped))) if shipped else attached
+
+
+def _blobs_of(held: HeldFunction) -> list[m.Blob]:
+    return [m.Blob(part.digest, part.size, KINDS[is_bytes]) for part, is_bytes in held.parts]
+
+
+def _digest_of(held: HeldFunction, attached: Attachments) -> bytes:
+    digests = [part.digest for part, _ in held.parts]
+    return digest_of([*held.frames, *digests, *(blob.digest for blob in attached.blobs)])
 
 
 def _connect_private() -> IoThread:

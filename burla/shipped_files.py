@@ -2,14 +2,18 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from burla.values.frames import dump_plain
+import msgpack
+
 from burla.values.payloads import short_repr
+
+from .attachments import join_small
 
 FILES_BYTES_MAX = 1 << 30
 FILES_MAX = 20_000
+ALONE_BYTES_MIN = 256 << 10  # a file from here on is a part of its own
 DEPTH_MAX = 32  # of folders in one: a link may lead up again
 TOLD_MAX = 3  # of big files
 
@@ -43,14 +47,13 @@ def find_files(named: object) -> list[Shipped]:
     return sorted(found.values(), key=lambda one: (not one.name.endswith("/"), one.name))
 
 
-def dump_files(files: Iterable[Shipped]) -> list[bytes]:
-    """Return the frames of files as they are now.
+def dump_files(files: Sequence[Shipped]) -> list[tuple[str, bytes]]:
+    """Return files as they are now, to be attached: what they are called, and their parts.
 
     Raises:
         ValueError: they are too big.
         OSError: one cannot be read.
     """
-    packed: list[tuple[bytes, bytes, bool]] = []
     sizes = {one.path: os.stat(one.path).st_size for one in files if not one.name.endswith("/")}
     if (total := sum(sizes.values())) > FILES_BYTES_MAX:
         biggest = sorted(sizes.items(), key=lambda one: -one[1])[:TOLD_MAX]
@@ -59,13 +62,23 @@ def dump_files(files: Iterable[Shipped]) -> list[bytes]:
             f"files: these are {total:,} bytes, at most {FILES_BYTES_MAX:,} go with a call; the"
             f" biggest: {told}. Put big data where nodes can read it"
         )
-    for name, path in files:
-        if name.endswith("/"):
-            packed.append((os.fsencode(name), b"", False))
-            continue
-        with open(path, "rb") as file:
-            packed.append((os.fsencode(name), file.read(), os.access(path, os.X_OK)))
-    return dump_plain(packed)
+    contents = [b"" if one.name.endswith("/") else _content(one.path) for one in files]
+    places, parts = join_small(contents, ALONE_BYTES_MIN)
+    told_files = [
+        (os.fsencode(one.name), *place, len(content), _is_program(one))
+        for one, place, content in zip(files, places, contents, strict=True)
+    ]
+    packed = [(f"files/{number}", data) for number, data in parts if data]
+    return [("files", msgpack.packb(told_files)), *packed]
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _is_program(one: Shipped) -> bool:
+    return not one.name.endswith("/") and os.access(one.path, os.X_OK)
 
 
 def _pairs(named: Any) -> Iterator[tuple[str, str]]:

@@ -40,6 +40,11 @@ from .leases import Lease, Leases
 from .output_order import Piece
 from .waiting import Waiting
 
+NOT_TAKEN = (
+    "own modules and files of more than 64 KiB do not go to a cluster with this release of burla:"
+    " update it (`burla up`)"
+)
+
 Runs = list[tuple[m.Run, list[bytes]]]
 AboutJob = m.JobOutcomes | m.JobOutput | m.JobRunning | m.LeaseLost | m.JobStatus | m.JobFailed
 Contents = Mapping[bytes, memoryview]  # of blobs, by digest
@@ -101,6 +106,10 @@ class Session:
             spec = replace(spec, resumed=True, done=self._done_ranges())
         self.opened = True
         function = self._function
+        named = [blob for blob in spec.blobs if blob.kind is m.BlobKind.NAMED]
+        if named and not takes_blobs:
+            self._fail(m.JobFailed(self.id, "", NOT_TAKEN))
+            return self._settle()
         if spec.blobs and not takes_blobs:
             contents = [self._blobs[blob.digest] for blob in spec.blobs]
             function = [*function[:1], *_frames_of(contents), *function[1:]]

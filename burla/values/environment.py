@@ -26,8 +26,7 @@ class Environment(TypedDict):
     shadowed: list[str]  # modules of the standard library that stand behind others in `path`
     argv: list[bytes]
     main: dict[str, str]  # __file__ and __package__ of __main__, if it has them
-    own_frames: int  # how many of those behind the function's are its own modules; 0: none travel
-    file_frames: int  # and how many behind those are files for the folder of the job
+    attached: dict[str, bytes]  # what goes along by a name, if it is little: see attachments.py
     memory: bytes | None  # directory in memory that caller and worker share; None: there is none
     rewritten: list[bytes]  # files whose asserts pytest has rewritten
     one_output: bool  # stdout and stderr of the caller are one place

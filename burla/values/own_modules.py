@@ -34,6 +34,9 @@ from .assertions import code_of_rewritten, is_rewritten
 NEVER_OWN = frozenset(("burla", "cloudpickle", "__main__", "__mp_main__"))  # all pickles name these
 
 
+NAME_BYTES = 16
+
+
 class OwnFile(NamedTuple):
     """One file; plain data."""
 
@@ -48,7 +51,7 @@ class OwnFile(NamedTuple):
 class OwnModules(NamedTuple):
     """What a caller says about its own modules; plain data, as all in it."""
 
-    name: str  # tells these files from all others
+    name: str  # hexadecimal; tells these files from all others
     platform: str  # for which its extension modules were built
     files: Sequence[OwnFile]
     packed: Sequence[bool]  # by part: it is deflated
@@ -58,9 +61,15 @@ class OwnModules(NamedTuple):
     refused: dict[str, str]  # names of modules that cannot travel, with why
 
 
-def unpack_own_modules(packed: bytes) -> OwnModules:
-    """Return what msgpack has packed of one."""
-    name, built_for, files, *rest = msgpack.unpackb(packed)
+def pack_own_modules(own: OwnModules) -> bytes:
+    """Return the bytes of one, which begin with its name."""
+    packed: bytes = msgpack.packb(own)
+    return bytes.fromhex(own.name) + packed
+
+
+def unpack_own_modules(packed: bytes | memoryview) -> OwnModules:
+    """Return what was packed."""
+    name, built_for, files, *rest = msgpack.unpackb(packed[NAME_BYTES:])
     return OwnModules(name, built_for, [OwnFile(*file) for file in files], *rest)
 
 
@@ -69,7 +78,9 @@ def platform() -> str:
     return EXTENSION_SUFFIXES[0].strip(".").partition(".")[0]
 
 
-def serve_own_modules(own: OwnModules | None, parts: Sequence[bytes], place: str) -> None:
+def serve_own_modules(
+    own: OwnModules | None, parts: Sequence[bytes | memoryview], place: str
+) -> None:
     """From now on import these under their names, and those of an earlier job no more.
 
     Args:
@@ -85,16 +96,24 @@ def serve_own_modules(own: OwnModules | None, parts: Sequence[bytes], place: str
     if not os.path.isdir(directory):
         _put_down(own, parts, directory)
     finder = _Finder(own, directory)
-    for name in list(sys.modules):  # who has it keeps it; the function is to get the caller's
-        if finder.is_own(name):
-            sys.modules.pop(name, None)
     finder.install()
+    finder.begin_job()
+
+
+def serve_own_modules_again(packed: bytes | memoryview) -> bool:
+    """Serve those that were served for the last job, if these are they; return whether they are."""
+    name = bytes(packed[:NAME_BYTES]).hex()
+    for finder in sys.meta_path:
+        if type(finder) is _Finder and finder.name == name and os.path.isdir(finder.directory):
+            finder.begin_job()
+            return True
+    return False
 
 
 # --- the files ---
 
 
-def _put_down(own: OwnModules, parts: Sequence[bytes], directory: str) -> None:
+def _put_down(own: OwnModules, parts: Sequence[bytes | memoryview], directory: str) -> None:
     """Write all files; several workers may do so at once."""
     made = f"{directory}.{os.getpid()}"
     whole = [zlib.decompress(part) if packed else part
@@ -146,7 +165,7 @@ class _Finder:
     """
 
     def __init__(self, own: OwnModules, directory: str) -> None:
-        self._own = own
+        self.name = own.name
         self._tops = frozenset(own.tops) - NEVER_OWN
         self._refused = dict(own.refused)
         if own.platform != platform():
@@ -168,8 +187,13 @@ class _Finder:
         """Be asked first from now on."""
         sys.meta_path.insert(0, self)
         sys.path_hooks.insert(0, self._finder_of)
-        sys.path[:] = [*self._path, *sys.path]
         importlib.invalidate_caches()
+
+    def begin_job(self) -> None:
+        """Let imports find the caller's modules; who has another of these names keeps it."""
+        for name in [one for one in sys.modules if self.is_own(one)]:
+            sys.modules.pop(name, None)
+        sys.path[:] = [*self._path, *(entry for entry in sys.path if entry not in self._path)]
 
     def withdraw(self) -> None:
         """Be asked no more."""

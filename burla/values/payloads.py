@@ -6,7 +6,7 @@ import any of them. An encoded value is a list of frames, each at most FRAME_BYT
 """
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ from .leaves import (
     is_lazy,
     load_leaf,
 )
-from .own_modules import serve_own_modules, unpack_own_modules
+from .own_modules import serve_own_modules, serve_own_modules_again, unpack_own_modules
 from .parts import Arrived, FunctionPieces, load_parts, referred
 from .pickling import (
     FunctionPickler,
@@ -181,18 +181,21 @@ def load_function(frames: Frames, parts: Sequence[Arrived] = ()) -> Callable[...
     return function
 
 
-def load_own_modules(frames: Frames, place: str) -> None:
+def load_own_modules(attached: Mapping[str, bytes | memoryview], place: str) -> None:
     """Have this process, a worker, import the caller's own modules, and those of no earlier job.
 
     Args:
-        frames: behind those of the function; without any there are none.
+        attached: to the function; they are in what is called "own".
         place: a directory of the lease, for their files.
     """
-    if not frames:
+    if "own" not in attached:
         serve_own_modules(None, (), place)
         return
-    packed, parts = loads(frames)
-    serve_own_modules(unpack_own_modules(packed), parts, place)
+    if serve_own_modules_again(attached["own"]):
+        return
+    own = unpack_own_modules(attached["own"])
+    parts = [attached[f"own/{number}"] for number in range(len(own.packed))]
+    serve_own_modules(own, parts, place)
 
 
 def bind_call(function: Callable[..., Any], unpack: bool | None) -> Callable[[Any], Any]:

@@ -2,11 +2,13 @@
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
+
+import msgpack
 
 
-def put_down(files: Iterable[tuple[bytes, bytes, bool]], folder: str) -> None:
-    """Write files unless that is done: a name that ends in "/" is a folder, others have content.
+def put_down(attached: Mapping[str, bytes | memoryview], folder: str) -> None:
+    """Write the files that are attached to a function, unless that is done.
 
     Workers of a job do so one after the other: what a call has changed since stays changed.
 
@@ -18,14 +20,15 @@ def put_down(files: Iterable[tuple[bytes, bytes, bool]], folder: str) -> None:
         fcntl.flock(mark, fcntl.LOCK_EX)
         if os.fstat(mark).st_size:
             return
-        for name, content, is_program in files:
+        for name, part, start, size, is_program in msgpack.unpackb(attached["files"]):
+            content = memoryview(attached.get(f"files/{part}", b""))[start : start + size]
             _put(os.path.join(folder, _checked(os.fsdecode(name))), content, is_program)
         os.write(mark, b"1")
     finally:
         os.close(mark)
 
 
-def _put(path: str, content: bytes, is_program: bool) -> None:
+def _put(path: str, content: memoryview, is_program: bool) -> None:
     if path.endswith("/"):
         os.makedirs(path, exist_ok=True)
         return

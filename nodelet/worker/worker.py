@@ -11,7 +11,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -148,20 +148,20 @@ class Worker:
             surroundings = environment.get("surroundings", b"") if environment else b""
             self._applied.begin(surroundings, settings.variables, settings.func_cpu)
             results = folder = None
-            frames, own, files = _sort_frames(message.frames[1:], environment or {})
             if environment:
                 self._has_one_output = bool(environment.get("one_output"))
                 if is_first and self._has_one_output:  # a next job here has the same environment
                     forks.join_output()
                 payloads.apply_environment(environment)
-                payloads.load_own_modules(own, own_modules_place(settings.variables))
+                attached = {**environment.get("attached", {}), **self._blobs.named()}
+                payloads.load_own_modules(attached, own_modules_place(settings.variables))
                 wanted, place = environment["directory"], settings.variables.get(VARIABLE)
-                if files and place is not None:
-                    put_down(payloads.loads(files), place)
+                if "files" in attached and place is not None:
+                    put_down(attached, place)
                     wanted = None  # to find them where the caller's directory is, too
                 folder = enter(wanted, place)
                 results = _results_in(environment.get("memory"), settings.variables)
-            function = payloads.load_function(frames, self._blobs.parts())
+            function = payloads.load_function(message.frames[1:], self._blobs.parts())
             self._blobs.close()
             self._applied.finish()
             self._call = payloads.bind_call(function, settings.unpack)
@@ -248,15 +248,6 @@ class Worker:
             self._call, self._node, self._results, self._folder, fragments=self._fragments
         )
         copy.serve()
-
-
-def _sort_frames(
-    frames: Sequence[Any], environment: Mapping[str, Any]
-) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
-    """Return the frames of the function, of own modules, and of files."""
-    files = len(frames) - environment.get("file_frames", 0)
-    own = files - environment.get("own_frames", 0)
-    return frames[:own], frames[own:files], frames[files:]
 
 
 def _results_in(memory: bytes | None, variables: dict[str, str]) -> SharedResults | None:

@@ -91,7 +91,8 @@ def _send(state: State, job: Job, node: Node, message: m.StartLease) -> None:
         named = replace(message, blobs=job.spec.blobs, owner=owner_of(job.tenant))
         state.send(node.peer, named, job.function)
     else:
-        stored = [state.blobs.of(job.tenant, blob) for blob in job.spec.blobs]
+        parts = [blob for blob in job.spec.blobs if blob.kind is not m.BlobKind.NAMED]
+        stored = [state.blobs.of(job.tenant, blob) for blob in parts]
         numbers = tuple(each.number for each in stored if each is not None)
         state.effects.append(Send(node.peer, message, job.function, numbers))
 

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 
-import msgpack
 import pytest
 
 from burla import own_files, own_modules
 from burla.own_modules import Travels
 from burla.own_search import Search
 from burla.values.imports import NO_IMPORTS
-from burla.values.own_modules import OwnModules, unpack_own_modules
-from burla.values.payloads import loads
+from burla.values.own_modules import OwnModules, pack_own_modules, unpack_own_modules
 
 
 @pytest.fixture
@@ -203,8 +201,13 @@ def sent(place: Path, key: object = "key", code: CodeType = CODE) -> Travels | N
 
 def opened(travels: Travels | None) -> tuple[OwnModules, list[bytes]]:
     assert travels is not None
-    packed, parts = loads(travels.frames)
-    return unpack_own_modules(packed), parts
+    attached = travels.attached
+    parts = dict(attached.inline) | {
+        blob.name: data for blob, data in zip(attached.blobs, attached.contents, strict=True)
+    }
+    own = unpack_own_modules(parts.pop("own"))
+    assert list(parts) == [f"own/{number}" for number in range(len(own.packed))]
+    return own, list(parts.values())
 
 
 def test_what_is_sent_says_what_it_is(place: Path) -> None:
@@ -309,4 +312,4 @@ def test_much_is_told_and_too_much_data_is_left_behind(
 def test_what_is_sent_is_plain_data(place: Path) -> None:
     write(place, "own_a.py")
     own, _ = opened(sent(place))
-    assert unpack_own_modules(msgpack.packb(own)) == own
+    assert unpack_own_modules(pack_own_modules(own)) == own

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from burla import shipped_files
 from burla.shipped_files import dump_files, find_files
-from burla.values.payloads import loads
 
 
 @pytest.fixture
@@ -85,9 +85,10 @@ def test_it_is_bounded(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_content_and_mode_go(here: Path) -> None:
     os.chmod("a.txt", 0o700)
-    sent = loads(dump_files(find_files(["a.txt", "folder/empty", "folder/b.txt"])))
-    assert sent == [
-        (b"folder/empty/", b"", False),
-        (b"a.txt", b"a.txt", True),
-        (b"folder/b.txt", b"folder/b.txt", False),
+    sent = dict(dump_files(find_files(["a.txt", "folder/empty", "folder/b.txt"])))
+    assert msgpack.unpackb(sent["files"]) == [
+        [b"folder/empty/", 0, 0, 0, False],
+        [b"a.txt", 0, 0, 5, True],
+        [b"folder/b.txt", 0, 5, 12, False],
     ]
+    assert sent["files/0"] == b"a.txtfolder/b.txt"

@@ -134,6 +134,14 @@ def test_a_scheduler_that_does_not_know_blobs_gets_the_function_whole() -> None:
     assert [len(frame) for frame in sent.payload[1:-1]] == [m.BLOB_PIECE_BYTES] * 3
 
 
+def test_attachments_that_a_scheduler_does_not_take_are_an_error_in_words() -> None:
+    spec = msgspec.structs.replace(SPEC, blobs=(m.Blob(b"D" * 32, 1, m.BlobKind.NAMED, "own"),))
+    session = Session(spec, [b"function"], True, blobs={b"D" * 32: memoryview(b"x")})
+    (failed,) = session.connect(0)
+    assert isinstance(failed, Fail)
+    assert "update it (`burla up`)" in failed.text
+
+
 def test_blobs_count_for_what_the_scheduler_takes() -> None:
     session = with_blob()
     (failed,) = session.connect(0, len(MODEL), takes_blobs=True)

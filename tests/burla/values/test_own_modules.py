@@ -13,7 +13,14 @@ from types import ModuleType
 
 import pytest
 
-from burla.values.own_modules import OwnFile, OwnModules, platform, serve_own_modules
+from burla.values.own_modules import (
+    OwnFile,
+    OwnModules,
+    pack_own_modules,
+    platform,
+    serve_own_modules,
+    serve_own_modules_again,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +78,17 @@ def test_a_next_job_has_its_own(tmp_path: Path) -> None:
     assert load("own_m").W == 2
     serve(tmp_path, own_m="W = 3", own_old="")  # its files are there already, by their name
     assert load("own_m").W == 1
+
+
+def test_a_next_job_with_the_same_loads_them_anew(tmp_path: Path) -> None:
+    own = serve(tmp_path, name="0" * 32, own_m="CALLS = []")
+    packed = pack_own_modules(own)
+    load("own_m").CALLS.append(1)
+    sys.path.insert(0, "/burla/test/another")
+    assert serve_own_modules_again(packed)
+    assert load("own_m").CALLS == []
+    assert sys.path[0] == str(tmp_path / own.name)
+    assert not serve_own_modules_again(pack_own_modules(own._replace(name="1" * 32)))
 
 
 def test_a_namespace_package_is_not_taken_for_an_installed_one(tmp_path: Path) -> None:
