@@ -28,6 +28,7 @@ ALONE = (
     "big",
     "loop_heavy",
     "broadcast",
+    "wire",
     "up",
 )  # no peer does the same
 CASES = BESIDE_PEERS + ALONE

@@ -36,6 +36,16 @@ def echo(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return array
 
 
+def give(count: int) -> bytes:
+    """Return so many bytes."""
+    return bytes(count)
+
+
+def size(value: bytes) -> int:
+    """Return how many bytes there are."""
+    return len(value)
+
+
 def echo_bytes(value: bytes) -> bytes:
     """Return the same bytes."""
     return value

@@ -72,6 +72,7 @@ class Custody:
         """Have nothing open any more; what workers still run is not wanted."""
         self.open = Ranges()
         self.queue.clear()
+        self.store.drop_leaves()
 
     def check(self, held: Ranges) -> None:
         """Assert that every open index is in one place, and not `held`. Costs O(state)."""
@@ -99,6 +100,7 @@ class Custody:
             "slots": self.dispatcher.slots,
             "slots_max": self.dispatcher.slots_max,
             "left": self.dispatcher.left,
+            "bytes_of_leaves": self.store.bytes_held(),
             "call_s": self.dispatcher.call_s,
             "workers": workers,
         }

@@ -82,6 +82,15 @@ class LeafStore:
         """Drop the leaves of a batch."""
         self._batches.pop(number, None)
 
+    def drop_leaves(self) -> None:
+        """Drop the leaves of all batches: nothing of this lease is run any more."""
+        self._batches.clear()
+
+    def bytes_held(self) -> int:
+        """Return how many bytes the leaves have. Costs O(leaves): for people and tests."""
+        leaves = (leaf for batch in self._batches.values() for leaf in batch.leaves)
+        return sum(len(frame) for leaf in leaves for frame in leaf.frames)
+
     def claim(self, span: Span) -> None:
         """Note that the indices of `span` belong to its batch.
 

@@ -100,6 +100,7 @@ class Lease:
         self.report.drop()
         if self.life.phase is Phase.SERVING:
             self.life.enter(Phase.LINGERING, now_s)
+            self.custody.store.drop_leaves()
 
     def take_over(self, old: "Lease", now_s: float) -> bool:
         """Begin with the workers of a lease that has nothing to do; return whether that can be."""
@@ -109,6 +110,7 @@ class Lease:
             old._is_paused = False
             self._effects.append(ResumeReading())
         old.life.enter(Phase.STOPPED, now_s)
+        old.custody.store.drop_leaves()
         self.life.enter(Phase.SERVING, now_s)
         self._begin_lease(keep=True)
         self._workers.adopt(old._workers, now_s)

@@ -17,7 +17,7 @@ from perf.processes import forget_peak, peak_bytes, rss_bytes
 pytestmark = pytest.mark.slow
 
 MB = 1 << 20
-SIZE = 160 * MB
+SIZE = 96 * MB
 BESIDE = 64 * MB  # of a value that passes through, and what a process takes besides
 
 

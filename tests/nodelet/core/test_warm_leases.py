@@ -42,6 +42,25 @@ def test_the_workers_go_on_and_are_dealt_work_at_once() -> None:
     node.core.check()
 
 
+def test_what_a_job_had_as_inputs_goes_with_it_and_does_not_linger() -> None:
+    node = lingering()
+    assert node.core.leases[LEASE].custody.store.bytes_held() == 0
+    node = HandNode()
+    node.serve()
+    node.hear(*assign((0, 2)))
+    node.finish_all()
+    held = node.core.leases[LEASE].custody.store
+    assert held.bytes_held() == len(b"leaf")
+    start_again(node)  # what is unacknowledged of the first outlives it, its inputs do not
+    assert held.bytes_held() == 0
+    node.core.check()
+    node.said()
+    node.clock.now_s += 5
+    node.hear(m.HelloRequired())
+    (hello,) = (said for said in node.said() if isinstance(said, m.NodeHello))
+    assert [span for one in hello.held for span in one.spans] == [m.Span(0, 0, 2)]
+
+
 def test_outcomes_that_are_not_acknowledged_outlive_the_change() -> None:
     node = HandNode()
     node.serve()
