@@ -234,7 +234,8 @@ class Agent:
             self._is_settling = False
         self._due_s = self._core.next_deadline_s()
         if self._wake_s is not None and self._due_s < self._wake_s:
-            self._line.wake()
+            self._wake_s = self._due_s
+            self._line.hurry(self._due_s - self._clock_s())
 
     def _carry_out(self, effect: e.Effect) -> None:
         match effect:
