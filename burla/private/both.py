@@ -1,6 +1,7 @@
 """Both parts of a private cluster, in one loop."""
 
 import asyncio
+import logging
 from math import inf
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from burla.nodelet.shell.launching import Launched
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.shell import server
 from burla.system import daemon
+from burla.system.failure import told
 from burla.system.owner import Owner
 from burla.transport.direct import direct_line
+
+log = logging.getLogger(__name__)
 
 
 def run(address: str, owner: Owner, hash_seed: int, begun: tuple[str, Launched] | None) -> int:
@@ -35,7 +39,11 @@ def run(address: str, owner: Owner, hash_seed: int, begun: tuple[str, Launched] 
         state_file=Path(owner.directory, STATE_FILE),
         hash_seed=hash_seed,
     )
-    return daemon.run(lambda: _run(scheduler, nodelet, begun), owner)
+    return told(
+        lambda: daemon.run(lambda: _run(scheduler, nodelet, begun), owner),
+        json=False,
+        say=lambda text: log.error("%s", text),
+    )
 
 
 async def _run(
