@@ -32,6 +32,7 @@ from burla.system.failure import (
 from burla.system.hash_seed import own_seed
 from burla.system.owner import Owner
 from burla.system.paths import settings_directory
+from burla.system.preparing import prepare
 from burla.transport.addresses import ipc_path, take_apart
 from burla.transport.keys import (
     ClientCurve,
@@ -93,7 +94,7 @@ def _serve(words: list[str]) -> int:
     parser.as_json = "--json" in words
     options = parser.parse_args(words)
     level = daemon.log_level(options, is_private=options.owner is not None)
-    daemon.prepare("burla-nodelet", level)
+    prepare("burla-nodelet", level)
     try:
         config = _with_key(_config(options), options)
     except ValueError as error:

@@ -16,6 +16,7 @@ from burla.provisioning.core.machines import ProvisioningError
 from burla.provisioning.core.plan import Limits
 from burla.system import daemon
 from burla.system.failure import FAILED, Complaint, Parser, told
+from burla.system.preparing import prepare
 
 from . import state
 from .autoscaler import Autoscaler
@@ -96,7 +97,7 @@ def _serve(words: list[str]) -> int:
     parser.add_argument("--look", type=float, default=LOOK_S, help="seconds between two looks")
     parser.add_argument("--json", action="store_true", help="print errors as JSON on stdout")
     options = parser.parse_args(words)
-    daemon.prepare("burla-autoscaler", daemon.log_level(options))
+    prepare("burla-autoscaler", daemon.log_level(options))
     stopping = threading.Event()
 
     def pause(seconds: float) -> None:

@@ -33,6 +33,7 @@ from burla.system.failure import (
 )
 from burla.system.notify import Notifier
 from burla.system.owner import Owner
+from burla.system.preparing import prepare
 from burla.transport.addresses import AddressError, bind_address, full_address, ipc_path
 from burla.transport.descriptors import SPARE
 from burla.transport.keys import KeyFileError
@@ -90,7 +91,7 @@ def _serve(words: list[str]) -> int:
     parser.as_json = "--json" in words
     options = parser.parse_args(words)
     level = daemon.log_level(options, is_private=options.owner is not None)
-    daemon.prepare("burla-scheduler", level, SPARE)
+    prepare("burla-scheduler", level, SPARE)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     try:
         keys, is_private = _keys(options), _is_private(options)

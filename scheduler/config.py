@@ -2,8 +2,10 @@
 
 import math
 import os
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec.structs import astuple
 
 from burla.protocol.fields import SHARED_IS, is_shared
 from burla.scheduler.auth.key_store import SERVER_KEY

@@ -498,6 +498,7 @@ def within(modules: Iterable[str], tops: set[str]) -> set[str]:
         ("burla.protocol", {"zmq", "asyncio", "cloudpickle"}),
         ("burla.scheduler.shell.server", {"burla.values", "cloudpickle", "burla.shell"}),
         ("burla.nodelet.shell.agent", {"burla.values", "cloudpickle", "burla.shell"}),
+        ("burla.private.cli", {"zmq", "asyncio", "uvloop", "msgspec", "tempfile", "argparse"}),
         ("burla.nodelet.worker.zygote", NEVER_IN_WORKERS),
         ("burla.nodelet.worker.worker", NEVER_IN_WORKERS),
     ],

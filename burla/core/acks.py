@@ -3,15 +3,14 @@
 Several are acknowledged at once: each word costs the scheduler, and a nodelet can keep a little.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 ACK_MESSAGES = 4  # so many are safe before the nodelet is told,
 ACK_BYTES = 256 << 10  # or so many bytes: an eighth of the smallest window,
 ACK_LATE_S = 0.1  # or so much time has passed
 
 
-@dataclass(slots=True)
-class Acks:
+class Acks(Struct):
     """Messages are numbered from 1."""
 
     told: int = 0  # the nodelet has been told that all up to here are safe

@@ -7,7 +7,8 @@ the sizes that the calling thread gave, so they cannot drift apart.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from burla.protocol import messages as m
 from burla.protocol.ranges import Range, Ranges
@@ -18,8 +19,7 @@ from .read_ahead import ReadAhead
 PRUNE_MIN = 1024  # forgotten batches at the front that are worth moving a list for
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(Struct):
     """Consecutive inputs, kept until all have outcomes, so that they can be sent again."""
 
     message: m.Inputs
@@ -129,8 +129,7 @@ class Batches:
             self._first += done
 
 
-@dataclass(slots=True)
-class Window:
+class Window(Struct):
     """How much more the caller may hand in; kept by the calling thread, told by Deliver."""
 
     ahead: ReadAhead | None = None  # of inputs that are not known beforehand

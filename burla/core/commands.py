@@ -1,13 +1,13 @@
 """What the calling thread asks of a job. Pure; `Session.handle` is where each of them is done."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .effects import Frames
 
 
-@dataclass(frozen=True, slots=True)
-class AddBatch:
+class AddBatch(Struct, frozen=True):
     """Send the next inputs of the job."""
 
     job: bytes
@@ -16,15 +16,13 @@ class AddBatch:
     last: bool = False  # no more inputs come
 
 
-@dataclass(frozen=True, slots=True)
-class EndInputs:
+class EndInputs(Struct, frozen=True):
     """No more inputs come; the last batch could not know that it was the last."""
 
     job: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Consumed:
+class Consumed(Struct, frozen=True):
     """The user has all outcomes of message `seq` of this lease."""
 
     job: bytes
@@ -32,8 +30,7 @@ class Consumed:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """Output of this lease is written up to chunk `number`."""
 
     job: bytes
@@ -41,8 +38,7 @@ class Written:
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     """End the job, whatever it has reached."""
 
     job: bytes

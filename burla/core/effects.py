@@ -1,8 +1,9 @@
 """What the pure core asks of its shell. Effects that belong to a job name it. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from burla.protocol import messages as m
 from burla.protocol.ranges import Range
@@ -12,31 +13,27 @@ Frames = Sequence[bytes]
 # --- for the sockets ---
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send this to the scheduler."""
 
     message: m.Message
     payload: Frames = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+class Subscribe(Struct, frozen=True):
     """Follow this publisher, where the output of all jobs comes from."""
 
     publisher: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Struct, frozen=True):
     """Forget what was to be sent and what came in pieces: all of it is said again."""
 
 
 # --- for the caller of a job, while it goes on ---
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A run of outcomes; `fresh` are the indices in it that are new, ascending."""
 
     run: m.Run
@@ -44,8 +41,7 @@ class Part:
     frames: Frames
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(Struct, frozen=True):
     """Hand these outcomes to the caller; `Consumed` is to follow unless it is acknowledged."""
 
     job: bytes
@@ -58,16 +54,14 @@ class Deliver:
     call_s: float = 0.0  # mean duration of recent calls where they come from; 0: not known
 
 
-@dataclass(frozen=True, slots=True)
-class Slots:
+class Slots(Struct, frozen=True):
     """Note how many calls of the job may run at once now; told if its inputs are lazy."""
 
     job: bytes
     slots: int
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """Write chunks up to `number` of this lease's output; `Written` is to follow."""
 
     job: bytes
@@ -77,24 +71,21 @@ class Write:
     chunks: Frames
 
 
-@dataclass(frozen=True, slots=True)
-class Warn:
+class Warn(Struct, frozen=True):
     """Tell the user that something is lost."""
 
     job: bytes
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReportWaiting:
+class ReportWaiting(Struct, frozen=True):
     """Tell the user why nothing happens."""
 
     job: bytes
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReportHanging:
+class ReportHanging(Struct, frozen=True):
     """Tell the user which calls still run."""
 
     job: bytes
@@ -104,15 +95,13 @@ class ReportHanging:
 # --- the last of a job ---
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """All outcomes, or the first error, and all output ahead of them have been handed over."""
 
     job: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(Struct, frozen=True):
     """The job cannot go on. `argument` is the one that cannot be satisfied, or empty."""
 
     job: bytes
@@ -124,8 +113,7 @@ class Fail:
     limit_s: float = 0.0  # which is longer than this
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """The job cannot go on: the cluster is not there, or not any more."""
 
     job: bytes
@@ -133,8 +121,7 @@ class Broken:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """The scheduler does not take this client: so for all jobs."""
 
     job: bytes

@@ -8,8 +8,9 @@ each. While what was told goes on, the next line comes after twice the time or m
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from burla.protocol.messages import LONG_CALLS_MAX, JobRunning
 from burla.protocol.ranges import Ranges
@@ -40,8 +41,7 @@ class Lasting(NamedTuple):
         return self.lo != _LOADING
 
 
-@dataclass(slots=True)
-class _Said:
+class _Said(Struct):
     """What was last heard of one lease."""
 
     lasting: list[Lasting]

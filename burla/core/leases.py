@@ -1,15 +1,15 @@
 """What has come from each lease of one job, and when something is to be done about it. Pure."""
 
 import math
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from .acks import ACK_LATE_S, Acks
 from .gathering import Gathering
 from .output_order import OutputOrder
 
 
-@dataclass(slots=True)
-class Lease:
+class Lease(Struct):
     """What has come from one lease."""
 
     id: bytes
@@ -20,8 +20,7 @@ class Lease:
     gathering: Gathering | None = None  # an outcome of which some has come
 
 
-@dataclass(slots=True)
-class Leases:
+class Leases(Struct):
     """The leases of one job that anything came from."""
 
     known: dict[bytes, Lease] = field(default_factory=dict)

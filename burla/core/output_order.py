@@ -4,7 +4,7 @@ Output comes by a channel that may lose some, outcomes by another. What was anno
 a gap is missing; it is asked for after a moment, and given up when nobody can send it any more.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from burla.protocol.messages import LEASE_OUTPUT_WINDOW
 
@@ -14,8 +14,7 @@ REPLAYS_MAX = 90  # then output is given up: longer than a silent node or schedu
 EARLY_BYTES_MAX = 4 * LEASE_OUTPUT_WINDOW  # kept behind a gap; what is beyond comes by replay
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """Chunks `number`, `number` + 1, ... of a lease's output."""
 
     number: int
@@ -38,8 +37,7 @@ class Piece:
         return self if not seen else Piece(number, self.streams[seen:], self.chunks[seen:])
 
 
-@dataclass(slots=True)
-class OutputOrder:
+class OutputOrder(Struct):
     """Hands each chunk out once, in order."""
 
     due: int = 1  # the next chunk to hand out

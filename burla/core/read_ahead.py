@@ -7,7 +7,8 @@ first node serves the job that is not known, and little is read.
 """
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from burla.protocol.messages import JOB_INPUT_COUNT
 
@@ -17,8 +18,7 @@ AHEAD_S = 0.3  # outcomes of a job on 100 nodes come every 0.25 s
 GROW_AHEAD_S = 120.0  # where machines are made for what waits, which must be seen for that
 
 
-@dataclass(slots=True)
-class ReadAhead:
+class ReadAhead(Struct):
     """What is known of the speed of one job, kept by its calling thread."""
 
     ahead_s: float = AHEAD_S  # so much of the time of all slots is read ahead

@@ -1,13 +1,13 @@
 """Why nothing of a job runs, and when the user is to hear of it. Pure."""
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 REPORT_S = 1.0  # a job that waits longer says why
 
 
-@dataclass(slots=True)
-class Waiting:
+class Waiting(Struct):
     """One reason at a time; each is reported once, when it has lasted for a while."""
 
     due_s: float = math.inf  # when `take_due` has something; inf: it has nothing

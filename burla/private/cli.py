@@ -3,63 +3,37 @@
 Both are what they are elsewhere; only the line is another one, so that a call costs one process
 less on its way and back. `burla/private_cluster.py` starts it, and nobody else: it has no options.
 Its process ends when either of the two does, or its owner.
+
+A script waits for all of this, so its zygote is started first: while that imports, we do.
 """
 
-import asyncio
 import os
 from collections.abc import Sequence
-from math import inf
-from pathlib import Path
+from contextlib import suppress
 
-from burla.nodelet.config import STATE_FILE, NodeletConfig, host_name, usable_cpus, usable_ram
-from burla.nodelet.shell import agent
-from burla.scheduler.config import SchedulerConfig
-from burla.scheduler.shell import server
-from burla.system import daemon
-from burla.system.hash_seed import own_seed
+from burla.nodelet.shell.launching import Launched, launch_module, launch_zygote, make_scratch
+from burla.system.hash_seed import own_seed, seed_of
 from burla.system.owner import Owner
-from burla.transport.direct import direct_line
+from burla.system.preparing import PRIVATE_LEVEL, prepare
+from burla.transport.descriptors import SPARE
+
+Begun = tuple[str, Launched]  # a scratch directory, and the zygote of the workers in it
 
 
 def main(arguments: Sequence[str]) -> int:
     """Be the private cluster: `ADDRESS OWNER`; return the exit code."""
     address, owner = arguments[0], Owner.parse(arguments[1])
     assert owner.directory is not None, arguments
-    daemon.prepare("burla-cluster", daemon.PRIVATE_LEVEL)
+    prepare("burla-cluster", PRIVATE_LEVEL, SPARE)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
-    # its owner may be stopped for as long as it lives: there is nobody else to wait
-    scheduler = SchedulerConfig(address, is_private=True, away_limit_s=inf)
-    nodelet = NodeletConfig(
-        address,
-        usable_cpus(),
-        usable_ram(),
-        host_name(),
-        scratch=owner.directory,
-        state_file=Path(owner.directory, STATE_FILE),
-        hash_seed=own_seed(),  # our environment is that of the caller
-    )
-    return daemon.run(lambda: _run(scheduler, nodelet), owner)
+    seed = own_seed()  # our environment is that of the caller
+    if seed is None:
+        seed = seed_of(os.path.realpath(owner.directory))
+    begun: Begun | None = None
+    with suppress(OSError):  # it is tried again, and told, where both run
+        scratch = make_scratch(owner.directory)
+        begun = scratch, launch_zygote(launch_module("zygote", seed, scratch))
 
+    from .both import run  # the rest is imported while the zygote starts
 
-async def _run(scheduler: SchedulerConfig, nodelet: NodeletConfig) -> None:
-    """Run both until cancelled, or until one of them ends.
-
-    Raises:
-        Exception: what one of them failed of, as it would in a process of its own.
-    """
-    of_scheduler, of_nodelet = direct_line()
-    parts = [
-        server.run(scheduler, lambda address: None, direct=of_scheduler),
-        agent.run(nodelet, of_nodelet),
-        of_scheduler.wait_failed(),
-        of_nodelet.wait_failed(),
-    ]
-    tasks = [asyncio.create_task(part) for part in parts]
-    try:
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-    for task in ended:
-        await task
+    return run(address, owner, seed, begun)

@@ -8,30 +8,28 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from burla.core.commands import Command
 from burla.core.effects import ForCaller
 from burla.core.session import Session
 
 
-@dataclass(frozen=True, slots=True)
-class LocalError:
+class LocalError(Struct, frozen=True):
     """Something in this process ended the job: writing its output, or our own thread."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class OpenSession:
+class OpenSession(Struct, frozen=True):
     """Begin a job, and tell `tell` what its caller is to do or know; called in the I/O thread."""
 
     session: Session
     tell: Callable[[ForCaller | LocalError], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(Struct, frozen=True):
     """Release `lock`: all that was posted before has been carried out."""
 
     lock: threading.Lock

@@ -7,74 +7,29 @@ started the daemon, and a pipe would be inherited by whatever the owner starts.
 
 import argparse
 import asyncio
-import contextlib
 import errno
 import faulthandler
 import logging
 import os
 import resource
 import signal
-import sys
 import time
-import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
 
 from . import logs
-from .exit_codes import EXIT_CONFIG, EXIT_INTERRUPTED, EXIT_OK
+from .exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from .failure import SHORTAGE, Complaint
 from .owner import Owner, remove_directory
+from .preparing import PRIVATE_LEVEL
 
 END_S = 8.0  # a main that has not ended by then is cut off; users are promised 10 s
-PRIVATE_LEVEL = logging.WARNING  # a private daemon says only what is wrong
 OWNER_POLL_S = 0.5  # where there is no pidfd
-DESCRIPTORS_WANTED = 65536  # one per peer and worker pipe; libzmq spins when it runs out of them
-DESCRIPTORS_MIN = 56  # below, not even an idle daemon can live
 LISTEN_POLL_S = 0.002
 
 log = logging.getLogger(__name__)
-
-
-def prepare(name: str, level: int = logging.INFO, descriptors_spare: int = 0) -> None:
-    """Make this process fit for a daemon. To be called before it opens or starts anything.
-
-    `descriptors_spare`: so many below the hard limit are left, for what must not fail when others
-    have taken all.
-    """
-    for number in range(3):  # else the next socket becomes 2, and what C code prints goes into it
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    warnings.simplefilter("default")  # the user's PYTHONWARNINGS=error is not meant for us
-    limit = _limit_descriptors(descriptors_spare)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")
-    logs.set_up(name, level)
-    if limit < DESCRIPTORS_MIN:
-        log.error(
-            "the limit of open files, %d, is too low: at least %d are needed (ulimit -n 1024; in a"
-            " unit of systemd, LimitNOFILE=)",
-            limit,
-            DESCRIPTORS_MIN,
-        )
-        raise SystemExit(EXIT_CONFIG)
-
-
-def _limit_descriptors(spare: int) -> int:
-    """Raise the limit of descriptors as far as is useful; return what it is."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return DESCRIPTORS_WANTED
-    most = max(soft, DESCRIPTORS_WANTED)
-    if hard != resource.RLIM_INFINITY:
-        most = min(most, hard - (spare if hard >= 4 * spare else 0))
-    with contextlib.suppress(OSError, ValueError):  # macOS refuses what exceeds its own limit
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 30)
 
 
 def add_log_level(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import os
 import resource
 from collections.abc import Iterator
 
-SPARE = 64  # a daemon leaves so many below its hard limit: see daemon.prepare
+SPARE = 64  # a daemon leaves so many below its hard limit: see system/preparing.py
 CONNECTION = 32  # of a context with a few sockets, and what is opened beside it
 
 

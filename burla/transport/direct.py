@@ -1,8 +1,9 @@
 """A line between a scheduler and a nodelet that share a process and its loop: no socket, no bytes.
 
-What is said at one end is heard at the other: the same messages, in order, never while the one who
-says them is in the middle of something. Nothing is lost but with the process. As on a socket, a
-bounded number is heard a turn, and what waits is bounded by the windows of those who speak.
+What is said at one end is heard at the other: the same messages, in order, never while the other
+end is in the middle of something. Who is through with what it does flushes its end; else the loop
+does so soon. Nothing is lost but with the process. As on a socket, a bounded number is heard a
+turn, and what waits is bounded by the windows of those who speak.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from .sockets import DRAIN_MESSAGES, DRAIN_S
 
 Said = tuple[Any, list[bytes]]  # a message, which the direction of its line allows, and its payload
 Hear = Callable[[Iterable[Said]], None]
+ROUNDS_MAX = 16  # of question and answer in one flush; then others in the loop have their turn
 
 
 class DirectEnd:
@@ -26,44 +28,62 @@ class DirectEnd:
         self._waiting: deque[Said] = deque()  # said to this end, and not heard yet
         self._hear: Hear | None = None
         self._loop = asyncio.get_running_loop()
-        self._is_due = False  # its turn will come
+        self._is_due = False  # the loop will give it a turn
+        self._is_busy = False  # it is having one, or is flushing
         self._failed: asyncio.Future[None] = self._loop.create_future()
 
     def begin(self, hear: Hear) -> None:
         """From now on let `hear` take what is said to this end."""
         self._hear = hear
-        if self._waiting:
-            self._have_turn()
+        self._turn_soon()
 
     async def wait_failed(self) -> None:
         """Raise what `hear` raises, when it does."""
         await self._failed
 
     def say(self, message: Any, payload: Sequence[bytes]) -> None:
-        """Let the other end hear a message."""
-        self.other._take(message, payload)
+        """Let the other end hear a message: with the next `flush`, or soon."""
+        self.other._waiting.append((message, list(payload)))
+        self.other._turn_soon()
 
-    def _take(self, message: Any, payload: Sequence[bytes]) -> None:
-        self._waiting.append((message, list(payload)))
-        if not self._is_due and self._hear is not None:
-            self._have_turn()
+    def flush(self) -> None:
+        """Let what was said here be heard now, and what is answered to it.
 
-    def _have_turn(self) -> None:
-        self._is_due = True
-        self._loop.call_soon(self._turn)
+        For who is through with what it does: it may have heard something when this returns.
+        """
+        if self._is_busy or self.other._is_busy:
+            return  # whoever is at it goes on
+        self._is_busy = self.other._is_busy = True
+        try:
+            for _ in range(ROUNDS_MAX):
+                if not self.other._have_turn() and not self._have_turn():
+                    return
+        finally:
+            self._is_busy = self.other._is_busy = False
 
-    def _turn(self) -> None:
-        assert self._hear is not None
+    def _turn_soon(self) -> None:
+        if not self._is_due and self._may_hear():
+            self._is_due = True
+            self._loop.call_soon(self._on_due)
+
+    def _on_due(self) -> None:
         self._is_due = False
-        if self._failed.done():
-            return
+        self.other.flush()
+        self._turn_soon()
+
+    def _may_hear(self) -> bool:
+        return bool(self._waiting) and self._hear is not None and not self._failed.done()
+
+    def _have_turn(self) -> bool:
+        """Hear what waits; return whether there was something."""
+        if not self._may_hear():
+            return False
+        assert self._hear is not None
         try:
             self._hear(self._next())
         except BaseException as error:
             self._failed.set_exception(error)
-            return
-        if self._waiting and not self._is_due:
-            self._have_turn()
+        return True
 
     def _next(self) -> Iterator[Said]:
         until_s = time.monotonic() + DRAIN_S

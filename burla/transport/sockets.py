@@ -87,38 +87,67 @@ def new_routing_id() -> bytes:
     return b"\1" + os.urandom(ROUTING_ID_BYTES - 1)
 
 
+class Alarm:
+    """Wakes one task after a time that may be made shorter while it waits, or at once."""
+
+    def __init__(self) -> None:
+        """Be used inside the running loop."""
+        import asyncio  # 20 ms of a script's start, and clients have no loop
+
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None  # while the task waits
+
+    def is_set(self) -> bool:
+        """Return whether the next `wait` returns at once."""
+        return self._event.is_set()
+
+    def wake(self) -> None:
+        """End a `wait` that is under way, or the next one."""
+        self._event.set()
+
+    def hurry(self, timeout_s: float) -> None:
+        """End a `wait` that is under way after so long instead of later."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._loop.call_later(max(0.0, timeout_s), self._event.set)
+
+    async def wait(self, timeout_s: float | None) -> None:
+        """Return when `wake` was called, or `timeout_s` has passed; None: not by itself."""
+        if not self._event.is_set():
+            if timeout_s is not None:
+                self._timer = self._loop.call_later(max(0.0, timeout_s), self._event.set)
+            try:
+                await self._event.wait()
+            finally:
+                if self._timer is not None:
+                    self._timer.cancel()
+                    self._timer = None
+        self._event.clear()
+
+
 class SocketWaiter:
     """Wakes one task when a ZeroMQ socket may be read, or when somebody calls `wake`."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         """Register the socket's FD with the running loop."""
-        import asyncio  # 20 ms of a script's start, and clients have no loop
+        import asyncio  # as above
 
         self._socket = socket
         self._fd = socket.FD
         self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
-        self._loop.add_reader(self._fd, self._event.set)
-
-    def wake(self) -> None:
-        """End a `wait_readable` that is under way, or the next one."""
-        self._event.set()
+        self._alarm = Alarm()
+        self.wake, self.hurry = self._alarm.wake, self._alarm.hurry
+        self._loop.add_reader(self._fd, self.wake)
 
     async def wait_readable(self, timeout_s: float | None) -> None:
         """Return when the socket may be read, `wake` was called, or `timeout_s` has passed.
 
         The FD is edge-triggered, and any call on the socket may eat the edge: ask EVENTS first.
         """
-        if not self._event.is_set() and not is_readable(self._socket):
-            timer = None
-            if timeout_s is not None:
-                timer = self._loop.call_later(max(0.0, timeout_s), self._event.set)
-            try:
-                await self._event.wait()
-            finally:
-                if timer is not None:
-                    timer.cancel()
-        self._event.clear()
+        if not self._alarm.is_set() and is_readable(self._socket):
+            self.wake()
+        await self._alarm.wait(timeout_s)
 
     def readable(self) -> bool:
         """Return whether a message waits; also makes libzmq process what its FD announced."""

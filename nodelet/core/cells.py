@@ -6,7 +6,8 @@ against what was assigned; who contradicts it is broken, and not believed again.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.protocol.messages import Kind
 from burla.protocol.ranges import Range
@@ -20,8 +21,7 @@ class BrokenWorkerError(Exception):
     """What a worker says contradicts what it was assigned."""
 
 
-@dataclass(slots=True)
-class Cell:
+class Cell(Struct):
     """A span that is not over: [lo, hi) are open, of which the worker begins none >= stop.
 
     What is between `stop` and `hi` was claimed before it could be stolen: the worker's report says
@@ -34,8 +34,7 @@ class Cell:
     stop: int
 
 
-@dataclass(slots=True)
-class Worker:
+class Worker(Struct):
     """A worker that has loaded the function."""
 
     number: int

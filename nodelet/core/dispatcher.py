@@ -5,8 +5,9 @@ one chunk waits behind the running one, but not of the last ones.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import ceil
+
+from msgspec import Struct
 
 from burla.protocol.messages import Span
 from burla.protocol.ranges import Range, Ranges
@@ -28,8 +29,7 @@ LOOK_S = 0.05  # while inputs wait, stuck workers are looked for this often, not
 RESCUE_S = 0.1  # at least, for one whose inputs go back to the queue although nobody is dry
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(Struct, frozen=True):
     """A span for a worker."""
 
     worker: int
@@ -38,8 +38,7 @@ class Assigned:
     careful: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StealRequest:
+class StealRequest(Struct, frozen=True):
     """Take [middle, ...) of a cell, as far as it is not begun."""
 
     worker: int

@@ -5,8 +5,9 @@ slate, which the core gives out; it is used again only after the worker said tha
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from burla.protocol.messages import Message, Span, StartLease
 
@@ -20,23 +21,20 @@ class StoredLeaf(NamedTuple):
     frames: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send a message to the scheduler."""
 
     message: Message
     payload: Sequence[bytes] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class KeepBlanks:
+class KeepBlanks(Struct, frozen=True):
     """Hold this many workers ready that have loaded nothing."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class BeginLease:
+class BeginLease(Struct, frozen=True):
     """Workers made from now on serve this lease."""
 
     start: StartLease
@@ -45,8 +43,7 @@ class BeginLease:
     blobs: tuple[int, ...] = ()  # numbers of those that `start` names
 
 
-@dataclass(frozen=True, slots=True)
-class KeepBlob:
+class KeepBlob(Struct, frozen=True):
     """Keep these bytes of a blob, which follow those that were kept before."""
 
     number: int
@@ -54,41 +51,35 @@ class KeepBlob:
     payload: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class FinishBlob:
+class FinishBlob(Struct, frozen=True):
     """All of a blob is there: nobody may change it from now on."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropBlob:
+class DropBlob(Struct, frozen=True):
     """Let go of what is kept of a blob."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoadWorker:
+class LoadWorker(Struct, frozen=True):
     """Let one more worker load the function; `Loaded`, `LoadFailed` or `Died` tells of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class MakeTemplate:
+class MakeTemplate(Struct, frozen=True):
     """Let a worker do nothing from now on but fork others; answered by `TemplateServes`."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class ForkWorker:
+class ForkWorker(Struct, frozen=True):
     """Let a template fork one more worker; `Copied`, `NotCopied` or `Died` tells of it."""
 
     template: int
 
 
-@dataclass(frozen=True, slots=True)
-class AssignSpan:
+class AssignSpan(Struct, frozen=True):
     """Open a cell and let a worker run a span, after those it has."""
 
     worker: int
@@ -100,8 +91,7 @@ class AssignSpan:
     careful: bool  # one call a stride: a death must be told from its neighbours
 
 
-@dataclass(frozen=True, slots=True)
-class Steal:
+class Steal(Struct, frozen=True):
     """Take from `middle` on what a worker has not claimed; answered by `stolen`, at once."""
 
     worker: int
@@ -109,68 +99,58 @@ class Steal:
     middle: int
 
 
-@dataclass(frozen=True, slots=True)
-class CutStride:
+class CutStride(Struct, frozen=True):
     """Let a worker write what it has run of its stride, and give back what it has not begun."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class PauseReading:
+class PauseReading(Struct, frozen=True):
     """Take nothing from the workers, or only from this one, who wait when their pipes are full."""
 
     worker: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ResumeReading:
+class ResumeReading(Struct, frozen=True):
     """Read from the workers again, but for those that were named; or from this one."""
 
     worker: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupt:
+class Interrupt(Struct, frozen=True):
     """Raise KeyboardInterrupt in a worker's call."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Struct, frozen=True):
     """End a worker and its process group at once; answered by `Died`."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class EndWorkers:
+class EndWorkers(Struct, frozen=True):
     """Kill all processes of the lease, wipe its scratch; answered by `WorkersEnded`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """Write a line to the log."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Quit:
+class Quit(Struct, frozen=True):
     """End the nodelet: the scheduler does not take it."""
 
     reason: str
     not_authorised: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """Note, for whoever looks after this machine, that the scheduler answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(Struct, frozen=True):
     """End the nodelet: it was asked to leave, and serves nobody any more."""
 
 

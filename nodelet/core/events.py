@@ -4,9 +4,10 @@ A worker is a number that the shell gives out, and never uses again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from burla.protocol.messages import Fragment, Kind
 
@@ -55,16 +56,14 @@ class CellReport(NamedTuple):
         return part is None or part.at + len(self.frames[0]) == part.size
 
 
-@dataclass(frozen=True, slots=True)
-class Reported:
+class Reported(Struct, frozen=True):
     """A worker has said something of its spans."""
 
     worker: int
     reports: Sequence[CellReport]
 
 
-@dataclass(frozen=True, slots=True)
-class Stolen:
+class Stolen(Struct, frozen=True):
     """The answer to a `Steal`: [lo, hi), perhaps empty, was taken, as the worker's slate says."""
 
     worker: int
@@ -73,8 +72,7 @@ class Stolen:
     hi: int
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(Struct, frozen=True):
     """A worker wrote to stdout (1) or stderr (2), or has a notice (3: one whole line).
 
     Told before what it reported later.
@@ -85,8 +83,7 @@ class Printed:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A worker has loaded the function for the first time."""
 
     worker: int
@@ -94,35 +91,30 @@ class Loaded:
     may_fork: bool  # it has no thread that forbids it
 
 
-@dataclass(frozen=True, slots=True)
-class LoadFailed:
+class LoadFailed(Struct, frozen=True):
     """A worker could not load the function, perhaps its second one, and is gone."""
 
     worker: int
     frames: Sequence[bytes]  # values.load_error says why
 
 
-@dataclass(frozen=True, slots=True)
-class TemplateServes:
+class TemplateServes(Struct, frozen=True):
     """A worker that was made the template waits for orders to fork."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(Struct, frozen=True):
     """A worker was forked from the template, and has the function."""
 
     worker: int
 
 
-@dataclass(frozen=True, slots=True)
-class NotCopied:
+class NotCopied(Struct, frozen=True):
     """The template is gone, and with it an order to fork: nobody's death."""
 
 
-@dataclass(frozen=True, slots=True)
-class Died:
+class Died(Struct, frozen=True):
     """A worker ended; told after all that it wrote."""
 
     worker: int
@@ -133,15 +125,13 @@ class Died:
     dump: str = ""  # where it crashed, as faulthandler wrote it
 
 
-@dataclass(frozen=True, slots=True)
-class Looked:
+class Looked(Struct, frozen=True):
     """The slates of busy workers were looked at."""
 
     strides: Mapping[int, Stride]  # by worker
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """The memory of a node, and of its workers, at one moment; all in bytes."""
 
     total: int  # what the node has, or its cgroup, or was given
@@ -151,8 +141,7 @@ class Reading:
     used: Mapping[int, int] = field(default_factory=dict)  # worker -> of its own, with descendants
 
 
-@dataclass(frozen=True, slots=True)
-class WorkersEnded:
+class WorkersEnded(Struct, frozen=True):
     """All processes of the lease that was to end are gone, and its scratch is wiped."""
 
 

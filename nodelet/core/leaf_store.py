@@ -6,9 +6,10 @@ bounded by `JOB_INPUT_WINDOW` at the client, which holds the same batches for at
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
+
+from msgspec import Struct, field
 
 from burla.protocol.messages import Leaf, Span
 from burla.protocol.ranges import Range
@@ -16,8 +17,7 @@ from burla.protocol.ranges import Range
 from .effects import StoredLeaf
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(Struct):
     """The leaves of one batch that are here, ascending; two lists of one length."""
 
     starts: list[int] = field(default_factory=list)

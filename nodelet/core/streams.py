@@ -6,8 +6,8 @@ the workers, so that their pipes fill and they wait.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from burla.limits import FRAME_BYTES_MAX
@@ -35,8 +35,7 @@ LINE_BYTES_MAX = 256 << 10  # a longer beginning of a line is not waited with: w
 OUTPUT_MESSAGE_BYTES = 256 << 10  # heartbeats get between two of them
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(Struct, frozen=True):
     """A message that is not acknowledged."""
 
     message: Outcomes
@@ -193,8 +192,7 @@ class OutcomeStream:
         assert (self.due_since_s is not None) == bool(self._runs or self._fragments)
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(Struct):
     """The beginning of a line that a worker has written to one stream."""
 
     data: bytes

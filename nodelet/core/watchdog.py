@@ -1,7 +1,8 @@
 """How long strides last; which last too long and are cut, so that they hold up nothing. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from burla.protocol.messages import LongCall
 
@@ -12,8 +13,7 @@ SLOW_STRIDE_S = 0.02  # a stride that lasts longer, and holds something back, is
 CUTS_MAX = 5  # signals for one stride, each after twice the time; it may be inside C code
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """The stride that a worker was seen in last."""
 
     cell: int

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import assert_never
@@ -32,13 +31,13 @@ from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 
 from .blob_memory import BlobMemory
+from .launching import SCRATCH, Launched, make_scratch
 from .lease_log import LeaseLog
 from .line import DirectLine, Line, SocketLine
 from .sandbox_pool import SandboxPool
 from .worker_pool import WorkerPool
 
 LEAVE_SIGNAL = signal.SIGUSR1  # finish what runs, take nothing more, end
-SCRATCH = "burla-node-"  # and a process id
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 log = logging.getLogger(__name__)
@@ -62,19 +61,25 @@ def remove_left(directory: str) -> None:
                 path.rmdir()
 
 
-async def run(config: NodeletConfig, direct: DirectEnd | None = None) -> None:
+async def run(
+    config: NodeletConfig,
+    direct: DirectEnd | None = None,
+    begun: tuple[str, Launched] | None = None,
+) -> None:
     """Offer this machine to the scheduler until cancelled or done leaving; leave nothing behind.
 
     Args:
         config: what to offer, and to which scheduler.
         direct: the end of a line to that scheduler, if it is in this process.
+        begun: the scratch directory and the zygote, if it was started already.
 
     Raises:
         NotAcceptedError: the scheduler refuses it.
         RuntimeError: workers cannot be had (any more).
     """
     remove_left(config.scratch)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-", dir=config.scratch))
+    made, launched = begun or (make_scratch(config.scratch), None)
+    scratch = Path(made)
     clock_s = AwakeClock()
     line: Line = SocketLine(config, clock_s) if direct is None else DirectLine(direct)
     agent = Agent(config, line, scratch, clock_s)
@@ -82,7 +87,7 @@ async def run(config: NodeletConfig, direct: DirectEnd | None = None) -> None:
         asyncio.get_running_loop().add_signal_handler(LEAVE_SIGNAL, agent.leave)
         if config.state_file is not None:
             dump_on_signal(config.state_file, agent.snapshot)
-        await agent.serve()
+        await agent.serve(launched)
     except asyncio.CancelledError:
         agent.say_last_word()
         raise
@@ -135,14 +140,17 @@ class Agent:
         self._left = False  # it was asked to leave, and is done
         self._ending: asyncio.Task[None] | None = None
 
-    async def serve(self) -> None:
+    async def serve(self, launched: Launched | None = None) -> None:
         """Take, decide, carry out; until cancelled.
+
+        Args:
+            launched: the zygote, if it was started already.
 
         Raises:
             NotAcceptedError: the scheduler refuses it.
             RuntimeError: workers cannot be had (any more).
         """
-        await self._sandboxes.start()
+        await self._sandboxes.start(launched)
         self._line.begin(self._hear)
         try:
             self._core.start(self._clock_s())
@@ -226,7 +234,8 @@ class Agent:
             self._is_settling = False
         self._due_s = self._core.next_deadline_s()
         if self._wake_s is not None and self._due_s < self._wake_s:
-            self._line.wake()
+            self._wake_s = self._due_s
+            self._line.hurry(self._due_s - self._clock_s())
 
     def _carry_out(self, effect: e.Effect) -> None:
         match effect:

@@ -18,7 +18,7 @@ from burla.protocol.key_messages import KeyReplaced, RenewKey, ServerKey
 from burla.transport import sockets
 from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.direct import DirectEnd, Hear, Said
-from burla.transport.sockets import Outbox, SocketWaiter
+from burla.transport.sockets import Alarm, Outbox, SocketWaiter
 
 from .node_keys import NodeKeys
 
@@ -46,6 +46,9 @@ class Line(Protocol):
 
     def wake(self) -> None:
         """End a `wait` that is under way, or the next one."""
+
+    def hurry(self, timeout_s: float) -> None:
+        """End a `wait` that is under way after so long instead of later."""
 
     def attend(self) -> None:
         """Do what is due: let what has come be heard, send what waits."""
@@ -106,6 +109,10 @@ class SocketLine:
     def wake(self) -> None:
         """Look again."""
         self._waiter.wake()
+
+    def hurry(self, timeout_s: float) -> None:
+        """Look again after so long instead of later."""
+        self._waiter.hurry(timeout_s)
 
     def attend(self) -> None:
         """Send what waits, hear what has come, connect anew if it is time to."""
@@ -169,28 +176,15 @@ class DirectLine:
         """Use this end."""
         self.refusal: str | None = None
         self._end = end
-        self._event = asyncio.Event()
+        self._alarm = Alarm()
+        self.wait, self.wake, self.hurry = self._alarm.wait, self._alarm.wake, self._alarm.hurry
 
     def begin(self, hear: Hear) -> None:
         """Let it be heard from now on."""
-        self._loop = asyncio.get_running_loop()
         self._end.begin(hear)
 
     def connect(self) -> None:
         """Do nothing: it is there."""
-
-    async def wait(self, timeout_s: float) -> None:
-        """Wait for `wake` or the time."""
-        timer = self._loop.call_later(max(0.0, timeout_s), self._event.set)
-        try:
-            await self._event.wait()
-        finally:
-            timer.cancel()
-        self._event.clear()
-
-    def wake(self) -> None:
-        """Look again."""
-        self._event.set()
 
     def attend(self) -> None:
         """Do nothing: what was said has been heard."""

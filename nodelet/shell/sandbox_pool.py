@@ -21,8 +21,9 @@ from burla.nodelet.isolation.sandbox import JOB_FOLDER, Confinement
 from burla.nodelet.worker import control as c
 from burla.nodelet.worker.processes import kill
 
+from .launching import Launched, Process, begin, launch_module
 from .worker_pool import Owner, WorkerPool
-from .zygote_client import Process, ZygoteClient, launch_module
+from .zygote_client import ZygoteClient
 
 REST_S = 0.02  # before its blanks are forked: that would be in the way of a call that comes now
 
@@ -99,8 +100,8 @@ class SandboxPool:
         self._has_supervisor = False
         self.current: WorkerPool
 
-    async def start(self) -> None:
-        """Start what forks, and wait until it serves.
+    async def start(self, launched: Launched | None = None) -> None:
+        """Start what forks, unless it was `launched` already, and wait until it serves.
 
         Raises:
             RuntimeError: it does not; what it said is on stderr.
@@ -108,17 +109,19 @@ class SandboxPool:
         if not self._tier.is_sandboxed():
             words = [str(self._scratch), *filter(None, [self._confinement])]
             self.current = WorkerPool(self._owner, launch_module("zygote", self._hash_seed, *words))
-            await self.current.start()
+            await self.current.start(launched)
             self._has_current = True
             return
         self._supervisor = ZygoteClient(
             asyncio.get_running_loop(),
             self._inits.take,
             self._on_supervisor_end,
-            launch_module("supervisor", self._hash_seed, str(self._scratch), self._confinement),
         )
+        words = [str(self._scratch), self._confinement]
         try:
-            await self._supervisor.start()
+            await self._supervisor.start(
+                begin(launch_module("supervisor", self._hash_seed, *words))
+            )
             self._has_supervisor = True
             self.current = await self._make()
             self._has_current = True

@@ -41,18 +41,19 @@ from burla.nodelet.core.events import (
     WorkerState,
 )
 from burla.nodelet.worker import control as c
-from burla.nodelet.worker.dumps import BYTES as DUMPS_BYTES, take_dump
+from burla.nodelet.worker.dumps import take_dump
 from burla.nodelet.worker.pipes import Flag, Frame, Kind, Message, pack
-from burla.nodelet.worker.slate import PAGES, AgentSlate, Memory, make_memory
+from burla.nodelet.worker.slate import PAGES, AgentSlate, Memory
 from burla.protocol.deaths import BROKEN, CLOSED
 from burla.protocol.messages import NOTICE
 from burla.protocol.ranges import Range
 
 from .blob_memory import BlobFile
+from .launching import Launch, Launched, launch_zygote
 from .observer import Observer
 from .traffic import Traffic
 from .worker_handle import Carrying, WorkerHandle, make_handle, report_of
-from .zygote_client import Launch, ZygoteClient
+from .zygote_client import ZygoteClient
 
 REFILL_S = 0.5  # after a blank died for no reason that we know
 REST_S = 0.02  # after a lease, while half of the blanks are left: the next may begin at once
@@ -105,8 +106,8 @@ class WorkerPool:
 
     # --- life ---
 
-    async def start(self) -> None:
-        """Start the zygote and wait until it serves.
+    async def start(self, launched: Launched | None = None) -> None:
+        """Start the zygote, unless it was `launched` already, and wait until it serves.
 
         Raises:
             RuntimeError: it does not start; what it said is on stderr.
@@ -114,14 +115,14 @@ class WorkerPool:
         self._loop = asyncio.get_running_loop()
         owner = self._owner
         self._traffic = Traffic(self._loop, self._understand, owner.tell, self._on_closed)
-        self._zygote = ZygoteClient(self._loop, self._on_zygote, self._on_zygote_end, self._launch)
+        self._zygote = ZygoteClient(self._loop, self._on_zygote, self._on_zygote_end)
         self._observer = Observer(
             self._loop, self._handles, owner.busy, owner.tell, self._zygote.seen_from_here
         )
-        slates = make_memory(behind=DUMPS_BYTES)
-        self._memory = Memory(slates)
+        launched = launched or launch_zygote(self._launch)
+        self._memory = Memory(launched.slates)
         try:
-            await self._zygote.start(slates)
+            await self._zygote.start(launched)
             self._has_started, self._is_dead = True, False
         finally:
             if self._is_dead:

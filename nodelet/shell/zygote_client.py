@@ -1,46 +1,27 @@
-"""The agent's end of a zygote or supervisor: starting it, ordering, and noticing its end."""
+"""The agent's end of a zygote or supervisor: waiting for it, ordering, and noticing its end."""
 
 import asyncio
-import fcntl
 import os
 import socket
 import subprocess
-import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
-from burla.nodelet.worker import control as c, fresh
-from burla.nodelet.worker.processes import become_subreaper, kill_tree, number_outside
+from burla.nodelet.worker import control as c
+from burla.nodelet.worker.processes import kill_tree, number_outside
+
+from .launching import Launched
 
 START_S = 30.0  # a machine under heavy load still imports Python within this
 END_S = 10.0  # for the zygote to kill what is left at the end; then we do it ourselves
 POLL_S = 0.002  # between two looks whether it has ended
-FD_ABOVE = 10  # descriptors it inherits are not 0, 1 or 2, which the agent may have found closed
 ORDERS_PER_TURN = 64  # messages taken from it before others have their turn
 
 Take = Callable[
     [Any], None
 ]  # words of c.FromZygote or c.FromSupervisor: who is asked says no other
-
-
-class Process(Protocol):
-    """What was started: `subprocess.Popen` is one."""
-
-    @property
-    def pid(self) -> int:
-        """Return its number, as we see it; 0: not known yet."""
-
-    @property
-    def returncode(self) -> int | None:
-        """Return how it ended, as far as `poll` has seen it."""
-
-    def poll(self) -> int | None:
-        """Return how it ended; None: it has not."""
-
-
-Launch = Callable[[Sequence[int]], Process]  # with the descriptors that it inherits
 
 
 class ZygoteClient:
@@ -51,32 +32,21 @@ class ZygoteClient:
         loop: asyncio.AbstractEventLoop,
         on_word: Take,
         on_end: Callable[[], None],
-        launch: Launch,
     ) -> None:
-        self._launch = launch
         self._loop = loop
         self._on_word = on_word
         self._on_end = on_end
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self._is_open = False
 
-    async def start(self, *inherited: int) -> None:
-        """Start it and wait until it serves; the descriptors may be closed afterwards.
+    async def start(self, launched: Launched) -> None:
+        """Take charge of what was started, and wait until it serves.
 
         Raises:
             RuntimeError: it does not.
         """
-        become_subreaper()  # should the zygote die, its workers fall to us
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        given = [_lift(theirs.fileno()), *map(_lift, inherited)]
-        theirs.close()
-        try:
-            self._process = self._launch(given)
-        finally:
-            for fd in given:
-                os.close(fd)
-        self._control = ours
-        ours.setblocking(False)
+        self._process, self._control = launched.process, launched.control
+        ours = self._control
         said = b""
         try:
             async with asyncio.timeout(START_S):
@@ -172,29 +142,3 @@ class ZygoteClient:
             self._on_word(c.decode(data))
             if not self._is_open:
                 return
-
-
-def _lift(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FD_ABOVE)
-
-
-def launch_module(module: str, hash_seed: int, *arguments: str) -> Launch:
-    """Return what starts `main` of a module of the workers' room in a fresh Python.
-
-    Its arguments are the descriptors that it inherits, our pid, and `arguments`.
-    """
-
-    def start(inherited: Sequence[int]) -> Process:
-        # None: descriptor 2 was closed when we started, and may be something else by now
-        has_stderr = sys.__stderr__ is not None
-        return subprocess.Popen(
-            fresh.command(module, *inherited, os.getpid(), *arguments),
-            env=fresh.variables(hash_seed),
-            pass_fds=inherited,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None if has_stderr else subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    return start

@@ -13,8 +13,6 @@ import contextlib
 import ctypes
 import mmap
 import os
-import platform
-import tempfile
 import time
 
 WORD_BYTES = 8  # item assignment of a "q" view is one aligned 8-byte store on x86-64 and arm64
@@ -31,7 +29,7 @@ _HI, _POS = 0, 1
 
 BARRIER_WAIT_S = 0.001  # without membarrier: any store is visible to other cores long before this
 
-_SYSCALL_MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(platform.machine())
+_SYSCALL_MEMBARRIER = {"x86_64": 324, "aarch64": 283}.get(os.uname().machine)
 _GLOBAL_EXPEDITED, _REGISTER_GLOBAL_EXPEDITED = 2, 4  # linux/membarrier.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -66,6 +64,8 @@ def make_memory(behind: int = 0) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("burla-slates", os.MFD_CLOEXEC)
     else:
+        import tempfile  # not Linux
+
         fd, path = tempfile.mkstemp(prefix="burla-slates-")
         os.unlink(path)
     os.ftruncate(fd, PAGES_BYTES + behind)

@@ -30,6 +30,7 @@ from .spans import Span
 STRIDE_NS = 500_000  # of calls in a stride: so much at most cannot be stolen
 ALONE_NS = 50_000  # calls that take this long are strides of one; writing one costs a tenth of it
 LEFT_SHARE = 4  # a stride is at most this part of a slot's share of what is left
+SHORT_NS, SHORT_MAX = 20_000, 8  # but no shorter, up to so many calls: to steal takes longer
 CLAIM_NS_MAX = 20_000_000  # what is left of a claim after this long is given back
 
 
@@ -126,7 +127,9 @@ class Walker:
         self._claim_ns = 0
         if not span.careful and 0 < self._call_ns < ALONE_NS:
             left = span.left + span.hi - at
-            count = min(STRIDE_NS // self._call_ns, left // (LEFT_SHARE * span.slots)) or 1
+            short = min(SHORT_MAX, SHORT_NS // self._call_ns)
+            share = max(short, left // (LEFT_SHARE * span.slots))
+            count = min(STRIDE_NS // self._call_ns, share) or 1
         return self._slate.claim(at, count)
 
     # --- one stride ---

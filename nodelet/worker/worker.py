@@ -48,7 +48,9 @@ from .strides import Walker
 from .surroundings import Applied
 
 EXIT_OK = 0
-IDLE_S = 0.05  # a blank that waits longer rehearses; sooner it would be in the way of small jobs
+# A blank that waits longer rehearses, which costs as much as to fork it: sooner it would be in the
+# way of small jobs, and of the start of other nodes on this machine.
+IDLE_S = 0.5
 EXIT_BROKEN = 70  # the agent is gone, or our own code failed
 EXIT_INTERRUPTED = 130
 CLOSED = (errno.EBADF, errno.ENOTSOCK)  # the function closed our socket

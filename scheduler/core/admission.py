@@ -5,11 +5,10 @@ counts from the next message on. Times here are Unix time: they stand in a file 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from burla.protocol.admin_messages import AdminToScheduler
@@ -188,8 +187,7 @@ def prune(table: Table, now_s: float) -> Table:
     return {key: entry for key, entry in table.items() if is_needed(entry)}
 
 
-@dataclass(slots=True)
-class RateLimiter:
+class RateLimiter(Struct):
     """Lets through so much a second for each of a bounded number of names, and counts the rest."""
 
     per_second: int

@@ -6,8 +6,9 @@ a name: a cluster may have machines of several providers.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct, field
 
 from burla.protocol import messages as m
 
@@ -23,8 +24,7 @@ NOT_HERE = "; no autoscaler is running: `burla up` starts one if the cluster's f
 NOT_ASKED = "; pass grow=True to get machines, or run `burla up` for those of the cluster's file"
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
+class _Said(Struct, frozen=True):
     """What one autoscaler said last."""
 
     ask: m.AskDemand
@@ -32,8 +32,7 @@ class _Said:
     until_s: float
 
 
-@dataclass(slots=True)
-class Autoscalers:
+class Autoscalers(Struct):
     """What the scheduler believes about autoscalers; there may be none."""
 
     expected_s: float = 0.0  # until then one may be about to speak

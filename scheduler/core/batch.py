@@ -2,15 +2,15 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.protocol.messages import Inputs, Leaf, Span
 
 from .quotas import FRAME_COST, LEAF_COST, Charge
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(Struct):
     """Consecutive inputs as the client sent them; immutable but for `left` and `leases`."""
 
     number: int

@@ -1,6 +1,6 @@
 """The client table: which processes call, and which of them have fallen silent. Pure."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 SILENT_S = 30.0
 UNREACHABLE_S = 5.0  # a client that reconnects does so within a second
@@ -9,8 +9,7 @@ UNREACHABLE_S = 5.0  # a client that reconnects does so within a second
 CLOSED_S = 15.0
 
 
-@dataclass(slots=True)
-class Client:
+class Client(Struct):
     """One client process."""
 
     session: bytes

@@ -1,13 +1,13 @@
 """Everything the scheduler's core can ask of its shell. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from burla.protocol.messages import BlobPiece, JobOutput, Message
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send a message to one peer over the ROUTER."""
 
     peer: bytes  # routing id
@@ -17,8 +17,7 @@ class Send:
     blobs: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class KeepBlob:
+class KeepBlob(Struct, frozen=True):
     """Keep these bytes of a blob, which follow those that were kept before."""
 
     number: int
@@ -26,8 +25,7 @@ class KeepBlob:
     payload: Sequence[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class SendBlob:
+class SendBlob(Struct, frozen=True):
     """Send the bytes of a blob from `message.start` to `stop`, when it is their turn."""
 
     peer: bytes
@@ -36,15 +34,13 @@ class SendBlob:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropBlob:
+class DropBlob(Struct, frozen=True):
     """Let go of what is kept of a blob."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Send output of a job to its client, over the PUB channel if that follows `topic`."""
 
     topic: bytes
@@ -52,23 +48,20 @@ class Publish:
     payload: Sequence[bytes] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """Write a line to the log; so many a second if it is about what a peer says."""
 
     text: str
     peer: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Forget:
+class Forget(Struct, frozen=True):
     """Drop what is kept for a peer that will not be heard of again."""
 
     peer: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """Write a line to the audit log: what a key did, or was kept from doing."""
 
     user: str  # public key of who it was; empty where there are no keys

@@ -4,15 +4,15 @@ Nothing is put into words while nobody keeps them, or when too much happens: the
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.protocol.printable import printable
 
 LINES_PER_S = 50  # a loop of small maps makes thousands; each line costs as much as 1 % of a map
 
 
-@dataclass(slots=True)
-class Journal:
+class Journal(Struct):
     """Lines that are not written yet."""
 
     is_kept: bool = False

@@ -1,6 +1,6 @@
 """A node: whether it is there, is silent, may be leased; and which leases are on it. Pure data."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.key_messages import KEYS
@@ -13,8 +13,7 @@ SILENCE_S = 15.0  # a node not heard from for this long is lost; 15 beats
 UNREACHABLE_S = 0.75  # a broken connection is made again within 100 ms, unless the nodelet is gone
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct):
     """What the scheduler believes about one life of one machine's nodelet."""
 
     id: bytes

@@ -7,7 +7,8 @@ windows of an honest client keep it far below these figures.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.protocol.codec import FRAME_COST as FRAME_COST
 
@@ -22,8 +23,7 @@ LEAF_COST = 256  # likewise a leaf
 JOB_COST = 8 << 10  # likewise a job
 
 
-@dataclass(frozen=True, slots=True)
-class Quotas:
+class Quotas(Struct, frozen=True):
     """What each tenant may have at once."""
 
     jobs_max: int = JOBS_MAX
@@ -32,8 +32,7 @@ class Quotas:
     opens_per_s: int = OPENS_PER_S  # jobs opened, on average
 
 
-@dataclass(frozen=True, slots=True)
-class Tenants:
+class Tenants(Struct, frozen=True):
     """Who the tenants are, and what each may have. Replaced as a whole when it changes."""
 
     default: Quotas = field(default_factory=Quotas)
@@ -49,8 +48,7 @@ class Tenants:
         return self.own.get(tenant, self.default)
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(Struct):
     """What a tenant has: of all its jobs together."""
 
     jobs: int = 0
@@ -58,8 +56,7 @@ class Usage:
     bytes_held: int = 0  # of those, and of functions
 
 
-@dataclass(slots=True)
-class Charge:
+class Charge(Struct):
     """What one open job counts for in the usage of its tenant."""
 
     usage: Usage

@@ -6,7 +6,8 @@ it has paid, or when nobody else has anything to say. So a key that is alone has
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.protocol.codec import FRAME_COST
 
@@ -19,8 +20,7 @@ MESSAGE_COST = 512  # bytes that a message takes beside its frames
 Frames = list[bytes]
 
 
-@dataclass(slots=True)
-class _Account:
+class _Account(Struct):
     balance_s: float  # of time; less than nothing: it has taken too much
     at_s: float  # when that was so
     backlog: deque[Frames] = field(default_factory=deque)

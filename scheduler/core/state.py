@@ -7,7 +7,8 @@ handed over: settling.py then decides once, however much one event has changed.
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.protocol.key_messages import ServerKey
 from burla.protocol.messages import Message, NodeStatus
@@ -25,8 +26,7 @@ from .quotas import Tenants, Usage, new_opens
 GONE_KEPT = 1000  # leases that are remembered after their end, for whoever looks for a fault
 
 
-@dataclass(frozen=True, slots=True)
-class GoneLease:
+class GoneLease(Struct, frozen=True):
     """What is remembered of a lease that no table has any more."""
 
     id: bytes
@@ -35,8 +35,7 @@ class GoneLease:
     history: tuple[tuple[float, LeaseState], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GivenUp:
+class GivenUp(Struct, frozen=True):
     """What is remembered of a job whose client was away for too long."""
 
     session: bytes
@@ -45,8 +44,7 @@ class GivenUp:
     for_room: bool  # its tenant's quotas were needed for others
 
 
-@dataclass(frozen=True, slots=True)
-class LostNode:
+class LostNode(Struct, frozen=True):
     """What is remembered of a node that was given up, until it is back or removed."""
 
     status: NodeStatus  # at the time
@@ -54,8 +52,7 @@ class LostNode:
     why: str
 
 
-@dataclass(slots=True)
-class Marks:
+class Marks(Struct):
     """What is to be looked at before effects are handed over; empty between two events."""
 
     jobs: dict[bytes, None] = field(default_factory=dict)  # may have more to run, in order
@@ -63,8 +60,7 @@ class Marks:
     nodes: dict[bytes, None] = field(default_factory=dict)  # may be free now
 
 
-@dataclass(slots=True, eq=False)
-class State:
+class State(Struct, eq=False):
     """The tables of one life of the scheduler."""
 
     instance: bytes  # 16 bytes; leases are named after it, so that lives don't mix

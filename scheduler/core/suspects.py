@@ -6,7 +6,8 @@ last of three nodes died is named. A scheduler that is started again begins to c
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.protocol.ranges import Range, Ranges
 
@@ -19,8 +20,7 @@ LOSSES_KEPT = 32  # of one job; the oldest are forgotten
 VERDICT_S = 2.0  # a nodelet that was only cut off says Hello again within this time
 
 
-@dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(Struct, frozen=True):
     """One node that was lost while it served the job."""
 
     node: bytes
@@ -31,16 +31,14 @@ class Loss:
     orderly: bool = False  # it had said that it would end
 
 
-@dataclass(frozen=True, slots=True)
-class Guilty:
+class Guilty(Struct, frozen=True):
     """An input that its nodes died of."""
 
     index: int
     nodes: tuple[str, ...]  # in the order of their deaths
 
 
-@dataclass(slots=True)
-class Suspects:
+class Suspects(Struct):
     """The losses of one job, and what follows from them for its inputs."""
 
     losses: list[Loss] = field(default_factory=list)

@@ -298,6 +298,8 @@ class Server:
                 self._flush()
                 for user, frames in self._arrived():
                     self._receive(user, frames)
+                    if self._direct is not None:  # a worker loads while we hear of its inputs
+                        self._direct.flush()
                 if self._core.state.journal.lines:
                     for line in self._core.state.journal.take():
                         log.info("%s", line)

@@ -33,8 +33,8 @@ from burla.nodelet.core.events import (
 )
 from burla.nodelet.core.spawn_policy import SpawnPolicy, Step
 from burla.nodelet.core.watchdog import Watchdog
+from burla.nodelet.shell.launching import launch_module
 from burla.nodelet.shell.worker_pool import WorkerPool
-from burla.nodelet.shell.zygote_client import launch_module
 from burla.nodelet.worker.control import LoadSettings
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol.messages import Kind, Span

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 TINY = """
 import asyncio, os, signal, sys
-from burla.system import daemon
+from burla.system import daemon, preparing
 from burla.system.owner import Owner
 
 async def main():
@@ -32,7 +32,7 @@ async def main():
         print("cleaned up", flush=True)
 
 {before}
-daemon.prepare("tiny")
+preparing.prepare("tiny")
 sys.exit(daemon.run(main, Owner.parse(sys.argv[1]) if sys.argv[1:] else None))
 """
 

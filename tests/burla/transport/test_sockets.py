@@ -124,3 +124,19 @@ def test_what_a_caller_takes_is_its_own_and_what_a_daemon_takes_may_stay_in_plac
         assert type(small) is bytes
         assert type(large) is kind
         assert large == big
+
+
+def test_an_alarm_rings_sooner_when_it_is_told_to_and_at_once_when_it_was_rung_before() -> None:
+    async def main() -> None:
+        alarm = sockets.Alarm()
+        alarm.hurry(0)  # nobody waits: nothing to make shorter
+        assert not alarm.is_set()
+        waiting = asyncio.create_task(alarm.wait(1000))
+        await asyncio.sleep(0)
+        alarm.hurry(0.001)
+        await waiting
+        alarm.wake()
+        await alarm.wait(None)
+        assert not alarm.is_set()
+
+    asyncio.run(main())

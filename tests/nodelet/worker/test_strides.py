@@ -3,12 +3,17 @@
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from machine import leaves_of, machine, run
 
+from burla.nodelet.worker import pipes
+from burla.nodelet.worker.slate import PAGE_BYTES, AgentSlate, WorkerSlate
+from burla.nodelet.worker.spans import Span
+from burla.nodelet.worker.strides import Walker
 from burla.protocol.messages import Kind
 from burla.values import payloads
 
@@ -74,6 +79,25 @@ def test_what_is_left_bounds_a_stride() -> None:
             return claimed
 
     assert run(main()) <= 200 + 10
+
+
+@pytest.mark.parametrize(
+    ("call_ns", "claimed"),
+    [(300, 8), (5_000, 4), (15_000, 1), (60_000, 1), (0, 1)],
+)
+def test_a_stride_is_not_shorter_than_it_takes_to_steal_it(call_ns: int, claimed: int) -> None:
+    words = memoryview(bytearray(PAGE_BYTES)).cast("q")
+    AgentSlate(words).open(0, 0, 100)
+    slate = WorkerSlate(words)
+    slate.enter(0)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        walker = Walker(theirs, slate)
+        walker._call_ns = call_ns
+        span = Span(
+            pipes.Message(pipes.Kind.SPAN, 0, 0, 0, 100, 0, 1000), []
+        )  # a share of it is no call
+        assert walker._claim(span, 0) == claimed
 
 
 def test_careful_means_strides_of_one() -> None:
