@@ -101,6 +101,14 @@ class ReportHanging:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReportRetried:
+    """Tell the user which calls were called again."""
+
+    job: bytes
+    text: str
+
+
 # --- the last of a job ---
 
 
@@ -143,5 +151,5 @@ class Rejected:
 
 
 End = Finish | Fail | Broken | Rejected
-ForCaller = Deliver | Slots | Write | Warn | ReportWaiting | ReportHanging | End
+ForCaller = Deliver | Slots | Write | Warn | ReportWaiting | ReportHanging | ReportRetried | End
 Effect = Send | Subscribe | Forget | ForCaller

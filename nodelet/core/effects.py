@@ -138,10 +138,19 @@ class Interrupt:
 
 
 @dataclass(frozen=True, slots=True)
+class Expire:
+    """Raise CallTimeout in the call of `index`, if the worker is still in it."""
+
+    worker: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """End a worker and its process group at once; answered by `Died`."""
 
     worker: int
+    why: str = ""  # deaths.TIMEOUT; empty: it is known here
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,7 @@ Effect = (
     | PauseReading
     | ResumeReading
     | Interrupt
+    | Expire
     | Kill
     | EndWorkers
     | Note
