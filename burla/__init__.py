@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from burla.protocol import VERSION as __version__
 
 if TYPE_CHECKING:
+    from burla.values.calls import call
+
     from .errors import (
         BadSetting,
         BurlaError,
         CallerAway,
         CallFailed,
+        CallTimeout,
         ClusterError,
         ClusterLost,
         ClusterUnreachable,
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
         WorkerDied,
     )
     from .parallel_map import remote_parallel_map
+    from .retry import Retry
 
     shared: str  # where all nodes of the cluster have one file system
 
@@ -42,6 +46,7 @@ __all__ = [
     "BadSetting",
     "BurlaError",
     "CallFailed",
+    "CallTimeout",
     "CallerAway",
     "ClusterError",
     "ClusterLost",
@@ -57,12 +62,17 @@ __all__ = [
     "Refused",
     "RemoteError",
     "ResultNotSendable",
+    "Retry",
     "Unsatisfiable",
     "VersionMismatch",
     "WorkerDied",
     "__version__",
+    "call",
     "remote_parallel_map",
 ]
+
+
+_MODULES = {"remote_parallel_map": "parallel_map", "call": "values.calls", "Retry": "retry"}
 
 
 def __getattr__(name: str) -> Any:
@@ -72,7 +82,7 @@ def __getattr__(name: str) -> Any:
 
     if name == "shared":  # of the cluster in use now
         return import_module(".shared_files", __name__).shared_directory()
-    module = "parallel_map" if name == "remote_parallel_map" else "errors"
+    module = _MODULES.get(name, "errors")
     value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value

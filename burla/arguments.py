@@ -7,12 +7,13 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
 from types import FunctionType
 from typing import Any
 
+from burla.values.calls import call
 from burla.values.leaves import is_sliceable_array
 from burla.values.payloads import name_of as name_of, short_repr
 
@@ -23,7 +24,6 @@ def check_arguments(
     func_cpu: object = 1,
     func_ram: object = None,
     max_parallelism: object = None,
-    generator: object = False,
     spinner: object = True,
     unpack: object = None,
     grow: object = None,
@@ -41,9 +41,8 @@ def check_arguments(
         _check_ram(func_ram)
     if max_parallelism is not None:
         _check_count("max_parallelism", max_parallelism, "calls at the same time, or None")
-    for name, value in (("generator", generator), ("spinner", spinner)):
-        if not isinstance(value, bool):
-            raise TypeError(f"{name} must be True or False, not {short_repr(value)}")
+    if not isinstance(spinner, bool):
+        raise TypeError(f"spinner must be True or False, not {short_repr(spinner)}")
     for name, value in (("unpack", unpack), ("grow", grow)):
         if value is not None and not isinstance(value, bool):
             raise TypeError(f"{name} must be True, False or None, not {short_repr(value)}")
@@ -141,6 +140,8 @@ class Arity:
     high: int | None  # None: any number
     tuples_only: bool  # False: unpack=True was asked for, then anything iterable is unpacked
     others_whole: bool = False  # what is no tuple is passed whole, and need not be checked
+    refusal: str = ""  # of all that is no `burla.call`
+    function: Callable[..., Any] | None = field(default=None, compare=False)
 
     def __call__(self, inputs: Sequence[Any], start: int) -> None:
         """Check inputs, of which the first has index `start`.
@@ -149,6 +150,15 @@ class Arity:
             TypeError: the function cannot take one; the text names its index.
         """
         kinds = set(map(type, inputs))
+        if call in kinds:
+            for index, value in enumerate(inputs, start):
+                if type(value) is call:
+                    self._check_call(value, index)
+                else:
+                    self((value,), index)
+            return
+        if self.refusal:
+            raise TypeError(self.refusal)
         if kinds == {tuple} and all(map(self._fits, set(map(len, inputs)))):
             self._say_unpacked()
             return
@@ -158,6 +168,17 @@ class Arity:
             if type(value) is tuple or not self.others_whole:
                 self._check_one(value, index)
         self._say_unpacked()
+
+    def _check_call(self, value: call, index: int) -> None:
+        signature = _signature_of(self.function) if self.function is not None else None
+        if signature is None:
+            return
+        try:
+            signature.bind(*value.args, **value.kwargs)
+        except TypeError as error:
+            raise TypeError(
+                f"input {index} = {short_repr(value)}: {self.name} cannot be called so: {error}"
+            ) from None
 
     def _say_unpacked(self) -> None:
         """Say it once of a function that could take a tuple as one argument, too."""
@@ -215,9 +236,13 @@ def decide_unpack(
     Raises:
         TypeError: no input could ever be handed to it that way.
     """
-    counts = _positional(function)
+    try:
+        counts = _positional(function)
+    except _KeywordNeededError as needed:
+        return Shape(False, Arity(name_of(function), 0, None, False, False, str(needed), function))
     if counts is None:
-        return Shape(bool(unpack), Arity(name_of(function), 0, None, False) if unpack else None)
+        any_number = Arity(name_of(function), 0, None, False, function=function)
+        return Shape(bool(unpack), any_number if unpack else None)
     low, high = counts
     takes_one = low <= 1 and (high is None or high >= 1)
     takes_more = high is None or high > 1
@@ -227,11 +252,15 @@ def decide_unpack(
         return _WHOLE
     name = name_of(function)
     if unpack is None and takes_one:
-        return Shape(None, Arity(name, low, high, tuples_only=True, others_whole=True))
+        arity = Arity(name, low, high, tuples_only=True, others_whole=True, function=function)
+        return Shape(None, arity)
     if unpack is not False:
-        return Shape(True, Arity(name, low, high, tuples_only=unpack is None))
+        return Shape(True, Arity(name, low, high, tuples_only=unpack is None, function=function))
     takes = Arity(name, low, high, True)._takes()
-    raise TypeError(f"unpack=False, but {name} takes {takes} and cannot be called with one")
+    refusal = f"unpack=False, but {name} takes {takes} and cannot be called with one"
+    if type(inputs) in (list, tuple) and call in set(map(type, inputs)):  # type: ignore[call-overload]
+        return Shape(False, Arity(name, low, high, True, False, refusal, function))
+    raise TypeError(refusal)
 
 
 _WHOLE = Shape(unpack=False, check=None)
@@ -267,11 +296,26 @@ def _positional(function: Callable[..., Any]) -> tuple[int, int | None] | None:
             any_number = True
         elif one.kind is one.KEYWORD_ONLY and required:
             name = name_of(function)
-            raise TypeError(
-                f"function_ {name!r} needs the keyword argument {one.name!r}, which no input can"
-                f" give; pass functools.partial({name}, {one.name}=...)"
+            raise _KeywordNeededError(
+                f"function_ {name!r} needs the keyword argument {one.name!r}, which no plain input"
+                f" can give; pass functools.partial({name}, {one.name}=...), or inputs that are"
+                f" burla.call(..., {one.name}=...)"
             )
     return low, None if any_number else high
+
+
+class _KeywordNeededError(Exception):
+    """A function has a keyword argument that must be given; the text says what to do."""
+
+
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature | None:
+    """Return the signature of the function that was asked about last, or of another."""
+    if _asked[0] is not function:
+        _asked[:] = [function, _signature(function)]
+    return _asked[1]  # type: ignore[no-any-return]  # what was put there
+
+
+_asked: list[Any] = [None, None]
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:

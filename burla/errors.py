@@ -17,6 +17,7 @@
         ├── NodeLost               the nodes that ran it were lost, one after the other
         ├── InputTooLarge          the input has more bytes than the cluster takes
         ├── OutOfMemory            it used more memory than it may, or than its node has
+        ├── CallTimeout            it took longer than `timeout`; a TimeoutError, too
         ├── FunctionExited         the function raised SystemExit, KeyboardInterrupt, GeneratorExit
         ├── InputNotLoadable       the input could not be unpickled by the worker
         ├── ResultNotSendable      what the function returned could not be pickled or unpickled
@@ -46,6 +47,7 @@ def _restore(
     cls: type[BurlaError], args: tuple[Any, ...], attributes: dict[str, Any]
 ) -> BurlaError:
     error = cls.__new__(cls, *args)
+    error.args = args  # an OSError's `__new__` leaves that to `__init__`
     vars(error).update(attributes)
     return error
 
@@ -244,6 +246,31 @@ class OutOfMemory(CallFailed):
 
 def _gb(size: int) -> str:
     return f"{size / GB:.3g} GB"
+
+
+class CallTimeout(CallFailed, TimeoutError):
+    """The call of one input took longer than `timeout`.
+
+    It is raised in the call first, which has a second to clean up; then its process is killed.
+
+    Attributes:
+        burla_input_index: which input.
+        timeout: seconds that it had.
+        killed: whether its process was killed.
+    """
+
+    def __init__(self, index: int, timeout: float, *, call: str = "", killed: bool = False) -> None:
+        end = (
+            "it did not end when it was interrupted, so its process was killed"
+            if killed
+            else "it was interrupted"
+        )
+        super().__init__(
+            f"{call or f'input {index}'}: the call took longer than timeout={timeout:g} s; {end}"
+        )
+        self.burla_input_index = index
+        self.timeout = timeout
+        self.killed = killed
 
 
 class NodeLost(CallFailed):

@@ -4,11 +4,14 @@ It needs no cluster and waits for nobody, so however deep calls are nested, they
 """
 
 import os
+import random
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from burla.shell.outcomes import exception_of
+from burla.shell.partial import Partial, attach
+from burla.values.calls import bind_any
 from burla.values.payloads import (
     NotLoadableError,
     ResultNotPicklableError,
@@ -21,9 +24,12 @@ from burla.values.payloads import (
     load_result,
     short_repr,
 )
-from burla.values.tracebacks import note_of
+from burla.values.tracebacks import mark
 
 from .arguments import Shape
+from .nested_limit import call_within
+from .options import Options
+from .own_frames import hide_own_frames
 from .shipped_files import Shipped
 from .variables import Chosen
 
@@ -46,8 +52,24 @@ def put_here(files: Iterable[Shipped]) -> None:
                 target.write(source.read())
 
 
+def list_here(results: Iterator[Any], options: Options) -> list[Any]:
+    """Return what `run_here` yields; an error carries the results before it."""
+    found: list[Any] = []
+    try:
+        found += results  # what there is of them stays if it raises
+    except BaseException as error:
+        values = [value for _, value in found] if options.with_index else found
+        attach(error, Partial(lambda part, node: [], (), values, [((0, len(values)),)]))
+        raise
+    return found
+
+
 def run_here(
-    function: Callable[..., Any], inputs: Any, shape: Shape, variables: Chosen | None = None
+    function: Callable[..., Any],
+    inputs: Any,
+    shape: Shape,
+    variables: Chosen | None = None,
+    options: Options | None = None,
 ) -> Iterator[Any]:
     """Yield the results in order; inputs and results are copies, as if they had travelled.
 
@@ -56,35 +78,75 @@ def run_here(
         inputs: what the caller passed.
         shape: how inputs become arguments.
         variables: of the environment, set while a call runs.
+        options: what is wanted of the outcomes, if not the usual.
     """
-    call = bind_call(function, shape.unpack)
+    options = Options() if options is None else options
+    for index, result in enumerate(_outcomes(function, inputs, shape, variables, options)):
+        yield (index, result) if options.with_index else result
+
+
+def _outcomes(
+    function: Callable[..., Any],
+    inputs: Any,
+    shape: Shape,
+    variables: Chosen | None,
+    options: Options,
+) -> Iterator[Any]:
+    call = bind_any(function, bind_call(function, shape.unpack))
     index = 0
+    timeout_s = options.timeout_s
+    if timeout_s:
+
+        def call_here(value: Any, plain: Callable[[Any], Any] = call) -> Any:
+            return call_within(timeout_s, index, plain, value)
+
+        call = call_here
     for batch in cut_batches(inputs, check=shape.check):
         for frames, count in [(leaf.frames, leaf.count) for leaf in batch.leaves]:
             values = load_leaf(frames)
             for offset in range(count):
-                with _set(variables or {}):
-                    result = _call(call, values, offset, index)
+                before = _put(variables or {})
+                try:
+                    result = _outcome(call, values, offset, index, options)
+                finally:
+                    _put(before)
                 yield result
                 index += 1
 
 
-@contextmanager
-def _set(variables: Chosen) -> Iterator[None]:
+def _put(variables: Chosen) -> Chosen:
+    """Set variables; return what they were."""
     before = {name: os.environb.get(name) for name in variables}
-    _put(variables)
-    try:
-        yield
-    finally:
-        _put(before)
-
-
-def _put(variables: Chosen) -> None:
     for name, value in variables.items():
         if value is not None:
             os.environb[name] = value
         elif name in os.environb:
             del os.environb[name]
+    return before
+
+
+def _outcome(
+    call: Callable[[Any], Any], values: Any, offset: int, index: int, options: Options
+) -> Any:
+    """Return the result of a call, or its error, if that is wanted as a result."""
+    policy, tries = options.policy(), 0
+    while True:
+        try:
+            return _call(call, values, offset, index)
+        except Exception as error:
+            retry = options.retry
+            if retry is not None and tries < retry.times and isinstance(error, retry.kinds):
+                found: BaseException | None = None
+            elif options.goes_on:
+                found = error
+            else:
+                raise
+        if found is not None:
+            hide_own_frames(found)
+            return found
+        tries += 1
+        if policy is not None and (wait_s := policy.wait_s(tries, random.random())):
+            time.sleep(wait_s)
 
 
 def _call(call: Callable[[Any], Any], values: Any, offset: int, index: int) -> Any:
@@ -97,6 +159,5 @@ def _call(call: Callable[[Any], Any], values: Any, offset: int, index: int) -> A
     except INSTEAD as error:
         raise exception_of(load_error(dump_error(error, node, index, shown))) from error
     except Exception as error:
-        error.add_note(note_of(index, shown, node))
-        error.burla_input_index = index  # type: ignore[attr-defined]  # ours, on any exception
+        mark(error, index, shown, node)
         raise

@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
 from burla.core.batches import Window
-from burla.core.read_ahead import GROW_AHEAD_S, ReadAhead
+from burla.core.read_ahead import GROW_AHEAD_S, InOrder, ReadAhead
 from burla.core.session import Session
 from burla.limits import GB
 from burla.protocol import messages as m
@@ -21,6 +21,7 @@ from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
 from burla.system.hash_seed import own_seed
 from burla.transport.addresses import take_apart
+from burla.values.calls import Guarded
 from burla.values.held_parts import HeldFunction
 from burla.values.payloads import (
     cut_batches,
@@ -37,9 +38,11 @@ from .attachments import Attachments, attach
 from .config import cluster_address, may_grow, reconnect_timeout_s
 from .modules import new_sent, packed_environment, travelling_modules
 from .monkey_patches import refuse_green_threads
-from .nested import is_nested, put_here, run_here
+from .nested import is_nested, list_here, put_here, run_here
+from .options import Options, read_options
 from .own_frames import hide_own_frames, warn_caller
 from .private_cluster import LocalCluster, is_current, private_cluster
+from .retry import Retry
 from .shipped_files import Shipped, dump_files, find_files
 from .surroundings import TOKEN, packed_surroundings
 from .variables import Chosen, read_env
@@ -53,11 +56,159 @@ ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
 ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
 
 
+class Rest(TypedDict, total=False):
+    """The arguments that say nothing of the kind of the results."""
+
+    func_cpu: int
+    func_ram: float | None
+    max_parallelism: int | None
+    spinner: bool
+    unpack: bool | None
+    grow: bool | None
+    env: Mapping[str, str | None] | Iterable[str] | None
+    files: Files | None
+    ordered: bool
+    timeout: float | None
+    retries: int | Retry | None
+
+
 @overload
 def remote_parallel_map(
     function_: Callable[..., R],
     inputs: Iterable[Any],
-    func_cpu: int = 1,
+    *,
+    generator: Literal[False] = False,
+    with_index: Literal[False] = False,
+    return_exceptions: Literal[False] | None = None,
+    raise_errors: Literal[True] | None = None,
+    **rest: Unpack[Rest],
+) -> list[R]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[False] = False,
+    with_index: Literal[False] = False,
+    return_exceptions: Literal[True],
+    raise_errors: Literal[False] | None = None,
+    **rest: Unpack[Rest],
+) -> list[R | BaseException]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[False] = False,
+    with_index: Literal[False] = False,
+    raise_errors: Literal[False],
+    return_exceptions: Literal[True] | None = None,
+    **rest: Unpack[Rest],
+) -> list[R | BaseException]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[False] = False,
+    with_index: Literal[True],
+    return_exceptions: Literal[False] | None = None,
+    raise_errors: Literal[True] | None = None,
+    **rest: Unpack[Rest],
+) -> list[tuple[int, R]]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[False] = False,
+    with_index: Literal[True],
+    return_exceptions: Literal[True],
+    raise_errors: Literal[False] | None = None,
+    **rest: Unpack[Rest],
+) -> list[tuple[int, R | BaseException]]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[False] = False,
+    with_index: Literal[True],
+    raise_errors: Literal[False],
+    return_exceptions: Literal[True] | None = None,
+    **rest: Unpack[Rest],
+) -> list[tuple[int, R | BaseException]]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[True],
+    with_index: Literal[False] = False,
+    return_exceptions: Literal[False] | None = None,
+    raise_errors: Literal[True] | None = None,
+    **rest: Unpack[Rest],
+) -> Iterator[R]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[True],
+    with_index: Literal[False] = False,
+    return_exceptions: Literal[True],
+    raise_errors: Literal[False] | None = None,
+    **rest: Unpack[Rest],
+) -> Iterator[R | BaseException]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[True],
+    with_index: Literal[False] = False,
+    raise_errors: Literal[False],
+    return_exceptions: Literal[True] | None = None,
+    **rest: Unpack[Rest],
+) -> Iterator[R | BaseException]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[True],
+    with_index: Literal[True],
+    return_exceptions: Literal[False] | None = None,
+    raise_errors: Literal[True] | None = None,
+    **rest: Unpack[Rest],
+) -> Iterator[tuple[int, R]]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[True],
+    with_index: Literal[True],
+    return_exceptions: Literal[True],
+    raise_errors: Literal[False] | None = None,
+    **rest: Unpack[Rest],
+) -> Iterator[tuple[int, R | BaseException]]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    generator: Literal[True],
+    with_index: Literal[True],
+    raise_errors: Literal[False],
+    return_exceptions: Literal[True] | None = None,
+    **rest: Unpack[Rest],
+) -> Iterator[tuple[int, R | BaseException]]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    func_cpu: int,
     func_ram: float | None = None,
     max_parallelism: int | None = None,
     generator: Literal[False] = False,
@@ -67,21 +218,6 @@ def remote_parallel_map(
     env: Mapping[str, str | None] | Iterable[str] | None = None,
     files: Files | None = None,
 ) -> list[R]: ...
-@overload
-def remote_parallel_map(
-    function_: Callable[..., R],
-    inputs: Iterable[Any],
-    func_cpu: int = 1,
-    func_ram: float | None = None,
-    max_parallelism: int | None = None,
-    *,
-    generator: Literal[True],
-    spinner: bool = True,
-    unpack: bool | None = None,
-    grow: bool | None = None,
-    env: Mapping[str, str | None] | Iterable[str] | None = None,
-    files: Files | None = None,
-) -> Iterator[R]: ...
 @overload
 def remote_parallel_map(
     function_: Callable[..., R],
@@ -109,7 +245,14 @@ def remote_parallel_map(
     grow: bool | None = None,
     env: Mapping[str, str | None] | Iterable[str] | None = None,
     files: Files | None = None,
-) -> list[R] | Iterator[R]: ...
+    *,
+    ordered: bool = False,
+    with_index: bool = False,
+    return_exceptions: bool | None = None,
+    raise_errors: bool | None = None,
+    timeout: float | None = None,
+    retries: int | Retry | None = None,
+) -> list[Any] | Iterator[Any]: ...
 def remote_parallel_map(
     function_: Callable[..., R],
     inputs: Iterable[Any],
@@ -122,14 +265,21 @@ def remote_parallel_map(
     grow: bool | None = None,
     env: Mapping[str, str | None] | Iterable[str] | None = None,
     files: Files | None = None,
-) -> list[R] | Iterator[R]:
+    *,
+    ordered: bool = False,
+    with_index: bool = False,
+    return_exceptions: bool | None = None,
+    raise_errors: bool | None = None,
+    timeout: float | None = None,
+    retries: int | Retry | None = None,
+) -> list[Any] | Iterator[Any]:
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
     What the calls print appears here, an error is raised here with the remote traceback, and it all
-    stops with the first error, with Ctrl-C, and with this process. The cluster is the one that
-    `BURLA_CLUSTER` names (`burla://HOST:PORT?key=KEY` or `ipc://PATH`), or `burla login` stored;
-    without one, a private cluster on this machine starts with the first call and ends with the
-    process.
+    stops with the first error (unless `return_exceptions`), with Ctrl-C, and with this process. The
+    cluster is the one that `BURLA_CLUSTER` names (`burla://HOST:PORT?key=KEY` or `ipc://PATH`), or
+    `burla login` stored; without one, a private cluster on this machine starts with the first call
+    and ends with the process.
 
     Each input is called at least once and its result delivered exactly once, whatever dies on the
     way: a call is repeated only if the process or machine that ran it died before its outcome was
@@ -153,7 +303,8 @@ def remote_parallel_map(
             sent without being unrolled. An endless one is for `generator=True`. What is no list,
             tuple, range or array is read only as far ahead as keeps the nodes busy: 3 inputs per
             slot, and what the slots run in 0.3 s (two minutes with `grow`); 8 before the first
-            node serves the job.
+            node serves the job. One that is a `burla.call(1, key=2)` becomes a call with these
+            arguments.
         func_cpu: CPUs for each call, a whole number from 1.
         func_ram: GB (2**30 bytes) of memory for each call: so many run at once as fit, and a call
             whose processes use more of their own is ended (`OutOfMemory`). None: no limit; when a
@@ -163,7 +314,8 @@ def remote_parallel_map(
         generator: return an iterator that yields results as they complete, instead of a list. The
             calls start now, not at the first `next`; closing or dropping it cancels the rest. The
             inputs are advanced in this thread: for a moment now, then inside `next`.
-        spinner: say on stderr why the job waits, if it does, and which calls hang.
+        spinner: say on stderr why the job waits, if it does, which calls hang, and which were
+            called again.
         unpack: True: an input holds the positional arguments of its call. False: it is the one
             argument. None: tuples are unpacked if the function takes more than one argument, also
             an optional one; what is no tuple is the one argument.
@@ -178,9 +330,27 @@ def remote_parallel_map(
             names, and that folder is then the working directory of the calls. A mapping gives
             them other names: `{"model.bin": "/data/model.bin"}`. They go with the job; what is
             written there, too.
+        ordered: with `generator=True`, yield in the order of the inputs. Calls are ahead of the
+            result that is yielded next only as far as theirs take up little memory (64 MiB). A list
+            is in this order anyway.
+        with_index: give each result as `(index of its input, result)`.
+        return_exceptions: the outcome of a call that fails is its exception, in the place of its
+            result, with traceback and `burla_input_index`; so are `WorkerDied`, `NodeLost` and all
+            other `CallFailed`. The job goes on with the other inputs. What concerns all of them is
+            raised as ever: that the function cannot be loaded, or the cluster is lost.
+        raise_errors: the reverse of `return_exceptions`, another name for it.
+        timeout: seconds that each call may take. After that `CallTimeout` (a TimeoutError) is
+            raised in it, whatever it does, and is its outcome, whatever it returns. If it has not
+            ended a second later, as in C code that holds the interpreter's lock, its process is
+            killed with all that it has started. No other call is run again for that.
+        retries: how often a call that raises an exception, or takes too long, is called again
+            before that is its outcome; or a `burla.Retry`, which says for which exceptions, after
+            what wait, and where. Which calls it was is said on stderr at the end (if `spinner`). A
+            process that dies is tried three times anyway, or as often as this says.
 
     Returns:
-        The results in the order of the inputs; with `generator=True` in order of completion.
+        The results in the order of the inputs; with `generator=True` in order of completion, unless
+        `ordered`.
 
     Raises:
         TypeError: an argument is of a wrong kind, or cannot be pickled; the text names it.
@@ -194,6 +364,9 @@ def remote_parallel_map(
         BaseException: what a call raised, as the same class, with `burla_input_index` on it. What
             `inputs` raises while it is advanced comes out unchanged.
 
+        What is raised once the calls have begun, also KeyboardInterrupt, carries `burla_partial`: a
+        mapping of indices of inputs to the results that were there and that the caller has not had.
+
     Examples:
         >>> remote_parallel_map(lambda x: x * 2, [1, 2, 3])
         [2, 4, 6]
@@ -203,10 +376,19 @@ def remote_parallel_map(
         ...     print(result)
     """
     try:
+        options = read_options(
+            generator=generator,
+            ordered=ordered,
+            with_index=with_index,
+            return_exceptions=return_exceptions,
+            raise_errors=raise_errors,
+            timeout=timeout,
+            retries=retries,
+        )
         return _map(
             *(function_, inputs, func_cpu, func_ram, max_parallelism),
-            *(generator, spinner, unpack, grow),
-            *(read_env(env), find_files(files)),
+            *(spinner, unpack, grow),
+            *(read_env(env), find_files(files), options),
         )
     except BaseException as error:
         hide_own_frames(error)
@@ -227,31 +409,29 @@ def _map(
     func_cpu: int,
     func_ram: float | None,
     max_parallelism: int | None,
-    generator: bool,
     spinner: bool,
     unpack: bool | None,
     grow: bool | None,
     chosen: Chosen,
     shipped: Sequence[Shipped],
-) -> list[R] | Iterator[R]:
-    check_arguments(
-        function_, inputs, func_cpu, func_ram, max_parallelism, generator, spinner, unpack, grow
-    )
+    options: Options,
+) -> list[Any] | Iterator[Any]:
+    check_arguments(function_, inputs, func_cpu, func_ram, max_parallelism, spinner, unpack, grow)
     shape = decide_unpack(function_, unpack, inputs)
     if is_nested():
         put_here(shipped)
-        here = run_here(function_, inputs, shape, chosen)
-        return _hiding_frames(here) if generator else list(here)
+        here = run_here(function_, inputs, shape, chosen, options)
+        return _hiding_frames(here) if options.generator else list_here(here, options)
     if type(inputs) in (list, tuple, range) and not inputs:
-        return iter(()) if generator else []
+        return iter(()) if options.generator else []
     refuse_green_threads()
-    spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism)
-    caller = _start(spec, function_, inputs, shape, spinner, not generator, grow, chosen, shipped)
-    if not generator:
+    spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism, options)
+    caller = _start(spec, function_, inputs, shape, spinner, options, grow, chosen, shipped)
+    if not options.generator:
         return [] if caller is None else caller.collect()
     if caller is None:
         return iter(())
-    results: Iterator[R] = _hiding_frames(caller.stream())
+    results: Iterator[Any] = _hiding_frames(caller.stream())
     next(results)  # it is begun now, so that closing it ends the job
     return results
 
@@ -262,6 +442,7 @@ def _specify(
     func_cpu: int,
     func_ram: float | None,
     max_parallelism: int | None,
+    options: Options,
 ) -> m.OpenJob:
     return m.OpenJob(
         job=os.urandom(16),
@@ -275,6 +456,7 @@ def _specify(
         unpack=shape.unpack,
         environment=b"",  # comes when the cluster is known
         fragments=True,
+        policy=options.policy(),
     )
 
 
@@ -284,7 +466,7 @@ def _start(
     inputs: Iterable[Any],
     shape: Shape,
     spinner: bool,
-    prompt: bool,
+    options: Options,
     grow: bool | None,
     chosen: Chosen,
     shipped: Sequence[Shipped],
@@ -292,10 +474,15 @@ def _start(
     """Return the job, open and with its first inputs; None, and nothing is started, without any."""
     sent = new_sent()
     sample = inputs if isinstance(inputs, list | tuple) else ()
-    pieces = take_apart_function(function, sample=sample, sent=sent)
+    retry = options.retry
+    sent_as = function if retry is None else Guarded(function, retry.kinds)
+    name = None if retry is None else name_of(function)
+    pieces = take_apart_function(sent_as, sample=sample, sent=sent, name=name)
     ahead = ReadAhead() if is_lazy(inputs) else None
-    window = Window(ahead)
-    batches = cut_batches(inputs, sent, shape.check, room=window.room)
+    in_order = InOrder() if options.generator and options.is_ordered else None
+    window = Window(ahead, in_order)
+    room = window.room if ahead is not None or in_order is not None else None
+    batches = cut_batches(inputs, sent, shape.check, room=room)
     first = next(batches, None)
     if first is None:
         return None
@@ -332,7 +519,7 @@ def _start(
                 attached=attached.inline,
                 surroundings=around,
             ),
-            lazy=ahead is not None,
+            lazy=room is not None,
             digest=b"" if shipped else _digest_of(held, attached),  # each has its own files
             hash_seed=own_seed(),
             blobs=(*_blobs_of(held), *attached.blobs),
@@ -340,10 +527,14 @@ def _start(
         contents = {part.digest: memoryview(part.content) for part, _ in held.parts}
         for blob, data in zip(attached.blobs, attached.contents, strict=True):
             contents[blob.digest] = memoryview(data)
+        # those that wait for earlier ones are bounded by the window of inputs, not by their own
+        prompt = not options.generator or options.is_ordered
         session = Session(spec, held.frames, prompt, make_room, contents)
         job = Job(session, thread, spec.name, spinner, TOKEN)
         shared = SharedInputs(directory, free, os.cpu_count() or 1)
-        return Caller(job, connect, inputs, chain([first], batches), limits, shared, window, held)
+        parts = chain([first], batches)
+        delivery = options.delivery()
+        return Caller(job, connect, inputs, parts, limits, shared, window, held, delivery)
     except BaseException:
         held.release()
         raise

@@ -13,8 +13,8 @@ from msgspec import Struct
 from burla.protocol import messages as m
 from burla.protocol.ranges import Range, Ranges
 
-from .effects import Deliver, Frames, Slots
-from .read_ahead import ReadAhead
+from .effects import Deliver, Frames, Part, Slots
+from .read_ahead import InOrder, ReadAhead
 
 PRUNE_MIN = 1024  # forgotten batches at the front that are worth moving a list for
 
@@ -133,6 +133,7 @@ class Window(Struct):
     """How much more the caller may hand in; kept by the calling thread, told by Deliver."""
 
     ahead: ReadAhead | None = None  # of inputs that are not known beforehand
+    in_order: InOrder | None = None  # of results that are yielded in order
     inputs: int = 0  # without outcome
     bytes: int = 0  # of batches without all outcomes
 
@@ -140,6 +141,8 @@ class Window(Struct):
         """Note a batch that was handed in."""
         self.inputs += inputs
         self.bytes += size
+        if self.in_order is not None:
+            self.in_order.feed(inputs)
 
     def free(self, delivered: Deliver) -> None:
         """Note outcomes."""
@@ -148,10 +151,17 @@ class Window(Struct):
         if self.ahead is not None and delivered.call_s:
             self.ahead.call_s = delivered.call_s
 
+    def hand_over(self, part: Part) -> None:
+        """Note that what is new in a part was yielded, in order."""
+        if self.in_order is not None:
+            self.in_order.hand_over(sum(hi - lo for lo, hi in part.fresh))
+
     def note(self, told: Slots) -> None:
         """Note how many calls may run at once."""
         if self.ahead is not None:
             self.ahead.slots = told.slots
+        if self.in_order is not None:
+            self.in_order.slots = told.slots
 
     def knows_slots(self) -> bool:
         """Return whether more is known of the job than that it was begun, or need not be."""
@@ -160,7 +170,8 @@ class Window(Struct):
     def room(self) -> int:
         """Return how many more inputs may be handed in."""
         most = m.JOB_INPUT_COUNT if self.ahead is None else self.ahead.most()
-        return most - self.inputs
+        room = most - self.inputs
+        return room if self.in_order is None else min(room, self.in_order.room())
 
     def has_room(self) -> bool:
         """Return whether one more batch may be handed in; one always may."""

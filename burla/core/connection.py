@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 
 from burla.protocol import messages as m
 from burla.protocol.blob_messages import BLOBS
+from burla.protocol.fields import POLICIES
 from burla.protocol.key_messages import ServerKey
 
 from .commands import Command
@@ -44,6 +45,7 @@ class Connection:
         self._welcomed = False
         self._takes_blobs = False
         self._bytes_max = 0  # that the scheduler takes of a job at once; 0: it did not say
+        self._has_policies = False  # it knows what is to become of calls that fail
         self._hello_s = now_s
         self._heard_s: float | None = None
         self._beat_s = now_s + m.BEAT_S
@@ -101,7 +103,7 @@ class Connection:
         match message:
             case m.JobOutcomes() | m.JobOutput() | m.JobRunning() | m.LeaseLost():
                 return self.hear_of_job(message, payload, now_s)
-            case m.JobStatus() | m.JobFailed():
+            case m.JobStatus() | m.JobFailed() | m.CallLost():
                 return self.hear_of_job(message, payload, now_s)
             case m.BlobWanted():
                 return self._send_blob(message)
@@ -184,6 +186,7 @@ class Connection:
     def _welcome(self, welcome: m.Welcome, now_s: float) -> list[Effect]:
         self._welcomed, self._bytes_max = True, welcome.bytes_max
         self._takes_blobs = BLOBS in welcome.features
+        self._has_policies = POLICIES in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
@@ -191,7 +194,8 @@ class Connection:
         return effects
 
     def _connect(self, session: Session, now_s: float) -> list[Effect]:
-        return session.connect(now_s, self._bytes_max, takes_blobs=self._takes_blobs)
+        known = {"takes_blobs": self._takes_blobs, "has_policies": self._has_policies}
+        return session.connect(now_s, self._bytes_max, **known)
 
     def _end_all(self, why: str) -> list[Effect]:
         """Fail all jobs; the scheduler may have heard of one after it said so."""

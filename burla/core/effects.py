@@ -92,6 +92,14 @@ class ReportHanging(Struct, frozen=True):
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReportRetried:
+    """Tell the user which calls were called again."""
+
+    job: bytes
+    text: str
+
+
 # --- the last of a job ---
 
 
@@ -130,5 +138,5 @@ class Rejected(Struct, frozen=True):
 
 
 End = Finish | Fail | Broken | Rejected
-ForCaller = Deliver | Slots | Write | Warn | ReportWaiting | ReportHanging | End
+ForCaller = Deliver | Slots | Write | Warn | ReportWaiting | ReportHanging | ReportRetried | End
 Effect = Send | Subscribe | Forget | ForCaller

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from burla.protocol import messages as m
 from burla.protocol.arriving import pieces_of
 from burla.protocol.codec import WireError, read_runs, unpack_runs
+from burla.protocol.deaths import Death
 from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Range
 from burla.protocol.too_large import too_large
@@ -28,6 +29,7 @@ from .effects import (
     Frames,
     Part,
     ReportHanging,
+    ReportRetried,
     ReportWaiting,
     Send,
     Slots,
@@ -38,6 +40,7 @@ from .gathering import Gathering, Room, plain_room
 from .hanging import Hanging
 from .leases import Lease, Leases
 from .output_order import Piece
+from .retried import Retried
 from .waiting import Waiting
 
 NOT_TAKEN = (
@@ -46,8 +49,21 @@ NOT_TAKEN = (
 )
 
 Runs = list[tuple[m.Run, list[bytes]]]
-AboutJob = m.JobOutcomes | m.JobOutput | m.JobRunning | m.LeaseLost | m.JobStatus | m.JobFailed
 Contents = Mapping[bytes, memoryview]  # of blobs, by digest
+AboutJob = (
+    m.JobOutcomes
+    | m.JobOutput
+    | m.JobRunning
+    | m.LeaseLost
+    | m.JobStatus
+    | m.JobFailed
+    | m.CallLost
+)
+TOO_OLD = (
+    "the scheduler of the cluster runs an older burla, which does not know return_exceptions,"
+    " timeout and retries: an administrator upgrades it with `burla up`, or leave these arguments"
+    " out"
+)
 
 
 class Session:
@@ -79,12 +95,14 @@ class Session:
         self._spec, self._function, self._prompt = spec, list(function), prompt
         self._room = room
         self._blobs = {} if blobs is None else blobs
+        self._goes_on = spec.policy is not None and spec.policy.goes_on
         self._connected = False
         self._bytes_max = 0
         self._batches = Batches(spec.job)
         self._failed = False  # an outcome is an error: only output is awaited
         self._leases = Leases()
         self._waiting = Waiting()
+        self._retried = Retried()
         self._hanging = Hanging()
         self._slots = 0  # as the caller was told
         self._effects: list[Effect] = []
@@ -92,18 +110,29 @@ class Session:
     # --- the connection ---
 
     def connect(
-        self, now_s: float, bytes_max: int = 0, *, takes_blobs: bool = False
+        self,
+        now_s: float,
+        bytes_max: int = 0,
+        *,
+        takes_blobs: bool = False,
+        has_policies: bool = True,
     ) -> list[Effect]:
         """Note that the scheduler listens: tell it all that it may not know.
 
-        It takes at most `bytes_max` bytes of a job at once; 0: it did not say. If it does not take
-        blobs, the function is sent whole.
+        Args:
+            now_s: when.
+            bytes_max: it takes so many bytes of a job at once; 0: it did not say.
+            takes_blobs: else the function is sent whole.
+            has_policies: it knows what is to become of calls that fail.
         """
         self._connected, self._bytes_max = True, bytes_max
+        if self._spec.policy is not None and not has_policies:
+            self._fail(m.JobFailed(self.id, "", TOO_OLD))
+            return self._settle()
         self._waiting.stall("", now_s)
         spec = replace(self._spec, topic=self.topic)
         if self.opened:
-            spec = replace(spec, resumed=True, done=self._done_ranges())
+            spec = replace(spec, resumed=True, done=self._done_ranges(), tried=self._retried.open())
         self.opened = True
         function = self._function
         named = [blob for blob in spec.blobs if blob.kind is m.BlobKind.NAMED]
@@ -194,6 +223,12 @@ class Session:
                     self._effects.append(Slots(self.id, message.slots))
             case m.JobFailed():
                 self._fail(message)
+            case m.CallLost():
+                if message.index < self._batches.end:
+                    fresh, freed = self._batches.finish(message.index, message.index + 1)
+                    if fresh:
+                        part = Part(*_loss(message, fresh))
+                        self._effects.append(Deliver(self.id, b"", 0, "", (part,), 1, freed))
             case _:
                 assert_never(message)
         return self._settle()
@@ -233,7 +268,7 @@ class Session:
 
     def _take_outcomes(self, said: m.JobOutcomes, payload: list[bytes], now_s: float) -> None:
         runs = self._runs_of(said, payload)
-        if not runs:
+        if not runs and not said.tried:
             return
         lease = self._leases.of(said.lease, said.node)
         if not lease.acks.take(said.seq, sum(map(len, payload))):
@@ -243,6 +278,7 @@ class Session:
         self._hanging.outcome_s = now_s
         lease.output.announce(said.output, now_s)
         self._leases.look(lease)
+        self._retried.take(one for one in said.tried if one.index not in self._batches.done)
         parts, inputs, freed = [], 0, 0
         for run, frames in runs:
             if self._failed:
@@ -253,8 +289,9 @@ class Session:
             for lo, hi in fresh:
                 inputs += hi - lo
             freed += freed_now
+            self._retried.forget(fresh)
             parts.append(Part(run, tuple(fresh), frames))
-            self._failed = run.kind in (m.Kind.ERROR, m.Kind.DEATH)
+            self._failed = not self._goes_on and run.kind in (m.Kind.ERROR, m.Kind.DEATH)
         if parts:
             self._effects.append(
                 Deliver(
@@ -376,6 +413,8 @@ class Session:
     def _settle(self) -> list[Effect]:
         """Finish a job that has all it can get; hand over the effects."""
         if not self.over and self._is_complete() and not self._leases.lacking:
+            if which := self._retried.summary():
+                self._effects.append(ReportRetried(self.id, which))
             self._effects.append(Finish(self.id))
             self.went_well = not self._failed
             self._end()
@@ -414,3 +453,10 @@ def _frames_of(contents: Iterable[memoryview]) -> list[bytes]:
     """Return what follows the first frame of a function that is sent whole."""
     parts = [(one, pieces_of(0, len(one))) for one in contents]
     return [bytes(one[start:stop]) for one, pieces in parts for start, stop in pieces]
+
+
+def _loss(said: m.CallLost, fresh: list[Range]) -> tuple[m.Run, tuple[Range, ...], list[bytes]]:
+    """Return the outcome of an input that has no other one than the loss of its nodes."""
+    death = Death("node", 0, len(said.nodes), nodes=said.nodes)
+    run = m.Run(said.index, said.index + 1, m.Kind.DEATH, 1)
+    return run, tuple(fresh), [death.encode()]

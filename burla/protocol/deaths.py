@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .fields import LINES
-from .messages import Count
+from .messages import Count, Names
 from .words import cleaner
 
 LAST_WORDS_LINES_MAX = 20
@@ -16,6 +16,7 @@ DUMP_BYTES_MAX = 4 << 10  # of what faulthandler wrote: the beginning, where the
 # Why the node itself killed a worker, if that was not for memory:
 CLOSED = "closed"  # the connection between the two was closed, though the worker went on
 BROKEN = "broken"  # what the worker said made no sense
+TIMEOUT = "timeout"  # its call took longer than it may, and could not be interrupted
 
 Words = Annotated[str, Meta(max_length=LAST_WORDS_BYTES_MAX, extra={LINES: True})]
 Dump = Annotated[str, Meta(max_length=DUMP_BYTES_MAX, extra={LINES: True})]
@@ -34,7 +35,8 @@ class OutOfMemoryFigures(Struct, frozen=True, array_like=True):
 class Death(Struct, frozen=True, array_like=True):
     """nodelet -> client: the worker of one call died each time that the call was tried."""
 
-    how: Annotated[str, Meta(max_length=16)]  # "exit", "signal", "fork": it could not be forked
+    # "exit", "signal", "fork": it could not be forked, "node": see `nodes`
+    how: Annotated[str, Meta(max_length=16)]
     code: int  # exit status (-1: unknown), number of the signal, errno
     deaths: Count
     memory: OutOfMemoryFigures | None = None  # it was killed for memory
@@ -43,6 +45,7 @@ class Death(Struct, frozen=True, array_like=True):
     seen: OutOfMemoryFigures | None = None  # at a SIGKILL that is not for memory, if it is known
     dump: Dump = ""  # where native code crashed, as faulthandler wrote it
     was_loading: bool = False  # the function: no call had begun
+    nodes: Names = ()  # that were lost, the worker with them
 
     def encode(self) -> bytes:
         """Return the frame."""

@@ -23,6 +23,8 @@ PARTS_MAX = 1 << 17  # spans, leaves or batches in one message; its header has r
 HELD_MAX = 1 << 12  # leases of one node that have not ended
 NODES_MAX = 1 << 14  # told of in one message
 WISHES_MAX = 1000  # likewise jobs that may grow
+WAIT_S_MAX = 3600.0  # before a call that has failed is called again
+TRIED_MAX = 1 << 12  # failed tries in one message
 RUNS_MAX = 256  # in one message: its header stays small, and its first outcome is not late
 LONG_CALLS_MAX = 16  # told of one lease: those that have run for longest
 RUN_TABLE_BYTES_MAX = 64 << 10  # of a message with RUNS_MAX runs, or one of 4 GiB in frames
@@ -131,6 +133,40 @@ class Blob(Struct, frozen=True, array_like=True):
 Blobs = Annotated[tuple[Blob, ...], Meta(max_length=BLOBS_MAX)]
 
 
+POLICIES = "policies"  # a feature: who says so knows what jobs want of calls that fail
+
+
+class CallPolicy(Struct, frozen=True, array_like=True):
+    """What becomes of calls that fail; a node that does not know it gets no such job."""
+
+    goes_on: bool = False  # a call that fails is the outcome of its input, not the end of the job
+    timeout_s: Seconds = 0.0  # that one call may take; 0: as long as it wants
+    retries: Count = 0  # so often it is called again after an error that its worker says is one of
+    backoff_s: Seconds = 0.0  # before the first of them; twice as long before each further one
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.0  # up to this part of a wait is left out
+    other_node: bool = False  # not on the node where it failed, if another can be had soon
+    retries_timeouts: bool = False  # also calls that had to be killed
+    retries_deaths: bool = False  # also calls whose workers died: as often, if that is more
+
+    def wait_s(self, tries: int, chance: float) -> float:
+        """Return how long to wait after so many failed tries; 0 <= `chance` < 1."""
+        wait_s = self.backoff_s * 2.0 ** min(tries - 1, 60)
+        return min(WAIT_S_MAX, wait_s) * (1 - self.jitter * chance)
+
+
+class Try(Struct, frozen=True, array_like=True):
+    """A call that has failed and is to be called again."""
+
+    index: Count
+    tries: Positive  # that failed, so far
+    wait_s: Seconds = 0.0  # until it may be called again
+    # type of the last error, as UTF-8, told once: no text, which would be looked through each time
+    why: Annotated[bytes, Meta(max_length=256)] = b""
+
+
+Tried = Annotated[tuple[Try, ...], Meta(max_length=TRIED_MAX)]
+
+
 class Kind(IntEnum):
     """What the frames of a run hold."""
 
@@ -176,3 +212,4 @@ class Held(Struct, frozen=True, array_like=True):
     slots: Positive
     spans: Annotated[tuple[Span, ...], Meta(max_length=PARTS_MAX)]
     stopped: bool  # its workers are gone; only unacknowledged outcomes and output are left
+    tried: Tried = ()  # of its calls that failed and were to be called again

@@ -52,6 +52,7 @@ from .fields import (
     BlobKind as BlobKind,
     Blobs as Blobs,
     Bulk as Bulk,
+    CallPolicy as CallPolicy,
     Count as Count,
     Digest as Digest,
     Done as Done,
@@ -80,6 +81,7 @@ from .fields import (
     Stream as Stream,
     Streams as Streams,
     Text as Text,
+    Tried as Tried,
     Version as Version,
     Word as Word,
 )
@@ -87,8 +89,6 @@ from .fields import (
 # Raised with every change of a message. Fields are only added, at the end and with a default, and a
 # field too many is passed over: so the protocol of the last minor version of burla is served.
 PROTOCOL, PROTOCOL_OLDEST = 5, 5
-
-# --- both ways ---
 
 
 class Heartbeat(Message, frozen=True):
@@ -130,6 +130,8 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     done: Done = ()  # ranges whose outcomes the client has, ascending
     fragments: bool = False  # big outcomes may come in fragments
     blobs: Blobs = ()  # that belong to it, big parts of the function first; see blob_messages.py
+    policy: CallPolicy | None = None  # only to a scheduler that has said that it knows it
+    tried: Tried = ()  # calls without outcome that have failed before
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -195,8 +197,7 @@ class AskDemand(Message, frozen=True):
     doing: Line  # about the demand, for callers who wait; empty: nothing
     cpus: Count  # of a node that it would make; 0: it makes none
     ram: Count  # likewise, in bytes; 0: not known
-    # nodes that it deletes if idle: they are not leased meanwhile
-    retire: Annotated[tuple[Word, ...], Meta(max_length=NODES_MAX)] = ()
+    retire: Annotated[tuple[Word, ...], Meta(max_length=NODES_MAX)] = ()  # not leased: it deletes
 
 
 class ReplaceKey(Message, frozen=True):
@@ -266,6 +267,7 @@ class JobOutcomes(Bulk, frozen=True, kw_only=True):
     call_s: Seconds = 0.0  # mean duration of recent calls there, told if its job is `lazy`
     seal: Seal = b""
     fragment: Fragment | None = None
+    tried: Tried = ()  # calls that have failed and are called again
 
 
 class JobOutput(Message, frozen=True):
@@ -313,6 +315,14 @@ class JobFailed(Message, frozen=True):
     nodes: Names = ()  # that were lost with it
     away_s: Seconds = 0.0  # since its client was heard; not 0: that is why it was given up
     limit_s: Seconds = 0.0  # after which a job is given up then
+
+
+class CallLost(Message, frozen=True):
+    """scheduler -> client: the outcome of an input whose nodes were lost, of a job that goes on."""
+
+    job: Id
+    index: Count
+    nodes: Names
 
 
 class ClusterEnded(Message, frozen=True):
@@ -385,6 +395,7 @@ SchedulerToClient = (
     | JobStatus
     | JobFailed
     | BlobWanted
+    | CallLost
     | ClusterEnded
     | Nodes
     | km.ServerKey
@@ -414,6 +425,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     fragments: bool = False  # as in OpenJob
     blobs: Blobs = ()  # of the job; asked for if the node has not got them of the same owner
     owner: Owner = b""  # whose blobs they are: nobody else's are the same, whatever their bytes
+    policy: CallPolicy | None = None  # only to a node that has said that it knows it
 
 
 class Assign(Bulk, frozen=True, kw_only=True):
@@ -426,6 +438,7 @@ class Assign(Bulk, frozen=True, kw_only=True):
     # batches that are done everywhere: their leaves are not needed again
     forget: Annotated[tuple[Count, ...], Meta(max_length=PARTS_MAX)]
     report_s: Seconds = 0.0  # from now on; 0: as before
+    tried: Tried = ()  # of the spans, or of such as come with the next message
 
 
 class Retract(Message, frozen=True):
@@ -508,6 +521,7 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
     call_s: Seconds  # mean time of a recent call; 0: not known
     seal: Seal = b""  # by the job's secret, over what the client acts on
     fragment: Fragment | None = None  # of one big outcome
+    tried: Tried = ()  # failed, to be called again: here, or given back with this (`other_node`)
 
 
 class Output(Message, frozen=True):

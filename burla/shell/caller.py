@@ -7,15 +7,16 @@ So they are fed ahead: for a moment at the call, and at least one batch between 
 
 import os
 import time
+from _queue import Empty
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, assert_never
 
 from burla.core.batches import Window
 from burla.core.effects import Broken, Deliver, Fail, Finish, Frames, Part, Rejected, Slots
 from burla.errors import (
     CallerAway,
-    CallFailed,
     ClusterError,
     ClusterLost,
     ClusterUnreachable,
@@ -23,30 +24,21 @@ from burla.errors import (
     JobFailed,
     NodeLost,
     NotAuthorised,
-    OutOfMemory,
     Refused,
     Unsatisfiable,
 )
-from burla.protocol.deaths import decode_death
 from burla.protocol.messages import Kind
-from burla.values.payloads import (
-    Batch,
-    HeldFunction,
-    NotLoadableError,
-    Pieces,
-    TooLargeError,
-    load_error,
-    load_result,
-    load_results,
-    short_repr,
-)
+from burla.protocol.ranges import Range
+from burla.values.payloads import Batch, HeldFunction, Pieces, TooLargeError
+from burla.values.shared_memory import size_of
 from burla.values.sharing import SharedInputs
 from burla.values.tracebacks import note_of
 
 from .command_queue import LocalError
+from .delivery import Delivery, InOrder, Opener, with_indices
 from .io_thread import IoThread
 from .job import Event, Job
-from .outcomes import exception_of, result_not_loadable, worker_died
+from .partial import Partial, attach
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
 
@@ -69,6 +61,7 @@ class Caller:
         shared: SharedInputs,
         window: Window,
         function: HeldFunction,
+        delivery: Delivery | None = None,
     ) -> None:
         """Prepare to run a job; nothing starts before `collect` or `stream`.
 
@@ -81,14 +74,21 @@ class Caller:
             shared: where big inputs and results are put down, if anywhere.
             window: how many inputs may be handed in; bounds `batches`, too.
             function: as it was sent; released at the end.
+            delivery: what the caller wants of outcomes, if not the usual.
         """
         self._job, self._connect = job, connect
-        self._inputs, self._batches, self._limits = inputs, batches, limits
+        self._batches, self._limits = batches, limits
+        self._delivery = Delivery() if delivery is None else delivery
+        self._opener = Opener(inputs, self._delivery)
         known = type(inputs) in (list, tuple, range)
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = window
         self._early: deque[Event] = deque()  # what has happened and is not dealt with
         self._shared, self._function = shared, function
+        self._stored: list[tuple[Range, ...]] = []  # what is among the results of a list
+        self._open_part: tuple[Part, str] | None = None  # what is being put there
+        self._kept_back = InOrder()  # what waits for earlier outcomes
+        self._late: list[Event] = []  # what came while the end of the output was waited for
         self._feeding = True
         self._begun_s = 0.0
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
@@ -99,15 +99,17 @@ class Caller:
         try:
             self._open()
             while (delivered := self._wait_delivery(results)) is not None:
-                for part in delivered.parts:
-                    self._store(part, delivered.node, results)
+                self._store(delivered, results)
             self._job.printer.wait_written()
             self._raise_local_error()
+        except BaseException as error:
+            attach(error, self._partial(results))
+            raise
         finally:
             self._job.close()
             self._shared.clear()
             self._function.release()
-        return results
+        return list(enumerate(results)) if self._delivery.with_index else results
 
     def stream(self) -> Iterator[Any]:
         """Yield one None when the inputs are fed ahead, then the results as they come.
@@ -118,12 +120,14 @@ class Caller:
             self._open()
             self._feed_ahead()
             yield None
-            while (delivered := self._wait_delivery(None)) is not None:
-                for part in delivered.parts:
-                    yield from self._values_of(part, delivered.node, in_iterator=True)
-                self._job.consumed(delivered)
+            yield from self._as_they_went() if self._delivery.is_ordered else self._as_they_come()
             self._job.printer.wait_written()
             self._raise_local_error()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            attach(error, self._partial(None))
+            raise
         finally:
             self._job.close()
             self._shared.clear()
@@ -213,6 +217,9 @@ class Caller:
             for part in event.parts:
                 for lo, hi in part.fresh:
                     self._shared.release(lo, hi)
+            if self._window.in_order is not None:
+                size = sum(size_of(part.frames) for part in event.parts)
+                self._window.in_order.take(event.inputs, size)
             return event
         if not isinstance(event, Finish):
             self._raise_if_bad(event)
@@ -231,76 +238,74 @@ class Caller:
 
     # --- outcomes ---
 
-    def _store(self, part: Part, node: str, results: list[Any]) -> None:
-        run = part.run
-        if run.kind == Kind.RESULTS:
-            values = self._results_of(part, node)
-            assert len(values) == run.hi - run.lo, (run, len(values))
-            if part.fresh == ((run.lo, run.hi),):  # nearly always
-                results[run.lo : run.hi] = values
-                return
-            for lo, hi in part.fresh:
-                results[lo:hi] = values[lo - run.lo : hi - run.lo]
-        else:
-            for value in self._values_of(part, node, in_iterator=False):
-                results[run.lo] = value
-
-    def _values_of(self, part: Part, node: str, in_iterator: bool) -> list[Any]:
-        """Return the results in a part, or raise its error."""
-        run = part.run
-        match run.kind:
-            case Kind.RESULTS:
-                values = self._results_of(part, node)
-                if part.fresh == ((run.lo, run.hi),):
-                    return values
-                cuts = [values[lo - run.lo : hi - run.lo] for lo, hi in part.fresh]
-                return [value for cut in cuts for value in cut]
-            case Kind.RESULT:
-                try:
-                    return [load_result(part.frames)]
-                except NotLoadableError as error:
-                    raise result_not_loadable(run.lo, node, error) from error.__cause__
-            case Kind.ERROR:
+    def _store(self, delivered: Deliver, results: list[Any]) -> None:
+        """Put what came into `results`."""
+        for part in delivered.parts:
+            self._open_part = part, delivered.node
+            if self._opener.is_error(part):
                 self._finish_output()
-                raise exception_of(load_error(part.frames), in_iterator=in_iterator)
-            case Kind.DEATH:
-                self._finish_output()
-                raise self._death(run.lo, node, part.frames[0])
-            case _:
-                assert_never(run.kind)
+            run = part.run
+            values = self._opener.values_of(part, delivered.node)
+            if run.kind == Kind.RESULTS:
+                at = 0
+                for lo, hi in part.fresh:
+                    results[lo:hi] = values[at : at + hi - lo]
+                    at += hi - lo
+            else:
+                results[run.lo] = values[0]
+            self._stored.append(part.fresh)
+            self._open_part = None
 
-    def _results_of(self, part: Part, node: str) -> list[Any]:
-        try:
-            return load_results(part.frames)
-        except NotLoadableError as error:
-            raise result_not_loadable(part.run.lo, node, error) from error.__cause__
+    def _as_they_come(self) -> Iterator[Any]:
+        while (delivered := self._wait_delivery(None)) is not None:
+            for part in delivered.parts:
+                if self._opener.is_error(part):
+                    self._finish_output()
+                yield from self._opened(part, delivered.node)
+            self._job.consumed(delivered)
+
+    def _as_they_went(self) -> Iterator[Any]:
+        """Yield in the order of the inputs; an error is raised as soon as it comes."""
+        while (delivered := self._wait_delivery(None)) is not None:
+            failed = None
+            for part in delivered.parts:
+                if self._opener.is_error(part):
+                    failed = part
+                else:
+                    self._kept_back.put(part, delivered.node)
+            while (next_ := self._kept_back.take()) is not None:
+                part, _ = next_
+                yield from self._opened(*next_)
+                self._window.hand_over(part)
+            if failed is not None:
+                self._finish_output()
+                self._opener.values_of(failed, delivered.node)
+
+    def _opened(self, part: Part, node: str) -> Iterator[Any]:
+        values = self._opener.values_of(part, node)
+        return with_indices(part, values) if self._delivery.with_index else iter(values)
 
     def _finish_output(self) -> None:
         """Return when what was printed before an error is shown."""
         while isinstance(event := self._next_event(), Deliver | Slots):
-            pass
+            self._late.append(event)
         if isinstance(event, Finish):
             self._job.printer.wait_written()
 
-    def _death(self, index: int, node: str, frame: bytes) -> CallFailed:
-        death = decode_death(frame)
-        call = note_of(index, self._shown(index), node)
-        if (memory := death.memory) is not None:
-            return OutOfMemory(
-                index,
-                used=memory.used,
-                limit=memory.limit,
-                total=memory.total,
-                available=memory.available,
-                call=call,
-            )
-        return worker_died(index, death, call)
-
-    def _shown(self, index: int) -> str | None:
-        """Return an input as errors show it; None: it is not here any more."""
-        if isinstance(self._inputs, list | tuple | range) and index < len(self._inputs):
-            return short_repr(self._inputs[index])
-        return None
+    def _partial(self, results: list[Any] | None) -> Partial:
+        """Return what there is, also what has come and was not looked at."""
+        waiting = list(self._kept_back.rest())
+        if self._open_part is not None:
+            waiting.append(self._open_part)
+        events: list[Event] = [*self._late, *self._early]
+        with suppress(Empty):
+            while True:
+                events.append(self._job.events.get_nowait())
+        for event in events:
+            if isinstance(event, Deliver):
+                waiting += [(part, event.node) for part in event.parts]
+        waiting = [(part, node) for part, node in waiting if not self._opener.is_error(part)]
+        return Partial(self._opener.keep(waiting), waiting, results, self._stored)
 
     # --- ends ---
 
@@ -323,7 +328,9 @@ class Caller:
             case Rejected():
                 raise Refused(event.reason)
             case Fail(index=int(index), nodes=(_, *_) as nodes):
-                raise NodeLost(index, nodes, call=note_of(index, self._shown(index), nodes[-1]))
+                raise NodeLost(
+                    index, nodes, call=note_of(index, self._opener.shown(index), nodes[-1])
+                )
             case Fail(index=int(index), text=text):
                 raise InputTooLarge(index, text)
             case Fail(away_s=away_s) if away_s:

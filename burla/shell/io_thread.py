@@ -27,6 +27,7 @@ from burla.core.effects import (
     Frames,
     Rejected,
     ReportHanging,
+    ReportRetried,
     ReportWaiting,
     Send,
     Slots,
@@ -262,7 +263,9 @@ class IoThread:
             match effect:
                 case Send():
                     self._send(effect.message, effect.payload)
-                case Deliver() | Slots() | Write() | Warn() | ReportWaiting() | ReportHanging():
+                case Deliver() | Slots() | Write() | Warn():
+                    self._jobs[effect.job](effect)
+                case ReportWaiting() | ReportHanging() | ReportRetried():
                     self._jobs[effect.job](effect)
                 case Finish() | Fail() | Broken() | Rejected():
                     tell = self._jobs[effect.job]

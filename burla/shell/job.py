@@ -21,6 +21,7 @@ from burla.core.effects import (
     Frames,
     Rejected,
     ReportHanging,
+    ReportRetried,
     ReportWaiting,
     Slots,
     Warn,
@@ -152,7 +153,7 @@ class Job:
             case ReportWaiting():
                 if self.spinner:
                     self.printer.put(waiting_line(self.name, what.text))
-            case ReportHanging():
+            case ReportHanging() | ReportRetried():
                 if self.spinner:
                     self.printer.put(line_about(self.name, what.text))
             case _:

@@ -137,15 +137,13 @@ def cut_batches(
         sent: what `dump_function` has sent with the function, so that it isn't sent again.
         check: told the inputs before they are pickled.
         clock_s: the clock for BATCH_WAIT_S.
-        room: how many inputs may be pulled now, if `is_lazy`; one always is.
+        room: how many inputs may be pulled now; one always is. None: any number.
 
     Raises:
         TypeError: an input cannot be pickled, or `check` refused it; the text names its index.
     """
     start, limit = 0, BATCH_INPUTS_FIRST
     total = None  # how many there are, where that is known
-    if not is_lazy(inputs):
-        room = None
     if type(inputs) is list or type(inputs) is tuple:
         packer, total = _Packer(sent), len(inputs)
         packer.run = 1 if inputs and _is_big(inputs[0]) else LEAF_INPUTS_MAX

@@ -70,6 +70,14 @@ def map_part(file: int, size: int) -> memoryview:
         os.close(file)
 
 
+def size_of(frames: Sequence[Any]) -> int:
+    """Return how many bytes a value has, of which these are the frames or a reference."""
+    if frames and is_reference(frames[0]):
+        size: int = _REFERENCE.unpack_from(frames[0])[1]
+        return size
+    return sum(map(len, frames))
+
+
 def write(file: int, parts: Sequence[Any]) -> None:
     """Write all of `parts` to a descriptor.
 

@@ -29,6 +29,8 @@ FRAMES_MAX = 1000  # of a traceback; Python's own recursion limit
 FRAME_LINES_MAX = 8  # source lines of one frame, for statements over several lines
 TRACEBACK_CHARS_MAX = 100_000  # of a traceback that travels as text
 
+PARTIAL = "burla_partial"  # what an error carries of a job that ended early
+
 Kind = Literal["raised", "exit", "input", "result", "large"]
 
 
@@ -70,6 +72,7 @@ def dump_error(
     graph: dict[int, BaseException] = {}
     for one in islice(_walk(error), EXCEPTIONS_MAX):
         graph[id(one)] = one
+        dict_of(one).pop(PARTIAL, None)  # of a job in a call: it is the call's own, and may be big
     numbers = {key: number for number, key in enumerate(graph)}
     records = [_take_apart(one, numbers) for one in graph.values()]
     said = _traceback_text(error)
@@ -309,7 +312,7 @@ def load_error(frames: Frames) -> Failure:
     root, record = built[0], records[0]
     assert root is not None
     if index >= 0:  # else it belongs to no input: the function could not be loaded
-        _mark(root, index, input_repr, node)
+        mark(root, index, input_repr, node)
     return Failure(
         kind=kind,
         index=index,
@@ -329,7 +332,8 @@ def note_of(index: int, input_repr: str | None, node: str) -> str:
     return f"input {index}{shown} · node {node}"
 
 
-def _mark(error: BaseException, index: int, input_repr: str | None, node: str) -> None:
+def mark(error: BaseException, index: int, input_repr: str | None, node: str) -> None:
+    """Let an error say which call it is of."""
     notes = dict_of(error).get("__notes__")
     said = list(notes) if isinstance(notes, list) else []
     _set(error, "__notes__", [*said, note_of(index, input_repr, node)])
@@ -478,4 +482,4 @@ def _show_source(filename: str, lineno: int, lines: list[str], node: str) -> str
 
 
 _remote_sources: dict[str, list[str]] = {}  # lines of files that only other machines have
-__all__ = ["Failure", "StandInError", "dump_error", "load_error", "note_of", "short_repr"]
+__all__ = ["Failure", "StandInError", "dump_error", "load_error", "mark", "note_of", "short_repr"]

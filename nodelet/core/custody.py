@@ -58,8 +58,13 @@ class Custody:
             self.open.remove(lo, hi)
         return self.spans_of(ranges)
 
-    def forget_done(self) -> None:
-        """Drop batches that are done everywhere; what waits of them here was run elsewhere."""
+    def forget_done(self) -> list[Range]:
+        """Drop batches that are done everywhere; what waits of them here was run elsewhere.
+
+        Returns:
+            The bounds of all such, also of those that are not dropped yet.
+        """
+        bounds = [self.store.bounds(batch) for batch in self.done]
         for batch in list(self.done):
             lo, hi = self.store.bounds(batch)
             for part in self.queue.withdraw(lo, hi):
@@ -67,6 +72,7 @@ class Custody:
             if not self.dispatcher.is_running(lo, hi):
                 self.store.forget(batch)
                 del self.done[batch]
+        return bounds
 
     def clear(self) -> None:
         """Have nothing open any more; what workers still run is not wanted."""
@@ -97,6 +103,7 @@ class Custody:
             "open": list(self.open),
             "queue": list(self.queue.ranges),
             "retries": sorted(self.queue.retries),
+            "delayed": dict(self.queue.delayed),
             "slots": self.dispatcher.slots,
             "slots_max": self.dispatcher.slots_max,
             "left": self.dispatcher.left,

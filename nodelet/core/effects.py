@@ -123,10 +123,18 @@ class Interrupt(Struct, frozen=True):
     worker: int
 
 
+class Expire(Struct, frozen=True):
+    """Raise CallTimeout in the call of `index`, if the worker is still in it."""
+
+    worker: int
+    index: int
+
+
 class Kill(Struct, frozen=True):
     """End a worker and its process group at once; answered by `Died`."""
 
     worker: int
+    why: str = ""  # deaths.TIMEOUT; empty: it is known here
 
 
 class EndWorkers(Struct, frozen=True):
@@ -170,6 +178,7 @@ Effect = (
     | PauseReading
     | ResumeReading
     | Interrupt
+    | Expire
     | Kill
     | EndWorkers
     | Note

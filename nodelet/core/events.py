@@ -32,6 +32,7 @@ class Stride(NamedTuple):
     lo: int
     hi: int
     claimed: int = 0  # the end of what it has claimed of the cell
+    at: int = 0  # all before it have ended, if calls have a time limit: then it is noted
 
 
 NO_STRIDE = Stride(0, 0, 0)
@@ -49,6 +50,7 @@ class CellReport(NamedTuple):
     stop: int | None = None  # nothing from here on is run of this span, ever
     is_over: bool = False  # the span ended at `stop`; the cell may be used again
     fragment: Fragment | None = None  # the only frame is this part of a value
+    retry_why: str | None = None  # type of an error after which the call may be called again
 
     def is_whole(self) -> bool:
         """Return whether nothing follows that belongs to the same outcome."""
@@ -123,6 +125,8 @@ class Died(Struct, frozen=True):
     stride: Stride = NO_STRIDE
     killed_for: str = ""  # deaths.CLOSED, deaths.BROKEN: the shell killed it
     dump: str = ""  # where it crashed, as faulthandler wrote it
+    # outcomes of calls with a time limit that it had noted: index of the first, and all, encoded
+    notes: tuple[int, Sequence[bytes]] = (0, ())
 
 
 class Looked(Struct, frozen=True):

@@ -7,16 +7,8 @@ workers in lease_workers.py, who gets what in dispatcher.py.
 
 from collections.abc import Sequence
 
-from burla.protocol.messages import (
-    NOTICE,
-    Assign,
-    Held,
-    Kind,
-    Retract,
-    Run,
-    StartLease,
-    Stopped,
-)
+from burla.protocol.deaths import TIMEOUT
+from burla.protocol.messages import NOTICE, Assign, Held, Kind, Retract, Run, StartLease, Stopped
 from burla.protocol.ranges import Ranges
 
 from .cells import BrokenWorkerError
@@ -47,7 +39,9 @@ from .long_calls import LongCalls
 from .phases import Life, Phase
 from .reporting import Report
 from .reports import Reports
+from .retries import Retries
 from .steals import Steals
+from .timeouts import Timeouts, noted
 
 INTERRUPT_S = 1.0  # for a call to end after SIGINT
 UNREAD_S = 0.25  # for outcomes to be read that workers could not write while a window was full
@@ -73,12 +67,29 @@ class Lease:
         )
         self._start = start
         self._function, self._blobs = function, blobs
+        self._goes_on = start.policy is not None and start.policy.goes_on
         self._effects = effects
         self._dispatcher = self.custody.dispatcher
-        self._workers = LeaseWorkers(self._dispatcher, start.func_ram, effects)
+        timeout_s = 0.0 if start.policy is None else start.policy.timeout_s
+        self._retries = Retries(start.policy, start.lease, self.custody, self.report.outcomes)
+        self._workers = LeaseWorkers(
+            self._dispatcher,
+            start.func_ram,
+            effects,
+            is_noted=timeout_s > 0,
+            deaths=self._retries.deaths,
+        )
         self._steals = Steals(self.id, self.custody, effects)
-        self._reports = Reports(self._workers, self.report, self._complete, effects)
+        self._reports = Reports(
+            self._workers,
+            self.report,
+            self._complete,
+            lambda index, why, now_s: self.life.serves and self._retries.again(index, why, now_s),
+            effects,
+        )
         self._long = LongCalls(self.id, self._dispatcher.workers, self._workers.watchdog, now_s)
+        self._timeouts = Timeouts(timeout_s)
+        self._late: list[int] = []  # workers that are interrupted: what waits behind is others'
         self._has_failed = False  # an error is on its way: nothing more is assigned
         self._discards = False  # its outcomes and its output are not wanted
         self._is_paused = False
@@ -116,7 +127,7 @@ class Lease:
         self._workers.adopt(old._workers, now_s)
         return True
 
-    def assign(self, message: Assign, payload: Sequence[bytes]) -> None:
+    def assign(self, message: Assign, payload: Sequence[bytes], now_s: float) -> None:
         """Take work. What is known already changes nothing.
 
         Raises:
@@ -125,7 +136,9 @@ class Lease:
         self.custody.add_leaves(message, payload)
         self.report.every(message.report_s)
         if self.life.takes_work:
+            self._retries.learn(message.tried, now_s)
             self.custody.assign(message.spans, self.report.outcomes.held)
+            self._retries.hold_back(message.spans, now_s)
 
     def retract(self, message: Retract) -> None:
         """Give inputs back."""
@@ -158,14 +171,15 @@ class Lease:
             self._effects.append(Send(Stopped(self.id)))
         self._effects += self.report.again()
 
-    def held(self) -> Held | None:
+    def held(self, now_s: float) -> Held | None:
         """Return what a Hello says of it; None: nothing."""
         stopping = not self.life.takes_work
         if stopping and self._discards:
             return None
         spans = self.custody.spans_of(Ranges([*self.custody.open, *self.report.outcomes.held]))
         start = self._start
-        return Held(self.id, start.job, start.slots, spans, stopping)
+        tried = self._retries.known(now_s)
+        return Held(self.id, start.job, start.slots, spans, stopping, tried)
 
     # --- from the workers ---
 
@@ -183,14 +197,30 @@ class Lease:
                     self.report.output.add(event.worker, event.stream, event.data, now_s)
             case Looked():
                 self._workers.look(event.strides, now_s)
+                if self._timeouts.has_limit() and self.life.phase is Phase.SERVING:
+                    strides, is_in = event.strides, self._reports.turns.is_in
+                    waiting = [each for each in strides if self._is_paused or is_in(each)]
+                    workers = self._dispatcher.workers
+                    for effect in self._timeouts.look(workers, strides, now_s, waiting):
+                        self._effects.append(effect)
+                        self._late.append(effect.worker)
             case Reading():
                 if self.life.serves:
                     self._workers.read_memory(event, self.custody.open, now_s)
             case Died():
                 self.report.output.finish(event.worker)
+                if self._timeouts.has_limit():
+                    for report in noted(self._dispatcher.workers, event):
+                        self._reports.take(Reported(event.worker, [report]), now_s)
                 self._reports.forget(event.worker, now_s)
                 if (verdict := self._workers.died(event, now_s)) is not None:
                     index, death = verdict
+                    if (
+                        death.killed_for == TIMEOUT
+                        and self._retries.after_timeouts
+                        and self._retries.again(index, "CallTimeout", now_s)
+                    ):
+                        return
                     self._complete(Run(index, index + 1, Kind.DEATH, 1), [death.encode()], now_s)
             case WorkersEnded():
                 if self.life.phase is Phase.STOPPING:
@@ -216,9 +246,16 @@ class Lease:
         if self._must_interrupt:
             self._interrupt(now_s)
         if self.custody.done:
-            self.custody.forget_done()
+            for lo, hi in self.custody.forget_done():
+                self._retries.forget(lo, hi)
+        if self.custody.queue.delayed:
+            self.custody.queue.wake(now_s)
         if self.life.serves:
             self._regulate()
+        for number in self._late:
+            if (late := self._dispatcher.workers.get(number)) is not None and late.unstarted():
+                self._steals.take_all(late)
+        self._late.clear()
         if self._steals.settle() and self.custody.open.total and self._feeds():
             self._feed(now_s)
         if self._steals.unanswered:
@@ -257,6 +294,7 @@ class Lease:
             stuck_s = self._dispatcher.stuck_at_s()
             if stuck_s is not None:
                 times.append(stuck_s)
+            times += self.custody.queue.delayed.values()
         return min(times, default=None)
 
     def check(self) -> None:
@@ -302,7 +340,8 @@ class Lease:
         if (reason := self._workers.spawn.no_worker) is not None:
             if (index := queue.pop_first()) is not None:
                 kind, frames = reason
-                self._complete(Run(index, index + 1, kind, len(frames)), frames, now_s)
+                run = Run(index, index + 1, kind, len(frames))
+                self._complete(run, frames, now_s, stops=True)
             return
         for one in dispatcher.assign(now_s):
             if len(dispatcher.workers[one.worker].cells) == 1:
@@ -326,9 +365,18 @@ class Lease:
         self._is_paused = is_full
 
     def _complete(
-        self, run: Run, frames: Sequence[bytes], now_s: float, part: CellReport | None = None
+        self,
+        run: Run,
+        frames: Sequence[bytes],
+        now_s: float,
+        part: CellReport | None = None,
+        *,
+        stops: bool = False,
     ) -> None:
-        """Pass an outcome on, or a `part` of one, which is complete with its last part."""
+        """Pass an outcome on, or a `part` of one, which is complete with its last part.
+
+        `stops`: no other input can be called either.
+        """
         outcomes = self.report.outcomes
         if part is not None and not part.is_whole():
             if not self._discards:
@@ -336,14 +384,16 @@ class Lease:
             return
         if not self.life.serves and run.kind is Kind.ERROR:
             return  # our own SIGINT, as likely as not; whoever wants its index has it queued again
+        stops = stops or (not self._goes_on and run.kind in (Kind.ERROR, Kind.DEATH))
         self.custody.open.remove(run.lo, run.hi)
+        self._retries.forget(run.lo, run.hi)
         if self._discards:
             pass
         elif part is not None:
             outcomes.add_fragment(part, run, now_s)
         else:
-            outcomes.add(run, frames, now_s)
-        if run.kind in (Kind.ERROR, Kind.DEATH):
+            outcomes.add(run, frames, now_s, stops=stops)
+        if stops:
             self._has_failed = True
             self.report.hurry()
 

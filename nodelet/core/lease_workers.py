@@ -5,8 +5,8 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from burla.protocol.deaths import BROKEN, Death
-from burla.protocol.ranges import Ranges
+from burla.protocol.deaths import BROKEN, TIMEOUT, Death
+from burla.protocol.ranges import Range, Ranges
 
 from .cells import BrokenWorkerError, Worker
 from .dispatcher import Dispatcher
@@ -24,32 +24,45 @@ from .events import (
     WorkerState,
 )
 from .last_words import LastWords
-from .memory_policy import KILLED, MemoryPolicy
+from .memory_policy import DEATHS_MAX, KILLED, MemoryPolicy
 from .spawn_policy import SpawnPolicy, Step
+from .timeouts import running
 from .watchdog import Watchdog
 
 LifeEvent = Loaded | LoadFailed | TemplateServes | Copied | NotCopied
 
+BY_US = ("killed", 0)  # how one ends whose call had its time: nobody's memory is to blame
 CRASHED = "signal"  # how a copy dies that does not bear having been forked
 
 
 class LeaseWorkers:
     """Those that are ready (the dispatcher's), those that are made, and the template."""
 
-    def __init__(self, dispatcher: Dispatcher, func_ram: int | None, effects: list[Effect]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        func_ram: int | None,
+        effects: list[Effect],
+        *,
+        is_noted: bool = False,
+        deaths: int = 0,
+    ) -> None:
         """Start without workers.
 
         Args:
             dispatcher: of the lease.
             func_ram: bytes that one call may use; None: no limit.
             effects: where all that is asked for is put.
+            is_noted: slates say which call of a stride it is, not only which stride.
+            deaths: that a call may have before it is given up, if that is more than usual.
         """
+        self._is_noted = is_noted
         self.spawn = SpawnPolicy()
         self.words = LastWords()
         self.watchdog = Watchdog()
         self._dispatcher = dispatcher
         self._effects = effects
-        self._memory = MemoryPolicy(dispatcher, func_ram)
+        self._memory = MemoryPolicy(dispatcher, func_ram, max(DEATHS_MAX, deaths))
 
     @property
     def ready(self) -> Mapping[int, Worker]:
@@ -193,9 +206,10 @@ class LeaseWorkers:
     ) -> tuple[int, Death] | None:
         dispatcher = self._dispatcher
         seen = self._memory.seen(worker)
-        figures = self._memory.died(worker, event.how, now_s)
-        running = worker.running(event.stride)
-        is_fresh_copy = worker.is_copy and not worker.has_run
+        is_timeout = event.killed_for == TIMEOUT and not worker.is_broken
+        figures = self._memory.died(worker, BY_US if is_timeout else event.how, now_s)
+        running = self._running(worker, event.stride)
+        is_fresh_copy = worker.is_copy and not worker.has_run and not is_timeout
         if figures is None and is_fresh_copy and event.how[0] == CRASHED:
             running = None  # what it was forked from is to blame, not a call
             self._drop_template()
@@ -205,6 +219,8 @@ class LeaseWorkers:
         self._spawn()
         if index is None:
             return None
+        if is_timeout:
+            return index, Death(*event.how, 1, last_words=words, killed_for=TIMEOUT)
         death = self._memory.judge(index, event.how, figures, worker)
         if death is None:
             dispatcher.try_again(index)
@@ -218,6 +234,13 @@ class LeaseWorkers:
             seen=seen if is_unexplained else None,
             dump=event.dump,
         )
+
+    def _running(self, worker: Worker, stride: Stride) -> Range | None:
+        """Return the calls that a dead worker was in, one of which it died in."""
+        if not self._is_noted:
+            return worker.running(stride)
+        index = running(worker, stride)
+        return None if index is None else (index, index + 1)
 
     def snapshot(self) -> dict[str, object]:
         """Return what is made, and the memory last seen, for people."""

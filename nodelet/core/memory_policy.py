@@ -41,13 +41,17 @@ def critical(total: int) -> int:
 class MemoryPolicy:
     """What the memory of the node allows one lease; sets the slots of its dispatcher."""
 
-    def __init__(self, dispatcher: Dispatcher, func_ram: int | None) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, func_ram: int | None, deaths_max: int = DEATHS_MAX
+    ) -> None:
         """Start with all slots of `dispatcher`.
 
         Args:
             dispatcher: of the lease.
             func_ram: bytes that one call may use; None: no limit.
+            deaths_max: of one index, for which memory is not to blame.
         """
+        self._deaths_max = deaths_max
         self._dispatcher = dispatcher
         self._func_ram = func_ram
         self._last: Reading | None = None
@@ -195,7 +199,7 @@ class MemoryPolicy:
         """
         if figures is None:
             deaths = self._deaths[index] = self._deaths.get(index, 0) + 1
-            return None if deaths < DEATHS_MAX else Death(*how, deaths)
+            return None if deaths < self._deaths_max else Death(*how, deaths)
         kills = self._kills[index] = self._kills.get(index, 0) + 1
         if figures.limit:
             # what earlier calls left in the worker may be to blame

@@ -205,7 +205,7 @@ class Nodelet:
                 self._blobs.take(said, payload, now_s)
             case m.Assign():
                 if lease := self.leases.get(said.lease):
-                    lease.assign(said, payload)
+                    lease.assign(said, payload, now_s)
             case m.Retract():
                 if lease := self.leases.get(said.lease):
                     lease.retract(said)
@@ -235,7 +235,7 @@ class Nodelet:
         for lease in self.leases.values():
             if lease.life.phase is Phase.LINGERING:  # whoever hears this may not know of it
                 lease.end(True, now_s)
-        held = [h for lease in self.leases.values() if (h := lease.held()) is not None]
+        held = [h for lease in self.leases.values() if (h := lease.held(now_s)) is not None]
         self._effects.append(Send(replace(self._hello, held=tuple(held))))
 
     def _welcome(self, said: m.Welcome, now_s: float) -> None:

@@ -16,13 +16,19 @@ from .turns import Turns
 
 # a run, its frames, when; and the report, if that is of a fragment
 Complete = Callable[[Run, Sequence[bytes], float, CellReport | None], None]
+Again = Callable[[int, str, float], bool]  # index, type of its error, when -> it is called again
 
 
 class Reports:
     """Takes what the workers of one lease say."""
 
     def __init__(
-        self, workers: LeaseWorkers, report: Report, complete: Complete, effects: list[Effect]
+        self,
+        workers: LeaseWorkers,
+        report: Report,
+        complete: Complete,
+        again: Again,
+        effects: list[Effect],
     ) -> None:
         """Begin without a word.
 
@@ -30,11 +36,12 @@ class Reports:
             workers: of the lease.
             report: where their output goes.
             complete: takes outcomes, and parts of them.
+            again: takes errors after which calls are called again, and says whether they are.
             effects: where all that is asked for is put.
         """
         self.turns = Turns()
         self._workers, self._report = workers, report
-        self._complete, self._effects = complete, effects
+        self._complete, self._again, self._effects = complete, again, effects
 
     def take(self, event: Reported, now_s: float) -> None:
         """Take outcomes, and what is given back; who contradicts itself is killed."""
@@ -64,6 +71,9 @@ class Reports:
             self._complete(Run(report.lo, report.hi, report.kind, 1), (), now_s, report)
             return
         self._workers.take_report(worker, report, now_s)
+        why = report.retry_why
+        if why is not None and self._again(report.lo, why, now_s):
+            return
         if report.frames:
             if report.kind is Kind.ERROR or not worker.is_busy():
                 self._report.output.mark(worker.number)  # else it may be in the next line

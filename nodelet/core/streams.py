@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from burla.limits import FRAME_BYTES_MAX
 from burla.protocol.codec import pack_big, pack_runs
+from burla.protocol.fields import Try
 from burla.protocol.mac import seal
 from burla.protocol.messages import (
     LEASE_OUTPUT_WINDOW,
     OUTPUT_CHUNKS_MAX,
     RUNS_MAX,
     Fragment,
-    Kind,
     Outcomes,
     Output,
     Run,
@@ -53,15 +53,19 @@ class OutcomeStream:
         self._lease, self._window, self._secret = lease, window, secret
         self._runs: deque[tuple[Run, Sequence[bytes], int]] = deque()
         self._fragments: deque[tuple[Fragment, Run | None, bytes]] = deque()  # with a run: the last
+        self._stops: set[int] = set()  # which of them end the job
         self._gathered = 0  # bytes in `_runs`
+        self._tried: list[Try] = []  # calls that have failed and are called again
         self._kept: deque[_Kept] = deque()
         self._kept_bytes = 0
         self._seq = 0
 
-    def add(self, run: Run, frames: Sequence[bytes], now_s: float) -> None:
-        """Take a run that was read from a worker."""
+    def add(self, run: Run, frames: Sequence[bytes], now_s: float, *, stops: bool = False) -> None:
+        """Take a run that was read from a worker; `stops`: it is why the job ends."""
         size = sum(map(len, frames))
         self._runs.append((run, frames, size))
+        if stops:
+            self._stops.add(run.lo)
         self._gathered += size
         self.held.add(run.lo, run.hi)
         if self.due_since_s is None:
@@ -78,11 +82,16 @@ class OutcomeStream:
         if self.due_since_s is None:
             self.due_since_s = now_s
 
+    def note_try(self, tried: Try, now_s: float) -> None:
+        """Take a call that has failed and is called again."""
+        self._tried.append(tried)
+        if self.due_since_s is None:
+            self.due_since_s = now_s
+
     def is_big(self) -> bool:
         """Return whether what was gathered should go at once."""
-        return (
-            len(self._runs) >= RUNS_MAX or self._gathered >= GATHER_BYTES or bool(self._fragments)
-        )
+        many = max(len(self._runs), len(self._tried))
+        return many >= RUNS_MAX or self._gathered >= GATHER_BYTES or bool(self._fragments)
 
     def is_full(self) -> bool:
         """Return whether workers must wait."""
@@ -91,7 +100,7 @@ class OutcomeStream:
     def may_send(self) -> bool:
         """Return whether something waits and the window has room for it."""
         room = not self._kept or self._kept_bytes < self._window
-        return room and (bool(self._runs) or bool(self._fragments))
+        return room and bool(self._runs or self._fragments or self._tried)
 
     def take(self, output: int, call_s: float) -> Send:
         """Return the next message; what it holds is kept until `ack`."""
@@ -105,7 +114,8 @@ class OutcomeStream:
             run, frames, bytes_ = self._runs.popleft()
             runs.append((run, frames))
             done.add(run.lo, run.hi)
-            failed = failed or run.kind in (Kind.ERROR, Kind.DEATH)
+            failed = failed or run.lo in self._stops
+            self._stops.discard(run.lo)
             size += bytes_
         table, payload = pack_runs(runs)
         message = Outcomes(
@@ -116,7 +126,9 @@ class OutcomeStream:
             runs=table,
             output=output,
             call_s=call_s,
+            tried=tuple(self._tried[:RUNS_MAX]),
         )
+        del self._tried[:RUNS_MAX]
         return self._keep(message, payload, size)
 
     def _take_fragment(self, output: int, call_s: float) -> Send:
@@ -140,7 +152,7 @@ class OutcomeStream:
         self._gathered -= size
         self._kept_bytes += size
         self._kept.append(_Kept(message, payload, size))
-        if not self._runs and not self._fragments:
+        if not self._runs and not self._fragments and not self._tried:
             self.due_since_s = None
         return Send(message, payload)
 
@@ -160,6 +172,8 @@ class OutcomeStream:
         """Forget everything: it is not wanted any more."""
         self._runs.clear()
         self._fragments.clear()
+        self._stops.clear()
+        self._tried.clear()
         self._kept.clear()
         self._gathered = self._kept_bytes = 0
         self.held = Ranges()
@@ -167,7 +181,7 @@ class OutcomeStream:
 
     def is_empty(self) -> bool:
         """Return whether all is acknowledged."""
-        return not self._runs and not self._fragments and not self._kept
+        return not (self._runs or self._fragments or self._tried or self._kept)
 
     def snapshot(self) -> dict[str, int]:
         """Return what is here, in messages and bytes, for people."""
@@ -189,7 +203,8 @@ class OutcomeStream:
         parts += [(run.lo, run.hi) for _, run, _ in self._fragments if run is not None]
         parts += [part for kept in self._kept for part in kept.message.done]
         assert self.held.total == sum(hi - lo for lo, hi in parts), "an outcome twice"
-        assert (self.due_since_s is not None) == bool(self._runs or self._fragments)
+        waits = self._runs or self._fragments or self._tried
+        assert (self.due_since_s is not None) == bool(waits)
 
 
 class _Line(Struct):

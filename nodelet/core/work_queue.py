@@ -21,6 +21,7 @@ class WorkQueue:
         """Start empty; `store` knows which batch an input belongs to."""
         self.ranges = Ranges()
         self.retries: dict[int, int] = {}  # index that died -> `_taken` from which it may be tried
+        self.delayed: dict[int, float] = {}  # index that failed -> when it may be called again
         self.careful = Ranges()  # of `ranges`: to be run one by one
         self._store = store
         self._taken = 0  # spans
@@ -37,6 +38,16 @@ class WorkQueue:
     def retry(self, index: int, after: int) -> None:
         """Let `index`, whose worker died, be given out again after so many others."""
         self.retries[index] = self._taken + after
+
+    def delay(self, index: int, until_s: float) -> None:
+        """Let `index`, whose call failed, be given out again, alone, from `until_s` on."""
+        self.delayed[index] = until_s
+
+    def wake(self, now_s: float) -> None:
+        """Let what was delayed long enough be given out."""
+        for index in [i for i, due_s in self.delayed.items() if now_s >= due_s]:
+            del self.delayed[index]
+            self.retry(index, 0)
 
     def take(self, count: int, *, retries: bool = True) -> tuple[Span, bool] | None:
         """Take the next span out, of up to `count` inputs; None: there is none.
@@ -100,6 +111,10 @@ class WorkQueue:
                 inputs -= hi - lo
         for lo, hi in kept:
             self.ranges.add(lo, hi)
+        while inputs > 0 and self.delayed:
+            index, _ = self.delayed.popitem()
+            taken.append((index, index + 1))
+            inputs -= 1
         return taken
 
     def _last_run(self) -> int:
@@ -112,17 +127,22 @@ class WorkQueue:
         retried = [index for index in self.retries if lo <= index < hi]
         for index in retried:
             del self.retries[index]
+        delayed = [index for index in self.delayed if lo <= index < hi] if self.delayed else []
+        for index in delayed:
+            del self.delayed[index]
+        retried += delayed
         return self.ranges.remove(lo, hi) + [(index, index + 1) for index in retried]
 
     def clear(self) -> None:
         """Forget everything."""
         self.ranges, self.careful = Ranges(), Ranges()
         self.retries.clear()
+        self.delayed.clear()
 
     def places(self) -> Iterable[Range]:
         """Yield what waits, as ranges."""
         yield from self.ranges
-        yield from ((index, index + 1) for index in self.retries)
+        yield from ((index, index + 1) for index in (*self.retries, *self.delayed))
 
     def check(self) -> None:
         """Assert that nothing is in it twice."""

@@ -25,6 +25,7 @@ from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
 from burla.protocol.blob_messages import BLOBS
+from burla.protocol.fields import POLICIES
 from burla.protocol.key_messages import KEYS
 from burla.system.dump import dump_on_signal
 from burla.transport.clock import AwakeClock
@@ -120,7 +121,7 @@ class Agent:
             config.ram,
             (),
             isolation=config.tier,
-            features=(KEYS, BLOBS),
+            features=(KEYS, BLOBS, POLICIES),
         )
         self._config = config
         self._line, self._clock_s = line, clock_s
@@ -270,8 +271,10 @@ class Agent:
                 self._workers.resume_reading(effect.worker)
             case e.Interrupt():
                 self._workers.signal(effect.worker, signal.SIGINT)
+            case e.Expire():
+                self._workers.signal(effect.worker, CUT_SIGNAL, expired=effect.index)
             case e.Kill():
-                self._workers.kill(effect.worker)
+                self._workers.kill(effect.worker, effect.why)
             case e.EndWorkers():
                 self._lease_log.ended(self._clock_s())
                 self._ending = asyncio.create_task(self._end_workers())
@@ -318,6 +321,7 @@ class Agent:
             node=config.name,
             fragments=start.fragments,
             blobs=[(blob.digest, blob.size, int(blob.kind), blob.name) for blob in start.blobs],
+            timeout_s=0.0 if start.policy is None else start.policy.timeout_s,
         )
         self._workers.begin_lease(
             effect.function,

@@ -73,6 +73,7 @@ class WorkerHandle:
         A template, which never does, passes that on to those that it forks.
         """
         self.load, self.leaves = load, LeafMemory()
+        self.slate.expire(None)  # indices begin anew
 
     def take_load(self) -> list[Frame]:
         """Return what the worker is to load, if it has not been sent; it is now."""
@@ -89,7 +90,9 @@ class WorkerHandle:
     def stride(self) -> Stride:
         """Return the calls that the worker is in or was in last, as it says."""
         cell, lo, hi = self.slate.stride()
-        return Stride(cell, lo, hi, self.slate.claimed(cell) if 0 <= cell < CELLS else 0)
+        first, end = self.slate.noted()
+        at = max(lo, end) if first <= lo else lo
+        return Stride(cell, lo, hi, self.slate.claimed(cell) if 0 <= cell < CELLS else 0, at)
 
     # --- bytes ---
 
@@ -151,6 +154,9 @@ def report_of(message: Message) -> CellReport:
     kind, flags, cell, lo, hi, stop, nanoseconds, frames, at, size = message
     if kind == Kind.NOTHING:
         kind, frames = Kind.RESULTS, ()
+    why = None
+    if flags & Flag.RETRY and len(frames) > 1:
+        why, frames = bytes(frames[-1]).decode("utf-8", "replace"), frames[:-1]
     return CellReport(
         cell,
         lo,
@@ -161,4 +167,5 @@ def report_of(message: Message) -> CellReport:
         stop if flags & (Flag.STOP | Flag.END) else None,
         bool(flags & Flag.END),
         m.Fragment(lo, at, size) if size else None,
+        why,
     )

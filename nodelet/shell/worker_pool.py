@@ -236,9 +236,11 @@ class WorkerPool:
         else:  # forking now would be in the way of a call that comes at once
             self._loop.call_later(REST_S, self._refill)
 
-    def signal(self, worker: int, number: int) -> None:
-        """Send a signal to a worker."""
+    def signal(self, worker: int, number: int, expired: int | None = None) -> None:
+        """Send a signal to a worker; `expired`: the index of the call whose time is up."""
         if (handle := self._handles.get(worker)) is not None and handle.pid:
+            if expired is not None:
+                handle.slate.expire(expired)
             self._zygote.send(c.Signal(handle.pid, int(number)))
 
     def kill(self, worker: int, why: str = "") -> None:
@@ -412,7 +414,8 @@ class WorkerPool:
             events += self._observer.read_memory()  # the kernel may have killed it for memory
             killed_for = handle.killed_for if how == KILLED else ""
             dump = take_dump(self._memory.fd, handle.page) if how in CRASHES else ""
-            events.append(Died(handle.number, how, state, stride, killed_for, dump))
+            notes = handle.slate.notes()
+            events.append(Died(handle.number, how, state, stride, killed_for, dump, notes))
         self._let_go(handle)
         if events:
             self._owner.tell(events)

@@ -134,6 +134,7 @@ class LoadSettings(NamedTuple):
     fragments: bool = False  # big results may go in fragments
     # Digest, size, kind (protocol.messages.BlobKind), name; their descriptors come with the message
     blobs: list[tuple[bytes, int, int, str]] = []  # noqa: RUF012 - never changed
+    timeout_s: float = 0.0  # that one call may take; 0: as long as it wants
 
     def __repr__(self) -> str:
         return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment

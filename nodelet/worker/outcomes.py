@@ -42,6 +42,7 @@ class Outcomes:
         self.node = ""  # what this machine is called in errors
         self.results: SharedResults | None = None  # where big ones are put; None: they are sent
         self.fragments = False  # big ones that are sent may flow
+        self.retried: tuple[type[BaseException], ...] = ()  # errors after which it is called again
         self.cell = 0  # of the span
         self.spent_ns = 0  # on the calls whose outcomes are gathered
         self._sock = sock
@@ -69,10 +70,18 @@ class Outcomes:
             self._kept, self._kept_lo, self._kept_ns = results, lo, 0
         self._kept_ns += took_ns
 
-    def add(self, kind: Kind, lo: int, hi: int, took_ns: int, frames: Sequence[bytes]) -> None:
+    def add(
+        self,
+        kind: Kind,
+        lo: int,
+        hi: int,
+        took_ns: int,
+        frames: Sequence[bytes],
+        flags: int = 0,
+    ) -> None:
         """Gather an outcome that is pickled."""
         self._add_kept()
-        flags = Flag.FLOWS if isinstance(frames, Flow) else 0
+        flags |= Flag.FLOWS if isinstance(frames, Flow) else 0
         self._unsent.append(Message(kind, flags, self.cell, lo, hi, 0, took_ns, frames))
         self._unsent_bytes += sum(map(len, frames))
 
@@ -84,7 +93,26 @@ class Outcomes:
             shown = None
         explain(error, self.node)
         frames = payloads.dump_error(error, self.node, index, shown)
-        self.add(Kind.ERROR, index, index + 1, took_ns, frames)
+        flags = 0
+        if self.retried and self._is_retried(error):
+            flags, frames = Flag.RETRY, [*frames, type(error).__name__.encode("utf-8", "replace")]
+        self.add(Kind.ERROR, index, index + 1, took_ns, frames, flags)
+
+    def _is_retried(self, error: BaseException) -> bool:
+        """Return whether the call is called again after this, as what the caller would see."""
+        from burla import errors  # which few jobs need
+
+        seen: type[BaseException] = type(error)
+        match error:
+            case SystemExit() | KeyboardInterrupt() | GeneratorExit():
+                seen = errors.FunctionExited
+            case payloads.ResultNotPicklableError() | payloads.TooLargeError():
+                seen = errors.ResultNotSendable
+            case payloads.NotLoadableError():
+                seen = errors.InputNotLoadable
+            case _:
+                pass
+        return issubclass(seen, self.retried) or isinstance(error, self.retried)
 
     def frames_of(self, result: Any) -> Sequence[bytes]:
         """Return the pickle of one result.

@@ -24,8 +24,16 @@ CELLS = 32  # spans of one worker that are not settled yet
 
 # The header: which calls the worker is in. Written before the first of them begins.
 _CELL, _BEGIN, _END = 0, 1, 2
+# Likewise, where calls have a time limit: so many outcomes are noted, the first of this index.
+_NOTED, _NOTED_FROM = 3, 4
+_EXPIRED = 5  # written by the agent: 1 + the index of the call whose time is up; 0: of none
 # A cell.
 _HI, _POS = 0, 1
+
+# Behind the cells: outcomes that are not written yet, each behind its length in two bytes. They
+# survive the worker, which may be killed in the middle of a stride.
+NOTES_AT = (1 + CELLS) * CELL_WORDS
+NOTES_BYTES = PAGE_BYTES - NOTES_AT * WORD_BYTES
 
 BARRIER_WAIT_S = 0.001  # without membarrier: any store is visible to other cores long before this
 
@@ -140,6 +148,29 @@ class AgentSlate:
         words = self._words
         return words[_CELL], words[_BEGIN], words[_END]
 
+    def noted(self) -> tuple[int, int]:
+        """Return [lo, hi), the calls whose outcomes are noted."""
+        count, lo = self._words[_NOTED], self._words[_NOTED_FROM]
+        return (lo, lo + count) if 0 <= count <= NOTES_BYTES // 2 and lo >= 0 else (0, 0)
+
+    def notes(self) -> tuple[int, list[bytes]]:
+        """Return the index of the first outcome that is noted, and all of them, as pickles."""
+        lo, hi = self.noted()
+        data = self._words[NOTES_AT:].tobytes()
+        notes: list[bytes] = []
+        at = 0
+        for _ in range(lo, hi):
+            end = at + 2 + int.from_bytes(data[at : at + 2], "little")
+            if end > len(data):  # user code shares the page
+                return lo, notes
+            notes.append(data[at + 2 : end])
+            at = end
+        return lo, notes
+
+    def expire(self, index: int | None) -> None:
+        """Say that the time of the call of `index` is up; None: of no call any more."""
+        self._words[_EXPIRED] = 0 if index is None else index + 1
+
     def release(self) -> None:
         """Let go of the page."""
         for cell in self._cells:
@@ -155,6 +186,8 @@ class WorkerSlate:
         self._header = words
         self._cells = [_cell(words, i) for i in range(CELLS)]
         self._words = self._cells[0]
+        self._room = words[NOTES_AT:].cast("B")
+        self._noted = self._noted_from = self._noted_bytes = 0
 
     def enter(self, cell: int) -> None:
         """Turn to the span of this cell."""
@@ -192,3 +225,27 @@ class WorkerSlate:
         header = self._header
         header[_BEGIN] = begin
         header[_END] = end
+
+    # --- of calls with a time limit ---
+
+    def begin_notes(self, index: int) -> None:
+        """Forget what was noted, which is written now; `index` comes next."""
+        self._header[_NOTED] = 0
+        self._header[_NOTED_FROM] = index
+        self._noted, self._noted_from, self._noted_bytes = 0, index, 0
+
+    def note(self, index: int, outcome: bytes) -> bool:
+        """Note the outcome of a call; return False if there is no room, or one before it is not."""
+        at = self._noted_bytes
+        end = at + 2 + len(outcome)
+        if end > NOTES_BYTES or index != self._noted_from + self._noted:
+            return False
+        self._room[at:end] = len(outcome).to_bytes(2, "little") + outcome
+        self._noted_bytes = end
+        self._noted += 1
+        self._header[_NOTED] = self._noted
+        return True
+
+    def has_expired(self, index: int) -> bool:
+        """Return whether the time of this call is up."""
+        return bool(self._header[_EXPIRED] == index + 1)

@@ -10,13 +10,16 @@ user's.
 """
 
 import os
+import pickle
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter_ns
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple
 
+from burla.values import calls
 from burla.values.leaves import ATOMS
 from burla.values.sharing import SharedResults
 
@@ -34,6 +37,19 @@ SHORT_NS, SHORT_MAX = 20_000, 8  # but no shorter, up to so many calls: to steal
 CLAIM_NS_MAX = 20_000_000  # what is left of a claim after this long is given back
 
 
+class Loaded(NamedTuple):
+    """A function that was loaded, and what it is called with and for."""
+
+    call: Callable[[Any], Any]  # called with each input
+    call_any: Callable[[Any], Any]  # likewise, where some may be a `burla.call`
+    node: str = ""  # what this machine is called in errors
+    results: SharedResults | None = None  # where big results are put down; None: they are sent
+    folder: JobFolder | None = None  # the job's, if the calls work there
+    timeout_s: float = 0.0  # that a call may take; 0: as long as it wants
+    retried: tuple[type[BaseException], ...] = ()  # errors after which it is called again
+    fragments: bool = False  # big results that are sent may flow
+
+
 class Walker:
     """Runs spans, one after the other."""
 
@@ -41,6 +57,7 @@ class Walker:
         self._slate = slate
         self._pid = os.getpid()
         self._call: Callable[[Any], Any] = _no_function
+        self._call_any: Callable[[Any], Any] = _no_function
         self._is_closed = False
         self._outcomes = Outcomes(sock)
         self._folder: JobFolder | None = None  # that is to be looked at; None: not (any more)
@@ -49,6 +66,9 @@ class Walker:
         self._claimed = 0  # calls up to here are ours
         self._claim_ns = 0  # spent on them so far
         self._stop: int | None = None  # nothing from here on is run of this span
+        self._timeout_s = 0.0
+        self._expired: BaseException | None = None  # raised in the running call: its time is up
+        self._is_noted = True  # all that is not written is in the slate, too
         # What runs now: `_inputs[len(_out)]` is index `_begin + len(_out)`; `_sent` of _out are
         # written.
         self._calling = False
@@ -57,28 +77,14 @@ class Walker:
         self._out: list[Any] = []
         self._sent = 0
 
-    def load(
-        self,
-        call: Callable[[Any], Any],
-        node: str,
-        results: SharedResults | None = None,
-        folder: JobFolder | None = None,
-        *,
-        fragments: bool = False,
-    ) -> None:
-        """Turn to another function.
-
-        Args:
-            call: called with each input.
-            node: what this machine is called in errors.
-            results: where big results are put down; None: they are sent.
-            folder: the job's, if the calls work there.
-            fragments: big results that are sent may flow.
-        """
-        self._call, self._folder = call, folder
-        self._is_closed = is_closed(call)
-        self._outcomes.node, self._outcomes.results = node, results
-        self._outcomes.fragments = fragments
+    def load(self, loaded: Loaded) -> None:
+        """Turn to another function."""
+        self._call, self._call_any, self._folder = loaded.call, loaded.call_any, loaded.folder
+        self._is_closed = is_closed(loaded.call)
+        self._outcomes.node, self._outcomes.results = loaded.node, loaded.results
+        self._outcomes.fragments = loaded.fragments
+        self._outcomes.retried = loaded.retried
+        self._timeout_s = loaded.timeout_s
         self._several = False
         self._call_ns = 0
 
@@ -94,6 +100,8 @@ class Walker:
         self._outcomes.cell = span.cell
         self._stop = None
         at = self._claimed = span.lo
+        self._slate.begin_notes(at)
+        self._is_noted = True
         while True:
             if at >= self._claimed:
                 self._claimed = self._claim(span, at)
@@ -111,8 +119,11 @@ class Walker:
                 span.careful  # the next call may be the one that kills
                 or self._call_ns >= ALONE_NS
                 or self._outcomes.is_much()
+                or not self._is_noted
             ):
                 self._outcomes.write()
+                self._slate.begin_notes(at)
+                self._is_noted = True
         if self._folder is not None and (file := self._folder.first_file()) is not None:
             self._outcomes.notice(notice(file, self._outcomes.node))
             self._folder = None
@@ -144,9 +155,13 @@ class Walker:
         except BaseException as problem:  # of unpickling, which runs the user's code as well
             self._leave_if_forked(problem)
             self._outcomes.add_error(at, problem, 0, span)
+            self._is_noted = not self._timeout_s
             return at + 1
-        plain = self._is_closed and end - at > 1 and span.is_plain(at, end)
-        error, odd = self._call_all(at, inputs, plain)
+        if self._timeout_s:
+            error, odd = self._call_within(at, inputs)
+        else:
+            plain = self._is_closed and end - at > 1 and span.is_plain(at, end)
+            error, odd = self._call_all(at, inputs, plain)
         took = perf_counter_ns() - started
         self._leave_if_forked(error)
         begin, done = at + self._sent, at + len(self._out)
@@ -177,7 +192,7 @@ class Walker:
         Returns:
             The error or None, and the mutable result or _NONE.
         """
-        call, atoms = self._call, ATOMS
+        call, atoms = self._call_any if calls.met() and not plain else self._call, ATOMS
         out: list[Any] = []
         append = out.append
         self._begin, self._inputs, self._out, self._sent = at, inputs, out, 0
@@ -198,6 +213,62 @@ class Walker:
         finally:
             self._calling = False
         return None, _NONE
+
+    def _call_within(self, at: int, inputs: list[Any]) -> tuple[BaseException | None, Any]:
+        """Do as `_call_all` does, where each call has a time limit.
+
+        Whose time is up may have to be killed. So each outcome is noted before the next call
+        begins: what is done is done, and which call it is that lasts is known without asking.
+        """
+        self._expired = None
+        try:
+            error, odd = self._call_each(at, inputs)
+        except BaseException as late:  # raised by `_on_cut` while the call ended
+            if late is not self._expired:
+                raise
+            error, odd = late, _NONE
+        if error is not None or odd is not _NONE:
+            self._is_noted = False
+        if self._expired is None:
+            return error, odd
+        _leave_out_last(self._expired)
+        if error is self._expired:
+            return error, odd
+        timed_out = self._timed_out(at + len(self._out))
+        timed_out.__cause__ = error  # what it made of it, if that was an error
+        return timed_out, _NONE
+
+    def _call_each(self, at: int, inputs: list[Any]) -> tuple[BaseException | None, Any]:
+        call = self._call_any if calls.met() else self._call
+        atoms, note, dumps = ATOMS, self._slate.note, pickle.dumps
+        out: list[Any] = []
+        append = out.append
+        self._begin, self._inputs, self._out, self._sent = at, inputs, out, 0
+        self._calling = True
+        try:
+            for x in inputs:
+                result = call(x)
+                if self._expired is not None:
+                    return self._expired, _NONE
+                if type(result) not in atoms and not (
+                    type(result) is tuple and atoms.issuperset(map(type, result))
+                ):
+                    return None, result
+                append(result)
+                if not note(at, dumps(result, 5)):
+                    self._is_noted = False
+                    break  # it is written before the next one begins
+                at += 1
+        except BaseException as error:
+            return error, _NONE
+        finally:
+            self._calling = False
+        return None, _NONE
+
+    def _timed_out(self, index: int) -> BaseException:
+        from burla.errors import CallTimeout  # which few jobs need
+
+        return CallTimeout(index, self._timeout_s)
 
     def _learn(self, call_ns: int) -> None:
         """Believe a slower time at once, a faster one by halves."""
@@ -234,6 +305,9 @@ class Walker:
             self._claimed = self._stop = running + 1
             self._outcomes.stop(running, self._stop)
         self._outcomes.write_amid_call()
+        if self._timeout_s and self._expired is None and self._slate.has_expired(running):
+            self._expired = self._timed_out(running)
+            raise self._expired
 
     def _end_loop(self) -> None:
         """Let the child, which the function just forked, run no other call."""
@@ -254,6 +328,20 @@ class Walker:
 
 def _no_function(argument: Any) -> Any:
     raise AssertionError("a span came before a function")
+
+
+def _leave_out_last(error: BaseException) -> None:
+    """Take the innermost frame out of a traceback, which is that of our signal handler."""
+    kept = None
+    for entry in reversed(list(_entries(error.__traceback__))[:-1]):
+        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    error.__traceback__ = kept
+
+
+def _entries(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
 
 
 class _None:

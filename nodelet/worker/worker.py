@@ -13,18 +13,19 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgpack
 
 from burla.nodelet.isolation.linux import set_dumpable
 from burla.values import payloads
+from burla.values.calls import bind_any, unguard
 from burla.values.sharing import SharedResults, directory_of
 
 from . import control, forks, fresh, limits
 from .blobs import JobBlobs
 from .control import LoadSettings
-from .folders import VARIABLE, JobFolder, enter, own_modules_place
+from .folders import VARIABLE, enter, own_modules_place
 from .outcomes import flush_output
 from .pipes import (
     HEADER_BYTES,
@@ -44,7 +45,7 @@ from .pipes import (
 from .shipped_files import put_down
 from .slate import PAGE_BYTES, AgentSlate, Memory, WorkerSlate, register
 from .spans import Leaf, Span
-from .strides import Walker
+from .strides import Loaded, Walker
 from .surroundings import Applied
 
 EXIT_OK = 0
@@ -73,13 +74,9 @@ class Worker:
         self._parser.carry()
         self._walker = Walker(sock, WorkerSlate(pages(page)))
         self._leaves = LeafMemory()
-        self._call: Callable[[Any], Any] | None = None
+        self._loaded: Loaded | None = None
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
-        self._node = ""
-        self._results: SharedResults | None = None
-        self._fragments = False
         self._has_one_output = False
-        self._folder: JobFolder | None = None
         self._applied = Applied()
 
     def serve(self) -> NoReturn:
@@ -90,7 +87,7 @@ class Worker:
             register()
             self._walker.arm()
             self._say(Message(Kind.HELLO, a=os.getpid()))
-            if self._call is None and not select.select([self._sock], [], [], IDLE_S)[0]:
+            if self._loaded is None and not select.select([self._sock], [], [], IDLE_S)[0]:
                 rehearse()
             messages = self._parser.read(self._sock)
             with suppress(OSError):  # not Linux
@@ -138,7 +135,7 @@ class Worker:
         assert isinstance(settings, LoadSettings), settings
         self._blobs = JobBlobs(settings.blobs, self._parser.descriptors)
         self._leaves = LeafMemory()
-        is_first = self._call is None
+        is_first = self._loaded is None
         if is_first:
             self._modules = frozenset(sys.modules)
             payloads.compile_once()
@@ -163,18 +160,28 @@ class Worker:
                     wanted = None  # to find them where the caller's directory is, too
                 folder = enter(wanted, place)
                 results = _results_in(environment.get("memory"), settings.variables)
-            function = payloads.load_function(message.frames[1:], self._blobs.parts())
+            loaded = payloads.load_function(message.frames[1:], self._blobs.parts())
             self._blobs.close()
+            function, retried = unguard(loaded)
             self._applied.finish()
-            self._call = payloads.bind_call(function, settings.unpack)
+            call = payloads.bind_call(function, settings.unpack)
+            call_any = bind_any(function, call)
         except BaseException as error:  # importing the caller's modules may raise anything
             frames = payloads.dump_error(error, settings.node, NO_INDEX)
             flush_output()
             self._say(Message(Kind.LOAD_FAILED, frames=frames))
             os._exit(EXIT_OK)
-        self._node = settings.node
-        self._results, self._folder, self._fragments = results, folder, settings.fragments
-        self._walker.load(self._call, self._node, results, folder, fragments=settings.fragments)
+        self._loaded = Loaded(
+            call,
+            call_any,
+            settings.node,
+            results,
+            folder,
+            settings.timeout_s,
+            retried,
+            settings.fragments,
+        )
+        self._walker.load(self._loaded)
         flush_output()
         if is_first:  # else it is known to be ready, and the outcomes that follow tell the rest
             # others need not start a Python, too: they can be forked from this one
@@ -238,17 +245,10 @@ class Worker:
         if self._has_one_output:
             forks.join_output()
         copy = Worker(sock, self._pages, page)
-        assert self._call is not None
-        copy._call, copy._node, copy._modules = self._call, self._node, self._modules
-        copy._results, copy._folder, copy._fragments = (
-            self._results,
-            self._folder,
-            self._fragments,
-        )
+        assert self._loaded is not None
+        copy._loaded, copy._modules = self._loaded, self._modules
         copy._has_one_output, copy._applied = self._has_one_output, self._applied
-        copy._walker.load(
-            self._call, self._node, self._results, self._folder, fragments=self._fragments
-        )
+        copy._walker.load(self._loaded)
         copy.serve()
 
 

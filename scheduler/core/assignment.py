@@ -28,7 +28,8 @@ def wants_node(job: Job) -> bool:
     if cap is not None and work.slots >= cap:
         return False
     # each lease without anything takes an input or more
-    return not work.leases or work.waiting() > work.empty
+    shunned = len(job.failed_calls) if job.moves_failed else 0  # by a lease that may be empty
+    return not work.leases or work.waiting() > max(0, work.empty - shunned)
 
 
 def in_turn(candidates: Iterable[Job], jobs: Iterable[Job]) -> list[Job]:

@@ -5,7 +5,7 @@ finds it without a look at all leases. Each lease has at most one unanswered Ret
 sends at most one for each job, so that a job never asks for more than it has leases.
 """
 
-from . import allocation, leases, quarantine
+from . import allocation, leases, quarantine, retries
 from .job import Job
 from .lease import Lease, LeaseState
 from .state import State
@@ -31,13 +31,21 @@ def hand_out(state: State, job: Job) -> None:
 
 def feed(state: State, job: Job, lease: Lease) -> None:
     """Assign to a lease what it should have, or end it when it is drained."""
+    if job.moves_failed and (elsewhere := retries.take_out(state, job, lease)):
+        _feed(state, job, lease)
+        retries.put_back(job, elsewhere)
+    else:
+        _feed(state, job, lease)
+
+
+def _feed(state: State, job: Job, lease: Lease) -> None:
     work = job.work
     is_draining = lease.state is LeaseState.DRAINING
     count = 0 if is_draining or job.failed else allocation.portion(work, lease)
     while count or lease.forget:
         part = allocation.in_one_message(work, count) if count else 0
         assigned = work.assign(lease, part, allocation.report_s(len(work.leases)))
-        state.send(state.nodes[lease.node].peer, *assigned)
+        retries.send(state, job, lease, assigned)
         count -= part
     if is_draining:
         _go_on_draining(state, job, lease)

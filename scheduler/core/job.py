@@ -1,8 +1,9 @@
 """A job: what its client asked for and was told. Pure data; where its inputs are is in work.py."""
 
+from dataclasses import dataclass
 from hashlib import blake2b
 
-from burla.protocol.messages import JobFailed, OpenJob
+from burla.protocol.messages import CallLost, JobFailed, OpenJob
 
 from .lease import Lease
 from .quotas import FRAME_COST, JOB_COST, Charge, Usage
@@ -13,6 +14,16 @@ def cost_of(spec: OpenJob, function: list[bytes]) -> int:
     """Return how many bytes a job takes here before it has inputs, for quotas."""
     frames = sum(map(len, function)) + FRAME_COST * len(function)
     return JOB_COST + len(spec.environment) + frames + sum([blob.size for blob in spec.blobs])
+
+
+@dataclass(frozen=True, slots=True)
+class FailedCall:
+    """A call that has failed, and is to be called again."""
+
+    tries: int  # that failed
+    due_s: float  # when it may be called again
+    since_s: float  # when the last one was told
+    nodes: tuple[bytes, ...]  # where it failed
 
 
 class Job:
@@ -54,6 +65,8 @@ class Job:
         self.past: dict[bytes, Lease] = {}  # ended ones, whose outcomes the client may not have yet
         self.failed = False  # an error went to the client: nothing more is assigned
         self.failure: JobFailed | None = None  # why it failed, if not by an error of a call
+        self.failed_calls: dict[int, FailedCall] = {}  # without outcome, by index
+        self.lost: dict[int, CallLost] = {}  # inputs that nodes died of, of a job that goes on
         self.is_away = False  # its client is: it gets no more nodes, and gives way to others
         self.opened_s = opened_s
         self.turn = 0  # among equals the lowest is next; who gave up a node goes to the end
@@ -77,11 +90,21 @@ class Job:
             spec, self._reuse_key = self.spec, b""
             if spec.digest:
                 options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
-                parts = (self.owner, spec.digest, options, spec.hash_seed)
+                parts = (self.owner, spec.digest, options, spec.hash_seed, spec.policy)
                 digest = blake2b(repr(parts).encode(), digest_size=16)
                 digest.update(spec.environment)
                 self._reuse_key = digest.digest()
         return self._reuse_key
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a call that fails is no more than the outcome of its input."""
+        return self.spec.policy is not None and self.spec.policy.goes_on
+
+    @property
+    def moves_failed(self) -> bool:
+        """Whether a call that failed is called again on another node."""
+        return self.spec.policy is not None and self.spec.policy.other_node
 
     def check(self) -> None:
         """Assert that its parts agree. Costs O(state): for tests."""

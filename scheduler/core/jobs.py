@@ -4,7 +4,7 @@ from burla.protocol import messages as m
 from burla.protocol.ranges import ascend
 from burla.protocol.too_large import too_large
 
-from . import blobs, given_up, leases, reconcile, warm_leases
+from . import blobs, given_up, leases, reconcile, retries, warm_leases
 from .batch import Batch
 from .client import Client
 from .failing import fail as fail
@@ -69,6 +69,7 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
         job.hold_until_s = state.now_s + RESUME_S
         for node in state.nodes.values():
             reconcile.adopt_orphans(state, node, job)
+    retries.note(state, job, None, spec.tried)
     state.marks.jobs[job.id] = None
     state.journal.add(state.now_s, _opened, state, job)
     if state.is_private:
@@ -108,12 +109,14 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     job.is_away = False
     state.marks.jobs[job.id] = None
     job.work.undo(spec.done)
+    retries.note(state, job, None, spec.tried)
     job.said, job.slots_said = "", 0
     if spec.blobs:
         blobs.resume(state, job)
     job.failed = job.failure is not None  # the error of a call comes again, or that is called again
     if job.failure is not None:
         state.tell(job, job.failure)
+    _tell_lost_again(state, job)
     all_leases = (*job.work.leases.values(), *job.past.values())
     if not job.work.limbo and not any(lease.is_amid for lease in all_leases):
         return
@@ -122,6 +125,16 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     holders = [lease.node for lease in all_leases]
     for node in dict.fromkeys(holders):
         state.send(state.nodes[node].peer, m.HelloRequired())  # it sends everything again
+
+
+def _tell_lost_again(state: State, job: Job) -> None:
+    """Tell a client that reconnected which inputs its nodes died of, as far as it does not know."""
+    for index, said in list(job.lost.items()):
+        if index in job.work.done:  # as the client has just said
+            del job.lost[index]
+        else:
+            job.work.finish(None, index, index + 1)
+            state.tell(job, said)
 
 
 def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> None:
@@ -197,6 +210,21 @@ def _closed(state: State, job: Job, why: str) -> str:
     return f"{text}; {done} outcomes in {took_s:.3g} s"
 
 
+def lose_call(state: State, job: Job, index: int, nodes: tuple[str, ...]) -> None:
+    """Give up one input of a job that goes on: its nodes were lost each time."""
+    job.work.finish(None, index, index + 1)
+    job.lost[index] = m.CallLost(job.id, index, nodes)
+    state.tell(job, job.lost[index])
+    retire_if_complete(state, job)
+
+
+def retire_if_complete(state: State, job: Job) -> None:
+    """Take the nodes of a job that has all its outcomes; they need not wait for its last word."""
+    if job.work.is_complete():
+        for lease in list(job.work.leases.values()):
+            warm_leases.retire(state, job, lease)
+
+
 def end_session(state: State, session: bytes) -> None:
     """Stop all that a client has here."""
     for job in [job for job in state.jobs.values() if job.owner == session]:
@@ -211,6 +239,8 @@ def expire(state: State, job: Job) -> None:
     elif (job.hold_until_s or job.work.limbo.total) and state.now_s >= job.hold_until_s:
         job.hold_until_s = 0.0
         job.work.release_limbo()
+        state.marks.jobs[job.id] = None
+    elif job.moves_failed and job.failed_calls:  # some may have waited for another node in vain
         state.marks.jobs[job.id] = None
 
 

@@ -73,6 +73,7 @@ def start(state: State, job: Job, node: Node) -> None:
         keep=keep,
         hash_seed=job.spec.hash_seed,
         fragments=job.spec.fragments,
+        policy=job.spec.policy,
         over=leases.take_untold(state, node),
     )
     _send(state, job, node, message)

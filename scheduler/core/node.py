@@ -3,6 +3,7 @@
 from msgspec import Struct, field
 
 from burla.protocol.blob_messages import BLOBS
+from burla.protocol.fields import POLICIES
 from burla.protocol.key_messages import KEYS
 from burla.protocol.messages import BLOBS_SHARE, BlobKind, NodeHello, NodeState, NodeStatus
 
@@ -39,6 +40,7 @@ class Node(Struct):
     back_by_s: float = 0.0  # until then it may be connecting anew for that
     asker: bytes = b""  # who is told when it has
     takes_blobs: bool = False
+    has_policies: bool = False  # it knows what jobs want of calls that fail
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
@@ -47,6 +49,7 @@ class Node(Struct):
         node = cls(hello.node, peer, *offer, now_s, hello.isolation, idle_since_s=now_s)
         node.knows_keys = KEYS in hello.features
         node.takes_blobs = BLOBS in hello.features
+        node.has_policies = POLICIES in hello.features
         return node
 
     def is_free(self) -> bool:
@@ -83,7 +86,7 @@ class Node(Struct):
 
     def slots(self, job: Job) -> int:
         """Return how many calls of `job` it can run at once; 0: the job does not fit."""
-        if self.python != job.python:
+        if self.python != job.python or self._is_too_old(job):
             return 0
         if job.spec.blobs and (self._lacks_room(job) or (job.lacks and not self.takes_blobs)):
             return 0
@@ -97,6 +100,8 @@ class Node(Struct):
         gigabyte = 1 << 30
         if self.python != job.python:
             return "python", f"{self.name} runs Python {self.python}, you run {job.python}"
+        if self._is_too_old(job):
+            return "policy", f"{self.name} runs an older burla"
         if self.cpus < job.spec.func_cpu:
             return "func_cpu", f"{self.name} has {self.cpus} CPUs"
         if job.spec.func_ram is not None and self.ram < job.spec.func_ram:
@@ -112,3 +117,6 @@ class Node(Struct):
         if not self.takes_blobs and any(blob.kind is BlobKind.NAMED for blob in job.spec.blobs):
             return f"{self.name} runs a burla that does not take files of a job"
         return ""
+
+    def _is_too_old(self, job: Job) -> bool:
+        return job.spec.policy is not None and not self.has_policies

@@ -91,6 +91,10 @@ def unsatisfiable(
     reasons = "; ".join(why for _, why in misfits[:MISFITS_SAID])
     if argument == "python":  # not an argument of the call
         return "", f"no node of the cluster runs this Python version ({reasons})"
+    if argument == "policy":  # of several, of which the caller knows those that were given
+        text = "no node of the cluster knows return_exceptions, timeout and retries"
+        upgrade = "an administrator upgrades them with `burla up`, or leave these arguments out"
+        return "", f"{text} ({reasons}): {upgrade}"
     if is_private:
         text = "no cluster is set (BURLA_CLUSTER, `burla login`), so calls run on this machine:"
         return argument, f"{text} {reasons}"

@@ -6,7 +6,7 @@ rest. Who may be the one: suspects.py.
 
 from burla.protocol.ranges import Ranges
 
-from . import allocation, jobs, leases
+from . import allocation, jobs, leases, retries
 from .job import Job
 from .lease import Lease, LeaseState
 from .state import State
@@ -71,7 +71,7 @@ def go_on(state: State, job: Job, lease: Lease) -> None:
         report_s = allocation.report_s(len(work.leases))
         lease.trial = index
         assigned = work.assign(lease, 1, report_s)
-        state.send(state.nodes[lease.node].peer, *assigned)
+        retries.send(state, job, lease, assigned)
         return
     work.end_alone(lease)
     cap = job.spec.max_parallelism
@@ -97,7 +97,9 @@ def expire(state: State, job: Job) -> None:
         return
     work.suspects.prune(work.done)
     guilty = work.suspects.guilty(state.now_s)
-    if guilty is not None:
+    if guilty is not None and job.goes_on:
+        jobs.lose_call(state, job, guilty.index, guilty.nodes)
+    elif guilty is not None:
         text = (
             f"input {guilty.index}: each node that ran it was lost ({', '.join(guilty.nodes)}), the"
             " last one while it ran nothing else"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
 
-from . import leases
+from . import leases, retries
 from .job import Job
 from .lease import Lease, LeaseState
 from .node import Node
@@ -45,6 +45,7 @@ def _compare_serving(state: State, lease: Lease, claim: m.Held | None) -> None:
         leases.move(state, lease, LeaseState.PAST)  # what it has run comes
         return
     job = state.jobs[lease.job]
+    retries.note(state, job, lease, claim.tried)
     has = Ranges((span.lo, span.hi) for span in claim.spans)
     for lo, hi in list(lease.held):
         for gap in has.missing(lo, hi):  # assigned, but it never arrived
@@ -126,6 +127,7 @@ def _adopt(state: State, node: Node, job: Job, claim: m.Held) -> None:
     if to is LeaseState.STOPPING:
         state.send(node.peer, m.EndLease(lease.id, discard=False))
     elif to is LeaseState.ACTIVE:
+        retries.note(state, job, lease, claim.tried)
         for span in claim.spans:
             job.work.adopt(lease, span.lo, span.hi)
         state.marks.jobs[job.id] = None

@@ -3,7 +3,7 @@
 from burla.protocol import messages as m
 from burla.protocol.ranges import ascend
 
-from . import jobs, leases, warm_leases
+from . import jobs, leases, retries
 from .effects import Publish
 from .job import Job
 from .lease import SERVING, Lease, LeaseState
@@ -30,6 +30,10 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
     is_serving = lease.state in SERVING
     if said.fragment is not None:
         lease.is_amid = not said.done
+    if said.tried:
+        retries.note(state, job, lease, said.tried)
+    if job.failed_calls:
+        retries.forget(job, said.done)
     for lo, hi in said.done:
         if job.work.finish(lease if is_serving else None, lo, hi) and said.failed:
             job.failed = True  # the first error stops the job
@@ -49,12 +53,11 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
             call_s=said.call_s if job.spec.lazy else 0.0,
             seal=said.seal,
             fragment=said.fragment,
+            tried=said.tried,
         ),
         payload,
     )
-    if job.work.is_complete():  # the nodes need not wait for the client's last word
-        for each in list(job.work.leases.values()):
-            warm_leases.retire(state, job, each)
+    jobs.retire_if_complete(state, job)
 
 
 def refuse_outcomes(state: State, node: Node, said: m.Outcomes, bytes_max: int) -> None:

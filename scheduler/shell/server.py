@@ -32,6 +32,7 @@ from burla.protocol.codec import (
     encode,
     split,
 )
+from burla.protocol.fields import POLICIES
 from burla.protocol.key_messages import KEYS, RenewKey, ServerKey
 from burla.protocol.messages import (
     BlobPiece,
@@ -86,7 +87,7 @@ UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 LOCAL_BACKLOG = 64  # see door.py
 PORT_MAX = 65535
-FEATURES = (KEYS, BLOBS)
+FEATURES = (KEYS, BLOBS, POLICIES)
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECT = b"direct".ljust(256)  # who is at the other end of a direct line: no routing id is so long
 DIRECTIONS = {

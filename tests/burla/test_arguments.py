@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from burla.arguments import Arity, check_arguments, decide_unpack, name_of
+from burla.values.calls import call
 from burla.values.payloads import bind_call, cut_batches
 
 
@@ -135,7 +136,6 @@ def test_anything_callable_is_a_function(function: Any) -> None:
         ({"func_ram": True}, TypeError, "func_ram must be a number"),
         ({"max_parallelism": 0}, ValueError, "max_parallelism must be at least 1, not 0"),
         ({"max_parallelism": "2"}, TypeError, "max_parallelism must be a whole number"),
-        ({"generator": 1}, TypeError, "generator must be True or False, not 1"),
         ({"spinner": None}, TypeError, "spinner must be True or False, not None"),
         ({"unpack": 1}, TypeError, "unpack must be True, False or None, not 1"),
         ({"grow": 1}, TypeError, "grow must be True, False or None, not 1"),
@@ -259,8 +259,15 @@ def test_unpack_overrides() -> None:
 
 
 def test_a_function_that_needs_a_keyword_is_refused() -> None:
+    check = decide_unpack(with_keyword).check
+    assert check is not None
     with pytest.raises(TypeError, match=r"needs the keyword argument 'key'.*functools\.partial"):
-        decide_unpack(with_keyword)
+        check([1], 0)
+    check([call(1, key=2)], 0)
+    with pytest.raises(
+        TypeError, match=r"^input 7 = call\(1\): with_keyword cannot be called so: m"
+    ):
+        check([call(1)], 7)
     assert decide_unpack(functools.partial(with_keyword, key=1)).check is None
 
 

@@ -19,6 +19,7 @@ SAMPLES: list[BurlaError] = [
     errors.WorkerDied(17, "signal SIGSEGV", 3, call="input 17 = 0 · node n", last_words="bye\n"),
     errors.NoSharedFiles("there is none"),
     errors.NodeLost(7, ("a", "b", "a"), call="input 7 = 3 · node a"),
+    errors.CallTimeout(7, 0.5, call="input 7 = 3 · node a", killed=True),
     errors.InputTooLarge(7, "input 7 has 9 bytes, and the cluster takes 8"),
     errors.OutOfMemory(4, used=3 << 30, limit=2 << 30, total=8 << 30, available=1 << 30, call="c"),
     errors.FunctionExited("x"),

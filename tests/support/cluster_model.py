@@ -131,6 +131,8 @@ class ModelClient:
     user: str = "u"
     grow: bool = False
     lazy: bool = False
+    policy: m.CallPolicy | None = None
+    lost: dict[int, tuple[str, ...]] = field(default_factory=dict)
     func_cpu: int = 1
     have: Ranges = field(default_factory=Ranges)
     entered: int = 0
@@ -153,6 +155,7 @@ class ModelClient:
             max_parallelism=self.max_parallelism,
             grow=self.grow,
             lazy=self.lazy,
+            policy=self.policy,
             digest=digest_of([self.function]),
             resumed=resumed,
             done=tuple(self.have),
@@ -176,6 +179,9 @@ class ModelClient:
                 return m.AckOutcomes(message.lease, message.seq)
             case m.JobFailed():
                 self.failed = message.text
+            case m.CallLost():
+                self.lost[message.index] = message.nodes
+                self.have.add(message.index, message.index + 1)
             case m.JobStatus():
                 self.waiting = message.waiting
             case _:
@@ -223,11 +229,12 @@ class ModelCluster:
         grow: bool = False,
         lazy: bool = False,
         func_cpu: int = 1,
+        policy: m.CallPolicy | None = None,
     ) -> ModelClient:
         number = self._number()
         client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
         client.max_parallelism, client.user, client.grow = max_parallelism, user, grow
-        client.func_cpu, client.lazy = func_cpu, lazy
+        client.func_cpu, client.lazy, client.policy = func_cpu, lazy, policy
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(), [b"function"])

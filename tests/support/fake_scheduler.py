@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from random import Random
 from typing import Any
 
 import zmq
@@ -14,7 +15,9 @@ from doubles.router import Router
 
 from burla.protocol import messages as m
 from burla.protocol.codec import encode, pack_runs
+from burla.protocol.fields import POLICIES
 from burla.transport.sockets import make_socket
+from burla.values.calls import bind_any
 from burla.values.payloads import (
     are_atoms,
     bind_call,
@@ -70,6 +73,8 @@ class FakeScheduler:
         self.script: Script = no_script  # returns whether it has dealt with the message
         self.prints: Callable[[int], list[tuple[int, bytes]]] = lambda index: []
         self.publishes = True  # False: PUB frames are lost
+        self.order: Random | None = None  # in which outcomes come, in messages of their own
+        self.welcome = m.Welcome(b"s" * 16, "0", f"{self.address}.pub", features=(POLICIES,))
         self.error: BaseException | None = None
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended = threading.Event()
@@ -137,11 +142,21 @@ class FakeScheduler:
             runs += self._run_leaf(job, inputs, leaf.start, leaf.count)
         for output, chunks in self.output_since(job, shown):
             self.publish(job, output, chunks)
-        self.outcomes(peer, job, runs)
+        if self.order is None:
+            self.outcomes(peer, job, runs)
+            return
+        self.order.shuffle(runs)
+        for run in runs:
+            self.outcomes(peer, job, [run])
 
     def _run_leaf(
         self, job: FakeJob, inputs: Any, start: int, count: int
     ) -> Iterator[tuple[m.Run, list[bytes]]]:
+        goes_on = job.spec.policy is not None and job.spec.policy.goes_on
+        if self.order is not None and count > 1:  # a run for each
+            for index in range(start, start + count):
+                yield from self._run_leaf(job, inputs[index - start : index - start + 1], index, 1)
+            return
         results: list[Any] = []
         for index in range(start, start + count):
             job.chunks += self.prints(index)
@@ -149,7 +164,13 @@ class FakeScheduler:
                 results.append(job.call(inputs[index - start]))
             except BaseException as error:
                 encoded = dump_error(error, "fake", index)
+                if goes_on and results:
+                    done = dump_results(results)
+                    yield m.Run(index - len(results), index, m.Kind.RESULTS, len(done)), done
                 yield m.Run(index, index + 1, m.Kind.ERROR, len(encoded)), encoded
+                if goes_on and index + 1 < start + count:
+                    rest = inputs[index + 1 - start :]
+                    yield from self._run_leaf(job, rest, index + 1, start + count - index - 1)
                 return
         if are_atoms(results):
             encoded = dump_results(results)
@@ -198,10 +219,11 @@ class FakeScheduler:
         match message:
             case m.ClientHello():
                 self.peers.append(peer)
-                self.send(peer, m.Welcome(b"s" * 16, "0", f"{self.address}.pub"))
+                self.send(peer, self.welcome)
             case m.OpenJob():
                 if message.job not in self.jobs:
-                    call = bind_call(load_function(payload), message.unpack)
+                    function = load_function(payload)
+                    call = bind_any(function, bind_call(function, message.unpack))
                     self.jobs[message.job] = FakeJob(message, call)
                 if message.lazy:
                     self.send(peer, m.JobStatus(message.job, "", SLOTS))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from burla.protocol import messages as m
+from burla.protocol.fields import POLICIES
 
 PYTHON = "3.11"
 LEASE, JOB = b"L" * 16, b"J" * 16
@@ -19,7 +20,7 @@ def client_hello(session: bytes = bytes(16), **more: Any) -> m.ClientHello:
 def node_hello(node: bytes = bytes(16), **more: Any) -> m.NodeHello:
     """Return the first word of a node with two CPUs, with `more` of its fields as given."""
     usual: dict[str, Any] = {"protocol": m.PROTOCOL, "version": "0", "python": PYTHON}
-    usual |= {"name": "n", "cpus": 2, "ram": 1 << 30, "held": ()}
+    usual |= {"name": "n", "cpus": 2, "ram": 1 << 30, "held": (), "features": (POLICIES,)}
     return m.NodeHello(**(usual | {"node": node} | more))
 
 

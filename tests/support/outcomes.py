@@ -33,7 +33,8 @@ def table_of(runs: Sequence[Run]) -> bytes:
 
 def payload_of(table: bytes, byte: bytes = b"r") -> list[bytes]:
     """Return a payload that fits a table of runs."""
-    return [byte * sum(sum(sizes) for _, sizes, _ in read_runs(table))]
+    size = sum(sum(sizes) for _, sizes, _ in read_runs(table))
+    return [byte * size] if size else []
 
 
 def runs_of(table: bytes) -> list[Run]:

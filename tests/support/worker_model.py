@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from doubles.node import ModelNode
@@ -53,7 +54,7 @@ class HandNode(ModelNode):
         self.payload: dict[int, list[bytes]] = {}  # id of a sent message -> its frames
         self.notes: list[str] = []
         self.effects: list[e.Effect] = []  # all but Send, in order
-        self._doomed: deque[int] = deque()  # to be killed when all that was asked for is done
+        self._doomed: deque[e.Kill] = deque()  # to be killed when all that was asked for is done
         self._serving: deque[int] = deque()  # templates that were not told of yet
         super().__init__(Nodelet(hello(cpus)), Clock(), self._keep)
 
@@ -152,9 +153,9 @@ class HandNode(ModelNode):
         while self.run(calls, seconds):
             self.load()
 
-    def kill(self, number: int, how: tuple[str, int] = ("signal", 9)) -> None:
-        """Let a worker die."""
-        death = self.workers.pop(number).die(how)
+    def kill(self, number: int, how: tuple[str, int] = ("signal", 9), why: str = "") -> None:
+        """Let a worker die; `why`: the node kills it for that."""
+        death = replace(self.workers.pop(number).die(how), killed_for=why)
         self.tell(death)
         if death.state is WorkerState.TEMPLATE:
             self._lose_copies()
@@ -172,8 +173,8 @@ class HandNode(ModelNode):
             self.tell(TemplateServes(self._serving.popleft()))
         while self._doomed:  # nothing is answered before its turn
             doomed = self._doomed.popleft()
-            if doomed in self.workers:
-                self.kill(doomed)
+            if doomed.worker in self.workers:
+                self.kill(doomed.worker, why=doomed.why)
 
     def carry_out(self, effect: e.Effect) -> None:
         super().carry_out(effect)
@@ -183,7 +184,7 @@ class HandNode(ModelNode):
             case e.MakeTemplate():
                 self._serving.append(effect.worker)
             case e.Kill():
-                self._doomed.append(effect.worker)
+                self._doomed.append(effect)
             case e.Note():
                 self.notes.append(effect.text)
             case _:

@@ -6,12 +6,14 @@ Every result is a function of its index, so that a wrong, missing or doubled one
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from doubles.node import ModelNode
 from doubles.worker import ModelWorker
+from msgspec.structs import replace
 from network import Clock, DirectWire, Faults, Said, Wire
 from opening import client_hello, node_hello, open_job
 
@@ -23,6 +25,7 @@ from burla.nodelet.core import effects as n
 from burla.nodelet.core.events import Printed, WorkerState
 from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import messages as m
+from burla.protocol.fields import POLICIES
 from burla.scheduler.core import effects as s
 from burla.scheduler.core.scheduler import Scheduler
 from burla.transport.clock import LEAP_S
@@ -97,7 +100,8 @@ class SimNode(ModelNode):
         self.leave_empty(worker)
         if not worker.alive or not worker.cells:
             return
-        lo, hi = worker.claim(self.world.random.randint(1, self.world.stride_max))
+        stride_max = 1 if worker.job in self.world.flaky else self.world.stride_max
+        lo, hi = worker.claim(self.world.random.randint(1, stride_max))
         seconds = sum(self.world.call_s(worker.job, i) for i in range(lo, hi))
         self.clock.after(seconds, lambda: self._ran(worker, seconds))
 
@@ -114,6 +118,13 @@ class SimNode(ModelNode):
             return
         if any(world.kills(job, i) for i in range(lo, hi)):
             self.worker_dies(worker)
+            return
+        if world.fails(job, lo):
+            is_over = worker.cells[0].is_empty
+            self.report(
+                worker, seconds, [b"failed"], m.Kind.ERROR, is_over=is_over, retry_why="Flaky"
+            )
+            self._go_on(worker)
             return
         if world.random.random() < 0.3:
             data = b"".join(b"%d\n" % i for i in range(lo, hi))
@@ -219,7 +230,11 @@ class SimClient:
         self.do(self.connection.start())
 
     def call(
-        self, inputs: int, max_parallelism: int | None = None, mean_s: float | None = None
+        self,
+        inputs: int,
+        max_parallelism: int | None = None,
+        mean_s: float | None = None,
+        policy: m.CallPolicy | None = None,
     ) -> Caller:
         world = self.world
         job, now_s = world.random.randbytes(16), self.now_s
@@ -230,7 +245,7 @@ class SimClient:
             world.means_s[job] = mean_s
         world.printed[job] = bytearray()
         world.topics[job] = self
-        spec = open_job(job, job, max_parallelism=max_parallelism)
+        spec = open_job(job, job, max_parallelism=max_parallelism, policy=policy)
         session = Session(spec, [b"function"], True)
         self.do(self.connection.open(session, now_s))
         self._feed(caller, 0)
@@ -334,7 +349,7 @@ class SimClient:
                 caller.error = str(effect)
             case c.Warn():
                 self.world.lost_output.add(caller.job)
-            case c.ReportWaiting() | c.ReportHanging() | c.Slots():
+            case c.ReportWaiting() | c.ReportHanging() | c.ReportRetried() | c.Slots():
                 pass
             case _:
                 assert_never(effect)
@@ -342,6 +357,10 @@ class SimClient:
     def _take(self, caller: Caller, part: c.Part) -> None:
         if part.run.kind is m.Kind.DEATH:
             caller.dead_index = part.run.lo
+            return
+        if part.run.kind is m.Kind.ERROR:
+            assert part.run.lo not in caller.results, "delivered twice"
+            caller.results[part.run.lo] = b"failed"
             return
         data = part.frames[0]
         for lo, hi in part.fresh:
@@ -381,6 +400,8 @@ class World:
         self.poison: set[tuple[bytes, int]] = set()
         self.node_poison: set[tuple[bytes, int]] = set()  # inputs that take their node with them
         self.deaths = 0  # of nodes, by such an input
+        self.flaky: dict[bytes, dict[int, int]] = {}  # job -> index -> how many tries fail
+        self.failed: Counter[tuple[bytes, int]] = Counter()  # how many have
         self.killings = 0  # of all workers at once
         self.mean_s = 0.005  # of a call
         self.big = 0.0  # the part of results, of calls that ran alone, that come in fragments
@@ -432,6 +453,13 @@ class World:
         self._checks += 1
         return self._checks % self._check_every == 0
 
+    def fails(self, job: bytes, index: int) -> bool:
+        """Return whether this try fails, and count it."""
+        if self.failed[job, index] >= self.flaky.get(job, {}).get(index, 0):
+            return False
+        self.failed[job, index] += 1
+        return True
+
     def kills(self, job: bytes, index: int) -> bool:
         return (job, index) in self.poison
 
@@ -444,8 +472,10 @@ class World:
         for effect in effects:
             match effect:
                 case s.Send():
-                    wire = self._wires.get(effect.peer)
-                    sent = wire and wire.answer(effect.peer, (effect.message, list(effect.payload)))
+                    wire, said = self._wires.get(effect.peer), effect.message
+                    if isinstance(said, m.Welcome):  # as its shell does it
+                        said = replace(said, features=(POLICIES,))
+                    sent = wire and wire.answer(effect.peer, (said, list(effect.payload)))
                     if not sent:
                         self._do(self.core.unreachable(effect.peer, self.clock.now_s))
                 case s.Publish():

@@ -2,7 +2,16 @@ import pytest
 
 from burla.core.batches import Window
 from burla.core.effects import Deliver, Slots
-from burla.core.read_ahead import AHEAD_S, FIRST, GROW_AHEAD_S, PER_SLOT, ReadAhead
+from burla.core.read_ahead import (
+    AHEAD_S,
+    FIRST,
+    GROW_AHEAD_S,
+    ORDERED_BYTES,
+    ORDERED_FIRST,
+    PER_SLOT,
+    InOrder,
+    ReadAhead,
+)
 from burla.protocol.messages import JOB_INPUT_COUNT
 
 JOB = b"j" * 16
@@ -53,3 +62,35 @@ def test_inputs_that_are_known_beforehand_are_sent_as_far_as_there_is_room() -> 
     assert window.knows_slots()
     window.note(Slots(JOB, 1))
     assert window.room() == JOB_INPUT_COUNT
+
+
+def test_what_waits_for_an_earlier_one_is_bounded_in_memory() -> None:
+    in_order = InOrder()
+    assert in_order.room() == ORDERED_FIRST  # who knows how big they are
+    in_order.feed(ORDERED_FIRST)
+    assert in_order.room() == 0
+    in_order.take(10, 10 << 20)  # a MiB each
+    assert in_order.room() == (ORDERED_BYTES >> 20) - ORDERED_FIRST
+    in_order.hand_over(10)
+    assert in_order.room() == (ORDERED_BYTES >> 20) - ORDERED_FIRST + 10
+
+
+def test_every_slot_has_something_however_big_results_are() -> None:
+    in_order = InOrder(slots=100)
+    assert in_order.room() == 100 * PER_SLOT
+    in_order.feed(1)
+    in_order.take(1, 10 << 30)
+    in_order.hand_over(1)
+    assert in_order.room() == 100 * PER_SLOT
+
+
+def test_small_results_let_calls_go_ahead_but_not_for_ever() -> None:
+    in_order = InOrder()
+    in_order.feed(1)
+    in_order.take(1, 5)
+    in_order.hand_over(1)
+    assert in_order.room() == ORDERED_FIRST + 2  # the first may have been small by chance
+    in_order.feed(100_000)
+    in_order.take(100_000, 500_000)
+    in_order.hand_over(100_000)
+    assert in_order.room() == ORDERED_FIRST + 2 * 100_001

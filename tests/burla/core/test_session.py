@@ -29,6 +29,7 @@ from burla.core.session import Session
 from burla.core.waiting import REPORT_S
 from burla.protocol import messages as m
 from burla.protocol.codec import pack_runs
+from burla.protocol.deaths import decode_death
 from burla.protocol.mac import NOT_SEALED, seal
 from burla.protocol.ranges import Ranges
 
@@ -147,6 +148,38 @@ def test_blobs_count_for_what_the_scheduler_takes() -> None:
     (failed,) = session.connect(0, len(MODEL), takes_blobs=True)
     assert isinstance(failed, Fail)
     assert f"has {len(MODEL) + 15:,} bytes" in failed.text
+
+
+GOES_ON = msgspec.structs.replace(SPEC, policy=m.CallPolicy(goes_on=True))
+
+
+@pytest.mark.parametrize("kind", [m.Kind.ERROR, m.Kind.DEATH])
+def test_an_error_is_an_outcome_of_a_job_that_goes_on(kind: m.Kind) -> None:
+    session = Session(GOES_ON, [], prompt=True)
+    session.connect(0)
+    session.handle(batch(3, last=True), 0)
+    failed = session.receive(*outcomes(1, (1, 2), kind=kind), now_s=0)
+    assert failed == [delivered(1, part(1, 2, kind=kind))]
+    rest = session.receive(*outcomes(2, (0, 1), (2, 3)), now_s=0)
+    assert rest[-1] == FINISH
+    assert session.went_well
+
+
+def test_an_input_that_is_lost_has_that_outcome_once() -> None:
+    session = Session(GOES_ON, [], prompt=True)
+    session.connect(0)
+    session.handle(batch(3), 0)
+    said = m.CallLost(JOB, 1, ("a", "b", "c"))
+    (lost,) = session.receive(said, [], now_s=0)
+    assert isinstance(lost, Deliver)
+    (one,) = lost.parts
+    assert one.fresh == ((1, 2),)
+    assert decode_death(one.frames[0]).nodes == ("a", "b", "c")
+    assert session.receive(said, [], now_s=0) == []
+    assert session.receive(m.CallLost(JOB, 3, ("a",)), [], now_s=0) == []  # it was never sent
+    session.disconnect()
+    (again, *_) = session.connect(1)
+    assert getattr(again, "message").done == ((1, 2),)  # noqa: B009 - it is a Send of an OpenJob
 
 
 def test_outcomes_that_come_twice_are_delivered_once_and_acknowledged_again() -> None:

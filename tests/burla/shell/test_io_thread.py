@@ -193,6 +193,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     from burla.arguments import decide_unpack
     from burla.core.batches import Window
     from burla.core.session import Session
+    from burla.options import Options
     from burla.parallel_map import _specify
     from burla.shell.caller import Caller
     from burla.values.payloads import HeldFunction, cut_batches, dump_function
@@ -202,7 +203,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     client = IoThread(
         new_hello(), fake.address, lambda silent_s: "killed" if dead.is_set() else None, 8
     )
-    spec = _specify(double, decide_unpack(double), 1, None, None)
+    spec = _specify(double, decide_unpack(double), 1, None, None, Options())
     session = Session(spec, dump_function(double), True)
     job = Job(session, client, "double", True)
     threading.Timer(0.1, dead.set).start()

@@ -284,3 +284,55 @@ def test_copies_that_die_at_once_are_not_made_again_and_blame_nobody() -> None:
     assert node.effects.count(e.ForkWorker(template)) == 2
     node.finish_all()
     assert sorted(ran(node.outcomes())) == [(0, 1), (1, 2)]
+
+
+# --- jobs that go on ---
+
+GOES_ON = m.CallPolicy(goes_on=True)
+
+
+def kinds_of(said: list[m.Outcomes]) -> set[Kind]:
+    return {run.kind for each in said for run in runs_of(each.runs)}
+
+
+def test_a_call_that_fails_is_an_outcome_of_a_job_that_goes_on() -> None:
+    node = HandNode()
+    node.serve(policy=GOES_ON)
+    node.hear(*assign((0, 6)))
+    node.load()
+    worker = next(iter(node.workers.values()))
+    node.claim(worker)
+    node.finish(worker, kind=Kind.ERROR)
+    node.finish_all()
+    said = node.outcomes()
+    assert not any(each.failed for each in said)
+    assert sum(hi - lo for lo, hi in ran(said)) == 6
+    assert kinds_of(said) == {Kind.ERROR, Kind.RESULTS}
+
+
+def test_a_death_is_one_as_well() -> None:
+    node = HandNode()
+    node.serve(slots=1, policy=GOES_ON)
+    node.hear(*assign((0, 1)))
+    for _ in range(3):
+        node.load()
+        worker = next(iter(node.workers.values()))
+        node.claim(worker)
+        node.kill(worker.number)
+    node.hear(*assign((1, 2)))
+    node.finish_all()
+    said = node.outcomes()
+    assert not any(each.failed for each in said)
+    assert kinds_of(said) == {Kind.DEATH, Kind.RESULTS}
+
+
+def test_a_function_that_cannot_be_loaded_ends_such_a_job_too() -> None:
+    node = HandNode()
+    node.serve(policy=GOES_ON)
+    node.hear(*assign((0, 6)))
+    (loading,) = node.workers
+    node.fail_to_load(loading, [b"why"])
+    (said,) = node.outcomes()
+    assert said.failed
+    node.pass_time(1)
+    assert not node.outcomes()  # the others are not given up one by one

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from burla.nodelet.worker.slate import CELLS, AgentSlate, Memory, WorkerSlate, make_memory
+from burla.nodelet.worker.slate import (
+    CELLS,
+    NOTES_AT,
+    NOTES_BYTES,
+    PAGE_BYTES,
+    AgentSlate,
+    Memory,
+    WorkerSlate,
+    make_memory,
+)
 
 ROOT = Path(__file__).parents[3]
 # The whole million takes most of a minute: `python -m perf.steals`, or this variable.
@@ -105,3 +114,49 @@ def test_two_processes_never_lose_or_double_an_index() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "none lost, none twice" in done.stdout
+
+
+def test_notes_outlive_the_worker_and_are_in_order() -> None:
+    words = memoryview(bytearray(PAGE_BYTES)).cast("q")
+    agent, worker = AgentSlate(words), WorkerSlate(words)
+    worker.begin_notes(5)
+    assert worker.note(5, b"five")
+    assert worker.note(6, b"")
+    assert not worker.note(8, b"a gap")
+    assert agent.noted() == (5, 7)
+    assert agent.notes() == (5, [b"five", b""])
+    worker.begin_notes(7)
+    assert agent.notes() == (7, [])
+
+
+def test_what_has_no_room_is_not_noted() -> None:
+    words = memoryview(bytearray(PAGE_BYTES)).cast("q")
+    agent, worker = AgentSlate(words), WorkerSlate(words)
+    worker.begin_notes(0)
+    assert not worker.note(0, bytes(NOTES_BYTES))
+    count = 0
+    while worker.note(count, bytes(10)):
+        count += 1
+    assert count == NOTES_BYTES // 12
+    assert agent.notes() == (0, [bytes(10)] * count)
+
+
+@pytest.mark.parametrize("words_at", [{3: 1 << 40}, {3: -1}, {3: 900}, {3: 2, 4: -7}])
+def test_notes_that_make_no_sense_are_none(words_at: dict[int, int]) -> None:
+    words = memoryview(bytearray(PAGE_BYTES)).cast("q")
+    agent = AgentSlate(words)
+    words[NOTES_AT] = 0x7FFF_7FFF_7FFF_7FFF  # lengths beyond the page
+    for at, value in words_at.items():
+        words[at] = value
+    assert agent.notes()[1] == []
+
+
+def test_whose_time_is_up_is_told_by_index() -> None:
+    words = memoryview(bytearray(PAGE_BYTES)).cast("q")
+    agent, worker = AgentSlate(words), WorkerSlate(words)
+    assert not worker.has_expired(0)
+    agent.expire(0)
+    assert worker.has_expired(0)
+    assert not worker.has_expired(1)
+    agent.expire(None)
+    assert not worker.has_expired(0)

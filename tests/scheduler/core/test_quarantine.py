@@ -1,6 +1,7 @@
 """An input of which nodes die: it is run alone, and named; nobody else is, and others go on."""
 
-from cluster_model import ModelClient, ModelCluster, ModelNode
+import msgspec
+from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
@@ -9,11 +10,13 @@ from burla.scheduler.core.effects import Send
 from burla.scheduler.core.work import Work
 
 
-def cluster_of(inputs: int, *cpus: int) -> tuple[ModelCluster, ModelClient]:
+def cluster_of(
+    inputs: int, *cpus: int, policy: m.CallPolicy | None = None
+) -> tuple[ModelCluster, ModelClient]:
     cluster = ModelCluster()
     for count in cpus:
         cluster.node(count)
-    client = cluster.client()
+    client = cluster.client(policy=policy)
     cluster.inputs(client, inputs)
     cluster.end(client)
     return cluster, client
@@ -196,3 +199,41 @@ def test_the_cap_holds_when_a_lease_has_tried_what_was_to_be_tried() -> None:
             cluster.stop(node)
         cluster.later(0.25)
     assert client.have.total == 12
+
+
+def test_a_job_that_goes_on_loses_that_input_alone() -> None:
+    cluster, client = cluster_of(6, 2, policy=m.CallPolicy(goes_on=True))
+    for _ in range(2):
+        kill(cluster, only(cluster), restart=2)
+    while list(held(only(cluster))) != [(2, 3)]:
+        cluster.run(only(cluster), 1)
+    client.deliver = False  # what it is told now gets lost
+    kill(cluster, only(cluster), restart=2)
+    for _ in range(12):
+        cluster.later(0.25)
+    assert not client.lost
+    cluster.reconnect_client(client)
+    assert client.lost == {2: ("n1", "n3", "n4")}
+    for _ in range(12):
+        cluster.run(only(cluster), 1)
+        cluster.later(0.25)
+    assert not client.failed
+    assert client.have == Ranges([(0, 6)])
+    cluster.reconnect_client(client)  # which has it, and says so
+    assert work_of(cluster, client).is_complete()
+    assert not cluster.core.state.jobs[client.job].lost
+
+
+def test_a_job_with_a_policy_waits_for_nodes_that_know_it() -> None:
+    cluster = ModelCluster()
+    old = ModelNode(ident(7), b"old", "old")
+    cluster.nodes[old.peer] = old
+    cluster.say(old.peer, msgspec.structs.replace(old.hello(), features=()))
+    client = cluster.client(policy=m.CallPolicy(goes_on=True))
+    cluster.inputs(client, 2)
+    for _ in range(8):
+        cluster.later(0.25)
+    assert not old.held
+    assert "old runs an older burla" in client.waiting
+    new = cluster.node(2)
+    assert held(new).total == 2

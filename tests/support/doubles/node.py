@@ -76,9 +76,11 @@ class ModelNode:
         kind: Kind = Kind.RESULTS,
         *,
         is_over: bool,
+        retry_why: str | None = None,
     ) -> None:
         """Let a worker end its stride, and with it its span; if not `is_over`, that comes later."""
         report = worker.finish(seconds, frames, kind, is_over=is_over)
+        report = report._replace(retry_why=retry_why)
         self.tell(Reported(worker.number, [report]))
 
     def end(self) -> None:

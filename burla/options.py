@@ -1,0 +1,105 @@
+"""What a caller wants of calls that fail and of the order of results: checked, in one place.
+
+Pure: everything here is decided before anything is started or sent.
+"""
+
+import operator
+from dataclasses import dataclass
+from numbers import Real
+
+from burla.protocol.messages import CallPolicy
+from burla.shell.delivery import Delivery
+from burla.values.payloads import short_repr
+
+from .errors import CallTimeout, WorkerDied
+from .retry import Retry, read_retries
+
+SECONDS_MAX = 10 * 366 * 24 * 3600  # ten years: what is longer is a mistake
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is wanted of the outcomes of one job."""
+
+    generator: bool = False
+    is_ordered: bool = False
+    with_index: bool = False
+    goes_on: bool = False  # an error is the outcome of its input
+    timeout_s: float = 0.0  # that a call may take; 0: as long as it wants
+    retry: Retry | None = None
+
+    def policy(self) -> CallPolicy | None:
+        """Return what the cluster must know of it; None: nothing."""
+        policy = CallPolicy(self.goes_on, self.timeout_s)
+        if (retry := self.retry) is not None:
+            policy = CallPolicy(
+                self.goes_on,
+                self.timeout_s,
+                operator.index(retry.times),
+                float(retry.backoff_s),
+                float(retry.jitter),
+                retry.other_node,
+                retry.covers(CallTimeout),
+                retry.covers(WorkerDied),
+            )
+        return None if policy == CallPolicy() else policy
+
+    def delivery(self) -> Delivery:
+        """Return how outcomes are handed over."""
+        return Delivery(
+            self.generator, self.goes_on, self.is_ordered, self.with_index, self.timeout_s
+        )
+
+
+def read_options(
+    *,
+    generator: object = False,
+    ordered: object = False,
+    with_index: object = False,
+    return_exceptions: object = None,
+    raise_errors: object = None,
+    timeout: object = None,
+    retries: object = None,
+) -> Options:
+    """Return what was asked for.
+
+    Raises:
+        TypeError: an argument is of a wrong kind; the text names it.
+        ValueError: one has an impossible value, or contradicts another.
+    """
+    for name, value in (
+        *(("generator", generator), ("ordered", ordered), ("with_index", with_index)),
+    ):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, not {short_repr(value)}")
+    goes_on = _goes_on(return_exceptions, raise_errors)
+    timeout_s = 0.0 if timeout is None else _seconds("timeout", timeout)
+    retry = read_retries(retries)
+    return Options(bool(generator), bool(ordered), bool(with_index), goes_on, timeout_s, retry)
+
+
+def _seconds(name: str, value: object) -> float:
+    """Return a time that is not 0."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number of seconds, or None, not {short_repr(value)}")
+    if not 0 < float(value) <= SECONDS_MAX:
+        raise ValueError(
+            f"{name} must be more than 0 and at most {SECONDS_MAX:,} seconds, not"
+            f" {short_repr(value)}; None: no limit"
+        )
+    return float(value)
+
+
+def _goes_on(return_exceptions: object, raise_errors: object) -> bool:
+    """Return whether errors are outcomes; the two names say the same, one of them in reverse."""
+    for name, value in (("return_exceptions", return_exceptions), ("raise_errors", raise_errors)):
+        if value is not None and not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False, not {short_repr(value)}")
+    if raise_errors is None:
+        return bool(return_exceptions)
+    if return_exceptions is not None and return_exceptions == raise_errors:
+        raise ValueError(
+            f"return_exceptions={return_exceptions} contradicts raise_errors={raise_errors}: one"
+            " is the reverse of the other; give return_exceptions alone"
+        )
+    return not raise_errors

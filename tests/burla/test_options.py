@@ -1,0 +1,127 @@
+"""What may be asked of calls that fail and of the order of results."""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from burla import Retry, remote_parallel_map as rpm
+from burla.options import Options, read_options
+from burla.protocol.messages import CallPolicy
+
+
+def test_usually_nothing_is_asked_of_the_cluster() -> None:
+    assert read_options() == Options()
+    assert Options().policy() is None
+    assert read_options(generator=True, ordered=True, with_index=True).policy() is None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"return_exceptions": True},
+        {"raise_errors": False},
+        {"return_exceptions": True, "raise_errors": False},
+    ],
+)
+def test_errors_are_results_by_either_name(names: dict[str, bool]) -> None:
+    assert read_options(**names).policy() == CallPolicy(goes_on=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "text"),
+    [
+        ({"times": -1}, ValueError, "retries must be 0 or more, not -1"),
+        ({"times": True}, TypeError, "retries must be a whole number of times, not True"),
+        ({"on": "KeyError"}, TypeError, "on must be exception classes, not 'KeyError'"),
+        ({"on": ()}, TypeError, "on must be exception classes"),
+        ({"on": (KeyError, 3)}, TypeError, "on must be exception classes"),
+        ({"on": KeyError(3)}, TypeError, "on must be exception classes"),
+        ({"backoff_s": -1}, ValueError, "backoff_s must be 0 to 3600, not -1"),
+        ({"backoff_s": float("nan")}, ValueError, "backoff_s must be 0 to 3600, not nan"),
+        ({"backoff_s": True}, TypeError, "backoff_s must be a number, not True"),
+        ({"jitter": 1.5}, ValueError, "jitter must be 0 to 1, not 1.5"),
+        ({"other_node": 1}, TypeError, "other_node must be True or False, not 1"),
+    ],
+)
+def test_a_retry_that_cannot_be_meant_is_refused(
+    names: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        Retry(**({"times": 1} | names))
+
+
+def test_what_is_called_again_is_told_to_the_cluster() -> None:
+    assert read_options(retries=0).policy() is None
+    usual = CallPolicy(retries=3, retries_timeouts=True, retries_deaths=True)
+    assert read_options(retries=3).policy() == read_options(retries=Retry(3)).policy() == usual
+    retry = Retry(2, on=(KeyError, TimeoutError), backoff_s=1, jitter=0.5, other_node=True)
+    told = CallPolicy(retries=2, backoff_s=1.0, jitter=0.5, other_node=True, retries_timeouts=True)
+    assert read_options(retries=retry).policy() == told
+
+
+def test_waits_double_up_to_an_hour() -> None:
+    policy = CallPolicy(backoff_s=1.5, jitter=0.5)
+    assert [policy.wait_s(tries, 0) for tries in (1, 2, 3)] == [1.5, 3, 6]
+    assert policy.wait_s(2, 0.5) == 3 * 0.75
+    assert policy.wait_s(10**6, 0) == 3600
+
+
+def test_a_time_limit_is_any_number_of_seconds() -> None:
+    assert read_options(timeout=1).policy() == CallPolicy(timeout_s=1.0)
+    assert read_options(timeout=Fraction(1, 2)).timeout_s == 0.5
+    assert read_options(timeout=None).policy() is None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"return_exceptions": False},
+        {"raise_errors": True},
+        {"return_exceptions": False, "raise_errors": True},
+    ],
+)
+def test_errors_are_raised_by_either_name(names: dict[str, bool]) -> None:
+    assert not read_options(**names).goes_on
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "text"),
+    [
+        ({"generator": 1}, TypeError, "generator must be True or False, not 1"),
+        ({"ordered": None}, TypeError, "ordered must be True or False, not None"),
+        ({"with_index": "yes"}, TypeError, "with_index must be True or False, not 'yes'"),
+        ({"return_exceptions": 1}, TypeError, "return_exceptions must be True or False, not 1"),
+        ({"timeout": 0}, ValueError, "timeout must be more than 0 .* not 0; None: no limit"),
+        ({"timeout": -1.5}, ValueError, "timeout must be more than 0 .* not -1.5"),
+        ({"timeout": float("nan")}, ValueError, "timeout must be more than 0 .* not nan"),
+        ({"timeout": float("inf")}, ValueError, "timeout must be more than 0 .* not inf"),
+        ({"timeout": True}, TypeError, "timeout must be a number of seconds, or None, not True"),
+        ({"timeout": "3"}, TypeError, "timeout must be a number of seconds, or None, not '3'"),
+        ({"retries": -1}, ValueError, "retries must be 0 or more, not -1"),
+        (
+            {"retries": True},
+            TypeError,
+            "a whole number of times or a burla.Retry, not True",
+        ),
+        ({"retries": 1.5}, TypeError, "retries must be a whole number of times or a burla.Retry"),
+        ({"retries": "3"}, TypeError, "retries must be a whole number of times or a burla.Retry"),
+        ({"raise_errors": "no"}, TypeError, "raise_errors must be True or False, not 'no'"),
+        (
+            {"return_exceptions": True, "raise_errors": True},
+            ValueError,
+            "return_exceptions=True contradicts raise_errors=True",
+        ),
+        (
+            {"return_exceptions": False, "raise_errors": False},
+            ValueError,
+            "return_exceptions=False contradicts raise_errors=False",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_at_once(
+    names: dict[str, Any], error: type[Exception], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BURLA_CLUSTER", "ipc:///nowhere")
+    with pytest.raises(error, match=text):
+        rpm(len, ["a"], **names)
