@@ -95,8 +95,9 @@ def _up(state: State, json: bool, adopt: Adopt, *, by_file: bool = False) -> int
         state.untouched = tuple(r.name for r in results if _is_untouched(r, state, touched))
         st.write(cluster.state)
     if json:
-        print(as_json(state.config.name, cluster.state.address, results))
+        print(as_json(state.config.name, cluster.state.address, results, warnings=cluster.warnings))
     address = cluster.state.address
+    view.warn(cluster.warnings)
     advice = f"{adopt(address, before)}.\nElsewhere: export BURLA_CLUSTER={shlex.quote(address)}"
     usable = not results or any(not result.why for result in results)
     view.summarize(results, "ready", advice if usable else "")

@@ -21,7 +21,7 @@ from burla.provisioning.core.machines import (
     named,
 )
 from burla.provisioning.core.steps import Wanted
-from burla.provisioning.install import bootstrap, wheels
+from burla.provisioning.install import bootstrap, pins, wheels
 from burla.provisioning.slurm.provisioner import Slurm
 from burla.provisioning.ssh.connections import Connections
 
@@ -75,6 +75,7 @@ class Cluster:
         self.refusals: list[str] = []  # of providers, in words
         self._say = self.refusals.append if say is None else say
         self.ended = NO_JOBS  # by `down`
+        self.warnings: list[str] = []  # of `up`, in words
 
     # --- members ---
 
@@ -95,7 +96,7 @@ class Cluster:
                 " to an address that this machine has in the hosts' network"
             )
         progress(WHEELS, "gathering")
-        found = wheels.gather(wheels.cache(), config.wheelhouse, config.python)
+        found = wheels.gather(wheels.cache(), config.wheelhouse, config.python, config.index)
         progress(WHEELS, "ready")
         return found
 
@@ -186,6 +187,7 @@ class Cluster:
             wheels=shipped.digests,
             is_wheelhouse=shipped.is_wheelhouse,
             index=config.index,
+            requirements=shipped.requirements,
             directory=config.ssh.directory,
             cpus=config.ssh.cpus,
             ram_gb=config.ssh.ram_gb,
@@ -201,6 +203,7 @@ class Cluster:
         if self.config.by_slurm:  # nothing is started where there is no Slurm
             self.fleets()["slurm"].provisioner.observe()
         shipped = self._gather(progress)
+        self._warn(shipped)
         self.head.start_scheduler(progress)
         members = self.members(shipped)
         results = self._each(members, progress, "ready", lambda member, say: member.up(say))
@@ -213,6 +216,17 @@ class Cluster:
             if fleets:
                 self.head.start_autoscaler(progress)
         return results
+
+    def _warn(self, shipped: wheels.Wheels) -> None:
+        """Note in words how what nodes install could be something else than what it should be."""
+        config = self.config
+        of_clouds = bool(config.gce.project) and not config.gce.wheelhouse
+        found = [shipped.warning]
+        if of_clouds or (config.ssh.hosts and not config.wheelhouse):
+            found.append(pins.why_open(config.index))
+        if of_clouds:
+            found.append(wheels.pinned_for_node(config.python, config.index).warning)
+        self.warnings = [text for text in dict.fromkeys(found) if text]
 
     def _fleet_up(self, provider: str, fleet: Fleet, progress: Progress) -> list[Result]:
         began_s = time.monotonic()

@@ -97,6 +97,11 @@ class View:
                 table.add_row(Text(name), Spinner("dots", phase), Text(for_s, "dim"))
         return table
 
+    def warn(self, texts: Sequence[str]) -> None:
+        """Print what was done, but should be otherwise."""
+        for text in texts:
+            self._console.print(Text(f"warning: {text}"), soft_wrap=True)
+
     def tell_ended(self, jobs: Jobs) -> None:
         """Print whose jobs were ended."""
         for job in jobs.jobs[:LINES_MAX]:
@@ -126,6 +131,7 @@ def as_json(
     *,
     scheduler: Result | None = None,
     ended: Jobs | None = None,
+    warnings: Sequence[str] | None = None,
 ) -> str:
     """Return what commands say with --json.
 
@@ -135,6 +141,7 @@ def as_json(
         results: of its nodes.
         scheduler: how that is, if it was looked at; then ready is who is found so.
         ended: jobs that were ended, if some could be.
+        warnings: what was done, but should be otherwise; None: nothing could be.
     """
     said: dict[str, Any] = {
         "cluster": cluster,
@@ -147,6 +154,8 @@ def as_json(
         said["state"], said["why"] = scheduler.phase, scheduler.why
         said["ready"] = sum(result.phase == "ready" for result in results)
         said["failed"] = len(results) - said["ready"]
+    if warnings is not None:
+        said["warnings"] = list(warnings)
     if ended is not None:
         said["jobs_ended"] = [structs.asdict(job) for job in ended.jobs]
     return json.dumps(said, indent=1)

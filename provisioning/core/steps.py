@@ -37,6 +37,7 @@ class Wanted:
     wheels: dict[str, str]  # file name -> sha256 of all that is shipped
     is_wheelhouse: bool = False  # all dependencies are among `wheels`: no index is asked
     index: str = ""  # URL; empty: whatever pip on the machine is configured to ask
+    requirements: str = ""  # what is installed, by version and hash, for pip; empty: any version
     directory: str = ""  # absolute; empty: ~/.burla/CLUSTER
     cpus: int | None = None
     ram_gb: float | None = None
@@ -60,7 +61,10 @@ class Wanted:
 
     def installed(self) -> str:
         """Return the stamp of the installation: another one is made anew."""
-        return _digest(self.python, *sorted(self.wheels.items()), self.is_wheelhouse, self.wheel)
+        words = (self.python, *sorted(self.wheels.items()), self.is_wheelhouse, self.wheel)
+        # The hashes of a version are found out or not; that changes nothing on a machine.
+        versions = tuple(line.split(" ")[0] for line in self.requirements.splitlines()[1:])
+        return _digest(*words, *([versions] if versions and not self.is_wheelhouse else []))
 
     def settings(self) -> str:
         """Return the stamp of how the service is set up."""
@@ -85,6 +89,7 @@ class Step:
     timeout_s: float
     files: tuple[str, ...] = field(default=())  # names of wheels that go to its stdin, as a tar
     takes_token: bool = False  # a fresh join token goes to its stdin
+    stdin: bytes = b""  # goes there, if neither does
 
 
 def steps(facts: Facts, wanted: Wanted) -> list[Step]:
@@ -158,11 +163,14 @@ def _install(wanted: Wanted) -> Step:
     more = {"installed": wanted.installed()}
     if wanted.index and not wanted.is_wheelhouse:
         more["index"] = wanted.index
+    if wanted.requirements:
+        more["requirements"] = "-"
     step = _step(wanted, "install", "installing", 900, more)
     # unquoted, so that the shell there says where its home is
     paths = f" --wheel {folder}/{shlex.quote(wanted.wheel)}"
     paths += f" --wheelhouse {folder}" if wanted.is_wheelhouse else ""
-    return Step(step.name, step.phase, step.arguments + paths, step.timeout_s)
+    stdin = wanted.requirements.encode()
+    return Step(step.name, step.phase, step.arguments + paths, step.timeout_s, stdin=stdin)
 
 
 def _service(wanted: Wanted) -> Step:

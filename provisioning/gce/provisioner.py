@@ -33,7 +33,7 @@ from burla.provisioning.core.machines import (
 )
 from burla.provisioning.core.plan import CLUSTER, MADE_BY, MANAGED
 from burla.provisioning.install import bootstrap
-from burla.provisioning.install.wheels import WHEEL, packed_wheel
+from burla.provisioning.install.wheels import WHEEL, packed_wheel, pinned_for_node
 
 from .compute import CALL_S, ComputeApi, Refused
 
@@ -343,12 +343,19 @@ class Gce:
             DRAIN: "no",
             "burla-wheelhouse": self.gce.wheelhouse,
             "burla-index": self.config.index,
+            "burla-requirements": self._requirements(),
             "burla-log-level": self.config.log_level,
             "burla-token": token.decode() if token else "",
         }
         size = sum(len(key) + len(value) for key, value in said.items())
         assert size <= METADATA_ALL_BYTES_MAX, size
         return said
+
+    def _requirements(self) -> str:
+        """Return what may be installed from an index; a wheelhouse is as good as its image."""
+        if self.gce.wheelhouse:
+            return ""
+        return pinned_for_node(self.config.python, self.config.index).text
 
     # --- drain and delete ---
 

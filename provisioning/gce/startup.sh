@@ -58,6 +58,8 @@ wheelhouse=$(attribute wheelhouse)
 [ -z "$wheelhouse" ] || set -- "$@" --wheelhouse "$wheelhouse"
 index=$(attribute index)
 [ -z "$index" ] || set -- "$@" --index "$index"
+attribute requirements > "$directory/requirements.txt"
+[ ! -s "$directory/requirements.txt" ] || set -- "$@" --requirements "$directory/requirements.txt"
 level=$(attribute log-level)
 [ -z "$level" ] || set -- "$@" --log-level "$level"
 if [ -n "$(attribute token)" ]; then set -- "$@" --join-token-file -; fi

@@ -83,7 +83,7 @@ def bring_up(
                 if step.name == "drain" and turn is not None:
                     report("waiting for its turn")
                     held.enter_context(turn)
-                stdin = _tar(step.files, wheels, wanted.wheels) if step.files else b""
+                stdin = _tar(step.files, wheels, wanted.wheels) if step.files else step.stdin
                 if step.takes_token:
                     stdin = join_token(wanted.name) or b""
                 _carry_out(transport, step, stdin, report, timing)

@@ -3,6 +3,7 @@
 # functions over SSH, one after the other; an administrator can run them by hand:
 #
 #   sh bootstrap.sh up --scheduler ADDRESS --wheel burla-0.1.0-py3-none-any.whl [--join-token-file -] < token
+#                      [--requirements FILE]
 #   sh bootstrap.sh remove
 #
 # All of it lies in one folder, ~/.burla/CLUSTER (--directory), but for a systemd unit where there is systemd.
@@ -17,7 +18,7 @@ unset PYTHONPATH PYTHONHOME PYTHONSTARTUP || :
 
 CLUSTER=default NAME=$(uname -n) PYTHON=3.11 WAIT_S=60 SILENCE_S=600
 DIRECTORY='' SCHEDULER='' WHEEL='' WHEELHOUSE='' INDEX='' CPUS='' RAM='' SERVICE='' TOKEN='' INSTALLED=by-hand
-SETTINGS=by-hand THEN='poweroff' PROGRAM=node LOG_LEVEL=''
+SETTINGS=by-hand THEN='poweroff' PROGRAM=node LOG_LEVEL='' REQUIREMENTS=''
 STOP_S=20         # a nodelet ends within 8 s of SIGTERM; then it is killed
 LOG_KB=4096       # of a log file; what is longer is moved aside at a restart
 BACKOFF_MAX_S=30  # a daemon that ends by itself is started again after 1, 2, 4 ... s
@@ -33,6 +34,7 @@ options() {
             --cpus) CPUS=$2 ;; --ram) RAM=$2 ;; --service) SERVICE=$2 ;; --join-token-file) TOKEN=$2 ;;
             --installed) INSTALLED=$2 ;; --settings) SETTINGS=$2 ;; --wait) WAIT_S=$2 ;;
             --silence) SILENCE_S=$2 ;; --then) THEN=$2 ;; --program) PROGRAM=$2 ;; --log-level) LOG_LEVEL=$2 ;;
+            --requirements) REQUIREMENTS=$2 ;;
             *) fail "unknown option $1" ;;
         esac
         shift 2
@@ -168,10 +170,13 @@ venv() {
 }
 
 install() { # what is half installed is thrown away by making the environment anew
+    mkdir -p "$DIRECTORY/tmp"
+    case $REQUIREMENTS in # first of all, while stdin is untouched
+        '') ;; -) requirements ;; *) requirements < "$REQUIREMENTS" ;;
+    esac
     find_python
     : > "$DIRECTORY/building"
     [ -n "$PIP" ] || fail "Python $PYTHON has no pip to install with; on Debian: apt-get install python$PYTHON-venv"
-    mkdir -p "$DIRECTORY/tmp"
     # Modules are compiled when they are first imported, into the environment; all at once takes twice as long.
     set -- install --quiet --no-compile --no-cache-dir --disable-pip-version-check --no-input
     home=$DIRECTORY/tmp # else pip asks every rustc and the like about itself, which leave things behind
@@ -181,19 +186,36 @@ install() { # what is half installed is thrown away by making the environment an
         case $INDEX in http://*) set -- "$@" --trusted-host "$(host_of "$INDEX")" ;; esac # as its user said
     else home=$HOME # its settings say which index
     fi
+    if [ -z "$REQUIREMENTS" ]; then set -- "$@" "$WHEEL"
+    else
+        set -- "$@" -r "$DIRECTORY/tmp/requirements.txt"
+        # No source packages: what builds them would come without hashes.
+        ! grep -q -e --hash= "$DIRECTORY/tmp/requirements.txt" || set -- "$@" --require-hashes --only-binary :all:
+    fi
     said=$(HOME=$home TMPDIR=$DIRECTORY/tmp PYTHONPATH=$PIP \
-        "$DIRECTORY/venv/bin/python" -m pip "$@" "$WHEEL" 2>&1) || failed_pip "$said"
+        "$DIRECTORY/venv/bin/python" -m pip "$@" 2>&1) || failed_pip "$said"
     rm -rf "$DIRECTORY/tmp"
     echo "$INSTALLED" > "$DIRECTORY/installed.new"
     mv "$DIRECTORY/installed.new" "$DIRECTORY/installed"
     rm "$DIRECTORY/building"
 }
 
+requirements() { # what may be installed, of stdin; the line of our own wheel gets the place that it has here
+    place=$(readlink -f "$WHEEL" | sed 's/%/%25/g; s/ /%20/g; s/#/%23/g')
+    while read -r name more; do
+        [ "$name" != burla ] || name="burla @ file://$place"
+        echo "$name $more"
+    done > "$DIRECTORY/tmp/requirements.txt"
+}
+
 failed_pip() { # of many tries to reach an index one is enough to see why
     echo "$1" | awk '/^WARNING: Retrying/ && seen++ { next } 1' >&2
     case $1 in
-        *'No matching distribution'* | *'Could not find a version'*)
-            [ -n "$WHEELHOUSE" ] || fail "pip finds no package index, or the index lacks what burla needs; for machines without an" \
+        *'DO NOT MATCH THE HASHES'*)
+            fail "what pip was sent is not what the cluster's head knows these packages to be: somebody has changed it, or" \
+                "the index of this machine has builds of its own; then set \`index\` to that one, or wheelhouse = \"auto\"" ;;
+        *'No matching distribution'* | *'Could not find a version'* | *'versions pinned with =='*)
+            [ -n "$WHEELHOUSE" ] || fail "pip finds no package index, or the index lacks what burla needs (of the packages above, wheels for Python $PYTHON on $(uname -m)); for machines without an" \
                 "index, \`--wheelhouse auto\` (wheelhouse = \"auto\") downloads the wheels on your side and ships them"
             fail "the wheelhouse lacks the packages named above, for Python $PYTHON on $(uname -m)" ;;
     esac
@@ -515,5 +537,5 @@ case $command in
     ship | venv | install | service | start | up | run) alone $command ;;
     stop | drain | remove | forget) # a unit may be left of a folder that somebody has deleted
         [ ! -d "$DIRECTORY" ] && [ ! -f "$UNIT_FILE" ] || alone $command ;;
-    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;
 esac

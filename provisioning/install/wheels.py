@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.parser import HeaderParser
 from functools import cache as once
 from pathlib import Path
 
@@ -24,6 +25,8 @@ import burla
 from burla.protocol import VERSION
 from burla.provisioning.core.machines import ProvisioningError, tail
 from burla.system.paths import cache_directory
+
+from . import pins
 
 WHEEL = f"burla-{VERSION}-py3-none-any.whl"
 SUFFIXES = (".py", ".sh", ".typed")  # of the files that make up the package
@@ -41,15 +44,18 @@ class Wheels:
     paths: dict[str, Path]  # by file name
     digests: dict[str, str]  # sha256, by file name
     is_wheelhouse: bool  # ours and all that it needs
+    requirements: str = ""  # which packages are installed, with hashes: see pins.py
+    warning: str = ""  # why they have none
 
 
-def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
+def gather(directory: Path, wheelhouse: str, python: str, index: str = "") -> Wheels:
     """Make our wheel in `directory` and gather what goes with it.
 
     Args:
         directory: on this machine; made if it is not there.
         wheelhouse: a folder of wheels; "auto": they are downloaded by pip here; "": no wheelhouse.
         python: minor version that wheels are downloaded for.
+        index: URL that nodes install from without a wheelhouse; empty: as their pip is configured.
 
     Raises:
         ProvisioningError: the wheelhouse cannot be made.
@@ -66,7 +72,18 @@ def gather(directory: Path, wheelhouse: str, python: str) -> Wheels:
             raise ProvisioningError(f"wheelhouse is {wheelhouse!r}: there is no such folder")
         found += [p for p in sorted(folder.glob("*.whl")) if not p.name.startswith("burla-")]
     digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
-    return Wheels({path.name: path for path in found}, digests, bool(wheelhouse))
+    paths = {path.name: path for path in found}
+    if wheelhouse:
+        others = {name: path for name, path in paths.items() if name != WHEEL}
+        pinned = pins.of_wheelhouse(digests[WHEEL], needs(), others, digests, python)
+    else:
+        pinned = pins.of_index(digests[WHEEL], needs(), python, index, directory)
+    return Wheels(paths, digests, bool(wheelhouse), pinned.text, pinned.warning)
+
+
+def needs() -> list[str]:
+    """Return what burla requires."""
+    return HeaderParser().parsestr(_metadata()[1]).get_all("Requires-Dist") or []
 
 
 def make_wheel(*, compress: bool = True, for_node: bool = False) -> bytes:
@@ -169,8 +186,20 @@ def _write(path: Path, data: bytes) -> None:
 
 
 @once
+def wheel_for_node() -> bytes:
+    """Return our wheel as it is packed for nodes."""
+    return make_wheel(compress=False, for_node=True)
+
+
+@once
+def pinned_for_node(python: str, index: str) -> pins.Requirements:
+    """Return what a node installs that is not shipped anything but our wheel."""
+    ours = hashlib.sha256(wheel_for_node()).hexdigest()
+    return pins.of_index(ours, needs(), python, index, cache())
+
+
+@once
 def packed_wheel(part_max: int) -> list[str]:
     """Return our wheel for a node, packed, as texts of at most `part_max` characters."""
-    wheel = make_wheel(compress=False, for_node=True)
-    text = base64.b64encode(lzma.compress(wheel, preset=9)).decode()
+    text = base64.b64encode(lzma.compress(wheel_for_node(), preset=9)).decode()
     return [text[begin : begin + part_max] for begin in range(0, len(text), part_max)]

@@ -36,6 +36,7 @@ def want(wheels: Wheels, scheduler: str, **other: Any) -> Wanted:
         "wheel": WHEEL,
         "wheels": wheels.digests,
         "is_wheelhouse": wheels.is_wheelhouse,
+        "requirements": wheels.requirements,
         "cpus": 2,
         "script": script_digest(),
     }

@@ -122,3 +122,14 @@ def test_what_is_quoted_stays_one_word() -> None:
     odd = replace(WANTED, scheduler="burla://h:1?key=a'b&c d")
     (step,) = [step for step in steps(BARE, odd) if step.name == "hello"]
     assert "'burla://h:1?key=a'\"'\"'b&c d'" in step.arguments
+
+
+def test_what_may_be_installed_goes_along_and_its_hashes_change_nothing_on_a_node() -> None:
+    text = "burla --hash=sha256:0\na==1 --hash=sha256:1\n"
+    wanted = replace(WANTED, requirements=text, is_wheelhouse=False)
+    install = next(step for step in steps(BARE, wanted) if step.name == "install")
+    assert install.stdin == text.encode()
+    assert "--requirements -" in install.arguments
+    assert wanted.installed() == replace(wanted, requirements="burla\na==1\n").installed()
+    assert wanted.installed() != replace(wanted, requirements="burla\na==2\n").installed()
+    assert WANTED.installed() == replace(WANTED, requirements=text).installed()  # its wheels count

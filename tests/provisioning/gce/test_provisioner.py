@@ -15,10 +15,19 @@ from burla.provisioning.config import parse
 from burla.provisioning.core.machines import Machine, ProvisioningError
 from burla.provisioning.core.plan import orphans
 from burla.provisioning.fleet import Fleet
+from burla.provisioning.gce import provisioner as provisioning
 from burla.provisioning.gce.provisioner import POLL_S, Gce, OutOfPlaces, label
+from burla.provisioning.install.pins import Requirements
 
 pytestmark = pytest.mark.usefixtures("loopback_only")
 ZONES = ["us-central1-a", "us-central1-b", "us-central1-c"]
+
+
+@pytest.fixture(autouse=True)
+def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what nodes install without asking an index."""
+    found = Requirements("burla --hash=sha256:0\n")
+    monkeypatch.setattr(provisioning, "pinned_for_node", lambda python, index: found)
 
 
 @pytest.fixture
@@ -52,6 +61,18 @@ def test_a_machine_is_made_with_all_that_ends_it(cloud: tuple[FakeGce, str]) -> 
     assert labels["burla-expires"].isdigit()
     values = [item["value"] for item in body["metadata"]["items"]]
     assert all(len(value) <= 256 << 10 for value in values)
+    assert {"key": "burla-requirements", "value": "burla --hash=sha256:0\n"} in body["metadata"][
+        "items"
+    ]
+
+
+def test_a_wheelhouse_on_the_image_is_believed(cloud: tuple[FakeGce, str]) -> None:
+    gce, endpoint = cloud
+    (machine,) = provisioner(endpoint, wheelhouse="/opt/wheels").create(1)
+    items = {
+        item["key"]: item.get("value") for item in gce.vms[machine.name].body["metadata"]["items"]
+    }
+    assert not items["burla-requirements"]
 
 
 def test_two_zones_without_capacity_lead_to_the_third_within_three_calls(

@@ -2,9 +2,11 @@
 
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -276,13 +278,50 @@ def test_from_an_index_only_our_own_wheel_is_shipped(
         assert server.stdout is not None
         port = server.stdout.readline().split(" port ")[1].split()[0]
         host = hosts.add()
-        ours = Wheels({WHEEL: wheels.paths[WHEEL]}, {WHEEL: wheels.digests[WHEEL]}, False)
+        ours = replace(
+            wheels,
+            paths={WHEEL: wheels.paths[WHEEL]},
+            digests={WHEEL: wheels.digests[WHEEL]},
+            is_wheelhouse=False,
+        )
         index = f"http://10.213.7.1:{port}/simple"
         wanted = want(ours, made.address, name="indexed", index=index)
+        sent = next((tmp_path / "simple" / "cloudpickle").iterdir())
+        good = sent.read_bytes()
+        put_into(sent)
+        changed = r"installing: (?s:.*)DO NOT MATCH THE HASHES(?s:.*)somebody has changed it"
+        with pytest.raises(StepFailed, match=changed):
+            up(hosts, host, wanted, ours)
+        assert not list(host.root("/root").rglob("evil.py"))
+        sent.write_bytes(good)
         up(hosts, host, wanted, ours)
         server.kill()
     assert where() == {"indexed"}
     assert len(list(host.root("/root/.burla/test/wheels").iterdir())) == 1
+    down(hosts, host, wanted)
+
+
+def put_into(wheel: Path) -> None:
+    """Have pip install a module more, if it takes the wheel."""
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("evil.py", "")
+
+
+@pytest.mark.parametrize("name", [WHEEL, "cloudpickle-"])
+def test_a_wheel_that_is_changed_on_the_machine_is_not_installed(
+    hosts: Hosts, made: Cluster, wheels: Wheels, name: str
+) -> None:
+    host = hosts.add()
+    wanted = want(wheels, made.address)
+
+    def change(begun: str) -> None:
+        if begun == "installing":
+            there = host.root("/root/.burla/test/wheels")
+            put_into(next(path for path in there.iterdir() if path.name.startswith(name)))
+
+    with pytest.raises(StepFailed, match=r"installing: (?s:.*)DO NOT MATCH THE HASHES"):
+        up(hosts, host, wanted, wheels, change)
+    assert not list(host.root("/root").rglob("evil.py"))
     down(hosts, host, wanted)
 
 
@@ -319,6 +358,8 @@ def test_the_script_does_it_all_by_hand(hosts: Hosts, made: Cluster, wheels: Whe
         shutil.copy(path, folder)
     command = f"sh {folder}/bootstrap.sh up --name hand --scheduler {made.address}"
     command += f" --wheel {folder}/{WHEEL} --wheelhouse {folder}"
+    (folder / "pins.txt").write_text(wheels.requirements)
+    command += f" --requirements {folder}/pins.txt"
     for _ in range(2):
         assert "hand is a node of" in host.call(command)
     assert where() == {"hand"}
