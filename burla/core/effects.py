@@ -92,8 +92,7 @@ class ReportHanging(Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReportRetried:
+class ReportRetried(Struct, frozen=True):
     """Tell the user which calls were called again."""
 
     job: bytes

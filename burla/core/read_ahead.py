@@ -35,8 +35,7 @@ class ReadAhead(Struct):
         return min(JOB_INPUT_COUNT, math.ceil(self.slots * (PER_SLOT + calls)))
 
 
-@dataclass(slots=True)
-class InOrder:
+class InOrder(Struct):
     """How far the calls of a job whose results are yielded in order may be ahead of the yield.
 
     What is done waits here for what is not, so that is bounded: by the size of the outcomes that
