@@ -43,9 +43,10 @@ from .output_order import Piece
 from .retried import Retried
 from .waiting import Waiting
 
+FILES = "files"  # what blobs of a job's files are called, and what follows a slash behind it
 NOT_TAKEN = (
-    "own modules and files of more than 64 KiB do not go to a cluster with this release of burla:"
-    " update it (`burla up`)"
+    "files= of more than 64 KiB do not go to a cluster whose scheduler runs an older burla: an"
+    " administrator upgrades it with `burla up`"
 )
 
 Runs = list[tuple[m.Run, list[bytes]]]
@@ -135,12 +136,14 @@ class Session:
             spec = replace(spec, resumed=True, done=self._done_ranges(), tried=self._retried.open())
         self.opened = True
         function = self._function
-        named = [blob for blob in spec.blobs if blob.kind is m.BlobKind.NAMED]
-        if named and not takes_blobs:
-            self._fail(m.JobFailed(self.id, "", NOT_TAKEN))
-            return self._settle()
         if spec.blobs and not takes_blobs:
-            contents = [self._blobs[blob.digest] for blob in spec.blobs]
+            named = [blob.name for blob in spec.blobs if blob.kind is m.BlobKind.NAMED]
+            if any(name.partition("/")[0] == FILES for name in named):
+                self._fail(m.JobFailed(self.id, "", NOT_TAKEN))
+                return self._settle()
+            # Own modules stay here, as they always did for such a cluster: few calls need them.
+            parts = [blob for blob in spec.blobs if blob.kind is not m.BlobKind.NAMED]
+            contents = [self._blobs[blob.digest] for blob in parts]
             function = [*function[:1], *_frames_of(contents), *function[1:]]
             spec = replace(spec, blobs=())
         if not self._send_if_taken(spec, function):

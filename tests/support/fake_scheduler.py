@@ -14,6 +14,7 @@ import zmq
 from doubles.router import Router
 
 from burla.protocol import messages as m
+from burla.protocol.blob_messages import BLOBS
 from burla.protocol.codec import encode, pack_runs
 from burla.protocol.fields import POLICIES
 from burla.transport.sockets import make_socket
@@ -74,7 +75,7 @@ class FakeScheduler:
         self.prints: Callable[[int], list[tuple[int, bytes]]] = lambda index: []
         self.publishes = True  # False: PUB frames are lost
         self.order: Random | None = None  # in which outcomes come, in messages of their own
-        self.welcome = m.Welcome(b"s" * 16, "0", f"{self.address}.pub", features=(POLICIES,))
+        self.welcome = m.Welcome(b"s" * 16, "0", f"{self.address}.pub", features=(POLICIES, BLOBS))
         self.error: BaseException | None = None
         self._todo: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._ended = threading.Event()
