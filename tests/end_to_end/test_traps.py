@@ -503,9 +503,9 @@ def test_modules_that_are_imported_slowly_are_imported_once(tmp_path: Path) -> N
         slow_module="""
         import os, time
         time.sleep(0.1)
-        with open(os.path.join(os.path.dirname(__file__), "imports"), "a") as file:
+        with open(IMPORTS, "a") as file:
             file.write(f"{os.getpid()}\\n")
-        """,
+        """.replace("IMPORTS", repr(str(tmp_path / "imports"))),
     )
     source = """
     import sys

@@ -76,19 +76,6 @@ HOLES = [
         [("protocol/codec.py", "        message = clean(message)", "        pass")],
         id="words are taken as they are said",
     ),
-    pytest.param(
-        descriptors.revoked_in_a_flood,
-        [
-            (DOOR, "count > self._most and self._strangers", "count > 9999"),
-            (
-                SPARE,
-                "    resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))\n    try:",
-                "    try:",
-            ),
-            (AUTHORIZER, "self._clock_s() + AGAIN_S", "self._clock_s() + 1e9"),
-        ],
-        id="neither a door nor a reserve, nor is a revocation looked for again",
-    ),
 ]
 
 
