@@ -3,6 +3,7 @@
 It needs no cluster and waits for nobody, so however deep calls are nested, they cannot deadlock.
 """
 
+import errno
 import os
 import random
 import time
@@ -27,6 +28,7 @@ from burla.values.payloads import (
 from burla.values.tracebacks import mark
 
 from .arguments import Shape
+from .errors import CallTimeout
 from .nested_limit import call_within
 from .options import Options
 from .own_frames import hide_own_frames
@@ -48,8 +50,17 @@ def put_here(files: Iterable[Shipped]) -> None:
             os.makedirs(name, exist_ok=True)
         elif os.path.realpath(name) != os.path.realpath(path):
             os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-            with open(path, "rb") as source, open(name, "wb") as target:
-                target.write(source.read())
+            with open(path, "rb") as source:
+                content = source.read()
+            if os.path.lexists(name):
+                with open(name, "rb") as there:
+                    if there.read() == content:
+                        continue  # another call has put it there
+                raise FileExistsError(
+                    errno.EEXIST, "files: a map inside a call would overwrite this file", name
+                )
+            with open(name, "wb") as target:
+                target.write(content)
 
 
 def list_here(results: Iterator[Any], options: Options) -> list[Any]:
@@ -133,7 +144,11 @@ def _outcome(
     while True:
         try:
             return _call(call, values, offset, index)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if type(error) is CallTimeout and not hasattr(error, "burla_nested"):
+                raise  # of the call that this one is in
             retry = options.retry
             if retry is not None and tries < retry.times and isinstance(error, retry.kinds):
                 found: BaseException | None = None

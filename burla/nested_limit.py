@@ -20,7 +20,7 @@ def call_within(timeout_s: float, index: int, call: Callable[[Any], Any], value:
     Raises:
         CallTimeout: it took longer; raised in it if that can be done, and here in any case.
     """
-    expired = CallTimeout(index, timeout_s)
+    expired = _timed_out(index, timeout_s)
     is_up = threading.Event()
     is_running = True
     thread = threading.get_ident()
@@ -51,12 +51,18 @@ def call_within(timeout_s: float, index: int, call: Callable[[Any], Any], value:
         is_running = False
         if error is expired or not is_up.is_set():
             raise
-        raise CallTimeout(index, timeout_s) from error
+        raise _timed_out(index, timeout_s) from error
     finally:
         is_running = False
         timer.cancel()
         if is_main:
             signal.signal(SIGNAL, before)
     if is_up.is_set():
-        raise CallTimeout(index, timeout_s)
+        raise _timed_out(index, timeout_s)
     return result
+
+
+def _timed_out(index: int, timeout_s: float) -> CallTimeout:
+    error = CallTimeout(index, timeout_s)
+    error.burla_nested = True  # type: ignore[attr-defined]  # not of the call around this one
+    return error

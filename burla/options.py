@@ -6,6 +6,7 @@ Pure: everything here is decided before anything is started or sent.
 import operator
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 from burla.protocol.messages import CallPolicy
 from burla.shell.delivery import Delivery
@@ -78,11 +79,12 @@ def read_options(
     return Options(bool(generator), bool(ordered), bool(with_index), goes_on, timeout_s, retry)
 
 
-def _seconds(name: str, value: object) -> float:
+def _seconds(name: str, value: Any) -> float:
     """Return a time that is not 0."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number:
         raise TypeError(f"{name} must be a number of seconds, or None, not {short_repr(value)}")
-    if not 0 < float(value) <= SECONDS_MAX:
+    if not 0 < value <= SECONDS_MAX:  # exact for whole numbers of any size
         raise ValueError(
             f"{name} must be more than 0 and at most {SECONDS_MAX:,} seconds, not"
             f" {short_repr(value)}; None: no limit"

@@ -66,6 +66,7 @@ class Search:
         self.archives: dict[str, None] = {}
         self.watched: dict[str, State] = {}  # all that was looked at
         self.is_cut = False  # there was too much
+        self._asks = False  # code that travels by value looks where some file lies
         self._by_value = by_value
         self._own_entries = [one for one in path if not is_installed(one) and os.path.exists(one)]
         self._foreign: set[str] = set()  # names that are known to be of no own module
@@ -74,6 +75,7 @@ class Search:
 
     def follow(self, imports: Imports) -> None:
         """Find all that code with these imports may need."""
+        self._asks = self._asks or imports.asks_for_file
         todo = [*imports.names, *self._modules_in(imports.texts)]
         if todo or imports.is_dynamic:
             for entry in self._own_entries:
@@ -95,7 +97,8 @@ class Search:
             todo += [*imports.names, *self._modules_in(imports.texts)]
             if imports.is_dynamic:
                 todo += self._around(name, module)
-            if imports.asks_for_file and "." not in name and not module.directories:
+            asks = self._asks or imports.asks_for_file
+            if asks and "." not in name and not module.directories:
                 self._take_beside(module)
 
     def follow_loaded(self) -> None:

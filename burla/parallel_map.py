@@ -479,6 +479,8 @@ def _start(
     name = None if retry is None else name_of(function)
     pieces = take_apart_function(sent_as, sample=sample, sent=sent, name=name)
     ahead = ReadAhead() if is_lazy(inputs) else None
+    if ahead is not None:  # what makes the inputs may change what the function refers to
+        pieces.copy()
     in_order = InOrder() if options.generator and options.is_ordered else None
     window = Window(ahead, in_order)
     room = window.room if ahead is not None or in_order is not None else None

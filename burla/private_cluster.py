@@ -13,6 +13,7 @@ import os
 import re
 import select
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any
 
 from burla.system.hash_seed import VARIABLE as SEED_VARIABLE, own_seed
 from burla.system.launch import LaunchError, command
-from burla.system.owner import Owner, memory_of, remove_directory, this_host
+from burla.system.owner import MEMORY, Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories
 from burla.system.procfs import process_started
 from burla.transport.descriptors import lack
@@ -101,8 +102,11 @@ class LocalCluster:
         directory = memory_of(self._directory)
         try:
             os.mkdir(directory, 0o700)
-        except FileExistsError:
-            pass
+        except FileExistsError:  # made by another thread of ours, or by a stranger
+            status = os.lstat(directory)
+            is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+            if not is_ours or status.st_mode & 0o077:
+                return None
         except OSError:
             return None
         return directory
@@ -212,7 +216,8 @@ def _start() -> LocalCluster:
     except BaseException:
         remove_directory(directory)
         raise
-    _sweep(os.path.dirname(directory))
+    for base in {os.path.dirname(directory), MEMORY}:
+        _sweep(base)
     return LocalCluster(directory, daemon)
 
 

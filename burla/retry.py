@@ -46,9 +46,10 @@ class Retry:
                 raise TypeError(f"on must be exception classes, not {short_repr(self.on)}")
         for name, most in (("backoff_s", WAIT_S_MAX), ("jitter", 1.0)):
             value: Any = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real):
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if not is_number:
                 raise TypeError(f"{name} must be a number, not {short_repr(value)}")
-            if not 0 <= float(value) <= most:
+            if not 0 <= value <= most:
                 raise ValueError(f"{name} must be 0 to {most:g}, not {short_repr(value)}")
         if not isinstance(self.other_node, bool):
             raise TypeError(f"other_node must be True or False, not {short_repr(self.other_node)}")

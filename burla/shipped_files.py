@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -38,13 +38,28 @@ def find_files(named: object) -> list[Shipped]:
     found: dict[str, Shipped] = {}
     for name, path in _pairs(named):
         for one in _below(name, path, 0):
-            found[one.name] = one
+            other = found.setdefault(one.name, one).path
+            if os.path.realpath(other) != os.path.realpath(one.path):
+                raise ValueError(f"files: two things would be {one.name!r} in the job's folder")
             if len(found) > FILES_MAX:
                 raise ValueError(
                     f"files: there are over {FILES_MAX:,} files in {path!r}; put them into an"
                     " archive, and let the function unpack it"
                 )
+    _check_places(found)
     return sorted(found.values(), key=lambda one: (not one.name.endswith("/"), one.name))
+
+
+def _check_places(found: Collection[str]) -> None:
+    """Raise ValueError where a file would be the job's folder, or one that others lie in."""
+    for name in found:
+        if name == ".":
+            raise ValueError("files: a file needs a name in the job's folder, not '.'")
+        above = os.path.dirname(name.rstrip("/"))
+        while above:
+            if above in found:
+                raise ValueError(f"files: {above!r} would be a file, and a folder with {name!r}")
+            above = os.path.dirname(above)
 
 
 def dump_files(files: Sequence[Shipped]) -> list[tuple[str, bytes]]:
@@ -102,13 +117,19 @@ def _text(path: object) -> str:
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str) or not text or "\0" in text:
         raise TypeError(f"files: {short_repr(path)} is not a path")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise ValueError(f"files: {short_repr(path)} cannot be the name of a file") from None
     return text
 
 
 def _inside(path: str, is_given: bool) -> str:
     """Return a path as a name below the folder of the job."""
-    name = os.path.relpath(path) if os.path.isabs(path) and not is_given else path
-    name = os.path.normpath(name)
+    name = os.path.normpath(path)
+    if os.path.isabs(name) and not is_given:
+        folder, base = os.path.split(name)
+        name = os.path.relpath(os.path.join(os.path.realpath(folder), base))
     if os.path.isabs(name) or name == ".." or name.startswith("../"):
         place = "the job's folder" if is_given else f"your working directory, {os.getcwd()}"
         raise ValueError(

@@ -73,7 +73,9 @@ def remove_directory(directory: str) -> None:
     Not by shutil, which the end of a process would have to import: it calls `eval`, upon which
     CPython forgets that it ends by Ctrl-C, and gives 1 as exit status.
     """
-    _remove_tree(memory_of(directory))
+    with contextlib.suppress(OSError):  # a stranger may have made one of this name
+        if os.lstat(memory_of(directory)).st_uid == os.geteuid():
+            _remove_tree(memory_of(directory))
     until = time.monotonic() + REMOVE_S
     while not os.path.islink(directory):
         _remove_tree(directory)

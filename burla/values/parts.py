@@ -52,6 +52,13 @@ class FunctionPieces(Pieces):
         self.buffers.append(view)
         return False
 
+    def copy(self) -> None:
+        """Copy what may still be changed by whoever it was pickled from."""
+        self.buffers[:] = [
+            view if type(view.obj) is bytes else memoryview(view.tobytes()) for view in self.buffers
+        ]
+        self.data[:] = [piece if type(piece) is bytes else bytes(piece) for piece in self.written()]
+
     def _write(self, piece: Any) -> None:
         """Take what a pickler writes: what is so big comes alone, behind what begins it."""
         if type(piece) is pickle.PickleBuffer:  # one that is pickled in place

@@ -84,7 +84,7 @@ class Lease:
             self._workers,
             self.report,
             self._complete,
-            lambda index, why, now_s: self.life.serves and self._retries.again(index, why, now_s),
+            self._again,
             effects,
         )
         self._long = LongCalls(self.id, self._dispatcher.workers, self._workers.watchdog, now_s)
@@ -396,6 +396,13 @@ class Lease:
         if stops:
             self._has_failed = True
             self.report.hurry()
+
+    def _again(self, index: int, why: str, now_s: float) -> bool:
+        """Return whether a call that has failed is called again; then its time begins anew."""
+        if not (self.life.serves and self._retries.again(index, why, now_s)):
+            return False
+        self._timeouts.forget(index)
+        return True
 
     def _interrupt(self, now_s: float) -> None:
         """End the calls that run; who runs one would go on with the next."""

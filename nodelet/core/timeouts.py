@@ -72,6 +72,10 @@ class Timeouts:
             elif call.is_interrupted and call.spent_s >= self._timeout_s + GRACE_S:
                 yield Kill(number, TIMEOUT)
 
+    def forget(self, index: int) -> None:
+        """Give a call that has failed, and is called again, its whole time."""
+        self._calls = {n: call for n, call in self._calls.items() if call.index != index}
+
     def has_limit(self) -> bool:
         """Return whether there is anything to look for."""
         return self._timeout_s > 0

@@ -122,6 +122,8 @@ class AgentSlate:
         words = self._cells[cell]
         words[_POS] = lo
         words[_HI] = hi
+        if self._words[_EXPIRED] == lo + 1:  # of an earlier try
+            self._words[_EXPIRED] = 0
 
     def steal(self, cell: int, middle: int) -> tuple[int, int]:
         """Take what the worker has not claimed of [middle, hi) away from it.

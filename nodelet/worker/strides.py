@@ -246,6 +246,9 @@ class Walker:
         self._begin, self._inputs, self._out, self._sent = at, inputs, out, 0
         self._calling = True
         try:
+            if self._slate.has_expired(at):  # while its input was unpickled
+                self._expired = self._timed_out(at)
+                return self._expired, _NONE
             for x in inputs:
                 result = call(x)
                 if self._expired is not None:

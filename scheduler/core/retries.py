@@ -80,6 +80,9 @@ def take_out(state: State, job: Job, lease: Lease) -> list[int]:
     if not (job.moves_failed and job.failed_calls):
         return []
     fitting = {node.id for node in state.nodes.values() if not node.leaving and node.slots(job)}
+    cap = job.spec.max_parallelism
+    if cap is not None and job.work.slots >= cap:  # it gets no further node
+        fitting &= {one.node for one in job.work.leases.values()}
     found = [
         index
         for index, one in job.failed_calls.items()

@@ -97,6 +97,7 @@ def test_errors_are_raised_by_either_name(names: dict[str, bool]) -> None:
         ({"timeout": float("nan")}, ValueError, "timeout must be more than 0 .* not nan"),
         ({"timeout": float("inf")}, ValueError, "timeout must be more than 0 .* not inf"),
         ({"timeout": True}, TypeError, "timeout must be a number of seconds, or None, not True"),
+        ({"timeout": 10**400}, ValueError, "timeout must be more than 0 and at most"),
         ({"timeout": "3"}, TypeError, "timeout must be a number of seconds, or None, not '3'"),
         ({"retries": -1}, ValueError, "retries must be 0 or more, not -1"),
         (

@@ -14,14 +14,15 @@ import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import pytest
 from waiting import LATE_S, running, wait_gone, wait_until
 
 import burla
-from burla.system.owner import this_host
+from burla.private_cluster import LocalCluster
+from burla.system.owner import memory_of, this_host
 from burla.system.procfs import process_started
 
 pytestmark = pytest.mark.slow
@@ -381,6 +382,21 @@ def test_leftovers_of_dead_owners_are_swept_and_nothing_else(base: Path) -> None
     for name in left:
         shutil.rmtree(base / name)
     assert left == sorted(kept)
+
+
+def test_memory_that_a_stranger_made_is_not_used(base: Path) -> None:
+    directory = base / "burla-1-1-00000000-0123abcd"
+    memory = Path(memory_of(str(directory)))
+    memory.mkdir()
+    try:
+        memory.chmod(0o777)
+        daemon = subprocess.Popen(["true"])
+        daemon.wait()
+        assert LocalCluster(str(directory), cast(Any, daemon)).memory is None
+        memory.chmod(0o700)
+        assert LocalCluster(str(directory), cast(Any, daemon)).memory == str(memory)
+    finally:
+        memory.rmdir()
 
 
 def test_a_long_tmpdir_is_gone_around(base: Path) -> None:

@@ -57,6 +57,10 @@ def test_names_are_relative_as_given(here: Path) -> None:
         ({"/etc/up": "a.txt"}, ValueError, "'/etc/up' is outside of the job's folder"),
         ("/dev/null", ValueError, "outside of your working directory"),
         ({"null": "/dev/null"}, ValueError, "'/dev/null' is neither a file nor a folder"),
+        ({".": "a.txt"}, ValueError, "a file needs a name"),
+        ({"a": "a.txt", "a/b": "a.txt"}, ValueError, "'a' would be a file, and a folder"),
+        ({"a": "a.txt", "./a": "folder/b.txt"}, ValueError, "two things would be 'a'"),
+        ({"\ud800": "a.txt"}, ValueError, "cannot be the name of a file"),
     ],
 )
 def test_what_cannot_be_sent_is_refused_in_words(
@@ -64,6 +68,15 @@ def test_what_cannot_be_sent_is_refused_in_words(
 ) -> None:
     with pytest.raises(kind, match=says):
         find_files(files)
+
+
+def test_a_working_directory_may_be_reached_by_a_link(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = here.parent / "link"
+    link.symlink_to(here)
+    monkeypatch.chdir(link)
+    assert names([link / "folder/b.txt"]) == ["folder/b.txt"]
 
 
 def test_links_are_followed_but_not_up(here: Path) -> None:

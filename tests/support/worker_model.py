@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from doubles.node import ModelNode
 from doubles.worker import ModelWorker
+from msgspec.structs import replace
 from network import Clock, Said
 from opening import LEASE, node_hello, start_lease
 from outcomes import runs_of

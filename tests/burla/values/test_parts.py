@@ -32,6 +32,17 @@ def copy_of(part: Part) -> memoryview:
     return memoryview(bytearray(part.view))
 
 
+def test_what_was_copied_is_as_it_was() -> None:
+    table, text = np.ones(PART_BYTES_MIN, np.uint8), b"b" * PART_BYTES_MIN
+    pieces = payloads.take_apart_function(lambda: (bytes(table), text))
+    pieces.copy()
+    table[:] = 2
+    apart = parts.take_parts(pieces)
+    assert apart is not None
+    assert any(part.view.obj is text for part in apart.parts), "copied for nothing"
+    assert loaded(apart) == (b"\1" * PART_BYTES_MIN, text)
+
+
 def loaded(apart: parts.Apart) -> Any:
     """Load a function from copies of its parts."""
     arrived = [

@@ -1,8 +1,8 @@
 """Whose time is up: interrupted, then killed, and nobody else."""
 
 from collections import deque
-from dataclasses import replace
 
+from msgspec.structs import replace
 from opening import LEASE, start_lease
 from worker_model import HandNode, assign, ran
 
@@ -46,6 +46,17 @@ def test_each_call_of_a_stride_has_its_own_time() -> None:
     assert look(timeouts, 9, Stride(0, 0, 50, 50, at=7)) == [Expire(1, 7)]
     assert look(timeouts, 9.5, Stride(0, 0, 50, 50, at=8)) == []
     assert look(timeouts, 9 + GRACE_S, Stride(0, 0, 50, 50, at=8)) == []
+
+
+def test_a_call_that_is_called_again_has_its_whole_time() -> None:
+    timeouts = Timeouts(5)
+    stride = Stride(0, 3, 4)
+    assert look(timeouts, 0, stride) == []
+    assert look(timeouts, 4, stride) == []
+    timeouts.forget(3)
+    assert look(timeouts, 5, stride) == []
+    assert look(timeouts, 9.9, stride) == []
+    assert look(timeouts, 10, stride) == [Expire(1, 3)]
 
 
 def test_who_waits_until_its_outcomes_are_read_is_in_no_call() -> None:
