@@ -57,8 +57,9 @@ def forget_own_modules(kept: frozenset[str]) -> None:
     standard = os.path.dirname(os.__file__)
     packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     installed = tuple(os.path.join(path, "") for path in (standard, *packages))
-    for name in sys.modules.keys() - kept:
-        place = _place_of(sys.modules[name])
+    # All are looked at first: a namespace package looks for the package that it is in.
+    places = {name: _place_of(sys.modules[name]) for name in sys.modules.keys() - kept}
+    for name, place in places.items():
         if place and not place.startswith(installed):
             del sys.modules[name]
 
@@ -94,5 +95,8 @@ def _place_of(module: ModuleType) -> str:
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
         return file
-    path = list(getattr(module, "__path__", ()))  # of a namespace package
+    try:
+        path = list(getattr(module, "__path__", ()))  # of a namespace package
+    except KeyError:  # the package that it is in was taken away, by whom ever
+        return ""
     return str(path[0]) if path else ""

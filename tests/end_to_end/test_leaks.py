@@ -23,14 +23,11 @@ from burla.nodelet.core.nodelet import blanks_of
 BLANKS = blanks_of(usable_cpus())
 
 def named():
-    "Return the caller, its daemons, and below the nodelet the zygote."
+    "Return the caller, the daemon of its private cluster, and the zygote below that."
     own = psutil.Process()
     found = {"caller": own}
-    for child in own.children():
-        line = " ".join(child.cmdline())
-        name = "nodelet" if "nodelet" in line else "scheduler"
-        found[name] = child
-    (found["zygote"],) = found["nodelet"].children()
+    (found["daemon"],) = own.children()
+    (found["zygote"],) = found["daemon"].children()
     return found
 
 def measure():
@@ -151,7 +148,7 @@ def test_many_jobs_in_a_row_leak_nothing(tmp_path: Path, what: str) -> None:
         who: {thing: after[who][thing] - count for thing, count in things.items()}
         for who, things in before.items()
     }
-    assert set(grown) == {"caller", "scheduler", "nodelet", "zygote"}
+    assert set(grown) == {"caller", "daemon", "zygote"}
     for who, things in grown.items():
         assert things.pop("memory") < MEMORY_MAX, (who, before[who], after[who])
         assert max(things.values()) <= 0, (who, grown)

@@ -226,8 +226,8 @@ def test_lost_frames_of_the_channel_are_asked_for_again(
                 asked.append(frames)
             yield frames
 
-    for module in (io_thread, output_channel):
-        monkeypatch.setattr(module, "take", take_some)
+    monkeypatch.setattr(io_thread, "take_in_place", take_some)
+    monkeypatch.setattr(output_channel, "take", take_some)
 
     def speak(x: int) -> None:
         print("line", x)

@@ -21,6 +21,7 @@ from raw_curve import RawCurve
 from waiting import LATE_S
 
 from burla.protocol import messages as m
+from burla.protocol.blob_messages import BLOBS
 from burla.protocol.codec import decode, encode
 from burla.scheduler.core.admission import Role
 from burla.transport.addresses import publisher_endpoint, take_apart
@@ -98,7 +99,7 @@ class Peer:
         self.publisher = self.hear(m.Welcome)[0].publisher
 
     def be_node(self) -> None:
-        self.say(node_hello(os.urandom(16), python=PYTHON, cpus=1))
+        self.say(node_hello(os.urandom(16), python=PYTHON, cpus=1, features=(BLOBS,)))
         self.hear(m.Welcome)
 
     def open(self, job: bytes, topic: bytes = bytes(16), inputs: int = 1) -> None:

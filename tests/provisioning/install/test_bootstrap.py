@@ -193,9 +193,10 @@ def test_a_machine_that_stops_dead_in_a_step_is_mended_by_the_next_run(
 
 def kill_all(host: Host) -> None:
     wait_until(lambda: any("burla" in line(p) for p in host.processes()), "a step")
-    for process in host.processes():
-        with suppress(psutil.Error):
-            process.kill()
+    while left := host.processes():  # one may have started another just before it was killed
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
 
 
 def test_without_python_it_says_so(hosts: Hosts, made: Cluster, wheels: Wheels) -> None:
