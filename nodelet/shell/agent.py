@@ -134,7 +134,7 @@ class Agent:
         self._sandboxes = SandboxPool(
             self, scratch, config.tier, config.confinement, hash_seed=self._hash_seed
         )
-        self._blobs = BlobMemory(self._core.blob_failed)
+        self._blobs = BlobMemory(self._blob_failed)
         self._lease_log = LeaseLog()
         self._due_s = 0.0  # when the core must settle again
         self._is_settling = False
@@ -336,6 +336,10 @@ class Agent:
             keep=effect.keep,
             shared=self._core.shared,
         )
+
+    def _blob_failed(self, number: int, why: str) -> None:
+        self._core.blob_failed(number, why)
+        self._has_news = True
 
     def _files_of(self, effect: e.BeginLease) -> list[BlobFile]:
         """Return the blobs of a lease; none if one is not there: then its worker says so."""

@@ -368,7 +368,7 @@ def test_a_lease_that_comes_while_another_ends_is_not_refused_for_its_room() -> 
     node.hear(m.Linger(ONE))
     node.said()
     node.hear(m.EndLease(ONE, discard=False))  # both at once, when another user gets the node
-    other = {"lease": TWO, "blobs": (blob(b"other"),), "owner": BERT}
+    other: dict[str, Any] = {"lease": TWO, "blobs": (blob(b"other"),), "owner": BERT}
     node.hear(start_lease(**other), [b"function"])
     assert not any(isinstance(said, m.LeaseRefused | m.BlobWanted) for said in node.said())
     node.end()

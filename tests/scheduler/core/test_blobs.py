@@ -524,7 +524,7 @@ class Walked(dict[Name, Stored]):
 
     count = 0
 
-    def values(self) -> ValuesView[Stored]:
+    def values(self) -> ValuesView[Stored]:  # type: ignore[override]
         self.count += 1
         return super().values()
 
