@@ -4,6 +4,7 @@ A blob belongs to a tenant: the same bytes of two tenants are two blobs, so that
 what another has. Where its bytes are put is the shell's: it has a number for that.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from burla.protocol.arriving import Arriving
@@ -62,7 +63,8 @@ class BlobTable:
     waiting: dict[bytes, None] = field(
         default_factory=dict
     )  # jobs for whose blobs there is no room
-    asked: dict[Name, Stored] = field(default_factory=dict)  # those that have a source
+    asked: dict[Name, bytes] = field(default_factory=dict)  # session of the client that is asked
+    asked_of: Counter[bytes] = field(default_factory=Counter)  # how many, by session
     needed: dict[str, Needed] = field(default_factory=dict)  # by tenant
     size: int = 0  # bytes of all, also of what has not come yet
     made: int = 0

@@ -6,6 +6,7 @@ lease that lacks something is known by what it asked for. A client is asked for 
 what it has to send, so that none is held up by its own windows.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from burla.protocol import messages as m
@@ -240,7 +241,7 @@ def _ask_for_next(state: State, job: Job) -> None:
     """Ask the client of a job for something else, first for what the same job lacks."""
     _ask_for_more(state, of_job(state, job))
     client = state.clients.get(job.owner)
-    if client is not None and _asked_of(state, client) < ASKED_MAX:
+    if client is not None and _may_ask(state, client):
         _ask_for_more(state, state.blobs.by_name.values())
 
 
@@ -250,7 +251,7 @@ def _ask(state: State, stored: Stored) -> None:
         stored.arriving.forget_asked()
         for job_id in stored.jobs:
             client = _client_of(state, job_id)
-            if client is not None and _asked_of(state, client) < ASKED_MAX:
+            if client is not None and _may_ask(state, client):
                 _set_source(state, stored, job_id)
                 break
         else:
@@ -271,17 +272,19 @@ def _client_of(state: State, job_id: bytes) -> Client | None:
 
 def _set_source(state: State, stored: Stored, job_id: bytes) -> None:
     """Take note whose client is asked for a blob; empty: nobody's is."""
-    stored.source = job_id
+    table, stored.source = state.blobs, job_id
+    if (session := table.asked.pop(stored.name, None)) is not None:
+        table.asked_of[session] -= 1
+        if not table.asked_of[session]:
+            del table.asked_of[session]
     if job_id:
-        state.blobs.asked[stored.name] = stored
-    else:
-        state.blobs.asked.pop(stored.name, None)
+        session = table.asked[stored.name] = state.jobs[job_id].owner
+        table.asked_of[session] += 1
 
 
-def _asked_of(state: State, client: Client) -> int:
-    """Return of how many blobs a client has something to send."""
-    sources = [state.jobs.get(stored.source) for stored in state.blobs.asked.values()]
-    return sum(job is not None and job.owner == client.session for job in sources)
+def _may_ask(state: State, client: Client) -> bool:
+    """Return whether a client has little enough to send."""
+    return state.blobs.asked_of[client.session] < ASKED_MAX
 
 
 # --- to nodes ---
@@ -400,8 +403,8 @@ def why_lacking(job: Job) -> str:
 
 
 def _drop(state: State, stored: Stored) -> None:
+    _set_source(state, stored, b"")
     del state.blobs.by_name[stored.name]
-    state.blobs.asked.pop(stored.name, None)
     state.blobs.size -= stored.arriving.size
     state.effects.append(DropBlob(stored.number))
 
@@ -412,7 +415,9 @@ def check(state: State) -> None:
     assert table.size == sum(e.arriving.size for e in table.by_name.values()) <= table.bytes_max
     assert len(table.by_name) <= table.number_max
     assert sum(not e.jobs for e in table.by_name.values()) <= table.idle_max
-    assert table.asked == {name: e for name, e in table.by_name.items() if e.source}
+    sources = {name: e.source for name, e in table.by_name.items() if e.source}
+    assert table.asked == {name: state.jobs[job].owner for name, job in sources.items()}
+    assert table.asked_of == Counter(table.asked.values())
     needed: dict[str, Needed] = {}
     for name, stored in table.by_name.items():
         assert stored.name == name
