@@ -17,7 +17,7 @@ from burla.protocol import messages as m
 from burla.protocol.key_messages import KeyReplaced, RenewKey, ServerKey
 from burla.protocol.messages import SchedulerToNodelet
 
-from .blobs import Blobs
+from .blobs import IDLE_MAX, Blobs
 from .effects import Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
 from .events import Reading, WorkerEvent
 from .lease import Lease
@@ -37,18 +37,21 @@ PAST_MAX = 16  # leases that are over, of which is remembered for people what be
 class Nodelet:
     """One machine: at most one lease at a time, and what is owed of earlier ones."""
 
-    def __init__(self, hello: m.NodeHello, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self, hello: m.NodeHello, silence_s: float = SILENCE_S, blobs_max: int = IDLE_MAX
+    ) -> None:
         """Offer the machine that `hello` describes; it holds nothing yet.
 
         Args:
             hello: about this machine.
             silence_s: how long its leases go on while the scheduler is silent.
+            blobs_max: how many blobs it may keep that no lease needs.
         """
         self.leases: dict[bytes, Lease] = {}  # in order of arrival
         self._past: deque[Life] = deque(maxlen=PAST_MAX)
         self._hello, self._silence_s = hello, silence_s
         self._effects: list[Effect] = []
-        self._blobs = Blobs(hello.ram // m.BLOBS_SHARE, self._effects)
+        self._blobs = Blobs(hello.ram // m.BLOBS_SHARE, self._effects, blobs_max)
         self._beat_s = 0.0
         self._heard_s = 0.0
         self._hello_s = 0.0  # when the last Hello was sent

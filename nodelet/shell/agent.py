@@ -31,7 +31,8 @@ from burla.system.dump import dump_on_signal
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 
-from .blob_memory import BlobMemory
+from . import blob_memory
+from .blob_memory import BlobFile, BlobMemory
 from .launching import SCRATCH, Launched, make_scratch
 from .lease_log import LeaseLog
 from .line import DirectLine, Line, SocketLine
@@ -125,13 +126,15 @@ class Agent:
         )
         self._config = config
         self._line, self._clock_s = line, clock_s
-        self._core = Nodelet(hello, self._config.reconnect_timeout_s)
+        self._core = Nodelet(
+            hello, self._config.reconnect_timeout_s, blobs_max=blob_memory.idle_max()
+        )
         self._budget = config.ram if config.ram < usable_ram() else 0  # bytes for all workers
         self._hash_seed = config.hash_seed_of_workers()
         self._sandboxes = SandboxPool(
             self, scratch, config.tier, config.confinement, hash_seed=self._hash_seed
         )
-        self._blobs = BlobMemory(self._core.blob_failed)
+        self._blobs = BlobMemory(self._blob_failed)
         self._lease_log = LeaseLog()
         self._due_s = 0.0  # when the core must settle again
         self._is_settling = False
@@ -326,13 +329,24 @@ class Agent:
         self._workers.begin_lease(
             effect.function,
             settings,
-            files=self._blobs.files(effect.blobs),
+            files=self._files_of(effect),
             func_ram=start.func_ram or 0,
             budget=self._budget,
             hash_seed=None if hash_seed == self._hash_seed else hash_seed,
             keep=effect.keep,
             shared=self._core.shared,
         )
+
+    def _blob_failed(self, number: int, why: str) -> None:
+        self._core.blob_failed(number, why)
+        self._has_news = True
+
+    def _files_of(self, effect: e.BeginLease) -> list[BlobFile]:
+        """Return the blobs of a lease; none if one is not there: then its worker says so."""
+        try:
+            return self._blobs.files(effect.blobs)
+        except LookupError:  # it could not be kept just now: the scheduler is told already
+            return []
 
     def _steal(self, effect: e.Steal) -> None:
         """Answer at once, before anything else is fed in."""

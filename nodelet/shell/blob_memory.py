@@ -10,10 +10,19 @@ import fcntl
 import os
 from collections.abc import Callable, Sequence
 
+from burla.nodelet.core.blobs import IDLE_MAX
 from burla.nodelet.core.effects import KeepBlob
+from burla.transport import descriptors
 
 # linux/fcntl.h; Python names them from 3.8 on only where libc does
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+IDLE_SHARE = 4  # one of so many descriptors, at most, is a blob's that no lease needs
+
+
+def idle_max() -> int:
+    """Return how many blobs that no lease needs are kept at most."""
+    return min(IDLE_MAX, descriptors.limit() // IDLE_SHARE)
 
 
 class BlobFile:
@@ -59,5 +68,9 @@ class BlobMemory:
         self._files.pop(number, None)
 
     def files(self, numbers: Sequence[int]) -> list[BlobFile]:
-        """Return those that are there."""
-        return [self._files[number] for number in numbers if number in self._files]
+        """Return all of these.
+
+        Raises:
+            LookupError: one is not there, as it could not be kept.
+        """
+        return [self._files[number] for number in numbers]

@@ -6,12 +6,13 @@ lease that lacks something is known by what it asked for. A client is asked for 
 what it has to send, so that none is held up by its own windows.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from burla.protocol import messages as m
 from burla.protocol.arriving import WRONG_MAX, Arriving, pieces_of
 
-from .blob_table import TENANT_SHARE, Name, Reader, Stored
+from .blob_table import TENANT_SHARE, Name, Needed, Reader, Stored
 from .client import Client
 from .effects import DropBlob, KeepBlob, SendBlob
 from .failing import fail
@@ -28,12 +29,18 @@ ASKED_MAX = 4  # blobs of which one client is asked for a part at a time
 
 def why_never(state: State, blobs: Iterable[m.Blob]) -> str:
     """Return why there never is room for so much; empty: there may be."""
-    size, most = sum(blob.size for blob in blobs), state.blobs.bytes_max // TENANT_SHARE
-    if size <= most:
+    sizes, table = [size for _, size in {(e.digest, e.size) for e in blobs}], state.blobs
+    if table.is_share(len(sizes), sum(sizes)):
         return ""
+    have, most = f"{sum(sizes):,} bytes", f"{table.bytes_max // TENANT_SHARE:,} bytes of that"
+    if table.is_share(len(sizes), 0):
+        remedy = "Pass big data as inputs, or let the function read it where it runs"
+    else:
+        have = f"{len(sizes):,} big objects or files"
+        most = f"{table.number_max // TENANT_SHARE:,} of them"
+        remedy = "Put them together into fewer, or raise its limit of open files (ulimit -n)"
     return (
-        f"the function refers to {size:,} bytes, and this cluster keeps at most {most:,} bytes of"
-        " that for a user. Pass big data as inputs, or let the function read it where it runs"
+        f"the function refers to {have}, and this cluster keeps at most {most} for a user. {remedy}"
     )
 
 
@@ -52,32 +59,57 @@ def _names_of(job: Job) -> list[Name]:
 
 def _is_over_share(state: State, job: Job) -> bool:
     """Return whether the jobs of a tenant would need more than it may have at once."""
-    needed = [e.name for e in state.blobs.by_name.values() if e.jobs and e.tenant == job.tenant]
-    sizes = [size for _, _, size in {*needed, *_names_of(job)}]
-    return sum(sizes) > state.blobs.bytes_max // TENANT_SHARE
+    table = state.blobs
+    needed = table.needed.get(job.tenant, Needed())
+    new = [name for name in _names_of(job) if not _is_needed(state, name)]
+    size = sum(size for _, _, size in new)
+    return not table.is_share(needed.number + len(new), needed.size + size)
+
+
+def _is_needed(state: State, name: Name) -> bool:
+    stored = state.blobs.by_name.get(name)
+    return stored is not None and bool(stored.jobs)
+
+
+def _count(state: State, stored: Stored, by: int) -> None:
+    """Take note that a blob begins (1) or ceases (-1) to be needed by jobs."""
+    needed = state.blobs.needed.setdefault(stored.tenant, Needed())
+    needed.number += by
+    needed.size += by * stored.arriving.size
+    if not needed.number:
+        del state.blobs.needed[stored.tenant]
 
 
 def _take_room(state: State, job: Job) -> bool:
     table, names = state.blobs, _names_of(job)
     new = [name for name in names if name not in table.by_name]
-    needed = sum(size for _, _, size in new)
-    for old in [e for e in table.by_name.values() if not e.jobs and e.name not in names]:
-        if table.size + needed <= table.bytes_max:
-            break
-        _drop(state, old)
-    if table.size + needed > table.bytes_max:
+    if not _make_room(state, set(names), len(new), sum(size for _, _, size in new)):
         return False
     for name in new:
         table.made += 1
         table.size += name[2]
         table.by_name[name] = Stored(table.made, job.tenant, Arriving(name[1], name[2]))
     for stored in [table.by_name[name] for name in names]:
+        if not stored.jobs:
+            _count(state, stored, 1)
         stored.jobs[job.id] = None
         job.lacks += not stored.arriving.is_whole()
         if not job.spec.resumed:  # else its nodes have got it, most likely: they say if not
             stored.is_wanted = True
     _ask_for_more(state, of_job(state, job))
     return True
+
+
+def _make_room(state: State, names: set[Name], number: int, size: int) -> bool:
+    """Make room for new blobs by dropping what neither jobs nor `names` need, oldest first."""
+    table = state.blobs
+    if table.fits(number, size):
+        return True
+    for old in [e for e in table.by_name.values() if not e.jobs and e.name not in names]:
+        _drop(state, old)
+        if table.fits(number, size):
+            return True
+    return False
 
 
 def leave(state: State, job: Job) -> None:
@@ -99,15 +131,21 @@ def _let_go(state: State, job: Job) -> None:
     table = state.blobs
     for stored in list(of_job(state, job)):
         del stored.jobs[job.id]
+        if not stored.jobs:
+            _count(state, stored, -1)
         stored.used_s = state.now_s
         if stored.source == job.id:
-            stored.source = b""
+            _set_source(state, stored, b"")
             stored.arriving.forget_asked()
         if stored.jobs or stored.arriving.is_whole():
             del table.by_name[stored.name]
             table.by_name[stored.name] = stored  # the last to go
         else:
             _drop(state, stored)
+    if len(table.by_name) > table.idle_max:
+        idle = [each for each in table.by_name.values() if not each.jobs]
+        for old in idle[: max(0, len(idle) - table.idle_max)]:
+            _drop(state, old)
 
 
 def resume(state: State, job: Job) -> None:
@@ -147,11 +185,11 @@ def piece(state: State, job: Job, said: m.BlobPiece, payload: list[bytes]) -> No
         return
     state.effects.append(KeepBlob(stored.number, said.start, payload))
     if arriving.is_whole():
-        stored.source = b""
+        _set_source(state, stored, b"")
         for each in stored.jobs:
             state.jobs[each].lacks -= 1
             state.marks.jobs[each] = None  # nodes that take functions whole may serve it now
-        _ask_for_more(state, state.blobs.by_name.values())
+        _ask_for_next(state, job)
     else:
         _ask_for_more(state, (stored,))
     _feed(state, stored)
@@ -199,17 +237,25 @@ def _ask_for_more(state: State, blobs: Iterable[Stored]) -> None:
             _ask(state, stored)
 
 
+def _ask_for_next(state: State, job: Job) -> None:
+    """Ask the client of a job for something else, first for what the same job lacks."""
+    _ask_for_more(state, of_job(state, job))
+    client = state.clients.get(job.owner)
+    if client is not None and _may_ask(state, client):
+        _ask_for_more(state, state.blobs.by_name.values())
+
+
 def _ask(state: State, stored: Stored) -> None:
     client = _client_of(state, stored.source)
     if client is None:
         stored.arriving.forget_asked()
         for job_id in stored.jobs:
             client = _client_of(state, job_id)
-            if client is not None and _asked_of(state, client) < ASKED_MAX:
-                stored.source = job_id
+            if client is not None and _may_ask(state, client):
+                _set_source(state, stored, job_id)
                 break
         else:
-            stored.source = b""
+            _set_source(state, stored, b"")
             return
     while (part := stored.arriving.ask(state.now_s)) is not None:
         said = m.BlobWanted(stored.source, stored.arriving.digest, *part)
@@ -224,10 +270,21 @@ def _client_of(state: State, job_id: bytes) -> Client | None:
     return client if is_there else None
 
 
-def _asked_of(state: State, client: Client) -> int:
-    """Return of how many blobs a client has something to send."""
-    sources = (state.jobs.get(e.source) for e in state.blobs.by_name.values() if e.source)
-    return sum(job is not None and job.owner == client.session for job in sources)
+def _set_source(state: State, stored: Stored, job_id: bytes) -> None:
+    """Take note whose client is asked for a blob; empty: nobody's is."""
+    table, stored.source = state.blobs, job_id
+    if (session := table.asked.pop(stored.name, None)) is not None:
+        table.asked_of[session] -= 1
+        if not table.asked_of[session]:
+            del table.asked_of[session]
+    if job_id:
+        session = table.asked[stored.name] = state.jobs[job_id].owner
+        table.asked_of[session] += 1
+
+
+def _may_ask(state: State, client: Client) -> bool:
+    """Return whether a client has little enough to send."""
+    return state.blobs.asked_of[client.session] < ASKED_MAX
 
 
 # --- to nodes ---
@@ -300,13 +357,25 @@ def expire(state: State) -> None:
     for stored in list(state.blobs.by_name.values()):
         if stored.jobs:
             if stored.source and stored.arriving.is_stalled(state.now_s):
-                stored.source = b""
+                _set_source(state, stored, b"")
                 stored.arriving.forget_asked()
         elif state.now_s >= stored.used_s + KEPT_S:
             _drop(state, stored)
+    with_blobs = [job for job in state.jobs.values() if job.spec.blobs]
+    for job in with_blobs:
+        _want_whole(state, job)
     _ask_for_more(state, state.blobs.by_name.values())
-    for job in {each: None for e in state.blobs.by_name.values() for each in e.jobs}:
-        _tell(state, state.jobs[job])
+    for job in with_blobs:
+        _tell(state, job)
+
+
+def _want_whole(state: State, job: Job) -> None:
+    """Get what a resumed job lacks if no node will ask for it, as older ones do not."""
+    if not job.lacks or job.failed or job.work.leases or state.now_s < job.hold_until_s:
+        return
+    if is_awaited_whole(state, job):
+        for stored in of_job(state, job):
+            stored.is_wanted = True
 
 
 def _tell(state: State, job: Job) -> None:
@@ -334,6 +403,7 @@ def why_lacking(job: Job) -> str:
 
 
 def _drop(state: State, stored: Stored) -> None:
+    _set_source(state, stored, b"")
     del state.blobs.by_name[stored.name]
     state.blobs.size -= stored.arriving.size
     state.effects.append(DropBlob(stored.number))
@@ -343,13 +413,23 @@ def check(state: State) -> None:
     """Assert that the table and the jobs agree. Costs O(state): for tests."""
     table = state.blobs
     assert table.size == sum(e.arriving.size for e in table.by_name.values()) <= table.bytes_max
+    assert len(table.by_name) <= table.number_max
+    assert sum(not e.jobs for e in table.by_name.values()) <= table.idle_max
+    sources = {name: e.source for name, e in table.by_name.items() if e.source}
+    assert table.asked == {name: state.jobs[job].owner for name, job in sources.items()}
+    assert table.asked_of == Counter(table.asked.values())
+    needed: dict[str, Needed] = {}
     for name, stored in table.by_name.items():
         assert stored.name == name
+        if stored.jobs:
+            count = needed.setdefault(stored.tenant, Needed())
+            count.number, count.size = count.number + 1, count.size + stored.arriving.size
         assert stored.jobs or stored.arriving.is_whole(), "nobody needs it, and it is not whole"
         assert not stored.source or stored.source in stored.jobs
         for job_id in stored.jobs:
             job = state.jobs[job_id]
             assert job.tenant == stored.tenant
+    assert table.needed == needed
     for job in state.jobs.values():
         assert job.has_room != (job.id in table.waiting) or job.failed
         if job.has_room:

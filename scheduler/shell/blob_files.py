@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from burla.protocol.messages import BLOB_PIECE_BYTES, BlobPiece
-from burla.scheduler.core.blob_table import STORE_BYTES_MAX
+from burla.scheduler.core.blob_table import NUMBER_MAX, STORE_BYTES_MAX
 from burla.scheduler.core.effects import KeepBlob, SendBlob
+from burla.transport import descriptors
 
 TURN_BYTES = 2 << 20  # sent to all nodes in one turn of the loop
 FREE_SHARE = 2  # one of so many parts of what is free on the disk at the start may be blobs
+NUMBER_SHARE = 0.4  # of all descriptors may be blobs; connections have half: see door.py
 DIRECTORY = "/var/tmp"  # on disk where /tmp is in memory
 
 Lost = Callable[[int, str], None]
@@ -135,6 +137,11 @@ def room() -> int:
         disk = os.statvfs(directory())
         return min(STORE_BYTES_MAX, disk.f_bavail * disk.f_frsize // FREE_SHARE)
     return STORE_BYTES_MAX
+
+
+def number_max() -> int:
+    """Return how many blobs there may be: each takes a descriptor."""
+    return min(NUMBER_MAX, int(descriptors.limit() * NUMBER_SHARE))
 
 
 def _new_file() -> int:

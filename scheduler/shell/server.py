@@ -148,6 +148,7 @@ async def _serve(
         options = (config.quotas, config.is_private, config.away_limit_s, config.shared)
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
         core.state.blobs.bytes_max = blob_files.room()
+        core.state.blobs.number_max = blob_files.number_max()
         core.state.journal.is_kept = log.isEnabledFor(logging.INFO)
         authorizer = doors.authorizer if doors else None
         door = Door(channel, watch, clock_s, strangers=keyed)

@@ -7,7 +7,7 @@ from opening import start_lease
 from worker_model import MEMORY, HandNode, assign
 
 from burla.nodelet.core import effects as e
-from burla.nodelet.core.blobs import ASKED_MAX, KEPT_S, Blobs
+from burla.nodelet.core.blobs import ASKED_MAX, IDLE_MAX, KEPT_S, Blobs
 from burla.nodelet.core.events import Reading
 from burla.protocol import messages as m
 from burla.protocol.arriving import STALLED_S, WRONG_MAX
@@ -15,7 +15,7 @@ from burla.protocol.arriving import STALLED_S, WRONG_MAX
 MIB = 1 << 20
 CONTENT = bytes(range(256)) * (10 * MIB // 256)  # three windows
 ANNA, BERT = b"a" * 16, b"b" * 16
-ONE, TWO = b"1" * 16, b"2" * 16
+ONE, TWO, THREE = b"1" * 16, b"2" * 16, b"3" * 16
 
 
 def blob(content: bytes) -> m.Blob:
@@ -25,9 +25,9 @@ def blob(content: bytes) -> m.Blob:
 class Kept:
     """Blobs of one node, and a shell that keeps their bytes."""
 
-    def __init__(self, bytes_max: int = 1 << 30) -> None:
+    def __init__(self, bytes_max: int = 1 << 30, idle_max: int = IDLE_MAX) -> None:
         self.effects: list[e.Effect] = []
-        self.blobs = Blobs(bytes_max, self.effects)
+        self.blobs = Blobs(bytes_max, self.effects, idle_max)
         self.kept: dict[int, bytes] = {}
         self.finished: list[int] = []
         self.now_s = 0.0
@@ -188,6 +188,83 @@ def test_memory_that_cannot_be_had_is_told() -> None:
     assert said.why == "what the function refers to cannot be kept: Cannot allocate memory"
 
 
+def test_what_could_not_be_kept_is_asked_for_anew_by_the_next_lease() -> None:
+    one = Kept()
+    (number,) = one.need(ONE, b"model")
+    one.answer(b"model")
+    one.blobs.failed(number, "Too many open files")  # as the shell says: it wrote nothing
+    (said,) = one.take()
+    assert isinstance(said, m.LeaseRefused)
+    one.blobs.release(ONE, 1.0)
+    (again,) = one.need(TWO, b"model")
+    assert again != number
+    assert not one.blobs.has_all(TWO)
+    one.answer(b"model")
+    assert one.kept == {again: b"model"}
+
+
+def test_what_cannot_be_kept_is_asked_for_no_more_by_a_lease_that_waits() -> None:
+    one = Kept()
+    number, _ = one.need(ONE, CONTENT, b"model")
+    one.need(TWO, CONTENT)
+    one.take()
+    one.blobs.failed(number, "Cannot allocate memory")
+    assert [type(said) for said in one.take()] == [m.LeaseRefused] * 2
+    one.blobs.take(m.BlobPiece(ONE, blob(CONTENT).digest, 0), [CONTENT[:MIB]], 0.0)
+    one.blobs.settle(STALLED_S)
+    assert one.take() == []
+    assert one.kept == {}
+
+
+def test_a_lease_waits_for_the_room_of_another_that_ends() -> None:
+    one = Kept(bytes_max=16 * MIB)
+    one.need(ONE, CONTENT)
+    one.answer(CONTENT)
+    other = CONTENT[::-1]
+    one.need(TWO, other, owner=BERT)
+    assert one.take() == []
+    assert not one.blobs.has_all(TWO)
+    one.blobs.ask_again(1.0)
+    one.blobs.settle(1.0 + STALLED_S)
+    assert one.take() == []
+    one.blobs.release(ONE, 2.0)
+    one.answer(other)
+    assert one.blobs.has_all(TWO)
+    assert one.kept == {2: other}
+
+
+def test_leases_get_room_in_turn_even_if_a_later_one_has_all() -> None:
+    one = Kept(bytes_max=16 * MIB)
+    small, large, first = b"s" * MIB, b"l" * 16 * MIB, b"f" * MIB
+    one.need(b"0" * 16, small)
+    one.answer(small)
+    one.blobs.release(b"0" * 16, 0.0)
+    one.need(ONE, first)
+    one.answer(first)
+    one.need(TWO, large)
+    (number,) = one.need(THREE, small)
+    assert not one.blobs.has_all(THREE), "else the large one never had room"
+    one.blobs.release(ONE, 1.0)
+    one.answer(large)
+    assert one.blobs.has_all(TWO)
+    assert not one.blobs.has_all(THREE)
+    one.blobs.release(TWO, 2.0)
+    one.answer(small)
+    assert one.blobs.has_all(THREE)
+    assert one.kept == {number: small}
+
+
+def test_a_few_that_nobody_needs_are_kept() -> None:
+    one = Kept(idle_max=2)
+    contents = [bytes([at]) for at in range(4)]
+    numbers = one.need(ONE, *contents)
+    one.answer(*contents)
+    assert len(one.kept) == 4
+    one.blobs.release(ONE, 1.0)
+    one.take()
+    assert tuple(one.kept) == numbers[2:]
+
+
 # --- in the nodelet ---
 
 NEEDS: dict[str, Any] = {"lease": ONE, "blobs": (blob(b"model"),), "owner": ANNA}
@@ -280,3 +357,22 @@ def test_the_state_dump_shows_blobs() -> None:
     found = node.core.snapshot()["blobs"]
     assert isinstance(found, dict)
     assert [each["bytes_here"] for each in found["blobs"]] == [0]
+
+
+def test_a_lease_that_comes_while_another_ends_is_not_refused_for_its_room() -> None:
+    node = HandNode()
+    node.core._blobs._bytes_max = 8
+    node.serve(**NEEDS)
+    send_model(node)
+    node.load()
+    node.hear(m.Linger(ONE))
+    node.said()
+    node.hear(m.EndLease(ONE, discard=False))  # both at once, when another user gets the node
+    other: dict[str, Any] = {"lease": TWO, "blobs": (blob(b"other"),), "owner": BERT}
+    node.hear(start_lease(**other), [b"function"])
+    assert not any(isinstance(said, m.LeaseRefused | m.BlobWanted) for said in node.said())
+    node.end()
+    assert m.BlobWanted(TWO, blob(b"other").digest, 0, 5) in node.said()
+    node.hear(m.BlobPiece(TWO, blob(b"other").digest, 0), [b"other"])
+    assert len(begun(node)) == 2
+    node.core.check()

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
+from burla.nodelet.core.blobs import IDLE_MAX
 from burla.nodelet.core.effects import KeepBlob
-from burla.nodelet.shell.blob_memory import BlobMemory
+from burla.nodelet.shell.blob_memory import BlobMemory, idle_max
 from burla.values.shared_memory import map_part
 
 
@@ -48,7 +49,8 @@ def test_what_is_dropped_is_closed_when_nobody_refers_to_it_any_more() -> None:
     memory = made(b"0123456789")
     (file,) = memory.files([1])
     memory.drop(1)
-    assert memory.files([1]) == []
+    with pytest.raises(LookupError):
+        memory.files([1])
     fd = file.fd
     os.fstat(fd)
     del file
@@ -66,3 +68,15 @@ def test_memory_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "pwrite", fail)
     memory.keep(KeepBlob(7, 0, [b"x"]))
     assert told == [(7, os.strerror(errno.ENOMEM))]
+
+
+def test_what_is_not_there_shifts_nothing_behind_it() -> None:
+    with pytest.raises(LookupError):
+        made(b"0123456789").files([7, 1])
+
+
+def test_a_part_of_all_descriptors_may_be_idle_blobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("burla.transport.descriptors.limit", lambda: 1024)
+    assert idle_max() == 256
+    monkeypatch.setattr("burla.transport.descriptors.limit", lambda: 1 << 30)
+    assert idle_max() == IDLE_MAX

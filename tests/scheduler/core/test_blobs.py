@@ -1,5 +1,6 @@
 """Blobs at the scheduler: asked of a client once, passed on to all nodes, each user's alone."""
 
+from collections.abc import ValuesView
 from hashlib import sha256
 from typing import Any
 
@@ -9,7 +10,7 @@ from opening import client_hello, node_hello, open_job
 from burla.protocol import messages as m
 from burla.protocol.arriving import STALLED_S, WRONG_MAX
 from burla.protocol.blob_messages import BLOBS
-from burla.scheduler.core.blob_table import TENANT_SHARE
+from burla.scheduler.core.blob_table import IDLE_MAX, TENANT_SHARE, Name, Stored
 from burla.scheduler.core.blobs import ASKED_MAX, KEPT_S
 from burla.scheduler.core.effects import DropBlob, Effect, KeepBlob, Send, SendBlob
 from burla.scheduler.core.scheduler import Scheduler
@@ -448,3 +449,133 @@ def test_the_state_dump_shows_blobs_without_their_bytes() -> None:
     found = world.core.snapshot(world.now_s)["blobs"]
     assert isinstance(found, list)
     assert (found[0]["bytes"], found[0]["bytes_here"]) == (len(CONTENT), MIB)
+
+
+def named(job: bytes, count: int) -> list[bytes]:
+    return [b"%s-%d" % (job, at) for at in range(count)]
+
+
+def serve(world: World, job: bytes, contents: list[bytes], client: str = "anna1") -> None:
+    """Open a job whose client sends all that it is asked for."""
+    by_digest = {blob(content).digest: content for content in contents}
+    world.open(job, *map(blob, contents), client=client)
+    asked = world.asked(client)
+    while asked:
+        part = asked.pop(0)
+        world.say(client, m.BlobPiece(part.about, part.digest, 0), (by_digest[part.digest],))
+        asked += world.asked(client)
+
+
+def test_a_loop_of_changing_parts_leaves_a_bounded_number_of_them() -> None:
+    world = World()
+    world.client()
+    for number in range(IDLE_MAX // m.BLOBS_MAX + 1):
+        job = b"%016d" % number
+        serve(world, job, named(job, m.BLOBS_MAX))
+        assert world.core.state.jobs[job].lacks == 0
+        world.say("anna1", m.CloseJob(job))
+    assert len(world.kept) == IDLE_MAX
+    assert b"%016d-0" % 0 not in world.kept.values(), "the oldest go first"
+    assert job + b"-0" in world.kept.values()
+
+
+def test_a_job_waits_until_its_tenant_needs_fewer() -> None:
+    world = World()
+    world.core.state.blobs.number_max = 8
+    world.client()
+    world.client("bert1")
+    world.node()
+    serve(world, A, named(A, 3))
+    serve(world, B, named(B, 2))
+    assert not world.core.state.jobs[B].has_room
+    serve(world, C, named(C, 4), client="bert1")
+    assert world.core.state.jobs[C].has_room, "what another tenant needs is nothing to it"
+    world.later(WAIT_SAID_S)
+    assert any("waiting for room" in text for text in world.waiting())
+    world.say("anna1", m.CloseJob(A))
+    assert world.core.state.jobs[B].has_room
+    assert {w.about for w in world.asked()} == {B}
+
+
+def test_the_oldest_goes_when_its_descriptor_is_needed() -> None:
+    world = World()
+    world.core.state.blobs.number_max = 4
+    world.client()
+    world.client("bert1")
+    serve(world, A, named(A, 2))
+    world.say("anna1", m.CloseJob(A))
+    serve(world, B, named(B, 2))
+    serve(world, C, named(C, 1), client="bert1")
+    assert list(world.kept.values()) == [*named(A, 2)[1:], *named(B, 2), *named(C, 1)]
+
+
+def test_a_job_that_alone_names_too_many_fails() -> None:
+    world = World()
+    world.core.state.blobs.number_max = 8
+    world.client()
+    world.open(A, *map(blob, named(A, 5)))
+    assert world.failed()[0].startswith(
+        "the function refers to 5 big objects or files, and this cluster keeps at most 4 of them"
+    )
+
+
+class Walked(dict[Name, Stored]):
+    """A table that counts how often somebody goes through all of it."""
+
+    count = 0
+
+    def values(self) -> ValuesView[Stored]:  # type: ignore[override]
+        self.count += 1
+        return super().values()
+
+
+def test_a_turn_goes_through_the_blobs_a_few_times_however_many_there_are() -> None:
+    world = World()
+    world.client()
+    walked = world.core.state.blobs.by_name = Walked()
+    for job in (A, B, C):
+        world.open(job, *map(blob, named(job, m.BLOBS_MAX)))
+    before, check = walked.count, world.core.check
+    world.core.check = lambda: None  # type: ignore[method-assign]
+    world.later(0.25)
+    world.say("anna1", m.CloseJob(B))
+    world.core.check = check  # type: ignore[method-assign]
+    assert walked.count - before < 10
+    world.core.check()
+
+
+def test_another_client_is_not_asked_for_more_when_one_has_sent_something() -> None:
+    world = World()
+    world.client()
+    world.client("bert1")
+    world.open(A, *map(blob, named(A, ASKED_MAX + 1)))
+    (first, *_) = world.asked()
+    world.open(B, *map(blob, named(B, ASKED_MAX + 1)), client="bert1")
+    assert len(world.asked("bert1")) == ASKED_MAX
+    world.say("anna1", m.BlobPiece(A, first.digest, 0), (named(A, 1)[0],))
+    assert (len(world.asked()), len(world.asked("bert1"))) == (1, 0)
+
+
+def test_a_client_goes_on_with_its_next_job_when_one_has_all() -> None:
+    world = World()
+    world.client()
+    world.open(A, *map(blob, named(A, ASKED_MAX)))
+    asked = world.asked()
+    world.open(B, *map(blob, named(B, ASKED_MAX)))
+    assert not world.asked()
+    for part, content in zip(asked, named(A, ASKED_MAX), strict=True):
+        world.say("anna1", m.BlobPiece(A, part.digest, 0), (content,))
+        assert [w.about for w in world.asked()] == [B]
+
+
+def test_a_resumed_job_gets_its_blobs_whole_if_only_older_nodes_are_there() -> None:
+    world = World()
+    world.client()
+    world.node(features=())
+    world.open(A, blob(OTHER), resumed=True)
+    assert not world.asked()
+    hold_s = world.core.state.jobs[A].hold_until_s
+    world.later(hold_s - world.now_s)
+    world.answer(OTHER)
+    assert world.core.state.jobs[A].lacks == 0
+    assert list(world.kept.values()) == [OTHER]

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from burla.protocol.fields import BLOBS_MAX
 from burla.protocol.messages import BLOB_PIECE_BYTES, BlobPiece
+from burla.scheduler.core.blob_table import NUMBER_MAX, TENANT_SHARE
 from burla.scheduler.core.effects import KeepBlob, SendBlob
 from burla.scheduler.shell import blob_files
 from burla.scheduler.shell.blob_files import TURN_BYTES, BlobFiles
@@ -100,3 +102,10 @@ def test_bytes_that_are_not_there_any_more_are_told(one: Files) -> None:
 def test_the_store_takes_no_more_than_half_of_what_is_free() -> None:
     disk = os.statvfs(blob_files.directory())
     assert 0 < blob_files.room() <= disk.f_bavail * disk.f_frsize
+
+
+def test_a_part_of_all_descriptors_may_be_blobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("burla.transport.descriptors.limit", lambda: 1024)
+    assert BLOBS_MAX * TENANT_SHARE <= blob_files.number_max() < 512
+    monkeypatch.setattr("burla.transport.descriptors.limit", lambda: 1 << 30)
+    assert blob_files.number_max() == NUMBER_MAX
