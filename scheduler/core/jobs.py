@@ -118,7 +118,7 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
         state.tell(job, job.failure)
     _tell_lost_again(state, job)
     all_leases = (*job.work.leases.values(), *job.past.values())
-    if not job.work.limbo and not any(lease.is_amid for lease in all_leases):
+    if not job.work.limbo and not any(lease.amid is not None for lease in all_leases):
         return
     if state.now_s >= job.hold_until_s:  # one at a time, or a flickering connection stops it
         job.hold_until_s = state.now_s + RESUME_S

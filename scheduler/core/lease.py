@@ -72,7 +72,7 @@ class Lease:
     call_s: float = 0.0  # as the nodelet measured; 0: not known
     is_retracting: bool = False  # asked to give back, has not answered
     had_nothing: bool = False  # to give back, when last asked, and no outcomes came since
-    is_amid: bool = False  # some of a big outcome was passed on, but not all
+    amid: int | None = None  # whose big outcome was passed on in part
     running: Running | None = None  # which of its calls last, as its nodelet said
     full_slots: int = 0  # while it tries inputs alone: what its nodelet was told; else 0
     trial: int | None = None  # the input that runs alone there

@@ -20,6 +20,8 @@ def count_loss(work: Work, lease: Lease, name: str, now_s: float, *, orderly: bo
     """Take note that the node of a lease is lost, with what it holds; before it is dropped."""
     work.suspects.prune(work.done)
     held = Ranges(lease.held)
+    if lease.amid is not None and lease.amid in held:  # its call was over
+        held.remove(lease.amid, lease.amid + 1)
     alone = lease.trial if held.total == 1 else None
     work.suspects.add(Loss(lease.node, name, held, now_s, alone, orderly))
 

@@ -29,7 +29,7 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
         raise ValueError("its ranges do not ascend")
     is_serving = lease.state in SERVING
     if said.fragment is not None:
-        lease.is_amid = not said.done
+        lease.amid = None if said.done else said.fragment.index
     if said.tried:
         retries.note(state, job, lease, said.tried)
     if job.failed_calls:

@@ -131,7 +131,7 @@ class SimNode(ModelNode):
             world.printed[job] += data
             self.tell(Printed(worker.number, 1, data))
         world.ran.setdefault(job, []).extend(range(lo, hi))
-        if hi - lo == 1 and world.random.random() < world.big:
+        if hi - lo == 1 and world.big and world.random.random() < world.big:
             self._flow(worker, result_of(job, lo), 0, seconds)
             return
         frames = [b"".join(result_of(job, i) for i in range(lo, hi))]

@@ -54,6 +54,17 @@ def test_what_got_lost_amid_a_value_is_asked_for_when_the_client_is_back() -> No
     assert to(node, m.HelloRequired()) in cluster.heard()
 
 
+def test_who_had_its_result_under_way_is_not_what_its_node_died_of() -> None:
+    cluster, *_ = amid_a_value()
+    (node,), (client,) = cluster.nodes.values(), cluster.clients.values()
+    node.alive = False
+    cluster.unreachable(node.peer)
+    for _ in range(4):
+        cluster.later(0.25)
+    (loss,) = cluster.core.state.jobs[client.job].work.suspects.losses
+    assert not loss.held
+
+
 def test_leases_carry_what_the_client_can_take() -> None:
     cluster = ModelCluster()
     node = cluster.node(1)
