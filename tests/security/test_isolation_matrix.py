@@ -489,7 +489,7 @@ def left() -> list[str]:
     """Return locks of user ids that nobody holds, and control groups without such a lock."""
     locks = list(Path("/run/burla").glob("uid-*"))
     names = {f"burla-{path.name.removeprefix('uid-')}" for path in locks}
-    groups = Path("/sys/fs/cgroup").glob("*/burla-2*")
+    groups = Path("/sys/fs/cgroup").glob("*/burla-2" + "[0-9]" * 9)
     return [str(path) for path in locks if not held(path)] + [
         str(path) for path in groups if path.name not in names
     ]
