@@ -47,7 +47,7 @@ watch_drain < /dev/null > /dev/null 2>&1 &
 say installing
 for part in $(attribute wheel-parts); do attribute "wheel-$part"; done | python3 -I -c '
 import base64, lzma, sys
-sys.stdout.buffer.write(lzma.decompress(base64.b64decode(sys.stdin.buffer.read())))' > "$directory/$(attribute wheel-name)"
+sys.stdout.buffer.write(lzma.decompress(base64.b85decode(sys.stdin.buffer.read())))' > "$directory/$(attribute wheel-name)"
 python=$(attribute python)
 if ! "python$python" -I -c 'import ensurepip, venv' 2>/dev/null && command -v apt-get > /dev/null; then
     { apt-get update && apt-get install -y "python$python-venv"; } > "$directory/apt.log" 2>&1 || :

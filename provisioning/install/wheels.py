@@ -201,5 +201,5 @@ def pinned_for_node(python: str, index: str) -> pins.Requirements:
 @once
 def packed_wheel(part_max: int) -> list[str]:
     """Return our wheel for a node, packed, as texts of at most `part_max` characters."""
-    text = base64.b64encode(lzma.compress(wheel_for_node(), preset=9)).decode()
+    text = base64.b85encode(lzma.compress(wheel_for_node(), preset=9)).decode()
     return [text[begin : begin + part_max] for begin in range(0, len(text), part_max)]

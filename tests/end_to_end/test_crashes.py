@@ -73,7 +73,7 @@ def test_workers_are_killed_all_the_time_in_strides_of_tiny_calls(node: Cluster)
             x += 1
         return x - 300
 
-    with killing(node, KILL_EVERY_S / 2) as killed:
+    with killing(node, KILL_EVERY_S) as killed:
         assert remote_parallel_map(spin, range(200_000)) == list(range(200_000))
     assert len(killed) > 3
 
@@ -82,7 +82,7 @@ def test_workers_are_killed_all_the_time_while_big_results_come(node: Cluster) -
     def big(x: int) -> bytes:
         return x.to_bytes(4, "big") * (1 << 18)
 
-    with killing(node, KILL_EVERY_S / 2) as killed:
+    with killing(node, KILL_EVERY_S) as killed:
         seen = []
         for result in remote_parallel_map(big, range(300), generator=True):
             assert len(result) == 1 << 20

@@ -72,7 +72,7 @@ def test_a_wheelhouse_goes_along_but_for_another_burla(tmp_path: Path) -> None:
 def test_our_wheel_packed_in_parts_is_whole_and_fits_into_metadata() -> None:
     parts = wheels.packed_wheel(100_000)
     assert max(map(len, parts)) <= 100_000
-    wheel = lzma.decompress(base64.b64decode("".join(parts)))
+    wheel = lzma.decompress(base64.b85decode("".join(parts)))
     assert wheel == wheels.make_wheel(compress=False, for_node=True)
     assert sum(map(len, parts)) < 480_000  # 512 KB with all else that a cloud machine is told
 
