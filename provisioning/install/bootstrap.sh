@@ -164,7 +164,8 @@ venv() {
     mkdir -p "$DIRECTORY"
     : > "$DIRECTORY/building"
     rm -rf "$DIRECTORY/venv" "$DIRECTORY/installed"
-    "$BASE" -I -m venv --without-pip "$DIRECTORY/venv"
+    # Jobs have other user ids, and are shown this folder only, which has no secrets.
+    (umask 022 && "$BASE" -I -m venv --without-pip "$DIRECTORY/venv")
     echo "$PYTHON" > "$DIRECTORY/venv/complete"
     rm "$DIRECTORY/building"
 }
@@ -192,7 +193,7 @@ install() { # what is half installed is thrown away by making the environment an
         # No source packages: what builds them would come without hashes.
         ! grep -q -e --hash= "$DIRECTORY/tmp/requirements.txt" || set -- "$@" --require-hashes --only-binary :all:
     fi
-    said=$(HOME=$home TMPDIR=$DIRECTORY/tmp PYTHONPATH=$PIP \
+    said=$(umask 022 && HOME=$home TMPDIR=$DIRECTORY/tmp PYTHONPATH=$PIP \
         "$DIRECTORY/venv/bin/python" -m pip "$@" 2>&1) || failed_pip "$said"
     rm -rf "$DIRECTORY/tmp"
     echo "$INSTALLED" > "$DIRECTORY/installed.new"
