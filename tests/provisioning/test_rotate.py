@@ -1,36 +1,17 @@
 """`burla auth rotate` of the scheduler's key and of nodes', in the middle of a job."""
 
-import subprocess
-import sys
-from collections import Counter
 from pathlib import Path
 
 import psutil
 import pytest
-from marked import NAME as MARK, marked
+from marked import marked
+from steady import SteadyJob
 from users import User
 from waiting import wait_until
 
 from burla.transport.addresses import take_apart
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(200)]
-SCRIPT = """
-import os, sys, time
-from burla import remote_parallel_map
-
-def f(i):
-    time.sleep(0.1)
-    print("called", i, flush=True)
-    return i
-
-def inputs():
-    number = 0
-    while not os.path.exists(sys.argv[1]):
-        yield number
-        number += 1
-
-print("results", *sorted(remote_parallel_map(f, inputs(), generator=True)))
-"""
 HASHES = """
 from burla import remote_parallel_map as m
 import os, time
@@ -57,11 +38,7 @@ def test_all_keys_are_replaced_and_no_call_is_lost_or_repeated(user: User, tmp_p
         scheduler, keys = pid_in(folder / "scheduler.child"), {}
         for name in ("local-1", "local-2"):
             keys[name] = (folder / f"{name}.key").read_text()
-        line = [sys.executable, "-u", "-c", SCRIPT, str(tmp_path / "stop")]
-        with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
-            env = {"HOME": str(user.home), "BURLA_CLUSTER": address, MARK: mark.word}
-            caller = subprocess.Popen(line, env=env, stdout=out, stderr=err)
-        wait_until(lambda: (tmp_path / "out").stat().st_size > 0, "it runs")
+        job = SteadyJob(user, address, mark, tmp_path)
 
         said = user.said("auth", "rotate", "--nodes")
         assert said == {"renewed": ["local-1", "local-2"], "failed": {}}
@@ -78,15 +55,7 @@ def test_all_keys_are_replaced_and_no_call_is_lost_or_repeated(user: User, tmp_p
         known = folder / "keys/server-keys.json"
         wait_until(known.exists, "the new key counts")
         wait_until(lambda: said["server_key"] in (folder / "scheduler.ready").read_text(), "so")
-        assert caller.poll() is None
-        (tmp_path / "stop").touch()
-        assert caller.wait(100) == 0
-        *called, results = (tmp_path / "out").read_text().splitlines()
-        numbers = results.split()[1:]
-        assert numbers == [str(number) for number in range(len(numbers))]
-        wanted = Counter(f"called {number}" for number in numbers)
-        assert (wanted - Counter(called), Counter(called) - wanted) == ({}, {})
-        assert (tmp_path / "err").read_text() == ""
+        job.end()
         assert pid_in(folder / "scheduler.child") == scheduler
 
         assert user.said("status")["scheduler"] == said["address"]
