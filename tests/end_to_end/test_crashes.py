@@ -20,7 +20,9 @@ from burla import remote_parallel_map
 
 pytestmark = pytest.mark.slow
 
-KILL_EVERY_S = 0.2
+KILL_EVERY_S = (
+    0.5  # well over what a worker takes to load: three deaths in that time mean a bad function
+)
 BLANKS = range(4, 9)  # of a node with four CPUs: one each, and perhaps a spare one
 
 
@@ -55,7 +57,7 @@ def killing(made: Cluster, every_s: float) -> Iterator[list[int]]:
         thread.join()
 
 
-def test_workers_are_killed_all_the_time_while_5000_calls_run(node: Cluster) -> None:
+def test_workers_are_killed_all_the_time_while_calls_run(node: Cluster) -> None:
     def triple(x: int) -> int:
         import time
 
@@ -63,8 +65,8 @@ def test_workers_are_killed_all_the_time_while_5000_calls_run(node: Cluster) -> 
         return x * 3
 
     with killing(node, KILL_EVERY_S) as killed:
-        assert remote_parallel_map(triple, range(5000)) == [x * 3 for x in range(5000)]
-    assert len(killed) > 3
+        assert remote_parallel_map(triple, range(8000)) == [x * 3 for x in range(8000)]
+    assert killed
 
 
 def test_workers_are_killed_all_the_time_in_strides_of_tiny_calls(node: Cluster) -> None:
@@ -74,8 +76,8 @@ def test_workers_are_killed_all_the_time_in_strides_of_tiny_calls(node: Cluster)
         return x - 300
 
     with killing(node, KILL_EVERY_S) as killed:
-        assert remote_parallel_map(spin, range(200_000)) == list(range(200_000))
-    assert len(killed) > 3
+        assert remote_parallel_map(spin, range(400_000)) == list(range(400_000))
+    assert killed
 
 
 def test_workers_are_killed_all_the_time_while_big_results_come(node: Cluster) -> None:

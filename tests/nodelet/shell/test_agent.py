@@ -302,9 +302,12 @@ def test_asked_by_a_signal_it_writes_what_it_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BURLA_CONFIG_DIR", str(tmp_path))
-    gate = tmp_path / "gate"
+    gate, begun = tmp_path / "gate", tmp_path / "begun"
+    begun.touch()
 
     def wait(x: int) -> int:
+        with begun.open("a") as file:
+            file.write("x")
         while not gate.exists():
             time.sleep(0.01)
         return x
@@ -312,7 +315,7 @@ def test_asked_by_a_signal_it_writes_what_it_knows(
     with node(tmp_path) as (scheduler, nodelet):
         lease = scheduler.start(wait)
         scheduler.deal(lease, range(10))
-        wait_until(lambda: len(nodelet.workers()) >= 2, "workers")
+        wait_until(lambda: len(begun.read_bytes()) == 2, "both workers are in a call")
         nodelet.process.send_signal(signal.SIGUSR2)
         wait_until((tmp_path / "nodelet-state.json").exists, "the state")
         state = json.loads((tmp_path / "nodelet-state.json").read_text())

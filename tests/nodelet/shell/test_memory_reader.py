@@ -1,5 +1,6 @@
 """What is read of memory: of machines and cgroups as files, and of real processes."""
 
+import mmap
 import multiprocessing
 import os
 import time
@@ -79,6 +80,14 @@ def test_a_system_that_tells_nothing_has_no_readings(tmp_path: Path) -> None:
 # --- real processes ---
 
 
+def pages(megabytes: int) -> mmap.mmap:
+    """Return new memory; an allocator may give what was written before the fork."""
+    fresh = mmap.mmap(-1, megabytes * MB, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for _ in range(megabytes):
+        fresh.write(b"x" * MB)
+    return fresh
+
+
 @contextmanager
 def child(work: Callable[[], object]) -> Iterator[int]:
     """Fork a process that holds what `work` returns; yield its pid once it does."""
@@ -110,10 +119,10 @@ def used(meter: MemoryReader, pid: int, now_s: float = 0.0) -> int:
 
 @pytest.mark.parametrize("func_ram", [MB, 1 << 40], ids=["exactly", "cheaply"])
 def test_what_a_process_shares_with_its_parent_is_not_its_own(func_ram: int) -> None:
-    shared = bytearray(b"x") * (100 * MB)
+    shared = pages(100)
     meter = MemoryReader()
     meter.limit(func_ram, 0)
-    with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
+    with child(lambda: pages(40)) as pid:
         assert 39 * MB < used(meter, pid) < 60 * MB
     assert shared
 
@@ -121,7 +130,7 @@ def test_what_a_process_shares_with_its_parent_is_not_its_own(func_ram: int) -> 
 @pytest.mark.parametrize("func_ram", [MB, 1 << 40], ids=["exactly", "cheaply"])
 def test_the_children_of_a_process_count(func_ram: int) -> None:
     def hold() -> object:
-        inner = child(lambda: bytearray(b"x") * (40 * MB))
+        inner = child(lambda: pages(40))
         inner.__enter__()
         return inner
 
@@ -149,7 +158,7 @@ def test_a_process_that_is_gone_uses_nothing() -> None:
 def test_a_budget_is_what_all_workers_together_may_use() -> None:
     meter = MemoryReader()
     meter.limit(0, 100 * MB)
-    with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
+    with child(lambda: pages(40)) as pid:
         reading = meter.read({1: pid}, [], 0.0)
     assert reading is not None
     assert reading.total == 100 * MB
@@ -159,11 +168,11 @@ def test_a_budget_is_what_all_workers_together_may_use() -> None:
 def test_what_only_an_exact_figure_shows_is_looked_for_now_and_then() -> None:
     meter = MemoryReader()
     meter.limit(60 * MB, 0)
-    ballast = bytearray(b"x") * (80 * MB)
+    ballast = pages(80)
 
     def write_all() -> object:
         for at in range(0, len(ballast), 4096):
-            ballast[at] = 1  # what was shared is its own now
+            ballast[at] = ord("y")  # what was shared is its own now
         return ballast
 
     with child(write_all) as pid:
@@ -175,7 +184,7 @@ def test_what_only_an_exact_figure_shows_is_looked_for_now_and_then() -> None:
 def test_nobody_uses_more_than_the_limit_by_a_guess() -> None:
     meter = MemoryReader()
     meter.limit(30 * MB, 0)
-    with child(lambda: bytearray(b"x") * (40 * MB)) as pid:
+    with child(lambda: pages(40)) as pid:
         assert used(meter, pid, 1.0) >= 40 * MB
         meter._workers._seen[pid].exact = 29 * MB
         meter._workers._seen[pid].resident -= 2 * MB  # it has grown by as much
