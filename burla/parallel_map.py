@@ -1,59 +1,22 @@
 """The public function: checks its arguments, starts a job, hands its results on."""
 
-import operator
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
-import msgspec
-
-from burla.core.batches import Window
-from burla.core.read_ahead import GROW_AHEAD_S, InOrder, ReadAhead
-from burla.core.session import Session
-from burla.limits import GB
-from burla.protocol import messages as m
-from burla.protocol.digest import digest_of
-from burla.shell.caller import Caller
-from burla.shell.clients import client_for, close_idle
-from burla.shell.io_thread import IoThread
-from burla.shell.job import Job
-from burla.system.hash_seed import own_seed
-from burla.transport.addresses import take_apart
-from burla.values.calls import Guarded
-from burla.values.held_parts import HeldFunction
-from burla.values.payloads import (
-    cut_batches,
-    hold_function,
-    is_lazy,
-    take_apart_function,
-)
-from burla.values.pickling import Sent
-from burla.values.shared_memory import make_room
-from burla.values.sharing import SharedInputs, directory_of, parts_in
-
-from .arguments import Shape, check_arguments, decide_unpack, name_of
-from .attachments import Attachments, attach
-from .config import cluster_address, may_grow, reconnect_timeout_s
-from .modules import new_sent, packed_environment, travelling_modules
+from .arguments import check_arguments, decide_unpack
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested, list_here, put_here, run_here
-from .options import Options, read_options
-from .own_frames import hide_own_frames, warn_caller
-from .private_cluster import LocalCluster, is_current, private_cluster
+from .options import read_options
+from .own_frames import hide_own_frames
 from .retry import Retry
-from .shipped_files import Shipped, dump_files, find_files
-from .surroundings import TOKEN, packed_surroundings
-from .variables import Chosen, read_env
+from .shipped_files import find_files
+from .starting import Request, start
+from .variables import read_env
 
 R = TypeVar("R")
 Path = str | os.PathLike[str]
 Files = Path | Iterable[Path] | Mapping[str, Path]
-
-KINDS = {False: m.BlobKind.PART, True: m.BlobKind.BYTES_PART}  # of a part: was it a `bytes`?
-ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
-ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
 
 
 class Rest(TypedDict, total=False):
@@ -385,10 +348,12 @@ def remote_parallel_map(
             timeout=timeout,
             retries=retries,
         )
+        limits = (func_cpu, func_ram, max_parallelism)
+        chosen, shipped = read_env(env), find_files(files)
+        check_arguments(function_, inputs, *limits, spinner, unpack, grow)
+        shape = decide_unpack(function_, unpack, inputs)
         return _map(
-            *(function_, inputs, func_cpu, func_ram, max_parallelism),
-            *(spinner, unpack, grow),
-            *(read_env(env), find_files(files), options),
+            Request(function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options)
         )
     except BaseException as error:
         hide_own_frames(error)
@@ -403,30 +368,16 @@ def _hiding_frames(results: Iterator[R]) -> Iterator[R]:
         raise
 
 
-def _map(
-    function_: Callable[..., R],
-    inputs: Iterable[Any],
-    func_cpu: int,
-    func_ram: float | None,
-    max_parallelism: int | None,
-    spinner: bool,
-    unpack: bool | None,
-    grow: bool | None,
-    chosen: Chosen,
-    shipped: Sequence[Shipped],
-    options: Options,
-) -> list[Any] | Iterator[Any]:
-    check_arguments(function_, inputs, func_cpu, func_ram, max_parallelism, spinner, unpack, grow)
-    shape = decide_unpack(function_, unpack, inputs)
+def _map(request: Request) -> list[Any] | Iterator[Any]:
+    inputs, options = request.inputs, request.options
     if is_nested():
-        put_here(shipped)
-        here = run_here(function_, inputs, shape, chosen, options)
+        put_here(request.shipped)
+        here = run_here(request.function, inputs, request.shape, request.chosen, options)
         return _hiding_frames(here) if options.generator else list_here(here, options)
     if type(inputs) in (list, tuple, range) and not inputs:
         return iter(()) if options.generator else []
     refuse_green_threads()
-    spec = _specify(function_, shape, func_cpu, func_ram, max_parallelism, options)
-    caller = _start(spec, function_, inputs, shape, spinner, options, grow, chosen, shipped)
+    caller = start(request)
     if not options.generator:
         return [] if caller is None else caller.collect()
     if caller is None:
@@ -434,143 +385,3 @@ def _map(
     results: Iterator[Any] = _hiding_frames(caller.stream())
     next(results)  # it is begun now, so that closing it ends the job
     return results
-
-
-def _specify(
-    function: Callable[..., Any],
-    shape: Shape,
-    func_cpu: int,
-    func_ram: float | None,
-    max_parallelism: int | None,
-    options: Options,
-) -> m.OpenJob:
-    return m.OpenJob(
-        job=os.urandom(16),
-        topic=os.urandom(16),
-        name=name_of(function)[:256],
-        func_cpu=min(m.NUMBER_MAX, operator.index(func_cpu)),
-        func_ram=None if func_ram is None else max(1, int(min(m.NUMBER_MAX, func_ram * GB))),
-        max_parallelism=(
-            None if max_parallelism is None else min(m.NUMBER_MAX, operator.index(max_parallelism))
-        ),
-        unpack=shape.unpack,
-        environment=b"",  # comes when the cluster is known
-        fragments=True,
-        policy=options.policy(),
-    )
-
-
-def _start(
-    spec: m.OpenJob,
-    function: Callable[..., Any],
-    inputs: Iterable[Any],
-    shape: Shape,
-    spinner: bool,
-    options: Options,
-    grow: bool | None,
-    chosen: Chosen,
-    shipped: Sequence[Shipped],
-) -> Caller | None:
-    """Return the job, open and with its first inputs; None, and nothing is started, without any."""
-    sent = new_sent()
-    sample = inputs if isinstance(inputs, list | tuple) else ()
-    retry = options.retry
-    sent_as = function if retry is None else Guarded(function, retry.kinds)
-    name = None if retry is None else name_of(function)
-    pieces = take_apart_function(sent_as, sample=sample, sent=sent, name=name)
-    ahead = ReadAhead() if is_lazy(inputs) else None
-    if ahead is not None:  # what makes the inputs may change what the function refers to
-        pieces.copy()
-    in_order = InOrder() if options.generator and options.is_ordered else None
-    window = Window(ahead, in_order)
-    room = window.room if ahead is not None or in_order is not None else None
-    batches = cut_batches(inputs, sent, shape.check, room=room)
-    first = next(batches, None)
-    if first is None:
-        return None
-    limits = {
-        "func_cpu": spec.func_cpu,
-        "func_ram": None if spec.func_ram is None else spec.func_ram / GB,
-        "max_parallelism": spec.max_parallelism,
-    }
-    address = cluster_address()
-    memory = directory = free = None
-    if address is not None:
-        connect: Callable[[], IoThread] = partial(
-            client_for, address, None, ANSWER_S, reconnect_timeout_s()
-        )
-        thread = connect()
-        secret = b"" if take_apart(address).key is None else os.urandom(m.SECRET_BYTES_MAX)
-        spec = msgspec.structs.replace(spec, secret=secret, grow=may_grow(grow))
-        if ahead is not None and spec.grow:
-            ahead.ahead_s = GROW_AHEAD_S
-    else:  # this machine: nothing else can listen, and it cannot grow
-        cluster = private_cluster()
-        connect, thread = _connect_private, _connect_to(cluster)
-        if (memory := cluster.memory) is not None:
-            directory, free = directory_of(memory, spec.job.hex()), cluster.free_files
-    around = packed_surroundings(chosen, private=address is None)
-    attached = _attachments(function, inputs, sent, shipped, travels=address is not None)
-    held = hold_function(function, pieces, None if memory is None else parts_in(memory))
-    try:
-        spec = msgspec.structs.replace(
-            spec,
-            environment=packed_environment(
-                memory,
-                travels=address is not None,
-                attached=attached.inline,
-                surroundings=around,
-            ),
-            lazy=room is not None,
-            digest=b"" if shipped else _digest_of(held, attached),  # each has its own files
-            hash_seed=own_seed(),
-            blobs=(*_blobs_of(held), *attached.blobs),
-        )
-        contents = {part.digest: memoryview(part.content) for part, _ in held.parts}
-        for blob, data in zip(attached.blobs, attached.contents, strict=True):
-            contents[blob.digest] = memoryview(data)
-        # those that wait for earlier ones are bounded by the window of inputs, not by their own
-        prompt = not options.generator or options.is_ordered
-        session = Session(spec, held.frames, prompt, make_room, contents)
-        job = Job(session, thread, spec.name, spinner, TOKEN)
-        shared = SharedInputs(directory, free, os.cpu_count() or 1)
-        parts = chain([first], batches)
-        delivery = options.delivery()
-        return Caller(job, connect, inputs, parts, limits, shared, window, held, delivery)
-    except BaseException:
-        held.release()
-        raise
-
-
-def _attachments(
-    function: object, inputs: object, sent: Sent, shipped: Sequence[Shipped], *, travels: bool
-) -> Attachments:
-    own = travelling_modules(function, inputs, sent) if travels else None
-    if own is not None and own.warning:
-        warn_caller(own.warning)
-    attached = Attachments() if own is None else own.attached
-    return attached.joined_with(attach(dump_files(shipped))) if shipped else attached
-
-
-def _blobs_of(held: HeldFunction) -> list[m.Blob]:
-    return [m.Blob(part.digest, part.size, KINDS[is_bytes]) for part, is_bytes in held.parts]
-
-
-def _digest_of(held: HeldFunction, attached: Attachments) -> bytes:
-    digests = [part.digest for part, _ in held.parts]
-    return digest_of([*held.frames, *digests, *(blob.digest for blob in attached.blobs)])
-
-
-def _connect_private() -> IoThread:
-    return _connect_to(private_cluster())
-
-
-def _connect_to(cluster: LocalCluster) -> IoThread:
-    """Return the I/O thread of a private cluster, or of the next if another thread replaced it."""
-    while True:
-        cluster.wait_listening(ANSWER_PRIVATE_S)
-        thread = client_for(cluster.address, cluster.failed, ANSWER_PRIVATE_S)
-        if is_current(cluster):
-            return thread
-        close_idle(cluster.address)
-        cluster = private_cluster()

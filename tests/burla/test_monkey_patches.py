@@ -30,7 +30,7 @@ def test_a_map_under_green_threads_is_refused_and_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, module: str, asked: str, patched: set[str], advice: str
 ) -> None:
     library(monkeypatch, module, asked, patched)
-    monkeypatch.setattr("burla.parallel_map.private_cluster", None)  # nothing may start
+    monkeypatch.setattr("burla.starting.private_cluster", None)  # nothing may start
     with pytest.raises(ClusterError, match=advice):
         remote_parallel_map(abs, [1])
 

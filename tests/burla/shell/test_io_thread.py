@@ -12,6 +12,7 @@ from typing import Any, assert_type
 
 import pytest
 from fake_scheduler import FakeScheduler, hold_back
+from opening import open_job
 from waiting import wait_until
 
 from burla import (
@@ -183,18 +184,15 @@ def test_nobody_at_the_address_is_an_error_that_repeats_it(
 ) -> None:
     address = f"ipc://{tmp_path}/nobody"
     monkeypatch.setenv("BURLA_CLUSTER", address)
-    monkeypatch.setattr("burla.parallel_map.ANSWER_S", 0.1)
+    monkeypatch.setattr("burla.starting.ANSWER_S", 0.1)
     with pytest.raises(ClusterUnreachable, match=address):
         rpm(double, [1])
     clients._clients.pop(address).close()
 
 
 def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
-    from burla.arguments import decide_unpack
     from burla.core.batches import Window
     from burla.core.session import Session
-    from burla.options import Options
-    from burla.parallel_map import _specify
     from burla.shell.caller import Caller
     from burla.values.payloads import HeldFunction, cut_batches, dump_function
 
@@ -203,8 +201,7 @@ def test_daemons_that_died_end_the_call_at_once(fake: FakeScheduler) -> None:
     client = IoThread(
         new_hello(), fake.address, lambda silent_s: "killed" if dead.is_set() else None, 8
     )
-    spec = _specify(double, decide_unpack(double), 1, None, None, Options())
-    session = Session(spec, dump_function(double), True)
+    session = Session(open_job(os.urandom(16)), dump_function(double), True)
     job = Job(session, client, "double", True)
     threading.Timer(0.1, dead.set).start()
     shared = SharedInputs(None)

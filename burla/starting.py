@@ -1,0 +1,233 @@
+"""How a job begins: function and first inputs are made ready, the cluster is found, all is sent."""
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from burla.core.batches import Window
+from burla.core.read_ahead import GROW_AHEAD_S, InOrder, ReadAhead
+from burla.core.session import Session
+from burla.limits import GB
+from burla.protocol import messages as m
+from burla.protocol.digest import digest_of
+from burla.shell.caller import Caller
+from burla.shell.clients import client_for, close_idle
+from burla.shell.io_thread import IoThread
+from burla.shell.job import Job
+from burla.system.hash_seed import own_seed
+from burla.transport.addresses import take_apart
+from burla.values.calls import Guarded
+from burla.values.held_parts import HeldFunction
+from burla.values.parts import FunctionPieces
+from burla.values.payloads import (
+    cut_batches,
+    hold_function,
+    is_lazy,
+    take_apart_function,
+)
+from burla.values.pickling import Sent
+from burla.values.shared_memory import make_room
+from burla.values.sharing import FreeFiles, SharedInputs, directory_of, parts_in
+
+from .arguments import Shape, name_of
+from .attachments import Attachments, attach
+from .config import cluster_address, may_grow, reconnect_timeout_s
+from .modules import new_sent, packed_environment, travelling_modules
+from .options import Options
+from .own_frames import warn_caller
+from .private_cluster import LocalCluster, is_current, private_cluster
+from .shipped_files import Shipped, dump_files
+from .surroundings import TOKEN, packed_surroundings
+from .variables import Chosen
+
+KINDS = {False: m.BlobKind.PART, True: m.BlobKind.BYTES_PART}  # of a part: was it a `bytes`?
+ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
+ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asks for, checked."""
+
+    function: Callable[..., Any]
+    inputs: Iterable[Any]
+    shape: Shape
+    func_cpu: int
+    func_ram: float | None
+    max_parallelism: int | None
+    spinner: bool
+    grow: bool | None
+    chosen: Chosen  # environment variables
+    shipped: Sequence[Shipped]
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """The cluster that a job goes to, connected."""
+
+    connect: Callable[[], IoThread]  # again
+    thread: IoThread
+    address: str | None  # None: it is the private one
+    memory: str | None = None  # where files in memory are shared with it
+    free_files: FreeFiles | None = None  # of what jobs leave each other there
+
+    def secret(self) -> bytes:
+        """Return one for a new job; empty where nobody else can listen."""
+        if self.address is None or take_apart(self.address).key is None:
+            return b""
+        return os.urandom(m.SECRET_BYTES_MAX)
+
+
+def start(request: Request) -> Caller | None:
+    """Return the job, open and with its first inputs; None, and nothing is started, without any."""
+    inputs, options = request.inputs, request.options
+    sent = new_sent()
+    pieces = _function_of(request, sent)
+    ahead = ReadAhead() if is_lazy(inputs) else None
+    if ahead is not None:  # what makes the inputs may change what the function refers to
+        pieces.copy()
+    window = Window(ahead, InOrder() if options.generator and options.is_ordered else None)
+    is_windowed = ahead is not None or window.in_order is not None
+    batches = cut_batches(
+        inputs, sent, request.shape.check, room=window.room if is_windowed else None
+    )
+    first = next(batches, None)
+    if first is None:
+        return None
+    cluster = _cluster()
+    spec = _specify(request, cluster, is_lazy=is_windowed)
+    if ahead is not None and spec.grow:
+        ahead.ahead_s = GROW_AHEAD_S
+    attached = _attachments(request, sent, travels=cluster.address is not None)
+    memory = cluster.memory
+    held = hold_function(request.function, pieces, None if memory is None else parts_in(memory))
+    try:
+        session = _session(request, cluster, spec, held, attached)
+        job = Job(session, cluster.thread, spec.name, request.spinner, TOKEN)
+        directory = None if memory is None else directory_of(memory, spec.job.hex())
+        shared = SharedInputs(directory, cluster.free_files, os.cpu_count() or 1)
+        parts, delivery = chain([first], batches), options.delivery()
+        return Caller(
+            *(job, cluster.connect, inputs, parts, _limits(spec)), *(shared, window, held, delivery)
+        )
+    except BaseException:
+        held.release()
+        raise
+
+
+def _function_of(request: Request, sent: Sent) -> FunctionPieces:
+    """Return the function as it is now, taken apart."""
+    function, inputs, retry = request.function, request.inputs, request.options.retry
+    sample = inputs if isinstance(inputs, list | tuple) else ()
+    sent_as = function if retry is None else Guarded(function, retry.kinds)
+    name = None if retry is None else name_of(function)
+    return take_apart_function(sent_as, sample=sample, sent=sent, name=name)
+
+
+def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob:
+    """Return the job as far as it is known before its function is."""
+    ram, most = request.func_ram, request.max_parallelism
+    return m.OpenJob(
+        job=os.urandom(16),
+        topic=os.urandom(16),
+        name=name_of(request.function)[:256],
+        func_cpu=min(m.NUMBER_MAX, operator.index(request.func_cpu)),
+        func_ram=None if ram is None else max(1, int(min(m.NUMBER_MAX, ram * GB))),
+        max_parallelism=None if most is None else min(m.NUMBER_MAX, operator.index(most)),
+        unpack=request.shape.unpack,
+        environment=b"",
+        secret=cluster.secret(),
+        grow=cluster.address is not None and may_grow(request.grow),  # this machine cannot
+        lazy=is_lazy,
+        hash_seed=own_seed(),
+        fragments=True,
+        policy=request.options.policy(),
+    )
+
+
+def _limits(spec: m.OpenJob) -> dict[str, object]:
+    """Return the limits of the job by the names of their arguments."""
+    return {
+        "func_cpu": spec.func_cpu,
+        "func_ram": None if spec.func_ram is None else spec.func_ram / GB,
+        "max_parallelism": spec.max_parallelism,
+    }
+
+
+def _session(
+    request: Request, cluster: _Cluster, spec: m.OpenJob, held: HeldFunction, attached: Attachments
+) -> Session:
+    environment = packed_environment(
+        cluster.memory,
+        travels=cluster.address is not None,
+        attached=attached.inline,
+        surroundings=packed_surroundings(request.chosen, private=cluster.address is None),
+    )
+    spec = msgspec.structs.replace(
+        spec,
+        environment=environment,
+        digest=b"" if request.shipped else _digest_of(held, attached),  # each has its own files
+        blobs=(*_blobs_of(held), *attached.blobs),
+    )
+    contents = {part.digest: memoryview(part.content) for part, _ in held.parts}
+    for blob, data in zip(attached.blobs, attached.contents, strict=True):
+        contents[blob.digest] = memoryview(data)
+    options = request.options
+    # those that wait for earlier ones are bounded by the window of inputs, not by their own
+    prompt = not options.generator or options.is_ordered
+    return Session(spec, held.frames, prompt, make_room, contents)
+
+
+def _attachments(request: Request, sent: Sent, *, travels: bool) -> Attachments:
+    own = travelling_modules(request.function, request.inputs, sent) if travels else None
+    if own is not None and own.warning:
+        warn_caller(own.warning)
+    attached = Attachments() if own is None else own.attached
+    return (
+        attached.joined_with(attach(dump_files(request.shipped))) if request.shipped else attached
+    )
+
+
+def _blobs_of(held: HeldFunction) -> list[m.Blob]:
+    return [m.Blob(part.digest, part.size, KINDS[is_bytes]) for part, is_bytes in held.parts]
+
+
+def _digest_of(held: HeldFunction, attached: Attachments) -> bytes:
+    digests = [part.digest for part, _ in held.parts]
+    return digest_of([*held.frames, *digests, *(blob.digest for blob in attached.blobs)])
+
+
+# --- the cluster ---
+
+
+def _cluster() -> _Cluster:
+    """Return the configured cluster, else the private one, which is started with the first call."""
+    address = cluster_address()
+    if address is None:
+        private = private_cluster()
+        thread = _connect_to(private)
+        return _Cluster(_connect_private, thread, None, private.memory, private.free_files)
+    connect = partial(client_for, address, None, ANSWER_S, reconnect_timeout_s())
+    return _Cluster(connect, connect(), address)
+
+
+def _connect_private() -> IoThread:
+    return _connect_to(private_cluster())
+
+
+def _connect_to(cluster: LocalCluster) -> IoThread:
+    """Return the I/O thread of a private cluster, or of the next if another thread replaced it."""
+    while True:
+        cluster.wait_listening(ANSWER_PRIVATE_S)
+        thread = client_for(cluster.address, cluster.failed, ANSWER_PRIVATE_S)
+        if is_current(cluster):
+            return thread
+        close_idle(cluster.address)
+        cluster = private_cluster()
