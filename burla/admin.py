@@ -1,6 +1,7 @@
 """What people ask a cluster about itself: `burla nodes list`."""
 
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -79,6 +80,8 @@ def print_nodes(nodes: list[m.NodeStatus]) -> None:
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     headings = ["NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB"]
+    if any(node.gpus for node in nodes):
+        headings.insert(4, "GPUS")
     if any(node.why for node in nodes):
         headings.append("WHY")
     for heading in headings:
@@ -86,8 +89,16 @@ def print_nodes(nodes: list[m.NodeStatus]) -> None:
     for node in nodes:
         ram, state = f"{node.ram / GB:.4g} GB", node.state.value
         row = [node.name, node.isolation, str(node.cpus), ram, node.python, state, node.job]
+        if "GPUS" in headings:
+            row.insert(4, _gpus(node))
         if node.why:
             since = datetime.fromtimestamp(time.time() - node.lost_s, UTC)
             row.append(f"since {since:%Y-%m-%d %H:%M:%S} UTC: {node.why}")
         table.add_row(*map(Text, row))  # as Text, for names are not markup
     Console(width=LINE_CHARS_MAX).print(table, crop=False)
+
+
+def _gpus(node: m.NodeStatus) -> str:
+    """Return what devices a node has, as "2 NVIDIA L4, 1 NVIDIA T4"."""
+    counts = Counter(node.gpus)
+    return ", ".join(f"{count} {model}" for model, count in counts.items())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from burla.protocol.messages import CallPolicy
+from burla.protocol.messages import NUMBER_MAX, CallPolicy
 from burla.shell.delivery import Delivery
 from burla.values.payloads import short_repr
 
@@ -28,10 +28,11 @@ class Options:
     goes_on: bool = False  # an error is the outcome of its input
     timeout_s: float = 0.0  # that a call may take; 0: as long as it wants
     retry: Retry | None = None
+    func_gpu: int = 0  # devices for each call
 
     def policy(self) -> CallPolicy | None:
         """Return what the cluster must know of it; None: nothing."""
-        policy = CallPolicy(self.goes_on, self.timeout_s)
+        policy = CallPolicy(self.goes_on, self.timeout_s, func_gpu=self.func_gpu)
         if (retry := self.retry) is not None:
             policy = CallPolicy(
                 self.goes_on,
@@ -42,6 +43,7 @@ class Options:
                 retry.other_node,
                 retry.covers(CallTimeout),
                 retry.covers(WorkerDied),
+                self.func_gpu,
             )
         return None if policy == CallPolicy() else policy
 
@@ -61,6 +63,7 @@ def read_options(
     raise_errors: object = None,
     timeout: object = None,
     retries: object = None,
+    func_gpu: object = 0,
 ) -> Options:
     """Return what was asked for.
 
@@ -76,7 +79,20 @@ def read_options(
     goes_on = _goes_on(return_exceptions, raise_errors)
     timeout_s = 0.0 if timeout is None else _seconds("timeout", timeout)
     retry = read_retries(retries)
-    return Options(bool(generator), bool(ordered), bool(with_index), goes_on, timeout_s, retry)
+    gpus = _gpus(func_gpu)
+    return Options(
+        bool(generator), bool(ordered), bool(with_index), goes_on, timeout_s, retry, gpus
+    )
+
+
+def _gpus(value: Any) -> int:
+    text = f"func_gpu must be a number of GPUs for each call, 0 or more, not {short_repr(value)}"
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(text)
+    count = operator.index(value)
+    if count < 0:
+        raise ValueError(text)
+    return min(count, NUMBER_MAX)
 
 
 def _seconds(name: str, value: Any) -> float:

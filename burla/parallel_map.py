@@ -33,6 +33,7 @@ class Rest(TypedDict, total=False):
     ordered: bool
     timeout: float | None
     retries: int | Retry | None
+    func_gpu: int
 
 
 @overload
@@ -215,6 +216,7 @@ def remote_parallel_map(
     raise_errors: bool | None = None,
     timeout: float | None = None,
     retries: int | Retry | None = None,
+    func_gpu: int = 0,
 ) -> list[Any] | Iterator[Any]: ...
 def remote_parallel_map(
     function_: Callable[..., R],
@@ -235,6 +237,7 @@ def remote_parallel_map(
     raise_errors: bool | None = None,
     timeout: float | None = None,
     retries: int | Retry | None = None,
+    func_gpu: int = 0,
 ) -> list[Any] | Iterator[Any]:
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
@@ -310,6 +313,9 @@ def remote_parallel_map(
             before that is its outcome; or a `burla.Retry`, which says for which exceptions, after
             what wait, and where. Which calls it was is said on stderr at the end (if `spinner`). A
             process that dies is tried three times anyway, or as often as this says.
+        func_gpu: GPUs for each call, which no other call uses at the same time: they are the ones
+            that CUDA shows it (`CUDA_VISIBLE_DEVICES`). 0: none of its own; it sees what its node
+            has.
 
     Returns:
         The results in the order of the inputs; with `generator=True` in order of completion, unless
@@ -347,6 +353,7 @@ def remote_parallel_map(
             raise_errors=raise_errors,
             timeout=timeout,
             retries=retries,
+            func_gpu=func_gpu,
         )
         limits = (func_cpu, func_ram, max_parallelism)
         chosen, shipped = read_env(env), find_files(files)

@@ -45,7 +45,16 @@ from burla.transport.keys import (
 )
 from burla.transport.server_keys import ServerKeys
 
-from .config import GB, STATE_FILE, NodeletConfig, host_name, usable_cpus, usable_ram
+from .config import (
+    GB,
+    GPUS_MAX,
+    STATE_FILE,
+    NodeletConfig,
+    host_name,
+    usable_cpus,
+    usable_gpus,
+    usable_ram,
+)
 from .enrollment import NoAnswerError, NotJoinedError, join
 
 KEY_FILE = "node.key"
@@ -154,6 +163,13 @@ def _parser() -> Parser:
         "may use (default: what it has, or what the cgroup allows)",
     )
     parser.add_argument(
+        "--gpus",
+        metavar="N",
+        type=int,
+        help="count this machine as having N GPUs (default: those that its NVIDIA driver tells and "
+        "CUDA_VISIBLE_DEVICES allows)",
+    )
+    parser.add_argument(
         "--name", help="what this node is called in messages (default: the host's name)"
     )
     parser.add_argument(
@@ -194,7 +210,10 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     ram = usable_ram() if options.ram is None else _bytes(options.ram)
     name = host_name() if options.name is None else options.name
     ready = options.ready_file
+    if options.gpus is not None and not 0 <= options.gpus <= GPUS_MAX:
+        raise ValueError(f"gpus={options.gpus}: from 0 to {GPUS_MAX}")
     config = NodeletConfig(options.scheduler, cpus, ram, name, ready)
+    config = replace(config, gpus=usable_gpus(options.gpus))
     config = replace(config, reconnect_timeout_s=options.reconnect_timeout)
     directory = settings_directory()
     if options.owner is not None and options.owner.directory is not None:

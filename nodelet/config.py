@@ -17,8 +17,11 @@ from burla.transport.addresses import connect_address, ipc_path, take_apart
 from burla.transport.keys import ClientCurve, KeyPair
 from burla.transport.server_keys import ServerKeys
 
+from .gpus import Gpu, counted, found_gpus
+
 GB = 1 << 30  # bytes
 STATE_FILE = "nodelet-state.json"
+GPUS_MAX = 64  # protocol.messages.Gpus
 CPUS_MAX = 8192  # as Linux has at most; each becomes a process, and a typing error should not
 NAME_CHARACTERS_MAX = 256  # protocol.messages.Word
 
@@ -54,6 +57,7 @@ class NodeletConfig:
     server_keys: ServerKeys = field(default_factory=ServerKeys)  # what replaced which
     tier: Tier = Tier.PROCESS  # how far each lease is shut in
     confinement: Confinement | None = None  # None: workers are as we are
+    gpus: tuple[Gpu, ...] = ()
     hash_seed: int | None = None  # of jobs that have none of their own; None: that of the cluster
 
     def __post_init__(self) -> None:
@@ -65,6 +69,8 @@ class NodeletConfig:
         object.__setattr__(self, "scheduler", connect_address(self.scheduler))
         if not 1 <= self.cpus <= CPUS_MAX:
             raise ValueError(f"cpus={self.cpus}: from 1 to {CPUS_MAX}")
+        if len(self.gpus) > GPUS_MAX:
+            raise ValueError(f"gpus={len(self.gpus)}: at most {GPUS_MAX}")
         if self.ram < 1:
             raise ValueError(f"ram={self.ram}: more than 0")
         if not 0 < self.reconnect_timeout_s < 1e9:  # also false for nan
@@ -106,6 +112,11 @@ def usable_ram() -> int:
     """Return how many bytes of memory this process and its children may use."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([total, *memory_limits(*_cgroup())])
+
+
+def usable_gpus(count: int | None = None) -> tuple[Gpu, ...]:
+    """Return the GPUs that this process may use; `count`: as many as somebody says."""
+    return counted(found_gpus(), count)
 
 
 def host_name() -> str:

@@ -193,7 +193,9 @@ class Autoscaler:
         self._told = self._doing, self._shape
         shape, names = self._shape, tuple(sorted(retire))
         try:
-            return self.ask(m.AskDemand(self.name, self._doing, shape.cpus, shape.ram, names))
+            return self.ask(
+                m.AskDemand(self.name, self._doing, shape.cpus, shape.ram, names, shape.gpus)
+            )
         except (NoAnswer, NotTaken, ProvisioningError) as error:
             self._log(f"cannot ask the scheduler: {error}")
             return None

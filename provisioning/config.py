@@ -47,6 +47,7 @@ from burla.scheduler.core.admission import is_name
 from burla.system.logs import LEVELS
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+GPUS_MAX = 16  # of one machine: the most that any machine type takes
 NODES_MAX = 1000  # of one kind; a typing error should not become a bill
 DRAIN_S_MAX = 7 * 86400
 OPTIONS = {  # of the command line -> the table in which a setting is called so
@@ -98,6 +99,8 @@ class GceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine_types: tuple[str, ...] = ("n2-standard-8",)  # in order of preference
     image: str = "projects/debian-cloud/global/images/family/debian-12"
     disk_gb: int = 20
+    gpus: int = 0  # attached to each machine, beside those that its type has (g2, a2, a3)
+    gpu_type: str = ""  # of those, e.g. nvidia-tesla-t4
     network: str = "global/networks/default"
     external_ip: bool = True  # False: the network has a NAT, or the image all that is needed
     spot: str = "prefer"  # "never"; "prefer": standard if there is no spot; "only"
@@ -118,6 +121,7 @@ class SlurmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partition: str = ""
     walltime_min: int = 60
     cpus: int = 1  # per node
+    gpus: int = 0  # per node
     drain_s: int = 60  # before the walltime ends a node takes no more work
     wait_s: float = 600.0  # for Slurm to have room; then what waits is cancelled
     options: tuple[str, ...] = ()  # more of sbatch, as "--account=x"
@@ -213,6 +217,9 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _must(gce.spot in spots, "gce.spot", gce.spot, "never, prefer or only")
         _must(0 < gce.run_h <= RUN_H_MAX, "gce.run_h", gce.run_h, f"up to {RUN_H_MAX} h")
         _must(0 < gce.boot_s < math.inf, "gce.boot_s", gce.boot_s, "more than 0 seconds")
+        _must(0 <= gce.gpus <= GPUS_MAX, "gce.gpus", gce.gpus, f"0 to {GPUS_MAX}")
+        kinds = "set together with gce.gpus, e.g. nvidia-tesla-t4"
+        _must(bool(gce.gpus) == bool(gce.gpu_type), "gce.gpu_type", gce.gpu_type, kinds)
         if gce.nodes or self.grows_by == "gce":
             _must(gce.project, "gce.project", "", "the project that pays (--project)")
             zones = "one zone or more, e.g. us-central1-a (--zone)"

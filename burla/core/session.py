@@ -62,8 +62,8 @@ AboutJob = (
 )
 TOO_OLD = (
     "the scheduler of the cluster runs an older burla, which does not know return_exceptions,"
-    " timeout and retries: an administrator upgrades it with `burla up`, or leave these arguments"
-    " out"
+    " timeout, retries and func_gpu: an administrator upgrades it with `burla up`, or leave these"
+    " arguments out"
 )
 
 

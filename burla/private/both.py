@@ -5,7 +5,14 @@ import logging
 from math import inf
 from pathlib import Path
 
-from burla.nodelet.config import STATE_FILE, NodeletConfig, host_name, usable_cpus, usable_ram
+from burla.nodelet.config import (
+    STATE_FILE,
+    NodeletConfig,
+    host_name,
+    usable_cpus,
+    usable_gpus,
+    usable_ram,
+)
 from burla.nodelet.shell import agent
 from burla.nodelet.shell.launching import Launched
 from burla.scheduler.config import SchedulerConfig
@@ -38,6 +45,7 @@ def run(address: str, owner: Owner, hash_seed: int, begun: tuple[str, Launched] 
         scratch=owner.directory,
         state_file=Path(owner.directory, STATE_FILE),
         hash_seed=hash_seed,
+        gpus=usable_gpus(),
     )
     return told(
         lambda: daemon.run(lambda: _run(scheduler, nodelet, begun), owner),

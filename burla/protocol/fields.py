@@ -59,6 +59,8 @@ NOTICE = 3  # whole lines that nodes have for the user: the first of a job goes 
 Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^[0-9]{1,2}\.[0-9]{1,3}\Z")]  # version of a Python
 Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
+GPUS_MAX = 64  # of one node
+Gpus = Annotated[tuple[Word, ...], Meta(max_length=GPUS_MAX)]  # the model of each
 LINES = "lines"  # of a text: it may have several
 Line = Annotated[str, Meta(max_length=64 << 10)]
 Text = Annotated[str, Meta(max_length=64 << 10, extra={LINES: True})]
@@ -137,7 +139,7 @@ POLICIES = "policies"  # a feature: who says so knows what jobs want of calls th
 
 
 class CallPolicy(Struct, frozen=True, array_like=True):
-    """What becomes of calls that fail; a node that does not know it gets no such job."""
+    """What calls need, and what becomes of those that fail; older nodes get no such job."""
 
     goes_on: bool = False  # a call that fails is the outcome of its input, not the end of the job
     timeout_s: Seconds = 0.0  # that one call may take; 0: as long as it wants
@@ -147,6 +149,7 @@ class CallPolicy(Struct, frozen=True, array_like=True):
     other_node: bool = False  # not on the node where it failed, if another can be had soon
     retries_timeouts: bool = False  # also calls that had to be killed
     retries_deaths: bool = False  # also calls whose workers died: as often, if that is more
+    func_gpu: Count = 0  # devices of its own for each call
 
     def wait_s(self, tries: int, chance: float) -> float:
         """Return how long to wait after so many failed tries; 0 <= `chance` < 1."""

@@ -24,6 +24,7 @@ from .fields import (
     BLOBS_MAX as BLOBS_MAX,
     BLOBS_SHARE as BLOBS_SHARE,
     ENVIRONMENT_BYTES_MAX as ENVIRONMENT_BYTES_MAX,
+    GPUS_MAX as GPUS_MAX,
     HEADER_BYTES_MAX as HEADER_BYTES_MAX,
     HELD_MAX as HELD_MAX,
     JOB_INPUT_COUNT as JOB_INPUT_COUNT,
@@ -56,6 +57,7 @@ from .fields import (
     Digest as Digest,
     Done as Done,
     Fragment as Fragment,
+    Gpus as Gpus,
     HashSeed as HashSeed,
     Held as Held,
     Id as Id,
@@ -443,6 +445,7 @@ class NodeHello(Message, frozen=True):
     held: Annotated[tuple[Held, ...], Meta(max_length=HELD_MAX)]
     isolation: Word = "process"  # the tier of the node; nodelet/isolation/probe.py has them
     features: Names = ()  # what of the protocol it knows besides, as `key_messages.KEYS`
+    gpus: Gpus = ()
 
 
 class Outcomes(Bulk, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from .fields import (
     NODES_MAX,
     WISHES_MAX,
     Count,
+    Gpus,
     Line,
     Message,
     Minor,
@@ -34,6 +35,7 @@ class AskDemand(Message, frozen=True):
     cpus: Count  # of a node that it would make; 0: it makes none
     ram: Count  # likewise, in bytes; 0: not known
     retire: Annotated[tuple[Word, ...], Meta(max_length=NODES_MAX)] = ()  # not leased: it deletes
+    gpus: Count = 0  # of a node that it would make
 
 
 class NodeState(StrEnum):
@@ -58,6 +60,7 @@ class NodeStatus(Struct, frozen=True, array_like=True):
     idle_s: Seconds = 0.0  # since when it serves nobody; 0: it does
     lost_s: Seconds = 0.0  # for how long it has been given up, if it has
     why: Word = ""  # then
+    gpus: Gpus = ()
 
 
 class Nodes(Message, frozen=True):
@@ -78,6 +81,7 @@ class Wish(Struct, frozen=True, array_like=True):
     call_s: Seconds  # mean time of a recent call; 0: none has ended
     waited_s: Seconds  # since its first lease began; without one, since it was opened
     fits: bool  # some node that is connected could run it
+    func_gpu: Count = 0  # devices per call
 
 
 class Demand(Message, frozen=True):

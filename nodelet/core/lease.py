@@ -78,6 +78,7 @@ class Lease:
             effects,
             is_noted=timeout_s > 0,
             deaths=self._retries.deaths,
+            may_fork=not (start.policy and start.policy.func_gpu),  # CUDA does not outlive a fork
         )
         self._steals = Steals(self.id, self.custody, effects)
         self._reports = Reports(

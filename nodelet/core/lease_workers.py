@@ -46,6 +46,7 @@ class LeaseWorkers:
         *,
         is_noted: bool = False,
         deaths: int = 0,
+        may_fork: bool = True,
     ) -> None:
         """Start without workers.
 
@@ -55,9 +56,12 @@ class LeaseWorkers:
             effects: where all that is asked for is put.
             is_noted: slates say which call of a stride it is, not only which stride.
             deaths: that a call may have before it is given up, if that is more than usual.
+            may_fork: what has loaded the function may be forked.
         """
         self._is_noted = is_noted
         self.spawn = SpawnPolicy()
+        if not may_fork:
+            self.spawn.drop_template()
         self.words = LastWords()
         self.watchdog = Watchdog()
         self._dispatcher = dispatcher

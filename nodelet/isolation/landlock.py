@@ -8,6 +8,7 @@ and, where the kernel knows how to (6.12), neither signal anybody outside.
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from glob import glob
 
 from . import linux
 
@@ -58,7 +59,7 @@ def restrict(scratch: str, hidden: Iterable[str], needed: Iterable[str]) -> None
             # what is needed is read though it lies in what is hidden, but not what is hidden in it
             for path in allowed([one for one in shut if one != top], top):
                 _allow(ruleset, path, _READ)
-        for path in DEVICES:
+        for path in (*DEVICES, *glob("/dev/nvidia*")):  # whose GPUs a worker sees, it is told
             _allow(ruleset, path, _READ | _WRITE_FILE)
         for path in (scratch, _SHARED):
             _allow(ruleset, path, handled)

@@ -123,6 +123,7 @@ class Agent:
             (),
             isolation=config.tier,
             features=(KEYS, BLOBS, POLICIES),
+            gpus=tuple(gpu.model for gpu in config.gpus),
         )
         self._config = config
         self._line, self._clock_s = line, clock_s
@@ -132,7 +133,12 @@ class Agent:
         self._budget = config.ram if config.ram < usable_ram() else 0  # bytes for all workers
         self._hash_seed = config.hash_seed_of_workers()
         self._sandboxes = SandboxPool(
-            self, scratch, config.tier, config.confinement, hash_seed=self._hash_seed
+            self,
+            scratch,
+            config.tier,
+            config.confinement,
+            hash_seed=self._hash_seed,
+            gpus=[gpu.id for gpu in config.gpus],
         )
         self._blobs = BlobMemory(self._blob_failed)
         self._lease_log = LeaseLog()
@@ -334,6 +340,7 @@ class Agent:
             budget=self._budget,
             hash_seed=None if hash_seed == self._hash_seed else hash_seed,
             keep=effect.keep,
+            gpus=0 if start.policy is None else start.policy.func_gpu,
             shared=self._core.shared,
         )
 

@@ -21,7 +21,8 @@ from burla.nodelet.isolation.sandbox import JOB_FOLDER, Confinement
 from burla.nodelet.worker import control as c
 from burla.nodelet.worker.processes import kill
 
-from .launching import Launched, Process, begin, launch_module
+from .devices import Devices
+from .launching import Launch, Launched, Process, begin, launch_module
 from .worker_pool import Owner, WorkerPool
 from .zygote_client import ZygoteClient
 
@@ -83,8 +84,19 @@ class SandboxPool:
         confinement: Confinement | None = None,
         *,
         hash_seed: int,
+        gpus: Sequence[str] = (),
     ) -> None:
-        """Tell `owner` what happens; without `confinement` workers are as we are."""
+        """Tell `owner` what happens; without `confinement` workers are as we are.
+
+        Args:
+            owner: of the pool.
+            scratch: a directory of ours.
+            tier: how far leases are shut in.
+            confinement: in what.
+            hash_seed: of the workers.
+            gpus: ids of the devices, which each lease in turn may have.
+        """
+        self._gpus = gpus
         self._hash_seed = hash_seed
         self._owner = owner
         self._scratch = scratch
@@ -108,7 +120,7 @@ class SandboxPool:
         """
         if not self._tier.is_sandboxed():
             words = [str(self._scratch), *filter(None, [self._confinement])]
-            self.current = WorkerPool(self._owner, launch_module("zygote", self._hash_seed, *words))
+            self.current = self._pool(launch_module("zygote", self._hash_seed, *words))
             await self.current.start(launched)
             self._has_current = True
             return
@@ -176,6 +188,9 @@ class SandboxPool:
             log.error("%s", error)
             self._owner.on_zygote_death()
 
+    def _pool(self, launch: Launch) -> WorkerPool:
+        return WorkerPool(self._owner, launch, self._numbers, Devices(self._gpus))
+
     async def _make_spare(self) -> WorkerPool:
         """Return a new sandbox; its blanks are forked after a while.
 
@@ -193,7 +208,7 @@ class SandboxPool:
             RuntimeError: there is none to be had.
         """
         init = self._inits.make()
-        workers = WorkerPool(self._owner, lambda fds: self._open(init, fds), self._numbers)
+        workers = self._pool(lambda fds: self._open(init, fds))
         try:
             await workers.start()
         except RuntimeError as error:

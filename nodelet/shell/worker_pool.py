@@ -22,7 +22,7 @@ import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Protocol, assert_never
 
@@ -49,6 +49,7 @@ from burla.protocol.messages import NOTICE
 from burla.protocol.ranges import Range
 
 from .blob_memory import BlobFile
+from .devices import Devices
 from .launching import Launch, Launched, launch_zygote
 from .observer import Observer
 from .traffic import Traffic
@@ -68,6 +69,35 @@ NOTICE_BYTES_MAX = 4 << 10  # a worker's word, which goes on as it is
 OUTCOMES = (Kind.NOTHING, Kind.RESULTS, Kind.RESULT, Kind.ERROR)
 
 
+class _Load:
+    """What the workers of a lease load, and how."""
+
+    def __init__(
+        self,
+        function: Sequence[Frame],
+        settings: c.LoadSettings,
+        files: Sequence[BlobFile],
+        gpus: int,
+    ) -> None:
+        """Be for all workers alike, unless `gpus` are for each."""
+        self.gpus = gpus
+        self._function, self._settings, self._files = function, settings, files
+        self._for_all = self._pack(settings)
+
+    def packed(self, own: Mapping[str, str]) -> list[Frame]:
+        """Return the LOAD message of a worker; `own`: variables that only it has."""
+        if not own:
+            return self._for_all
+        variables = {**self._settings.variables, **own}
+        return self._pack(self._settings._replace(variables=variables))
+
+    def _pack(self, settings: c.LoadSettings) -> list[Frame]:
+        load = pack(Message(Kind.LOAD, frames=[c.encode(settings), *self._function]))
+        if self._files:
+            load[0] = Carrying(load[0], self._files)
+        return load
+
+
 class Owner(Protocol):
     """Whoever a `WorkerPool` tells what happens, from the loop, one call at a time."""
 
@@ -84,13 +114,20 @@ class Owner(Protocol):
 class WorkerPool:
     """The zygote and all workers of this machine."""
 
-    def __init__(self, owner: Owner, launch: Launch, numbers: Iterator[int] | None = None) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        launch: Launch,
+        numbers: Iterator[int] | None = None,
+        devices: Devices | None = None,
+    ) -> None:
         """Begin with nothing.
 
         Args:
             owner: is told what happens.
             launch: starts the zygote.
             numbers: of workers.
+            devices: GPUs, for jobs that want some.
         """
         self._owner = owner
         self._launch = launch
@@ -98,7 +135,9 @@ class WorkerPool:
         self._handles: dict[int, WorkerHandle] = {}  # by number; all that are not GONE
         self._blanks_wanted = 0
         self._pages = deque(range(PAGES))  # the page freed last is used last
-        self._load: list[Frame] | None = None  # the LOAD message of the lease; None: there is none
+        self._load: _Load | None = None  # the function of the lease; None: there is none
+        self._devices = devices or Devices(())
+        self._without_device = 0  # workers that load when another has given its devices back
         self._hash_seed: int | None = None  # of its workers; None: that of the zygote
         self._ended: asyncio.Future[None] | None = None  # while a lease is ended
         self._has_started = False
@@ -158,6 +197,7 @@ class WorkerPool:
         budget: int = 0,
         hash_seed: int | None = None,
         keep: bool = False,
+        gpus: int = 0,
         shared: str = "",
         files: Sequence[BlobFile] = (),
     ) -> None:
@@ -172,6 +212,7 @@ class WorkerPool:
             keep: the workers go on, those that are ready and those that are made; they may be
                 assigned spans at once: the first loads the function now, each of the others with
                 its first span.
+            gpus: of its own for each worker.
             shared: a directory that the workers may write to, however far they are shut in.
             files: of the blobs that `settings` name.
         """
@@ -180,12 +221,10 @@ class WorkerPool:
         if shared and not keep and not self._is_dead:
             self._zygote.send(c.Share(shared))
         self._hash_seed = hash_seed
-        self._load = pack(Message(Kind.LOAD, frames=[c.encode(settings), *function]))
-        if files:
-            self._load[0] = Carrying(self._load[0], files)
+        self._load = _Load(function, settings, files, gpus)
         for handle in self._handles.values():
             if handle.state is not WorkerState.BLANK:  # of a template: it is for its copies
-                handle.change_function(self._load)
+                handle.change_function(self._load.packed(self._devices.variables(handle.number)))
         ready = [h for h in self._handles.values() if h.state is WorkerState.READY]
         for handle in ready[:1]:  # the first span is for it, and on its way
             self._traffic.send(handle, handle.take_load())
@@ -193,11 +232,16 @@ class WorkerPool:
     def load_worker(self) -> None:
         """Let a blank, or a new process, load the function."""
         assert self._load is not None, "no lease"
-        if not self._is_dead:
+        if not self._devices.has(self._load.gpus):
+            self._without_device += 1  # one that is killed has not been reaped yet
+        elif not self._is_dead:
             blanks = self._blanks() if self._hash_seed is None else ()
             handle = next(iter(blanks), None) or self._make(None, self._hash_seed)
+            self._devices.take(handle.number, self._load.gpus)
             handle.state = WorkerState.LOADING
-            self._traffic.send(handle, list(self._load))
+            self._traffic.send(
+                handle, list(self._load.packed(self._devices.variables(handle.number)))
+            )
 
     def make_template(self, worker: int) -> None:
         """Let a worker do nothing from now on but fork others."""
@@ -231,6 +275,7 @@ class WorkerPool:
             self._let_go(handle)
         self._ended = None
         self._load = None
+        self._without_device = 0
         if 2 * len(self._blanks()) < self._blanks_wanted:
             self._refill()
         else:  # forking now would be in the way of a call that comes at once
@@ -426,7 +471,11 @@ class WorkerPool:
         if self._handles.pop(handle.number, None) is not None:
             self._traffic.forget(handle)
             self._pages.append(handle.page)
+            self._devices.give_back(handle.number)
             handle.close()
+            if self._without_device and self._load is not None and self._ended is None:
+                self._without_device -= 1
+                self.load_worker()
 
     def _on_zygote_end(self) -> None:
         """End all workers, which nobody else reaps now."""

@@ -58,10 +58,13 @@ class Shape:
 
     cpus: int
     ram: int = 0  # bytes; 0: not known
+    gpus: int = 0
 
-    def slots(self, func_cpu: int, func_ram: int | None) -> int:
+    def slots(self, func_cpu: int, func_ram: int | None, func_gpu: int = 0) -> int:
         """Return how many calls it could run at once; `func_ram`: bytes of each, if it says."""
         slots = self.cpus // func_cpu
+        if func_gpu:
+            slots = min(slots, self.gpus // func_gpu)
         return min(slots, self.ram // func_ram) if self.ram and func_ram else slots
 
 

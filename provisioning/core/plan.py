@@ -118,7 +118,9 @@ def wanted(wish: Wish, shape: Shape, python: str) -> int:
         shape: of a machine that would be made.
         python: minor version that it would run.
     """
-    each = shape.slots(wish.func_cpu, wish.func_ram) if wish.python == python else 0
+    each = 0
+    if wish.python == python:
+        each = shape.slots(wish.func_cpu, wish.func_ram, wish.func_gpu)
     calls = min(wish.calls, wish.max_parallelism or wish.calls) - wish.slots
     if not each or calls < 1:
         return 0

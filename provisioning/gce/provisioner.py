@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ class Gce:
         """Return the least of all machine types; see `machines.Provisioner`."""
         if self._shape is None:
             found = [self._shape_of(machine_type) for machine_type in self.gce.machine_types]
-            self._shape = Shape(min(s.cpus for s in found), min(s.ram for s in found))
+            self._shape = Shape(*(min(part) for part in zip(*map(astuple, found), strict=True)))
         return self._shape
 
     def _shape_of(self, machine_type: str) -> Shape:
@@ -170,7 +171,8 @@ class Gce:
                 if refused.answer.status != MISSING:
                     raise
                 continue
-            return Shape(found.guest_cpus, found.memory_mb << 20)
+            of_type = sum(kind.guest_accelerator_count for kind in found.accelerators)
+            return Shape(found.guest_cpus, found.memory_mb << 20, of_type + self.gce.gpus)
         raise BadConfig(f"gce.machine_types: {machine_type} exists in none of gce.zones")
 
     def price_per_h(self) -> float | None:
@@ -291,7 +293,7 @@ class Gce:
             instance_termination_action="DELETE",
             max_run_duration=compute_v1.Duration(seconds=run_s),
             automatic_restart=False,
-            on_host_maintenance="TERMINATE" if place.spot else "MIGRATE",
+            on_host_maintenance="TERMINATE" if place.spot or self.shape().gpus else "MIGRATE",
         )
         disk = compute_v1.AttachedDisk(
             boot=True,
@@ -305,6 +307,12 @@ class Gce:
             interface.access_configs = [
                 compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")
             ]
+        accelerators = []
+        if gce.gpus:
+            kind = f"{zone}/acceleratorTypes/{gce.gpu_type}"
+            accelerators = [
+                compute_v1.AcceleratorConfig(accelerator_type=kind, accelerator_count=gce.gpus)
+            ]
         items = [compute_v1.Items(key=k, value=v) for k, v in self._metadata(name).items()]
         return compute_v1.Instance(
             name=name,
@@ -312,6 +320,7 @@ class Gce:
             disks=[disk],
             network_interfaces=[interface],
             scheduling=scheduling,
+            guest_accelerators=accelerators,
             service_accounts=[],  # what runs there has no rights in the cloud
             metadata=compute_v1.Metadata(items=items),
             labels={

@@ -126,6 +126,7 @@ class Slurm:
         line = ["sbatch", "--parsable", f"--job-name={job_name}", f"--array=1-{count}"]
         line += [f"--comment={COMMENT}{self.config.stamp}"]
         line += [f"--time={slurm.walltime_min}", f"--cpus-per-task={slurm.cpus}", "--nodes=1"]
+        line += [f"--gres=gpu:{slurm.gpus}"] if slurm.gpus else []
         line += [f"--signal=B:USR1@{slurm.drain_s}", f"--output={self.directory}/%A_%a.log"]
         line += [f"--partition={slurm.partition}"] if slurm.partition else []
         job = _call([*line, *slurm.options], self._script(count)).strip().split(";")[0]
@@ -164,7 +165,7 @@ class Slurm:
 
     def shape(self) -> Shape:
         """Return what a task gets; see `machines.Provisioner`."""
-        return Shape(self.config.slurm.cpus)
+        return Shape(self.config.slurm.cpus, gpus=self.config.slurm.gpus)
 
     def price_per_h(self) -> float | None:
         """Return 0: who uses Slurm does not pay by the hour; see `machines.Provisioner`."""

@@ -90,6 +90,8 @@ class Autoscalers(Struct):
 
 def _fits(job: Job, made: m.AskDemand) -> bool:
     ram = job.spec.func_ram
+    if job.func_gpu > made.gpus:
+        return False
     return job.spec.func_cpu <= made.cpus and (not made.ram or ram is None or ram <= made.ram)
 
 
@@ -119,4 +121,5 @@ def _wish(job: Job, fits: bool, now_s: float) -> m.Wish:
         call_s=sum(known_s) / len(known_s) if known_s else 0.0,
         waited_s=max(0.0, now_s - since_s),
         fits=fits,
+        func_gpu=job.func_gpu,
     )

@@ -97,6 +97,11 @@ class Job:
         return self._reuse_key
 
     @property
+    def func_gpu(self) -> int:
+        """How many devices each call has to itself."""
+        return 0 if self.spec.policy is None else self.spec.policy.func_gpu
+
+    @property
     def goes_on(self) -> bool:
         """Whether a call that fails is no more than the outcome of its input."""
         return self.spec.policy is not None and self.spec.policy.goes_on

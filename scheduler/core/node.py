@@ -41,6 +41,7 @@ class Node(Struct):
     asker: bytes = b""  # who is told when it has
     takes_blobs: bool = False
     has_policies: bool = False  # it knows what jobs want of calls that fail
+    gpus: tuple[str, ...] = ()  # the model of each
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
@@ -50,6 +51,7 @@ class Node(Struct):
         node.knows_keys = KEYS in hello.features
         node.takes_blobs = BLOBS in hello.features
         node.has_policies = POLICIES in hello.features
+        node.gpus = hello.gpus
         return node
 
     def is_free(self) -> bool:
@@ -71,7 +73,7 @@ class Node(Struct):
             state = NodeState.FREE if self.is_free() else NodeState.LEASED
         idle_s = max(0.0, now_s - self.idle_since_s) if self.is_vacant() else 0.0
         offer = (self.cpus, self.ram, self.python)
-        return NodeStatus(self.name, self.isolation, *offer, state, job, idle_s)
+        return NodeStatus(*(self.name, self.isolation, *offer, state, job, idle_s), gpus=self.gpus)
 
     def is_lost(self, now_s: float) -> bool:
         """Return whether it must be given up."""
@@ -93,6 +95,8 @@ class Node(Struct):
         slots = self.cpus // job.spec.func_cpu
         if job.spec.func_ram is not None:
             slots = min(slots, self.ram // job.spec.func_ram)
+        if job.func_gpu:
+            slots = min(slots, len(self.gpus) // job.func_gpu)
         return slots
 
     def misfit(self, job: Job) -> tuple[str, str]:
@@ -106,6 +110,8 @@ class Node(Struct):
             return "func_cpu", f"{self.name} has {self.cpus} CPUs"
         if job.spec.func_ram is not None and self.ram < job.spec.func_ram:
             return "func_ram", f"{self.name} has {self.ram / gigabyte:.4g} GB"
+        if len(self.gpus) < job.func_gpu:
+            return "func_gpu", f"{self.name} has {len(self.gpus) or 'no'} GPUs"
         return "", self._lacks_room(job) if job.spec.blobs else ""
 
     def _lacks_room(self, job: Job) -> str:

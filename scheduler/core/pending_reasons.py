@@ -14,12 +14,12 @@ from .node import Node
 MISFITS_SAID = 4  # nodes named in one line
 USERS_SAID = 3
 LOST_SAID = 4  # nodes, the last ones
-Needs = tuple[str, int, int | None]  # what nodes must have: python, func_cpu, func_ram
+Needs = tuple[str, int, int | None, int]  # of nodes: python, func_cpu, func_ram, func_gpu
 
 
 def needs_of(job: Job) -> Needs:
     """Return what decides which nodes fit a job."""
-    return job.python, job.spec.func_cpu, job.spec.func_ram
+    return job.python, job.spec.func_cpu, job.spec.func_ram, job.func_gpu
 
 
 def reasons(
@@ -92,7 +92,7 @@ def unsatisfiable(
     if argument == "python":  # not an argument of the call
         return "", f"no node of the cluster runs this Python version ({reasons})"
     if argument == "policy":  # of several, of which the caller knows those that were given
-        text = "no node of the cluster knows return_exceptions, timeout and retries"
+        text = "no node of the cluster knows return_exceptions, timeout, retries and func_gpu"
         upgrade = "an administrator upgrades them with `burla up`, or leave these arguments out"
         return "", f"{text} ({reasons}): {upgrade}"
     if is_private:

@@ -4,10 +4,11 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from burla import Retry, remote_parallel_map as rpm
 from burla.options import Options, read_options
-from burla.protocol.messages import CallPolicy
+from burla.protocol.messages import NUMBER_MAX, CallPolicy
 
 
 def test_usually_nothing_is_asked_of_the_cluster() -> None:
@@ -58,6 +59,9 @@ def test_what_is_called_again_is_told_to_the_cluster() -> None:
     retry = Retry(2, on=(KeyError, TimeoutError), backoff_s=1, jitter=0.5, other_node=True)
     told = CallPolicy(retries=2, backoff_s=1.0, jitter=0.5, other_node=True, retries_timeouts=True)
     assert read_options(retries=retry).policy() == told
+    assert read_options(func_gpu=2).policy() == CallPolicy(func_gpu=2)
+    assert read_options(func_gpu=2, retries=3).policy() == replace(usual, func_gpu=2)
+    assert read_options(func_gpu=10**30).policy() == CallPolicy(func_gpu=NUMBER_MAX)
 
 
 def test_waits_double_up_to_an_hour() -> None:
@@ -107,6 +111,9 @@ def test_errors_are_raised_by_either_name(names: dict[str, bool]) -> None:
         ),
         ({"retries": 1.5}, TypeError, "retries must be a whole number of times or a burla.Retry"),
         ({"retries": "3"}, TypeError, "retries must be a whole number of times or a burla.Retry"),
+        ({"func_gpu": -1}, ValueError, "func_gpu must be a number of GPUs .* 0 or more, not -1"),
+        ({"func_gpu": 0.5}, TypeError, "func_gpu must be a number of GPUs .* not 0.5"),
+        ({"func_gpu": True}, TypeError, "func_gpu must be a number of GPUs .* not True"),
         ({"raise_errors": "no"}, TypeError, "raise_errors must be True or False, not 'no'"),
         (
             {"return_exceptions": True, "raise_errors": True},

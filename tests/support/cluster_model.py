@@ -42,6 +42,7 @@ class ModelNode:
     over: list[bytes] = field(default_factory=list)  # told with another lease
     released: bool = False  # told that it may end
     call_s: float = 0.01  # what it says of its calls
+    gpus: tuple[str, ...] = ()
 
     def hello(self) -> m.NodeHello:
         held = []
@@ -54,7 +55,13 @@ class ModelNode:
                     lease, self.jobs[lease], self.slots[lease], tuple(spans), lease in self.stopping
                 )
             )
-        more = {"name": self.name, "cpus": self.cpus, "ram": 8 << 30, "held": tuple(held)}
+        more = {
+            "name": self.name,
+            "cpus": self.cpus,
+            "ram": 8 << 30,
+            "held": tuple(held),
+            "gpus": self.gpus,
+        }
         return node_hello(self.id, **more)
 
     def span(self, lease: bytes, lo: int, hi: int) -> m.Span:
@@ -214,9 +221,9 @@ class ModelCluster:
         self._made += 1
         return self._made
 
-    def node(self, cpus: int = 2) -> ModelNode:
+    def node(self, cpus: int = 2, gpus: tuple[str, ...] = ()) -> ModelNode:
         number = self._number()
-        node = ModelNode(ident(number), b"n%d" % number, f"n{number}", cpus)
+        node = ModelNode(ident(number), b"n%d" % number, f"n{number}", cpus, gpus=gpus)
         self.nodes[node.peer] = node
         self.say(node.peer, node.hello())
         return node

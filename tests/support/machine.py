@@ -33,6 +33,7 @@ from burla.nodelet.core.events import (
 )
 from burla.nodelet.core.spawn_policy import SpawnPolicy, Step
 from burla.nodelet.core.watchdog import Watchdog
+from burla.nodelet.shell.devices import Devices
 from burla.nodelet.shell.launching import launch_module
 from burla.nodelet.shell.worker_pool import WorkerPool
 from burla.nodelet.worker.control import LoadSettings
@@ -237,7 +238,8 @@ class Machine:
 
     def begin(self, function: Callable[..., Any], *, use_template: bool = True, **how: Any) -> None:
         """Begin a lease without workers."""
-        limits = {name: how.pop(name) for name in ("func_ram", "budget") if name in how}
+        names = ("func_ram", "budget", "gpus")
+        limits = {name: how.pop(name) for name in names if name in how}
         settings = LoadSettings(environment=environment(), node="here", **how)
         self._spawn = SpawnPolicy()
         if not use_template:
@@ -342,10 +344,13 @@ async def poll(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def machine(blanks: int = 0, scratch: Path | None = None) -> AsyncIterator[Machine]:
+async def machine(
+    blanks: int = 0, scratch: Path | None = None, devices: Devices | None = None
+) -> AsyncIterator[Machine]:
     """Start the workers of a machine, and end them with all that is below."""
     one = Machine()
-    one.workers = WorkerPool(one, launch_module("zygote", HASH_SEED, str(scratch or "")))
+    launch = launch_module("zygote", HASH_SEED, str(scratch or ""))
+    one.workers = WorkerPool(one, launch, devices=devices)
     await one.workers.start()
     try:
         one.workers.prepare(blanks)

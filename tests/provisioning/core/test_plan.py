@@ -95,6 +95,12 @@ def test_what_memory_a_machine_has_may_not_be_known() -> None:
     assert SHAPE.slots(1, 8 << 30) == 4
 
 
+def test_a_machine_runs_as_many_calls_as_it_has_devices_for() -> None:
+    assert Shape(8, gpus=4).slots(1, None, 2) == 2
+    assert Shape(8, gpus=4).slots(4, None, 1) == 2
+    assert Shape(8).slots(1, None, 1) == 0
+
+
 def test_those_on_their_way_are_not_asked_for_again() -> None:
     assert grow(2, machines("ready", "creating", "joining"), LIMITS, 1.0).count == 0
     assert grow(3, machines("ready", "creating", "joining"), LIMITS, 1.0).count == 1

@@ -30,12 +30,13 @@ class Autoscaler:
         *retire: str,
         cpus: int = 0,
         ram: int = 0,
+        gpus: int = 0,
         name: str = "lab/gce",
         then: Sequence[Effect] = (),
     ) -> m.Demand:
         """Return the answer; nothing else comes of it, but for what is expected `then`."""
         self.cluster.heard()
-        self.cluster.say(ADMIN, m.AskDemand(name, doing, cpus, ram, retire))
+        self.cluster.say(ADMIN, m.AskDemand(name, doing, cpus, ram, retire, gpus))
         first, *others = self.cluster.heard()
         assert others == list(then)
         assert isinstance(first, Send)
@@ -231,3 +232,17 @@ def test_a_job_that_only_a_machine_to_be_made_could_run_waits_for_it() -> None:
     autoscaler.ask(cpus=4)
     autoscaler.wait(1)
     assert client.failed == "no node of the cluster can run one such call (n1 has 2 CPUs)"
+
+
+def test_calls_that_want_gpus_wait_for_machines_with_as_many() -> None:
+    cluster = ModelCluster()
+    cluster.node(8)
+    autoscaler = Autoscaler(cluster)
+    client = cluster.client(policy=m.CallPolicy(func_gpu=2), grow=True)
+    cluster.inputs(client, 1)
+    (wish,) = autoscaler.ask(cpus=8, gpus=2).wishes
+    autoscaler.wait(6)
+    assert (wish.func_gpu, wish.fits, client.failed) == (2, False, "")
+    autoscaler.ask(cpus=8, gpus=1)
+    autoscaler.wait(6)
+    assert "n1 has no GPUs" in client.failed
