@@ -189,6 +189,8 @@ def plan(confinement: Confinement, closed: Sequence[str] = ()) -> tuple[list[str
             covers.append(path)
     binds: list[str] = []
     for path in _outermost(confinement.needed):
+        if path in PRIVATE:  # on somebody's PYTHONPATH: each lease has its own
+            continue
         shut = _shut(path) if confinement.has_root else None
         if shut is not None and not is_below(shut, [*PRIVATE, *covers]):
             covers.append(shut)

@@ -188,8 +188,9 @@ class SimNode(ModelNode):
         self._timer_s = due_s
 
         def ring() -> None:
-            self._timer_s = None
-            self.settle()
+            if self._timer_s == due_s:  # else an earlier one took its place
+                self._timer_s = None
+                self.settle()
 
         self.clock.at(due_s, ring)
 
@@ -325,8 +326,10 @@ class SimClient:
             self._timer_s = due_s
 
             def ring() -> None:
-                self._timer_s = None
-                if self.alive and self._backlog is None:
+                is_current = self._timer_s == due_s  # else an earlier one took its place
+                if is_current:
+                    self._timer_s = None
+                if is_current and self.alive and self._backlog is None:
                     self.do(self.connection.expire(self.now_s))
 
             stood_s = self._stood_s and self._stood_s + ROUNDING_S
@@ -501,8 +504,9 @@ class World:
         self._timer_s = due_s
 
         def ring() -> None:
-            self._timer_s = None
-            self._do(self.core.expire(self.clock.now_s))
+            if self._timer_s == due_s:  # else an earlier one took its place
+                self._timer_s = None
+                self._do(self.core.expire(self.clock.now_s))
 
         self.clock.at(due_s, ring)
 

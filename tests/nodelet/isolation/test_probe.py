@@ -87,6 +87,10 @@ def test_what_is_hidden_is_covered_once() -> None:
     assert sandbox.plan(wanted) == (["/usr"], ["/usr/lib"])
 
 
+def test_what_each_lease_has_of_its_own_is_never_shown() -> None:
+    assert sandbox.plan(Confinement(True, 1, 1, ("/tmp", "/var/tmp"), ())) == ([], [])
+
+
 def test_what_is_hidden_in_a_home_that_is_shut_is_not_covered_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
