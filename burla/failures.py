@@ -1,6 +1,7 @@
 """What each of our errors means to a program: a stable kind, an exit code, a remedy. Said once.
 
-`burla ... --json` prints them as `{"error": {"kind", "text", "remedy", "exit_code"}}` on stdout.
+`burla ... --json` prints them on stdout, as `{"schema": 1, "kind": "error", "error": {"kind",
+"text", "remedy", "exit_code"}}`.
 Kinds are promised: one may be added, none is renamed.
 """
 
@@ -46,6 +47,9 @@ FAILURES = {
         "unsatisfiable", EXIT_FAILED, "ask for less, or add a node that is big enough"
     ),
     "burla.errors.JobFailed": Failure("job_failed", EXIT_FAILED, "do what the text says"),
+    "burla.jobs_cli.NoJob": Failure(
+        "no_job", EXIT_FAILED, "`burla jobs list` shows which there are"
+    ),
     "burla.errors.CallFailed": Failure(
         "call_failed", EXIT_FAILED, "mend the function, or leave out the input that the text names"
     ),

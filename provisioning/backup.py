@@ -31,7 +31,7 @@ FILE_BYTES_MAX = 1 << 30
 MADE_ANEW = re.compile(
     r"(?!audit[.-]).*\.(pid|child|log|log\.\d+|ready|served|token|new|lock|s)"
     r"|(scheduler|autoscaler|local-\d+)\.sh"
-    r"|s|s\.pub|scheduler-state\.json|\..*"
+    r"|s|s\.pub|scheduler-state\.json|(s\.)?jobs\.sqlite3.*|\..*"
 )
 
 

@@ -52,7 +52,8 @@ Run the scheduler of a burla cluster: the one place that clients and nodelets co
 
 Once it listens, it prints its address as the first line on stdout; everything else goes to stderr.
 It runs until SIGTERM or Ctrl-C. SIGUSR2 makes it write its state to scheduler-state.json, in the
-directory of its keys or beside its socket file."""
+directory of its keys or beside its socket file. What is kept of jobs (`burla jobs list`) lies there
+in jobs.sqlite3."""
 
 EPILOG = f"""\
 examples:

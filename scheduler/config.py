@@ -16,6 +16,7 @@ from burla.transport.addresses import bind_address, ipc_path
 
 FOLDER = "scheduler"  # of its keys, inside the user's settings
 STATE_FILE = "scheduler-state.json"
+JOBS_FILE = "jobs.sqlite3"
 AWAY_LIMIT_MIN_S = 1.0  # a client is known to be away after some seconds
 
 
@@ -34,6 +35,7 @@ class SchedulerConfig:
     away_limit_s: float = AWAY_LIMIT_S  # the jobs of a client that is away for longer are given up
     shared: str = ""  # where all nodes have one file system; empty: they have none
     state_file: Path | None = field(init=False, default=None)  # written at SIGUSR2; None: nowhere
+    jobs_file: Path | None = field(init=False, default=None)  # what is kept of jobs; None: nowhere
 
     def __post_init__(self) -> None:
         """Bring the address to its normal form.
@@ -52,12 +54,16 @@ class SchedulerConfig:
         if (path := ipc_path(self.bind)) is not None:
             object.__setattr__(self, "keys", None)
             object.__setattr__(self, "state_file", Path(path).with_name(STATE_FILE))
+            if not self.is_private:
+                beside = Path(path).with_name(f"{Path(path).name}.{JOBS_FILE}")
+                object.__setattr__(self, "jobs_file", beside)
         elif self.keys is None or not os.path.lexists(self.keys / SERVER_KEY):
             raise ConfigError(
                 f"refusing to listen on {self.bind} without keys: run `burla-scheduler init` first"
             )
         else:
             object.__setattr__(self, "state_file", self.keys / STATE_FILE)
+            object.__setattr__(self, "jobs_file", self.keys / JOBS_FILE)
 
 
 def keys_directory(named: str | None) -> Path:

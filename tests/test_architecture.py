@@ -110,6 +110,7 @@ COMMANDS = {
     "burla/cli_options.py",
     "burla/auth_cli.py",
     "burla/cluster_cli.py",
+    "burla/jobs_cli.py",
 }  # may import any room, inside a command
 
 ANYWHERE = {

@@ -65,7 +65,9 @@ class TestWheel:
     pytestmark = slow_build
 
     def test_it_holds_every_source_file_and_nothing_else(self, wheel: Path) -> None:
-        expected = {"burla/py.typed"} | {f"burla/provisioning/{name}.sh" for name in SCRIPTS}
+        expected = {"burla/py.typed", "burla/schema.json"} | {
+            f"burla/provisioning/{name}.sh" for name in SCRIPTS
+        }
         for folder, name in FOLDERS.items():
             for file in (ROOT / folder).rglob("*.py"):
                 path = file.relative_to(ROOT / folder).as_posix()

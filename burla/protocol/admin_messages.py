@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from . import key_messages as km
+from . import job_messages as jm, key_messages as km
 from .messages import (
     AskDemand,
     ClientToScheduler,
@@ -122,5 +122,14 @@ class KeysManaged(Message, frozen=True):
 
 
 SchedulerToAdmin = (
-    Welcome | Refused | HelloRequired | Jobs | Nodes | KeysManaged | km.ServerKey | Heartbeat
+    Welcome
+    | Refused
+    | HelloRequired
+    | Jobs
+    | Nodes
+    | KeysManaged
+    | jm.JobList
+    | jm.JobShown
+    | km.ServerKey
+    | Heartbeat
 )

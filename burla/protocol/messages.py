@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from . import key_messages as km
+from . import job_messages as jm, key_messages as km
 from .blob_messages import (
     BlobPiece as BlobPiece,
     BlobWanted as BlobWanted,
@@ -215,6 +215,9 @@ ClientToScheduler = (
     | BlobPiece
     | ListNodes
     | ReplaceKey
+    | jm.ListJobs
+    | jm.ShowJob
+    | jm.CancelJob
     | Heartbeat
 )
 
@@ -464,6 +467,7 @@ class Outcomes(Bulk, frozen=True, kw_only=True):
     seal: Seal = b""  # by the job's secret, over what the client acts on
     fragment: Fragment | None = None  # of one big outcome
     tried: Tried = ()  # failed, to be called again: here, or given back with this (`other_node`)
+    tally: jm.Tally | None = None  # of their calls, for people
 
 
 class Output(Message, frozen=True):

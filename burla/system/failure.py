@@ -20,6 +20,8 @@ from .exit_codes import (
     EXIT_USAGE,
 )
 
+SCHEMA = 1  # version of what is printed as JSON in an envelope; see burla/job_reports.py
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -105,4 +107,4 @@ def told(run: Callable[[], int], *, json: bool, say: Callable[[str], None]) -> i
 def as_json(failure: Failure, text: str) -> str:
     """Return an error as JSON."""
     said = {"kind": failure.kind, "text": text, "remedy": failure.remedy, "exit_code": failure.code}
-    return json.dumps({"error": said})
+    return json.dumps({"schema": SCHEMA, "kind": "error", "error": said})

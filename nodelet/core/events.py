@@ -51,6 +51,7 @@ class CellReport(NamedTuple):
     is_over: bool = False  # the span ended at `stop`; the cell may be used again
     fragment: Fragment | None = None  # the only frame is this part of a value
     retry_why: str | None = None  # type of an error after which the call may be called again
+    told: tuple[str, str] = ("", "")  # type and text of an error, for people
 
     def is_whole(self) -> bool:
         """Return whether nothing follows that belongs to the same outcome."""

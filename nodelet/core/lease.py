@@ -370,30 +370,33 @@ class Lease:
         run: Run,
         frames: Sequence[bytes],
         now_s: float,
-        part: CellReport | None = None,
+        report: CellReport | None = None,
         *,
         stops: bool = False,
     ) -> None:
-        """Pass an outcome on, or a `part` of one, which is complete with its last part.
+        """Pass an outcome on, or a part of one, which is complete with its last part.
 
-        `stops`: no other input can be called either.
+        `report`: what its worker said; `stops`: no other input can be called either.
         """
         outcomes = self.report.outcomes
-        if part is not None and not part.is_whole():
+        if report is not None and not report.is_whole():
             if not self._discards:
-                outcomes.add_fragment(part, None, now_s)
+                outcomes.add_fragment(report, None, now_s)
             return
         if not self.life.serves and run.kind is Kind.ERROR:
             return  # our own SIGINT, as likely as not; whoever wants its index has it queued again
         stops = stops or (not self._goes_on and run.kind in (Kind.ERROR, Kind.DEATH))
         self.custody.open.remove(run.lo, run.hi)
+        tries = self._retries.tries(run.lo) + 1 if run.kind is Kind.ERROR else 1
         self._retries.forget(run.lo, run.hi)
         if self._discards:
             pass
-        elif part is not None:
-            outcomes.add_fragment(part, run, now_s)
+        elif report is not None and report.fragment is not None:
+            outcomes.add_fragment(report, run, now_s)
         else:
             outcomes.add(run, frames, now_s, stops=stops)
+        if not self._discards:
+            outcomes.tally.take(run, frames, report, tries)
         if stops:
             self._has_failed = True
             self.report.hurry()

@@ -14,8 +14,8 @@ from .lease_workers import LeaseWorkers
 from .reporting import Report
 from .turns import Turns
 
-# a run, its frames, when; and the report, if that is of a fragment
-Complete = Callable[[Run, Sequence[bytes], float, CellReport | None], None]
+# a run, its frames, when; and the report
+Complete = Callable[[Run, Sequence[bytes], float, CellReport], None]
 Again = Callable[[int, str, float], bool]  # index, type of its error, when -> it is called again
 
 
@@ -78,8 +78,7 @@ class Reports:
             if report.kind is Kind.ERROR or not worker.is_busy():
                 self._report.output.mark(worker.number)  # else it may be in the next line
             run = Run(report.lo, report.hi, report.kind, len(report.frames))
-            part = None if report.fragment is None else report
-            self._complete(run, report.frames, now_s, part)
+            self._complete(run, report.frames, now_s, report)
 
     def _go_on(self, now_s: float) -> None:
         """Let the next big value flow, if there is one and none does."""

@@ -75,6 +75,11 @@ class Retries:
             self._custody.queue.delay(index, now_s + wait_s)
         return True
 
+    def tries(self, index: int) -> int:
+        """Return how many tries of a call that has no outcome yet have failed."""
+        failed = self._failed.get(index)
+        return 0 if failed is None else failed.tries
+
     def _wait_s(self, index: int, tries: int) -> float:
         if not self._policy.backoff_s:
             return 0.0

@@ -27,6 +27,7 @@ from burla.protocol.ranges import Ranges
 
 from .effects import Send
 from .events import CellReport
+from .tallying import Tallying
 
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
@@ -56,6 +57,7 @@ class OutcomeStream:
         self._stops: set[int] = set()  # which of them end the job
         self._gathered = 0  # bytes in `_runs`
         self._tried: list[Try] = []  # calls that have failed and are called again
+        self.tally = Tallying()
         self._kept: deque[_Kept] = deque()
         self._kept_bytes = 0
         self._seq = 0
@@ -127,6 +129,7 @@ class OutcomeStream:
             output=output,
             call_s=call_s,
             tried=tuple(self._tried[:RUNS_MAX]),
+            tally=self.tally.told(),
         )
         del self._tried[:RUNS_MAX]
         return self._keep(message, payload, size)
@@ -142,6 +145,7 @@ class OutcomeStream:
             output=output,
             call_s=call_s,
             fragment=fragment,
+            tally=None if run is None else self.tally.told(),
         )
         return self._keep(message, [data], len(data))
 
@@ -174,6 +178,7 @@ class OutcomeStream:
         self._fragments.clear()
         self._stops.clear()
         self._tried.clear()
+        self.tally = Tallying()
         self._kept.clear()
         self._gathered = self._kept_bytes = 0
         self.held = Ranges()

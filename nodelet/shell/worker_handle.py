@@ -154,9 +154,12 @@ def report_of(message: Message) -> CellReport:
     kind, flags, cell, lo, hi, stop, nanoseconds, frames, at, size = message
     if kind == Kind.NOTHING:
         kind, frames = Kind.RESULTS, ()
-    why = None
-    if flags & Flag.RETRY and len(frames) > 1:
-        why, frames = bytes(frames[-1]).decode("utf-8", "replace"), frames[:-1]
+    why, told = None, ("", "")
+    if flags & Flag.TOLD and len(frames) > 1:
+        type_, _, text = bytes(frames[-1]).decode("utf-8", "replace").partition("\n")
+        told, frames = (type_, text), frames[:-1]
+        if flags & Flag.RETRY:
+            why = type_.rpartition(".")[2]
     return CellReport(
         cell,
         lo,
@@ -168,4 +171,5 @@ def report_of(message: Message) -> CellReport:
         bool(flags & Flag.END),
         m.Fragment(lo, at, size) if size else None,
         why,
+        told,
     )

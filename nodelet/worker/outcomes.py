@@ -13,6 +13,7 @@ from typing import Any
 
 from burla.limits import FRAGMENT_BYTES
 from burla.values import payloads
+from burla.values.explain import text_of, type_name
 from burla.values.frames import Flow
 from burla.values.sharing import SharedResults
 
@@ -29,6 +30,7 @@ from .spans import Span
 
 GATHER_NS = 4_000_000  # of short calls: so long wait their outcomes; the agent gathers longer
 GATHER_RESULTS = 1 << 16  # in one pickle
+FAULT_CHARS_MAX = 500  # of an error's text, for the records of the cluster
 UNSENT_BYTES_MAX = 256 << 10  # outcomes gathered within one claim; then they are written
 
 _fflush = ctypes.CDLL(None).fflush
@@ -93,9 +95,10 @@ class Outcomes:
             shown = None
         explain(error, self.node)
         frames = payloads.dump_error(error, self.node, index, shown)
-        flags = 0
+        told = f"{type_name(error)}\n{text_of(error)[:FAULT_CHARS_MAX]}"
+        flags, frames = Flag.TOLD, [*frames, told.encode("utf-8", "replace")]
         if self.retried and self._is_retried(error):
-            flags, frames = Flag.RETRY, [*frames, type(error).__name__.encode("utf-8", "replace")]
+            flags |= Flag.RETRY
         self.add(Kind.ERROR, index, index + 1, took_ns, frames, flags)
 
     def _is_retried(self, error: BaseException) -> bool:

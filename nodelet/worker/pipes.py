@@ -66,7 +66,8 @@ class Flag(IntFlag):
     STOP = 2  # on outcomes: nothing at or behind `a` is run of this span, ever
     END = 4  # on outcomes: the span is over at `a`; its cell is free
     FLOWS = 8  # on outcomes: one big value, which is read in fragments
-    RETRY = 16  # on an error: the call may be called again; its type follows as one more frame
+    RETRY = 16  # on an error: the call may be called again
+    TOLD = 32  # on an error: its type and its text, a line each, follow as one more frame
 
 
 class Message(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from burla.protocol.job_messages import JobRecord
 from burla.protocol.messages import BlobPiece, JobOutput, Message
 
 
@@ -70,4 +71,10 @@ class Record(Struct, frozen=True):
     result: str  # "ok", or why not
 
 
-Effect = Send | KeepBlob | SendBlob | DropBlob | Publish | Note | Forget | Record
+class KeepRecords(Struct, frozen=True):
+    """Put these into the file of jobs, in place of what it has of the same ones."""
+
+    rows: tuple[tuple[str, JobRecord], ...]  # tenants, and what is kept of their jobs
+
+
+Effect = KeepRecords | Send | KeepBlob | SendBlob | DropBlob | Publish | Note | Forget | Record

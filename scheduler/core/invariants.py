@@ -22,6 +22,7 @@ def check(state: State) -> None:
     _check_peers(state)
     _check_usages(state)
     blobs.check(state)
+    state.records.check(state.jobs)
 
 
 def _check_leases(state: State) -> None:

@@ -1,10 +1,10 @@
 """The life of jobs, as far as clients decide it: they are opened, get inputs, and are closed."""
 
-from burla.protocol import messages as m
+from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.ranges import ascend
 from burla.protocol.too_large import too_large
 
-from . import blobs, given_up, leases, reconcile, retries, warm_leases
+from . import blobs, given_up, leases, reconcile, records, retries, warm_leases
 from .batch import Batch
 from .client import Client
 from .failing import fail as fail
@@ -62,6 +62,7 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
         opened_s=state.now_s,
     )
     state.usages[tenant] = usage
+    state.records.opened(job, user_of(state, job), state.now_s)
     state.queue_up(job)
     if spec.blobs:
         blobs.enter(state, job)
@@ -155,6 +156,7 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
             fail(state, job, "", why)
     else:
         job.work.enter(batch)
+        state.records.open[job.id].counts.bytes_in += batch.size
         state.marks.jobs[job.id] = None
     if message.total is not None:
         inputs_end(state, job, message.total)
@@ -193,6 +195,7 @@ def close(state: State, job: Job, why: str = "") -> None:
         warm_leases.close(state, job, lease)
     if job.spec.blobs:
         blobs.leave(state, job)
+    state.records.ended(job, why, state.now_s)
     del state.jobs[job.id]
     job.charge.end()
     if not job.charge.usage.jobs:
@@ -213,6 +216,10 @@ def _closed(state: State, job: Job, why: str) -> str:
 def lose_call(state: State, job: Job, index: int, nodes: tuple[str, ...]) -> None:
     """Give up one input of a job that goes on: its nodes were lost each time."""
     job.work.finish(None, index, index + 1)
+    record = state.records.open[job.id]
+    record.counts.failed += 1
+    text = f"each node that ran it was lost: {', '.join(nodes)}"[: jm.FAULT_CHARS_MAX]
+    records.note_fault(record, jm.Fault(index, "NodeLost", text, nodes[-1] if nodes else ""))
     job.lost[index] = m.CallLost(job.id, index, nodes)
     state.tell(job, job.lost[index])
     retire_if_complete(state, job)
@@ -221,6 +228,7 @@ def lose_call(state: State, job: Job, index: int, nodes: tuple[str, ...]) -> Non
 def retire_if_complete(state: State, job: Job) -> None:
     """Take the nodes of a job that has all its outcomes; they need not wait for its last word."""
     if job.work.is_complete():
+        state.records.open[job.id].done_s = state.now_s
         for lease in list(job.work.leases.values()):
             warm_leases.retire(state, job, lease)
 

@@ -6,6 +6,7 @@ so the table and the indices (`Node.lease`, `Job.past`, ...) cannot disagree.
 
 from burla.protocol import messages as m
 
+from . import records
 from .job import Job
 from .lease import ENDED, OCCUPYING, SERVING, Lease, LeaseState
 from .node import Node
@@ -44,6 +45,9 @@ def _take_out(state: State, lease: Lease, before: LeaseState, node: Node, job: J
         node.lease = lease.running = None
         assert job is not None, lease.id
         job.work.drop_lease(lease)
+        is_last = not job.work.leases and not job.work.is_complete()
+        record = state.records.open[job.id]
+        records.lease_ends(record, node.name, state.now_s, is_last=is_last)
         if job.work.waiting():
             state.marks.jobs[job.id] = None  # what it held is pending again
     elif before is LeaseState.WARM:
@@ -65,6 +69,8 @@ def _put_in(state: State, lease: Lease, node: Node, job: Job | None) -> None:
             assert node.lease is None, lease.id
             node.lease = lease
             job.work.add_lease(lease)
+            record = state.records.open[job.id]
+            records.lease_begins(record, lease, node.name, state.now_s)
         case LeaseState.WARM:
             node.warm = lease
         case LeaseState.STOPPING:

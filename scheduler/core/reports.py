@@ -3,7 +3,7 @@
 from burla.protocol import messages as m
 from burla.protocol.ranges import ascend
 
-from . import jobs, leases, retries
+from . import jobs, leases, records, retries
 from .effects import Publish
 from .job import Job
 from .lease import SERVING, Lease, LeaseState
@@ -34,9 +34,13 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
         retries.note(state, job, lease, said.tried)
     if job.failed_calls:
         retries.forget(job, said.done)
+    is_news = False
     for lo, hi in said.done:
-        if job.work.finish(lease if is_serving else None, lo, hi) and said.failed:
-            job.failed = True  # the first error stops the job
+        is_news |= job.work.finish(lease if is_serving else None, lo, hi)
+    if is_news:
+        job.failed = job.failed or said.failed  # the first error stops the job
+        state.records.count(said)
+        records.outcomes(state.records.open[job.id], node.name, said, sum(map(len, payload)))
     if is_serving:
         lease.call_s = said.call_s
         lease.had_nothing = False

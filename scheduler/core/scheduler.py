@@ -9,7 +9,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from burla.protocol import admin_messages as am, messages as m
+from burla.protocol import admin_messages as am, job_messages as jm, messages as m
 from burla.protocol.key_messages import ServerKey
 
 from . import (
@@ -20,6 +20,7 @@ from . import (
     jobs,
     nodes,
     operators,
+    questions,
     reconcile,
     renewing,
     reports,
@@ -73,9 +74,17 @@ class Scheduler:
         self._beat_s = 0.0
         self._tick_s = 0.0
         self._began = False
+        self._sees_all = False  # who speaks may know of everybody's jobs
 
     def receive(
-        self, peer: bytes, message: m.Message, payload: list[bytes], now_s: float, user: str = ""
+        self,
+        peer: bytes,
+        message: m.Message,
+        payload: list[bytes],
+        now_s: float,
+        user: str = "",
+        *,
+        sees_all: bool = True,
     ) -> list[Effect]:
         """Take one message that arrived at `now_s`; return what to do, in order.
 
@@ -85,6 +94,7 @@ class Scheduler:
             payload: its frames.
             now_s: when.
             user: public key of the sender; empty where there are no keys.
+            sees_all: the sender may know of everybody's jobs.
         """
         state = self.state
         state.now_s = now_s
@@ -99,6 +109,7 @@ class Scheduler:
         elif who is None:
             state.send(peer, m.HelloRequired())
         else:
+            self._sees_all = sees_all
             self._from_known(who, peer, message, payload)
         return settle(self.state)
 
@@ -293,6 +304,9 @@ class Scheduler:
                 _tell_nodes(state, client)
             case m.Heartbeat() | m.ClientHello():
                 pass
+            case jm.ListJobs() | jm.ShowJob() | jm.CancelJob():
+                answer = questions.answer(state, client, said, sees_all=self._sees_all)
+                state.send(client.peer, answer)
             case _:
                 assert_never(said)
 

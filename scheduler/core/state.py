@@ -22,6 +22,7 @@ from .lease import Lease, LeaseState
 from .node import Node
 from .pacing import Pacer
 from .quotas import Tenants, Usage, new_opens
+from .records import Records
 
 GONE_KEPT = 1000  # leases that are remembered after their end, for whoever looks for a fault
 
@@ -85,6 +86,7 @@ class State(Struct, eq=False):
     server_key: ServerKey | None = None  # that will be ours; None: the one of now stays
     lost: dict[str, LostNode] = field(default_factory=dict)  # by name; the oldest first
     blobs: BlobTable = field(default_factory=BlobTable)
+    records: Records = field(default_factory=Records)  # of jobs, for people
     leases_made: int = 0
     turns: int = 0
 

@@ -2,7 +2,7 @@
 
 from burla.protocol import messages as m
 
-from . import absence, blobs, jobs, leasing, nodes, operators, quarantine
+from . import absence, blobs, jobs, leasing, nodes, operators, quarantine, questions, records
 from .autoscaling import Autoscalers
 from .job import Job
 from .pending_reasons import reasons
@@ -26,6 +26,7 @@ def tick(state: State, autoscalers: Autoscalers) -> None:
         blobs.expire(state)
     _tell_waiting(state, autoscalers)
     leasing.drain_for_waiting(state)
+    questions.file(state)
 
 
 def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
@@ -48,6 +49,7 @@ def _tell_waiting(state: State, autoscalers: Autoscalers) -> None:
             continue
         if why != job.said:
             job.said = why
+            records.note_reason(state.records.open[job.id], why, state.now_s)
             state.tell(job, m.JobStatus(job.id, why, job.slots_said))
 
 

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, replace as replace_settings
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from burla.protocol.codec import (
     split,
 )
 from burla.protocol.fields import POLICIES
+from burla.protocol.job_messages import JOBS, JobRecord
 from burla.protocol.key_messages import KEYS, RenewKey, ServerKey
 from burla.protocol.messages import (
     BlobPiece,
@@ -51,6 +52,7 @@ from burla.scheduler.core.effects import (
     Effect,
     Forget,
     KeepBlob,
+    KeepRecords,
     Note,
     Publish,
     Record,
@@ -58,6 +60,7 @@ from burla.scheduler.core.effects import (
     SendBlob,
 )
 from burla.scheduler.core.node import Node
+from burla.scheduler.core.questions import unfiled
 from burla.scheduler.core.quotas import Quotas, Tenants
 from burla.scheduler.core.scheduler import Scheduler
 from burla.system.dump import dump_on_signal
@@ -87,7 +90,7 @@ UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 LOCAL_BACKLOG = 64  # see door.py
 PORT_MAX = 65535
-FEATURES = (KEYS, BLOBS, POLICIES)
+FEATURES = (KEYS, BLOBS, POLICIES, JOBS)
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECT = b"direct".ljust(256)  # who is at the other end of a direct line: no routing id is so long
 DIRECTIONS = {
@@ -95,6 +98,7 @@ DIRECTIONS = {
     Node: NodeletToScheduler,
     None: AdminToScheduler | NodeletToScheduler,
 }
+Rows = Sequence[tuple[str, JobRecord]]
 log = logging.getLogger(__name__)
 
 
@@ -153,6 +157,8 @@ async def _serve(
         authorizer = doors.authorizer if doors else None
         door = Door(channel, watch, clock_s, strangers=keyed)
         server = Server(core, router, channel, watch, door, clock_s, authorizer)
+        if config.jobs_file is not None:
+            _keep_jobs(config.jobs_file, core, server, ends, clock_s)
         if config.state_file is not None:
             dump_on_signal(config.state_file, lambda: core.snapshot(clock_s()))
         async with asyncio.TaskGroup() as tasks:
@@ -172,6 +178,23 @@ async def _serve(
                 for task in running:
                     task.cancel()
     return bound
+
+
+def _keep_jobs(
+    file: Path,
+    core: Scheduler,
+    server: "Server",
+    ends: contextlib.ExitStack,
+    clock_s: Callable[[], float],
+) -> None:
+    """Keep what is known of jobs in a file, and take up what is there."""
+    from .record_file import RecordFile  # which a private cluster starts without
+
+    record_file = RecordFile(file)
+    ends.callback(record_file.close)
+    ends.callback(lambda: record_file.put(unfiled(core.state, at_once=True)))
+    core.state.records.restore(record_file.read(), clock_s())
+    server.keep_records = record_file.put
 
 
 @dataclass(frozen=True)
@@ -271,6 +294,7 @@ class Server:
         self._blobs = BlobFiles(self._send_piece, self._lose_blob)
         self._wake: Callable[[], None] = lambda: None  # while it serves: look around at once
         self._direct: DirectEnd | None = None
+        self.keep_records: Callable[[Rows], None] = lambda rows: None
 
     def attach(self, direct: DirectEnd) -> None:
         """Serve the nodelet at the other end of a direct line, too."""
@@ -354,7 +378,11 @@ class Server:
         elif self._authorizer is not None and _is_about_keys(message):
             self._manage(peer, user, message)
         else:
-            self._carry_out(self._core.receive(peer, message, payload, self._clock_s(), user))
+            sees_all = direction is AdminToScheduler
+            now_s = self._clock_s()
+            self._carry_out(
+                self._core.receive(peer, message, payload, now_s, user, sees_all=sees_all)
+            )
             if isinstance(message, NodeHello) and KEYS in message.features:
                 self._renew_if_expiring(peer, user)
 
@@ -449,6 +477,8 @@ class Server:
                     self._blobs.drop(effect.number)
                 case Publish():
                     self._publish(effect)
+                case KeepRecords():
+                    self.keep_records(effect.rows)
                 case Forget():
                     self._drop(effect.peer)
                     if self._intake is not None:

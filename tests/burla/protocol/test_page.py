@@ -10,7 +10,12 @@ import msgpack
 import msgspec
 import pytest
 
-from burla.protocol import admin_messages as am, key_messages as km, messages as m
+from burla.protocol import (
+    admin_messages as am,
+    job_messages as jm,
+    key_messages as km,
+    messages as m,
+)
 from burla.protocol.mac import seal
 
 PAGE = (Path(__file__).parents[3] / "docs" / "PROTOCOL.md").read_text("utf-8")
@@ -19,7 +24,7 @@ ROWS = {name: (bool(star), way, fields) for name, star, way, fields in ROW.finda
 
 MESSAGES = {
     kind.__name__: kind
-    for kind in (*vars(m).values(), *vars(am).values(), *vars(km).values())
+    for kind in (*vars(m).values(), *vars(am).values(), *vars(km).values(), *vars(jm).values())
     if isinstance(kind, type) and issubclass(kind, m.Message) and kind not in (m.Message, m.Bulk)
 }
 # What stands in the second column, and the unions that such a message is in.
@@ -32,6 +37,7 @@ WAYS: dict[str, list[Any]] = {
     "autoscaler -> scheduler": [am.AdminToScheduler],
     "administrator -> scheduler": [am.AdminToScheduler],
     "scheduler -> administrator": [am.SchedulerToAdmin],
+    "scheduler -> client or administrator": [am.SchedulerToAdmin],
     "scheduler -> any": [
         m.SchedulerToClient,
         m.SchedulerToNodelet,

@@ -1,0 +1,385 @@
+"""What `burla jobs ... --json` prints: its types, from which `schema.json` is made.
+
+Each is `{"schema": 1, "kind": KIND, "data": ...}`. Fields may be added; none goes or changes its
+meaning while `schema` is the same number. Times are ISO 8601 in UTC, durations are seconds.
+"""
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from burla.protocol import job_messages as jm
+from burla.system.failure import SCHEMA as VERSION
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A job in a line; one that is over and was one of a loop of equal short ones is all these."""
+
+    job: str
+    user: str
+    function: str
+    state: str
+    opened: str
+    ended: str | None
+    took_s: float
+    inputs: int | None
+    done: int
+    failed: int
+    called_again: int
+    slots: int
+    nodes: int
+    why: str
+    maps: int
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    """What its caller has asked for; a timeout of 0 is none."""
+
+    func_cpu: int
+    func_ram_bytes: int | None
+    max_parallelism: int | None
+    grow: bool
+    return_exceptions: bool
+    timeout_s: float
+    retries: int
+    func_gpu: int
+
+
+class Wait(Struct, frozen=True, kw_only=True):
+    """A time in which nothing of the job ran, and why; `after_s` since the job was opened."""
+
+    why: str
+    after_s: float
+    seconds: float
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """What a node has done for the job."""
+
+    node: str
+    leases: int
+    slots: int
+    leased_s: float
+    calls: int
+    is_leased: bool
+
+
+class Error(Struct, frozen=True, kw_only=True):
+    """A call that failed."""
+
+    input: int
+    type: str
+    text: str
+    node: str
+    tries: int
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """A call that took long: of the input, or of one of the inputs from `input` to `last`."""
+
+    input: int
+    last: int
+    seconds: float
+
+
+class Lasting(Struct, frozen=True, kw_only=True):
+    """What lasts now on a node: a call as above, or (`input` is null) loading the function."""
+
+    node: str
+    input: int | None
+    last: int | None
+    seconds: float
+
+
+class Durations(Struct, frozen=True, kw_only=True):
+    """How many calls took less than `below_s`, and not less than half of it."""
+
+    below_s: float
+    calls: int
+
+
+class Details(Job, frozen=True, kw_only=True):
+    """All that is kept of a job: `errors` are the first ones, `slow` the slowest calls."""
+
+    options: Options
+    python: str
+    waited_s: float
+    waits: list[Wait]
+    by_node: list[Node]
+    more_nodes: int
+    errors: list[Error]
+    slow: list[Call]
+    lasting: list[Lasting]
+    durations: list[Durations]
+    bytes_in: int
+    bytes_out: int
+
+
+class Jobs(Struct, frozen=True, kw_only=True):
+    """Jobs, the open ones first, each part newest first; `total` there are."""
+
+    jobs: list[Job]
+    total: int
+
+
+class Reason(Struct, frozen=True, kw_only=True):
+    """Why a job stands as it does, and what can be done about it."""
+
+    job: str
+    state: str
+    why: str
+    remedy: str
+    waited_s: float
+    waits: list[Wait]
+    lasting: list[Lasting]
+
+
+class ErrorType(Struct, frozen=True, kw_only=True):
+    """Errors of one type, as far as they are listed."""
+
+    type: str
+    calls: int
+
+
+class Errors(Struct, frozen=True, kw_only=True):
+    """The calls of a job that failed: `failed` of them, of which the first are listed."""
+
+    job: str
+    failed: int
+    types: list[ErrorType]
+    errors: list[Error]
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """Why a command failed; kinds are promised."""
+
+    kind: str
+    text: str
+    remedy: str
+    exit_code: int
+
+
+# --- envelopes ---
+
+
+class JobsListed(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.list"):
+    """What `burla jobs list` says."""
+
+    schema: Literal[1] = 1
+    data: Jobs
+
+
+class JobShown(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.show"):
+    """What `burla jobs show` says."""
+
+    schema: Literal[1] = 1
+    data: Details
+
+
+class JobExplained(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.why"):
+    """What `burla jobs why` says."""
+
+    schema: Literal[1] = 1
+    data: Reason
+
+
+class JobsCancelled(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.cancel"):
+    """What `burla jobs cancel` says: the jobs as they stood then."""
+
+    schema: Literal[1] = 1
+    data: list[Job]
+
+
+class JobErrors(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.errors"):
+    """What `burla jobs errors` says."""
+
+    schema: Literal[1] = 1
+    data: Errors
+
+
+class Failed(Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):
+    """What any command of burla says that fails."""
+
+    schema: Literal[1] = 1
+    error: Problem
+
+
+Report = JobsListed | JobShown | JobExplained | JobsCancelled | JobErrors | Failed
+
+
+def schema() -> dict[str, object]:
+    """Return the JSON schema of all reports: what `schema.json` holds."""
+    found = msgspec.json.schema(Report)
+    for each in found["$defs"].values():
+        each["required"] = list(each["properties"])  # `schema` has a default here, for brevity
+    about = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"What burla prints with --json, version {VERSION}",
+    }
+    return {**about, **found}
+
+
+# --- made from what a scheduler says ---
+
+
+def job_of(said: jm.JobSummary, now_s: float) -> Job:
+    """Return a job in a line; `now_s` is Unix time."""
+    return Job(**_line(said, now_s))
+
+
+def details_of(record: jm.JobRecord, now_s: float) -> Details:
+    """Return all that is kept of a job."""
+    options = record.options
+    return Details(
+        **_line(record.summary, now_s),
+        options=Options(
+            func_cpu=options.func_cpu,
+            func_ram_bytes=options.func_ram,
+            max_parallelism=options.max_parallelism,
+            grow=options.grow,
+            return_exceptions=options.goes_on,
+            timeout_s=options.timeout_s,
+            retries=options.retries,
+            func_gpu=options.func_gpu,
+        ),
+        python=record.python,
+        waited_s=_rounded(record.waited_s),
+        waits=_waits(record),
+        by_node=[
+            Node(
+                node=one.node,
+                leases=one.leases,
+                slots=one.slots,
+                leased_s=_rounded(one.leased_s),
+                calls=one.calls,
+                is_leased=one.is_leased,
+            )
+            for one in record.nodes
+        ],
+        more_nodes=record.more_nodes,
+        errors=_errors(record),
+        slow=[
+            Call(input=one.lo, last=one.hi - 1, seconds=_rounded(one.seconds))
+            for one in record.slow
+        ],
+        lasting=_lasting(record),
+        durations=[
+            Durations(below_s=jm.bucket_end_s(bucket), calls=calls)
+            for bucket, calls in record.durations
+        ],
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+    )
+
+
+def reason_of(record: jm.JobRecord) -> Reason:
+    """Return why a job stands as it does."""
+    said = record.summary
+    why, remedy = _explained(record)
+    return Reason(
+        job=said.job.hex(),
+        state=said.state.value,
+        why=why,
+        remedy=remedy,
+        waited_s=_rounded(record.waited_s),
+        waits=_waits(record),
+        lasting=_lasting(record),
+    )
+
+
+def errors_of(record: jm.JobRecord) -> Errors:
+    """Return which calls of a job failed, and with what."""
+    types = Counter(fault.type for fault in record.faults)
+    return Errors(
+        job=record.summary.job.hex(),
+        failed=record.summary.failed,
+        types=[ErrorType(type=name, calls=count) for name, count in types.most_common()],
+        errors=_errors(record),
+    )
+
+
+def _line(said: jm.JobSummary, now_s: float) -> dict[str, Any]:
+    opened_s = now_s - said.opened_ago_s
+    is_open = said.state in jm.OPEN_STATES
+    return {
+        "job": said.job.hex(),
+        "user": said.user,
+        "function": said.name,
+        "state": said.state.value,
+        "opened": _iso(opened_s),
+        "ended": None if is_open else _iso(opened_s + said.took_s),
+        "took_s": _rounded(said.took_s),
+        "inputs": said.total,
+        "done": said.done,
+        "failed": said.failed,
+        "called_again": said.retried,
+        "slots": said.slots,
+        "nodes": said.nodes,
+        "why": said.why,
+        "maps": said.maps,
+    }
+
+
+def _waits(record: jm.JobRecord) -> list[Wait]:
+    return [
+        Wait(why=one.why, after_s=_rounded(one.after_s), seconds=_rounded(one.seconds))
+        for one in record.waits
+    ]
+
+
+def _errors(record: jm.JobRecord) -> list[Error]:
+    return [
+        Error(input=one.index, type=one.type, text=one.text, node=one.node, tries=one.tries)
+        for one in record.faults
+    ]
+
+
+def _lasting(record: jm.JobRecord) -> list[Lasting]:
+    return [
+        Lasting(
+            node=one.node,
+            input=one.lo if one.lo < one.hi else None,
+            last=one.hi - 1 if one.lo < one.hi else None,
+            seconds=_rounded(one.seconds),
+        )
+        for one in record.lasting
+    ]
+
+
+REMEDIES = (  # by how a reason begins
+    ("no node is connected", "`burla nodes list` shows which were lost; `burla up` repairs them"),
+    ("no connected node fits", "ask for less (func_cpu, func_ram), or add a node that fits"),
+    ("number ", "wait, or stop another job of yours: `burla jobs list`, `burla jobs cancel JOB`"),
+    ("its caller is away", "let the process that called it go on, or cancel the job"),
+)
+
+
+def _explained(record: jm.JobRecord) -> tuple[str, str]:
+    """Return why a job stands as it does, and what to do about it; empty: nothing."""
+    said = record.summary
+    done = f"{said.done:,}" if said.total is None else f"{said.done:,} of {said.total:,}"
+    match said.state:
+        case jm.JobState.WAITING:
+            why = said.why or "it has only just been opened"
+            return why, next((what for begun, what in REMEDIES if why.startswith(begun)), "")
+        case jm.JobState.RUNNING:
+            nodes = f"{said.nodes} node{'s' * (said.nodes != 1)}"
+            why = f"it runs, up to {said.slots} calls at once on {nodes}: {done} inputs are done"
+            return why, "look at the calls that last: are they stuck?" if record.lasting else ""
+        case jm.JobState.COMPLETE:
+            failed = f", {said.failed:,} of them with an error" if said.failed else ""
+            return f"it is complete: {done} inputs{failed}", ""
+        case _:
+            what = f"`burla jobs errors {said.job.hex()[:8]}` has the errors" if said.failed else ""
+            return said.why or said.state.value, what
+
+
+def _iso(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 6)

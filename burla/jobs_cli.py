@@ -1,0 +1,171 @@
+"""`burla jobs ...`: look at jobs, and stop them. Other rooms are imported inside commands only."""
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from .cli_options import address_in_use, cluster_option, json_option
+
+if TYPE_CHECKING:
+    from burla.protocol.job_messages import JobQuestion, JobRecord, JobShown
+
+    from .job_reports import Report
+
+LISTED = 50  # unless --limit says otherwise
+LISTED_MAX = 1000  # protocol.job_messages
+
+
+class NoJob(Exception):
+    """There is no such job, or it is over."""
+
+
+@click.group()
+def jobs() -> None:
+    """List jobs, see why they wait and what failed, and stop them.
+
+    You see your own jobs; an administrator sees all. What is kept of the last jobs outlives the
+    scheduler.
+    """
+
+
+def _ask(cluster: str | None, question: "JobQuestion") -> "JobShown":
+    from burla.protocol.job_messages import JOBS, JobShown
+
+    from . import admin
+
+    return admin.put(address_in_use(cluster), question, JobShown, feature=JOBS)
+
+
+def _record(cluster: str | None, job: str) -> "JobRecord":
+    """Return what is kept of a job.
+
+    Raises:
+        NoJob: there is none.
+    """
+    from burla.protocol.job_messages import ShowJob
+
+    said = _ask(cluster, ShowJob(job[:256]))
+    if said.record is None:
+        raise NoJob(said.why)
+    return said.record
+
+
+def _say(as_json: bool, report: "Report", lines: list[str]) -> None:
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(report))
+    else:
+        click.echo("\n".join(lines))
+
+
+@jobs.command("list")
+@click.option("--open", "only_open", is_flag=True, help="Only jobs that are not over.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, LISTED_MAX),
+    default=LISTED,
+    show_default=True,
+    help="How many at most.",
+)
+@cluster_option
+@json_option
+def list_jobs(only_open: bool, limit: int, cluster: str | None, as_json: bool) -> None:
+    """List jobs: the open ones first, the newest of each first.
+
+    STATE is waiting, running, failing, complete, failed, cancelled, ended (before all was done) or
+    lost (with an earlier life of the scheduler). A loop of equal short maps is one line.
+    """
+    from burla.protocol.job_messages import JOBS, JobList, ListJobs
+
+    from . import admin, job_reports as jr
+    from .jobs_view import jobs_lines
+
+    said = admin.put(address_in_use(cluster), ListJobs(limit, only_open), JobList, feature=JOBS)
+    now_s = time.time()
+    found = jr.Jobs(jobs=[jr.job_of(one, now_s) for one in said.jobs], total=said.total)
+    _say(as_json, jr.JobsListed(data=found), [] if as_json else jobs_lines(found))
+
+
+@jobs.command()
+@click.argument("job", default="")
+@cluster_option
+@json_option
+def show(job: str, cluster: str | None, as_json: bool) -> None:
+    """Show all that is kept of a job (default: the one that was opened last).
+
+    JOB is its id, or the first digits of that.
+    """
+    from . import job_reports as jr
+    from .jobs_view import details_lines
+
+    found = jr.details_of(_record(cluster, job), time.time())
+    _say(as_json, jr.JobShown(data=found), [] if as_json else details_lines(found))
+
+
+@jobs.command()
+@click.argument("job", default="")
+@cluster_option
+@json_option
+def why(job: str, cluster: str | None, as_json: bool) -> None:
+    """Say why a job waits, what of it lasts, or why it ended, and what to do about it.
+
+    JOB is its id, or the first digits of that (default: the job that was opened last).
+    """
+    from . import job_reports as jr
+    from .jobs_view import reason_lines
+
+    found = jr.reason_of(_record(cluster, job))
+    _say(as_json, jr.JobExplained(data=found), [] if as_json else reason_lines(found))
+
+
+@jobs.command()
+@click.argument("job", default="")
+@cluster_option
+@json_option
+def errors(job: str, cluster: str | None, as_json: bool) -> None:
+    """List the calls of a job that failed: input, node, type and text.
+
+    JOB is its id, or the first digits of that (default: the job that was opened last).
+    """
+    from . import job_reports as jr
+    from .jobs_view import errors_lines
+
+    found = jr.errors_of(_record(cluster, job))
+    _say(as_json, jr.JobErrors(data=found), [] if as_json else errors_lines(found))
+
+
+@jobs.command()
+@click.argument("job", nargs=-1, required=True)
+@cluster_option
+@json_option
+def cancel(job: tuple[str, ...], cluster: str | None, as_json: bool) -> None:
+    """Stop jobs: their calls are interrupted, and their callers get an error that says who did it.
+
+    JOB is the id of one, or the first digits of that.
+    """
+    from burla.protocol.job_messages import CancelJob
+
+    from . import job_reports as jr
+
+    found = []
+    for one in job:
+        said = _ask(cluster, CancelJob(one[:256]))
+        if said.record is None or said.why:
+            raise NoJob(said.why)
+        found.append(jr.job_of(said.record.summary, time.time()))
+        if not as_json:
+            click.echo(
+                f"cancelled job {found[-1].job[:8]} of {found[-1].user}: {found[-1].function}"
+            )
+    if as_json:
+        _say(as_json, jr.JobsCancelled(data=found), [])
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON schema of what commands print with --json."""
+    from importlib.resources import files
+
+    click.echo(files("burla").joinpath("schema.json").read_text("utf-8"), nl=False)

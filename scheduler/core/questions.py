@@ -1,0 +1,112 @@
+"""What people ask about jobs: which there are, what became of them, to stop one. Pure.
+
+Who asks sees the jobs of the same tenant; an administrator all. Of another's job nobody learns
+whether it is there.
+"""
+
+from collections.abc import Iterator
+from itertools import chain, islice
+
+from burla.protocol import job_messages as jm
+
+from . import leases, records
+from .client import Client
+from .effects import KeepRecords
+from .failing import fail
+from .records import Recording
+from .state import State
+
+NAMED_MAX = 3  # jobs that begin with the same digits
+
+
+def answer(
+    state: State, client: Client, said: jm.JobQuestion, *, sees_all: bool
+) -> jm.JobList | jm.JobShown:
+    """Return the answer to a question about jobs, and do what it asks for."""
+    tenant = None if sees_all else state.tenants.of(client.user)
+    match said:
+        case jm.ListJobs():
+            return _list(state, said, tenant)
+        case jm.ShowJob():
+            found = _find(state, said.job, tenant)
+            return jm.JobShown(None, found) if isinstance(found, str) else _shown(state, found)
+        case jm.CancelJob():
+            return _cancel(state, client, said.job, tenant)
+
+
+def _of(state: State, tenant: str | None) -> tuple[Iterator[Recording], Iterator[Recording]]:
+    """Return the open and the other jobs that somebody sees, each the newest first."""
+    kept = state.records
+    is_open = reversed(kept.open.values())
+    over = chain(reversed(kept.former.values()), reversed(kept.over.values()))
+    return (
+        (one for one in is_open if tenant is None or one.tenant == tenant),
+        (one for one in over if tenant is None or one.tenant == tenant),
+    )
+
+
+def _list(state: State, said: jm.ListJobs, tenant: str | None) -> jm.JobList:
+    is_open, over = _of(state, tenant)
+    seen = is_open if said.only_open else chain(is_open, over)
+    told = [
+        records.summary(one, state.jobs.get(one.id), state.now_s)
+        for one in islice(seen, said.limit)
+    ]
+    return jm.JobList(tuple(told), len(told) + sum(1 for _ in seen))
+
+
+def _find(state: State, digits: str, tenant: str | None) -> Recording | str:
+    """Return the job whose id begins with these digits, or why it is not told which."""
+    is_open, over = _of(state, tenant)
+    if not digits:
+        return next(chain(is_open, over), "there is no job")
+    wanted = digits.lower()
+    matching = (one for one in chain(is_open, over) if one.id.hex().startswith(wanted))
+    found = list(islice(matching, NAMED_MAX + 1))
+    if not found:
+        return f"there is no job {digits}"
+    if len(found) > 1:
+        names = ", ".join(one.id.hex() for one in found[:NAMED_MAX])
+        more = ", ..." if len(found) > NAMED_MAX else ""
+        return f"several jobs begin with {digits}: {names}{more}"
+    return found[0]
+
+
+def _shown(state: State, record: Recording, why: str = "") -> jm.JobShown:
+    return jm.JobShown(_told(state, record), why)
+
+
+def _told(state: State, record: Recording) -> jm.JobRecord:
+    job = state.jobs.get(record.id)
+    return records.told(record, job, state.now_s, lambda node: state.nodes[node].name)
+
+
+def _cancel(state: State, client: Client, digits: str, tenant: str | None) -> jm.JobShown:
+    """Stop a job: its caller is told, and its nodes are free as soon as its calls have ended."""
+    found = _find(state, digits, tenant) if digits else "say which job"
+    if isinstance(found, str):
+        state.record(client.user, "cancel job", None, found)
+        return jm.JobShown(None, found)
+    job = state.jobs.get(found.id)
+    if job is None or (job.work.is_complete() and not job.failed):
+        return _shown(state, found, f"job {found.id.hex()} is over already")
+    who = state.tenants.users.get(client.user, client.name)
+    state.record(client.user, "cancel job", job.id, "ok")
+    found.cancelled_by = who[:256]
+    if not job.failed:
+        fail(state, job, "", f"the job was cancelled by {who} (`burla jobs cancel`)")
+    for lease in list(job.work.leases.values()):
+        leases.end(state, lease, discard=True)
+    return _shown(state, found)
+
+
+def file(state: State) -> None:
+    """Have what has changed put into the file, now and then."""
+    if rows := unfiled(state):
+        state.effects.append(KeepRecords(rows))
+
+
+def unfiled(state: State, *, at_once: bool = False) -> tuple[tuple[str, jm.JobRecord], ...]:
+    """Return what is to be filed now; `at_once`, at the end of this life: all of it."""
+    taken = state.records.take_unfiled(state.now_s, at_once=at_once)
+    return tuple((one.tenant, _told(state, one)) for one in taken)

@@ -1,0 +1,496 @@
+"""What is kept of each job for people, while it is open and when it is over. Pure, and bounded.
+
+Nothing is kept of a call that went well but a count: durations come as a histogram with each report
+of a node, and only calls that failed or were slow have names. A loop of small maps is one record.
+What changes a record is called where it happens; nothing here decides anything about a job.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct, field
+
+from burla.protocol import job_messages as jm, messages as m
+from burla.protocol.job_messages import JobState
+from burla.protocol.printable import printable
+
+from .job import Job
+from .lease import Lease
+
+KEPT_MAX = 5000  # jobs that are over
+KEPT_BYTES_MAX = 64 << 20  # that these take at most, roughly
+RECORD_COST = 4096  # bytes that a record takes besides its texts
+FOLD_S = 1.0  # a map that took less is one with the same ones before it,
+FOLD_AGE_S = 60.0  # if the last of these ended not longer ago
+WRITE_S = 2.0  # between two looks at what is to be filed
+WRITE_MAX = 200  # jobs that are over, at one look
+OPEN_WRITE_S = 10.0  # likewise of one job that is open
+_NO_POLICY = m.CallPolicy()
+FORMER_S = 600.0  # callers of an earlier scheduler's jobs come back within that, or never
+
+
+class Share(Struct):
+    """What one node has done for a job."""
+
+    leases: int = 0
+    slots: int = 0
+    leased_s: float = 0.0  # by leases that are over
+    calls: int = 0
+    since_s: float | None = None  # when the present lease began
+
+
+class Waits(Struct):
+    """When nothing of a job ran, and why."""
+
+    total_s: float = 0.0  # of waits that are over
+    since_s: float | None = None  # the present one; None: it does not wait
+    over: list[jm.Wait] = field(default_factory=list)
+    reason: tuple[str, float] = ("", 0.0)  # of the present one, and since when
+
+
+class Counts(Struct):
+    """What is counted of a job."""
+
+    failed: int = 0
+    retried: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class Recording(Struct, eq=False):
+    """What is kept of one job; times are on the caller's clock."""
+
+    id: bytes
+    tenant: str
+    user: str
+    name: str
+    python: str
+    options: jm.JobOptions
+    opened_s: float
+    owner: bytes = b""  # session of its caller
+    ended_s: float | None = None  # None: it is open
+    state: JobState = JobState.WAITING  # when it is over
+    why: str = ""  # then: why it ended so
+    cancelled_by: str = ""
+    total: int | None = None  # when it is over, with those of equal jobs before
+    done: int = 0  # likewise
+    maps: int = 1
+    counts: Counts = field(default_factory=Counts)
+    waits: Waits = field(default_factory=Waits)
+    nodes: dict[str, Share] = field(default_factory=dict)
+    more_nodes: int = 0
+    faults: dict[int, jm.Fault] = field(default_factory=dict)
+    slow: list[m.LongCall] = field(default_factory=list)  # the slowest first
+    durations: dict[int, int] = field(default_factory=dict)  # by bucket
+    done_s: float = float("inf")  # when it had all its outcomes
+    filed_s: float = float("-inf")  # when it was last given to the file
+    size: int = 0  # bytes that it takes, roughly, once it is over
+
+
+class Records(Struct, eq=False):
+    """The records of all jobs."""
+
+    open: dict[bytes, Recording] = field(default_factory=dict)  # by job
+    over: dict[bytes, Recording] = field(default_factory=dict)  # the one that ended first is first
+    former: dict[bytes, Recording] = field(
+        default_factory=dict
+    )  # open ones of an earlier scheduler
+    former_until_s: float = 0.0
+    is_filed: bool = False  # somebody keeps what `take_unfiled` yields
+    counts: dict[JobState, int] = field(default_factory=dict)  # how many have ended so, ever
+    calls: int = 0  # with an outcome, ever
+    failed: int = 0  # of these
+    retried: int = 0  # ever
+    _last: dict[bytes, Recording] = field(default_factory=dict)  # by session: the last of `over`
+    _cost: int = 0
+    _look_s: float = 0.0
+    _unfiled: dict[bytes, Recording] = field(default_factory=dict)  # of `over`
+
+    # --- the life of a record ---
+
+    def opened(self, job: Job, user: str, now_s: float) -> None:
+        """Begin the record of a job, or go on with that of an earlier life of the scheduler."""
+        record = self.former.get(job.id)
+        if record is not None and record.tenant == job.tenant:
+            del self.former[job.id]
+            record.owner, record.why = job.owner, ""
+        else:
+            spec, policy = job.spec, job.spec.policy or _NO_POLICY
+            options = jm.JobOptions(
+                spec.func_cpu,
+                spec.func_ram,
+                spec.max_parallelism,
+                spec.grow,
+                policy.goes_on,
+                policy.timeout_s,
+                policy.retries,
+                policy.func_gpu,
+            )
+            known = (job.id, job.tenant, user, spec.name, job.python, options, now_s)
+            record = Recording(*known, owner=job.owner)
+        record.waits.since_s = now_s
+        self.open[job.id] = record
+
+    def ended(self, job: Job, why: str, now_s: float) -> None:
+        """Take note that a job is over; `why`: unless it is complete or its caller ended it."""
+        record = self.open.pop(job.id)
+        state, why = _end_of(job, record, why)
+        if state is JobState.COMPLETE:  # its caller's last word may come later
+            now_s = min(now_s, max(record.done_s, record.opened_s))
+        end_wait(record, now_s)
+        record.ended_s, record.state, record.why = now_s, state, why[: jm.WHY_CHARS_MAX]
+        record.total, record.done = job.work.total, job.work.done.total
+        self.counts[state] = self.counts.get(state, 0) + 1
+        last = self._last.get(record.owner)
+        if last is not None and _may_fold(last, record):
+            _fold(last, record)
+            self.over[last.id] = self.over.pop(last.id)
+            if self.is_filed:
+                self._unfiled[last.id] = last
+        else:
+            self._keep(record)
+
+    def _keep(self, record: Recording) -> None:
+        known = self.over.get(record.id)
+        if known is not None and known.tenant != record.tenant:
+            return  # somebody has learnt the id of another's job
+        if known is not None:
+            self._cost -= known.size
+            del self.over[record.id]
+        record.size = _size(record)
+        self.over[record.id] = record
+        self._cost += record.size
+        if self.is_filed:
+            self._unfiled[record.id] = record
+        if record.owner:
+            self._last[record.owner] = record
+        while self.over and (len(self.over) > KEPT_MAX or self._cost > KEPT_BYTES_MAX):
+            first = self.over.pop(next(iter(self.over)))
+            self._cost -= first.size
+            self._unfiled.pop(first.id, None)
+            if self._last.get(first.owner) is first:
+                del self._last[first.owner]
+
+    def count(self, said: m.Outcomes) -> None:
+        """Count calls that have their outcomes, for metrics."""
+        for lo, hi in said.done:
+            self.calls += hi - lo
+        if said.tally is not None:
+            self.failed += said.tally.failed
+
+    # --- the file ---
+
+    def take_unfiled(self, now_s: float, *, at_once: bool = False) -> Iterator[Recording]:
+        """Yield, now and then, some of what the file does not know yet; `at_once`: all of it."""
+        if not self.is_filed or (now_s < self._look_s and not at_once):
+            return
+        self._look_s = now_s + WRITE_S
+        if self.former and now_s >= self.former_until_s:
+            former, self.former = self.former, {}
+            for record in former.values():
+                record.ended_s, record.state = now_s, JobState.LOST
+                record.why = "the scheduler was started anew, and its caller did not come back"
+                self._keep(record)
+        for record in list(self._unfiled.values())[: None if at_once else WRITE_MAX]:
+            del self._unfiled[record.id]
+            yield record
+        for record in self.open.values():
+            is_old = record.opened_s <= now_s - WRITE_S and record.filed_s <= now_s - OPEN_WRITE_S
+            if is_old or at_once:
+                record.filed_s = now_s
+                yield record
+
+    def restore(self, kept: Iterable[tuple[str, jm.JobRecord, float]], now_s: float) -> None:
+        """Take up what an earlier scheduler filed.
+
+        Each is a tenant, what was told of a job, and how many seconds ago that was.
+        """
+        found = [_from_told(tenant, told, now_s - ago_s) for tenant, told, ago_s in kept]
+        for record in sorted(found, key=lambda each: each.ended_s or each.opened_s):
+            if record.ended_s is None:
+                self.former[record.id] = record
+            else:
+                self._keep(record)
+        self._unfiled.clear()
+        self.is_filed = True
+        self.former_until_s = now_s + FORMER_S
+
+    def check(self, jobs: dict[bytes, Job]) -> None:
+        """Assert that each open job has its record. Costs O(state): for tests."""
+        assert set(self.open) == set(jobs)
+        assert self._cost == sum(record.size for record in self.over.values())
+        for record in (*self.open.values(), *self.over.values()):
+            assert len(record.faults) <= jm.FAULTS_MAX
+            assert len(record.slow) <= jm.SLOW_MAX
+            assert len(record.nodes) <= jm.NODES_KEPT_MAX
+            assert len(record.waits.over) <= jm.WAITS_MAX
+
+
+def _end_of(job: Job, record: Recording, why: str) -> tuple[JobState, str]:
+    """Return how a job has ended, and why."""
+    if record.cancelled_by:
+        return JobState.CANCELLED, f"cancelled by {record.cancelled_by}"
+    if why:
+        return JobState.ENDED, why
+    if job.failure is not None:
+        return JobState.FAILED, job.failure.text
+    if job.failed:
+        fault = next(iter(record.faults.values()), None)
+        text = "" if fault is None else f"input {fault.index}: {fault.type}: {fault.text}"
+        return JobState.FAILED, text.strip(": ") or "a call failed"
+    if job.work.is_complete():
+        return JobState.COMPLETE, ""
+    return JobState.ENDED, "by its caller"
+
+
+def _size(record: Recording) -> int:
+    """Return how many bytes a record takes, roughly; so many nodes as it may have are counted."""
+    texts = sum(len(fault.text) + len(fault.type) for fault in record.faults.values())
+    return RECORD_COST + 2 * texts + len(record.why)
+
+
+def _may_fold(last: Recording, record: Recording) -> bool:
+    """Return whether a job is one of a loop of equal ones, of which there is nothing to tell."""
+    assert record.ended_s is not None
+    assert last.ended_s is not None
+    return (
+        last.state is record.state is JobState.COMPLETE
+        and record.ended_s - record.opened_s < FOLD_S
+        and record.opened_s - last.ended_s < FOLD_AGE_S
+        and (last.maps > 1 or last.ended_s - last.opened_s < FOLD_S)
+        and last.name == record.name
+        and last.options == record.options
+        and not (record.faults or last.faults or record.counts.retried)
+    )
+
+
+def _fold(last: Recording, record: Recording) -> None:
+    last.ended_s, last.maps = record.ended_s, last.maps + 1
+    last.total = None if None in (last.total, record.total) else last.total + record.total  # type: ignore[operator]
+    last.done += record.done
+    last.counts.bytes_in += record.counts.bytes_in
+    last.counts.bytes_out += record.counts.bytes_out
+    last.waits.total_s += record.waits.total_s
+    for bucket, count in record.durations.items():
+        last.durations[bucket] = last.durations.get(bucket, 0) + count
+    for name, share in record.nodes.items():
+        known = last.nodes.get(name)
+        if known is not None:
+            known.leases += share.leases
+            known.leased_s += share.leased_s
+            known.calls += share.calls
+            known.slots = share.slots
+        elif len(last.nodes) < jm.NODES_KEPT_MAX:
+            last.nodes[name] = share
+
+
+# --- what happens to an open job ---
+
+
+def lease_begins(record: Recording, lease: Lease, node: str, now_s: float) -> None:
+    """Take note that a node serves the job."""
+    end_wait(record, now_s)
+    share = record.nodes.get(node)
+    if share is None:
+        if len(record.nodes) >= jm.NODES_KEPT_MAX:
+            record.more_nodes += 1
+            return
+        share = record.nodes[node] = Share()
+    share.leases += 1
+    share.slots, share.since_s = lease.slots, now_s
+
+
+def lease_ends(record: Recording, node: str, now_s: float, *, is_last: bool) -> None:
+    """Take note that a node serves the job no longer; `is_last`: nor does any other."""
+    share = record.nodes.get(node)
+    if share is not None and share.since_s is not None:
+        share.leased_s += now_s - share.since_s
+        share.since_s = None
+    if is_last:
+        record.waits.since_s = now_s
+
+
+def note_reason(record: Recording, why: str, now_s: float) -> None:
+    """Take note of why nothing of the job runs; what differs only in its numbers is the same."""
+    before, _ = record.waits.reason
+    if _kind(before) == _kind(why):
+        return
+    _end_reason(record, now_s)
+    since_s = now_s if before or record.waits.since_s is None else record.waits.since_s
+    record.waits.reason = why[: jm.WHY_CHARS_MAX], since_s
+
+
+def end_wait(record: Recording, now_s: float) -> None:
+    """Take note that something of the job runs, or that it is over."""
+    waits = record.waits
+    if waits.since_s is not None:
+        waits.total_s += now_s - waits.since_s
+        waits.since_s = None
+    _end_reason(record, now_s)
+
+
+def _end_reason(record: Recording, now_s: float) -> None:
+    waits = record.waits
+    why, since_s = waits.reason
+    if why:
+        after_s = max(0.0, since_s - record.opened_s)
+        waits.over.append(jm.Wait(why, after_s, max(0.0, now_s - since_s)))
+        del waits.over[: -jm.WAITS_MAX]
+        waits.reason = "", 0.0
+
+
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+
+
+def _kind(why: str) -> str:
+    """Return what a reason has in common with others: one place further in line is none."""
+    return why.partition("(")[0].translate(_NO_DIGITS)
+
+
+def outcomes(record: Recording, node: str, said: m.Outcomes, size: int) -> None:
+    """Take what a report says that had news; `size`: bytes of its payload. Once for many calls."""
+    calls = 0
+    for lo, hi in said.done:
+        calls += hi - lo
+    record.counts.bytes_out += size
+    if (share := record.nodes.get(node)) is not None:
+        share.calls += calls
+    durations = record.durations
+    tally = said.tally
+    if tally is None:  # of a nodelet that does not tell
+        if calls and said.call_s:
+            bucket = jm.bucket_of(said.call_s)
+            durations[bucket] = durations.get(bucket, 0) + calls
+        return
+    for bucket, count in tally.durations:
+        durations[bucket] = durations.get(bucket, 0) + count
+    if tally.failed:
+        record.counts.failed += tally.failed
+        for fault in tally.faults:
+            name = printable(fault.type.decode("utf-8", "replace"))[:256]
+            text = printable(fault.text.decode("utf-8", "replace"), lines=True)
+            known = jm.Fault(fault.index, name, text[: jm.FAULT_CHARS_MAX], node, fault.tries)
+            note_fault(record, known)
+    if tally.slow is not None:
+        _note_slow(record.slow, tally.slow)
+
+
+def note_fault(record: Recording, fault: jm.Fault) -> None:
+    """Keep a call that has failed, unless there are enough."""
+    if fault.index in record.faults or len(record.faults) < jm.FAULTS_MAX:
+        record.faults[fault.index] = fault
+
+
+def _note_slow(slow: list[m.LongCall], call: m.LongCall) -> None:
+    if len(slow) < jm.SLOW_MAX or call.seconds > slow[-1].seconds:
+        slow[:] = sorted([*slow, call], key=lambda each: -each.seconds)[: jm.SLOW_MAX]
+
+
+# --- what people are told ---
+
+
+def told(
+    record: Recording, job: Job | None, now_s: float, node_name: Callable[[bytes], str]
+) -> jm.JobRecord:
+    """Return all that is kept of a job; `job`: the open one."""
+    waits_now, waited_s = list(record.waits.over), record.waits.total_s
+    if record.waits.since_s is not None:
+        waited_s += max(0.0, now_s - record.waits.since_s)
+    why, since_s = record.waits.reason
+    if why:
+        after_s = max(0.0, since_s - record.opened_s)
+        waits_now.append(jm.Wait(why, after_s, max(0.0, now_s - since_s)))
+    return jm.JobRecord(
+        summary=summary(record, job, now_s),
+        options=record.options,
+        python=record.python,
+        waited_s=waited_s,
+        waits=tuple(waits_now[-jm.WAITS_MAX :]),
+        nodes=tuple(_share_told(node, share, now_s) for node, share in record.nodes.items()),
+        more_nodes=record.more_nodes,
+        faults=tuple(sorted(record.faults.values(), key=lambda fault: fault.index)),
+        slow=tuple(record.slow),
+        durations=tuple(sorted(record.durations.items())),
+        bytes_in=record.counts.bytes_in,
+        bytes_out=record.counts.bytes_out,
+        lasting=() if job is None else tuple(_lasting(job, node_name)),
+    )
+
+
+def summary(record: Recording, job: Job | None, now_s: float) -> jm.JobSummary:
+    """Return a job in a line."""
+    state, why = record.state, record.why
+    total, done, slots, nodes = record.total, record.done, 0, 0
+    ended_s = now_s if record.ended_s is None else record.ended_s
+    if job is not None:
+        work = job.work
+        total, done, slots, nodes = work.total, work.done.total, work.slots, len(work.leases)
+        state = JobState.RUNNING if nodes else JobState.WAITING
+        why = "" if nodes else (job.said or record.waits.reason[0])
+        if job.failed:
+            state = JobState.FAILING
+            why = job.failure.text if job.failure is not None else "a call has failed"
+        elif work.is_complete():  # its caller's last word is on its way
+            state, why, ended_s = JobState.COMPLETE, "", min(ended_s, record.done_s)
+        elif job.is_away:
+            why = "its caller is away"
+    return jm.JobSummary(
+        job=record.id,
+        user=record.user[:256],
+        name=record.name,
+        state=state,
+        opened_ago_s=max(0.0, now_s - record.opened_s),
+        took_s=max(0.0, ended_s - record.opened_s),
+        total=total,
+        done=done,
+        failed=record.counts.failed,
+        retried=record.counts.retried,
+        slots=slots,
+        nodes=nodes,
+        why=why[: jm.WHY_CHARS_MAX],
+        maps=record.maps,
+    )
+
+
+def _share_told(node: str, share: Share, now_s: float) -> jm.NodeShare:
+    is_leased = share.since_s is not None
+    leased_s = share.leased_s + (0.0 if share.since_s is None else max(0.0, now_s - share.since_s))
+    leases = max(1, share.leases)
+    return jm.NodeShare(node, leases, share.slots, leased_s, share.calls, is_leased)
+
+
+def _lasting(job: Job, node_name: Callable[[bytes], str]) -> list[jm.Lasting]:
+    """Return which calls last, as their nodes said."""
+    found = []
+    for lease in job.work.leases.values():
+        if (said := lease.running) is not None:
+            node = node_name(lease.node)
+            found += [jm.Lasting(node, call.lo, call.hi, call.seconds) for call in said.calls]
+            if said.loading_s:
+                found.append(jm.Lasting(node, 0, 0, said.loading_s))
+    found.sort(key=lambda one: -one.seconds)
+    return found[: jm.SLOW_MAX]
+
+
+def _from_told(tenant: str, told: jm.JobRecord, told_s: float) -> Recording:
+    """Return the record of which was told at `told_s` what is here."""
+    said = told.summary
+    opened_s = told_s - said.opened_ago_s
+    is_open = said.state in jm.OPEN_STATES
+    record = Recording(
+        *(said.job, tenant, said.user, said.name, told.python, told.options, opened_s),
+        ended_s=None if is_open else opened_s + said.took_s,
+        state=said.state,
+        why=said.why,
+        total=said.total,
+        done=said.done,
+        maps=said.maps,
+        counts=Counts(said.failed, said.retried, told.bytes_in, told.bytes_out),
+        waits=Waits(told.waited_s, over=list(told.waits)),
+        more_nodes=told.more_nodes,
+        faults={fault.index: fault for fault in told.faults},
+        slow=list(told.slow),
+        durations=dict(told.durations),
+    )
+    for share in told.nodes:
+        record.nodes[share.node] = Share(share.leases, share.slots, share.leased_s, share.calls)
+    return record

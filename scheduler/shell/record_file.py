@@ -1,0 +1,171 @@
+"""What is kept of jobs, in a file: so it outlives the scheduler. SQLite, written by one thread.
+
+The loop never waits for a disk: it leaves rows; what cannot be written in time is dropped, and that
+is said. A file that makes no sense is put aside, for what is in it is no reason not to serve.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from _queue import SimpleQueue
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import msgspec
+
+from burla.protocol.job_messages import JobRecord
+from burla.scheduler.core.records import KEPT_MAX
+
+AGE_S_MAX = 30 * 86400.0
+BYTES_MAX = 64 << 20  # of all records, as they are written
+PRUNE_S = 60.0  # between two looks at what is too old or too much
+WAITING_MAX = 100  # parts that wait to be written; a part is some hundreds of rows
+CLOSE_S = 2.0  # for what waits to be written at the end
+COMPLAIN_S = 60.0
+FORMAT = 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    job BLOB PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    told REAL NOT NULL,  -- Unix time
+    record BLOB NOT NULL  -- job_messages.JobRecord as msgpack
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_time ON jobs (told);
+"""
+PUT = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?)"
+# what is too old, beyond the number, or beyond the bytes, counted from the newest on
+PRUNE = """
+DELETE FROM jobs WHERE told < ? OR job IN (
+    SELECT job FROM (
+        SELECT job,
+               row_number() OVER newest AS place,
+               sum(length(record)) OVER newest AS size
+        FROM jobs WINDOW newest AS (ORDER BY told DESC, job)
+    ) WHERE place > ? OR size > ?
+)
+"""
+
+Rows = Sequence[tuple[str, JobRecord]]
+log = logging.getLogger(__name__)
+
+
+class RecordFile:
+    """The file, and the thread that writes it."""
+
+    def __init__(self, path: Path, clock_s: Callable[[], float] = time.time) -> None:
+        """Open the file, or make it; for this user only."""
+        self._path, self._clock_s = path, clock_s
+        self._queue: SimpleQueue[tuple[float, Rows] | None] = SimpleQueue()
+        self._complained_s = float("-inf")
+        self._pruned_s = float("-inf")
+        self._encoder = msgspec.msgpack.Encoder()
+        self._thread: threading.Thread | None = None
+        try:
+            self._make()
+        except sqlite3.DatabaseError as error:
+            self._complain(f"put aside as {path.name}.broken", error)
+            self._put_aside()
+        except OSError as error:
+            self._complain("cannot be made", error)
+
+    def read(self) -> list[tuple[str, JobRecord, float]]:
+        """Return the newest rows: tenant, record, how many seconds ago it was written."""
+        decoder = msgspec.msgpack.Decoder(JobRecord)
+        found: list[tuple[str, JobRecord, float]] = []
+        now_s = self._clock_s()
+        try:
+            with closing(self._connect()) as database:
+                newest = "SELECT tenant, record, told FROM jobs ORDER BY told DESC LIMIT ?"
+                for tenant, record, told_s in database.execute(newest, (KEPT_MAX,)):
+                    with suppress(msgspec.DecodeError, TypeError):  # of another version of burla
+                        found.append((tenant, decoder.decode(record), max(0.0, now_s - told_s)))
+        except (sqlite3.Error, OSError) as error:
+            self._complain("cannot be read", error)
+        return found
+
+    def put(self, rows: Rows) -> None:
+        """Have rows written, in place of those of the same jobs."""
+        if self._queue.qsize() >= WAITING_MAX:
+            self._complain("is not written fast enough", OSError(f"{len(rows)} jobs are left out"))
+            return
+        self._queue.put((self._clock_s(), rows))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="burla-jobs", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Write what waits, for a bounded time."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(CLOSE_S)
+
+    # --- in the thread ---
+
+    def _write(self) -> None:
+        database = None
+        while (part := self._queue.get()) is not None:
+            try:
+                if database is None:
+                    database = self._connect()
+                self._write_part(database, *part)
+            except (sqlite3.Error, OSError) as error:
+                self._complain("cannot be written", error)
+                if database is not None:
+                    database.close()
+                database = None  # anew, for the file may have been moved
+        if database is not None:
+            database.close()
+
+    def _write_part(self, database: sqlite3.Connection, told_s: float, rows: Rows) -> None:
+        encode = self._encoder.encode
+        with database:  # all or nothing
+            for tenant, record in rows:
+                database.execute(PUT, (record.summary.job, tenant, told_s, encode(record)))
+            if told_s >= self._pruned_s + PRUNE_S:
+                self._pruned_s = told_s
+                database.execute(PRUNE, (told_s - AGE_S_MAX, KEPT_MAX, BYTES_MAX))
+
+    # --- the file ---
+
+    def _make(self) -> None:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        with closing(self._connect()) as database:
+            (found,) = database.execute("PRAGMA user_version").fetchone()
+            if found not in (0, FORMAT):
+                raise sqlite3.DatabaseError(f"its format is {found}, ours is {FORMAT}")
+            database.executescript(SCHEMA)
+            database.execute(f"PRAGMA user_version = {FORMAT}")
+
+    def _connect(self) -> sqlite3.Connection:
+        """Return a connection, whose file must be there: it is never made with others' rights."""
+        database = sqlite3.connect(f"file:{_quoted(self._path)}?mode=rw", uri=True)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        return database
+
+    def _put_aside(self) -> None:
+        with suppress(OSError):
+            self._path.replace(self._path.with_name(f"{self._path.name}.broken"))
+            for rest in ("-wal", "-shm"):
+                self._path.with_name(f"{self._path.name}{rest}").unlink(missing_ok=True)
+        try:
+            self._make()
+        except (sqlite3.Error, OSError) as error:
+            self._complain("cannot be made", error)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        now_s = self._clock_s()
+        if now_s >= self._complained_s + COMPLAIN_S:
+            self._complained_s = now_s
+            log.error("the file of jobs %s %s: %s", self._path, what, error)
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as it stands in a URI."""
+    from urllib.parse import quote
+
+    return quote(str(path))

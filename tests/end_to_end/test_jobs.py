@@ -1,0 +1,162 @@
+"""What is kept of real jobs: errors by name, durations; and that it outlives the scheduler."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from clusters import Cluster, cluster
+from waiting import wait_until
+
+from burla import cli, errors, remote_parallel_map
+from burla.job_reports import schema
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with cluster(tmp_path_factory.mktemp("jobs"), 2) as made:
+        yield made
+
+
+def fails_at_3(x: int) -> int:
+    if x == 3:
+        raise ValueError(f"no {x}\nand more")
+    return x
+
+
+def sleep_long(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """Return what a command says as JSON."""
+    assert cli.main(["jobs", *words, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    jsonschema.validate(said, schema())
+    return said["data"]
+
+
+def last(capsys: pytest.CaptureFixture[str]) -> Any:
+    return told(capsys, "list")["jobs"][0]
+
+
+def test_a_job_that_fails_is_kept_with_its_error(
+    shared: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ValueError, match="no 3"):
+        remote_parallel_map(fails_at_3, [3])
+    wait_until(lambda: last(capsys)["state"] == "failed", "it is over")
+    (error,) = told(capsys, "errors")["errors"]
+    assert error == {
+        "input": 0,
+        "type": "ValueError",
+        "text": "no 3\nand more",
+        "node": "node0",
+        "tries": 1,
+    }
+    assert told(capsys, "why")["why"] == "input 0: ValueError: no 3\nand more"
+
+
+def test_errors_that_are_values_are_counted_and_calls_by_how_long_they_took(
+    shared: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = remote_parallel_map(fails_at_3, [1, 2, 3] * 20, return_exceptions=True)
+    assert sum(isinstance(one, ValueError) for one in found) == 20
+    wait_until(lambda: last(capsys)["state"] == "complete", "it is over")
+    shown = told(capsys, "show")
+    assert (shown["done"], shown["failed"], shown["inputs"]) == (60, 20, 60)
+    assert shown["options"]["return_exceptions"] is True
+    assert sum(one["calls"] for one in shown["durations"]) == 60
+    assert sum(one["calls"] for one in shown["by_node"]) == 60
+
+
+def test_a_running_job_is_listed_and_can_be_stopped_from_elsewhere(
+    shared: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caught: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            remote_parallel_map(sleep_long, [600.0] * 4)
+        except errors.JobFailed as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    wait_until(lambda: last(capsys)["state"] == "running", "it runs")
+    shown = told(capsys, "show")
+    assert (shown["function"], shown["slots"]) == ("sleep_long", 2)
+    begun_s = time.monotonic()
+    (stopped,) = told(capsys, "cancel", shown["job"][:12])
+    thread.join(20)
+    assert time.monotonic() < begun_s + 20
+    assert stopped["job"] == shown["job"]
+    assert "was cancelled by" in str(caught[0])
+    assert told(capsys, "show", shown["job"])["state"] == "cancelled"
+
+
+def test_what_is_kept_outlives_the_scheduler(
+    shared: Cluster, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = told(capsys, "list")
+    assert before["total"] >= 3
+    (file,) = shared.directory.glob("*.jobs.sqlite3")
+    copy = tmp_path / "s.jobs.sqlite3"
+
+    def is_filed() -> bool:
+        from burla.scheduler.shell.record_file import RecordFile
+
+        kept = RecordFile(file).read()
+        return len(kept) == int(before["total"])
+
+    wait_until(is_filed, "all is in the file")  # which a kill leaves as it is
+    for suffix in ("", "-wal"):
+        source = file.with_name(f"{file.name}{suffix}")
+        copy.with_name(f"{copy.name}{suffix}").write_bytes(source.read_bytes())
+    line = [sys.executable, "-m", "burla.scheduler", "--bind", f"ipc://{tmp_path}/s"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as again:
+        try:
+            assert again.stdout is not None
+            address = again.stdout.readline().strip()
+            now = told(capsys, "list", "--cluster", address)
+        finally:
+            again.terminate()
+    assert [job["job"] for job in now["jobs"]] == [job["job"] for job in before["jobs"]]
+    shown = told(capsys, "errors", "--cluster", os.environ["BURLA_CLUSTER"])
+    assert shown["job"] == now["jobs"][0]["job"]
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "jobs.md"
+
+
+def test_the_page_about_jobs_works(
+    shared: Cluster, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    remote_parallel_map(fails_at_3, [1, 2])
+    job = last(capsys)["job"]
+    text = PAGE.read_text("utf-8")
+    commands = text.split("```bash\n")[1].split("```")[0].splitlines()
+    assert len(commands) == 5
+    for line in commands:
+        words = line.partition("#")[0].replace("3f2a", job).split()
+        assert cli.main(words[1:]) == (words[2] == "cancel"), line  # for it is over
+    (script,) = (part.split("```")[0] for part in text.split("```python\n")[1:])
+    bin_ = Path(sys.executable).parent
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.startswith(f"{job[:8]} fails_at_3 complete 2 2\n")

@@ -1,0 +1,72 @@
+"""What a nodelet tells of calls besides their outcomes: merged per report, and bounded."""
+
+from burla.nodelet.core.events import CellReport
+from burla.nodelet.core.tallying import SLOW_S, Tallying
+from burla.protocol.deaths import TIMEOUT, Death, OutOfMemoryFigures
+from burla.protocol.job_messages import (
+    FAULT_CHARS_MAX,
+    FAULTS_TOLD_MAX,
+    Tally,
+    ToldFault,
+    bucket_of,
+)
+from burla.protocol.messages import Kind, LongCall, Run
+
+
+def take(
+    tally: Tallying, lo: int, hi: int, seconds: float, kind: Kind = Kind.RESULTS, **more: object
+) -> None:
+    report = CellReport(0, lo, hi, kind, seconds, [b"x"], **more)  # type: ignore[arg-type]
+    tally.take(Run(lo, hi, kind, 1), [b"x"], report, 1)
+
+
+def test_durations_are_merged_and_told_once() -> None:
+    tally = Tallying()
+    take(tally, 0, 1000, 0.001)  # a microsecond each
+    take(tally, 1000, 2000, 0.001)
+    take(tally, 2000, 2001, 0.02)
+    assert tally.told() == Tally(((1, 2000), (bucket_of(0.02), 1)))
+    assert tally.told() is None
+
+
+def test_the_slowest_call_has_a_name() -> None:
+    tally = Tallying()
+    for index, seconds in enumerate((0.2, 0.5, 0.3, SLOW_S / 2)):
+        take(tally, index, index + 1, seconds)
+    take(tally, 10, 1000, 60.0)  # of many calls none is known to be slow
+    told = tally.told()
+    assert told is not None
+    assert told.slow == LongCall(1, 2, 0.5)
+
+
+def test_errors_are_told_by_type_and_text_as_far_as_there_is_room() -> None:
+    tally = Tallying()
+    for index in range(20):
+        take(tally, index, index + 1, 0.0, Kind.ERROR, told=("ValueError", "no" * 1000))
+    told = tally.told()
+    assert told is not None
+    assert (told.failed, len(told.faults)) == (20, FAULTS_TOLD_MAX)
+    assert told.faults[0] == ToldFault(0, b"ValueError", (b"no" * 1000)[:FAULT_CHARS_MAX])
+
+
+def test_a_death_is_told_by_the_name_that_its_caller_sees() -> None:
+    tally = Tallying()
+    memory = OutOfMemoryFigures(3 << 30, 1 << 30, 8 << 30, 1 << 30)
+    deaths = [
+        Death("signal", 11, 3, last_words="oh"),
+        Death("signal", 9, 1, killed_for=TIMEOUT),
+        Death("signal", 9, 2, memory=memory),
+    ]
+    for index, death in enumerate(deaths):
+        tally.take(Run(index, index + 1, Kind.DEATH, 1), [death.encode()], None, 1)
+    tally.take(Run(9, 10, Kind.DEATH, 1), [b"junk"], None, 1)
+    tally.take(Run(10, 11, Kind.ERROR, 1), [b"x"], None, 1)
+    told = tally.told()
+    assert told is not None
+    assert told.faults == (
+        ToldFault(0, b"WorkerDied", b"signal 11: oh", 3),
+        ToldFault(1, b"CallTimeout", b"it was killed"),
+        ToldFault(2, b"OutOfMemory", b"it used 3 GB", 2),
+        ToldFault(9, b"WorkerDied", b""),
+        ToldFault(10, b"error", b""),
+    )

@@ -1,0 +1,82 @@
+"""The file of jobs: what is put there is there again, whatever becomes of the file."""
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from burla.protocol import job_messages as jm
+from burla.protocol.job_messages import JobState
+from burla.scheduler.shell import record_file
+from burla.scheduler.shell.record_file import RecordFile
+
+
+def record(number: int, *, why: str = "") -> jm.JobRecord:
+    job = number.to_bytes(16, "big")
+    facts = (1.0, 1.0, 5, 5, 0, 0, 0, 0, why)
+    summary = jm.JobSummary(job, "anna", "f", JobState.COMPLETE, *facts)
+    options = jm.JobOptions(1, None, None, False, False, 0.0, 0)
+    return jm.JobRecord(summary, options, "3.11", 0.0, (), (), 0, (), (), (), 0, 0)
+
+
+def write(path: Path, *rows: tuple[str, jm.JobRecord], at_s: float = 1000.0) -> None:
+    file = RecordFile(path, lambda: at_s)
+    file.put(rows)
+    file.close()
+
+
+def test_what_was_put_is_there_for_the_next_one_and_for_this_user_only(tmp_path: Path) -> None:
+    path = tmp_path / "jobs ?#%.sqlite3"
+    write(path, ("anna", record(1)), ("bert", record(2)))
+    write(path, ("anna", record(1, why="again")), at_s=1010.0)
+    found = RecordFile(path, lambda: 1020.0).read()
+    assert found == [("anna", record(1, why="again"), 10.0), ("bert", record(2), 20.0)]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_old_and_what_is_too_much_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    write(path, ("anna", record(1)))
+    monkeypatch.setattr(record_file, "KEPT_MAX", 3)
+    late_s = 1000.0 + record_file.AGE_S_MAX + 1.0
+    for number in range(2, 7):
+        write(path, ("anna", record(number)), at_s=late_s + number)
+    kept = [said.summary.job[-1] for _, said, _ in RecordFile(path).read()]
+    assert kept == [6, 5, 4]
+    monkeypatch.setattr(record_file, "BYTES_MAX", 1)
+    write(path, ("anna", record(7)), at_s=late_s + 10)
+    assert RecordFile(path).read() == []
+
+
+@pytest.mark.parametrize("what", ["junk", "format"])
+def test_a_file_that_makes_no_sense_is_put_aside(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    if what == "junk":
+        path.write_bytes(b"not a database" * 1000)
+    else:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA user_version = 99")
+    write(path, ("anna", record(1)))
+    assert len(RecordFile(path).read()) == 1
+    assert (tmp_path / "jobs.sqlite3.broken").exists()
+
+
+def test_a_row_of_another_version_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    write(path, ("anna", record(1)))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT INTO jobs VALUES (x'02', 'anna', 2000.0, x'93010203')")
+    assert [said.summary.job[-1] for _, said, _ in RecordFile(path).read()] == [1]
+
+
+def test_a_disk_that_takes_nothing_stops_nobody(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "nowhere" / "jobs.sqlite3"
+    write(path, ("anna", record(1)))
+    assert RecordFile(path).read() == []
+    assert "the file of jobs" in caplog.text
