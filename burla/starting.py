@@ -158,6 +158,7 @@ def _limits(spec: m.OpenJob) -> dict[str, object]:
         "func_cpu": spec.func_cpu,
         "func_ram": None if spec.func_ram is None else spec.func_ram / GB,
         "max_parallelism": spec.max_parallelism,
+        "func_gpu": 0 if spec.policy is None else spec.policy.func_gpu,
     }
 
 

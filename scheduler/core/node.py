@@ -111,7 +111,7 @@ class Node(Struct):
         if job.spec.func_ram is not None and self.ram < job.spec.func_ram:
             return "func_ram", f"{self.name} has {self.ram / gigabyte:.4g} GB"
         if len(self.gpus) < job.func_gpu:
-            return "func_gpu", f"{self.name} has {len(self.gpus) or 'no'} GPUs"
+            return "func_gpu", f"{self.name} has {_gpus(len(self.gpus))}"
         return "", self._lacks_room(job) if job.spec.blobs else ""
 
     def _lacks_room(self, job: Job) -> str:
@@ -126,3 +126,7 @@ class Node(Struct):
 
     def _is_too_old(self, job: Job) -> bool:
         return job.spec.policy is not None and not self.has_policies
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count or 'no'} GPUs"

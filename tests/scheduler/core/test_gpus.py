@@ -27,4 +27,4 @@ def test_a_job_that_no_node_can_run_is_told_who_has_how_many() -> None:
     for _ in range(24):
         cluster.later(0.25)
     assert "no node of the cluster can run one such call" in client.failed
-    assert "n1 has no GPUs; n2 has 1 GPUs" in client.failed
+    assert "n1 has no GPUs; n2 has 1 GPU" in client.failed
