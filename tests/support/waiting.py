@@ -5,15 +5,24 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
+ASK_S = 0.01  # between two looks
+ASK_SHARE = 3  # times what a look takes
+ASK_S_MAX = 1.0
 LATE_S = 20.0  # only a broken thing takes this long, however busy the machine is
 
 
 def wait_until(true: Callable[[], bool], what: str, timeout_s: float = LATE_S) -> None:
-    """Return as soon as `true()`, fail after `timeout_s`."""
-    until = time.monotonic() + timeout_s
+    """Return as soon as `true()`, fail after `timeout_s`.
+
+    What is dear to ask, as a program that must start, is asked less often.
+    """
+    begun_s = time.monotonic()
+    until_s = begun_s + timeout_s
     while not true():
-        assert time.monotonic() < until, f"not within {timeout_s} s: {what}"
-        time.sleep(0.01)
+        now_s = time.monotonic()
+        assert now_s < until_s, f"not within {timeout_s} s: {what}"
+        time.sleep(min(ASK_S_MAX, max(ASK_S, ASK_SHARE * (now_s - begun_s))))
+        begun_s = time.monotonic()
 
 
 def running(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
