@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from burla.protocol import VERSION as __version__
 
 if TYPE_CHECKING:
+    from burla.interfaces.executor import Executor
+    from burla.interfaces.pool import Pool
     from burla.values.calls import call
 
     from .errors import (
@@ -51,6 +53,7 @@ __all__ = [
     "ClusterError",
     "ClusterLost",
     "ClusterUnreachable",
+    "Executor",
     "FunctionExited",
     "InputNotLoadable",
     "InputTooLarge",
@@ -59,6 +62,7 @@ __all__ = [
     "NodeLost",
     "NotAuthorised",
     "OutOfMemory",
+    "Pool",
     "Refused",
     "RemoteError",
     "ResultNotSendable",
@@ -72,7 +76,13 @@ __all__ = [
 ]
 
 
-_MODULES = {"remote_parallel_map": "parallel_map", "call": "values.calls", "Retry": "retry"}
+_MODULES = {
+    "remote_parallel_map": "parallel_map",
+    "call": "values.calls",
+    "Retry": "retry",
+    "Executor": "interfaces.executor",
+    "Pool": "interfaces.pool",
+}
 
 
 def __getattr__(name: str) -> Any:

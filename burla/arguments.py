@@ -34,7 +34,7 @@ def check_arguments(
         TypeError: one is of a wrong kind; the text names it, its value and what is expected.
         ValueError: one has an impossible value.
     """
-    _check_function(function_)
+    check_function(function_)
     _check_inputs(inputs)
     _check_count("func_cpu", func_cpu, "CPUs for each call")
     if func_ram is not None:
@@ -48,7 +48,12 @@ def check_arguments(
             raise TypeError(f"{name} must be True, False or None, not {short_repr(value)}")
 
 
-def _check_function(function: object) -> None:
+def check_function(function: object) -> None:
+    """Refuse what cannot be called, or would not run by a call.
+
+    Raises:
+        TypeError: the text names it.
+    """
     if type(function) is FunctionType and not vars(function):  # the usual one, in less time
         if not function.__code__.co_flags & _NOT_CALLED:
             return

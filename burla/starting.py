@@ -101,22 +101,50 @@ def start(request: Request) -> Caller | None:
     first = next(batches, None)
     if first is None:
         return None
-    cluster = _cluster()
-    spec = _specify(request, cluster, is_lazy=is_windowed)
-    if ahead is not None and spec.grow:
+    begun = begin(request, sent, pieces, is_lazy=is_windowed)
+    if ahead is not None and begun.may_grow:
         ahead.ahead_s = GROW_AHEAD_S
+    parts, delivery = chain([first], batches), options.delivery()
+    return Caller(
+        *(begun.job, begun.connect, inputs, parts, begun.limits),
+        *(begun.shared, window, begun.held, delivery),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A job that is ready to be opened, without inputs."""
+
+    job: Job
+    connect: Callable[[], IoThread]
+    limits: dict[str, object]  # arguments of the call by name, for errors
+    shared: SharedInputs
+    held: HeldFunction  # to be released with the job
+    may_grow: bool
+    parts: str | None  # where parts of functions lie that its workers can map, too
+
+
+def begin(request: Request, sent: Sent, pieces: FunctionPieces, *, is_lazy: bool) -> Begun:
+    """Return the job of this function.
+
+    Args:
+        request: what is wanted.
+        sent: what goes with the function.
+        pieces: of the function as it is now.
+        is_lazy: how many inputs are handed in depends on how many calls may run at once.
+    """
+    cluster = _cluster()
+    spec = _specify(request, cluster, is_lazy=is_lazy)
     attached = _attachments(request, sent, travels=cluster.address is not None)
     memory = cluster.memory
-    held = hold_function(request.function, pieces, None if memory is None else parts_in(memory))
+    place = None if memory is None else parts_in(memory)
+    held = hold_function(request.function, pieces, place)
     try:
         session = _session(request, cluster, spec, held, attached)
         job = Job(session, cluster.thread, spec.name, request.spinner, TOKEN)
         directory = None if memory is None else directory_of(memory, spec.job.hex())
         shared = SharedInputs(directory, cluster.free_files, os.cpu_count() or 1)
-        parts, delivery = chain([first], batches), options.delivery()
-        return Caller(
-            *(job, cluster.connect, inputs, parts, _limits(spec)), *(shared, window, held, delivery)
-        )
+        return Begun(job, cluster.connect, _limits(spec), shared, held, spec.grow, place)
     except BaseException:
         held.release()
         raise

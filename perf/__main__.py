@@ -16,7 +16,7 @@ from .measure import Options, Series, run_case
 from .peers import ALL, BURLA, EXTRAS, installed
 from .report import chart, table
 
-BESIDE_PEERS = ("tiny", "latency", "loop", "cold", "uneven", "data", "prints")
+BESIDE_PEERS = ("tiny", "latency", "loop", "cold", "uneven", "data", "prints", "executor")
 ALONE = (
     "cluster",
     "balance",

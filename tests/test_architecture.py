@@ -24,6 +24,7 @@ ROOMS = {
     "burla/core": "burla.core",
     "burla/shell": "burla.shell",
     "burla/private": "burla.private",
+    "burla/interfaces": "burla.interfaces",
     "burla": "burla",
     "scheduler/core": "burla.scheduler.core",
     "scheduler/auth": "burla.scheduler.auth",
@@ -60,8 +61,14 @@ MAY_IMPORT = {
         *("burla.nodelet.shell", "burla.nodelet.config"),
         *("burla.transport", "burla.system"),
     },
+    "burla/interfaces": {
+        *("burla.arguments", "burla.config", "burla.errors", "burla.modules", "burla.nested"),
+        *("burla.monkey_patches", "burla.options", "burla.own_frames", "burla.parallel_map"),
+        *("burla.retry", "burla.shipped_files", "burla.starting", "burla.variables"),
+        *("burla.core", "burla.shell", "burla.protocol", "burla.values"),
+    },
     "burla": {
-        *("burla.core", "burla.shell"),
+        *("burla.core", "burla.shell", "burla.interfaces"),
         *("burla.protocol", "burla.transport", "burla.values", "burla.system"),
     },
     "scheduler/core": {"burla.protocol"},

@@ -11,34 +11,22 @@ from _queue import Empty
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, assert_never
+from typing import Any
 
 from burla.core.batches import Window
-from burla.core.effects import Broken, Deliver, Fail, Finish, Frames, Part, Rejected, Slots
-from burla.errors import (
-    CallerAway,
-    ClusterError,
-    ClusterLost,
-    ClusterUnreachable,
-    InputTooLarge,
-    JobFailed,
-    NodeLost,
-    NotAuthorised,
-    Refused,
-    Unsatisfiable,
-)
+from burla.core.effects import Deliver, Finish, Part, Slots
 from burla.protocol.messages import Kind
 from burla.protocol.ranges import Range
-from burla.values.payloads import Batch, HeldFunction, Pieces, TooLargeError
+from burla.values.payloads import Batch, HeldFunction
 from burla.values.shared_memory import size_of
 from burla.values.sharing import SharedInputs
-from burla.values.tracebacks import note_of
 
-from .command_queue import LocalError
 from .delivery import Delivery, InOrder, Opener, with_indices
 from .io_thread import IoThread
 from .job import Event, Job
 from .partial import Partial, attach
+from .putting import put_down
+from .raising import raise_if_bad
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
 
@@ -166,7 +154,9 @@ class Caller:
             self._feeding = False
             self._job.end_inputs()
             return
-        leaves, size = self._put_down(batch)
+        leaves, size, has_written = put_down(batch, self._shared)
+        if has_written:
+            self._rested_s = time.monotonic()  # that leaves the interpreter to the others
         self._window.add(batch.count, size)
         if results is not None:
             results += [None] * batch.count  # before an outcome can come
@@ -180,24 +170,6 @@ class Caller:
         if now_s > self._rested_s + busy_s:
             self._job.wait_sent()
             self._rested_s = time.monotonic()
-
-    def _put_down(self, batch: Batch) -> tuple[list[tuple[int, Frames]], int]:
-        """Return the leaves to send, of big ones where they are, and how many bytes that is."""
-        leaves: list[tuple[int, Frames]] = []
-        at, size = batch.start, batch.bytes
-        for leaf in batch.leaves:
-            if isinstance(leaf.body, Pieces):
-                try:
-                    frames: Frames = self._shared.put(at, leaf.count, leaf.body)
-                except TooLargeError as error:
-                    raise InputTooLarge(at, f"input {at} cannot be sent: it has {error}") from None
-                self._rested_s = time.monotonic()  # writing leaves the interpreter to the others
-                size += sum(map(len, frames)) - leaf.bytes
-            else:
-                frames = leaf.body
-            leaves.append((leaf.count, frames))
-            at += leaf.count
-        return leaves, size
 
     def _wait_delivery(self, results: list[Any] | None) -> Deliver | None:
         """Return the next outcomes, feeding meanwhile; None when all have been returned."""
@@ -297,7 +269,7 @@ class Caller:
         waiting = list(self._kept_back.rest())
         if self._open_part is not None:
             waiting.append(self._open_part)
-        events: list[Event] = [*self._late, *self._early]
+        events: list[Event | None] = [*self._late, *self._early]
         with suppress(Empty):
             while True:
                 events.append(self._job.events.get_nowait())
@@ -314,36 +286,6 @@ class Caller:
         while not self._job.events.empty():
             self._raise_if_bad(self._job.events.get())
 
-    def _raise_if_bad(self, event: Event) -> None:
-        address = self._job.address
-        match event:
-            case Broken(how="lost"):
-                raise ClusterLost(address, event.why)
-            case Broken(how="ended"):
-                raise ClusterError(f"{event.why}\nThe next call starts a new private cluster")
-            case Broken():
-                raise ClusterUnreachable(address, event.why)
-            case Rejected(not_authorised=True):
-                raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
-            case Rejected():
-                raise Refused(event.reason)
-            case Fail(index=int(index), nodes=(_, *_) as nodes):
-                raise NodeLost(
-                    index, nodes, call=note_of(index, self._opener.shown(index), nodes[-1])
-                )
-            case Fail(index=int(index), text=text):
-                raise InputTooLarge(index, text)
-            case Fail(away_s=away_s) if away_s:
-                raise CallerAway(event.text, away_s, event.limit_s)
-            case Fail(argument="", text=text):
-                raise JobFailed(text)
-            case Fail():
-                value = self._limits.get(event.argument)
-                is_private = self._job.is_private
-                raise Unsatisfiable(event.argument, value, event.text, is_private=is_private)
-            case LocalError():
-                raise event.error
-            case Finish() | Deliver() | Slots():
-                pass
-            case _:
-                assert_never(event)
+    def _raise_if_bad(self, event: Event | None) -> None:
+        if event is not None:
+            raise_if_bad(event, self._job, self._limits, self._opener)

@@ -18,7 +18,7 @@ from burla.values.payloads import (
     short_repr,
 )
 from burla.values.shared_memory import is_reference
-from burla.values.tracebacks import note_of
+from burla.values.tracebacks import Failure, note_of
 
 from .outcomes import exception_of, result_not_loadable, worker_died
 from .partial import Load
@@ -102,7 +102,7 @@ class Opener:
         """Return the error in a part, and whether it belongs to no single call."""
         match part.run.kind:
             case Kind.ERROR:
-                failure = load_error(part.frames)
+                failure = self.described(load_error(part.frames))
                 error = exception_of(failure, in_iterator=self._in_iterator)
                 return error, failure.index < 0
             case Kind.DEATH:
@@ -114,7 +114,7 @@ class Opener:
 
     def _death(self, index: int, node: str, frame: bytes) -> tuple[CallFailed, bool]:
         death = decode_death(frame)
-        call = note_of(index, self.shown(index), death.nodes[-1] if death.nodes else node)
+        call = self.note(index, death.nodes[-1] if death.nodes else node)
         if death.nodes:
             return NodeLost(index, death.nodes, call=call), False
         if death.killed_for == TIMEOUT:
@@ -131,6 +131,14 @@ class Opener:
         else:
             lost = worker_died(index, death, call)
         return lost, death.was_loading
+
+    def note(self, index: int, node: str) -> str:
+        """Return which call it is, in words, for errors."""
+        return note_of(index, self.shown(index), node)
+
+    def described(self, failure: Failure) -> Failure:
+        """Return a failure with the words for the call that this side has; it is the worker's."""
+        return failure
 
     def shown(self, index: int) -> str | None:
         """Return an input as errors show it; None: it is not here any more."""

@@ -54,7 +54,7 @@ class Job:
             spinner: say why the job waits, if it does, and which calls hang.
             token: what log records in its output begin with.
         """
-        self.events: SimpleQueue[Event] = SimpleQueue()
+        self.events: SimpleQueue[Event | None] = SimpleQueue()  # None: `wake`
         self.id = session.id
         self.name = name
         self.spinner = spinner
@@ -122,13 +122,19 @@ class Job:
         sent.acquire(timeout=SENT_S)
 
     def wait_event(self, timeout_s: float | None = None) -> Event | None:
-        """Return what happens next, or None after `timeout_s`; Ctrl-C interrupts it."""
+        """Return what happens next, or None after `timeout_s`, or `wake`; Ctrl-C interrupts it."""
         try:
             event = self.events.get(timeout=timeout_s)
         except Empty:
             return None
+        if event is None:
+            return None
         self._over = not isinstance(event, Deliver | Slots | LocalError)
         return event
+
+    def wake(self) -> None:
+        """Let who waits for an event look around. May be called in any thread."""
+        self.events.put(None)
 
     def close(self) -> None:
         """Stop the job unless it is over, and its output. May be called in any thread."""

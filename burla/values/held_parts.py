@@ -78,7 +78,7 @@ class HeldParts:
             OSError: there is no room for it.
         """
         view = part.view.cast("B") if part.view.format != "B" or part.view.ndim != 1 else part.view
-        key = _key(view)
+        key = key_of(view)
         with self._lock:
             if (known := self._take(key)) is not None:
                 return known
@@ -120,7 +120,7 @@ class HeldParts:
         if self._directory is None:
             whole = type(view.obj) is bytes and len(view.obj) == size
             content: Any = view.obj if whole else bytes(view)
-            return HeldPart(_key(content), size, content, hashlib.sha256(content).digest())
+            return HeldPart(key_of(content), size, content, hashlib.sha256(content).digest())
         os.makedirs(self._directory, 0o700, exist_ok=True)
         disk = os.statvfs(self._directory)
         if disk.f_bavail * disk.f_frsize - size <= disk.f_blocks * disk.f_frsize // FREE_SHARE:
@@ -167,7 +167,7 @@ def hold(pieces: FunctionPieces, directory: str | None) -> HeldFunction:
     apart = take_parts(pieces)
     if apart is None:
         return HeldFunction(pieces.cut())
-    held = _held_in(directory)
+    held = held_in(directory)
     function = HeldFunction([], _held=held)
     try:
         for part in apart.parts:
@@ -187,7 +187,7 @@ def hold(pieces: FunctionPieces, directory: str | None) -> HeldFunction:
     return function
 
 
-def _key(view: Any) -> bytes:
+def key_of(view: Any) -> bytes:
     """Return what is the same for the same content."""
     try:
         from xxhash import xxh3_128_digest  # small functions do without
@@ -201,7 +201,7 @@ def _key_of_file(path: str) -> bytes:
     import mmap
 
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        return _key(mapped)
+        return key_of(mapped)
 
 
 def _drop(part: HeldPart) -> None:
@@ -215,7 +215,8 @@ _places: dict[str | None, HeldParts] = {}
 _making = threading.Lock()
 
 
-def _held_in(directory: str | None) -> HeldParts:
+def held_in(directory: str | None) -> HeldParts:
+    """Return the parts of one place."""
     with _making:
         for gone in [path for path in _places if path and not os.path.isdir(os.path.dirname(path))]:
             del _places[gone]  # the cluster that it belonged to has ended

@@ -145,7 +145,7 @@ def cut_batches(
     start, limit = 0, BATCH_INPUTS_FIRST
     total = None  # how many there are, where that is known
     if type(inputs) is list or type(inputs) is tuple:
-        packer, total = _Packer(sent), len(inputs)
+        packer, total = Packer(sent), len(inputs)
         packer.run = 1 if inputs and _is_big(inputs[0]) else LEAF_INPUTS_MAX
         take, check = _take_slices(inputs, packer, check), None  # done there
     elif type(inputs) is range:
@@ -154,7 +154,7 @@ def cut_batches(
         take = _take_array(inputs)
     else:
         limit = BATCH_INPUTS_FIRST_LAZY
-        take = _take_one_by_one(iter(inputs), _Packer(sent), check, clock_s)
+        take = _take_one_by_one(iter(inputs), Packer(sent), check, clock_s)
         check = None  # done there
     while start != total:
         count_max = limit if total is None else min(limit, total - start)
@@ -232,7 +232,7 @@ def _take_array(inputs: Any) -> _Take:
     return take
 
 
-def _take_slices(inputs: Sequence[Any], packer: "_Packer", check: Check | None) -> _Take:
+def _take_slices(inputs: Sequence[Any], packer: "Packer", check: Check | None) -> _Take:
     def take(start: int, count_max: int, until_s: float) -> Sequence[Leaf]:
         values = inputs[start : start + min(count_max, packer.run)]
         if check is not None and values:
@@ -243,7 +243,7 @@ def _take_slices(inputs: Sequence[Any], packer: "_Packer", check: Check | None) 
 
 
 def _take_one_by_one(
-    inputs: Iterator[Any], packer: "_Packer", check: Check | None, clock_s: Callable[[], float]
+    inputs: Iterator[Any], packer: "Packer", check: Check | None, clock_s: Callable[[], float]
 ) -> _Take:
     """Take each input as it is when it is pulled: the next one may be the same object, changed.
 
@@ -286,7 +286,7 @@ def _take_one_by_one(
     return take
 
 
-class _Packer:
+class Packer:
     """Pickles inputs into leaves."""
 
     def __init__(self, sent: Sent | None) -> None:

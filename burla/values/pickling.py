@@ -412,17 +412,27 @@ def serve(main_attributes: dict[str, Any]) -> None:
 
 def begin_job() -> None:
     """Forget the last job's classes, functions and modules; called before a function is loaded."""
+    drop_carried()
+    leave_job()
+    make_main()
+
+
+def leave_job() -> None:
+    """Have nothing loaded of the caller's, but for modules of import hooks."""
     for name, module in _job_modules.items():
         if sys.modules.get(name) is module:
             del sys.modules[name]
     _job_modules.clear()
     for class_id in _callers.values():
         parts.class_tracker_by_id.pop(class_id, None)
-    drop_carried()
     _callers.clear()
     _named.clear()
     _unfilled.clear()
     _unfilled_named.clear()
+
+
+def make_main() -> None:
+    """Make the module that stands for the caller's `__main__`, if this is a worker."""
     if _main_attributes is not None:
         sys.modules["__main__"] = main = ModuleType("__main__")
         vars(main).update(_main_attributes, __builtins__=__builtins__)

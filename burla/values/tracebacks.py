@@ -12,7 +12,7 @@ import os
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import CodeType, TracebackType
 from typing import Any, Literal
@@ -51,11 +51,12 @@ class Failure:
     traceback_text: str  # formatted where it was raised
     exception: BaseException  # with traceback, causes and notes; or a StandInError
     problem: str  # why it is a stand-in; "": it is what was raised
+    said: str = ""  # which call it was, in other words
 
     @property
     def call(self) -> str:
         """Return which call it was, in words."""
-        return note_of(self.index, self.input_repr, self.node)
+        return self.said or note_of(self.index, self.input_repr, self.node)
 
 
 def dump_error(
@@ -338,6 +339,14 @@ def mark(error: BaseException, index: int, input_repr: str | None, node: str) ->
     said = list(notes) if isinstance(notes, list) else []
     _set(error, "__notes__", [*said, note_of(index, input_repr, node)])
     _set(error, "burla_input_index", index)
+
+
+def in_other_words(failure: Failure, said: str) -> Failure:
+    """Return a failure, and let its exception say so, too, of which call it is."""
+    notes = dict_of(failure.exception).get("__notes__")
+    if failure.index >= 0 and isinstance(notes, list) and notes[-1:] == [failure.call]:
+        notes[-1] = said
+    return replace(failure, said=said)
 
 
 def _build_into(built: list[BaseException | None], records: list[Any], number: int) -> None:

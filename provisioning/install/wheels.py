@@ -86,15 +86,24 @@ def needs() -> list[str]:
     return HeaderParser().parsestr(_metadata()[1]).get_all("Requires-Dist") or []
 
 
+NOT_FOR_NODES = (
+    "burla/provisioning/",
+    *(f"burla/{name}.py" for name in ("__main__", "auth_cli", "cli", "cli_options", "cluster_cli")),
+    *(f"burla/{name}.py" for name in ("demo", "doctor", "job_reports", "jobs_cli", "jobs_view")),
+    "burla/rotation.py",
+)
+
+
 def make_wheel(*, compress: bool = True, for_node: bool = False) -> bytes:
     """Return a wheel of the burla that this process runs; the same files give the same bytes.
 
     Args:
         compress: the files in it.
-        for_node: leave out what makes machines, which nodes are not asked to do, and `burla`.
+        for_node: leave out what makes machines, which nodes are not asked to do, and the command
+            `burla`: it has to fit into what a cloud machine may be told.
     """
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-    without = "burla/provisioning/" if for_node else "-"
+    without = NOT_FOR_NODES if for_node else ()
     files = {name: data for name, data in _sources() if not name.startswith(without)}
     distribution, metadata = _metadata()
     files[f"{INFO}/METADATA"] = metadata.encode()

@@ -8,6 +8,7 @@ import pytest
 
 import burla.provisioning
 from burla import errors, failures
+from burla.jobs_cli import NoJob
 from burla.provisioning.core.machines import ProvisioningError
 from burla.system import exit_codes
 
@@ -22,7 +23,7 @@ def below(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 def all_errors() -> list[type[BaseException]]:
     for found in pkgutil.walk_packages(burla.provisioning.__path__, "burla.provisioning."):
         importlib.import_module(found.name)
-    ours = [*below(errors.BurlaError), *below(ProvisioningError)]
+    ours = [*below(errors.BurlaError), *below(ProvisioningError), *below(NoJob)]
     return [kind for kind in ours if kind.__module__.startswith("burla.")]
 
 

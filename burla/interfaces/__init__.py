@@ -1,0 +1,1 @@
+"""The interfaces that people know from elsewhere: executors, pools, asyncio, joblib, dask."""
