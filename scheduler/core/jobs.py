@@ -62,7 +62,7 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
         opened_s=state.now_s,
     )
     state.usages[tenant] = usage
-    state.records.opened(job, user_of(state, job), state.now_s)
+    state.records.opened(job, user_of(state, job), state.tenants, state.now_s)
     state.queue_up(job)
     if spec.blobs:
         blobs.enter(state, job)

@@ -39,9 +39,10 @@ def _of(state: State, tenant: str | None) -> tuple[Iterator[Recording], Iterator
     kept = state.records
     is_open = reversed(kept.open.values())
     over = chain(reversed(kept.former.values()), reversed(kept.over.values()))
+    of = state.tenants.of  # of whose key no user was known when it was opened is that user's now
     return (
-        (one for one in is_open if tenant is None or one.tenant == tenant),
-        (one for one in over if tenant is None or one.tenant == tenant),
+        (one for one in is_open if tenant is None or of(one.tenant) == tenant),
+        (one for one in over if tenant is None or of(one.tenant) == tenant),
     )
 
 
@@ -49,7 +50,7 @@ def _list(state: State, said: jm.ListJobs, tenant: str | None) -> jm.JobList:
     is_open, over = _of(state, tenant)
     seen = is_open if said.only_open else chain(is_open, over)
     told = [
-        records.summary(one, state.jobs.get(one.id), state.now_s)
+        records.summary(_named(state, one), state.jobs.get(one.id), state.now_s)
         for one in islice(seen, said.limit)
     ]
     return jm.JobList(tuple(told), len(told) + sum(1 for _ in seen))
@@ -78,7 +79,9 @@ def _shown(state: State, record: Recording, why: str = "") -> jm.JobShown:
 
 def _told(state: State, record: Recording) -> jm.JobRecord:
     job = state.jobs.get(record.id)
-    return records.told(record, job, state.now_s, lambda node: state.nodes[node].name)
+    return records.told(
+        _named(state, record), job, state.now_s, lambda node: state.nodes[node].name
+    )
 
 
 def _cancel(state: State, client: Client, digits: str, tenant: str | None) -> jm.JobShown:
@@ -104,6 +107,12 @@ def file(state: State) -> None:
     """Have what has changed put into the file, now and then."""
     if rows := unfiled(state):
         state.effects.append(KeepRecords(rows))
+
+
+def _named(state: State, record: Recording) -> Recording:
+    """Return a record, with the name of its user if that has become known."""
+    record.user = state.tenants.users.get(record.tenant, record.user)
+    return record
 
 
 def unfiled(state: State, *, at_once: bool = False) -> tuple[tuple[str, jm.JobRecord], ...]:

@@ -15,6 +15,7 @@ from burla.protocol.printable import printable
 
 from .job import Job
 from .lease import Lease
+from .quotas import Tenants
 
 KEPT_MAX = 5000  # jobs that are over
 KEPT_BYTES_MAX = 64 << 20  # that these take at most, roughly
@@ -107,10 +108,10 @@ class Records(Struct, eq=False):
 
     # --- the life of a record ---
 
-    def opened(self, job: Job, user: str, now_s: float) -> None:
+    def opened(self, job: Job, user: str, tenants: Tenants, now_s: float) -> None:
         """Begin the record of a job, or go on with that of an earlier life of the scheduler."""
         record = self.former.get(job.id)
-        if record is not None and record.tenant == job.tenant:
+        if record is not None and tenants.of(record.tenant) == tenants.of(job.tenant):
             del self.former[job.id]
             record.owner, record.why = job.owner, ""
         else:

@@ -125,3 +125,15 @@ def test_a_cancelled_job_gets_no_node_any_more() -> None:
     sent = [e.message for e in heard if isinstance(e, Send)]
     leased = [said.job for said in sent if isinstance(said, m.StartLease)]
     assert leased == [JOBS[BERT]]
+
+
+def test_a_job_of_a_key_is_that_of_its_user_as_soon_as_that_is_known() -> None:
+    core = scheduler()
+    users = core.state.tenants.users
+    core.set_tenants(Tenants(Quotas(), {}, {ROOT: "root"}))
+    new = b"n" * 16
+    core.receive(ANNA.encode(), open_job(new), [b"f"], 0.5, ANNA)
+    core.set_tenants(Tenants(Quotas(), {}, users))
+    assert names(answer(core, ANNA, jm.ListJobs(10))) == ["anna", "anna"]
+    assert answer(core, ANNA, jm.ShowJob("")).record.summary.user == "anna"
+    assert names(answer(core, BERT, jm.ListJobs(10))) == ["bert"]
