@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from burla.protocol import VERSION as __version__
 
 if TYPE_CHECKING:
+    from burla.core.progress import Progress
     from burla.interfaces.executor import Executor
     from burla.interfaces.pool import Pool
     from burla.values.calls import call
@@ -63,6 +64,7 @@ __all__ = [
     "NotAuthorised",
     "OutOfMemory",
     "Pool",
+    "Progress",
     "Refused",
     "RemoteError",
     "ResultNotSendable",
@@ -82,6 +84,7 @@ _MODULES = {
     "Retry": "retry",
     "Executor": "interfaces.executor",
     "Pool": "interfaces.pool",
+    "Progress": "core.progress",
 }
 
 

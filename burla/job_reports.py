@@ -116,6 +116,7 @@ class Details(Job, frozen=True, kw_only=True):
     durations: list[Durations]
     bytes_in: int
     bytes_out: int
+    busy_s: float
 
 
 class Jobs(Struct, frozen=True, kw_only=True):
@@ -272,6 +273,7 @@ def details_of(record: jm.JobRecord, now_s: float) -> Details:
         ],
         bytes_in=record.bytes_in,
         bytes_out=record.bytes_out,
+        busy_s=_rounded(record.busy_s),
     )
 
 

@@ -51,6 +51,7 @@ def details_lines(said: Details) -> list[str]:
         ("took", duration(said.took_s) + (" so far" if said.ended is None else "")),
         ("waited", duration(said.waited_s)),
         ("inputs", f"{done} done, {said.failed:,} failed, {said.called_again:,} called again"),
+        ("calls", f"took {duration(said.busy_s)} together"),
         ("options", _options(said)),
         ("bytes", f"{size(said.bytes_in)} in, {size(said.bytes_out)} out"),
     ]

@@ -4,10 +4,12 @@ Pure: everything here is decided before anything is started or sent.
 """
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from burla.core.progress import Progress
 from burla.protocol.messages import NUMBER_MAX, CallPolicy
 from burla.shell.delivery import Delivery
 from burla.values.payloads import short_repr
@@ -29,6 +31,7 @@ class Options:
     timeout_s: float = 0.0  # that a call may take; 0: as long as it wants
     retry: Retry | None = None
     func_gpu: int = 0  # devices for each call
+    progress: Callable[[Progress], object] | None = None  # is told how far the job is
 
     def policy(self) -> CallPolicy | None:
         """Return what the cluster must know of it; None: nothing."""
@@ -64,6 +67,7 @@ def read_options(
     timeout: object = None,
     retries: object = None,
     func_gpu: object = 0,
+    progress: object = None,
 ) -> Options:
     """Return what was asked for.
 
@@ -80,9 +84,10 @@ def read_options(
     timeout_s = 0.0 if timeout is None else _seconds("timeout", timeout)
     retry = read_retries(retries)
     gpus = _gpus(func_gpu)
-    return Options(
-        bool(generator), bool(ordered), bool(with_index), goes_on, timeout_s, retry, gpus
-    )
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be callable, or None, not {short_repr(progress)}")
+    flags = (bool(generator), bool(ordered), bool(with_index))
+    return Options(*flags, goes_on, timeout_s, retry, gpus, progress)
 
 
 def _gpus(value: Any) -> int:

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+from burla.core.progress import Progress
+
 from .arguments import check_arguments, decide_unpack
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested, list_here, put_here, run_here
@@ -34,6 +36,7 @@ class Rest(TypedDict, total=False):
     timeout: float | None
     retries: int | Retry | None
     func_gpu: int
+    progress: Callable[[Progress], object] | None
 
 
 @overload
@@ -217,6 +220,7 @@ def remote_parallel_map(
     timeout: float | None = None,
     retries: int | Retry | None = None,
     func_gpu: int = 0,
+    progress: Callable[[Progress], object] | None = None,
 ) -> list[Any] | Iterator[Any]: ...
 def remote_parallel_map(
     function_: Callable[..., R],
@@ -238,6 +242,7 @@ def remote_parallel_map(
     timeout: float | None = None,
     retries: int | Retry | None = None,
     func_gpu: int = 0,
+    progress: Callable[[Progress], object] | None = None,
 ) -> list[Any] | Iterator[Any]:
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
@@ -280,8 +285,10 @@ def remote_parallel_map(
         generator: return an iterator that yields results as they complete, instead of a list. The
             calls start now, not at the first `next`; closing or dropping it cancels the rest. The
             inputs are advanced in this thread: for a moment now, then inside `next`.
-        spinner: say on stderr why the job waits, if it does, which calls hang, and which were
-            called again.
+        spinner: show how far a job is that takes more than half a second, why it waits, which calls
+            hang, and which were called again: on a terminal in one line under the prints, in a
+            notebook in a display, elsewhere in a line on stderr every 10 s. What took over 5 s has
+            a summary at its end. `BURLA_PROGRESS` (live, lines, off) says how; False: none of it.
         unpack: True: an input holds the positional arguments of its call. False: it is the one
             argument. None: tuples are unpacked if the function takes more than one argument, also
             an optional one; what is no tuple is the one argument.
@@ -316,6 +323,8 @@ def remote_parallel_map(
         func_gpu: GPUs for each call, which no other call uses at the same time: they are the ones
             that CUDA shows it (`CUDA_VISIBLE_DEVICES`). 0: none of its own; it sees what its node
             has.
+        progress: called with a `burla.Progress` about twice a second once the job has taken half a
+            second, and at its end, in a thread of its own; what it raises ends the job.
 
     Returns:
         The results in the order of the inputs; with `generator=True` in order of completion, unless
@@ -354,6 +363,7 @@ def remote_parallel_map(
             timeout=timeout,
             retries=retries,
             func_gpu=func_gpu,
+            progress=progress,
         )
         limits = (func_cpu, func_ram, max_parallelism)
         chosen, shipped = read_env(env), find_files(files)

@@ -141,7 +141,8 @@ def begin(request: Request, sent: Sent, pieces: FunctionPieces, *, is_lazy: bool
     held = hold_function(request.function, pieces, place)
     try:
         session = _session(request, cluster, spec, held, attached)
-        job = Job(session, cluster.thread, spec.name, request.spinner, TOKEN)
+        told = request.options.progress
+        job = Job(session, cluster.thread, spec.name, request.spinner, TOKEN, told)
         directory = None if memory is None else directory_of(memory, spec.job.hex())
         shared = SharedInputs(directory, cluster.free_files, os.cpu_count() or 1)
         return Begun(job, cluster.connect, _limits(spec), shared, held, spec.grow, place)

@@ -44,4 +44,10 @@ class Close(Struct, frozen=True):
     job: bytes
 
 
-Command = AddBatch | EndInputs | Consumed | Written | Close
+class AskStatus(Struct, frozen=True):
+    """Ask the scheduler how the job stands, if it can say; `Status` is to follow."""
+
+    job: bytes
+
+
+Command = AskStatus | AddBatch | EndInputs | Consumed | Written | Close

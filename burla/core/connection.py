@@ -10,10 +10,11 @@ from typing import Literal, assert_never
 from burla.protocol import messages as m
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
+from burla.protocol.job_messages import JOBS, JobShown
 from burla.protocol.key_messages import ServerKey
 
 from .commands import Command
-from .effects import Broken, Effect, Forget, Rejected, Send, Subscribe
+from .effects import Broken, Effect, Forget, Rejected, Send, Status, Subscribe
 from .session import AboutJob, Session
 
 SILENCE_S = 600.0  # a scheduler that says nothing for this long is gone; by default
@@ -46,6 +47,7 @@ class Connection:
         self._takes_blobs = False
         self._bytes_max = 0  # that the scheduler takes of a job at once; 0: it did not say
         self._has_policies = False  # it knows what is to become of calls that fail
+        self._tells_status = False  # it can say how a job stands
         self._hello_s = now_s
         self._heard_s: float | None = None
         self._beat_s = now_s + m.BEAT_S
@@ -107,6 +109,10 @@ class Connection:
                 return self.hear_of_job(message, payload, now_s)
             case m.BlobWanted():
                 return self._send_blob(message)
+            case JobShown():
+                record = message.record
+                is_ours = record is not None and record.summary.job in self.sessions
+                return [Status(record.summary.job, record)] if record and is_ours else []
             case m.Heartbeat() | m.Nodes() | ServerKey():  # the shell has taken the last one
                 return []
             case m.Welcome():
@@ -187,6 +193,7 @@ class Connection:
         self._welcomed, self._bytes_max = True, welcome.bytes_max
         self._takes_blobs = BLOBS in welcome.features
         self._has_policies = POLICIES in welcome.features
+        self._tells_status = JOBS in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
@@ -194,8 +201,13 @@ class Connection:
         return effects
 
     def _connect(self, session: Session, now_s: float) -> list[Effect]:
-        known = {"takes_blobs": self._takes_blobs, "has_policies": self._has_policies}
-        return session.connect(now_s, self._bytes_max, **known)
+        return session.connect(
+            now_s,
+            self._bytes_max,
+            takes_blobs=self._takes_blobs,
+            has_policies=self._has_policies,
+            tells_status=self._tells_status,
+        )
 
     def _end_all(self, why: str) -> list[Effect]:
         """Fail all jobs; the scheduler may have heard of one after it said so."""

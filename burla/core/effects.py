@@ -6,6 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from burla.protocol import messages as m
+from burla.protocol.job_messages import JobRecord
 from burla.protocol.ranges import Range
 
 Frames = Sequence[bytes]
@@ -99,6 +100,13 @@ class ReportRetried(Struct, frozen=True):
     text: str
 
 
+class Status(Struct, frozen=True):
+    """Note how the job stands, as the scheduler says."""
+
+    job: bytes
+    record: JobRecord
+
+
 # --- the last of a job ---
 
 
@@ -137,5 +145,7 @@ class Rejected(Struct, frozen=True):
 
 
 End = Finish | Fail | Broken | Rejected
-ForCaller = Deliver | Slots | Write | Warn | ReportWaiting | ReportHanging | ReportRetried | End
+ForCaller = (
+    Deliver | Slots | Status | Write | Warn | ReportWaiting | ReportHanging | ReportRetried | End
+)
 Effect = Send | Subscribe | Forget | ForCaller

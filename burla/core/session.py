@@ -15,12 +15,13 @@ from burla.protocol import messages as m
 from burla.protocol.arriving import pieces_of
 from burla.protocol.codec import WireError, read_runs, unpack_runs
 from burla.protocol.deaths import Death
+from burla.protocol.job_messages import ShowJob
 from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Range
 from burla.protocol.too_large import too_large
 
 from .batches import Batches
-from .commands import AddBatch, Close, Command, Consumed, EndInputs, Written
+from .commands import AddBatch, AskStatus, Close, Command, Consumed, EndInputs, Written
 from .effects import (
     Deliver,
     Effect,
@@ -97,7 +98,7 @@ class Session:
         self._room = room
         self._blobs = {} if blobs is None else blobs
         self._goes_on = spec.policy is not None and spec.policy.goes_on
-        self._connected = False
+        self._connected = self._tells_status = False
         self._bytes_max = 0
         self._batches = Batches(spec.job)
         self._failed = False  # an outcome is an error: only output is awaited
@@ -117,6 +118,7 @@ class Session:
         *,
         takes_blobs: bool = False,
         has_policies: bool = True,
+        tells_status: bool = False,
     ) -> list[Effect]:
         """Note that the scheduler listens: tell it all that it may not know.
 
@@ -125,8 +127,10 @@ class Session:
             bytes_max: it takes so many bytes of a job at once; 0: it did not say.
             takes_blobs: else the function is sent whole.
             has_policies: it knows what is to become of calls that fail.
+            tells_status: it can say how a job stands.
         """
         self._connected, self._bytes_max = True, bytes_max
+        self._tells_status = tells_status
         if self._spec.policy is not None and not has_policies:
             self._fail(m.JobFailed(self.id, "", TOO_OLD))
             return self._settle()
@@ -189,6 +193,9 @@ class Session:
                 if lease is not None and command.number > lease.written:
                     lease.written = command.number
                     self._send(m.AckOutput(lease.id, lease.written))
+            case AskStatus():
+                if self._tells_status:
+                    self._send(ShowJob(self.id.hex(), brief=True))
             case Close():
                 self._end()
             case _:

@@ -59,6 +59,7 @@ class Tally(Struct, frozen=True, array_like=True):
     failed: Count = 0  # calls whose outcome is an error or a death
     faults: Annotated[tuple[ToldFault, ...], Meta(max_length=FAULTS_TOLD_MAX)] = ()  # the first
     slow: LongCall | None = None  # the one that took longest, if that is long
+    busy_s: Seconds = 0.0  # that the calls took together
 
 
 # --- what is kept of a job ---
@@ -166,6 +167,7 @@ class JobRecord(Struct, frozen=True, array_like=True):
     bytes_in: Count  # of inputs, as sent
     bytes_out: Count  # of outcomes, as sent
     lasting: Annotated[tuple[Lasting, ...], Meta(max_length=SLOW_MAX)] = ()
+    busy_s: Seconds = 0.0  # that its calls took together
 
 
 # --- client -> scheduler ---
@@ -182,6 +184,7 @@ class ShowJob(Message, frozen=True):
     """client -> scheduler: what is kept of a job? Answered by JobShown."""
 
     job: Word  # the first hexadecimal digits of its id; empty: the one that was opened last
+    brief: bool = False  # without errors, durations and the like: asked for again and again
 
 
 class CancelJob(Message, frozen=True):

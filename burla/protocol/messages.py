@@ -342,6 +342,7 @@ SchedulerToClient = (
     | CallLost
     | ClusterEnded
     | Nodes
+    | jm.JobShown
     | km.ServerKey
     | Heartbeat
 )

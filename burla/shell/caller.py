@@ -25,6 +25,7 @@ from .delivery import Delivery, InOrder, Opener, with_indices
 from .io_thread import IoThread
 from .job import Event, Job
 from .partial import Partial, attach
+from .progress import SHOW_S
 from .putting import put_down
 from .raising import raise_if_bad
 
@@ -80,6 +81,7 @@ class Caller:
         self._feeding = True
         self._begun_s = 0.0
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
+        self._unshown_s = SHOW_S if job.shows() else None  # so long until it is shown; None: it is
 
     def collect(self) -> list[Any]:
         """Return all results in the order of the inputs."""
@@ -88,7 +90,7 @@ class Caller:
             self._open()
             while (delivered := self._wait_delivery(results)) is not None:
                 self._store(delivered, results)
-            self._job.printer.wait_written()
+            self._job.finish()
             self._raise_local_error()
         except BaseException as error:
             attach(error, self._partial(results))
@@ -109,7 +111,7 @@ class Caller:
             self._feed_ahead()
             yield None
             yield from self._as_they_went() if self._delivery.is_ordered else self._as_they_come()
-            self._job.printer.wait_written()
+            self._job.finish()
             self._raise_local_error()
         except GeneratorExit:
             raise
@@ -149,23 +151,31 @@ class Caller:
 
     def _feed(self, results: list[Any] | None) -> None:
         """Hand in one batch, or say that there is none."""
+        is_users = self._total is None  # what makes the inputs is the caller's code, and may print
+        if is_users:
+            self._job.printer.pause()
         batch = next(self._batches, None)
+        if is_users and results is not None:
+            self._job.printer.resume()
+        meter = self._job.meter
         if batch is None:
-            self._feeding = False
+            self._feeding, meter.has_all = False, True
             self._job.end_inputs()
             return
         leaves, size, has_written = put_down(batch, self._shared)
         if has_written:
             self._rested_s = time.monotonic()  # that leaves the interpreter to the others
         self._window.add(batch.count, size)
+        meter.sent += batch.count
         if results is not None:
             results += [None] * batch.count  # before an outcome can come
         if batch.start + batch.count == self._total:
-            self._feeding = False
+            self._feeding, meter.has_all = False, True
             self._job.add_last_batch(leaves, size)
             return
         self._job.add_batch(leaves, size)
         now_s = time.monotonic()
+        self._show_if_late(now_s)
         busy_s = BUSY_FIRST_S if now_s < self._begun_s + FIRST_S else BUSY_S
         if now_s > self._rested_s + busy_s:
             self._job.wait_sent()
@@ -203,10 +213,20 @@ class Caller:
                 f"this job belongs to process {self._job.pid}, from which process {os.getpid()}"
                 " was forked; call remote_parallel_map here"
             )
-        event = self._early.popleft() if self._early else self._job.wait_event()
-        assert event is not None
+        event = self._early.popleft() if self._early else self._job.wait_event(self._unshown_s)
+        if event is None:
+            self._show_if_late(time.monotonic())
+            event = self._job.wait_event()
+            assert event is not None
         self._rested_s = time.monotonic()
+        self._show_if_late(self._rested_s)
         return event
+
+    def _show_if_late(self, now_s: float) -> None:
+        """Let the user see how far the job is, if it has taken so long."""
+        if self._unshown_s is not None and now_s >= self._begun_s + self._unshown_s:
+            self._unshown_s = None
+            self._job.show()
 
     # --- outcomes ---
 
@@ -228,8 +248,16 @@ class Caller:
             self._stored.append(part.fresh)
             self._open_part = None
 
+    def _wait_between(self) -> Deliver | None:
+        """Return what `_wait_delivery` does, between two yields: then the caller may print."""
+        self._job.printer.resume()
+        try:
+            return self._wait_delivery(None)
+        finally:
+            self._job.printer.pause()
+
     def _as_they_come(self) -> Iterator[Any]:
-        while (delivered := self._wait_delivery(None)) is not None:
+        while (delivered := self._wait_between()) is not None:
             for part in delivered.parts:
                 if self._opener.is_error(part):
                     self._finish_output()
@@ -238,7 +266,7 @@ class Caller:
 
     def _as_they_went(self) -> Iterator[Any]:
         """Yield in the order of the inputs; an error is raised as soon as it comes."""
-        while (delivered := self._wait_delivery(None)) is not None:
+        while (delivered := self._wait_between()) is not None:
             failed = None
             for part in delivered.parts:
                 if self._opener.is_error(part):

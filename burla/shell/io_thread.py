@@ -31,6 +31,7 @@ from burla.core.effects import (
     ReportWaiting,
     Send,
     Slots,
+    Status,
     Subscribe,
     Warn,
     Write,
@@ -263,7 +264,7 @@ class IoThread:
             match effect:
                 case Send():
                     self._send(effect.message, effect.payload)
-                case Deliver() | Slots() | Write() | Warn():
+                case Deliver() | Slots() | Status() | Write() | Warn():
                     self._jobs[effect.job](effect)
                 case ReportWaiting() | ReportHanging() | ReportRetried():
                     self._jobs[effect.job](effect)

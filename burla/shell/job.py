@@ -6,11 +6,12 @@ The calling thread never touches the session: it posts commands, and waits for e
 import os
 import sys
 import threading
+import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from burla.core.commands import AddBatch, Close, Consumed, EndInputs, Written
+from burla.core.commands import AddBatch, AskStatus, Close, Consumed, EndInputs, Written
 from burla.core.effects import (
     Broken,
     Deliver,
@@ -24,15 +25,17 @@ from burla.core.effects import (
     ReportRetried,
     ReportWaiting,
     Slots,
+    Status,
     Warn,
     Write,
 )
+from burla.core.progress import Meter, Progress
 from burla.core.session import Session
 
 from .command_queue import LocalError, Reached
 from .io_thread import IoThread
 from .printer import Printer
-from .progress import line_about, waiting_line
+from .progress import JobProgress, line_about, place_for, waiting_line
 
 SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is no harm in late
 
@@ -43,7 +46,13 @@ class Job:
     """One map call, as its calling thread holds it."""
 
     def __init__(
-        self, session: Session, thread: IoThread, name: str, spinner: bool, token: bytes = b""
+        self,
+        session: Session,
+        thread: IoThread,
+        name: str,
+        spinner: bool,
+        token: bytes = b"",
+        callback: Callable[[Progress], object] | None = None,
     ) -> None:
         """Prepare a job whose output goes to what `sys.stdout` and `sys.stderr` are now.
 
@@ -51,8 +60,9 @@ class Job:
             session: of the job; `open` leaves it to the I/O thread.
             thread: which that is, unless it takes no jobs any more by then.
             name: of the function, for people.
-            spinner: say why the job waits, if it does, and which calls hang.
+            spinner: show how far the job is, say why it waits, if it does, and which calls hang.
             token: what log records in its output begin with.
+            callback: is told how far the job is.
         """
         self.events: SimpleQueue[Event | None] = SimpleQueue()  # None: `wake`
         self.id = session.id
@@ -64,6 +74,9 @@ class Job:
         self._thread = thread
         self._over = False
         self._is_unsaid = False  # inputs were added of which the other thread has not heard
+        self.meter = Meter(name, time.monotonic())
+        self._callback = callback
+        self._progress: JobProgress | None = None  # once it is shown
 
     # --- in the calling thread ---
 
@@ -136,6 +149,30 @@ class Job:
         """Let who waits for an event look around. May be called in any thread."""
         self.events.put(None)
 
+    # --- how far it is ---
+
+    def shows(self) -> bool:
+        """Return whether anybody wants to know how far it is."""
+        return self.spinner or self._callback is not None
+
+    def show(self) -> None:
+        """Show how far it is from now on; it takes long enough for that."""
+        stderr = self.printer.stderr
+        place = place_for(stderr, os.environ) if self.spinner else None
+        if place is None and self._callback is None:
+            return
+        self._progress = JobProgress(self.meter, self._ask, place, self._callback)
+        self.printer.show(self._progress)
+
+    def _ask(self) -> None:
+        self._thread.post(AskStatus(self.id))
+
+    def finish(self) -> None:
+        """Return when all output of a job that is complete is written, and say how it went."""
+        self.printer.wait_written(went_well=True)
+        if self._callback is not None and self._progress is None:
+            self._callback(self.meter.look(time.monotonic(), is_over=True))
+
     def close(self) -> None:
         """Stop the job unless it is over, and its output. May be called in any thread."""
         if self.pid != os.getpid():
@@ -150,14 +187,21 @@ class Job:
     def _tell(self, what: ForCaller | LocalError) -> None:
         """Take what the I/O thread has for the caller."""
         match what:
-            case Deliver() | Slots() | Finish() | Fail() | Broken() | Rejected() | LocalError():
+            case Deliver():
+                self.meter.done += what.inputs
                 self.events.put(what)
+            case Slots() | Finish() | Fail() | Broken() | Rejected() | LocalError():
+                self.events.put(what)
+            case Status():
+                self.meter.record, self.meter.waiting = what.record, ""
             case Write():
                 self.printer.put(what)
             case Warn():
                 self.printer.put(line_about(self.name, what.text))
             case ReportWaiting():
-                if self.spinner:
+                self.meter.record, self.meter.waiting = None, what.text
+                is_live = self._progress is not None and self._progress.is_live
+                if self.spinner and not is_live:  # else it stands in the line
                     self.printer.put(waiting_line(self.name, what.text))
             case ReportHanging() | ReportRetried():
                 if self.spinner:

@@ -8,8 +8,8 @@ import codecs
 import contextvars
 import signal
 import threading
-from _queue import SimpleQueue
-from collections.abc import Callable, Iterator
+from _queue import Empty, SimpleQueue
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TextIO
 
@@ -17,6 +17,7 @@ from burla.core.effects import Write
 from burla.protocol.messages import NOTICE, STDERR, STDOUT
 from burla.values.records import RecordReader
 
+from .progress import JobProgress
 from .records import hand_over
 from .streams import is_one_place
 
@@ -58,17 +59,58 @@ class Printer:
         self._token = token
         self._readers: dict[tuple[bytes, int], RecordReader] = {}  # by lease and stream
         self._context = contextvars.copy_context()  # filters of log records may look into it
+        self._starting = threading.Lock()
+        self._progress: JobProgress | None = None  # of a job that takes long enough to be shown
+        self._drawing = threading.Lock()  # held while its line is written or wiped
+        self._is_paused = False  # the caller's own code runs, which may print
+        self._went_well = False
+
+    @property
+    def stderr(self) -> TextIO | None:
+        """Where stderr of the calls goes."""
+        return self._streams[STDERR]
 
     def put(self, what: Write | str) -> None:
         """Write output, or a line of ours on stderr. To be called by one thread only."""
         self._queue.put(what)
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="burla-print", daemon=True)
-            self._thread = thread
-            thread.start()
+            self._start()
 
-    def wait_written(self) -> None:
-        """Return when all is written and the thread has ended; nobody may `put` any more."""
+    def _start(self) -> None:
+        with self._starting:  # output may begin just when the job is shown
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="burla-print", daemon=True)
+                self._thread = thread
+                thread.start()
+
+    def show(self, progress: JobProgress) -> None:
+        """Show the progress of the job from now on."""
+        self._progress = progress
+        self._queue.put("")  # who waits for output looks at the clock as well
+        if self._thread is None:
+            self._start()
+
+    def pause(self) -> None:
+        """Let the caller's code print: nothing is drawn until `resume`."""
+        if (progress := self._progress) is not None and not self._is_paused:
+            self._is_paused = True
+            # whoever draws may hang in a full pipe
+            if self._drawing.acquire(timeout=ABANDON_S):
+                try:
+                    progress.clear()
+                finally:
+                    self._drawing.release()
+
+    def resume(self) -> None:
+        """Draw again."""
+        self._is_paused = False
+
+    def wait_written(self, *, went_well: bool = False) -> None:
+        """Return when all is written and the thread has ended; nobody may `put` any more.
+
+        `went_well`: the job is complete, so that its summary is shown.
+        """
+        self._went_well = went_well
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
@@ -85,7 +127,8 @@ class Printer:
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
         try:
-            while (batch := list(self._wait_batch())) and not self._abandoned:
+            while (batch := self._next_batch()) is not None and not self._abandoned:
+                self._clear(batch)
                 for what in batch:
                     if isinstance(what, Write):
                         self._write_output(what)
@@ -95,25 +138,48 @@ class Printer:
                 newest = {what.lease: what.number for what in batch if isinstance(what, Write)}
                 for lease, number in newest.items():
                     self._written(lease, number)
+                self._tick()
+            self._clear(("",))
             if not self._abandoned:
                 for (lease, stream), reader in self._readers.items():
                     self._write(stream, self._decoder(lease, stream).decode(reader.rest()))
                 for (_, stream), decoder in self._decoders.items():
                     self._write(stream, decoder.decode(b"", final=True))
                 self._flush()
+            if self._progress is not None:
+                self._progress.end(went_well=self._went_well and not self._abandoned)
         except BaseException as error:  # it belongs to the caller, as an error of `print` does
             self._failed(error)
 
-    def _wait_batch(self) -> Iterator[Write | str]:
-        """Yield what there is, at least one thing; nothing at the end."""
-        for _ in range(BATCH_MAX):
-            what = self._queue.get()
+    def _next_batch(self) -> list[Write | str] | None:
+        """Return what there is, when there is something or it is time to draw; None at the end."""
+        batch: list[Write | str] = []
+        while len(batch) < BATCH_MAX:
+            tick_s = None if self._progress is None else self._progress.tick_s()
+            try:
+                what = self._queue.get(timeout=tick_s)
+            except Empty:
+                return batch
             if what is None:
                 self._queue.put(None)  # for the next turn
-                return
-            yield what
+                return batch or None
+            if what != "":
+                batch.append(what)
             if self._queue.empty():
-                return
+                return batch
+        return batch
+
+    def _clear(self, batch: Sequence[Write | str]) -> None:
+        """Wipe the line of the job, if something is to be written there."""
+        if self._progress is not None and batch:
+            with self._drawing:
+                self._progress.clear()
+
+    def _tick(self) -> None:
+        """Show how far the job is, if it is time to."""
+        if self._progress is not None:
+            with self._drawing:
+                self._progress.tick(may_draw=not (self._in_line or self._is_paused))
 
     def _write_output(self, output: Write) -> None:
         at = 0

@@ -32,6 +32,7 @@ class Tallying:
         self._failed = 0
         self._faults: list[ToldFault] = []
         self._slow: LongCall | None = None
+        self._busy_s = 0.0
 
     def take(
         self, run: Run, frames: Sequence[bytes], report: CellReport | None, tries: int
@@ -41,6 +42,7 @@ class Tallying:
         if report is not None:
             lo, hi, seconds = run.lo, run.hi, report.seconds
             calls = hi - lo
+            self._busy_s += seconds
             bucket = bucket_of(seconds if calls == 1 else seconds / calls)
             durations = self._durations
             durations[bucket] = durations.get(bucket, 0) + calls
@@ -58,9 +60,9 @@ class Tallying:
         if not self._durations and not self._failed:
             return None
         durations = tuple(self._durations.items())
-        tally = Tally(durations, self._failed, tuple(self._faults), self._slow)
+        tally = Tally(durations, self._failed, tuple(self._faults), self._slow, self._busy_s)
         self._durations = {}
-        self._failed, self._faults, self._slow = 0, [], None
+        self._failed, self._faults, self._slow, self._busy_s = 0, [], None, 0.0
         return tally
 
 

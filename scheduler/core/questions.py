@@ -17,6 +17,7 @@ from .records import Recording
 from .state import State
 
 NAMED_MAX = 3  # jobs that begin with the same digits
+ID_DIGITS = 32  # of a whole id
 
 
 def answer(
@@ -29,7 +30,9 @@ def answer(
             return _list(state, said, tenant)
         case jm.ShowJob():
             found = _find(state, said.job, tenant)
-            return jm.JobShown(None, found) if isinstance(found, str) else _shown(state, found)
+            if isinstance(found, str):
+                return jm.JobShown(None, found)
+            return _shown(state, found, brief=said.brief)
         case jm.CancelJob():
             return _cancel(state, client, said.job, tenant)
 
@@ -62,6 +65,8 @@ def _find(state: State, digits: str, tenant: str | None) -> Recording | str:
     if not digits:
         return next(chain(is_open, over), "there is no job")
     wanted = digits.lower()
+    if len(wanted) == ID_DIGITS and (exact := _exact(state, wanted, tenant)) is not None:
+        return exact
     matching = (one for one in chain(is_open, over) if one.id.hex().startswith(wanted))
     found = list(islice(matching, NAMED_MAX + 1))
     if not found:
@@ -73,15 +78,24 @@ def _find(state: State, digits: str, tenant: str | None) -> Recording | str:
     return found[0]
 
 
-def _shown(state: State, record: Recording, why: str = "") -> jm.JobShown:
-    return jm.JobShown(_told(state, record), why)
+def _exact(state: State, digits: str, tenant: str | None) -> Recording | None:
+    """Return an open job by its whole id: its caller asks each second."""
+    try:
+        found = state.records.open.get(bytes.fromhex(digits))
+    except ValueError:
+        return None
+    is_theirs = found is not None and tenant in (None, state.tenants.of(found.tenant))
+    return found if is_theirs else None
 
 
-def _told(state: State, record: Recording) -> jm.JobRecord:
+def _shown(state: State, record: Recording, why: str = "", *, brief: bool = False) -> jm.JobShown:
+    return jm.JobShown(_told(state, record, brief=brief), why)
+
+
+def _told(state: State, record: Recording, *, brief: bool = False) -> jm.JobRecord:
     job = state.jobs.get(record.id)
-    return records.told(
-        _named(state, record), job, state.now_s, lambda node: state.nodes[node].name
-    )
+    tell = records.told_briefly if brief else records.told
+    return tell(_named(state, record), job, state.now_s, lambda node: state.nodes[node].name)
 
 
 def _cancel(state: State, client: Client, digits: str, tenant: str | None) -> jm.JobShown:

@@ -55,6 +55,7 @@ class Counts(Struct):
     retried: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    busy_s: float = 0.0
 
 
 class Recording(Struct, eq=False):
@@ -270,6 +271,7 @@ def _fold(last: Recording, record: Recording) -> None:
     last.done += record.done
     last.counts.bytes_in += record.counts.bytes_in
     last.counts.bytes_out += record.counts.bytes_out
+    last.counts.busy_s += record.counts.busy_s
     last.waits.total_s += record.waits.total_s
     for bucket, count in record.durations.items():
         last.durations[bucket] = last.durations.get(bucket, 0) + count
@@ -361,7 +363,9 @@ def outcomes(record: Recording, node: str, said: m.Outcomes, size: int) -> None:
         if calls and said.call_s:
             bucket = jm.bucket_of(said.call_s)
             durations[bucket] = durations.get(bucket, 0) + calls
+            record.counts.busy_s += calls * said.call_s
         return
+    record.counts.busy_s += tally.busy_s
     for bucket, count in tally.durations:
         durations[bucket] = durations.get(bucket, 0) + count
     if tally.failed:
@@ -414,6 +418,29 @@ def told(
         bytes_in=record.counts.bytes_in,
         bytes_out=record.counts.bytes_out,
         lasting=() if job is None else tuple(_lasting(job, node_name)),
+        busy_s=record.counts.busy_s,
+    )
+
+
+def told_briefly(
+    record: Recording, job: Job | None, now_s: float, node_name: Callable[[bytes], str]
+) -> jm.JobRecord:
+    """Return what its caller is shown while it runs."""
+    return jm.JobRecord(
+        summary=summary(record, job, now_s),
+        options=record.options,
+        python=record.python,
+        waited_s=record.waits.total_s,
+        waits=(),
+        nodes=(),
+        more_nodes=0,
+        faults=(),
+        slow=(),
+        durations=(),
+        bytes_in=record.counts.bytes_in,
+        bytes_out=record.counts.bytes_out,
+        lasting=() if job is None else tuple(_lasting(job, node_name)),
+        busy_s=record.counts.busy_s,
     )
 
 
@@ -485,7 +512,7 @@ def _from_told(tenant: str, told: jm.JobRecord, told_s: float) -> Recording:
         total=said.total,
         done=said.done,
         maps=said.maps,
-        counts=Counts(said.failed, said.retried, told.bytes_in, told.bytes_out),
+        counts=Counts(said.failed, said.retried, told.bytes_in, told.bytes_out, told.busy_s),
         waits=Waits(told.waited_s, over=list(told.waits)),
         more_nodes=told.more_nodes,
         faults={fault.index: fault for fault in told.faults},

@@ -1,16 +1,22 @@
 """What is kept of real jobs: errors by name, durations; and that it outlives the scheduler."""
 
+import fcntl
 import json
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pyte
 import pytest
 from clusters import Cluster, cluster
 from waiting import wait_until
@@ -150,13 +156,113 @@ def test_the_page_about_jobs_works(
     for line in commands:
         words = line.partition("#")[0].replace("3f2a", job).split()
         assert cli.main(words[1:]) == (words[2] == "cancel"), line  # for it is over
-    (script,) = (part.split("```")[0] for part in text.split("```python\n")[1:])
+    shows, lists = (part.split("```")[0] for part in text.split("```python\n")[1:])
     bin_ = Path(sys.executable).parent
     said = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", lists],
         env=os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
     )
     assert said.stdout.startswith(f"{job[:8]} fails_at_3 complete 2 2\n")
+    exec(shows, {})
+    assert capsys.readouterr().out.endswith("\nover 3 3 0 None\n")
+
+
+AT_TERMINAL = """
+import sys, threading, time
+from burla import remote_parallel_map
+
+def work(x):
+    time.sleep(0.02)
+    if x % 10 == 0:
+        print("printed", x)
+    if x == 95:
+        raise ValueError("ninety-five")
+    return x
+
+seen = []
+try:
+    for result in remote_parallel_map(work, range(100), generator=True, progress=seen.append):
+        if result % 25 == 0:
+            print("mine", result)
+except ValueError as error:
+    print("error:", error)
+assert seen and not seen[-1].is_over and seen[-1].total == 100, seen
+print("stop me")
+try:
+    remote_parallel_map(time.sleep, [600] * 4)
+except KeyboardInterrupt:
+    print("stopped")
+"""
+
+
+def test_a_terminal_stays_whole(shared: Cluster, tmp_path: Path) -> None:
+    """Prints of calls and of the caller, a resize, an error and Ctrl-C, at 40 columns."""
+    script = tmp_path / "script.py"
+    script.write_text(AT_TERMINAL)
+    screen = pyte.HistoryScreen(80, 50)
+    stream = pyte.ByteStream(screen)
+    env = os.environ | {"TERM": "xterm"}
+    lived = 0
+    with terminal(screen, [sys.executable, str(script)], env) as (process, ours):
+        is_small = is_stopped = False
+        while data := read(ours):
+            stream.feed(data)
+            lived += data.count(b"work: ") + data.count(b"sleep: ")
+            if b"printed 10" in data and not is_small:
+                is_small = True
+                screen.resize(columns=40)
+                set_size(ours, 40, 50)
+            if b"sleep: " in data and not is_stopped:
+                is_stopped = True
+                os.write(ours, b"\x03")
+        assert process.wait(20) == 0
+    assert lived > 5, "it was shown"
+    lines = [line.rstrip() for line in screen.display if line.strip()]
+    printed = [line for line in lines if line.startswith("printed")]
+    assert sorted(printed) == sorted(f"printed {x}" for x in range(0, 100, 10))
+    mine = [line for line in lines if line.startswith("mine")]
+    assert sorted(mine) == sorted(f"mine {x}" for x in (0, 25, 50, 75))
+    rest = [line for line in lines if line not in (*printed, *mine)]
+    assert rest in (
+        ["error: ninety-five", "stop me", "stopped"],
+        ["error: ninety-five", "stop me", "^Cstopped"],
+    )
+
+
+@contextmanager
+def terminal(
+    screen: pyte.Screen, line: list[str], env: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a command at a terminal of its own; yield it and our end of that."""
+    ours, theirs = pty.openpty()
+    set_size(theirs, screen.columns, screen.lines)
+    process = subprocess.Popen(
+        line,
+        env=env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.wait(20)
+        os.close(ours)
+
+
+def set_size(end: int, columns: int, lines: int) -> None:
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+def read(ours: int) -> bytes:
+    try:
+        return os.read(ours, 65536)
+    except OSError:  # the other end is closed
+        return b""

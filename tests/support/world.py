@@ -352,7 +352,9 @@ class SimClient:
                 caller.error = str(effect)
             case c.Warn():
                 self.world.lost_output.add(caller.job)
-            case c.ReportWaiting() | c.ReportHanging() | c.ReportRetried() | c.Slots():
+            case c.ReportWaiting() | c.ReportHanging() | c.ReportRetried():
+                pass
+            case c.Slots() | c.Status():
                 pass
             case _:
                 assert_never(effect)

@@ -4,7 +4,7 @@ import msgspec
 from opening import client_hello, open_job
 from outcomes import payload_of, table_of
 
-from burla.core.commands import AddBatch, Close
+from burla.core.commands import AddBatch, AskStatus, Close
 from burla.core.connection import LATE_MAX, LATE_S, SILENCE_REPORT_S, SILENCE_S, Connection
 from burla.core.effects import (
     Broken,
@@ -16,11 +16,21 @@ from burla.core.effects import (
     Rejected,
     ReportWaiting,
     Send,
+    Status,
     Subscribe,
 )
 from burla.core.session import Session
 from burla.protocol import messages as m
 from burla.protocol.blob_messages import BLOBS
+from burla.protocol.job_messages import (
+    JOBS,
+    JobOptions,
+    JobRecord,
+    JobShown,
+    JobState,
+    JobSummary,
+    ShowJob,
+)
 
 JOB, OTHER = b"j" * 16, b"o" * 16
 LEASE = b"l" * 16
@@ -234,3 +244,25 @@ def test_blobs_are_sent_to_a_scheduler_that_takes_them_for_jobs_that_are_open() 
     assert connection.receive(msgspec.structs.replace(asked, about=OTHER), [], now_s=0) == []
     connection.handle(Close(JOB), now_s=0)
     assert connection.receive(asked, [], now_s=0) == []
+
+
+def record(job: bytes) -> JobRecord:
+    """Return what a scheduler says of a job that has only just begun."""
+    summary = JobSummary(job, "u", "f", JobState.WAITING, 0.0, 0.0, None, 0, 0, 0, 0, 0, "")
+    options = JobOptions(1, None, None, False, False, 0.0, 0)
+    return JobRecord(summary, options, "3.11", 0.0, (), (), 0, (), (), (), 0, 0)
+
+
+def test_a_scheduler_that_can_say_is_asked_how_a_job_stands() -> None:
+    connection = begun()
+    assert connection.handle(AskStatus(JOB), 1.0) == []  # this one cannot
+    connection.receive(msgspec.structs.replace(WELCOME, features=(JOBS,)), [], now_s=1.0)
+    assert connection.handle(AskStatus(JOB), 1.0) == [Send(ShowJob(JOB.hex(), brief=True))]
+    said = record(JOB)
+    assert connection.receive(JobShown(said), [], 1.1) == [Status(JOB, said)]
+
+
+def test_what_is_said_of_jobs_that_are_not_here_is_passed_over() -> None:
+    connection = begun()
+    for said in (JobShown(None, "there is no job"), JobShown(record(OTHER))):
+        assert connection.receive(said, [], 1.0) == []
