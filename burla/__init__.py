@@ -12,6 +12,7 @@ from burla.protocol import VERSION as __version__
 
 if TYPE_CHECKING:
     from burla.core.progress import Progress
+    from burla.interfaces.aio import amap
     from burla.interfaces.executor import Executor
     from burla.interfaces.pool import Pool
     from burla.values.calls import call
@@ -73,6 +74,7 @@ __all__ = [
     "VersionMismatch",
     "WorkerDied",
     "__version__",
+    "amap",
     "call",
     "remote_parallel_map",
 ]
@@ -83,6 +85,7 @@ _MODULES = {
     "call": "values.calls",
     "Retry": "retry",
     "Executor": "interfaces.executor",
+    "amap": "interfaces.aio",
     "Pool": "interfaces.pool",
     "Progress": "core.progress",
 }

@@ -354,27 +354,60 @@ def remote_parallel_map(
         ...     print(result)
     """
     try:
-        options = read_options(
-            generator=generator,
-            ordered=ordered,
-            with_index=with_index,
-            return_exceptions=return_exceptions,
-            raise_errors=raise_errors,
-            timeout=timeout,
-            retries=retries,
-            func_gpu=func_gpu,
-            progress=progress,
-        )
-        limits = (func_cpu, func_ram, max_parallelism)
-        chosen, shipped = read_env(env), find_files(files)
-        check_arguments(function_, inputs, *limits, spinner, unpack, grow)
-        shape = decide_unpack(function_, unpack, inputs)
         return _map(
-            Request(function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options)
+            request_of(
+                function_,
+                inputs,
+                func_cpu=func_cpu,
+                func_ram=func_ram,
+                max_parallelism=max_parallelism,
+                generator=generator,
+                spinner=spinner,
+                unpack=unpack,
+                grow=grow,
+                env=env,
+                files=files,
+                ordered=ordered,
+                with_index=with_index,
+                return_exceptions=return_exceptions,
+                raise_errors=raise_errors,
+                timeout=timeout,
+                retries=retries,
+                func_gpu=func_gpu,
+                progress=progress,
+            )
         )
     except BaseException as error:
         hide_own_frames(error)
         raise
+
+
+def request_of(
+    function_: Callable[..., Any],
+    inputs: Iterable[Any],
+    *,
+    func_cpu: int = 1,
+    func_ram: float | None = None,
+    max_parallelism: int | None = None,
+    spinner: bool = True,
+    unpack: bool | None = None,
+    grow: bool | None = None,
+    env: Mapping[str, str | None] | Iterable[str] | None = None,
+    files: Files | None = None,
+    **of_calls: Any,
+) -> Request:
+    """Return what is asked for by these arguments of `remote_parallel_map`.
+
+    Raises:
+        TypeError: one is of a wrong kind; the text names it.
+        ValueError: one has an impossible value.
+    """
+    options = read_options(**of_calls)
+    limits = (func_cpu, func_ram, max_parallelism)
+    chosen, shipped = read_env(env), find_files(files)
+    check_arguments(function_, inputs, *limits, spinner, unpack, grow)
+    shape = decide_unpack(function_, unpack, inputs)
+    return Request(function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options)
 
 
 def _hiding_frames(results: Iterator[R]) -> Iterator[R]:

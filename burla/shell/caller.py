@@ -9,7 +9,7 @@ import os
 import time
 from _queue import Empty
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +35,31 @@ FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before th
 # 1 ms; so not often, once the workers have something for a while.
 BUSY_FIRST_S, BUSY_S = 0.001, 0.005
 FIRST_S = 0.01
+
+
+class Values:
+    """Results to hand over, before the next step."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        """Take them, in order."""
+        self.values = values
+
+
+class Raised:
+    """Stands for an error that no generator can raise."""
+
+    def __init__(self, error: BaseException) -> None:
+        """Take it."""
+        self.error = error
+
+
+# What is done for a job, in steps: between two of them its driver hands values over, or waits for
+# the next event for so many seconds (None: however long), and sends it; None if there was none.
+# So one thread can drive many jobs.
+Step = float | None | Values
+Steps = Generator[Step, Event | None, list[Any] | Raised]
 
 
 class Caller:
@@ -65,7 +90,7 @@ class Caller:
             function: as it was sent; released at the end.
             delivery: what the caller wants of outcomes, if not the usual.
         """
-        self._job, self._connect = job, connect
+        self.job, self._connect = job, connect
         self._batches, self._limits = batches, limits
         self._delivery = Delivery() if delivery is None else delivery
         self._opener = Opener(inputs, self._delivery)
@@ -85,33 +110,73 @@ class Caller:
 
     def collect(self) -> list[Any]:
         """Return all results in the order of the inputs."""
-        results: list[Any] = []
+        steps = self.collecting()
         try:
-            self._open()
-            while (delivered := self._wait_delivery(results)) is not None:
-                self._store(delivered, results)
-            self._job.finish()
-            self._raise_local_error()
-        except BaseException as error:
-            attach(error, self._partial(results))
-            raise
-        finally:
-            self._job.close()
-            self._shared.clear()
-            self._function.release()
-        return list(enumerate(results)) if self._delivery.with_index else results
+            step = next(steps)
+            while True:
+                step = self._go_on(steps, step)
+        except StopIteration as end:
+            found: list[Any] | Raised = end.value
+        if isinstance(found, Raised):
+            raise found.error
+        return found
 
     def stream(self) -> Iterator[Any]:
         """Yield one None when the inputs are fed ahead, then the results as they come.
 
         Its maker starts it, so that closing it always ends the job.
         """
+        steps = self.streaming()
+        try:
+            step = next(steps)
+            while True:
+                if type(step) is not Values:
+                    step = self._go_on(steps, step)
+                    continue
+                try:
+                    yield from step.values
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(None)
+        except StopIteration:
+            return
+
+    def _go_on(self, steps: Steps, step: Step) -> Step:
+        """Wait for what `steps` waits for, and return what comes next."""
+        assert not isinstance(step, Values)
+        try:
+            event = self.job.wait_event(step)
+        except BaseException as error:  # Ctrl-C
+            return steps.throw(error)
+        return steps.send(event)
+
+    def collecting(self) -> Steps:
+        """Do what `collect` does, and leave the waiting to who drives it: see `Steps`."""
+        results: list[Any] = []
         try:
             self._open()
-            self._feed_ahead()
-            yield None
+            while (delivered := (yield from self._wait_delivery(results))) is not None:
+                yield from self._store(delivered, results)
+            self.job.finish()
+            self._raise_local_error()
+        except BaseException as error:
+            attach(error, self._partial(results))
+            if isinstance(error, StopIteration):  # a generator cannot raise it
+                return Raised(error)
+            raise
+        finally:
+            self._end()
+        return list(enumerate(results)) if self._delivery.with_index else results
+
+    def streaming(self) -> Steps:
+        """Do what `stream` does, likewise."""
+        try:
+            self._open()
+            yield from self._feed_ahead()
+            yield Values((None,))
             yield from self._as_they_went() if self._delivery.is_ordered else self._as_they_come()
-            self._job.finish()
+            self.job.finish()
             self._raise_local_error()
         except GeneratorExit:
             raise
@@ -119,32 +184,37 @@ class Caller:
             attach(error, self._partial(None))
             raise
         finally:
-            self._job.close()
-            self._shared.clear()
-            self._function.release()
+            self._end()
+        return []
+
+    def _end(self) -> None:
+        self.job.close()
+        self._shared.clear()
+        self._function.release()
 
     # --- feeding and waiting ---
 
     def _open(self) -> None:
-        self._job.open(self._connect)
+        self.job.open(self._connect)
         self._begun_s = time.monotonic()
         self._shared.open()
 
-    def _feed_ahead(self) -> None:
+    def _feed_ahead(self) -> Steps:
         until_s = time.monotonic() + FEED_AT_CALL_S
         while self._feeding and (left_s := until_s - time.monotonic()) > 0:
             if self._may_feed():
                 self._feed(None)
                 continue
-            self._job.flush()
+            self.job.flush()
             if self._early or self._window.knows_slots():
-                return
-            event = self._job.wait_event(left_s)
+                return []
+            event = yield left_s
             if isinstance(event, Slots):
                 self._window.note(event)
             elif event is not None:
                 self._early.append(event)
-        self._job.flush()
+        self.job.flush()
+        return []
 
     def _may_feed(self) -> bool:
         return self._feeding and self._window.has_room() and self._shared.has_room()
@@ -153,14 +223,14 @@ class Caller:
         """Hand in one batch, or say that there is none."""
         is_users = self._total is None  # what makes the inputs is the caller's code, and may print
         if is_users:
-            self._job.printer.pause()
+            self.job.printer.pause()
         batch = next(self._batches, None)
         if is_users and results is not None:
-            self._job.printer.resume()
-        meter = self._job.meter
+            self.job.printer.resume()
+        meter = self.job.meter
         if batch is None:
             self._feeding, meter.has_all = False, True
-            self._job.end_inputs()
+            self.job.end_inputs()
             return
         leaves, size, has_written = put_down(batch, self._shared)
         if has_written:
@@ -171,26 +241,28 @@ class Caller:
             results += [None] * batch.count  # before an outcome can come
         if batch.start + batch.count == self._total:
             self._feeding, meter.has_all = False, True
-            self._job.add_last_batch(leaves, size)
+            self.job.add_last_batch(leaves, size)
             return
-        self._job.add_batch(leaves, size)
+        self.job.add_batch(leaves, size)
         now_s = time.monotonic()
         self._show_if_late(now_s)
         busy_s = BUSY_FIRST_S if now_s < self._begun_s + FIRST_S else BUSY_S
         if now_s > self._rested_s + busy_s:
-            self._job.wait_sent()
+            self.job.wait_sent()
             self._rested_s = time.monotonic()
 
-    def _wait_delivery(self, results: list[Any] | None) -> Deliver | None:
+    def _wait_delivery(
+        self, results: list[Any] | None
+    ) -> Generator[Step, Event | None, Deliver | None]:
         """Return the next outcomes, feeding meanwhile; None when all have been returned."""
-        events = self._job.events
+        events = self.job.events
         while True:
             if self._may_feed():
                 self._feed(results)
             while not self._early and events.empty() and self._may_feed():
                 self._feed(results)
-            self._job.flush()
-            event = self._next_event()
+            self.job.flush()
+            event = yield from self._next_event()
             if not isinstance(event, Slots):
                 break
             self._window.note(event)
@@ -207,16 +279,16 @@ class Caller:
             self._raise_if_bad(event)
         return None
 
-    def _next_event(self) -> Event:
-        if self._job.pid != os.getpid():
+    def _next_event(self) -> Generator[Step, Event | None, Event]:
+        if self.job.pid != os.getpid():
             raise RuntimeError(
-                f"this job belongs to process {self._job.pid}, from which process {os.getpid()}"
+                f"this job belongs to process {self.job.pid}, from which process {os.getpid()}"
                 " was forked; call remote_parallel_map here"
             )
-        event = self._early.popleft() if self._early else self._job.wait_event(self._unshown_s)
+        event = self._early.popleft() if self._early else (yield self._unshown_s)
         if event is None:
             self._show_if_late(time.monotonic())
-            event = self._job.wait_event()
+            event = yield None
             assert event is not None
         self._rested_s = time.monotonic()
         self._show_if_late(self._rested_s)
@@ -226,16 +298,16 @@ class Caller:
         """Let the user see how far the job is, if it has taken so long."""
         if self._unshown_s is not None and now_s >= self._begun_s + self._unshown_s:
             self._unshown_s = None
-            self._job.show()
+            self.job.show()
 
     # --- outcomes ---
 
-    def _store(self, delivered: Deliver, results: list[Any]) -> None:
+    def _store(self, delivered: Deliver, results: list[Any]) -> Steps:
         """Put what came into `results`."""
         for part in delivered.parts:
             self._open_part = part, delivered.node
             if self._opener.is_error(part):
-                self._finish_output()
+                yield from self._finish_output()
             run = part.run
             values = self._opener.values_of(part, delivered.node)
             if run.kind == Kind.RESULTS:
@@ -247,26 +319,28 @@ class Caller:
                 results[run.lo] = values[0]
             self._stored.append(part.fresh)
             self._open_part = None
+        return []
 
-    def _wait_between(self) -> Deliver | None:
+    def _wait_between(self) -> Generator[Step, Event | None, Deliver | None]:
         """Return what `_wait_delivery` does, between two yields: then the caller may print."""
-        self._job.printer.resume()
+        self.job.printer.resume()
         try:
-            return self._wait_delivery(None)
+            return (yield from self._wait_delivery(None))
         finally:
-            self._job.printer.pause()
+            self.job.printer.pause()
 
-    def _as_they_come(self) -> Iterator[Any]:
-        while (delivered := self._wait_between()) is not None:
+    def _as_they_come(self) -> Steps:
+        while (delivered := (yield from self._wait_between())) is not None:
             for part in delivered.parts:
                 if self._opener.is_error(part):
-                    self._finish_output()
-                yield from self._opened(part, delivered.node)
-            self._job.consumed(delivered)
+                    yield from self._finish_output()
+                yield Values(self._opened(part, delivered.node))
+            self.job.consumed(delivered)
+        return []
 
-    def _as_they_went(self) -> Iterator[Any]:
+    def _as_they_went(self) -> Steps:
         """Yield in the order of the inputs; an error is raised as soon as it comes."""
-        while (delivered := self._wait_between()) is not None:
+        while (delivered := (yield from self._wait_between())) is not None:
             failed = None
             for part in delivered.parts:
                 if self._opener.is_error(part):
@@ -275,22 +349,24 @@ class Caller:
                     self._kept_back.put(part, delivered.node)
             while (next_ := self._kept_back.take()) is not None:
                 part, _ = next_
-                yield from self._opened(*next_)
+                yield Values(self._opened(*next_))
                 self._window.hand_over(part)
             if failed is not None:
-                self._finish_output()
+                yield from self._finish_output()
                 self._opener.values_of(failed, delivered.node)
+        return []
 
     def _opened(self, part: Part, node: str) -> Iterator[Any]:
         values = self._opener.values_of(part, node)
         return with_indices(part, values) if self._delivery.with_index else iter(values)
 
-    def _finish_output(self) -> None:
+    def _finish_output(self) -> Steps:
         """Return when what was printed before an error is shown."""
-        while isinstance(event := self._next_event(), Deliver | Slots):
+        while isinstance(event := (yield from self._next_event()), Deliver | Slots):
             self._late.append(event)
         if isinstance(event, Finish):
-            self._job.printer.wait_written()
+            self.job.printer.wait_written()
+        return []
 
     def _partial(self, results: list[Any] | None) -> Partial:
         """Return what there is, also what has come and was not looked at."""
@@ -300,7 +376,7 @@ class Caller:
         events: list[Event | None] = [*self._late, *self._early]
         with suppress(Empty):
             while True:
-                events.append(self._job.events.get_nowait())
+                events.append(self.job.events.get_nowait())
         for event in events:
             if isinstance(event, Deliver):
                 waiting += [(part, event.node) for part in event.parts]
@@ -311,9 +387,9 @@ class Caller:
 
     def _raise_local_error(self) -> None:
         """Raise what writing the last output raised."""
-        while not self._job.events.empty():
-            self._raise_if_bad(self._job.events.get())
+        while not self.job.events.empty():
+            self._raise_if_bad(self.job.events.get())
 
     def _raise_if_bad(self, event: Event | None) -> None:
         if event is not None:
-            raise_if_bad(event, self._job, self._limits, self._opener)
+            raise_if_bad(event, self.job, self._limits, self._opener)

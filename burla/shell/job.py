@@ -65,6 +65,7 @@ class Job:
             callback: is told how far the job is.
         """
         self.events: SimpleQueue[Event | None] = SimpleQueue()  # None: `wake`
+        self.told: Callable[[], None] | None = None  # called by the other thread after an event
         self.id = session.id
         self.name = name
         self.spinner = spinner
@@ -189,9 +190,9 @@ class Job:
         match what:
             case Deliver():
                 self.meter.done += what.inputs
-                self.events.put(what)
+                self._put(what)
             case Slots() | Finish() | Fail() | Broken() | Rejected() | LocalError():
-                self.events.put(what)
+                self._put(what)
             case Status():
                 self.meter.record, self.meter.waiting = what.record, ""
             case Write():
@@ -215,4 +216,9 @@ class Job:
 
     def _failed(self, error: BaseException) -> None:
         """Take what the printer failed with."""
-        self.events.put(LocalError(error))
+        self._put(LocalError(error))
+
+    def _put(self, event: Event) -> None:
+        self.events.put(event)
+        if self.told is not None:
+            self.told()
