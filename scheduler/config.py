@@ -17,6 +17,7 @@ from burla.transport.addresses import bind_address, ipc_path
 FOLDER = "scheduler"  # of its keys, inside the user's settings
 STATE_FILE = "scheduler-state.json"
 JOBS_FILE = "jobs.sqlite3"
+NODES_FILE = "nodes"
 AWAY_LIMIT_MIN_S = 1.0  # a client is known to be away after some seconds
 
 
@@ -36,6 +37,7 @@ class SchedulerConfig:
     shared: str = ""  # where all nodes have one file system; empty: they have none
     state_file: Path | None = field(init=False, default=None)  # written at SIGUSR2; None: nowhere
     jobs_file: Path | None = field(init=False, default=None)  # what is kept of jobs; None: nowhere
+    nodes_file: Path | None = field(init=False, default=None)  # which nodes there are; likewise
 
     def __post_init__(self) -> None:
         """Bring the address to its normal form.
@@ -57,6 +59,8 @@ class SchedulerConfig:
             if not self.is_private:
                 beside = Path(path).with_name(f"{Path(path).name}.{JOBS_FILE}")
                 object.__setattr__(self, "jobs_file", beside)
+                nodes = beside.with_name(f"{Path(path).name}.{NODES_FILE}")
+                object.__setattr__(self, "nodes_file", nodes)
         elif self.keys is None or not os.path.lexists(self.keys / SERVER_KEY):
             raise ConfigError(
                 f"refusing to listen on {self.bind} without keys: run `burla-scheduler init` first"
@@ -64,6 +68,7 @@ class SchedulerConfig:
         else:
             object.__setattr__(self, "state_file", self.keys / STATE_FILE)
             object.__setattr__(self, "jobs_file", self.keys / JOBS_FILE)
+            object.__setattr__(self, "nodes_file", self.keys / NODES_FILE)
 
 
 def keys_directory(named: str | None) -> Path:

@@ -7,6 +7,7 @@ meant for it. libzmq tries on for ever, and says nothing but to a monitor.
 
 import contextlib
 import os
+import socket
 import struct
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from .sockets import is_readable, make_socket, new_routing_id, take
 HANDSHAKES_MAX = 3  # that end without a reason; they are tried again after a moment each
 ZAP_REFUSED = 400
 AGAIN_S, AGAIN_MAX_S = 0.2, 5.0  # between two attempts: at most, the first time and at last
+GREETING, GREETING_S = b"\xff", 0.5  # what each ZMTP peer says first, and at once
 NEVER_MS = 3_600_000  # libzmq's own next attempt, which we come before
 REFUSALS = {
     "key": "the scheduler does not know this key, or it was revoked; an administrator can add it "
@@ -44,23 +46,23 @@ class Dialer:
 
     def __init__(
         self,
-        socket: zmq.Socket[bytes],
+        watched: zmq.Socket[bytes],
         clock_s: Callable[[], float] = time.monotonic,
         curve: ClientCurve | None = None,
     ) -> None:
-        """Watch `socket`, which is not connected yet; `curve`: with which it was made."""
-        self._watched, self._clock_s, self._curve = socket, clock_s, curve
+        """Watch a socket, which is not connected yet; `curve`: with which it was made."""
+        self._watched, self._clock_s, self._curve = watched, clock_s, curve
         self.server = b"" if curve is None else curve.server  # the key that we expect there
         self._endpoint = ""
         self._failures = 0
         self._refusal: Literal["key", "server"] | None = None
         self._attempts = 0  # since the last handshake that went well
         self._due_s: float | None = None  # when to connect anew; None: libzmq is at it
-        socket.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 0)
+        watched.setsockopt(zmq.RECONNECT_IVL, NEVER_MS)
+        watched.setsockopt(zmq.RECONNECT_IVL_MAX, 0)
         name = f"inproc://dialer-{os.urandom(8).hex()}"
-        socket.monitor(name, EVENTS)
-        self.socket = make_socket(socket.context, zmq.PAIR)
+        watched.monitor(name, EVENTS)
+        self.socket = make_socket(watched.context, zmq.PAIR)
         self.socket.connect(name)
 
     def connect(self, endpoint: str) -> None:
@@ -130,13 +132,24 @@ class Dialer:
             self._refusal = "server"  # it speaks without keys, or not ZMTP
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             # it hung up: our hello is no hello to another key; or it was just ending
-            self._failures += 1
+            self._failures += _greets(self._endpoint)
             if self._failures >= HANDSHAKES_MAX * max(1, len(self._servers())):
                 self._refusal = "server"
         if self._due_s is None:
             longest_s = min(AGAIN_MAX_S, AGAIN_S * 2 ** min(self._attempts, 16))
             self._due_s = self._clock_s() + longest_s * _from_half_to_one()
             self._attempts += 1
+
+
+def _greets(endpoint: str) -> bool:
+    """Return whether there is a ZeroMQ socket, and not only a tunnel to where none is now."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), GREETING_S) as probe:
+            probe.settimeout(GREETING_S)
+            return probe.recv(1) == GREETING
+    except (OSError, ValueError):
+        return False
 
 
 def _from_half_to_one() -> float:

@@ -66,8 +66,11 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
     state.queue_up(job)
     if spec.blobs:
         blobs.enter(state, job)
-    if spec.resumed and state.now_s < state.settled_s:  # else its first OpenJob was lost on the way
-        job.hold_until_s = state.now_s + RESUME_S
+    if (
+        spec.resumed and state.now_s < state.former.settled_s
+    ):  # else its first OpenJob was lost on the way
+        if state.former.awaited != set():  # else all nodes that may hold some of it have said so
+            job.hold_until_s = state.now_s + RESUME_S
         for node in state.nodes.values():
             reconcile.adopt_orphans(state, node, job)
     retries.note(state, job, None, spec.tried)

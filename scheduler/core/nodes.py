@@ -6,6 +6,23 @@ from .node import SILENCE_S, Node
 from .state import State
 
 
+def expected(state: State) -> frozenset[bytes]:
+    """Return the ids of the nodes that a next life of the scheduler should wait for."""
+    return frozenset(state.nodes).union(state.former.awaited or ())
+
+
+def is_back(state: State, node: Node) -> None:
+    """Note that a node has said what it holds: if it is the last one, nobody waits any longer."""
+    if not state.former.awaited:
+        return
+    state.former.awaited.discard(node.id)
+    if not state.former.awaited:
+        for job in state.jobs.values():
+            if state.now_s < job.hold_until_s:
+                job.hold_until_s = state.now_s
+                state.marks.jobs[job.id] = None
+
+
 def lose(state: State, node: Node, why: str, *, has_died: bool = False) -> None:
     """Give up a node: its spans are pending at once; `has_died`: perhaps of one of them."""
     state.note(f"node {node.name} is lost: {why}")

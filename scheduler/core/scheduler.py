@@ -216,7 +216,7 @@ class Scheduler:
     def _begin(self) -> None:
         """Note when this life began: with the first word of anybody."""
         self._began = True
-        self.state.settled_s = self.state.now_s + SETTLED_S
+        self.state.former.settled_s = self.state.now_s + SETTLED_S
         self._autoscalers.expected_s = self.state.now_s + EXPECTED_S
 
     # --- who speaks ---
@@ -234,6 +234,7 @@ class Scheduler:
             state.send(peer, self._welcome)
             renewing.tell(state, node)
             reconcile.compare(state, node, hello.held)
+            nodes.is_back(state, node)
 
     def _welcome_to(self, user: str) -> m.Welcome:
         """Return what a client hears, whose quotas may be its own."""

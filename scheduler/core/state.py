@@ -61,6 +61,13 @@ class Marks(Struct):
     nodes: dict[bytes, None] = field(default_factory=dict)  # may be free now
 
 
+class Former(Struct):
+    """What is known of what an earlier life of the scheduler has left with nodes."""
+
+    settled_s: float = float("inf")  # when all nodelets have told what they hold of it
+    awaited: set[bytes] | None = None  # its nodes that are not back; None: it is not known which
+
+
 class State(Struct, eq=False):
     """The tables of one life of the scheduler."""
 
@@ -69,7 +76,7 @@ class State(Struct, eq=False):
     is_private: bool = False  # one node, of the client's own machine, and never another
     away_limit_s: float = float("inf")  # jobs of a client that is away for longer are given up
     now_s: float = 0.0  # of the event that is being handled, on the caller's clock
-    settled_s: float = float("inf")  # when all nodelets have told what they hold of earlier times
+    former: Former = field(default_factory=Former)
     nodes: dict[bytes, Node] = field(default_factory=dict)  # by id
     clients: dict[bytes, Client] = field(default_factory=dict)  # by session
     peers: dict[bytes, Client | Node] = field(default_factory=dict)  # by routing id

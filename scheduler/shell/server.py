@@ -45,6 +45,7 @@ from burla.protocol.messages import (
     Welcome,
 )
 from burla.scheduler.config import SchedulerConfig
+from burla.scheduler.core import nodes
 from burla.scheduler.core.admission import RateLimiter
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import (
@@ -71,7 +72,7 @@ from burla.transport.direct import DirectEnd, Said
 from burla.transport.keys import ServerCurve
 from burla.transport.sockets import ROUTING_ID_BYTES, Outbox, SocketWaiter
 
-from . import blob_files
+from . import blob_files, former_nodes
 from .blob_files import BlobFiles
 from .channel import Channel
 from .door import Door
@@ -163,6 +164,11 @@ async def _serve(
             dump_on_signal(config.state_file, lambda: core.snapshot(clock_s()))
         async with asyncio.TaskGroup() as tasks:
             running = []
+            if config.nodes_file is not None:
+                core.state.former.awaited = former_nodes.read(config.nodes_file)
+                there = partial(nodes.expected, core.state)
+                keep = former_nodes.keep(config.nodes_file, there)
+                running.append(tasks.create_task(keep))
             if doors is not None:
                 doors.authorizer.is_output_shut = channel.is_shut_out
                 running.append(tasks.create_task(doors.zap.serve()))

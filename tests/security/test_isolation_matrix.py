@@ -449,6 +449,7 @@ def test_nodes_are_listed_with_their_tier(shared: Cluster) -> None:
         "job": "",
         "lost_s": 0.0,
         "why": "",
+        "gpus": [],
     }
     table = subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()
     assert table[0].split() == ["NAME", "ISOLATION", "CPUS", "RAM", "PYTHON", "STATE", "JOB"]

@@ -1,11 +1,14 @@
 """Which key of a scheduler took the place of which."""
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 from keyring import Keyring
+from links import Link
 from waiting import wait_until
 
 from burla.protocol.key_messages import ServerKey
@@ -14,6 +17,7 @@ from burla.transport.dialing import Dialer
 from burla.transport.keys import (
     ClientCurve,
     KeyFileError,
+    KeyPair,
     load_or_make_pair,
     load_pair,
     make_pair,
@@ -117,6 +121,58 @@ def test_a_key_is_replaced_in_the_very_file(tmp_path: Path) -> None:
 # --- connections ---
 
 
+def router_of(context: zmq.Context[Any], pair: KeyPair, port: int = 0) -> zmq.Socket[bytes]:
+    """Return what listens under these keys."""
+    router = make_socket(context, zmq.ROUTER)
+    router.setsockopt(zmq.CURVE_SERVER, 1)
+    router.setsockopt(zmq.CURVE_SECRETKEY, pair.secret)
+    router.bind(f"tcp://127.0.0.1:{port or '*'}")
+    return router
+
+
+def port_of(router: zmq.Socket[bytes]) -> int:
+    return int(router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+
+def test_a_tunnel_to_where_nobody_listens_now_is_not_taken_for_another_key(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path / "scheduler")
+    curve = ring.curve(ring.make(Role.CLIENT))
+    with zmq.Context() as context, ExitStack() as stack:
+        router = router_of(context, ring.server)
+        port = port_of(router)
+        router.close(0)
+        tunnel = Link(port)
+        stack.callback(tunnel.close)
+        dealer = make_socket(context, zmq.DEALER, curve)
+        stack.callback(dealer.close, 0)
+        dialer = Dialer(dealer, curve=curve)
+        stack.callback(dialer.close)
+        dialer.connect(f"tcp://127.0.0.1:{tunnel.port}")
+        hung_up = tunnel.refused
+        wait_until(lambda: bool(dialer.look()) or tunnel.refused > hung_up + 5, "it tries on")
+        assert dialer.look() is None
+        router = router_of(context, ring.server, port)
+        stack.callback(router.close, 0)
+        wait_until(lambda: bool(dialer.look() or dealer.poll(20, zmq.POLLOUT)), "it is in")
+        assert dialer.look() is None
+
+
+def test_another_key_behind_a_tunnel_is_told(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path / "scheduler")
+    curve = ring.curve(ring.make(Role.CLIENT))
+    with zmq.Context() as context, ExitStack() as stack:
+        router = router_of(context, make_pair())
+        stack.callback(router.close, 0)
+        tunnel = Link(port_of(router))
+        stack.callback(tunnel.close)
+        dealer = make_socket(context, zmq.DEALER, curve)
+        stack.callback(dealer.close, 0)
+        dialer = Dialer(dealer, curve=curve)
+        stack.callback(dialer.close)
+        dialer.connect(f"tcp://127.0.0.1:{tunnel.port}")
+        wait_until(lambda: dialer.look() == "server", "it says so")
+
+
 def test_a_dialer_tries_the_keys_that_it_knows(tmp_path: Path) -> None:
     ring = Keyring(tmp_path / "scheduler")
     old, new = ring.server, make_pair()
@@ -128,15 +184,9 @@ def test_a_dialer_tries_the_keys_that_it_knows(tmp_path: Path) -> None:
         port = 0
         try:
             for pair in (old, new):
-                router = make_socket(context, zmq.ROUTER)
-                for option, value in (
-                    (zmq.CURVE_SERVER, 1),
-                    (zmq.CURVE_SECRETKEY, pair.secret),
-                ):
-                    router.setsockopt(option, value)
-                router.bind(f"tcp://127.0.0.1:{port or '*'}")
+                router = router_of(context, pair, port)
                 if not port:
-                    port = int(router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+                    port = port_of(router)
                     dialer.connect(f"tcp://127.0.0.1:{port}")
                     dialer.learn(ServerKey(new.public, time.time() + 1000.0))  # not yet
                 wait_until(lambda: bool(dialer.look() or dealer.poll(20, zmq.POLLOUT)), "it is in")

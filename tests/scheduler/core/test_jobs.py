@@ -76,7 +76,7 @@ def test_a_resumed_job_waits_for_what_nodelets_hold() -> None:
     state, client = state_of()
     job = opened(state, client, resumed=True)
     assert job.hold_until_s == jobs.RESUME_S
-    state.settled_s = -1.0  # all of them have said it
+    state.former.settled_s = -1.0  # all of them have said it
     jobs.close(state, job)
     assert opened(state, client, resumed=True).hold_until_s == 0.0
 

@@ -1,0 +1,72 @@
+"""What must be true of what was recorded under chaos, whatever was done meanwhile. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Record:
+    """What users saw, and what their calls wrote down."""
+
+    jobs: dict[str, list[int]]  # user -> inputs of each job
+    printed: list[str] = field(default_factory=list)  # "user job input"
+    effects: list[str] = field(default_factory=list)  # "begun|ended user job input node ns"
+
+    def calls(self) -> set[str]:
+        """Return all that had to be called, as they print themselves."""
+        return {
+            f"{user} {job} {x}"
+            for user, inputs in self.jobs.items()
+            for job, count in enumerate(inputs)
+            for x in range(count)
+        }
+
+    def begun(self) -> Counter[str]:
+        """Return how often each call was begun."""
+        words = (line.split() for line in self.effects)
+        return Counter(" ".join(each[1:4]) for each in words if each[0] == "begun")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one run showed."""
+
+    lost: int  # calls that nobody ran, or whose prints nobody saw
+    doubled: int  # prints that came more often than their call was begun
+    repeated: int  # calls that were begun again
+    shared: int  # times when calls of two users were on one node
+
+
+def judge(record: Record) -> Verdict:
+    """Return what is wrong with a record, in counts."""
+    calls, begun = record.calls(), record.begun()
+    printed = Counter(record.printed)
+    strange = (set(begun) | set(printed)) - calls
+    assert not strange, f"nobody asked for these: {sorted(strange)[:3]}"
+    lost = sum(1 for call in calls if not begun[call] or not printed[call])
+    doubled = sum(max(0, printed[call] - begun[call]) for call in calls)
+    repeated = sum(begun.values()) - sum(1 for call in calls if begun[call])
+    return Verdict(lost, doubled, repeated, _shared(record.effects))
+
+
+def _shared(effects: Iterable[str]) -> int:
+    """Return how often a call was begun where one of another user had not ended."""
+    by_node: Mapping[str, list[tuple[int, int, str]]] = defaultdict(list)
+    ended: dict[str, list[int]] = defaultdict(list)
+    words = [line.split() for line in effects]
+    for what, *call, ns in words:
+        if what == "ended":
+            ended[" ".join(call)].append(int(ns))
+    for what, user, job, x, node, ns in words:
+        if what == "begun":
+            later = [end for end in ended[f"{user} {job} {x} {node}"] if end >= int(ns)]
+            # one that did not end was killed: nothing is known of when
+            by_node[node].append((int(ns), min(later, default=int(ns)), user))
+    count = 0
+    for spans in by_node.values():
+        until: dict[str, int] = {}
+        for begun_ns, ended_ns, user in sorted(spans):
+            count += any(other != user and end > begun_ns for other, end in until.items())
+            until[user] = max(until.get(user, 0), ended_ns)
+    return count
