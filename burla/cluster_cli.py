@@ -27,6 +27,20 @@ def _state(named: str | None) -> Any:
     return state_of(named, cluster_address() if named is None else None)
 
 
+def _of_file(command: Any) -> Any:
+    path = click.Path(dir_okay=False, path_type=Path)
+    return click.argument("file", required=False, type=path)(command)
+
+
+def _named(file: Path | None, cluster: str | None) -> str | None:
+    """Return the cluster that the file from which it was made calls so, if it is given."""
+    if file is None or cluster is not None:
+        return cluster
+    from burla.provisioning.config import load
+
+    return load(file).name
+
+
 def _forget(command: Any) -> Any:
     return click.option("--forget", is_flag=True, help=FORGET)(command)
 
@@ -47,7 +61,7 @@ def _drop(address: str) -> None:
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@_of_file
 @click.option(
     "--cluster",
     metavar="NAME",
@@ -105,24 +119,33 @@ def up(
 
 
 @click.command()
+@_of_file
 @cluster_option
 @_forget
 @json_option
-def down(cluster: str | None, forget: bool, as_json: bool) -> int:
-    """End a cluster and leave every machine as it was before."""
+def down(file: Path | None, cluster: str | None, forget: bool, as_json: bool) -> int:
+    """End a cluster and leave every machine as it was before.
+
+    FILE: which cluster it is, as for `burla up`.
+    """
     from burla.provisioning import cli
 
-    return cli.down(cluster, lambda: _state(cluster), as_json, forget, _drop)
+    named = _named(file, cluster)
+    return cli.down(named, lambda: _state(named), as_json, forget, _drop)
 
 
 @click.command()
+@_of_file
 @cluster_option
 @json_option
-def status(cluster: str | None, as_json: bool) -> int:
-    """Show the state of a cluster that `burla up` made."""
+def status(file: Path | None, cluster: str | None, as_json: bool) -> int:
+    """Show the state of a cluster that `burla up` made.
+
+    FILE: which cluster it is, as for `burla up`.
+    """
     from burla.provisioning import cli
 
-    return cli.status(_state(cluster), as_json)
+    return cli.status(_state(_named(file, cluster)), as_json)
 
 
 @click.command()

@@ -289,8 +289,8 @@ def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
             in user.burla("nodes", "remove", "x", "--cluster", "lab", code=1).stderr
         )
         user.burla("nodes", "remove", "local-2", "--cluster", "lab")
-        assert len(user.said("status", "--cluster", "lab")["nodes"]) == 1
-        user.burla("down", "--cluster", "lab")
+        assert len(user.said("status", str(file))["nodes"]) == 1
+        user.burla("down", str(file))
 
 
 @pytest.mark.parametrize(
