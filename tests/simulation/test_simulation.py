@@ -10,7 +10,7 @@ import pytest
 from network import Faults
 from world import World
 
-SEEDS = range(int(os.environ.get("BURLA_SEEDS", "200")))
+SEEDS = range(int(os.environ.get("BURLA_SEEDS", "120")))
 ONCE_FAILED = (31, 37, 73, 299, 335, 349, 475)
 NO_FAULTS = Faults(repeat=0.0, drop_published=0.0, cut_every_s=0.0)
 

@@ -1,5 +1,6 @@
 """Machines of Compute Engine against a stand-in: refusals, faults, and never an orphan."""
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -242,7 +243,7 @@ def random_faults(gce: FakeGce, random: Random) -> None:
     gce.no_spot = random.random() < 0.3
 
 
-@pytest.mark.parametrize("seed", range(100))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("BURLA_SEEDS", "40"))))
 def test_after_any_faults_nothing_is_alive_when_it_is_down_or_when_its_time_is_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
