@@ -87,7 +87,7 @@ def needs() -> list[str]:
 
 
 NOT_FOR_NODES = (
-    "burla/provisioning/",
+    *("burla/provisioning/", "burla/scheduler/", "burla/private/"),
     *(f"burla/{name}.py" for name in ("__main__", "auth_cli", "cli", "cli_options", "cluster_cli")),
     *(f"burla/{name}.py" for name in ("demo", "doctor", "job_reports", "jobs_cli", "jobs_view")),
     "burla/rotation.py",
@@ -99,8 +99,8 @@ def make_wheel(*, compress: bool = True, for_node: bool = False) -> bytes:
 
     Args:
         compress: the files in it.
-        for_node: leave out what makes machines, which nodes are not asked to do, and the command
-            `burla`: it has to fit into what a cloud machine may be told.
+        for_node: leave out what nodes are not asked to do, as to make machines or be a scheduler,
+            and the command `burla`: it has to fit into what a cloud machine may be told.
     """
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     without = NOT_FOR_NODES if for_node else ()
@@ -149,7 +149,8 @@ def _metadata() -> tuple[importlib.metadata.Distribution, str]:
 
 
 def _entry_points(distribution: importlib.metadata.Distribution, for_node: bool) -> str:
-    told = (e for e in distribution.entry_points if not (for_node and e.name == "burla"))
+    here = ("burla-nodelet",) if for_node else tuple(e.name for e in distribution.entry_points)
+    told = (e for e in distribution.entry_points if e.name in here)
     lines = [f"{e.name} = {e.value}" for e in told]
     return "\n".join(["[console_scripts]", *sorted(lines), ""])
 
