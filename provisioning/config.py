@@ -42,7 +42,7 @@ from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.plan import stamp
 from burla.provisioning.core.steps import DIRECTORY, NAME
 from burla.scheduler.auth.quota_store import Limits
-from burla.scheduler.config import AWAY_LIMIT_MIN_S
+from burla.scheduler.config import AWAY_LIMIT_MIN_S, ConfigError, metrics_address
 from burla.scheduler.core.admission import is_name
 from burla.system.logs import LEVELS
 
@@ -158,6 +158,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: str = ""  # URL that nodes install from; empty: what pip on them is configured to ask
     wheelhouse: str = ""  # "auto", or a folder of wheels that is shipped
     shared: str = ""  # where all nodes have one file system: burla.shared in functions
+    metrics: str = ""  # where the scheduler serves metrics, HOST:PORT; empty: nowhere
     join_s: int = 60
     drain_s: int = 600  # how long `nodes drain` waits for calls that run
     log_level: str = ""  # of all daemons; empty: "info"
@@ -179,6 +180,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             NAME.fullmatch(self.name), "name", self.name, "1 to 63 letters, digits, '.', '_', '-'"
         )
         _must(not self.shared or is_shared(self.shared), "shared", self.shared, SHARED_IS)
+        _check_metrics(self.metrics)
         minor = self.python.split(".")
         _must(
             len(minor) == 2 and all(map(str.isdigit, minor)),
@@ -308,6 +310,14 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def log_options(config: ClusterConfig) -> list[str]:
     """Return the options by which each daemon of a cluster logs as its settings say."""
     return ["--log-level", config.log_level] if config.log_level else []
+
+
+def _check_metrics(address: str) -> None:
+    if address:
+        try:
+            metrics_address(address)
+        except ConfigError as error:
+            raise BadConfig(f"metrics is {address!r}: {error}") from None
 
 
 def _must(true: object, name: str, value: object, expected: str) -> None:

@@ -80,6 +80,8 @@ class Head:
             line += ["--away-limit", f"{config.away_limit_s:g}"]
         if shared := config.shared:
             line += ["--shared", shared]
+        if config.metrics:
+            line += ["--metrics", config.metrics]
         return [*line, "--dir", str(self._directory / KEYS)] if bind.startswith("tcp:") else line
 
     def start_autoscaler(self, progress: Progress) -> None:

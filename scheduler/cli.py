@@ -38,7 +38,7 @@ from burla.transport.addresses import AddressError, bind_address, full_address, 
 from burla.transport.descriptors import SPARE
 from burla.transport.keys import KeyFileError
 
-from .config import ConfigError, SchedulerConfig, keys_directory
+from .config import ConfigError, SchedulerConfig, keys_directory, metrics_address
 
 BIND = "tcp://127.0.0.1:7270"
 DIRECTORY_HELP = (
@@ -103,6 +103,7 @@ def _serve(words: list[str]) -> int:
             is_private,
             options.away_limit,
             shared=options.shared,
+            metrics=None if options.metrics is None else metrics_address(options.metrics),
         )
         _check_free(config.bind)
         notifier = Notifier()
@@ -178,6 +179,12 @@ def _parser() -> Parser:
         metavar="DIR",
         default="",
         help="where all nodes have one file system, to which jobs may write: burla.shared there",
+    )
+    parser.add_argument(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="where to serve metrics for Prometheus, over HTTP without keys: 127.0.0.1:9464; needs "
+        "burla[metrics] (default: nowhere)",
     )
     daemon.add_log_level(parser)
     add_json(parser, "the address")

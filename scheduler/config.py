@@ -3,6 +3,7 @@
 import math
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec.structs import astuple
@@ -18,6 +19,7 @@ FOLDER = "scheduler"  # of its keys, inside the user's settings
 STATE_FILE = "scheduler-state.json"
 JOBS_FILE = "jobs.sqlite3"
 NODES_FILE = "nodes"
+PORT_MAX = 65535
 AWAY_LIMIT_MIN_S = 1.0  # a client is known to be away after some seconds
 
 
@@ -35,6 +37,7 @@ class SchedulerConfig:
     is_private: bool = False  # it has one node, of this machine, and one client
     away_limit_s: float = AWAY_LIMIT_S  # the jobs of a client that is away for longer are given up
     shared: str = ""  # where all nodes have one file system; empty: they have none
+    metrics: tuple[str, int] | None = None  # host and port where they are served; None: nowhere
     state_file: Path | None = field(init=False, default=None)  # written at SIGUSR2; None: nowhere
     jobs_file: Path | None = field(init=False, default=None)  # what is kept of jobs; None: nowhere
     nodes_file: Path | None = field(init=False, default=None)  # which nodes there are; likewise
@@ -69,6 +72,21 @@ class SchedulerConfig:
             object.__setattr__(self, "state_file", self.keys / STATE_FILE)
             object.__setattr__(self, "jobs_file", self.keys / JOBS_FILE)
             object.__setattr__(self, "nodes_file", self.keys / NODES_FILE)
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """Return the host and the port in an address for metrics.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > PORT_MAX:
+        raise ConfigError(f"--metrics {text}: must be HOST:PORT, as 127.0.0.1:9464")
+    if find_spec("prometheus_client") is None:
+        raise ConfigError("--metrics needs prometheus_client: pip install 'burla[metrics]'")
+    return host, int(port)
 
 
 def keys_directory(named: str | None) -> Path:

@@ -141,6 +141,7 @@ DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
         "google",
         "requests",
     ),  # of the extras "ssh" and "gce": loaded by what needs them only
+    "prometheus_client",  # of the extra "metrics"
 }
 NETWORK = {"zmq", "asyncio", "uvloop"}  # never where something forks
 NEVER_IN_WORKERS = NETWORK | {"burla.transport.sockets", "rich", "click", "numpy"}

@@ -221,6 +221,7 @@ def lose_call(state: State, job: Job, index: int, nodes: tuple[str, ...]) -> Non
     job.work.finish(None, index, index + 1)
     record = state.records.open[job.id]
     record.counts.failed += 1
+    record.counts.calls += 1
     text = f"each node that ran it was lost: {', '.join(nodes)}"[: jm.FAULT_CHARS_MAX]
     records.note_fault(record, jm.Fault(index, "NodeLost", text, nodes[-1] if nodes else ""))
     job.lost[index] = m.CallLost(job.id, index, nodes)

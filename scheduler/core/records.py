@@ -56,6 +56,16 @@ class Counts(Struct):
     bytes_in: int = 0
     bytes_out: int = 0
     busy_s: float = 0.0
+    calls: int = 0  # with an outcome that came to this scheduler, or an earlier one
+
+    def add(self, other: "Counts", sign: int = 1) -> None:
+        """Count what another has as well; or, with a sign of -1, no longer."""
+        self.failed += sign * other.failed
+        self.retried += sign * other.retried
+        self.bytes_in += sign * other.bytes_in
+        self.bytes_out += sign * other.bytes_out
+        self.busy_s += sign * other.busy_s
+        self.calls += sign * other.calls
 
 
 class Recording(Struct, eq=False):
@@ -88,6 +98,24 @@ class Recording(Struct, eq=False):
     size: int = 0  # bytes that it takes, roughly, once it is over
 
 
+class Totals(Struct):
+    """What is counted of all jobs since the scheduler began, for metrics.
+
+    Of an open one its record counts, so that a report costs nothing for it here.
+    """
+
+    opened: int = 0
+    ended: dict[JobState, int] = field(default_factory=dict)  # how many, by how
+    counts: Counts = field(default_factory=Counts)
+    durations: dict[int, int] = field(default_factory=dict)  # by bucket
+
+    def add(self, record: Recording, sign: int = 1) -> None:
+        """Count what a record has; or, with a sign of -1, leave it out: it was counted before."""
+        self.counts.add(record.counts, sign)
+        for bucket, count in record.durations.items():
+            self.durations[bucket] = self.durations.get(bucket, 0) + sign * count
+
+
 class Records(Struct, eq=False):
     """The records of all jobs."""
 
@@ -98,10 +126,7 @@ class Records(Struct, eq=False):
     )  # open ones of an earlier scheduler
     former_until_s: float = 0.0
     is_filed: bool = False  # somebody keeps what `take_unfiled` yields
-    counts: dict[JobState, int] = field(default_factory=dict)  # how many have ended so, ever
-    calls: int = 0  # with an outcome, ever
-    failed: int = 0  # of these
-    retried: int = 0  # ever
+    totals: Totals = field(default_factory=Totals)
     _last: dict[bytes, Recording] = field(default_factory=dict)  # by session: the last of `over`
     _cost: int = 0
     _look_s: float = 0.0
@@ -114,6 +139,7 @@ class Records(Struct, eq=False):
         record = self.former.get(job.id)
         if record is not None and tenants.of(record.tenant) == tenants.of(job.tenant):
             del self.former[job.id]
+            self.totals.add(record, -1)  # an earlier scheduler has
             record.owner, record.why = job.owner, ""
         else:
             spec, policy = job.spec, job.spec.policy or _NO_POLICY
@@ -131,6 +157,7 @@ class Records(Struct, eq=False):
             record = Recording(*known, owner=job.owner)
         record.waits.since_s = now_s
         self.open[job.id] = record
+        self.totals.opened += 1
 
     def ended(self, job: Job, why: str, now_s: float) -> None:
         """Take note that a job is over; `why`: unless it is complete or its caller ended it."""
@@ -141,7 +168,8 @@ class Records(Struct, eq=False):
         end_wait(record, now_s)
         record.ended_s, record.state, record.why = now_s, state, why[: jm.WHY_CHARS_MAX]
         record.total, record.done = job.work.total, job.work.done.total
-        self.counts[state] = self.counts.get(state, 0) + 1
+        self.totals.ended[state] = self.totals.ended.get(state, 0) + 1
+        self.totals.add(record)
         last = self._last.get(record.owner)
         if last is not None and _may_fold(last, record):
             _fold(last, record)
@@ -171,13 +199,6 @@ class Records(Struct, eq=False):
             self._unfiled.pop(first.id, None)
             if self._last.get(first.owner) is first:
                 del self._last[first.owner]
-
-    def count(self, said: m.Outcomes) -> None:
-        """Count calls that have their outcomes, for metrics."""
-        for lo, hi in said.done:
-            self.calls += hi - lo
-        if said.tally is not None:
-            self.failed += said.tally.failed
 
     # --- the file ---
 
@@ -269,9 +290,7 @@ def _fold(last: Recording, record: Recording) -> None:
     last.ended_s, last.maps = record.ended_s, last.maps + 1
     last.total = None if None in (last.total, record.total) else last.total + record.total  # type: ignore[operator]
     last.done += record.done
-    last.counts.bytes_in += record.counts.bytes_in
-    last.counts.bytes_out += record.counts.bytes_out
-    last.counts.busy_s += record.counts.busy_s
+    last.counts.add(record.counts)
     last.waits.total_s += record.waits.total_s
     for bucket, count in record.durations.items():
         last.durations[bucket] = last.durations.get(bucket, 0) + count
@@ -349,12 +368,19 @@ def _kind(why: str) -> str:
     return why.partition("(")[0].translate(_NO_DIGITS)
 
 
-def outcomes(record: Recording, node: str, said: m.Outcomes, size: int) -> None:
-    """Take what a report says that had news; `size`: bytes of its payload. Once for many calls."""
-    calls = 0
-    for lo, hi in said.done:
-        calls += hi - lo
-    record.counts.bytes_out += size
+def outcomes(record: Recording, node: str, said: m.Outcomes, calls: int, size: int) -> None:
+    """Take what a report says that had news, once for many calls.
+
+    Args:
+        record: of the job.
+        node: whose report it is.
+        said: the report.
+        calls: how many outcomes are new.
+        size: bytes of its payload.
+    """
+    counts = record.counts
+    counts.bytes_out += size
+    counts.calls += calls
     if (share := record.nodes.get(node)) is not None:
         share.calls += calls
     durations = record.durations
@@ -363,13 +389,13 @@ def outcomes(record: Recording, node: str, said: m.Outcomes, size: int) -> None:
         if calls and said.call_s:
             bucket = jm.bucket_of(said.call_s)
             durations[bucket] = durations.get(bucket, 0) + calls
-            record.counts.busy_s += calls * said.call_s
+            counts.busy_s += calls * said.call_s
         return
-    record.counts.busy_s += tally.busy_s
+    counts.busy_s += tally.busy_s
     for bucket, count in tally.durations:
         durations[bucket] = durations.get(bucket, 0) + count
     if tally.failed:
-        record.counts.failed += tally.failed
+        counts.failed += tally.failed
         for fault in tally.faults:
             name = printable(fault.type.decode("utf-8", "replace"))[:256]
             text = printable(fault.text.decode("utf-8", "replace"), lines=True)
@@ -512,7 +538,9 @@ def _from_told(tenant: str, told: jm.JobRecord, told_s: float) -> Recording:
         total=said.total,
         done=said.done,
         maps=said.maps,
-        counts=Counts(said.failed, said.retried, told.bytes_in, told.bytes_out, told.busy_s),
+        counts=Counts(
+            said.failed, said.retried, told.bytes_in, told.bytes_out, told.busy_s, said.done
+        ),
         waits=Waits(told.waited_s, over=list(told.waits)),
         more_nodes=told.more_nodes,
         faults={fault.index: fault for fault in told.faults},

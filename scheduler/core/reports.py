@@ -34,13 +34,13 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
         retries.note(state, job, lease, said.tried)
     if job.failed_calls:
         retries.forget(job, said.done)
-    is_news = False
+    before = job.work.done.total
     for lo, hi in said.done:
-        is_news |= job.work.finish(lease if is_serving else None, lo, hi)
-    if is_news:
+        job.work.finish(lease if is_serving else None, lo, hi)
+    if news := job.work.done.total - before:
         job.failed = job.failed or said.failed  # the first error stops the job
-        state.records.count(said)
-        records.outcomes(state.records.open[job.id], node.name, said, sum(map(len, payload)))
+        record = state.records.open[job.id]
+        records.outcomes(record, node.name, said, news, sum(map(len, payload)))
     if is_serving:
         lease.call_s = said.call_s
         lease.had_nothing = False

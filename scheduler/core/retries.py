@@ -30,9 +30,8 @@ def note(state: State, job: Job, lease: Lease | None, tried: Iterable[Try]) -> N
         if lease is not None:
             nodes = (*nodes, lease.node)
         due_s = state.now_s + one.wait_s
-        more = one.tries - (0 if known is None else known.tries)
-        state.records.open[job.id].counts.retried += more
-        state.records.retried += more
+        before = 0 if known is None else known.tries
+        state.records.open[job.id].counts.retried += one.tries - before
         job.failed_calls[one.index] = FailedCall(one.tries, due_s, state.now_s, nodes)
         if job.moves_failed and lease is not None and lease.state in SERVING:
             if one.index in lease.held:

@@ -57,26 +57,23 @@ class RecordFile:
     """The file, and the thread that writes it."""
 
     def __init__(self, path: Path, clock_s: Callable[[], float] = time.time) -> None:
-        """Open the file, or make it; for this user only."""
+        """Look at the file, if it is there; it is made with the first rows."""
         self._path, self._clock_s = path, clock_s
         self._queue: SimpleQueue[tuple[float, Rows] | None] = SimpleQueue()
         self._complained_s = float("-inf")
         self._pruned_s = float("-inf")
         self._encoder = msgspec.msgpack.Encoder()
         self._thread: threading.Thread | None = None
-        try:
-            self._make()
-        except sqlite3.DatabaseError as error:
-            self._complain(f"put aside as {path.name}.broken", error)
-            self._put_aside()
-        except OSError as error:
-            self._complain("cannot be made", error)
+        if path.exists():
+            self._check()
 
     def read(self) -> list[tuple[str, JobRecord, float]]:
         """Return the newest rows: tenant, record, how many seconds ago it was written."""
         decoder = msgspec.msgpack.Decoder(JobRecord)
         found: list[tuple[str, JobRecord, float]] = []
         now_s = self._clock_s()
+        if not self._path.exists():
+            return found
         try:
             with closing(self._connect()) as database:
                 newest = "SELECT tenant, record, told FROM jobs ORDER BY told DESC LIMIT ?"
@@ -89,6 +86,8 @@ class RecordFile:
 
     def put(self, rows: Rows) -> None:
         """Have rows written, in place of those of the same jobs."""
+        if not rows:
+            return
         if self._queue.qsize() >= WAITING_MAX:
             self._complain("is not written fast enough", OSError(f"{len(rows)} jobs are left out"))
             return
@@ -110,6 +109,7 @@ class RecordFile:
         while (part := self._queue.get()) is not None:
             try:
                 if database is None:
+                    self._make()
                     database = self._connect()
                 self._write_part(database, *part)
             except (sqlite3.Error, OSError) as error:
@@ -131,7 +131,21 @@ class RecordFile:
 
     # --- the file ---
 
+    def _check(self) -> None:
+        """Put aside what is no file of ours."""
+        try:
+            self._make()
+        except sqlite3.DatabaseError as error:
+            self._complain(f"is put aside as {self._path.name}.broken", error)
+            with suppress(OSError):
+                self._path.replace(self._path.with_name(f"{self._path.name}.broken"))
+                for rest in ("-wal", "-shm"):
+                    self._path.with_name(f"{self._path.name}{rest}").unlink(missing_ok=True)
+        except OSError as error:
+            self._complain("cannot be used", error)
+
     def _make(self) -> None:
+        """Make the file, for this user only, or see that it is one of ours."""
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         with closing(self._connect()) as database:
             (found,) = database.execute("PRAGMA user_version").fetchone()
@@ -146,16 +160,6 @@ class RecordFile:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         return database
-
-    def _put_aside(self) -> None:
-        with suppress(OSError):
-            self._path.replace(self._path.with_name(f"{self._path.name}.broken"))
-            for rest in ("-wal", "-shm"):
-                self._path.with_name(f"{self._path.name}{rest}").unlink(missing_ok=True)
-        try:
-            self._make()
-        except (sqlite3.Error, OSError) as error:
-            self._complain("cannot be made", error)
 
     def _complain(self, what: str, error: Exception) -> None:
         now_s = self._clock_s()

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, replace as replace_settings
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from burla.protocol.codec import (
     split,
 )
 from burla.protocol.fields import POLICIES
-from burla.protocol.job_messages import JOBS, JobRecord
+from burla.protocol.job_messages import JOBS
 from burla.protocol.key_messages import KEYS, RenewKey, ServerKey
 from burla.protocol.messages import (
     BlobPiece,
@@ -61,7 +61,6 @@ from burla.scheduler.core.effects import (
     SendBlob,
 )
 from burla.scheduler.core.node import Node
-from burla.scheduler.core.questions import unfiled
 from burla.scheduler.core.quotas import Quotas, Tenants
 from burla.scheduler.core.scheduler import Scheduler
 from burla.system.dump import dump_on_signal
@@ -76,6 +75,7 @@ from . import blob_files, former_nodes
 from .blob_files import BlobFiles
 from .channel import Channel
 from .door import Door
+from .observing import Rows, keep_jobs, show_metrics
 from .watch import Watch, seed_libzmq
 
 if TYPE_CHECKING:
@@ -99,7 +99,6 @@ DIRECTIONS = {
     Node: NodeletToScheduler,
     None: AdminToScheduler | NodeletToScheduler,
 }
-Rows = Sequence[tuple[str, JobRecord]]
 log = logging.getLogger(__name__)
 
 
@@ -159,7 +158,8 @@ async def _serve(
         door = Door(channel, watch, clock_s, strangers=keyed)
         server = Server(core, router, channel, watch, door, clock_s, authorizer)
         if config.jobs_file is not None:
-            _keep_jobs(config.jobs_file, core, server, ends, clock_s)
+            server.keep_records = keep_jobs(config.jobs_file, core, ends, clock_s())
+        server.publish = show_metrics(config, core, ends)
         if config.state_file is not None:
             dump_on_signal(config.state_file, lambda: core.snapshot(clock_s()))
         async with asyncio.TaskGroup() as tasks:
@@ -184,23 +184,6 @@ async def _serve(
                 for task in running:
                     task.cancel()
     return bound
-
-
-def _keep_jobs(
-    file: Path,
-    core: Scheduler,
-    server: "Server",
-    ends: contextlib.ExitStack,
-    clock_s: Callable[[], float],
-) -> None:
-    """Keep what is known of jobs in a file, and take up what is there."""
-    from .record_file import RecordFile  # which a private cluster starts without
-
-    record_file = RecordFile(file)
-    ends.callback(record_file.close)
-    ends.callback(lambda: record_file.put(unfiled(core.state, at_once=True)))
-    core.state.records.restore(record_file.read(), clock_s())
-    server.keep_records = record_file.put
 
 
 @dataclass(frozen=True)
@@ -301,6 +284,7 @@ class Server:
         self._wake: Callable[[], None] = lambda: None  # while it serves: look around at once
         self._direct: DirectEnd | None = None
         self.keep_records: Callable[[Rows], None] = lambda rows: None
+        self.publish: Callable[[], None] = lambda: None  # metrics, now and then
 
     def attach(self, direct: DirectEnd) -> None:
         """Serve the nodelet at the other end of a direct line, too."""
@@ -338,6 +322,7 @@ class Server:
                 if self._clock_s() >= due_s:
                     self._carry_out(self._core.expire(self._clock_s()))
                     due_s = self._core.next_deadline_s()
+                    self.publish()
                     alive()
         finally:
             waiter.close()

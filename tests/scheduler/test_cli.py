@@ -112,7 +112,7 @@ def test_a_socket_file_is_for_this_user_and_gone_at_the_end(short: Path) -> None
         process.terminate()
         process.communicate(timeout=LATE_S)
     left = sorted(short.iterdir())  # for its next life
-    assert [file.name for file in left] == ["s.jobs.sqlite3", "s.nodes"]
+    assert [file.name for file in left] == ["s.nodes"]
     assert all(file.stat().st_mode & 0o077 == 0 for file in left)
 
 
