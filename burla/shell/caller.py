@@ -221,13 +221,12 @@ class Caller:
 
     def _feed(self, results: list[Any] | None) -> None:
         """Hand in one batch, or say that there is none."""
-        is_users = self._total is None  # what makes the inputs is the caller's code, and may print
-        if is_users:
-            self.job.printer.pause()
+        printer, meter = self.job.printer, self.job.meter
+        # what makes the inputs is the caller's code, and may print
+        is_paused = self._total is None and printer.pause()
         batch = next(self._batches, None)
-        if is_users and results is not None:
-            self.job.printer.resume()
-        meter = self.job.meter
+        if is_paused:
+            printer.resume()
         if batch is None:
             self._feeding, meter.has_all = False, True
             self.job.end_inputs()

@@ -90,16 +90,18 @@ class Printer:
         if self._thread is None:
             self._start()
 
-    def pause(self) -> None:
-        """Let the caller's code print: nothing is drawn until `resume`."""
-        if (progress := self._progress) is not None and not self._is_paused:
-            self._is_paused = True
-            # whoever draws may hang in a full pipe
-            if self._drawing.acquire(timeout=ABANDON_S):
-                try:
-                    progress.clear()
-                finally:
-                    self._drawing.release()
+    def pause(self) -> bool:
+        """Let the caller's code print: nothing is drawn until `resume`; False: it was so."""
+        if (progress := self._progress) is None or self._is_paused:
+            return False
+        self._is_paused = True
+        # whoever draws may hang in a full pipe
+        if self._drawing.acquire(timeout=ABANDON_S):
+            try:
+                progress.clear()
+            finally:
+                self._drawing.release()
+        return True
 
     def resume(self) -> None:
         """Draw again."""

@@ -92,6 +92,8 @@ class Terminal:
             self._write(f"{summary_line(said)}\n")
 
     def _write(self, text: str) -> None:
+        if _is_in_background(self._file):  # who has sent us there writes here now
+            return
         try:
             self._file.write(text)
         except UnicodeEncodeError:
@@ -171,7 +173,15 @@ def _is_terminal(file: TextIO, environment: Mapping[str, str]) -> bool:
         return False
     try:
         return file.isatty() and os.getpgrp() == os.tcgetpgrp(file.fileno())
-    except (OSError, ValueError):  # in the background: the terminal is somebody else's
+    except (OSError, ValueError):  # it is not the terminal of this process
+        return False
+
+
+def _is_in_background(file: TextIO) -> bool:
+    """Return whether a terminal is somebody else's now."""
+    try:
+        return os.getpgrp() != os.tcgetpgrp(file.fileno())
+    except (OSError, ValueError):
         return False
 
 
@@ -241,7 +251,7 @@ class JobProgress:
         every_s = 0.0 if place is None else REDRAW_S if self._is_cleared else place.every_s
         if place is not None and may_draw and now_s >= self._shown_s + every_s:
             self._shown_s, self._is_cleared = now_s, False
-            place.show(said)
+            self._on(lambda place: place.show(said))
         if self._callback is not None and now_s >= self._called_s + CALL_S:
             self._called_s = now_s
             self._callback(said)
@@ -249,15 +259,23 @@ class JobProgress:
     def clear(self) -> None:
         """Make room for other output."""
         if self._place is not None:
-            self._place.clear()
+            self._on(lambda place: place.clear())
             self._is_cleared = self.is_live
 
     def end(self, *, went_well: bool) -> None:
         """Show how it ended, once."""
-        place, self._place = self._place, None
         callback, self._callback = self._callback, None
         said = self.meter.look(self._clock_s(), is_over=True)
-        if place is not None:
-            place.end(said if went_well and said.elapsed_s >= SUMMARY_S else None)
+        last = said if went_well and said.elapsed_s >= SUMMARY_S else None
+        self._on(lambda place: place.end(last))
+        self._place = None
         if callback is not None and went_well:
             callback(said)
+
+    def _on(self, show: Callable[[Place], None]) -> None:
+        """Show something; a place that is gone is no reason to end a job."""
+        if self._place is not None:
+            try:
+                show(self._place)
+            except (OSError, ValueError):  # a terminal that was hung up, a stream that is closed
+                self._place = None

@@ -41,6 +41,9 @@ class Screen:
     def flush(self) -> None:
         pass
 
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation  # as of a stream that is only here
+
     def resize(self, columns: int) -> None:
         self.screen.resize(columns=columns)
         self.columns = columns
@@ -282,3 +285,33 @@ def test_threads_end(screen: Screen) -> None:
     shown_on(printer, screen)
     printer.abandon()
     assert not [thread for thread in threading.enumerate() if thread.name == "burla-print"]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("closed")])
+def test_a_terminal_that_is_gone_does_not_end_the_job(error: Exception) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    meter = Meter("f", 0.0)
+    shown = JobProgress(meter, lambda: None, Terminal(Gone(), {}), None, Clock())
+    shown.tick(may_draw=True)
+    shown.clear()
+    shown.end(went_well=True)
+
+
+def test_inputs_that_print_while_they_are_made_have_the_terminal(screen: Screen) -> None:
+    printer = printer_on(screen)
+    shown_on(printer, screen)
+    assert printer.pause()
+    assert not printer.pause(), "whoever was first ends it"
+    printer.resume()
+    printer.abandon()
+
+
+def test_in_the_background_nothing_is_drawn(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_is_in_background", lambda file: True)
+    Terminal(screen, {}).show(Meter("f", 0.0).look(1.0))  # type: ignore[arg-type]
+    assert screen.live == 0
