@@ -15,7 +15,7 @@ from .cli_options import address_in_use, cluster_option
 from .cluster_cli import backup, doctor, down, gc, nodes, restore, status, up
 from .config import CLUSTER_VARIABLE
 from .failures import Failure
-from .jobs_cli import jobs, schema
+from .jobs_cli import jobs, schema, top
 
 # A line of \b alone keeps click from filling the paragraph after it.
 HELP = """Run a Python function on every input, on many computers at once, as if it ran here.
@@ -56,7 +56,21 @@ def commands() -> None:
     """Hold all commands; what they share is said in `HELP`."""
 
 
-for _command in (login, auth, up, down, status, gc, nodes, jobs, doctor, backup, restore, schema):
+for _command in (
+    login,
+    auth,
+    up,
+    down,
+    status,
+    gc,
+    nodes,
+    jobs,
+    doctor,
+    backup,
+    restore,
+    schema,
+    top,
+):
     commands.add_command(_command)
 
 

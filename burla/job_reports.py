@@ -5,6 +5,7 @@ meaning while `schema` is the same number. Times are ISO 8601 in UTC, durations 
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from burla.protocol import job_messages as jm
+from burla.protocol.node_messages import NodeState, NodeStatus
 from burla.system.failure import SCHEMA as VERSION
 
 
@@ -126,6 +128,24 @@ class Jobs(Struct, frozen=True, kw_only=True):
     total: int
 
 
+class NodeCounts(Struct, frozen=True, kw_only=True):
+    """How many nodes there are, by state."""
+
+    free: int
+    leased: int
+    leaving: int
+    lost: int
+
+
+class Cluster(Struct, frozen=True, kw_only=True):
+    """A cluster at one moment: open jobs, the last that ended, and its nodes."""
+
+    jobs: Jobs
+    nodes: NodeCounts
+    cpus: int
+    ram_bytes: int
+
+
 class Reason(Struct, frozen=True, kw_only=True):
     """Why a job stands as it does, and what can be done about it."""
 
@@ -201,6 +221,13 @@ class JobErrors(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.e
     data: Errors
 
 
+class Top(Struct, frozen=True, kw_only=True, tag_field="kind", tag="top"):
+    """What `burla top` says, again and again: a line each time."""
+
+    schema: Literal[1] = 1
+    data: Cluster
+
+
 class Failed(Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):
     """What any command of burla says that fails."""
 
@@ -208,7 +235,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):
     error: Problem
 
 
-Report = JobsListed | JobShown | JobExplained | JobsCancelled | JobErrors | Failed
+Report = JobsListed | JobShown | JobExplained | JobsCancelled | JobErrors | Top | Failed
 
 
 def schema() -> dict[str, object]:
@@ -274,6 +301,18 @@ def details_of(record: jm.JobRecord, now_s: float) -> Details:
         bytes_in=record.bytes_in,
         bytes_out=record.bytes_out,
         busy_s=_rounded(record.busy_s),
+    )
+
+
+def cluster_of(said: jm.JobList, nodes: Sequence[NodeStatus], now_s: float) -> Cluster:
+    """Return a cluster at one moment."""
+    states = Counter(node.state.value for node in nodes)
+    there = [node for node in nodes if node.state is not NodeState.LOST]
+    return Cluster(
+        jobs=Jobs(jobs=[job_of(one, now_s) for one in said.jobs], total=said.total),
+        nodes=NodeCounts(**{state.value: states[state.value] for state in NodeState}),
+        cpus=sum(node.cpus for node in there),
+        ram_bytes=sum(node.ram for node in there),
     )
 
 

@@ -1,6 +1,7 @@
 """`burla jobs ...`: look at jobs, and stop them. Other rooms are imported inside commands only."""
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from .job_reports import Report
 
 LISTED = 50  # unless --limit says otherwise
+TOP_S = 2.0
 LISTED_MAX = 1000  # protocol.job_messages
 
 
@@ -161,6 +163,62 @@ def cancel(job: tuple[str, ...], cluster: str | None, as_json: bool) -> None:
             )
     if as_json:
         _say(as_json, jr.JobsCancelled(data=found), [])
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Show it once, and end.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.5, 3600),
+    default=TOP_S,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@cluster_option
+@json_option
+def top(once: bool, interval: float, cluster: str | None, as_json: bool) -> None:
+    """Show jobs and nodes as they are now, again and again, until Ctrl-C.
+
+    With --json, and where stdout is no terminal, a report each time.
+    """
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from . import job_reports as jr
+    from .jobs_view import cluster_lines
+
+    address = address_in_use(cluster)
+    console = Console(highlight=False)
+
+    def look() -> "jr.Cluster":
+        from burla.protocol.job_messages import JOBS, JobList, ListJobs
+
+        from . import admin
+
+        said = admin.put(address, ListJobs(LISTED), JobList, feature=JOBS)
+        return jr.cluster_of(said, admin.list_nodes(address), time.time())
+
+    def lines(found: "jr.Cluster", rows: int = LISTED + 2) -> list[str]:
+        return cluster_lines(found, time.strftime("%H:%M:%S"), rows)
+
+    found = look()  # before the screen is another one: what is wrong is said on this one
+    if as_json or once or not console.is_terminal:
+        while True:
+            _say(as_json, jr.Top(data=found), [] if as_json else [*lines(found), ""])
+            if once:
+                return
+            time.sleep(interval)
+            found = look()
+    with (
+        suppress(KeyboardInterrupt),
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
+        while True:
+            text = Text("\n".join(lines(found, console.height)), no_wrap=True, overflow="ellipsis")
+            live.update(text, refresh=True)
+            time.sleep(interval)
+            found = look()
 
 
 @click.command()

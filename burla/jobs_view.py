@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from .job_reports import Details, Error, Errors, Job, Jobs, Lasting, Reason
+from .job_reports import Cluster, Details, Error, Errors, Job, Jobs, Lasting, Reason
 
 DIGITS = 8  # of an id: as many as tell jobs apart
 NAME_CHARS, USER_CHARS, WHY_CHARS = 32, 16, 80
@@ -37,6 +37,17 @@ def _row(job: Job) -> tuple[str, ...]:
         duration(job.took_s),
         _cut(" ".join(job.why.split()), WHY_CHARS),
     )
+
+
+def cluster_lines(said: Cluster, at: str, rows: int) -> list[str]:
+    """Return a cluster at one moment in so many lines at most; `at`: the time of day."""
+    nodes = said.nodes
+    states = [("free", nodes.free), ("leased", nodes.leased), ("leaving", nodes.leaving)]
+    shown = [f"{count} {name}" for name, count in [*states, ("lost", nodes.lost)] if count]
+    slots = sum(job.slots for job in said.jobs.jobs)
+    head = f"{at}  nodes: {', '.join(shown) or 'none'}; {said.cpus:,} CPUs, {size(said.ram_bytes)}"
+    jobs = jobs_lines(said.jobs)[: max(1, rows - 2)]
+    return [f"{head}; up to {slots:,} calls at once", "", *jobs]
 
 
 def details_lines(said: Details) -> list[str]:

@@ -45,6 +45,10 @@ def record(state: JobState = JobState.RUNNING, **more: Any) -> jm.JobRecord:
     )
 
 
+def node(name: str, state: m.NodeState = m.NodeState.LEASED) -> m.NodeStatus:
+    return m.NodeStatus(name, "uid", 8, 4 << 30, "3.11", state, "")
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> dict[type[m.Message], Any]:
     """Return what a scheduler answers, by question; tests change it."""
@@ -52,10 +56,12 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[type[m.Message], Any]:
         jm.ListJobs: jm.JobList((summary(), summary(JobState.COMPLETE, maps=30)), 5),
         jm.ShowJob: jm.JobShown(record()),
         jm.CancelJob: jm.JobShown(record()),
+        m.ListNodes: m.Nodes((node("n1"), node("n2", m.NodeState.LOST))),
     }
 
     def put(address: str, question: m.Message, *answer: Any, feature: str = "") -> Any:
-        assert (address, feature) == ("ipc:///s", jm.JOBS)
+        assert address == "ipc:///s"
+        assert feature == ("" if isinstance(question, m.ListNodes) else jm.JOBS)
         return said[type(question)]
 
     monkeypatch.setenv("BURLA_CLUSTER", "ipc:///s")
@@ -69,6 +75,7 @@ COMMANDS = {
     "jobs.why": ["jobs", "why"],
     "jobs.errors": ["jobs", "errors", "0001"],
     "jobs.cancel": ["jobs", "cancel", "0001", "0001"],
+    "top": ["top", "--once"],
 }
 Answers = dict[type[m.Message], Any]
 
@@ -187,3 +194,26 @@ def test_errors_are_counted_by_type(answers: Answers, capsys: pytest.CaptureFixt
     assert "50 calls have failed; the first 3 are kept: " in printed(["jobs", "errors"], capsys)
     answers[jm.ShowJob] = jm.JobShown(record(failed=0))
     assert printed(["jobs", "errors"], capsys) == "no call of job 00010203 has failed\n"
+
+
+def test_top_shows_jobs_and_nodes(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second, heads, *_ = printed(["top", "--once"], capsys).splitlines()
+    said = "nodes: 1 leased, 1 lost; 8 CPUs, 4.29 GB; up to 16 calls at once"
+    assert (first[10:], second) == (said, "")
+    assert heads.startswith("JOB")
+
+
+def test_top_goes_on_until_it_is_stopped(
+    answers: Answers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("burla.jobs_cli.time.sleep", sleep)
+    lines = printed(["top", "--json", "--interval", "7"], capsys, 130).splitlines()
+    assert looks == [7.0] * 3
+    assert [json.loads(line)["kind"] for line in lines] == ["top"] * 3 + ["error"]
