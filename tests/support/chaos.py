@@ -156,7 +156,10 @@ class Fault:
 FAULTS = {
     "none": Fault(lambda site: None, "nothing"),
     "worker killed": Fault(kill_worker, "nothing; its call is run again", repeats=True),
-    "node killed": Fault(kill_node, "nothing; its calls are run again", repeats=True),
+    # a call whose nodes die again and again is told as their killer: not so often by chance
+    "node killed": Fault(
+        kill_node, "nothing; its calls are run again", repeats=True, every_s=(1.0, 3.0)
+    ),
     "node stands still": Fault(
         lambda site: site.stand_still(site.node(), site.chance.uniform(0.5, 5)), "nothing"
     ),
