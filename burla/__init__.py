@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from burla.core.progress import Progress
     from burla.interfaces.aio import amap
     from burla.interfaces.executor import Executor
+    from burla.interfaces.joblib_backend import register_joblib
     from burla.interfaces.pool import Pool
     from burla.values.calls import call
 
@@ -76,6 +77,7 @@ __all__ = [
     "__version__",
     "amap",
     "call",
+    "register_joblib",
     "remote_parallel_map",
 ]
 
@@ -85,6 +87,7 @@ _MODULES = {
     "call": "values.calls",
     "Retry": "retry",
     "Executor": "interfaces.executor",
+    "register_joblib": "interfaces.joblib_backend",
     "amap": "interfaces.aio",
     "Pool": "interfaces.pool",
     "Progress": "core.progress",

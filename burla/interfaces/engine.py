@@ -8,7 +8,7 @@ have open one beside it.
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from types import CodeType
@@ -21,6 +21,7 @@ from burla.modules import new_sent, travelling_modules
 from burla.monkey_patches import refuse_green_threads
 from burla.nested import is_nested
 from burla.options import read_options
+from burla.own_frames import hide_own_frames
 from burla.parallel_map import Files, remote_parallel_map
 from burla.retry import Retry
 from burla.shipped_files import find_files
@@ -32,7 +33,9 @@ from burla.variables import read_env
 
 from .codes import Code, Codes, pack
 from .lane import Entry, Lane, Sink
+from .parts import first_buffers
 
+REMOTE_SLOTS = 256  # of a cluster, for those who ask before there is a job: so many are made ready
 QUEUE_AT_ONCE = 1024  # calls of one map, that the lane then hears of
 ANY = Shape(unpack=None, check=None)  # tuples are unpacked, what is none is passed whole
 
@@ -60,9 +63,9 @@ class Settings:
     initargs: tuple[Any, ...]
     options: CallOptions
 
-    def many(self) -> Many:
-        """Return the function of each job."""
-        return Many(self.initializer, self.initargs)
+    def many(self, shared: Sequence[Any] = ()) -> Many:
+        """Return the function of each job; `shared`: buffers that go with it."""
+        return Many(self.initializer, self.initargs, shared)
 
     def request(self, many: Many) -> Request:
         """Return what is asked for with a job.
@@ -111,6 +114,7 @@ class Engine:
         self._loaded = -1  # how many modules were, when that was found
         self._is_remote: bool | None = None  # not known yet
         self._pid = os.getpid()
+        self.shares = False  # the big buffers of the first calls of a job go with the job itself
         self.closed = ""  # why it takes no calls any more
         self.broken: BaseException | None = None
         _engines.add(self)
@@ -137,12 +141,13 @@ class Engine:
             try:
                 packed = pack(self._codes.of(function), args, kwargs)
             except Exception as error:
-                problem = error
+                problem: list[Exception] = [error]
             else:
                 self._lane_of(packed.code).queue.append((sink, token, packed))
                 self._wake()
                 return
-        sink.fail(token, problem)
+        hide_own_frames(problem[0])  # or it keeps what it could not send, in a ring
+        sink.fail(token, problem.pop())
 
     def submit_all(
         self, sink: Sink, function: Callable[..., Any], inputs: Iterable[tuple[Any, ...]], at: int
@@ -164,6 +169,7 @@ class Engine:
             try:
                 code = self._codes.of(function)
             except Exception as error:
+                hide_own_frames(error)
                 return _fail_all(sink, inputs, at, error)
             lane = self._lane_of(code)
         start = at
@@ -173,6 +179,7 @@ class Engine:
                 try:
                     entries.append((sink, at, pack(code, args, {})))
                 except Exception as error:
+                    hide_own_frames(error)
                     sink.fail(at, error)
                 at += 1
                 if len(entries) == QUEUE_AT_ONCE:
@@ -237,17 +244,21 @@ class Engine:
         if lane is None:
             refuse_green_threads()
             lane = self._lanes[key] = Lane(self._begin, self._left)
-            try:
-                lane.thread.start()
-            except RuntimeError:
-                del self._lanes[key]
-                raise
         return lane
 
     def _wake(self) -> None:
-        for lane in self._lanes.values():
-            if lane.queue:
+        """Let lanes look into their queues. `_lock` is held."""
+        for key, lane in [*self._lanes.items()]:
+            if not lane.queue:
+                continue
+            if lane.is_started:
                 lane.wake()
+                continue
+            try:
+                lane.start()
+            except RuntimeError:  # the interpreter is about to end
+                del self._lanes[key]
+                raise
 
     def _key_of(self, code: Code) -> str:
         """Return what tells the modules that have to be there from others; empty: all are."""
@@ -265,12 +276,14 @@ class Engine:
             self._loaded = len(sys.modules)
         return self._key
 
-    def _begin(self) -> Begun:
+    def _begin(self, lane: Lane) -> Begun:
         sent = new_sent()
-        request = self._settings.request(self._many)
-        pieces = take_apart_function(self._many, sent=sent)
         with self._lock:
             sent.codes += self._travelling
+            lane.shared = first_buffers(lane.queue) if self.shares and self._is_remote else []
+        many = self._settings.many(lane.shared) if lane.shared else self._many
+        request = self._settings.request(many)
+        pieces = take_apart_function(many, sent=sent)
         return begin(request, sent, pieces, is_lazy=True)
 
     def _left(self, lane: Lane, must: bool) -> bool:
@@ -321,15 +334,25 @@ class Engine:
         if self._pid != os.getpid():
             return
         with self._lock:
-            threads = [lane.thread for lane in (*self._lanes.values(), *self._ending)]
+            lanes = (*self._lanes.values(), *self._ending)
+            threads = [lane.thread for lane in lanes if lane.is_started]
         for thread in threads:
             if thread is not threading.current_thread():  # a callback may end its executor
                 thread.join()
+
+    def slots(self) -> int:
+        """Return how many calls may run at once, as far as it is known without asking a cluster."""
+        return self._settings.most or slots_there()
 
     def is_idle(self) -> bool:
         """Return whether no call waits or runs."""
         with self._lock:
             return not any(lane.is_busy() for lane in self._lanes.values())
+
+
+def slots_there() -> int:
+    """Return how many calls a cluster is taken to run at once."""
+    return len(os.sched_getaffinity(0)) if cluster_address() is None else REMOTE_SLOTS
 
 
 def _fail_all(sink: Sink, inputs: Iterable[object], at: int, error: Exception) -> int:

@@ -67,6 +67,11 @@ class Executor(_Executor):
         end = weakref.finalize(self, self._engine.close, CLOSED)
         end.atexit = False  # then calls that were submitted are waited for
 
+    @property
+    def _max_workers(self) -> int:
+        """Say how many calls may run at once: dask and others ask executors of Python that way."""
+        return self._engine.slots()
+
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Have `fn(*args, **kwargs)` called; return the future of its result.
 

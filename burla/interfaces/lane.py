@@ -67,7 +67,9 @@ Entry = tuple[Sink, Any, Call]
 class Lane:
     """One such job, from the first call to the last."""
 
-    def __init__(self, begin: Callable[[], Begun], left: Callable[["Lane", bool], bool]) -> None:
+    def __init__(
+        self, begin: Callable[["Lane"], Begun], left: Callable[["Lane", bool], bool]
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -77,7 +79,9 @@ class Lane:
         """
         self.queue: deque[Entry] = deque()  # calls that wait to be sent
         self.broken: BaseException | None = None  # why it takes no more
+        self.is_started = False
         self.has_sent = False  # anything
+        self.shared: list[memoryview] = []  # buffers that go with the job
         self.closing = False  # it ends as soon as it has nothing to do
         self.thread = threading.Thread(target=self._run, name="burla-lane")
         self._begin_job, self._left = begin, left
@@ -92,6 +96,11 @@ class Lane:
         self._starts: list[int] = []  # of what was sent and has not all its outcomes
         self._sent: list[list[Entry | None]] = []  # what that is, by index from there on
         self._open: list[int] = []  # how many have no outcome
+
+    def start(self) -> None:
+        """Let the thread begin: there are calls."""
+        self.thread.start()
+        self.is_started = True
 
     def stop(self) -> None:
         """Let all calls fail that have no outcome. May be called in any thread."""
@@ -115,8 +124,8 @@ class Lane:
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
         try:
-            self._begun = begun = self._begin_job()
-            self._parts = SharedParts(begun.parts)
+            self._begun = begun = self._begin_job(self)
+            self._parts = SharedParts(begun.parts, self.shared)
             if begun.may_grow and self._window.ahead is not None:
                 self._window.ahead.ahead_s = GROW_AHEAD_S
             begun.job.open(begun.connect)
@@ -296,6 +305,8 @@ class Lane:
             begun.held.release()
         if self._parts is not None:
             self._parts.release()
+        # This is part of a ring, and the collector cannot clear views of memory in rings.
+        self._packer, self._parts, self.shared = Packer(None), None, []
 
 
 def _hand_over(to: Callable[[Any, Any], None], token: Any, value: Any) -> None:

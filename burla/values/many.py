@@ -50,12 +50,17 @@ class Packed:
         self.data, self.definitions, self.buffers = data, definitions, buffers
 
     def __reduce__(self) -> Any:
-        big = [one if type(one) is Reference else pickle.PickleBuffer(one) for one in self.buffers]
+        named = (Reference, Shared)
+        big = [one if type(one) in named else pickle.PickleBuffer(one) for one in self.buffers]
         return Packed, (self.code, self.code_buffers, self.data, self.definitions, big)
 
 
 class Reference(bytes):
     """Says where a buffer lies that several calls have: in a file in memory."""
+
+
+class Shared(int):
+    """Says which buffer it is of those that go with the job."""
 
 
 class Many:
@@ -69,6 +74,7 @@ class Many:
         self,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        shared: Sequence[Any] = (),
     ) -> None:
         """Begin with no function.
 
@@ -76,7 +82,9 @@ class Many:
             initializer: called once in each process before the first call; then all functions
                 share their globals, which it may set.
             initargs: what it is called with.
+            shared: buffers that calls have in common.
         """
+        self._big = shared
         self._initializer, self._initargs = initializer, initargs
         self._initialized = 0  # in this process, by its id
         self._failed = ""  # what the initializer raised
@@ -88,7 +96,8 @@ class Many:
         self.__name__ = "Executor"  # for people, where the name of the function is said
 
     def __reduce__(self) -> Any:
-        return Many, (self._initializer, self._initargs)
+        big = [pickle.PickleBuffer(one) for one in self._big]
+        return Many, (self._initializer, self._initargs, big)
 
     def __call__(self, code: Any, *args: Any) -> Any:
         """Call the function whose pickle is `code`."""
@@ -103,7 +112,7 @@ class Many:
         return self._call_packed(code)
 
     def _call_packed(self, packed: Packed) -> Any:
-        buffers = [_open(one) for one in packed.buffers]
+        buffers = [self._open(one) for one in packed.buffers]
         count = packed.code_buffers
         if count or len(packed.code) > KEPT_BYTES_MAX:
             scope = Scope() if self._initializer is None else self._shared
@@ -117,6 +126,13 @@ class Many:
         except Exception as error:
             raise NotLoadableError(describe_error(error)) from error
         return function(*args, **kwargs)
+
+    def _open(self, buffer: Any) -> Any:
+        if type(buffer) is Reference:
+            return fetch_part(buffer)
+        if type(buffer) is Shared:
+            return memoryview(self._big[buffer]).toreadonly()  # other calls have it, too
+        return buffer
 
     def _find(self, code: bytes) -> Callable[..., Any]:
         known = self._functions.get(code)
@@ -147,10 +163,6 @@ class Many:
             self._failed = describe_error(error)
             raise InitializerFailed(self._failed) from error
         self._initialized = os.getpid()
-
-
-def _open(buffer: Any) -> Any:
-    return fetch_part(buffer) if type(buffer) is Reference else buffer
 
 
 def _nothing(*args: Any) -> Any:

@@ -130,6 +130,7 @@ def take_apart_function(
     try:
         FunctionPickler(pieces, pieces.hold, sent).dump((function, classes))
         if needed := sent.needed():
+            pieces.close()
             pieces = FunctionPieces()
             FunctionPickler(pieces, pieces.hold, sent).dump((*needed, function, classes))
         return pieces
@@ -138,6 +139,8 @@ def take_apart_function(
         name = name or name_of(function)
         why = why_not_picklable(function, name, error, sent.by_value)
         raise TypeError(f"function_ {name!r} cannot be sent: {why}") from error
+    finally:
+        pieces.close()
 
 
 def hold_function(

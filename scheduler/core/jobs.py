@@ -184,6 +184,7 @@ def refuse(
 def inputs_end(state: State, job: Job, total: int) -> None:
     """Note that no more batches come."""
     job.work.total = total
+    retire_if_complete(state, job)  # who makes inputs may find late that there are no more
     state.marks.jobs[job.id] = None
 
 

@@ -244,6 +244,15 @@ def test_an_executor_that_is_dropped_ends_its_calls_and_its_threads() -> None:
         assert executor.submit(square, 2).result() == 4
 
 
+def test_nothing_to_do_is_done_at_once() -> None:
+    with Executor() as executor:
+        assert list(executor.map(square, [])) == []
+    with Pool() as pool:
+        assert list(pool.imap(square, [])) == []
+        pool.close()
+        pool.join()
+
+
 def test_a_module_that_was_imported_later_is_found_there(
     executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,16 +418,14 @@ def test_a_loop_goes_on_while_a_map_runs(run_loop: Any, tmp_path: Path) -> None:
 
 
 def test_who_cancels_a_map_ends_its_calls(tmp_path: Path) -> None:
-    never = tmp_path / "never"
-
-    async def begun(what: Any) -> asyncio.Task[Any]:
+    async def begun(what: Any, never: Path) -> asyncio.Task[Any]:
         task = asyncio.create_task(what)
         await exists(never.with_suffix(".begun"))
-        never.with_suffix(".begun").unlink()
         return task
 
     async def main() -> None:
-        task = await begun(burla.amap(touch_and_wait, [str(never)] * 9))
+        never, neither = tmp_path / "never", tmp_path / "neither"
+        task = await begun(burla.amap(touch_and_wait, [str(never)] * 9), never)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -428,10 +435,10 @@ def test_who_cancels_a_map_ends_its_calls(tmp_path: Path) -> None:
 
         async def read_one() -> None:
             async with limit:
-                async for _ in burla.amap(touch_and_wait, [str(never)], generator=True):
+                async for _ in burla.amap(touch_and_wait, [str(neither)], generator=True):
                     raise AssertionError("it never ends")
 
-        task = await begun(read_one())
+        task = await begun(read_one(), neither)
         limit.reschedule(asyncio.get_running_loop().time())
         with pytest.raises(TimeoutError):
             await task
@@ -467,3 +474,36 @@ def test_three_hundred_maps_at_once_take_one_thread(tmp_path: Path) -> None:
         asyncio.run(main())
     """
     assert succeed(source, tmp_path).split()[0] == "1"
+
+
+def test_joblib_has_its_calls_made_there_and_big_arrays_go_along_once() -> None:
+    joblib: Any = pytest.importorskip("joblib")
+    burla.register_joblib()
+    array = np.arange(300_000.0)
+
+    def part(a: Any, i: int) -> tuple[float, bool]:
+        return float(a[i:].sum()), a.flags.writeable
+
+    def nested(x: int) -> Any:
+        inner = joblib.Parallel(n_jobs=2, backend="burla")
+        return inner(joblib.delayed(square)(i) for i in range(x)), os.getpid()
+
+    with joblib.parallel_config(backend="burla", retries=1):
+        calls = (joblib.delayed(part)(array, i) for i in range(8))
+        assert joblib.Parallel(n_jobs=2)(calls) == [
+            (float(array[i:].sum()), False) for i in range(8)
+        ]
+        with joblib.Parallel(n_jobs=-1) as parallel:
+            assert parallel(joblib.delayed(square)(x) for x in range(50)) == [
+                x * x for x in range(50)
+            ]
+            with pytest.raises(ZeroDivisionError):
+                parallel(joblib.delayed(divmod)(1, x) for x in range(3))
+            (squares, pid), _ = parallel(joblib.delayed(nested)(x) for x in (3, 2))
+    assert squares == [0, 1, 4]
+    assert pid != os.getpid()
+    with (
+        joblib.parallel_config(backend="burla", chunk=3),
+        pytest.raises(TypeError, match="'chunk' is no option of calls"),
+    ):
+        joblib.Parallel(n_jobs=2)([joblib.delayed(abs)(1)])

@@ -62,6 +62,16 @@ def test_a_job_like_the_last_one_goes_on_with_its_workers() -> None:
     assert cluster.heard() == [record, start(node, client, 2, keep=ident(1))]
 
 
+def test_workers_wait_too_if_the_end_of_the_inputs_is_told_after_the_last_outcome() -> None:
+    cluster = ModelCluster()
+    node, client = cluster.node(), cluster.client()
+    cluster.inputs(client, 4)
+    cluster.run(node, 4)
+    cluster.end(client)
+    cluster.say(client.peer, m.CloseJob(client.job))
+    assert cluster.heard()[-2:] == [to(node, m.Linger(ident(1))), closed(client)]
+
+
 def test_a_job_that_is_closed_when_another_has_its_workers_is_told_with_the_next_lease() -> None:
     cluster = ModelCluster()
     node, client = cluster.node(), cluster.client()
