@@ -14,7 +14,18 @@ def jobs_lines(said: Jobs) -> list[str]:
     """Return a table of jobs."""
     if not said.jobs:
         return ["no jobs"]
-    heads = ("JOB", "USER", "FUNCTION", "STATE", "DONE", "FAILED", "NODES", "OPENED", "TOOK", "WHY")
+    heads = (
+        "JOB",
+        "USER",
+        "FUNCTION",
+        "STATE",
+        "DONE",
+        "FAILED",
+        "NODES",
+        "OPENED (UTC)",
+        "TOOK",
+        "WHY",
+    )
     rows = [_row(job) for job in said.jobs]
     lines = table(heads, rows)
     if said.total > len(said.jobs):

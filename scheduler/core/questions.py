@@ -7,7 +7,10 @@ whether it is there.
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from msgspec.structs import replace
+
 from burla.protocol import job_messages as jm
+from burla.protocol.messages import HEADER_BYTES_MAX
 
 from . import leases, records
 from .client import Client
@@ -18,6 +21,10 @@ from .state import State
 
 NAMED_MAX = 3  # jobs that begin with the same digits
 ID_DIGITS = 32  # of a whole id
+LISTED_WHY_CHARS = 200  # of why a job waits or has ended; the whole is told of one
+# A list must fit into a header: rather fewer jobs than none, for names are what callers say.
+LIST_BYTES_MAX = HEADER_BYTES_MAX // 2
+LINE_BYTES, CHAR_BYTES = 200, 4  # of one job besides its texts; of a character at most
 
 
 def answer(
@@ -52,10 +59,14 @@ def _of(state: State, tenant: str | None) -> tuple[Iterator[Recording], Iterator
 def _list(state: State, said: jm.ListJobs, tenant: str | None) -> jm.JobList:
     is_open, over = _of(state, tenant)
     seen = is_open if said.only_open else chain(is_open, over)
-    told = [
-        records.summary(_named(state, one), state.jobs.get(one.id), state.now_s)
-        for one in islice(seen, said.limit)
-    ]
+    told: list[jm.JobSummary] = []
+    size = 0
+    for one in islice(seen, said.limit):
+        line = records.summary(_named(state, one), state.jobs.get(one.id), state.now_s)
+        told.append(replace(line, why=line.why[:LISTED_WHY_CHARS]))
+        size += LINE_BYTES + CHAR_BYTES * (len(told[-1].why) + len(line.name) + len(line.user))
+        if size > LIST_BYTES_MAX:
+            break
     return jm.JobList(tuple(told), len(told) + sum(1 for _ in seen))
 
 

@@ -121,9 +121,7 @@ class Records(Struct, eq=False):
 
     open: dict[bytes, Recording] = field(default_factory=dict)  # by job
     over: dict[bytes, Recording] = field(default_factory=dict)  # the one that ended first is first
-    former: dict[bytes, Recording] = field(
-        default_factory=dict
-    )  # open ones of an earlier scheduler
+    former: dict[bytes, Recording] = field(default_factory=dict)  # that an earlier one had open
     former_until_s: float = 0.0
     is_filed: bool = False  # somebody keeps what `take_unfiled` yields
     totals: Totals = field(default_factory=Totals)
@@ -171,7 +169,8 @@ class Records(Struct, eq=False):
         self.totals.ended[state] = self.totals.ended.get(state, 0) + 1
         self.totals.add(record)
         last = self._last.get(record.owner)
-        if last is not None and _may_fold(last, record):
+        is_there = last is not None and self.over.get(last.id) is last
+        if last is not None and is_there and _may_fold(last, record):
             _fold(last, record)
             self.over[last.id] = self.over.pop(last.id)
             if self.is_filed:
@@ -184,8 +183,7 @@ class Records(Struct, eq=False):
         if known is not None and known.tenant != record.tenant:
             return  # somebody has learnt the id of another's job
         if known is not None:
-            self._cost -= known.size
-            del self.over[record.id]
+            self._forget(known)
         record.size = _size(record)
         self.over[record.id] = record
         self._cost += record.size
@@ -194,11 +192,14 @@ class Records(Struct, eq=False):
         if record.owner:
             self._last[record.owner] = record
         while self.over and (len(self.over) > KEPT_MAX or self._cost > KEPT_BYTES_MAX):
-            first = self.over.pop(next(iter(self.over)))
-            self._cost -= first.size
-            self._unfiled.pop(first.id, None)
-            if self._last.get(first.owner) is first:
-                del self._last[first.owner]
+            self._forget(next(iter(self.over.values())))
+
+    def _forget(self, record: Recording) -> None:
+        del self.over[record.id]
+        self._cost -= record.size
+        self._unfiled.pop(record.id, None)
+        if self._last.get(record.owner) is record:
+            del self._last[record.owner]
 
     # --- the file ---
 
@@ -246,6 +247,9 @@ class Records(Struct, eq=False):
             assert len(record.slow) <= jm.SLOW_MAX
             assert len(record.nodes) <= jm.NODES_KEPT_MAX
             assert len(record.waits.over) <= jm.WAITS_MAX
+        for owner, record in self._last.items():
+            assert self.over[record.id] is record
+            assert record.owner == owner
 
 
 def _end_of(job: Job, record: Recording, why: str) -> tuple[JobState, str]:

@@ -136,7 +136,18 @@ def test_where_there_is_no_such_job_it_is_said(
 
 def test_a_list_is_a_table(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(COMMANDS["jobs.list"], capsys).splitlines()
-    heads = ["JOB", "USER", "FUNCTION", "STATE", "DONE", "FAILED", "NODES", "OPENED", "TOOK"]
+    heads = [
+        "JOB",
+        "USER",
+        "FUNCTION",
+        "STATE",
+        "DONE",
+        "FAILED",
+        "NODES",
+        "OPENED",
+        "(UTC)",
+        "TOOK",
+    ]
     assert lines[0].split() == heads
     assert lines[1].split()[:7] == ["00010203", "anna", "parse", "running", "400/1,000", "3", "2"]
     assert "parse x30" in lines[2]

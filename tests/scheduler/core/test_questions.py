@@ -6,6 +6,7 @@ import pytest
 from opening import client_hello, node_hello, open_job
 
 from burla.protocol import job_messages as jm, messages as m
+from burla.protocol.codec import encode
 from burla.protocol.job_messages import JobState
 from burla.scheduler.core.effects import Effect, Record, Send
 from burla.scheduler.core.quotas import Quotas, Tenants
@@ -137,3 +138,17 @@ def test_a_job_of_a_key_is_that_of_its_user_as_soon_as_that_is_known() -> None:
     assert names(answer(core, ANNA, jm.ListJobs(10))) == ["anna", "anna"]
     assert answer(core, ANNA, jm.ShowJob("")).record.summary.user == "anna"
     assert names(answer(core, BERT, jm.ListJobs(10))) == ["bert"]
+
+
+def test_a_list_fits_into_a_message_whatever_callers_call_their_functions() -> None:
+    core = Scheduler(bytes(16), "0", "inproc://pub")
+    core.receive(b"c", client_hello(), [], 0.0)
+    for number in range(jm.LISTED_MAX):
+        job = open_job(number.to_bytes(16, "big"), name="\U0001f600" * 256)
+        core.receive(b"c", job, [b"f"], 0.0)
+        core.state.jobs[job.job].said = "\U0001f600" * 5000
+    (sent,) = core.receive(b"c", jm.ListJobs(jm.LISTED_MAX), [], 0.0)
+    assert isinstance(sent, Send)
+    assert isinstance(sent.message, jm.JobList)
+    assert len(encode(sent.message)[0]) < m.HEADER_BYTES_MAX
+    assert 100 < len(sent.message.jobs) < sent.message.total == jm.LISTED_MAX

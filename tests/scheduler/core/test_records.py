@@ -316,3 +316,18 @@ def test_what_is_taken_up_is_in_the_order_in_which_it_ended() -> None:
     kept = filed(cluster, 3.0)
     new = restarted(cluster, dict(sorted(kept.items())))
     assert list(new.core.state.records.over) == list(cluster.core.state.records.over)
+
+
+def test_an_id_that_is_used_again_confuses_nobody() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    alice, bob = cluster.client(), cluster.client()
+    for client in (alice, bob):
+        cluster.say(client.peer, m.CloseJob(client.job))
+    one_map(cluster, alice, node, 1)
+    one_map(cluster, bob, node, 1)  # another session, the same id
+    cluster.heard()
+    last = one_map(cluster, alice, node, 2)
+    cluster.heard()
+    assert told(cluster, last).summary.maps == 1
+    assert told(cluster, ident(5001)).summary.maps == 1
