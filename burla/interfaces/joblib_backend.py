@@ -1,8 +1,6 @@
 """`burla.register_joblib()`: what `joblib.Parallel` calls, as scikit-learn does, on the cluster.
 
-burla.register_joblib()
-with joblib.parallel_config(backend="burla"):
-GridSearchCV(model, grid, n_jobs=-1).fit(X, y)
+It is for `joblib.parallel_config(backend="burla")`; estimators and searches need no change.
 """
 
 from collections.abc import Callable

@@ -92,7 +92,7 @@ class Reactor:
         self._queue.put((self._abandon, machine))
         caller = machine.caller
         if caller is not None:
-            caller.job.close()  # now, should the thread be in an iterator that blocks
+            caller.job.stop()  # now, should the thread be in an iterator that blocks
 
     # --- in the thread ---
 

@@ -174,6 +174,11 @@ class Job:
         if self._callback is not None and self._progress is None:
             self._callback(self.meter.look(time.monotonic(), is_over=True))
 
+    def stop(self) -> None:
+        """Stop its calls; `close` is to follow. Waits for nothing. May be called in any thread."""
+        if self.pid == os.getpid() and not self._over:
+            self._thread.post(Close(self.id))
+
     def close(self) -> None:
         """Stop the job unless it is over, and its output. May be called in any thread."""
         if self.pid != os.getpid():
