@@ -12,9 +12,10 @@ from .errors import BadSetting
 
 CLUSTER_VARIABLE = "BURLA_CLUSTER"
 GROW_VARIABLE = "BURLA_GROW"
+PACKAGES_VARIABLE = "BURLA_PACKAGES"
 RECONNECT_VARIABLE = "BURLA_RECONNECT_TIMEOUT_S"
 FILE = "config.toml"
-KEYS = ("cluster", "grow", "reconnect_timeout_s")
+KEYS = ("cluster", "grow", "packages", "reconnect_timeout_s")
 RECONNECT_TIMEOUT_S = 600.0
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -77,6 +78,18 @@ def may_grow(grow: bool | None = None) -> bool:
     if not isinstance(said, bool):
         raise BadSetting(f'"grow" in {path}', said, "true or false")
     return said
+
+
+def packages_setting() -> tuple[object, str]:
+    """Return what is configured of the packages of functions, and where, for errors.
+
+    `BURLA_PACKAGES` goes before the file; default: "auto".
+    """
+    named = os.environ.get(PACKAGES_VARIABLE)
+    if named is not None:
+        return named, PACKAGES_VARIABLE
+    settings, path = _settings()
+    return settings.get("packages", "auto"), f'"packages" in {path}'
 
 
 def reconnect_timeout_s() -> float:

@@ -29,7 +29,7 @@ from .carried_modules import (
     has_hooks,
     is_usual_loader,
 )
-from .own_modules import Travels, own_modules
+from .own_modules import Found, Travels, own_modules
 from .own_search import holds_distributions, is_installed
 
 Inline = tuple[tuple[str, bytes], ...]
@@ -218,7 +218,12 @@ def new_sent() -> Sent:
 
 
 def travelling_modules(function: object, inputs: object, sent: Sent) -> Travels | None:
-    """Return the caller's own modules as they travel with a function; None: it needs none.
+    """Return the caller's own modules as they travel with a function; None: it needs none."""
+    return found_modules(function, inputs, sent).travels
+
+
+def found_modules(function: object, inputs: object, sent: Sent) -> Found:
+    """Return what a function and own modules import, and the own ones as they travel.
 
     Args:
         function: what is called.

@@ -41,6 +41,14 @@ class Travels(NamedTuple):
     warning: str  # what the user should hear; empty: nothing
 
 
+class Found(NamedTuple):
+    """What was found by following imports; the same object if nothing has changed."""
+
+    travels: Travels | None  # None: nothing of the caller's own
+    roots: frozenset[str]  # names that the code of the function imports
+    imported: Mapping[str, Sequence[str]]  # names that each of the caller's own modules imports
+
+
 class _Known(NamedTuple):
     """What was found before, and what must be as it was for that to be right."""
 
@@ -49,7 +57,7 @@ class _Known(NamedTuple):
     paths: list[str]
     states: list[State]
     is_settled: bool
-    travels: Travels | None
+    found: Found
 
 
 _known: list[_Known] = []  # the last one first
@@ -61,8 +69,8 @@ def own_modules(
     by_value: frozenset[str],
     codes: Sequence[CodeType],
     function: object,
-) -> Travels | None:
-    """Return what has to travel; the same object if nothing has changed; None: nothing.
+) -> Found:
+    """Return what has to travel; the same object if nothing has changed.
 
     Args:
         key: an object that is the same as long as `sys.modules` and the like are unchanged; the
@@ -87,20 +95,23 @@ def own_modules(
         is_key = one.key[0] is key[0] and one.key[1] == key[1]
         if is_key and one.imports == imports:
             if one.is_settled and are_same(one.paths, one.states):
-                return one.travels
-            same = one.travels
+                return one.found
+            same = one.found
             break
     found = _find(key, path(), by_value, imports, function)
-    now = found.travels
-    if (
-        same is not None
-        and now is not None
-        and (now.name, now.warning) == (same.name, same.warning)
-    ):
-        found = found._replace(travels=same)
+    if same is not None and _are_equal(found.found, same):
+        found = found._replace(found=same)
     others = [one for one in before if one.imports != imports or one.key[0] is not key[0]]
     _known = [found, *others[: KEPT_MAX - 1]]
-    return found.travels
+    return found.found
+
+
+def _are_equal(one: Found, other: Found) -> bool:
+    facts = [
+        (found[1:], found.travels and (found.travels.name, found.travels.warning))
+        for found in (one, other)
+    ]
+    return facts[0] == facts[1]
 
 
 @lru_cache(maxsize=1024)
@@ -135,7 +146,8 @@ def _find(
     travels = _pack(search, needed) if search.files or search.archives else None
     states = list(search.watched.values())
     settled = all(is_settled(state, now_ns) for state in states)
-    return _Known(key, imports, list(search.watched), states, settled, travels)
+    found = Found(travels, imports.names | imports.texts, search.imported)
+    return _Known(key, imports, list(search.watched), states, settled, found)
 
 
 # --- packing ---

@@ -63,6 +63,7 @@ class Search:
         self.files: dict[str, str] = {}  # that travel, by their path below the one of the node
         self.modules: dict[str, Module] = {}  # all that may be imported of what travels, by name
         self.found: dict[str, Module] = {}  # those of them that were come upon
+        self.imported: dict[str, list[str]] = {}  # by each of them: names, also of others' modules
         self.archives: dict[str, None] = {}
         self.watched: dict[str, State] = {}  # all that was looked at
         self.is_cut = False  # there was too much
@@ -94,9 +95,11 @@ class Search:
             if parent := name.rpartition(".")[0]:
                 todo.append(parent)
             imports = _imports_in(name, module)
-            todo += [*imports.names, *self._modules_in(imports.texts)]
+            named = [*imports.names, *self._modules_in(imports.texts)]
             if imports.is_dynamic:
-                todo += self._around(name, module)
+                named += self._around(name, module)
+            self.imported[name] = named
+            todo += named
             asks = self._asks or imports.asks_for_file
             if asks and "." not in name and not module.directories:
                 self._take_beside(module)

@@ -11,6 +11,7 @@ from .monkey_patches import refuse_green_threads
 from .nested import is_nested, list_here, put_here, run_here
 from .options import read_options
 from .own_frames import hide_own_frames
+from .packages import read_packages
 from .retry import Retry
 from .shipped_files import find_files
 from .starting import Request, start
@@ -19,6 +20,7 @@ from .variables import read_env
 R = TypeVar("R")
 Path = str | os.PathLike[str]
 Files = Path | Iterable[Path] | Mapping[str, Path]
+Packages = Path | list[str] | tuple[str, ...]
 
 
 class Rest(TypedDict, total=False):
@@ -32,6 +34,7 @@ class Rest(TypedDict, total=False):
     grow: bool | None
     env: Mapping[str, str | None] | Iterable[str] | None
     files: Files | None
+    packages: Packages | None
     ordered: bool
     timeout: float | None
     retries: int | Retry | None
@@ -213,6 +216,7 @@ def remote_parallel_map(
     env: Mapping[str, str | None] | Iterable[str] | None = None,
     files: Files | None = None,
     *,
+    packages: Packages | None = None,
     ordered: bool = False,
     with_index: bool = False,
     return_exceptions: bool | None = None,
@@ -235,6 +239,7 @@ def remote_parallel_map(
     env: Mapping[str, str | None] | Iterable[str] | None = None,
     files: Files | None = None,
     *,
+    packages: Packages | None = None,
     ordered: bool = False,
     with_index: bool = False,
     return_exceptions: bool | None = None,
@@ -303,6 +308,13 @@ def remote_parallel_map(
             names, and that folder is then the working directory of the calls. A mapping gives
             them other names: `{"model.bin": "/data/model.bin"}`. They go with the job; what is
             written there, too.
+        packages: which installed packages the calls need. "auto": what the function and own modules
+            import of them, with all that these require, in the versions that are installed here;
+            nodes that have others, or none, install them from their index before the first call,
+            and what no index has goes along as it is installed here. "off": the calls have what
+            their nodes have. Or a list of requirements, or the path of a requirements file, a
+            pyproject.toml or a uv.lock. None: as `BURLA_PACKAGES` or the settings say, else "auto".
+            A private cluster runs on this Python and installs nothing.
         ordered: with `generator=True`, yield in the order of the inputs. Calls are ahead of the
             result that is yielded next only as far as theirs take up little memory (64 MiB). A list
             is in this order anyway.
@@ -375,6 +387,7 @@ def remote_parallel_map(
                 retries=retries,
                 func_gpu=func_gpu,
                 progress=progress,
+                packages=packages,
             )
         )
     except BaseException as error:
@@ -394,6 +407,7 @@ def request_of(
     grow: bool | None = None,
     env: Mapping[str, str | None] | Iterable[str] | None = None,
     files: Files | None = None,
+    packages: Packages | None = None,
     **of_calls: Any,
 ) -> Request:
     """Return what is asked for by these arguments of `remote_parallel_map`.
@@ -404,10 +418,12 @@ def request_of(
     """
     options = read_options(**of_calls)
     limits = (func_cpu, func_ram, max_parallelism)
-    chosen, shipped = read_env(env), find_files(files)
+    chosen, shipped, needed = read_env(env), find_files(files), read_packages(packages)
     check_arguments(function_, inputs, *limits, spinner, unpack, grow)
     shape = decide_unpack(function_, unpack, inputs)
-    return Request(function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options)
+    return Request(
+        function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options, needed
+    )
 
 
 def _hiding_frames(results: Iterator[R]) -> Iterator[R]:

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from burla.core.batches import Window
+from burla.core.commands import Reopen
+from burla.core.effects import Lacking
 from burla.core.read_ahead import GROW_AHEAD_S, InOrder, ReadAhead
 from burla.core.session import Session
 from burla.limits import GB
@@ -37,10 +39,21 @@ from burla.values.sharing import FreeFiles, SharedInputs, directory_of, parts_in
 
 from .arguments import Shape, name_of
 from .attachments import Attachments, attach
+from .carried_packages import attach_packages, warning_of
 from .config import cluster_address, may_grow, reconnect_timeout_s
-from .modules import new_sent, packed_environment, travelling_modules
+from .modules import found_modules, new_sent, packed_environment
 from .options import Options
 from .own_frames import warn_caller
+from .own_modules import Found
+from .packages import (
+    NOTHING,
+    Needs,
+    Wanted,
+    as_lacking,
+    packages_needed,
+    packages_of_settings,
+    remember_lacking,
+)
 from .private_cluster import LocalCluster, is_current, private_cluster
 from .shipped_files import Shipped, dump_files
 from .surroundings import TOKEN, packed_surroundings
@@ -66,6 +79,7 @@ class Request:
     chosen: Chosen  # environment variables
     shipped: Sequence[Shipped]
     options: Options
+    packages: Wanted | None = None  # None: as the settings say
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +149,21 @@ def begin(request: Request, sent: Sent, pieces: FunctionPieces, *, is_lazy: bool
     """
     cluster = _cluster()
     spec = _specify(request, cluster, is_lazy=is_lazy)
-    attached = _attachments(request, sent, travels=cluster.address is not None)
+    travels = cluster.address is not None
+    found = found_modules(request.function, request.inputs, sent) if travels else None
+    attached = _attachments(request, found)
     memory = cluster.memory
     place = None if memory is None else parts_in(memory)
     held = hold_function(request.function, pieces, place)
     try:
-        session = _session(request, cluster, spec, held, attached)
+        needs = NOTHING if found is None else _needs_of(request, cluster, held, found)
+        luggage = Luggage(request, cluster, spec, held, attached, needs)
+        session = luggage.session()
         told = request.options.progress
         job = Job(session, cluster.thread, spec.name, request.spinner, TOKEN, told)
         directory = None if memory is None else directory_of(memory, spec.job.hex())
         shared = SharedInputs(directory, cluster.free_files, os.cpu_count() or 1)
+        job.remedy = luggage.add
         return Begun(job, cluster.connect, _limits(spec), shared, held, spec.grow, place)
     except BaseException:
         held.release()
@@ -191,32 +210,73 @@ def _limits(spec: m.OpenJob) -> dict[str, object]:
     }
 
 
-def _session(
-    request: Request, cluster: _Cluster, spec: m.OpenJob, held: HeldFunction, attached: Attachments
-) -> Session:
-    environment = packed_environment(
-        cluster.memory,
-        travels=cluster.address is not None,
-        attached=attached.inline,
-        surroundings=packed_surroundings(request.chosen, private=cluster.address is None),
-    )
-    spec = msgspec.structs.replace(
-        spec,
-        environment=environment,
-        digest=b"" if request.shipped else _digest_of(held, attached),  # each has its own files
-        blobs=(*_blobs_of(held), *attached.blobs),
-    )
-    contents = {part.digest: memoryview(part.content) for part, _ in held.parts}
-    for blob, data in zip(attached.blobs, attached.contents, strict=True):
-        contents[blob.digest] = memoryview(data)
-    options = request.options
-    # those that wait for earlier ones are bounded by the window of inputs, not by their own
-    prompt = not options.generator or options.is_ordered
-    return Session(spec, held.frames, prompt, make_room, contents)
+@dataclass(slots=True)
+class Luggage:
+    """All that goes with the inputs of a job."""
+
+    request: Request
+    cluster: _Cluster
+    plain: m.OpenJob  # without any of it
+    held: HeldFunction
+    attached: Attachments  # own modules and files
+    needs: Needs  # packages
+
+    def session(self) -> Session:
+        """Return the job, which is not open yet."""
+        options = self.request.options
+        # those that wait for earlier ones are bounded by the window of inputs, not by their own
+        prompt = not options.generator or options.is_ordered
+        spec, contents = self._packed()
+        return Session(spec, self.held.frames, prompt, make_room, contents)
+
+    def add(self, lacking: Lacking) -> Reopen | None:
+        """Pack files of what a node lacks; None: there are none."""
+        needs = self.needs.without(lacking.packages)
+        if needs is None:
+            return None
+        if warning := warning_of(needs.carried):
+            warn_caller(warning)
+        self.needs = needs
+        spec, contents = self._packed()
+        names = frozenset(one.name for one in needs.carried)
+        remember_lacking(self.cluster.address or "", lacking.packages)
+        return Reopen(spec.job, spec, contents, names)
+
+    def _packed(self) -> tuple[m.OpenJob, dict[bytes, memoryview]]:
+        """Return the job, and the content of its blobs by digest."""
+        is_private = self.cluster.address is None
+        attached, carried = self.attached, self.needs.carried
+        if carried:
+            attached = attached.joined_with(attach_packages(carried))
+        environment = packed_environment(
+            self.cluster.memory,
+            travels=not is_private,
+            attached=attached.inline,
+            surroundings=packed_surroundings(self.request.chosen, private=is_private),
+        )
+        own_files = bool(self.request.shipped)  # each job has its own
+        spec = msgspec.structs.replace(
+            self.plain,
+            environment=environment,
+            digest=b"" if own_files else _digest_of(self.held, attached),
+            blobs=(*_blobs_of(self.held), *attached.blobs),
+            packages=self.needs.packed,
+        )
+        contents = {part.digest: memoryview(part.content) for part, _ in self.held.parts}
+        for blob, data in zip(attached.blobs, attached.contents, strict=True):
+            contents[blob.digest] = memoryview(data)
+        return spec, contents
 
 
-def _attachments(request: Request, sent: Sent, *, travels: bool) -> Attachments:
-    own = travelling_modules(request.function, request.inputs, sent) if travels else None
+def _needs_of(request: Request, cluster: _Cluster, held: HeldFunction, found: Found) -> Needs:
+    wanted = packages_of_settings() if request.packages is None else request.packages
+    pickles = [*held.frames, *(part.content for part, is_bytes in held.parts if not is_bytes)]
+    needs = packages_needed(wanted, found.roots, found.imported, pickles, request.inputs)
+    return as_lacking(cluster.address or "", needs)
+
+
+def _attachments(request: Request, found: Found | None) -> Attachments:
+    own = None if found is None else found.travels
     if own is not None and own.warning:
         warn_caller(own.warning)
     attached = Attachments() if own is None else own.attached

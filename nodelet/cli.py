@@ -31,7 +31,7 @@ from burla.system.failure import (
 )
 from burla.system.hash_seed import own_seed
 from burla.system.owner import Owner
-from burla.system.paths import settings_directory
+from burla.system.paths import PACKAGES, cache_directory, settings_directory
 from burla.system.preparing import prepare
 from burla.transport.addresses import ipc_path, take_apart
 from burla.transport.keys import (
@@ -192,6 +192,13 @@ def _parser() -> Parser:
         default=probe.BEST,
         help="how each lease is isolated; see below (default: best)",
     )
+    parser.add_argument(
+        "--packages-directory",
+        metavar="DIR",
+        default="",
+        help="where packages that functions need are installed, and beside it, in DIR-cache, what "
+        "was fetched for that (default: packages in burla's cache directory)",
+    )
     daemon.add_log_level(parser)
     parser.add_argument(
         "--json", action="store_true", help="print as JSON on stdout why it ends, if it fails"
@@ -215,6 +222,8 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     config = NodeletConfig(options.scheduler, cpus, ram, name, ready)
     config = replace(config, gpus=usable_gpus(options.gpus))
     config = replace(config, reconnect_timeout_s=options.reconnect_timeout)
+    if options.packages_directory:
+        config = replace(config, packages=os.path.abspath(options.packages_directory))
     directory = settings_directory()
     if options.owner is not None and options.owner.directory is not None:
         directory = options.owner.directory
@@ -300,7 +309,9 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
     """Return the settings with the best tier of isolation that works; tell which it is."""
     with contextlib.suppress(OSError):  # not Linux
         set_dumpable(False)  # what this process knows, functions must not read
-    confinement = probe.confinement(config.ram, config.cpus, config.scheduler, key_file)
+    config = replace(config, packages=_directory_of_packages(config.packages))
+    offer = (config.ram, config.cpus, config.scheduler)
+    confinement = probe.confinement(*offer, key_file, config.packages)
     tier, why = probe.choose(wanted, confinement)
     if tier is probe.Tier.PROCESS:
         log.warning(
@@ -317,6 +328,20 @@ def _bytes(ram_gb: float) -> int:
     if not 0 < ram_gb < 1 << 20:  # also false for nan
         raise ValueError(f"argument --ram: {ram_gb} GB is out of range: more than 0, below 1048576")
     return int(ram_gb * GB)
+
+
+def _directory_of_packages(named: str) -> str:
+    """Return where packages are installed, made if need be; empty: nowhere."""
+    directory = named or os.path.join(cache_directory() or "", PACKAGES)
+    try:
+        if not os.path.isabs(directory):
+            raise OSError("there is no HOME; pass --packages-directory")
+        os.makedirs(directory, exist_ok=True)
+        os.chmod(directory, 0o755)  # user ids of jobs read what is in it
+    except OSError as error:
+        log.warning("packages that a function needs are not installed here: %s", error)
+        return ""
+    return directory
 
 
 async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:

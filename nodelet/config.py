@@ -59,6 +59,8 @@ class NodeletConfig:
     confinement: Confinement | None = None  # None: workers are as we are
     gpus: tuple[Gpu, ...] = ()
     hash_seed: int | None = None  # of jobs that have none of their own; None: that of the cluster
+    packages: str = ""  # where environments of packages are made; empty: none are
+    # beside it, in a directory of the same name and "-cache", is what they are made of
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.

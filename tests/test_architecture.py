@@ -117,6 +117,7 @@ COMMANDS = {
     "burla/cli_options.py",
     "burla/auth_cli.py",
     "burla/cluster_cli.py",
+    "burla/env_cli.py",
     "burla/jobs_cli.py",
 }  # may import any room, inside a command
 
@@ -135,7 +136,7 @@ IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__
 
 DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
     *("zmq", "msgpack", "msgspec", "cloudpickle", "uvloop", "rich", "click"),
-    "xxhash",
+    *("xxhash", "packaging", "uv"),
     *(
         "paramiko",
         "google",

@@ -1,8 +1,10 @@
 """What the calling thread asks of a job. Pure; `Session.handle` is where each of them is done."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
+
+from burla.protocol.messages import OpenJob
 
 from .effects import Frames
 
@@ -38,6 +40,15 @@ class Written(Struct, frozen=True):
     number: int
 
 
+class Reopen(Struct, frozen=True):
+    """Open the job anew, of which nothing has begun, with files of what its node lacked."""
+
+    job: bytes
+    spec: OpenJob
+    contents: Mapping[bytes, memoryview]  # of its blobs, by digest
+    lacking: frozenset[str]  # packages that go with it in files
+
+
 class Close(Struct, frozen=True):
     """End the job, whatever it has reached."""
 
@@ -50,4 +61,4 @@ class AskStatus(Struct, frozen=True):
     job: bytes
 
 
-Command = AskStatus | AddBatch | EndInputs | Consumed | Written | Close
+Command = AskStatus | AddBatch | EndInputs | Consumed | Written | Reopen | Close

@@ -12,6 +12,7 @@ from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
 from burla.protocol.job_messages import JOBS, JobShown
 from burla.protocol.key_messages import ServerKey
+from burla.protocol.package_messages import PACKAGES
 
 from .commands import Command
 from .effects import Broken, Effect, Forget, Rejected, Send, Status, Subscribe
@@ -48,6 +49,7 @@ class Connection:
         self._bytes_max = 0  # that the scheduler takes of a job at once; 0: it did not say
         self._has_policies = False  # it knows what is to become of calls that fail
         self._tells_status = False  # it can say how a job stands
+        self._has_packages = False  # it knows what a function needs of packages
         self._hello_s = now_s
         self._heard_s: float | None = None
         self._beat_s = now_s + m.BEAT_S
@@ -194,6 +196,7 @@ class Connection:
         self._takes_blobs = BLOBS in welcome.features
         self._has_policies = POLICIES in welcome.features
         self._tells_status = JOBS in welcome.features
+        self._has_packages = PACKAGES in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
@@ -207,6 +210,7 @@ class Connection:
             takes_blobs=self._takes_blobs,
             has_policies=self._has_policies,
             tells_status=self._tells_status,
+            has_packages=self._has_packages,
         )
 
     def _end_all(self, why: str) -> list[Effect]:

@@ -107,6 +107,14 @@ class Status(Struct, frozen=True):
     record: JobRecord
 
 
+class Lacking(Struct, frozen=True):
+    """A node cannot have packages that the job needs: it is opened anew with files, or fails."""
+
+    job: bytes
+    packages: tuple[str, ...]
+    text: str  # why, for people
+
+
 # --- the last of a job ---
 
 
@@ -145,7 +153,6 @@ class Rejected(Struct, frozen=True):
 
 
 End = Finish | Fail | Broken | Rejected
-ForCaller = (
-    Deliver | Slots | Status | Write | Warn | ReportWaiting | ReportHanging | ReportRetried | End
-)
+Report = ReportWaiting | ReportHanging | ReportRetried
+ForCaller = Deliver | Slots | Status | Lacking | Write | Warn | Report | End
 Effect = Send | Subscribe | Forget | ForCaller

@@ -7,7 +7,7 @@ outcomes are here, so that whatever dies can be told again.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import assert_never
+from typing import Any, assert_never
 
 from msgspec.structs import replace
 
@@ -21,13 +21,23 @@ from burla.protocol.ranges import Range
 from burla.protocol.too_large import too_large
 
 from .batches import Batches
-from .commands import AddBatch, AskStatus, Close, Command, Consumed, EndInputs, Written
+from .commands import (
+    AddBatch,
+    AskStatus,
+    Close,
+    Command,
+    Consumed,
+    EndInputs,
+    Reopen,
+    Written,
+)
 from .effects import (
     Deliver,
     Effect,
     Fail,
     Finish,
     Frames,
+    Lacking,
     Part,
     ReportHanging,
     ReportRetried,
@@ -98,7 +108,7 @@ class Session:
         self._room = room
         self._blobs = {} if blobs is None else blobs
         self._goes_on = spec.policy is not None and spec.policy.goes_on
-        self._connected = self._tells_status = False
+        self._connected = False
         self._bytes_max = 0
         self._batches = Batches(spec.job)
         self._failed = False  # an outcome is an error: only output is awaited
@@ -107,6 +117,9 @@ class Session:
         self._retried = Retried()
         self._hanging = Hanging()
         self._slots = 0  # as the caller was told
+        self._known: dict[str, Any] = {}  # of the scheduler: arguments of `connect`
+        self._carried: frozenset[str] = frozenset()  # packages that go along, as a node lacked them
+        self._is_lacking = False  # the caller is to send some, or to give up
         self._effects: list[Effect] = []
 
     # --- the connection ---
@@ -119,6 +132,7 @@ class Session:
         takes_blobs: bool = False,
         has_policies: bool = True,
         tells_status: bool = False,
+        has_packages: bool = False,
     ) -> list[Effect]:
         """Note that the scheduler listens: tell it all that it may not know.
 
@@ -128,16 +142,26 @@ class Session:
             takes_blobs: else the function is sent whole.
             has_policies: it knows what is to become of calls that fail.
             tells_status: it can say how a job stands.
+            has_packages: it knows what a function needs of packages.
         """
         self._connected, self._bytes_max = True, bytes_max
-        self._tells_status = tells_status
+        self._known = {"bytes_max": bytes_max, "takes_blobs": takes_blobs}
+        self._known |= {"has_policies": has_policies, "has_packages": has_packages}
+        self._known |= {"tells_status": tells_status}
         if self._spec.policy is not None and not has_policies:
             self._fail(m.JobFailed(self.id, "", TOO_OLD))
             return self._settle()
         self._waiting.stall("", now_s)
         spec = replace(self._spec, topic=self.topic)
+        if spec.packages and not has_packages:
+            spec = replace(spec, packages=b"")
         if self.opened:
-            spec = replace(spec, resumed=True, done=self._done_ranges(), tried=self._retried.open())
+            spec = replace(
+                spec, resumed=True, done=_greatest(self._batches.done), tried=self._retried.open()
+            )
+        elif self._carried:  # it was open, and has failed
+            self._send(m.CloseJob(self.id))
+            spec = replace(spec, done=_greatest(self._batches.done))
         self.opened = True
         function = self._function
         if spec.blobs and not takes_blobs:
@@ -194,8 +218,14 @@ class Session:
                     lease.written = command.number
                     self._send(m.AckOutput(lease.id, lease.written))
             case AskStatus():
-                if self._tells_status:
+                if self._known.get("tells_status"):
                     self._send(ShowJob(self.id.hex(), brief=True))
+            case Reopen():
+                self._spec, self._carried = command.spec, command.lacking
+                self._blobs = {**self._blobs, **command.contents}
+                self.opened = self._is_lacking = False
+                if self._connected:
+                    return self.connect(now_s, **self._known)
             case Close():
                 self._end()
             case _:
@@ -232,7 +262,11 @@ class Session:
                     self._slots = message.slots
                     self._effects.append(Slots(self.id, message.slots))
             case m.JobFailed():
-                self._fail(message)
+                if not message.packages or self._carried.issuperset(message.packages):
+                    self._fail(message)
+                elif not self._is_lacking:  # else it is said again
+                    self._is_lacking = True
+                    self._effects.append(Lacking(self.id, message.packages, message.text))
             case m.CallLost():
                 if message.index < self._batches.end:
                     fresh, freed = self._batches.finish(message.index, message.index + 1)
@@ -375,11 +409,6 @@ class Session:
         self._leases.acknowledged(lease)
         self._send(m.AckOutcomes(lease.id, lease.acks.tell()))
 
-    def _done_ranges(self) -> tuple[Range, ...]:
-        """Return what is done, the greatest ranges if there are too many to tell."""
-        greatest = sorted(self._batches.done, key=lambda done: done[0] - done[1])
-        return tuple(sorted(greatest[: m.RANGES_MAX]))
-
     # --- output ---
 
     def _take_output(self, said: m.JobOutput, chunks: list[bytes], now_s: float) -> None:
@@ -457,6 +486,12 @@ class Session:
     def _send(self, message: m.Message, payload: Frames = ()) -> None:
         if self._connected:
             self._effects.append(Send(message, payload))
+
+
+def _greatest(done: Iterable[Range]) -> tuple[Range, ...]:
+    """Return what is done, the greatest ranges if there are too many to tell."""
+    greatest = sorted(done, key=lambda one: one[0] - one[1])
+    return tuple(sorted(greatest[: m.RANGES_MAX]))
 
 
 def _frames_of(contents: Iterable[memoryview]) -> list[bytes]:

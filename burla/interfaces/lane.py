@@ -17,7 +17,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, Protocol
 
 from burla.core.batches import Window
-from burla.core.effects import Deliver, Finish, Part, Slots
+from burla.core.effects import Deliver, Finish, Lacking, Part, Slots
 from burla.core.read_ahead import GROW_AHEAD_S, ReadAhead
 from burla.errors import InputTooLarge, ResultNotSendable
 from burla.own_frames import hide_own_frames
@@ -220,6 +220,8 @@ class Lane:
     def _handle(self, begun: Begun, event: Event) -> None:
         if isinstance(event, Slots):
             self._window.note(event)
+        elif isinstance(event, Lacking):
+            begun.job.supply(event)
         elif isinstance(event, Deliver):
             self._window.free(event)
             for part in event.parts:

@@ -6,6 +6,7 @@ So nothing of it is sent twice, what gets lost is asked for again, and who asks 
 """
 
 from .fields import BlobDigest, Count, Id, Message, Positive, Text
+from .package_messages import Lacking
 
 BLOBS = "blobs"  # feature of a Hello or a Welcome: to who has not said it functions go whole
 
@@ -39,3 +40,4 @@ class LeaseRefused(Message, frozen=True):
 
     lease: Id
     why: Text
+    packages: Lacking = ()  # that the node cannot have, if that is why

@@ -95,6 +95,7 @@ from .node_messages import (
     NodeStatus as NodeStatus,
     Wish as Wish,
 )
+from .package_messages import Lacking, PackedPackages, Preparing as Preparing
 
 # Raised with every change of a message. Fields are only added, at the end and with a default, and a
 # field too many is passed over: so the protocol of the last minor version of burla is served.
@@ -142,6 +143,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     blobs: Blobs = ()  # that belong to it, big parts of the function first; see blob_messages.py
     policy: CallPolicy | None = None  # only to a scheduler that has said that it knows it
     tried: Tried = ()  # calls without outcome that have failed before
+    packages: PackedPackages = b""  # that the function needs; likewise
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -310,6 +312,7 @@ class JobFailed(Message, frozen=True):
     nodes: Names = ()  # that were lost with it
     away_s: Seconds = 0.0  # since its client was heard; not 0: that is why it was given up
     limit_s: Seconds = 0.0  # after which a job is given up then
+    packages: Lacking = ()  # that a node cannot have: nothing has begun, and files of them may help
 
 
 class CallLost(Message, frozen=True):
@@ -371,6 +374,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     blobs: Blobs = ()  # of the job; asked for if the node has not got them of the same owner
     owner: Owner = b""  # whose blobs they are: nobody else's are the same, whatever their bytes
     policy: CallPolicy | None = None  # only to a node that has said that it knows it
+    packages: PackedPackages = b""  # likewise
 
 
 class Assign(Bulk, frozen=True, kw_only=True):
@@ -541,6 +545,7 @@ NodeletToScheduler = (
     | Stopped
     | BlobWanted
     | LeaseRefused
+    | Preparing
     | Drain
     | ReplaceKey
     | Heartbeat

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from burla.core.batches import Window
-from burla.core.effects import Deliver, Finish, Part, Slots
+from burla.core.effects import Deliver, Finish, Lacking, Part, Slots
 from burla.protocol.messages import Kind
 from burla.protocol.ranges import Range
 from burla.values.payloads import Batch, HeldFunction
@@ -262,9 +262,12 @@ class Caller:
                 self._feed(results)
             self.job.flush()
             event = yield from self._next_event()
-            if not isinstance(event, Slots):
+            if isinstance(event, Slots):
+                self._window.note(event)
+            elif isinstance(event, Lacking):
+                self.job.supply(event)
+            else:
                 break
-            self._window.note(event)
         if isinstance(event, Deliver):
             self._window.free(event)
             for part in event.parts:

@@ -25,6 +25,7 @@ from burla.core.effects import (
     ForCaller,
     Forget,
     Frames,
+    Lacking,
     Rejected,
     ReportHanging,
     ReportRetried,
@@ -264,7 +265,7 @@ class IoThread:
             match effect:
                 case Send():
                     self._send(effect.message, effect.payload)
-                case Deliver() | Slots() | Status() | Write() | Warn():
+                case Deliver() | Slots() | Status() | Lacking() | Write() | Warn():
                     self._jobs[effect.job](effect)
                 case ReportWaiting() | ReportHanging() | ReportRetried():
                     self._jobs[effect.job](effect)

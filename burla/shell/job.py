@@ -11,7 +11,7 @@ from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from burla.core.commands import AddBatch, AskStatus, Close, Consumed, EndInputs, Written
+from burla.core.commands import AddBatch, AskStatus, Close, Consumed, EndInputs, Reopen, Written
 from burla.core.effects import (
     Broken,
     Deliver,
@@ -20,6 +20,7 @@ from burla.core.effects import (
     Finish,
     ForCaller,
     Frames,
+    Lacking,
     Rejected,
     ReportHanging,
     ReportRetried,
@@ -31,6 +32,7 @@ from burla.core.effects import (
 )
 from burla.core.progress import Meter, Progress
 from burla.core.session import Session
+from burla.errors import JobFailed
 
 from .command_queue import LocalError, Reached
 from .io_thread import IoThread
@@ -39,7 +41,7 @@ from .progress import JobProgress, line_about, place_for, waiting_line
 
 SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is no harm in late
 
-Event = Deliver | Slots | End | LocalError
+Event = Deliver | Slots | Lacking | End | LocalError
 
 
 class Job:
@@ -69,6 +71,7 @@ class Job:
         self.id = session.id
         self.name = name
         self.spinner = spinner
+        self.remedy: Callable[[Lacking], Reopen | None] | None = None  # packs such files
         self.pid = os.getpid()  # a child that is forked from it must keep away
         self.printer = Printer(sys.stdout, sys.stderr, self._written, self._failed, token)
         self._session = session
@@ -124,6 +127,17 @@ class Job:
         """Say that the user has these outcomes."""
         self._thread.post(Consumed(self.id, delivered.lease, delivered.seq))
 
+    def supply(self, lacking: Lacking) -> None:
+        """Open the job anew, of which nothing runs, with files of what a node lacks.
+
+        Raises:
+            JobFailed: there are none.
+        """
+        command = None if self.remedy is None else self.remedy(lacking)
+        if command is None:
+            raise JobFailed(lacking.text)
+        self._thread.post(command)
+
     def wait_sent(self) -> None:
         """Return when all inputs that were added are with libzmq, or soon if they cannot be.
 
@@ -143,7 +157,7 @@ class Job:
             return None
         if event is None:
             return None
-        self._over = not isinstance(event, Deliver | Slots | LocalError)
+        self._over = not isinstance(event, Deliver | Slots | Lacking | LocalError)
         return event
 
     def wake(self) -> None:
@@ -196,7 +210,9 @@ class Job:
             case Deliver():
                 self.meter.done += what.inputs
                 self._put(what)
-            case Slots() | Finish() | Fail() | Broken() | Rejected() | LocalError():
+            case Slots() | Lacking() | LocalError():
+                self._put(what)
+            case Finish() | Fail() | Broken() | Rejected():
                 self._put(what)
             case Status():
                 self.meter.record, self.meter.waiting = what.record, ""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import assert_never
 
-from burla.core.effects import Broken, Deliver, Fail, Finish, Rejected, Slots
+from burla.core.effects import Broken, Deliver, Fail, Finish, Lacking, Rejected, Slots
 from burla.errors import (
     CallerAway,
     ClusterError,
@@ -56,7 +56,7 @@ def raise_if_bad(event: Event, job: Job, limits: Mapping[str, object], opener: O
             raise Unsatisfiable(event.argument, value, event.text, is_private=job.is_private)
         case LocalError():
             raise event.error
-        case Finish() | Deliver() | Slots():
+        case Finish() | Deliver() | Slots() | Lacking():
             pass
         case _:
             assert_never(event)

@@ -10,6 +10,7 @@ import sys
 
 DIRECTORY_VARIABLE = "BURLA_CONFIG_DIR"
 USER_KEY_FILE = "user.key"  # the user's secret key, in the directory
+PACKAGES = "packages"  # in the cache directory: what nodes have installed for functions
 SERVER_KEYS_FILE = "server-keys.json"  # of schedulers, in the directory: which replaced which
 
 

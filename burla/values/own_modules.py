@@ -94,7 +94,7 @@ def serve_own_modules(
         return
     directory = os.path.join(place, own.name)
     if not os.path.isdir(directory):
-        _put_down(own, parts, directory)
+        put_down(own, parts, directory)
     finder = _Finder(own, directory)
     finder.install()
     finder.begin_job()
@@ -113,7 +113,7 @@ def serve_own_modules_again(packed: bytes | memoryview) -> bool:
 # --- the files ---
 
 
-def _put_down(own: OwnModules, parts: Sequence[bytes | memoryview], directory: str) -> None:
+def put_down(own: OwnModules, parts: Sequence[bytes | memoryview], directory: str) -> None:
     """Write all files; several workers may do so at once."""
     made = f"{directory}.{os.getpid()}"
     whole = [zlib.decompress(part) if packed else part

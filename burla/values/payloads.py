@@ -33,6 +33,7 @@ from .leaves import (
     load_leaf,
 )
 from .own_modules import serve_own_modules, serve_own_modules_again, unpack_own_modules
+from .packages import serve_packages
 from .parts import Arrived, FunctionPieces, load_parts, referred
 from .pickling import (
     FunctionPickler,
@@ -82,6 +83,7 @@ __all__ = [
     "loads",
     "name_of",
     "note_of",
+    "serve_packages",
     "short_repr",
     "take_apart_function",
     "take_apart_result",

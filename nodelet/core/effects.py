@@ -41,6 +41,20 @@ class BeginLease(Struct, frozen=True):
     function: Sequence[bytes]
     keep: bool = False  # the workers of the last lease go on: they load this function, too
     blobs: tuple[int, ...] = ()  # numbers of those that `start` names
+    packages: str = ""  # where imports look first; empty: as ever
+
+
+class GetPackages(Struct, frozen=True):
+    """Have packages ready for a lease; tell of it with `packages_there` or `packages_failed`."""
+
+    lease: bytes
+    packed: bytes  # `package_messages.Packages`
+
+
+class LetGoOfPackages(Struct, frozen=True):
+    """A lease that was given packages needs none any more."""
+
+    lease: bytes
 
 
 class KeepBlob(Struct, frozen=True):
@@ -166,6 +180,8 @@ Effect = (
     Send
     | KeepBlanks
     | BeginLease
+    | GetPackages
+    | LetGoOfPackages
     | KeepBlob
     | FinishBlob
     | DropBlob

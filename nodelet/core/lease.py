@@ -100,10 +100,10 @@ class Lease:
 
     # --- from the scheduler ---
 
-    def begin(self, now_s: float) -> None:
-        """Let the first worker load the function."""
+    def begin(self, now_s: float, packages: str = "") -> None:
+        """Let the first worker load the function; `packages`: where imports look first."""
         self.life.enter(Phase.SERVING, now_s)
-        self._begin_lease(keep=False)
+        self._begin_lease(packages, keep=False)
         self._workers.want(1)
 
     def linger(self, now_s: float) -> None:
@@ -114,7 +114,7 @@ class Lease:
             self.life.enter(Phase.LINGERING, now_s)
             self.custody.store.drop_leaves()
 
-    def take_over(self, old: "Lease", now_s: float) -> bool:
+    def take_over(self, old: "Lease", now_s: float, packages: str = "") -> bool:
         """Begin with the workers of a lease that has nothing to do; return whether that can be."""
         if not old._is_idle() or not self._workers.may_adopt(old._workers):
             return False
@@ -124,7 +124,7 @@ class Lease:
         old.life.enter(Phase.STOPPED, now_s)
         old.custody.store.drop_leaves()
         self.life.enter(Phase.SERVING, now_s)
-        self._begin_lease(keep=True)
+        self._begin_lease(packages, keep=True)
         self._workers.adopt(old._workers, now_s)
         return True
 
@@ -324,8 +324,9 @@ class Lease:
         """Return whether its workers may go on with another lease."""
         return self.life.serves and not self.custody.open and not self._has_failed
 
-    def _begin_lease(self, *, keep: bool) -> None:
-        self._effects.append(BeginLease(self._start, self._function, keep, self._blobs))
+    def _begin_lease(self, packages: str, *, keep: bool) -> None:
+        begin = BeginLease(self._start, self._function, keep, self._blobs, packages)
+        self._effects.append(begin)
         self._function = ()  # it may be big, and this lease may be remembered for long
 
     def _only_waits(self) -> bool:

@@ -22,6 +22,7 @@ from .effects import Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
 from .events import Reading, WorkerEvent
 from .lease import Lease
 from .memory_policy import low
+from .packages import PackageTable
 from .phases import Life, Phase
 
 HELLO_S = 2.0  # HelloRequired is answered again after this long; many come with a reconnect
@@ -52,6 +53,7 @@ class Nodelet:
         self._hello, self._silence_s = hello, silence_s
         self._effects: list[Effect] = []
         self._blobs = Blobs(hello.ram // m.BLOBS_SHARE, self._effects, blobs_max)
+        self.packages = PackageTable(self._effects)
         self._beat_s = 0.0
         self._heard_s = 0.0
         self._hello_s = 0.0  # when the last Hello was sent
@@ -113,12 +115,13 @@ class Nodelet:
         if self._current() is None:
             waiting = (e for e in self.leases.values() if e.life.phase is Phase.QUEUED)
             lease = next(waiting, None)
-            if lease is not None and self._blobs.has_all(lease.id):
-                lease.begin(now_s)
+            if lease is not None and self._has_all(lease.id):
+                lease.begin(now_s, self.packages.place_of(lease.id))
         for one in list(self.leases.values()):
             one.settle(now_s)
             if one.life.phase is Phase.STOPPED:
                 self._blobs.release(one.id, now_s)
+                self.packages.release(one.id)
                 if one.report.is_empty():
                     self._forget(one)
         is_released = self._released or self._welcomed is None
@@ -187,6 +190,7 @@ class Nodelet:
             "is_leaving": self._leaving,
             "leases": {lease.id.hex(): lease.snapshot() for lease in self.leases.values()},
             "blobs": self._blobs.snapshot(),
+            "packages": self.packages.snapshot(),
             "past": [life.snapshot() for life in self._past],
         }
 
@@ -253,6 +257,7 @@ class Nodelet:
         for lease in self.leases.values():
             lease.send_again()
         self._blobs.ask_again(now_s)
+        self.packages.send_again()
         if self._leaving:
             self._effects.append(Send(m.Drain()))
 
@@ -271,11 +276,13 @@ class Nodelet:
                 Note(f"lease {past[0].id.hex()} is forgotten: too many unacknowledged leases")
             )
         blobs = self._blobs.need(said, now_s) if said.blobs else ()
+        if said.packages:
+            self.packages.need(said.lease, said.packages)
         lease = self.leases[said.lease] = Lease(said, function, self._effects, now_s, blobs)
         kept = None if said.keep is None else self.leases.get(said.keep)
         if kept is not None:
-            may_begin = self._blobs.has_all(lease.id)
-            if not may_begin or not lease.take_over(kept, now_s):
+            packages = self.packages.place_of(lease.id)
+            if not self._has_all(lease.id) or not lease.take_over(kept, now_s, packages):
                 kept.end(False, now_s)
 
     def _end_lease(self, said: m.EndLease, now_s: float) -> None:
@@ -287,6 +294,10 @@ class Nodelet:
 
     # --- helpers ---
 
+    def _has_all(self, lease: bytes) -> bool:
+        """Return whether a lease may begin."""
+        return self._blobs.has_all(lease) and self.packages.has_all(lease)
+
     def _current(self) -> Lease | None:
         """Return the lease whose workers there are."""
         for lease in self.leases.values():
@@ -297,6 +308,7 @@ class Nodelet:
     def _forget(self, lease: Lease) -> None:
         del self.leases[lease.id]
         self._blobs.release(lease.id, lease.life.past[-1][0])
+        self.packages.release(lease.id)
         self._past.append(lease.life)
 
 

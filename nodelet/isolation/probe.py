@@ -68,11 +68,14 @@ def choose(wanted: str, confinement: Confinement) -> tuple[Tier, str]:
     return Tier(tier), why.strip()
 
 
-def confinement(ram: int, slots: int, scheduler: str, key_file: str | None) -> Confinement:
-    """Return how sandboxes of this process are to be."""
+def confinement(
+    ram: int, slots: int, scheduler: str, key_file: str | None, packages: str = ""
+) -> Confinement:
+    """Return how sandboxes of this process are to be; `packages`: a directory they read, too."""
     has_root = os.geteuid() == 0
     hidden = tuple(_hidden(scheduler, key_file, has_root))
-    return Confinement(has_root, ram, slots, tuple(_needed()), hidden)
+    needed = (*_needed(), *filter(None, [packages]))
+    return Confinement(has_root, ram, slots, needed, hidden)
 
 
 def fitted(confinement: Confinement, tier: Tier) -> Confinement:

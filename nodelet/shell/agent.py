@@ -27,12 +27,15 @@ from burla.protocol import VERSION, messages as m
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
 from burla.protocol.key_messages import KEYS
+from burla.protocol.package_messages import PACKAGES
 from burla.system.dump import dump_on_signal
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 
 from . import blob_memory
 from .blob_memory import BlobFile, BlobMemory
+from .environments import Environments, Store
+from .installing import Installer
 from .launching import SCRATCH, Launched, make_scratch
 from .lease_log import LeaseLog
 from .line import DirectLine, Line, SocketLine
@@ -101,6 +104,11 @@ async def run(
         line.close()
 
 
+def _environments_of(config: NodeletConfig, agent: "Agent") -> Environments:
+    root = config.packages or config.scratch
+    return Environments(Store(root), Installer(f"{root}-cache"), agent)
+
+
 class Agent:
     """Drives a core with what the scheduler says and what the workers do."""
 
@@ -112,6 +120,7 @@ class Agent:
         clock_s: Callable[[], float],
     ) -> None:
         """Serve the scheduler at the other end of `line`."""
+        features = (KEYS, BLOBS, POLICIES, *([PACKAGES] if config.packages else []))
         hello = m.NodeHello(
             m.PROTOCOL,
             VERSION,
@@ -122,7 +131,7 @@ class Agent:
             config.ram,
             (),
             isolation=config.tier,
-            features=(KEYS, BLOBS, POLICIES),
+            features=features,
             gpus=tuple(gpu.model for gpu in config.gpus),
         )
         self._config = config
@@ -141,6 +150,7 @@ class Agent:
             gpus=[gpu.id for gpu in config.gpus],
         )
         self._blobs = BlobMemory(self._blob_failed)
+        self._environments = _environments_of(config, self)
         self._lease_log = LeaseLog()
         self._due_s = 0.0  # when the core must settle again
         self._is_settling = False
@@ -189,6 +199,7 @@ class Agent:
         """End all workers."""
         if self._ending is not None:
             await asyncio.wait([self._ending])
+        await self._environments.close()
         await self._sandboxes.close()
 
     @property
@@ -268,6 +279,10 @@ class Agent:
                 self._blobs.finish(effect.number)
             case e.DropBlob():
                 self._blobs.drop(effect.number)
+            case e.GetPackages():
+                self._environments.get(effect.lease, effect.packed)
+            case e.LetGoOfPackages():
+                self._environments.let_go(effect.lease)
             case e.LoadWorker():
                 self._workers.load_worker()
             case e.MakeTemplate():
@@ -317,6 +332,9 @@ class Agent:
         variables[FOLDER_VARIABLE] = self._sandboxes.job_folder
         if shared := self._core.shared:
             variables[SHARED_VARIABLE] = shared
+        if effect.packages:  # what calls start finds them, too
+            path = (effect.packages, os.environ.get("PYTHONPATH", ""))
+            variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         if not effect.keep:  # else the files are kept as well
             self._sandboxes.make_job_folder()
         hash_seed = start.hash_seed
@@ -331,6 +349,7 @@ class Agent:
             fragments=start.fragments,
             blobs=[(blob.digest, blob.size, int(blob.kind), blob.name) for blob in start.blobs],
             timeout_s=0.0 if start.policy is None else start.policy.timeout_s,
+            packages=effect.packages,
         )
         self._workers.begin_lease(
             effect.function,
@@ -343,6 +362,24 @@ class Agent:
             gpus=0 if start.policy is None else start.policy.func_gpu,
             shared=self._core.shared,
         )
+
+    # --- what becomes of packages: see environments.Listener ---
+
+    def packages_progress(self, lease: bytes, text: str) -> None:
+        """Take what is being done for a lease."""
+        self._core.packages.progress(lease, text)
+        self._settle()
+
+    def packages_there(self, lease: bytes, place: str) -> None:
+        """Take where the packages of a lease are."""
+        self._core.packages.there(lease, place)
+        self._settle()
+
+    def packages_failed(self, lease: bytes, why: str, lacking: Sequence[str]) -> None:
+        """Take why there are none."""
+        log.warning("%s", why)
+        self._core.packages.failed(lease, why, lacking)
+        self._settle()
 
     def _blob_failed(self, number: int, why: str) -> None:
         self._core.blob_failed(number, why)

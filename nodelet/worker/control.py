@@ -135,6 +135,9 @@ class LoadSettings(NamedTuple):
     # Digest, size, kind (protocol.messages.BlobKind), name; their descriptors come with the message
     blobs: list[tuple[bytes, int, int, str]] = []  # noqa: RUF012 - never changed
     timeout_s: float = 0.0  # that one call may take; 0: as long as it wants
+    packages: str = (
+        ""  # a directory where imports look before they look where this Python has its own
+    )
 
     def __repr__(self) -> str:
         return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment

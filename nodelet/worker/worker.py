@@ -153,7 +153,9 @@ class Worker:
                     forks.join_output()
                 payloads.apply_environment(environment)
                 attached = {**environment.get("attached", {}), **self._blobs.named()}
-                payloads.load_own_modules(attached, own_modules_place(settings.variables))
+                own_place = own_modules_place(settings.variables)
+                payloads.serve_packages(settings.packages, attached, own_place)
+                payloads.load_own_modules(attached, own_place)
                 wanted, place = environment["directory"], settings.variables.get(VARIABLE)
                 if "files" in attached and place is not None:
                     put_down(attached, place)

@@ -237,6 +237,7 @@ service() { # node.sh runs the nodelet; who runs node.sh is systemd, or `bootstr
       printf 'exec %s' "$(quote "$DIRECTORY/venv/bin/burla-nodelet")"
       printf ' --scheduler %s --name %s' "$(quote "$SCHEDULER")" "$(quote "$NAME")"
       printf ' --ready-file %s' "$(quote "$DIRECTORY/ready")"
+      printf ' --packages-directory %s' "$(quote "$DIRECTORY/packages")"
       [ -z "$CPUS" ] || printf ' --cpus %s' "$(quote "$CPUS")"
       [ -z "$RAM" ] || printf ' --ram %s' "$(quote "$RAM")"
       [ -z "$LOG_LEVEL" ] || printf ' --log-level %s' "$(quote "$LOG_LEVEL")"

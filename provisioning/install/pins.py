@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from functools import cache as once
@@ -26,6 +27,7 @@ from pathlib import Path
 from burla.provisioning.core.machines import ProvisioningError, tail
 
 ASK_S = 300.0
+TOOL = "uv"  # with it nodes install packages that functions need, much faster than with pip
 NEED = re.compile(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?([^;]*)(?:;(.*))?")
 WORD = re.compile(r"\d+|[a-z]+")
 # A node's C library decides which wheel it takes: pip is asked as an old one would, and a new one.
@@ -137,18 +139,34 @@ def of_index(
         index: URL; empty: what pip here is configured to ask.
         directory: for what is kept.
     """
+    needs = list(needs)
+    if tool := closure([TOOL], _installed):
+        with suppress(ProvisioningError):  # an index may lack it: pip does what it would do
+            return _of_index(ours, {**closure(needs, _installed), **tool}, python, index, directory)
     pins = closure(needs, _installed)
+    try:
+        return _of_index(ours, pins, python, index, directory)
+    except ProvisioningError as error:
+        plain = [pin.line(name, ()) for name, pin in pins.items()]
+        text = f"what nodes install is pinned by version only, not by hash: {error}"
+        return Requirements("\n".join(["burla", *plain, ""]), text)
+
+
+def _of_index(
+    ours: str, pins: Mapping[str, Pin], python: str, index: str, directory: Path
+) -> Requirements:
+    """Return these versions, with the hashes that an index has for them.
+
+    Raises:
+        ProvisioningError: it cannot be asked, or lacks one of the versions.
+    """
     plain = [pin.line(name, ()) for name, pin in pins.items()]
     key = hashlib.sha256(repr((plain, python, index, platform.machine())).encode()).hexdigest()
     kept = directory / f"hashes-{key[:24]}.json"
     try:
         hashes = json.loads(kept.read_text())
     except (OSError, ValueError):
-        try:
-            hashes = _ask(pins, python, index)
-        except ProvisioningError as error:
-            text = f"what nodes install is pinned by version only, not by hash: {error}"
-            return Requirements("\n".join(["burla", *plain, ""]), text)
+        hashes = _ask(pins, python, index)
         directory.mkdir(parents=True, exist_ok=True)
         new = kept.with_suffix(f".{os.getpid()}")
         new.write_text(json.dumps(hashes))

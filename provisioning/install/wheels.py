@@ -27,6 +27,7 @@ from burla.provisioning.core.machines import ProvisioningError, tail
 from burla.system.paths import cache_directory
 
 from . import pins
+from .stripping import stripped
 
 WHEEL = f"burla-{VERSION}-py3-none-any.whl"
 SUFFIXES = (".py", ".sh", ".typed")  # of the files that make up the package
@@ -89,7 +90,10 @@ def needs() -> list[str]:
 NOT_FOR_NODES = (
     *("burla/provisioning/", "burla/scheduler/", "burla/private/"),
     *(f"burla/{name}.py" for name in ("__main__", "auth_cli", "cli", "cli_options", "cluster_cli")),
-    *(f"burla/{name}.py" for name in ("demo", "doctor", "job_reports", "jobs_cli", "jobs_view")),
+    *(
+        f"burla/{name}.py"
+        for name in ("demo", "doctor", "env_cli", "job_reports", "jobs_cli", "jobs_view")
+    ),
     "burla/rotation.py",
 )
 
@@ -105,6 +109,8 @@ def make_wheel(*, compress: bool = True, for_node: bool = False) -> bytes:
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     without = NOT_FOR_NODES if for_node else ()
     files = {name: data for name, data in _sources() if not name.startswith(without)}
+    if for_node:
+        files = {n: stripped(data) if n.endswith(".py") else data for n, data in files.items()}
     distribution, metadata = _metadata()
     files[f"{INFO}/METADATA"] = metadata.encode()
     files[f"{INFO}/entry_points.txt"] = _entry_points(distribution, for_node).encode()

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from burla.protocol import messages as m
 from burla.protocol.arriving import WRONG_MAX, Arriving, pieces_of
 
+from . import leases
 from .blob_table import TENANT_SHARE, Name, Needed, Reader, Stored
 from .client import Client
 from .effects import DropBlob, KeepBlob, SendBlob
@@ -345,8 +346,15 @@ def refused(state: State, node: Node, said: m.LeaseRefused) -> None:
     """Fail a job that its node cannot serve."""
     lease = state.leases.get(said.lease)
     job = state.job_of(lease)
-    if lease is not None and job is not None and lease.node == node.id and not job.failed:
-        fail(state, job, "", f"node {node.name} cannot serve this job: {said.why}")
+    if lease is None or job is None or lease.node != node.id or job.failed:
+        return
+    others = job.work.leases.keys() - {lease.id} - job.work.preparing.keys()
+    if said.packages and others:  # which have begun: calls that run are not to be run again
+        job.work.unfit[node.id] = said.why.partition("\n")[0]
+        leases.end(state, lease, discard=True)
+    else:
+        text = f"node {node.name} cannot serve this job: {said.why}"
+        fail(state, job, "", text, packages=said.packages)
 
 
 # --- time ---

@@ -14,7 +14,12 @@ def fail(
     *,
     index: int | None = None,
     nodes: tuple[str, ...] = (),
+    packages: tuple[str, ...] = (),
 ) -> None:
-    """Tell the client that its job never can be done; `index`: which input is why."""
-    job.failed, job.failure = True, m.JobFailed(job.id, argument, text, index, nodes)
+    """Tell the client that its job never can be done; `index`: which input is why.
+
+    `packages`: that a node cannot have, if that is why: its client may open it again with them.
+    """
+    job.failed = True
+    job.failure = m.JobFailed(job.id, argument, text, index, nodes, packages=packages)
     state.tell(job, job.failure)

@@ -93,6 +93,7 @@ class Job:
                 parts = (self.owner, spec.digest, options, spec.hash_seed, spec.policy)
                 digest = blake2b(repr(parts).encode(), digest_size=16)
                 digest.update(spec.environment)
+                digest.update(spec.packages)
                 self._reuse_key = digest.digest()
         return self._reuse_key
 

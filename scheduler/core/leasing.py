@@ -74,6 +74,7 @@ def start(state: State, job: Job, node: Node) -> None:
         hash_seed=job.spec.hash_seed,
         fragments=job.spec.fragments,
         policy=job.spec.policy,
+        packages=job.spec.packages if node.has_packages else b"",
         over=leases.take_untold(state, node),
     )
     _send(state, job, node, message)

@@ -6,6 +6,7 @@ from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
 from burla.protocol.key_messages import KEYS
 from burla.protocol.messages import BLOBS_SHARE, BlobKind, NodeHello, NodeState, NodeStatus
+from burla.protocol.package_messages import PACKAGES
 
 from .job import Job
 from .lease import Lease
@@ -39,8 +40,7 @@ class Node(Struct):
     heir: str = ""  # that one, until it has said Hello under it
     back_by_s: float = 0.0  # until then it may be connecting anew for that
     asker: bytes = b""  # who is told when it has
-    takes_blobs: bool = False
-    has_policies: bool = False  # it knows what jobs want of calls that fail
+    features: tuple[str, ...] = ()  # what of the protocol it knows besides
     gpus: tuple[str, ...] = ()  # the model of each
 
     @classmethod
@@ -49,10 +49,24 @@ class Node(Struct):
         offer = (hello.name, hello.python, hello.cpus, hello.ram)
         node = cls(hello.node, peer, *offer, now_s, hello.isolation, idle_since_s=now_s)
         node.knows_keys = KEYS in hello.features
-        node.takes_blobs = BLOBS in hello.features
-        node.has_policies = POLICIES in hello.features
+        node.features = hello.features
         node.gpus = hello.gpus
         return node
+
+    @property
+    def takes_blobs(self) -> bool:
+        """Whether it asks for what is big in a function."""
+        return BLOBS in self.features
+
+    @property
+    def has_policies(self) -> bool:
+        """Whether it knows what jobs want of calls that fail."""
+        return POLICIES in self.features
+
+    @property
+    def has_packages(self) -> bool:
+        """Whether it installs what a function needs."""
+        return PACKAGES in self.features
 
     def is_free(self) -> bool:
         """Return whether it may be leased: every process of earlier leases is proven gone."""
@@ -88,7 +102,7 @@ class Node(Struct):
 
     def slots(self, job: Job) -> int:
         """Return how many calls of `job` it can run at once; 0: the job does not fit."""
-        if self.python != job.python or self._is_too_old(job):
+        if self.python != job.python or self._is_too_old(job) or self.id in job.work.unfit:
             return 0
         if job.spec.blobs and (self._lacks_room(job) or (job.lacks and not self.takes_blobs)):
             return 0
@@ -112,6 +126,8 @@ class Node(Struct):
             return "func_ram", f"{self.name} has {self.ram / gigabyte:.4g} GB"
         if len(self.gpus) < job.func_gpu:
             return "func_gpu", f"{self.name} has {_gpus(len(self.gpus))}"
+        if (why := job.work.unfit.get(self.id)) is not None:
+            return "", f"{self.name} cannot serve it: {why}"
         return "", self._lacks_room(job) if job.spec.blobs else ""
 
     def _lacks_room(self, job: Job) -> str:

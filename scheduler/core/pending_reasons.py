@@ -90,7 +90,9 @@ def unsatisfiable(
     argument = misfits[0][0]
     reasons = "; ".join(why for _, why in misfits[:MISFITS_SAID])
     if argument == "python":  # not an argument of the call
-        return "", f"no node of the cluster runs this Python version ({reasons})"
+        text = f"no node of the cluster runs this Python version ({reasons})"
+        remedy = f'an administrator sets python = "{job.python}" in its file and says `burla up`'
+        return "", f"{text}: run your script with one that they run, or {remedy}"
     if argument == "policy":  # of several, of which the caller knows those that were given
         text = "no node of the cluster knows return_exceptions, timeout, retries and func_gpu"
         upgrade = "an administrator upgrades them with `burla up`, or leave these arguments out"

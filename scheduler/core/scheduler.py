@@ -20,6 +20,7 @@ from . import (
     jobs,
     nodes,
     operators,
+    preparing,
     questions,
     reconcile,
     renewing,
@@ -328,6 +329,8 @@ class Scheduler:
                 blobs.wanted(state, node, said)
             case m.LeaseRefused():
                 blobs.refused(state, node, said)
+            case m.Preparing():
+                preparing.hear(state, node, said)
             case m.Drain():
                 nodes.drain(state, node)
             case m.Heartbeat() | m.NodeHello() | m.ReplaceKey():  # the shell has taken the last one

@@ -42,6 +42,8 @@ class Work:
         self.empty = 0  # leases that hold nothing
         self.idle: dict[bytes, None] = {}  # leases with an idle slot, who has waited longest first
         self.hungry: dict[bytes, None] = {}  # others that would take more work ahead
+        self.preparing: dict[bytes, str] = {}  # leases whose nodes install what they need, in words
+        self.unfit: dict[bytes, str] = {}  # nodes that lack what others have, and why
 
     def is_complete(self) -> bool:
         """Return whether every input has its outcome."""
@@ -69,6 +71,7 @@ class Work:
         for lo, hi in list(lease.held):
             self.give_back(lease, lo, hi)
         del self.leases[lease.id]
+        self.preparing.pop(lease.id, None)
         self.slots -= lease.slots
         self.empty -= 1
         self.idle.pop(lease.id, None)

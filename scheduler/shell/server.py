@@ -44,6 +44,7 @@ from burla.protocol.messages import (
     ReplaceKey,
     Welcome,
 )
+from burla.protocol.package_messages import PACKAGES
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core import nodes
 from burla.scheduler.core.admission import RateLimiter
@@ -91,7 +92,7 @@ UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 LOCAL_BACKLOG = 64  # see door.py
 PORT_MAX = 65535
-FEATURES = (KEYS, BLOBS, POLICIES, JOBS)
+FEATURES = (KEYS, BLOBS, POLICIES, JOBS, PACKAGES)
 OUTBOX_RETRY_S = sockets.RETRY_S
 DIRECT = b"direct".ljust(256)  # who is at the other end of a direct line: no routing id is so long
 DIRECTIONS = {

@@ -2,8 +2,10 @@
 
 from hashlib import sha256
 
-from burla.attachments import INLINE_BYTES_MAX, NAMED_MAX, attach, join_small
+from burla.attachments import INLINE_BYTES_MAX, NAMED_MAX, PACKAGES_MAX, attach, join_small
 from burla.protocol import messages as m
+from burla.protocol.messages import BLOBS_MAX
+from burla.values.parts import PARTS_MAX
 
 
 def test_little_goes_with_the_job_and_more_as_blobs() -> None:
@@ -30,3 +32,10 @@ def test_the_biggest_pieces_are_parts_of_their_own() -> None:
     assert len(parts) == NAMED_MAX - 1
     assert len(parts[0][1]) == 100 * (100 - NAMED_MAX + 2)
     assert len(set(places)) == 100
+
+
+def test_all_kinds_together_are_no_more_blobs_than_a_job_may_have() -> None:
+    assert PARTS_MAX + 2 * NAMED_MAX + PACKAGES_MAX <= BLOBS_MAX
+    places, parts = join_small([b"x"] * 100, 1, PACKAGES_MAX)
+    assert len(parts) == PACKAGES_MAX - 1
+    assert len(places) == 100

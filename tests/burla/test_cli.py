@@ -37,6 +37,9 @@ def test_no_help_shows_its_markup(capsys: pytest.CaptureFixture[str]) -> None:
         assert "\b" not in shown
 
 
+NO_CLUSTER = (["restore"], ["schema"], ["env", "show"], ["env", "prune"])  # none is meant
+
+
 def test_every_command_is_told_the_cluster_alike() -> None:
     for words in (name.split() for name in all_commands(cli.commands)):
         found: click.Command = cli.commands
@@ -44,7 +47,7 @@ def test_every_command_is_told_the_cluster_alike() -> None:
             assert isinstance(found, click.Group)
             found = found.commands[word]
         names = [parameter.name for parameter in found.params]
-        is_told = "cluster" in names or words in (["restore"], ["schema"])  # no cluster is meant
+        is_told = "cluster" in names or words in NO_CLUSTER
         assert isinstance(found, click.Group) or is_told, words
 
 

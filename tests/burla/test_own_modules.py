@@ -196,7 +196,7 @@ def sent(place: Path, key: object = "key", code: CodeType = CODE) -> Travels | N
     """Return what is sent with code that imports `own_a`; nothing that is loaded is."""
     path = (str(place),)
     loaded = frozenset(name for name in sys.modules if name.partition(".")[0] != "own_a")
-    return own_modules.own_modules((key, None), lambda: path, loaded, [code], None)
+    return own_modules.own_modules((key, None), lambda: path, loaded, [code], None).travels
 
 
 def opened(travels: Travels | None) -> tuple[OwnModules, list[bytes]]:

@@ -352,6 +352,8 @@ class SimClient:
                 caller.error = str(effect)
             case c.Warn():
                 self.world.lost_output.add(caller.job)
+            case c.Lacking():
+                caller.error = effect.text
             case c.ReportWaiting() | c.ReportHanging() | c.ReportRetried():
                 pass
             case c.Slots() | c.Status():

@@ -125,6 +125,19 @@ def test_of_an_index_what_runs_here_is_taken_and_kept(
     assert pins.of_index(OURS, ["a_b>=1"], "3.11", index, kept) == made
 
 
+def test_what_installs_packages_goes_along_if_the_index_has_it(
+    index: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: dict[str, tuple[str, list[str]]] = {"a-b": ("1.5", []), pins.TOOL: ("9.9", [])}
+    monkeypatch.setattr(pins, "_installed", look(there))
+    made = pins.of_index(OURS, ["a_b>=1"], "3.11", index, tmp_path / "kept")
+    assert (made.warning, pins.TOOL in made.text) == ("", False)
+    hashes = {"a-b": ["00"], pins.TOOL: ["11"]}
+    monkeypatch.setattr(pins, "_ask", lambda wanted, python, index: hashes)
+    made = pins.of_index(OURS, ["a_b>=1"], "3.11", index, tmp_path / "other")
+    assert made.text.splitlines()[1:] == ["a-b==1.5 --hash=sha256:00", "uv==9.9 --hash=sha256:11"]
+
+
 def test_without_an_index_versions_are_pinned_and_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,101 @@
+"""Packages of a job: what its function needs of installed distributions, and how a node gets it.
+
+`OpenJob` and `StartLease` carry `Packages`, packed: only the node opens it, and only if it is not
+what the last lease had. A node that lacks some installs them before the lease begins, and says how
+far it is. What it cannot have it names in `LeaseRefused`: the client may have files of it. Pure.
+"""
+
+import re
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .fields import Id, Line, Message
+
+PACKAGES = "packages"  # a feature: who says so knows all this
+PACKAGES_BYTES_MAX = 64 << 10
+LACKING_MAX = 1000  # packages told of that a node cannot have
+
+PackedPackages = Annotated[bytes, Meta(max_length=PACKAGES_BYTES_MAX)]
+PackageName = Annotated[str, Meta(max_length=256)]
+Lacking = Annotated[tuple[PackageName, ...], Meta(max_length=LACKING_MAX)]
+
+# Of PEP 508 what an index alone can give: no address, no path, and nothing that an installer could
+# take for an option.
+_VERSION = r"(?:===|==|~=|!=|<=|>=|<|>) *[A-Za-z0-9.*+!_-]+"
+_REQUIREMENT = re.compile(
+    r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
+    r" *(?P<extras>\[[A-Za-z0-9._, -]*\])?"
+    rf" *\(? *(?P<version>(?:{_VERSION}(?: *, *{_VERSION})*)?) *\)?"
+    r" *(?P<marker>;[^;@/\\]*)?"
+)
+_EXACT = re.compile(r"== *([A-Za-z0-9.!+_-]+)")
+
+
+class Packages(Struct, frozen=True, array_like=True):
+    """What a function needs, by name and version."""
+
+    requirements: tuple[str, ...]  # of one line each; see `checked`
+    is_whole: bool = True  # these are all: what they require themselves is among them
+
+
+class Preparing(Message, frozen=True):
+    """nodelet -> scheduler: what this node installs before the lease begins, when that changes."""
+
+    lease: Id
+    text: Line  # for people; empty: it is done
+
+
+def pack(packages: Packages) -> bytes:
+    """Return what travels; equal ones are equal as bytes."""
+    return msgspec.msgpack.encode(packages)
+
+
+def unpack(packed: bytes) -> Packages:
+    """Return what was packed.
+
+    Raises:
+        ValueError: it is none, or asks for what no index has.
+    """
+    try:
+        packages = msgspec.msgpack.decode(packed, type=Packages)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"not a list of packages: {error}") from None
+    for requirement in packages.requirements:
+        checked(requirement)
+    return packages
+
+
+def checked(requirement: str) -> str:
+    """Return a requirement that an index can give by name and version.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not requirement.isprintable() or not _REQUIREMENT.fullmatch(requirement):
+        raise ValueError(
+            f"{requirement!r} is no name of a package with versions, as pandas>=2: addresses, paths"
+            " and options are not for nodes to follow"
+        )
+    return requirement
+
+
+def canonical(name: str) -> str:
+    """Return a name of a package as all its spellings become."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def name_of(requirement: str) -> str:
+    """Return which package a requirement names."""
+    match = _REQUIREMENT.fullmatch(requirement)
+    return canonical(match["name"]) if match is not None else ""
+
+
+def exact_version(requirement: str) -> str:
+    """Return the one version that a requirement takes anywhere; empty: there may be others."""
+    match = _REQUIREMENT.fullmatch(requirement)
+    if match is None or match["marker"] or match["extras"]:
+        return ""
+    exact = _EXACT.fullmatch(match["version"])
+    return "" if exact is None else exact[1]

@@ -1,0 +1,411 @@
+"""Environments of packages on this node: made when a lease needs one, and kept for the next.
+
+One is a folder that is named by what is in it. It is made beside its place and renamed when it is
+complete, so nothing half-made is ever found. Leases hold a lock on theirs; those that nobody holds
+go when there are too many bytes, the one that was used longest ago first. Nodelets of one user on
+one machine share them.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, Protocol
+
+from burla.protocol.package_messages import (
+    LACKING_MAX,
+    Packages,
+    canonical,
+    exact_version,
+    name_of,
+    unpack,
+)
+
+from .installing import FULL, Installer, InstallError, LackingError, compile_all
+
+BYTES_MAX = 20 << 30  # of all environments, if there is so much room
+FREE_SHARE = 2  # they take at most one of so many parts of what is free without them
+TOLD_S = 3.0  # how far an installation is is told no more often
+INSIDE = "site-packages"  # what is called so is taken for installed everywhere
+FACTS = "packages.json"
+NEW, OLD = ".new-", ".old-"
+# Workers have loaded these when they hear which ones the caller has: those are the node's own.
+LOADED = frozenset(("burla", "cloudpickle", "msgpack", "xxhash"))
+
+log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Whoever hears what becomes of what was asked for."""
+
+    def packages_progress(self, lease: bytes, text: str) -> None:
+        """Take what is being done."""
+
+    def packages_there(self, lease: bytes, place: str) -> None:
+        """Take where it is; empty: this Python has all of it."""
+
+    def packages_failed(self, lease: bytes, why: str, lacking: Sequence[str]) -> None:
+        """Take why it cannot be, and which packages are to blame for it."""
+
+
+class Kept(NamedTuple):
+    """One environment on the disk."""
+
+    key: str
+    used_s: float
+    size: int
+    requirements: tuple[str, ...]
+
+
+class Store:
+    """The folder with all environments."""
+
+    def __init__(self, root: str, bytes_max: int | None = None) -> None:
+        """Use a folder that is there."""
+        self.root = root
+        self._bytes_max = bytes_max
+
+    def place(self, key: str) -> str:
+        """Return what imports look into."""
+        return os.path.join(self.root, key, INSIDE)
+
+    def find(self, key: str) -> str:
+        """Return where imports look, and note that it was used; empty: it is not there."""
+        try:
+            os.utime(os.path.join(self.root, key))
+        except OSError:
+            return ""
+        return self.place(key)
+
+    def hold(self, key: str) -> int:
+        """Return a descriptor that keeps an environment, there or to be, from being removed."""
+        return self._lock(key, fcntl.LOCK_SH)
+
+    def new(self) -> str:
+        """Return a folder in which one can be made."""
+        made = os.path.join(self.root, f"{NEW}{os.getpid()}-{os.urandom(4).hex()}")
+        os.mkdir(made, 0o755)
+        os.chmod(made, 0o755)  # whatever our umask is
+        return made
+
+    def finish(self, made: str, key: str, requirements: Sequence[str]) -> None:
+        """Put what was made into its place, unless another was quicker.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        size = _size_of(made)
+        with open(os.path.join(made, FACTS), "w") as file:
+            json.dump({"bytes": size, "requirements": list(requirements)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(os.path.join(made, FACTS), 0o644)
+        try:
+            os.rename(made, os.path.join(self.root, key))
+        except OSError:
+            if not self.find(key):
+                raise
+            remove(made)
+
+    def close(self, key: str) -> None:
+        """Let nobody write to what is there any more."""
+        for folder, _, files in os.walk(os.path.join(self.root, key)):
+            for file in files:
+                path = os.path.join(folder, file)
+                with suppress(OSError):
+                    mode = os.lstat(path).st_mode
+                    if not os.path.islink(path):
+                        os.chmod(path, mode & 0o555 | 0o444)
+            with suppress(OSError):
+                os.chmod(folder, 0o555)
+
+    def all(self) -> list[Kept]:
+        """Return all, the one that was used longest ago first."""
+        found = []
+        with suppress(OSError):
+            for entry in os.scandir(self.root):
+                with suppress(OSError, ValueError, KeyError):
+                    if entry.name.startswith(".") or not entry.is_dir():
+                        continue
+                    with open(os.path.join(entry.path, FACTS)) as file:
+                        facts = json.load(file)
+                    used_s, size = entry.stat().st_mtime, int(facts["bytes"])
+                    found.append(Kept(entry.name, used_s, size, tuple(facts["requirements"])))
+        return sorted(found, key=lambda one: one.used_s)
+
+    def prune(self, bytes_max: int | None = None) -> list[Kept]:
+        """Remove what nobody holds until few enough bytes are left; return what was removed."""
+        self.remove_left()
+        kept = self.all()
+        total = sum(one.size for one in kept)
+        most = self.bytes_max(total) if bytes_max is None else bytes_max
+        gone = []
+        for one in kept:
+            if total <= most:
+                break
+            if self._remove(one.key):
+                total -= one.size
+                gone.append(one)
+        return gone
+
+    def bytes_max(self, used: int) -> int:
+        """Return how many bytes all may have together."""
+        if self._bytes_max is not None:
+            return self._bytes_max
+        return min(BYTES_MAX, (shutil.disk_usage(self.root).free + used) // FREE_SHARE)
+
+    def remove_left(self) -> None:
+        """Remove what nodelets have left that were killed."""
+        for name in os.listdir(self.root):
+            if name.endswith(".lock") and not os.path.exists(self.place(name[1:-5])):
+                self._forget_lock(name[1:-5])
+            if name.startswith((NEW, OLD)):
+                pid = name.removeprefix(NEW).removeprefix(OLD).partition("-")[0]
+                if not os.path.exists(f"/proc/{pid}"):
+                    path = os.path.join(self.root, name)
+                    remove(path) if os.path.isdir(path) else os.unlink(path)
+
+    def _remove(self, key: str) -> bool:
+        """Remove an environment, unless somebody holds it."""
+        try:
+            fd = self._lock(key, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        try:
+            gone = os.path.join(self.root, f"{OLD}{os.getpid()}-{os.urandom(4).hex()}")
+            os.rename(os.path.join(self.root, key), gone)
+            os.unlink(self._lock_file(key))
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        remove(gone)
+        return True
+
+    def _forget_lock(self, key: str) -> None:
+        """Remove the lock of what is not there, unless somebody holds it."""
+        with suppress(OSError):
+            fd = self._lock(key, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                if not os.path.exists(self.place(key)):
+                    os.unlink(self._lock_file(key))
+            finally:
+                os.close(fd)
+
+    def _lock(self, key: str, how: int) -> int:
+        while True:
+            path = self._lock_file(key)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, how)
+                if os.path.exists(path) and os.path.samestat(os.fstat(fd), os.stat(path)):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # it was removed meanwhile
+
+    def _lock_file(self, key: str) -> str:
+        return os.path.join(self.root, f".{key}.lock")
+
+
+class Environments:
+    """What leases of this node need of packages."""
+
+    def __init__(self, store: Store, installer: Installer, listener: Listener) -> None:
+        """Use what is there; `listener` is told what becomes of what is asked for."""
+        self._store, self._installer, self._listener = store, installer, listener
+        self._wanted: dict[bytes, int | None] = {}  # by lease, the lock that is held for it
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+
+    def get(self, lease: bytes, packed: bytes) -> None:
+        """Begin to have ready what a lease needs; keep it until `let_go`."""
+        self._wanted[lease] = None
+        self._begin(self._serve(lease, packed))
+
+    def let_go(self, lease: bytes) -> None:
+        """Note that a lease needs nothing any more; what is being made for it is made all the same.
+
+        Whoever gave up waiting will try again, most likely.
+        """
+        if (fd := self._wanted.pop(lease, None)) is not None:
+            os.close(fd)
+
+    async def close(self) -> None:
+        """End all that is being done."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for lease in list(self._wanted):
+            self.let_go(lease)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself does not keep it
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, lease: bytes, packed: bytes) -> None:
+        listener = self._listener
+        try:
+            packages = unpack(packed)
+            lacks = await asyncio.to_thread(lacking, packages)
+            place = await self._make(lease, lacks, packages) if lacks else ""
+            listener.packages_there(lease, place)
+        except LackingError as error:
+            names = ", ".join(_shown(packages, name) for name in error.names)
+            what = "packages" if len(error.names) > 1 else "package"
+            why = f"it cannot have the {what} {names}: {error}"
+            listener.packages_failed(lease, why, error.names[:LACKING_MAX])
+        except (InstallError, OSError, ValueError) as error:
+            text = str(error) or type(error).__name__
+            listener.packages_failed(lease, f"it cannot install packages: {text}", ())
+
+    async def _make(self, lease: bytes, lacks: Sequence[str], packages: Packages) -> str:
+        """Return where an environment is, made if need be."""
+        key, store = key_of(lacks, packages.is_whole), self._store
+        fd = await asyncio.to_thread(store.hold, key)
+        if lease in self._wanted:
+            self._wanted[lease] = fd
+        else:  # it was let go of meanwhile
+            os.close(fd)
+        if place := store.find(key):
+            return place
+        async with self._one_at_a_time:
+            if place := store.find(key):
+                return place
+            try:
+                await self._install(lease, key, lacks, packages)
+            except (InstallError, OSError) as error:
+                if FULL not in str(error) or not await self._make_room(0):
+                    raise
+                await self._install(lease, key, lacks, packages)
+        await self._make_room(None)
+        self._begin(self._compile(key))
+        return store.find(key)
+
+    async def _install(
+        self, lease: bytes, key: str, lacks: Sequence[str], packages: Packages
+    ) -> None:
+        made = self._store.new()
+        try:
+            with throttled(lambda text: self._listener.packages_progress(lease, text)) as tell:
+                await self._installer.install(
+                    lacks, os.path.join(made, INSIDE), tell, is_whole=packages.is_whole
+                )
+            await asyncio.to_thread(self._store.finish, made, key, lacks)
+        finally:
+            await asyncio.to_thread(remove, made)
+
+    async def _make_room(self, bytes_max: int | None) -> bool:
+        """Remove what is too much; return whether anything was."""
+        gone = await asyncio.to_thread(self._store.prune, bytes_max)
+        if gone:
+            used = {name_of(one) for kept in self._store.all() for one in kept.requirements}
+            names = {name_of(one) for kept in gone for one in kept.requirements}
+            await self._installer.forget(sorted(names - used))
+        return bool(gone)
+
+    async def _compile(self, key: str) -> None:
+        with suppress(InstallError):
+            fd = await asyncio.to_thread(self._store.hold, key)
+            try:
+                await compile_all(self._store.place(key))
+                await asyncio.to_thread(self._store.close, key)
+            finally:
+                os.close(fd)
+
+
+@contextmanager
+def throttled(tell: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Pass texts on, at most one each few seconds, the last one late."""
+    loop = asyncio.get_running_loop()
+    due_s, waiting, timer = 0.0, "", None
+
+    def say() -> None:
+        nonlocal due_s, timer
+        due_s, timer = loop.time() + TOLD_S, None
+        tell(waiting)
+
+    def hear(text: str) -> None:
+        nonlocal waiting, timer
+        waiting = text
+        if timer is None:
+            timer = loop.call_later(max(0.0, due_s - loop.time()), say)
+
+    try:
+        yield hear
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def key_of(requirements: Sequence[str], is_whole: bool) -> str:
+    """Return the name of an environment: another one for other packages or another Python."""
+    python = (sys.implementation.cache_tag, sys.version_info[:2], sysconfig.get_platform())
+    text = repr((sorted(requirements), is_whole, python))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def lacking(packages: Packages) -> list[str]:
+    """Return which requirements this Python does not meet as it is."""
+    here = installed()
+    lacks = []
+    for one in packages.requirements:
+        name = name_of(one)
+        if name in LOADED and name in here:
+            continue
+        if not packages.is_whole or here.get(name) != exact_version(one):
+            lacks.append(one)
+    return lacks
+
+
+_installed: tuple[tuple[tuple[str, int], ...], dict[str, str]] = ((), {})
+
+
+def installed() -> dict[str, str]:
+    """Return the versions of the packages that this Python has, by name."""
+    global _installed
+    states = []
+    for path in sys.path:
+        with suppress(OSError):
+            states.append((path, os.stat(path).st_mtime_ns))
+    if _installed[0] != tuple(states):
+        found: dict[str, str] = {}
+        for one in importlib.metadata.distributions():
+            with suppress(KeyError, TypeError):
+                found.setdefault(canonical(one.metadata["Name"]), one.version)
+        _installed = tuple(states), found
+    return _installed[1]
+
+
+def remove(directory: str) -> None:
+    """Remove a directory of ours, also if nobody may write to it."""
+    for folder, _, _ in os.walk(directory):
+        with suppress(OSError):
+            os.chmod(folder, 0o755)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _shown(packages: Packages, name: str) -> str:
+    """Return a package as it was asked for."""
+    named = (one for one in packages.requirements if name_of(one) == name)
+    return next(named, name).replace("==", " ")
+
+
+def _size_of(directory: str) -> int:
+    total = 0
+    for folder, _, files in os.walk(directory):
+        for file in files:
+            with suppress(OSError):
+                total += os.lstat(os.path.join(folder, file)).st_size
+    return total

@@ -1,0 +1,301 @@
+"""Installing packages from an index into a folder, by uv, or by pip where there is no uv.
+
+Only wheels are taken: what they hold is unpacked and nothing of it runs, so this may be done with
+the rights of the nodelet, once for all users. What has no wheel is told by name: whoever wants it
+has it installed, and its files travel (`packages` of `LeaseRefused`).
+"""
+
+import asyncio
+import configparser
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from glob import glob
+from pathlib import Path
+
+from burla.protocol.package_messages import name_of
+
+INSTALL_S = 1800.0  # the most that one installation may take
+TRIES_MAX = 50  # to find out which of many packages cannot be had: an installer names one or two
+TAIL_LINES, TAIL_CHARACTERS = 8, 1500  # of what an installer said last, for people
+FULL = "No space left on device"
+
+# It ends with us, and what it makes can be read by the user ids of jobs, whatever our umask is.
+_BEGIN = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.umask(0o022); "
+    "os.nice(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
+)
+_BUSY = re.compile(r"\s*(Downloading|Building|Downloaded|Built|Collecting) ([\w.-]+)")
+_IDLE = ("Using ", "hint:", "WARNING: Location")  # what it says that helps nobody
+_UNREACHABLE = re.compile(
+    r"(?i)failed to fetch|error sending request|could not connect|dns error|connection refused|"
+    r"timed out|network is unreachable|name resolution|max retries|retrying \(|newconnectionerror"
+)
+
+
+class LackingError(Exception):
+    """Some packages cannot be had here; the text is what the installer said last."""
+
+    def __init__(self, names: Sequence[str], text: str) -> None:
+        super().__init__(text)
+        self.names = names
+
+
+class InstallError(Exception):
+    """It cannot be installed now, for a reason of this machine; the text says which."""
+
+
+class Installer:
+    """What installs."""
+
+    def __init__(self, cache: str) -> None:
+        """Keep what is fetched in a directory."""
+        self._cache = cache
+
+    async def install(
+        self,
+        requirements: Sequence[str],
+        target: str,
+        tell: Callable[[str], None],
+        *,
+        is_whole: bool,
+    ) -> None:
+        """Install into a new directory.
+
+        Args:
+            requirements: what.
+            target: the directory.
+            tell: takes what is being done, for people.
+            is_whole: nothing else is installed for them.
+
+        Raises:
+            LackingError: some cannot be had.
+            InstallError: it cannot be done at all.
+        """
+        said = _Said(requirements, tell)
+        text = await self._run(requirements, target, said, is_whole=is_whole)
+        if text is None:
+            return
+        if FULL in text:
+            raise InstallError(text)
+        lacking: list[str] = []
+        left = list(requirements)
+        while True:
+            named = _named_in(text, left)
+            if not named or _UNREACHABLE.search(text):
+                named = [name_of(one) for one in left]
+            lacking += named
+            left = [one for one in left if name_of(one) not in named]
+            if not left or not is_whole or len(lacking) >= TRIES_MAX:
+                break
+            again = await self._run(left, target, said, is_whole=True, is_trial=True)
+            if again is None:
+                break
+            text = again
+        raise LackingError(lacking, text)
+
+    async def forget(self, names: Sequence[str]) -> None:
+        """Let go of what was fetched of these packages."""
+        if names and (uv := find_uv()):
+            await _run([uv, "cache", "clean", *names], self._environment(), lambda line: None)
+
+    async def _run(
+        self,
+        requirements: Sequence[str],
+        target: str,
+        said: "_Said",
+        *,
+        is_whole: bool,
+        is_trial: bool = False,
+    ) -> str | None:
+        """Return what the installer said last if it failed; `is_trial`: it changes nothing."""
+        listed = Path(target).with_name("requirements.txt")
+        await asyncio.to_thread(listed.write_text, "".join(f"{one}\n" for one in requirements))
+        line = [*_program(), "install", "--target", target, "--only-binary", ":all:"]
+        line += ["--no-deps"] if is_whole else []
+        line += ["--dry-run"] if is_trial else []
+        if find_uv():
+            line += ["--python", sys.executable, "--link-mode", "hardlink", "--color", "never"]
+        else:
+            line += ["--disable-pip-version-check", "--no-input", "--no-compile"]
+            line += ["--retries", "1", "--timeout", "10"]
+        return await _run([*line, "-r", str(listed)], self._environment(), said.hear)
+
+    def _environment(self) -> dict[str, str]:
+        usual = {name: os.environ[name] for name in os.environ if name != "PYTHONHASHSEED"}
+        told = {"UV_CACHE_DIR": self._cache, "PIP_CACHE_DIR": self._cache, "UV_HTTP_TIMEOUT": "15"}
+        # several indexes of pip's are equals to it
+        as_pip = {"UV_HTTP_RETRIES": "1", "UV_INDEX_STRATEGY": "unsafe-best-match"}
+        return {**settings_of_pip(os.environ), **as_pip, **usual, **told}
+
+
+class _Said:
+    """What an installer says of how far it is, in our words."""
+
+    def __init__(self, requirements: Sequence[str], tell: Callable[[str], None]) -> None:
+        self._names = {name_of(one): one.partition(";")[0].strip() for one in requirements}
+        self._tell = tell
+        self._done: dict[str, None] = {}
+        first = ", ".join(self._shown(name) for name in list(self._names)[:3])
+        more = f" and {len(self._names) - 3} more" if len(self._names) > 3 else ""
+        tell(f"installing {first}{more}")
+
+    def hear(self, line: str) -> None:
+        match = _BUSY.match(line)
+        if match is None:
+            return
+        name = name_of(match[2].partition("-")[0] if ".whl" in match[2] else match[2])
+        if match[1] in ("Downloaded", "Built"):
+            self._done[name] = None
+        else:
+            total = max(len(self._names), len(self._done) + 1)
+            self._tell(f"installing {self._shown(name)}, {len(self._done) + 1} of {total}")
+
+    def _shown(self, name: str) -> str:
+        return self._names.get(name, name).replace("==", " ")
+
+
+async def compile_all(directory: str) -> None:
+    """Put bytecode beside all modules, when nobody else wants the processor."""
+    line = [sys.executable, "-I", "-m", "compileall", "-q", "-x", r"[/\\]tests?[/\\]", directory]
+    await _run(line, dict(os.environ), lambda line: None, nice=19)
+
+
+async def _run(
+    line: Sequence[str], environment: Mapping[str, str], hear: Callable[[str], None], nice: int = 0
+) -> str | None:
+    """Run a program; return the last lines of what it said if it failed.
+
+    Raises:
+        InstallError: it cannot be run.
+    """
+    begun = [sys.executable, "-I", "-S", "-c", _BEGIN, str(nice), *line]
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *begun,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise InstallError(f"{line[0]} cannot be run: {error.strerror}") from None
+    last: list[str] = []
+    try:
+        async with asyncio.timeout(INSTALL_S):
+            assert process.stdout is not None
+            async for raw in process.stdout:
+                text = raw.decode(errors="replace").rstrip()
+                hear(text)
+                if text.strip() and not text.lstrip().startswith(_IDLE):
+                    last = [*last, text][-TAIL_LINES:]
+            code = await process.wait()
+    except TimeoutError:
+        raise InstallError(f"it has taken longer than {INSTALL_S:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    if code == 0:
+        return None
+    return "\n".join(last)[-TAIL_CHARACTERS:] or f"it ended with exit code {code}"
+
+
+def _named_in(text: str, requirements: Sequence[str]) -> list[str]:
+    """Return the packages that a text names as such that cannot be had."""
+    words = {name_of(word) for word in re.findall(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?", text)}
+    exact = {one.replace(" ", "").lower() for one in requirements}
+    # versions are named with them, as "pandas==9.9": who is only mentioned is not
+    said = {one for one in exact if one in text.replace(" ", "").lower()}
+    chosen = [name_of(one) for one in requirements if one.replace(" ", "").lower() in said]
+    return chosen or [name for one in requirements if (name := name_of(one)) in words]
+
+
+# --- the installers ---
+
+
+@cache
+def find_uv() -> str:
+    """Return where uv is; empty: nowhere."""
+    try:
+        from uv import find_uv_bin  # a dependency, but for machines that have none of it
+    except ImportError:
+        return shutil.which("uv") or ""
+    try:
+        return str(find_uv_bin())
+    except FileNotFoundError:
+        return shutil.which("uv") or ""
+
+
+@cache
+def _program() -> list[str]:
+    """Return what is run.
+
+    Raises:
+        InstallError: there is neither.
+    """
+    if uv := find_uv():
+        return [uv, "pip"]
+    from importlib.util import find_spec
+
+    if find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl")
+    found = [*glob(bundled), *glob("/usr/share/python-wheels/pip-*.whl")]
+    if not found:
+        raise InstallError("this node has neither uv nor pip: an administrator upgrades it")
+    return [sys.executable, os.path.join(found[0], "pip")]
+
+
+# Which setting of uv is which of pip.
+_SAME = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "find-links": "UV_FIND_LINKS",
+    "no-index": "UV_NO_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+}
+
+
+def settings_of_pip(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return for uv, which reads none of it, what pip is told on this machine about indexes."""
+    told: dict[str, str] = {}
+    for file in _files_of_pip(environment):
+        parser = configparser.RawConfigParser()
+        with suppress(OSError, configparser.Error, UnicodeError):
+            parser.read(file)
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                told |= dict(parser.items(section))
+    for name in _SAME:
+        value = environment.get(f"PIP_{name.upper().replace('-', '_')}")
+        if value is not None:
+            told[name] = value
+    found = {}
+    for name, variable in _SAME.items():
+        value = " ".join(told.get(name, "").split())
+        if value and not (name == "no-index" and value.lower() in ("0", "false", "no", "off")):
+            found[variable] = value.replace(" ", ",") if name == "find-links" else value
+    if "UV_NO_INDEX" in found:
+        found["UV_NO_INDEX"] = "1"
+    return found
+
+
+def _files_of_pip(environment: Mapping[str, str]) -> list[str]:
+    """Return the files with settings of pip, those that count more later."""
+    home = environment.get("HOME", "")
+    config = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    named = environment.get("PIP_CONFIG_FILE", "")
+    if named == os.devnull:
+        return []
+    files = ["/etc/xdg/pip/pip.conf", "/etc/pip.conf", os.path.join(home, ".pip/pip.conf")]
+    files += [os.path.join(config, "pip/pip.conf"), os.path.join(sys.prefix, "pip.conf")]
+    return [*files, *filter(None, [named])]

@@ -1,0 +1,254 @@
+"""Environments are complete or not there, shared by who needs the same, and bounded."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+from loops import in_loop
+
+from burla.nodelet.shell import environments as env
+from burla.nodelet.shell.installing import FULL, Installer, InstallError, LackingError
+from burla.protocol import package_messages as pm
+
+A, B = b"A" * 16, b"B" * 16
+
+
+class Heard:
+    """What was told of leases."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[bytes, str]] = []
+        self.places: dict[bytes, str] = {}
+        self.failures: dict[bytes, tuple[str, Sequence[str]]] = {}
+        self.news = asyncio.Event()
+
+    def packages_progress(self, lease: bytes, text: str) -> None:
+        self.said.append((lease, text))
+        self.news.set()
+
+    def packages_there(self, lease: bytes, place: str) -> None:
+        self.places[lease] = place
+        self.news.set()
+
+    def packages_failed(self, lease: bytes, why: str, lacking: Sequence[str]) -> None:
+        self.failures[lease] = why, lacking
+        self.news.set()
+
+    async def wait(self, is_there: Callable[[], object]) -> None:
+        while not is_there():
+            self.news.clear()
+            await self.news.wait()
+
+
+class Scripted(Installer):
+    """Installs what it is told to, or raises it."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        super().__init__("/nowhere")
+        self.answers = list(answers)
+        self.installed: list[list[str]] = []
+        self.forgotten: list[str] = []
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def install(
+        self,
+        requirements: Sequence[str],
+        target: str,
+        tell: Callable[[str], None],
+        *,
+        is_whole: bool,
+    ) -> None:
+        tell("installing " + ", ".join(requirements))
+        self.installed.append(list(requirements))
+        await asyncio.to_thread(os.makedirs, target)
+        await asyncio.to_thread(Path(target, "part.py").write_text, "x = 1\n")
+        await self.may_end.wait()
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+
+    async def forget(self, names: Sequence[str]) -> None:
+        self.forgotten += names
+
+
+Made = tuple[env.Environments, Scripted, Heard, env.Store]
+
+
+def make(root: Path, *answers: Exception | None, bytes_max: int | None = None) -> Made:
+    store, installer, heard = env.Store(str(root), bytes_max), Scripted(*answers), Heard()
+    return env.Environments(store, installer, heard), installer, heard, store
+
+
+def packed(*requirements: str) -> bytes:
+    return pm.pack(pm.Packages(requirements))
+
+
+@pytest.fixture(autouse=True)
+def no_bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile nothing: that takes a Python."""
+
+    async def nothing(directory: str) -> None:
+        pass
+
+    monkeypatch.setattr(env, "compile_all", nothing)
+
+
+def entries(root: Path) -> list[str]:
+    return [name for name in os.listdir(root) if not name.endswith(".lock")]
+
+
+@in_loop
+async def test_what_this_python_has_is_not_installed(tmp_path: Path) -> None:
+    made, installer, heard, _ = make(tmp_path)
+    here = env.installed()["msgspec"]
+    made.get(A, packed(f"msgspec=={here}", "cloudpickle==0.0.1"))  # the latter is the node's own
+    await heard.wait(lambda: heard.places)
+    await made.close()
+    assert (heard.places, installer.installed) == ({A: ""}, [])
+
+
+@in_loop
+async def test_another_version_is_installed_once_for_all_who_need_it(tmp_path: Path) -> None:
+    made, installer, heard, store = make(tmp_path)
+    installer.may_end.clear()
+    made.get(A, packed("msgspec==0.0.1"))
+    made.get(B, packed("msgspec==0.0.1"))
+    await heard.wait(lambda: heard.said)
+    assert not store.all()  # nothing is there before it is complete
+    installer.may_end.set()
+    await heard.wait(lambda: len(heard.places) == 2)
+    await made.close()
+    assert heard.places[A] == heard.places[B]
+    assert (Path(heard.places[A]) / "part.py").read_text() == "x = 1\n"
+    assert installer.installed == [["msgspec==0.0.1"]]
+    again, other, heard, _ = make(tmp_path)
+    again.get(A, packed("msgspec==0.0.1"))
+    await heard.wait(lambda: heard.places)
+    await again.close()
+    assert other.installed == []
+
+
+@in_loop
+async def test_nobody_can_write_to_what_is_there(tmp_path: Path) -> None:
+    made, _, heard, _ = make(tmp_path)
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.places)
+    while made._tasks:
+        await asyncio.gather(*made._tasks)
+    await made.close()
+    place = heard.places[A]
+    modes = [os.stat(path).st_mode & 0o777 for path in (place, f"{place}/part.py")]
+    assert modes == [0o555, 0o444]
+    env.remove(os.path.dirname(place))
+    assert entries(tmp_path) == []
+
+
+@in_loop
+async def test_what_cannot_be_had_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    made, _, heard, store = make(tmp_path, LackingError(["six"], "no such version"))
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.failures)
+    await made.close()
+    why, names = heard.failures[A]
+    assert why == "it cannot have the package six 0.1: no such version"
+    assert names == ["six"]
+    store.prune()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("bad", [b"\x00", pm.pack(pm.Packages(("-e /",)))])
+@in_loop
+async def test_nonsense_is_refused(tmp_path: Path, bad: bytes) -> None:
+    made, installer, heard, _ = make(tmp_path)
+    made.get(A, bad)
+    await heard.wait(lambda: heard.failures)
+    await made.close()
+    assert installer.installed == []
+
+
+@in_loop
+async def test_a_nodelet_that_ends_amid_an_installation_leaves_nothing_that_is_used(
+    tmp_path: Path,
+) -> None:
+    made, installer, heard, store = make(tmp_path)
+    installer.may_end.clear()
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.said)
+    await made.close()
+    assert store.all() == []
+    store.prune()
+    assert os.listdir(tmp_path) == []
+
+
+@in_loop
+async def test_what_is_made_is_made_though_its_lease_is_given_up(tmp_path: Path) -> None:
+    made, installer, heard, store = make(tmp_path)
+    installer.may_end.clear()
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.said)
+    made.let_go(A)
+    installer.may_end.set()
+    await heard.wait(lambda: heard.places)
+    await made.close()
+    assert [one.requirements for one in store.all()] == [("six==0.1",)]
+
+
+@in_loop
+async def test_a_full_disk_is_tried_again_once_room_is_made(tmp_path: Path) -> None:
+    full = InstallError(f"{FULL} (os error 28)")
+    made, installer, heard, store = make(tmp_path, None, full)
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.places)
+    made.let_go(A)
+    made.get(B, packed("six==0.2"))
+    await heard.wait(lambda: B in heard.places)
+    await made.close()
+    assert [one.requirements for one in store.all()] == [("six==0.2",)]
+    assert installer.forgotten == ["six"]
+
+
+@in_loop
+async def test_a_full_disk_fails_by_name_if_there_is_nothing_to_remove(tmp_path: Path) -> None:
+    made, _, heard, _ = make(tmp_path, InstallError(FULL))
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.failures)
+    await made.close()
+    assert heard.failures[A] == (f"it cannot install packages: {FULL}", ())
+
+
+@in_loop
+async def test_the_one_used_longest_ago_goes_first_and_none_that_is_in_use(tmp_path: Path) -> None:
+    made, _, heard, store = make(tmp_path, bytes_max=10)
+    for number, lease in enumerate((A, B)):
+        made.get(lease, packed(f"six==0.{number}"))
+        await heard.wait(partial(heard.places.__contains__, lease))
+    assert len(store.all()) == 2  # both are in use, whatever the bound is
+    made.let_go(A)
+    made.get(b"C" * 16, packed("six==0.3"))
+    await heard.wait(lambda: len(heard.places) == 3)
+    await made.close()
+    assert [one.requirements for one in store.all()] == [("six==0.1",), ("six==0.3",)]
+
+
+def test_what_a_killed_nodelet_left_goes_and_what_a_living_one_makes_stays(tmp_path: Path) -> None:
+    store = env.Store(str(tmp_path))
+    (tmp_path / f"{env.NEW}999999999-aa").mkdir()
+    living = Path(store.new())
+    store.prune()
+    assert entries(tmp_path) == [living.name]
+
+
+def test_another_python_or_other_packages_have_another_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = env.key_of(["a==1", "b==1"], is_whole=True)
+    assert key == env.key_of(["b==1", "a==1"], is_whole=True)
+    assert key != env.key_of(["a==1", "b==2"], is_whole=True)
+    assert key != env.key_of(["a==1", "b==1"], is_whole=False)
+    monkeypatch.setattr(sys, "version_info", (3, 99, 0))
+    assert key != env.key_of(["a==1", "b==1"], is_whole=True)

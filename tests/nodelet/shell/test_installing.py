@@ -1,0 +1,133 @@
+"""Installers: what they are told, what they say, and which packages they cannot have."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from loops import in_loop
+from packages import make_wheel
+
+from burla.nodelet.shell import installing
+from burla.nodelet.shell.installing import Installer, LackingError, settings_of_pip
+
+UV, PIP = "uv", "pip"
+
+
+@pytest.fixture(params=[UV, PIP])
+def installer(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Installer:
+    """Return one that has nothing but a folder of tiny wheels."""
+    links = tmp_path / "links"
+    make_wheel(links, "tiny-a", "1.0", {"tiny_a.py": "V = 1"}, ["tiny-b"])
+    make_wheel(links, "tiny-b", "2.0", {"tiny_b/__init__.py": "V = 2"})
+    (links / "tiny_source-1.0.tar.gz").write_bytes(b"")
+    for name in ("PIP_CONFIG_FILE", "UV_CONFIG_FILE"):
+        monkeypatch.setenv(name, "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
+    monkeypatch.setattr(installing, "TRIES_MAX", 50)
+    installing._program.cache_clear()
+    if request.param == PIP:
+        monkeypatch.setattr(installing, "find_uv", lambda: "")
+    return Installer(str(tmp_path / "cache"))
+
+
+async def install(
+    installer: Installer, target: Path, *requirements: str, is_whole: bool = True
+) -> list[str]:
+    said: list[str] = []
+    target.parent.mkdir()
+    try:
+        await installer.install(requirements, str(target), said.append, is_whole=is_whole)
+    finally:
+        installing._program.cache_clear()
+    return said
+
+
+@in_loop
+async def test_wheels_are_installed_and_it_is_said(installer: Installer, tmp_path: Path) -> None:
+    target = tmp_path / "made" / "site-packages"
+    said = await install(installer, target, "tiny-a==1.0", "tiny-b==2.0")
+    assert said[0] == "installing tiny-a 1.0, tiny-b 2.0"
+    assert (target / "tiny_a.py").read_text() == "V = 1"
+    assert (target / "tiny_b" / "__init__.py").exists()
+    assert (target / "tiny_a.py").stat().st_mode & 0o044 == 0o044  # jobs have other user ids
+
+
+@in_loop
+async def test_nothing_is_installed_that_was_not_asked_for(
+    installer: Installer, tmp_path: Path
+) -> None:
+    target = tmp_path / "made" / "site-packages"
+    await install(installer, target, "tiny-a==1.0")
+    assert not (target / "tiny_b").exists()
+
+
+@in_loop
+async def test_requirements_bring_what_they_require(installer: Installer, tmp_path: Path) -> None:
+    target = tmp_path / "made" / "site-packages"
+    await install(installer, target, "tiny-a>=0.5", is_whole=False)
+    assert (target / "tiny_b").exists()
+
+
+@in_loop
+async def test_all_that_cannot_be_had_is_named(installer: Installer, tmp_path: Path) -> None:
+    target = tmp_path / "made" / "site-packages"
+    wanted = ("tiny-a==1.0", "tiny-b==9.9", "tiny-none==1.0", "tiny-source==1.0")
+    with pytest.raises(LackingError, match="tiny") as caught:
+        await install(installer, target, *wanted)
+    assert sorted(caught.value.names) == ["tiny-b", "tiny-none", "tiny-source"]
+
+
+def test_settings_of_pip_are_told_to_uv(tmp_path: Path) -> None:
+    file = tmp_path / "pip.conf"
+    file.write_text(
+        "[global]\nindex-url = https://one.invalid/simple\nextra-index-url =\n  https://two.invalid\n"
+        "  https://three.invalid\n[install]\nfind-links = /a /b\ntrusted-host = one.invalid\n"
+    )
+    told = settings_of_pip({"PIP_CONFIG_FILE": str(file), "HOME": str(tmp_path), "PIP_CERT": "/c"})
+    assert told == {
+        "UV_DEFAULT_INDEX": "https://one.invalid/simple",
+        "UV_INDEX": "https://two.invalid https://three.invalid",
+        "UV_FIND_LINKS": "/a,/b",
+        "UV_INSECURE_HOST": "one.invalid",
+        "SSL_CERT_FILE": "/c",
+    }
+    assert settings_of_pip({"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "true"}) == {
+        "UV_NO_INDEX": "1"
+    }
+    assert settings_of_pip({"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "0"}) == {}
+
+
+def test_what_uv_says_is_told_in_our_words() -> None:
+    said: list[str] = []
+    hearer = installing._Said(["numpy==2.1", "pandas==2.3.1", "six==1", "x==1"], said.append)
+    for line in (
+        "Resolved 4 packages in 3ms",
+        "Downloading numpy (15.8MiB)",
+        " Downloaded numpy",
+        "Downloading pandas (12.0MiB)",
+        "  Downloading x-1-py3-none-any.whl (20 kB)",  # as pip has it
+    ):
+        hearer.hear(line)
+    assert said == [
+        "installing numpy 2.1, pandas 2.3.1, six 1 and 1 more",
+        "installing numpy 2.1, 1 of 4",
+        "installing pandas 2.3.1, 2 of 4",
+        "installing x 1, 2 of 4",
+    ]
+
+
+def test_an_index_that_cannot_be_reached_is_told_from_one_that_lacks_something() -> None:
+    for text in (
+        "error: Failed to fetch: `https://example.invalid/simple/numpy/`",
+        "WARNING: Retrying (Retry(total=4)) after connection broken by NewConnectionError",
+        "  Caused by: dns error: failed to lookup address",
+    ):
+        assert installing._UNREACHABLE.search(text)
+    assert not installing._UNREACHABLE.search("there is no version of numpy==99")
+    assert installing._named_in("Because numpy-x was not found", ["numpy==1", "numpy-x==2"]) == [
+        "numpy-x"
+    ]
+    assert sys.executable
