@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from burla.interfaces.pool import Pool
     from burla.values.calls import call
 
+    from .detached import Job, JobStatus, attach
     from .errors import (
         BadSetting,
         BurlaError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         InputNotLoadable,
         InputTooLarge,
         JobFailed,
+        JobNotFound,
         NodeLost,
         NoSharedFiles,
         NotAuthorised,
@@ -60,7 +62,10 @@ __all__ = [
     "FunctionExited",
     "InputNotLoadable",
     "InputTooLarge",
+    "Job",
     "JobFailed",
+    "JobNotFound",
+    "JobStatus",
     "NoSharedFiles",
     "NodeLost",
     "NotAuthorised",
@@ -76,6 +81,7 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "amap",
+    "attach",
     "call",
     "register_joblib",
     "remote_parallel_map",
@@ -91,6 +97,7 @@ _MODULES = {
     "amap": "interfaces.aio",
     "Pool": "interfaces.pool",
     "Progress": "core.progress",
+    **dict.fromkeys(("Job", "JobStatus", "attach"), "detached"),
 }
 
 

@@ -11,7 +11,8 @@
     │   └── NoSharedFiles          its nodes have no file system in common
     ├── Unsatisfiable          no node could ever satisfy an argument
     ├── JobFailed              the job as a whole: the function could not be loaded, and the like
-    │   └── CallerAway             this process was away for longer than the cluster waits
+    │   ├── CallerAway             this process was away for longer than the cluster waits
+    │   └── JobNotFound            there is no such detached job of this user
     └── CallFailed             the call of one input; has `burla_input_index`
         ├── WorkerDied             its process died, again and again
         ├── NodeLost               the nodes that ran it were lost, one after the other
@@ -138,6 +139,17 @@ class CallerAway(JobFailed):
         super().__init__(text)
         self.away_s = away_s
         self.limit_s = limit_s
+
+
+class JobNotFound(JobFailed):
+    """There is no such detached job of this user."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"there is no detached job {job_id} of yours on this cluster: it was deleted, its time"
+            " there is over, or it belongs to another user or cluster"
+        )
+        self.job_id = job_id
 
 
 class CallFailed(BurlaError):

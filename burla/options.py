@@ -32,6 +32,7 @@ class Options:
     retry: Retry | None = None
     func_gpu: int = 0  # devices for each call
     progress: Callable[[Progress], object] | None = None  # is told how far the job is
+    is_detached: bool = False  # it outlives its caller
 
     def policy(self) -> CallPolicy | None:
         """Return what the cluster must know of it; None: nothing."""
@@ -68,6 +69,7 @@ def read_options(
     retries: object = None,
     func_gpu: object = 0,
     progress: object = None,
+    detach: object = False,
 ) -> Options:
     """Return what was asked for.
 
@@ -77,6 +79,7 @@ def read_options(
     """
     for name, value in (
         *(("generator", generator), ("ordered", ordered), ("with_index", with_index)),
+        ("detach", detach),
     ):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, not {short_repr(value)}")
@@ -86,8 +89,13 @@ def read_options(
     gpus = _gpus(func_gpu)
     if progress is not None and not callable(progress):
         raise TypeError(f"progress must be callable, or None, not {short_repr(progress)}")
+    if detach and (generator or ordered or with_index or progress is not None):
+        raise ValueError(
+            "detach=True returns a burla.Job: give generator, ordered and with_index to its"
+            " results() instead, and ask its status() how far it is"
+        )
     flags = (bool(generator), bool(ordered), bool(with_index))
-    return Options(*flags, goes_on, timeout_s, retry, gpus, progress)
+    return Options(*flags, goes_on, timeout_s, retry, gpus, progress, bool(detach))
 
 
 def _gpus(value: Any) -> int:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from burla.core.progress import Progress
 
@@ -14,8 +14,11 @@ from .own_frames import hide_own_frames
 from .packages import read_packages
 from .retry import Retry
 from .shipped_files import find_files
-from .starting import Request, start
+from .starting import Request, detach as detach_job, start
 from .variables import read_env
+
+if TYPE_CHECKING:
+    from .detached import Job
 
 R = TypeVar("R")
 Path = str | os.PathLike[str]
@@ -226,6 +229,16 @@ def remote_parallel_map(
     func_gpu: int = 0,
     progress: Callable[[Progress], object] | None = None,
 ) -> list[Any] | Iterator[Any]: ...
+@overload
+def remote_parallel_map(
+    function_: Callable[..., R],
+    inputs: Iterable[Any],
+    *,
+    detach: Literal[True],
+    return_exceptions: bool | None = None,
+    raise_errors: bool | None = None,
+    **rest: Unpack[Rest],
+) -> "Job": ...
 def remote_parallel_map(
     function_: Callable[..., R],
     inputs: Iterable[Any],
@@ -248,7 +261,8 @@ def remote_parallel_map(
     retries: int | Retry | None = None,
     func_gpu: int = 0,
     progress: Callable[[Progress], object] | None = None,
-) -> list[Any] | Iterator[Any]:
+    detach: bool = False,
+) -> "list[Any] | Iterator[Any] | Job":
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
     What the calls print appears here, an error is raised here with the remote traceback, and it all
@@ -337,10 +351,14 @@ def remote_parallel_map(
             has.
         progress: called with a `burla.Progress` about twice a second once the job has taken half a
             second, and at its end, in a thread of its own; what it raises ends the job.
+        detach: return a `burla.Job` as soon as the function and all inputs are on the disk of the
+            cluster's scheduler. The job goes on without this process; its results can be had from
+            anywhere with the same key (`burla.attach`), for 7 days after it has ended. Not with a
+            private cluster, which ends with this process.
 
     Returns:
         The results in the order of the inputs; with `generator=True` in order of completion, unless
-        `ordered`.
+        `ordered`; with `detach=True` the job.
 
     Raises:
         TypeError: an argument is of a wrong kind, or cannot be pickled; the text names it.
@@ -388,6 +406,7 @@ def remote_parallel_map(
                 func_gpu=func_gpu,
                 progress=progress,
                 packages=packages,
+                detach=detach,
             )
         )
     except BaseException as error:
@@ -434,8 +453,10 @@ def _hiding_frames(results: Iterator[R]) -> Iterator[R]:
         raise
 
 
-def _map(request: Request) -> list[Any] | Iterator[Any]:
+def _map(request: Request) -> "list[Any] | Iterator[Any] | Job":
     inputs, options = request.inputs, request.options
+    if options.is_detached:
+        return detach_job(request)
     if is_nested():
         put_here(request.shipped)
         here = run_here(request.function, inputs, request.shape, request.chosen, options)

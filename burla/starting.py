@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -42,6 +42,8 @@ from .attachments import Attachments, attach
 from .carried_packages import attach_packages, warning_of
 from .config import cluster_address, may_grow, reconnect_timeout_s
 from .modules import found_modules, new_sent, packed_environment
+from .monkey_patches import refuse_green_threads
+from .nested import is_nested
 from .options import Options
 from .own_frames import warn_caller
 from .own_modules import Found
@@ -58,6 +60,9 @@ from .private_cluster import LocalCluster, is_current, private_cluster
 from .shipped_files import Shipped, dump_files
 from .surroundings import TOKEN, packed_surroundings
 from .variables import Chosen
+
+if TYPE_CHECKING:
+    from .detached import Job as DetachedJob
 
 KINDS = {False: m.BlobKind.PART, True: m.BlobKind.BYTES_PART}  # of a part: was it a `bytes`?
 ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
@@ -92,8 +97,15 @@ class _Cluster:
     memory: str | None = None  # where files in memory are shared with it
     free_files: FreeFiles | None = None  # of what jobs leave each other there
 
-    def secret(self) -> bytes:
-        """Return one for a new job; empty where nobody else can listen."""
+    def secret(self, detached: bytes | None = None) -> bytes:
+        """Return one for a new job; empty where nobody else can listen.
+
+        That of a detached job is known to whoever has its user's key, by the id of the job.
+        """
+        if self.address is not None and detached is not None:
+            from .detached import secret_of
+
+            return secret_of(self.address, detached)
         if self.address is None or take_apart(self.address).key is None:
             return b""
         return os.urandom(m.SECRET_BYTES_MAX)
@@ -104,8 +116,9 @@ def start(request: Request) -> Caller | None:
     inputs, options = request.inputs, request.options
     sent = new_sent()
     pieces = _function_of(request, sent)
-    ahead = ReadAhead() if is_lazy(inputs) else None
-    if ahead is not None:  # what makes the inputs may change what the function refers to
+    is_kept = options.is_detached
+    ahead = ReadAhead() if is_lazy(inputs) and not is_kept else None
+    if is_lazy(inputs):  # what makes the inputs may change what the function refers to
         pieces.copy()
     window = Window(ahead, InOrder() if options.generator and options.is_ordered else None)
     is_windowed = ahead is not None or window.in_order is not None
@@ -113,12 +126,13 @@ def start(request: Request) -> Caller | None:
         inputs, sent, request.shape.check, room=window.room if is_windowed else None
     )
     first = next(batches, None)
-    if first is None:
+    if first is None and not is_kept:
         return None
     begun = begin(request, sent, pieces, is_lazy=is_windowed)
     if ahead is not None and begun.may_grow:
         ahead.ahead_s = GROW_AHEAD_S
-    parts, delivery = chain([first], batches), options.delivery()
+    parts = chain([] if first is None else [first], batches)
+    delivery = options.delivery()
     return Caller(
         *(begun.job, begun.connect, inputs, parts, begun.limits),
         *(begun.shared, window, begun.held, delivery),
@@ -170,6 +184,25 @@ def begin(request: Request, sent: Sent, pieces: FunctionPieces, *, is_lazy: bool
         raise
 
 
+def detach(request: Request) -> "DetachedJob":
+    """Return a job that is on the disk of the scheduler, with all of its inputs.
+
+    Raises:
+        RuntimeError: this is a worker, which has no key.
+        BadSetting: no cluster is configured.
+    """
+    if is_nested():
+        raise RuntimeError("detach=True cannot be used inside a call: a worker has no cluster")
+    refuse_green_threads()
+    from . import detached  # few calls need it
+
+    address = detached.address_for_detached()
+    caller = start(request)
+    assert caller is not None
+    caller.hand_over()
+    return detached.Job(caller.job.id.hex(), address, name_of(request.function)[:256])
+
+
 def _function_of(request: Request, sent: Sent) -> FunctionPieces:
     """Return the function as it is now, taken apart."""
     function, inputs, retry = request.function, request.inputs, request.options.retry
@@ -182,8 +215,9 @@ def _function_of(request: Request, sent: Sent) -> FunctionPieces:
 def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob:
     """Return the job as far as it is known before its function is."""
     ram, most = request.func_ram, request.max_parallelism
+    job, is_kept = os.urandom(16), request.options.is_detached
     return m.OpenJob(
-        job=os.urandom(16),
+        job=job,
         topic=os.urandom(16),
         name=name_of(request.function)[:256],
         func_cpu=min(m.NUMBER_MAX, operator.index(request.func_cpu)),
@@ -191,12 +225,13 @@ def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob
         max_parallelism=None if most is None else min(m.NUMBER_MAX, operator.index(most)),
         unpack=request.shape.unpack,
         environment=b"",
-        secret=cluster.secret(),
+        secret=cluster.secret(job if is_kept else None),
         grow=cluster.address is not None and may_grow(request.grow),  # this machine cannot
         lazy=is_lazy,
         hash_seed=own_seed(),
         fragments=True,
         policy=request.options.policy(),
+        detached=TOKEN if is_kept else None,
     )
 
 

@@ -1,7 +1,9 @@
 """The head of a cluster in one file, and back: keys, who may use it, quotas, records, its settings.
 
 Jobs are not in it, and need not be: clients and nodes hold them, and go on with a scheduler that
-has the same address and keys. What daemons make anew (logs, sockets, process ids) is left out.
+has the same address and keys. Detached jobs (gigabytes, which change all the time) are not in it
+either: they stay in the store of the old head. What daemons make anew (logs, sockets, process ids)
+is left out.
 """
 
 import hashlib
@@ -20,6 +22,7 @@ import msgspec
 from burla.protocol import VERSION
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.steps import NAME
+from burla.scheduler.config import STORE
 
 from . import state as st
 from .state import State
@@ -126,6 +129,8 @@ def _files(directory: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not path.is_file() or MADE_ANEW.fullmatch(path.name):
             continue
+        if STORE in path.relative_to(directory).parts[:-1]:
+            continue  # detached jobs: gigabytes, which change all the time
         with suppress(FileNotFoundError):  # it has just been replaced, or removed
             yield path.relative_to(directory).as_posix(), path.read_bytes()
 

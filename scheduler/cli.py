@@ -19,6 +19,7 @@ import zmq
 from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
+from burla.scheduler.core.store_limits import BYTES_MAX, KEEP_S, Limits
 from burla.scheduler.shell.server import named, run
 from burla.system import daemon
 from burla.system.exit_codes import EXIT_OK, SCHEDULER, described
@@ -45,6 +46,7 @@ DIRECTORY_HELP = (
     "directory of the cluster's keys and audit log (default: scheduler/ in BURLA_CONFIG_DIR, or in "
     "your settings directory of burla)"
 )
+DAY_S = 86400.0
 PROBE_S = 1.0  # who listens on a local socket takes a connection at once
 
 DESCRIPTION = """\
@@ -104,6 +106,8 @@ def _serve(words: list[str]) -> int:
             options.away_limit,
             shared=options.shared,
             metrics=None if options.metrics is None else metrics_address(options.metrics),
+            store=None if options.store is None else options.store.absolute(),
+            stored=Limits(options.stored_days * DAY_S, options.stored_bytes),
         )
         _check_free(config.bind)
         notifier = Notifier()
@@ -185,6 +189,27 @@ def _parser() -> Parser:
         metavar="HOST:PORT",
         help="where to serve metrics for Prometheus, over HTTP without keys: 127.0.0.1:9464; needs "
         "burla[metrics] (default: nowhere)",
+    )
+    parser.add_argument(
+        "--store",
+        metavar="DIR",
+        type=Path,
+        help="where the inputs and outcomes of detached jobs are kept (default: store/ in the"
+        " directory of the keys, or beside the socket file)",
+    )
+    parser.add_argument(
+        "--stored-days",
+        metavar="N",
+        type=float,
+        default=KEEP_S / DAY_S,
+        help="for how long a detached job is kept after it has ended (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--stored-bytes",
+        metavar="N",
+        type=int,
+        default=BYTES_MAX,
+        help="how many bytes the detached jobs of each user may have (default: %(default)s)",
     )
     daemon.add_log_level(parser)
     add_json(parser, "the address")

@@ -12,6 +12,7 @@ from burla.protocol.fields import SHARED_IS, is_shared
 from burla.scheduler.auth.key_store import SERVER_KEY
 from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
+from burla.scheduler.core.store_limits import Limits
 from burla.system.paths import settings_directory
 from burla.transport.addresses import bind_address, ipc_path
 
@@ -20,6 +21,7 @@ STATE_FILE = "scheduler-state.json"
 JOBS_FILE = "jobs.sqlite3"
 NODES_FILE = "nodes"
 PORT_MAX = 65535
+STORE = "store"  # of detached jobs, in the directory of the keys
 AWAY_LIMIT_MIN_S = 1.0  # a client is known to be away after some seconds
 
 
@@ -38,6 +40,8 @@ class SchedulerConfig:
     away_limit_s: float = AWAY_LIMIT_S  # the jobs of a client that is away for longer are given up
     shared: str = ""  # where all nodes have one file system; empty: they have none
     metrics: tuple[str, int] | None = None  # host and port where they are served; None: nowhere
+    store: Path | None = None  # directory of detached jobs; None: beside the keys or the socket
+    stored: Limits = field(default_factory=Limits)  # of detached jobs of each user
     state_file: Path | None = field(init=False, default=None)  # written at SIGUSR2; None: nowhere
     jobs_file: Path | None = field(init=False, default=None)  # what is kept of jobs; None: nowhere
     nodes_file: Path | None = field(init=False, default=None)  # which nodes there are; likewise
@@ -53,6 +57,8 @@ class SchedulerConfig:
             raise ConfigError(f"--away-limit must be at least {AWAY_LIMIT_MIN_S:g} seconds")
         if self.shared and not is_shared(self.shared):
             raise ConfigError(f"--shared {self.shared}: must be {SHARED_IS}")
+        if not self.stored.keep_s > 0 or min(self.stored.bytes_max, self.stored.jobs_max) < 1:
+            raise ConfigError("--stored-days and --stored-bytes must be more than 0")
         if min(astuple(self.quotas)) < 1:
             raise ConfigError("each quota must be at least 1")
         object.__setattr__(self, "bind", bind_address(self.bind))
@@ -64,6 +70,7 @@ class SchedulerConfig:
                 object.__setattr__(self, "jobs_file", beside)
                 nodes = beside.with_name(f"{Path(path).name}.{NODES_FILE}")
                 object.__setattr__(self, "nodes_file", nodes)
+            store = Path(path).with_name(f"{Path(path).name}.{STORE}")
         elif self.keys is None or not os.path.lexists(self.keys / SERVER_KEY):
             raise ConfigError(
                 f"refusing to listen on {self.bind} without keys: run `burla-scheduler init` first"
@@ -72,6 +79,11 @@ class SchedulerConfig:
             object.__setattr__(self, "state_file", self.keys / STATE_FILE)
             object.__setattr__(self, "jobs_file", self.keys / JOBS_FILE)
             object.__setattr__(self, "nodes_file", self.keys / NODES_FILE)
+            store = self.keys / STORE
+        if self.is_private:
+            object.__setattr__(self, "store", None)
+        elif self.store is None:
+            object.__setattr__(self, "store", store)
 
 
 def metrics_address(text: str) -> tuple[str, int]:

@@ -28,6 +28,7 @@ ROOMS = {
     "burla": "burla",
     "scheduler/core": "burla.scheduler.core",
     "scheduler/auth": "burla.scheduler.auth",
+    "scheduler/store": "burla.scheduler.store",
     "scheduler/shell": "burla.scheduler.shell",
     "scheduler": "burla.scheduler",
     "nodelet/core": "burla.nodelet.core",
@@ -72,13 +73,16 @@ MAY_IMPORT = {
         *("burla.protocol", "burla.transport", "burla.values", "burla.system"),
     },
     "scheduler/core": {"burla.protocol"},
+    "scheduler/store": {"burla.protocol", "burla.scheduler.core.store_limits"},
     "scheduler/auth": {"burla.scheduler.core", "burla.protocol", "burla.transport"},
     "scheduler/shell": {
         *("burla.scheduler.core", "burla.scheduler.auth", "burla.scheduler.config"),
+        "burla.scheduler.store",
         *("burla.protocol", "burla.transport", "burla.system.dump"),
     },
     "scheduler": {
         *("burla.scheduler.core", "burla.scheduler.auth", "burla.scheduler.shell"),
+        "burla.scheduler.store",
         *("burla.protocol", "burla.transport", "burla.system"),
     },
     "nodelet/core": {"burla.protocol"},
@@ -126,11 +130,18 @@ ANYWHERE = {
     "burla.limits",
 }
 
-PURE = {"burla/protocol", "burla/core", "scheduler/core", "nodelet/core", "provisioning/core"}
+PURE = {
+    "burla/protocol",
+    "burla/core",
+    "scheduler/core",
+    "scheduler/store",
+    "nodelet/core",
+    "provisioning/core",
+}
 PURE_NEEDS = {  # a list of what is allowed: what is not on it may read a clock or a socket
     *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"),
     *("heapq", "hmac", "itertools", "math", "operator", "typing", "msgspec", "msgpack"),
-    *("re", "shlex", "types"),
+    *("re", "shlex", "struct", "types", "xxhash"),
 }
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
 

@@ -36,6 +36,7 @@ class Batches:
         self.done = Ranges()  # indices with outcomes
         self.total: int | None = None  # how many inputs the job has; None: more may come
         self.end = 0  # index of the next input
+        self.is_stored = False  # the scheduler has all of them on its disk
         self._job = job
         self._open: dict[int, Batch] = {}  # those that are not complete, by number
         self._starts: list[int] = []  # of batches from number `_first` on

@@ -7,7 +7,7 @@ methods return what the shell must do, in order.
 from collections import deque
 from typing import Literal, assert_never
 
-from burla.protocol import messages as m
+from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
 from burla.protocol.job_messages import JOBS, JobShown
@@ -47,6 +47,7 @@ class Connection:
         self._welcomed = False
         self._takes_blobs = False
         self._bytes_max = 0  # that the scheduler takes of a job at once; 0: it did not say
+        self._has_store = False  # it keeps detached jobs
         self._has_policies = False  # it knows what is to become of calls that fail
         self._tells_status = False  # it can say how a job stands
         self._has_packages = False  # it knows what a function needs of packages
@@ -107,7 +108,7 @@ class Connection:
         match message:
             case m.JobOutcomes() | m.JobOutput() | m.JobRunning() | m.LeaseLost():
                 return self.hear_of_job(message, payload, now_s)
-            case m.JobStatus() | m.JobFailed() | m.CallLost():
+            case m.JobStatus() | m.JobFailed() | m.CallLost() | sm.InputsStored():
                 return self.hear_of_job(message, payload, now_s)
             case m.BlobWanted():
                 return self._send_blob(message)
@@ -116,6 +117,8 @@ class Connection:
                 is_ours = record is not None and record.summary.job in self.sessions
                 return [Status(record.summary.job, record)] if record and is_ours else []
             case m.Heartbeat() | m.Nodes() | ServerKey():  # the shell has taken the last one
+                return []
+            case sm.StoredJobs() | sm.StoredPart():  # who asks has a connection of its own
                 return []
             case m.Welcome():
                 return self._welcome(message, now_s)
@@ -197,6 +200,7 @@ class Connection:
         self._has_policies = POLICIES in welcome.features
         self._tells_status = JOBS in welcome.features
         self._has_packages = PACKAGES in welcome.features
+        self._has_store = sm.STORE in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
@@ -211,6 +215,7 @@ class Connection:
             has_policies=self._has_policies,
             tells_status=self._tells_status,
             has_packages=self._has_packages,
+            has_store=self._has_store,
         )
 
     def _end_all(self, why: str) -> list[Effect]:
@@ -265,6 +270,8 @@ class Connection:
         if not session.over:
             return effects
         del self.sessions[session.id]
+        if session.is_detached and session.went_well:
+            return effects  # it goes on without us
         self._closed.append(session.id)
         if not self._welcomed:
             return effects  # the next Welcome brings it up

@@ -11,7 +11,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from burla.protocol import messages as m
+from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.arriving import pieces_of
 from burla.protocol.codec import WireError, read_runs, unpack_runs
 from burla.protocol.deaths import Death
@@ -70,11 +70,17 @@ AboutJob = (
     | m.JobStatus
     | m.JobFailed
     | m.CallLost
+    | sm.InputsStored
 )
 TOO_OLD = (
     "the scheduler of the cluster runs an older burla, which does not know return_exceptions,"
     " timeout, retries and func_gpu: an administrator upgrades it with `burla up`, or leave these"
     " arguments out"
+)
+
+NO_STORE = (
+    "the scheduler of the cluster runs an older burla, or has no store, and cannot keep a job whose"
+    " caller goes: an administrator upgrades it with `burla up`, or leave detach out"
 )
 
 
@@ -107,7 +113,7 @@ class Session:
         self._spec, self._function, self._prompt = spec, list(function), prompt
         self._room = room
         self._blobs = {} if blobs is None else blobs
-        self._goes_on = spec.policy is not None and spec.policy.goes_on
+        self.is_detached = spec.detached is not None  # it ends here when all of it is stored there
         self._connected = False
         self._bytes_max = 0
         self._batches = Batches(spec.job)
@@ -133,6 +139,7 @@ class Session:
         has_policies: bool = True,
         tells_status: bool = False,
         has_packages: bool = False,
+        has_store: bool = True,
     ) -> list[Effect]:
         """Note that the scheduler listens: tell it all that it may not know.
 
@@ -143,11 +150,16 @@ class Session:
             has_policies: it knows what is to become of calls that fail.
             tells_status: it can say how a job stands.
             has_packages: it knows what a function needs of packages.
+            has_store: it keeps detached jobs.
         """
         self._connected, self._bytes_max = True, bytes_max
         self._known = {"bytes_max": bytes_max, "takes_blobs": takes_blobs}
         self._known |= {"has_policies": has_policies, "has_packages": has_packages}
         self._known |= {"tells_status": tells_status}
+        self._known |= {"has_store": has_store}
+        if self.is_detached and not has_store:
+            self._fail(m.JobFailed(self.id, "", NO_STORE))
+            return self._settle()
         if self._spec.policy is not None and not has_policies:
             self._fail(m.JobFailed(self.id, "", TOO_OLD))
             return self._settle()
@@ -267,11 +279,13 @@ class Session:
                 elif not self._is_lacking:  # else it is said again
                     self._is_lacking = True
                     self._effects.append(Lacking(self.id, message.packages, message.text))
+            case sm.InputsStored():
+                self._take_stored(message)
             case m.CallLost():
                 if message.index < self._batches.end:
                     fresh, freed = self._batches.finish(message.index, message.index + 1)
                     if fresh:
-                        part = Part(*_loss(message, fresh))
+                        part = Part(*loss_of(message, fresh))
                         self._effects.append(Deliver(self.id, b"", 0, "", (part,), 1, freed))
             case _:
                 assert_never(message)
@@ -335,7 +349,7 @@ class Session:
             freed += freed_now
             self._retried.forget(fresh)
             parts.append(Part(run, tuple(fresh), frames))
-            self._failed = not self._goes_on and run.kind in (m.Kind.ERROR, m.Kind.DEATH)
+            self._failed = not _goes_on(self._spec) and run.kind in (m.Kind.ERROR, m.Kind.DEATH)
         if parts:
             self._effects.append(
                 Deliver(
@@ -351,6 +365,16 @@ class Session:
             )
         if self._prompt or not parts:
             self._make_safe(lease, said.seq, now_s)
+
+    def _take_stored(self, said: sm.InputsStored) -> None:
+        """Let go of inputs that the scheduler has on its disk."""
+        if not self.is_detached or said.stop > self._batches.end:
+            return
+        fresh, freed = self._batches.finish(0, said.stop)
+        inputs = sum(hi - lo for lo, hi in fresh)
+        if inputs:
+            self._effects.append(Deliver(self.id, b"", 0, "", (), inputs, freed))
+        self._batches.is_stored = said.total is not None and said.total == self._batches.total
 
     def _take_fragment(
         self, said: m.JobOutcomes, fragment: m.Fragment, payload: list[bytes], now_s: float
@@ -447,6 +471,8 @@ class Session:
     # --- ends ---
 
     def _is_complete(self) -> bool:
+        if self.is_detached:
+            return self._batches.is_stored
         return self._failed or self._batches.done.total == self._batches.total
 
     def _settle(self) -> list[Effect]:
@@ -488,6 +514,10 @@ class Session:
             self._effects.append(Send(message, payload))
 
 
+def _goes_on(spec: m.OpenJob) -> bool:
+    return spec.policy is not None and spec.policy.goes_on
+
+
 def _greatest(done: Iterable[Range]) -> tuple[Range, ...]:
     """Return what is done, the greatest ranges if there are too many to tell."""
     greatest = sorted(done, key=lambda one: one[0] - one[1])
@@ -500,7 +530,7 @@ def _frames_of(contents: Iterable[memoryview]) -> list[bytes]:
     return [bytes(one[start:stop]) for one, pieces in parts for start, stop in pieces]
 
 
-def _loss(said: m.CallLost, fresh: list[Range]) -> tuple[m.Run, tuple[Range, ...], list[bytes]]:
+def loss_of(said: m.CallLost, fresh: list[Range]) -> tuple[m.Run, tuple[Range, ...], list[bytes]]:
     """Return the outcome of an input that has no other one than the loss of its nodes."""
     death = Death("node", 0, len(said.nodes), nodes=said.nodes)
     run = m.Run(said.index, said.index + 1, m.Kind.DEATH, 1)

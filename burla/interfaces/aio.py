@@ -151,6 +151,11 @@ def amap(
     wanted["return_exceptions"] = return_exceptions
     try:
         request = request_of(function_, given, **wanted)
+        if request.options.is_detached:
+            raise ValueError(
+                "detach=True is for remote_parallel_map, which returns as soon as the inputs are"
+                " stored: in a coroutine, call it by asyncio.to_thread"
+            )
     except BaseException as error:
         hide_own_frames(error)
         raise

@@ -59,6 +59,7 @@ NOTICE = 3  # whole lines that nodes have for the user: the first of a job goes 
 Word = Annotated[str, Meta(max_length=256)]
 Minor = Annotated[str, Meta(pattern=r"^[0-9]{1,2}\.[0-9]{1,3}\Z")]  # version of a Python
 Names = Annotated[tuple[Word, ...], Meta(max_length=64)]
+Opaque = Annotated[bytes, Meta(max_length=256)]
 GPUS_MAX = 64  # of one node
 Gpus = Annotated[tuple[Word, ...], Meta(max_length=GPUS_MAX)]  # the model of each
 LINES = "lines"  # of a text: it may have several

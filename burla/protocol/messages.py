@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from . import job_messages as jm, key_messages as km
+from . import job_messages as jm, key_messages as km, store_messages as sm
 from .blob_messages import (
     BlobPiece as BlobPiece,
     BlobWanted as BlobWanted,
@@ -46,6 +46,7 @@ from .fields import (
     SECRET_BYTES_MAX as SECRET_BYTES_MAX,
     STDERR as STDERR,
     STDOUT as STDOUT,
+    TRIED_MAX as TRIED_MAX,
     WISHES_MAX as WISHES_MAX,
     Blob as Blob,
     BlobDigest as BlobDigest,
@@ -70,6 +71,7 @@ from .fields import (
     Message as Message,
     Minor as Minor,
     Names as Names,
+    Opaque as Opaque,
     Owner as Owner,
     Packed as Packed,
     Positive as Positive,
@@ -83,6 +85,7 @@ from .fields import (
     Streams as Streams,
     Text as Text,
     Tried as Tried,
+    Try as Try,
     Version as Version,
     Word as Word,
 )
@@ -144,6 +147,8 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     policy: CallPolicy | None = None  # only to a scheduler that has said that it knows it
     tried: Tried = ()  # calls without outcome that have failed before
     packages: PackedPackages = b""  # that the function needs; likewise
+    # only to a scheduler that keeps such jobs: it outlives its caller; a note to who reads of it
+    detached: Opaque | None = None
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -220,6 +225,7 @@ ClientToScheduler = (
     | jm.ListJobs
     | jm.ShowJob
     | jm.CancelJob
+    | sm.ClientAboutStore
     | Heartbeat
 )
 
@@ -346,6 +352,7 @@ SchedulerToClient = (
     | ClusterEnded
     | Nodes
     | jm.JobShown
+    | sm.SchedulerAboutStore
     | km.ServerKey
     | Heartbeat
 )

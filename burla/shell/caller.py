@@ -28,6 +28,7 @@ from .partial import Partial, attach
 from .progress import SHOW_S
 from .putting import put_down
 from .raising import raise_if_bad
+from .stored import StoredJob
 
 FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before the call returns
 
@@ -67,7 +68,7 @@ class Caller:
 
     def __init__(
         self,
-        job: Job,
+        job: Job | StoredJob,
         connect: Callable[[], IoThread],
         inputs: object,
         batches: Iterator[Batch],
@@ -108,13 +109,20 @@ class Caller:
         self._rested_s = 0.0  # when this thread last let the one that sends have its turn
         self._unshown_s = SHOW_S if job.shows() else None  # so long until it is shown; None: it is
 
-    def collect(self) -> list[Any]:
-        """Return all results in the order of the inputs."""
-        steps = self.collecting()
+    def hand_over(self) -> None:
+        """Return when the scheduler has all of a detached job on its disk."""
+        self._drive(self._handing_over())
+
+    def collect(self, inputs: int = 0) -> list[Any]:
+        """Return all results in the order of the inputs; so many were handed in before."""
+        return self._drive(self.collecting(inputs))
+
+    def _drive(self, steps: Steps) -> list[Any]:
+        """Return what `steps` return; wait here for what they wait for."""
         try:
             step = next(steps)
             while True:
-                step = self._go_on(steps, step)
+                step = _go_on(self.job, steps, step)
         except StopIteration as end:
             found: list[Any] | Raised = end.value
         if isinstance(found, Raised):
@@ -131,7 +139,7 @@ class Caller:
             step = next(steps)
             while True:
                 if type(step) is not Values:
-                    step = self._go_on(steps, step)
+                    step = _go_on(self.job, steps, step)
                     continue
                 try:
                     yield from step.values
@@ -142,18 +150,19 @@ class Caller:
         except StopIteration:
             return
 
-    def _go_on(self, steps: Steps, step: Step) -> Step:
-        """Wait for what `steps` waits for, and return what comes next."""
-        assert not isinstance(step, Values)
+    def _handing_over(self) -> Steps:
+        self._unshown_s = None  # it is about its calls how far it is
         try:
-            event = self.job.wait_event(step)
-        except BaseException as error:  # Ctrl-C
-            return steps.throw(error)
-        return steps.send(event)
+            self._open()
+            while (yield from self._wait_delivery(None)) is not None:
+                pass  # so much more of it is stored
+        finally:
+            self._end()
+        return []
 
-    def collecting(self) -> Steps:
+    def collecting(self, inputs: int = 0) -> Steps:
         """Do what `collect` does, and leave the waiting to who drives it: see `Steps`."""
-        results: list[Any] = []
+        results: list[Any] = [None] * inputs
         try:
             self._open()
             while (delivered := (yield from self._wait_delivery(results))) is not None:
@@ -395,3 +404,13 @@ class Caller:
     def _raise_if_bad(self, event: Event | None) -> None:
         if event is not None:
             raise_if_bad(event, self.job, self._limits, self._opener)
+
+
+def _go_on(job: Job | StoredJob, steps: Steps, step: Step) -> Step:
+    """Wait for what `steps` waits for, and return what comes next."""
+    assert not isinstance(step, Values)
+    try:
+        event = job.wait_event(step)
+    except BaseException as error:  # Ctrl-C
+        return steps.throw(error)
+    return steps.send(event)

@@ -20,9 +20,12 @@ from burla.errors import (
 from .command_queue import LocalError
 from .delivery import Opener
 from .job import Event, Job
+from .stored import StoredJob
 
 
-def raise_if_bad(event: Event, job: Job, limits: Mapping[str, object], opener: Opener) -> None:
+def raise_if_bad(
+    event: Event, job: Job | StoredJob, limits: Mapping[str, object], opener: Opener
+) -> None:
     """Raise what an event means for the caller, if it ends the job early.
 
     Args:

@@ -6,6 +6,7 @@ from hashlib import blake2b
 from msgspec.structs import replace
 
 from burla.protocol import messages as m
+from burla.protocol.store_messages import LeaseBegan
 
 from . import allocation, assignment, leases, warm_leases
 from .effects import Send
@@ -17,6 +18,7 @@ from .state import State
 JOB_WINDOW_ALL = 256 << 20  # unacknowledged outcomes of a job, over all its leases
 OWNERS_KEPT = 1024  # names of tenants that are not made again each time
 WINDOW_MIN = 2 << 20  # of one lease
+KEPT_WINDOW_ALL = 64 << 20  # likewise, of a detached job: it is the scheduler that is to keep up
 
 
 def hand_out(state: State) -> None:
@@ -59,6 +61,8 @@ def start(state: State, job: Job, node: Node) -> None:
     leases.enter(state, lease)
     keep = warm_leases.take_over(state, node, job, lease)
     nodes = assignment.likely_nodes(job.work, len(state.free))
+    is_kept = job.spec.detached is not None
+    windows = KEPT_WINDOW_ALL if is_kept else JOB_WINDOW_ALL
     message = m.StartLease(
         lease=lease.id,
         job=job.id,
@@ -68,7 +72,7 @@ def start(state: State, job: Job, node: Node) -> None:
         unpack=job.spec.unpack,
         environment=job.spec.environment,
         secret=job.spec.secret,
-        outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, JOB_WINDOW_ALL // nodes)),
+        outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, windows // nodes)),
         report_s=allocation.report_s(nodes),
         keep=keep,
         hash_seed=job.spec.hash_seed,
@@ -78,6 +82,8 @@ def start(state: State, job: Job, node: Node) -> None:
         over=leases.take_untold(state, node),
     )
     _send(state, job, node, message)
+    if is_kept:
+        state.tell(job, LeaseBegan(job.id, lease.id, node.name))
     state.journal.add(state.now_s, _leased, job, node, lease)
     if job.said:  # it was told why it waits
         job.said = ""

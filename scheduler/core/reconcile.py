@@ -27,7 +27,7 @@ def compare(state: State, node: Node, held: Sequence[m.Held]) -> None:
     if node.warm is not None:  # nodelets end those by themselves when their connection is new
         leases.workers_are_gone(state, node.warm)
     if (serving := node.lease) is not None:
-        _compare_serving(state, serving, by_lease.pop(serving.id, None))
+        _compare_serving(state, node, serving, by_lease.pop(serving.id, None))
     for lease in list(node.orphans.values()):
         if lease.id not in by_lease:
             leases.move(state, lease, LeaseState.GONE)
@@ -36,10 +36,12 @@ def compare(state: State, node: Node, held: Sequence[m.Held]) -> None:
     state.marks.nodes[node.id] = None
 
 
-def _compare_serving(state: State, lease: Lease, claim: m.Held | None) -> None:
+def _compare_serving(state: State, node: Node, lease: Lease, claim: m.Held | None) -> None:
     """Requeue what the lease that serves a job does not hold; all of it, if it is gone."""
     if claim is None:
         leases.lose(state, lease)
+        # it may have been begun when the nodelet had said so already: then it is on its way there
+        state.send(node.peer, m.EndLease(lease.id, discard=True))
         return
     if claim.stopped:
         leases.move(state, lease, LeaseState.PAST)  # what it has run comes

@@ -9,7 +9,12 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from burla.protocol import admin_messages as am, job_messages as jm, messages as m
+from burla.protocol import (
+    admin_messages as am,
+    job_messages as jm,
+    messages as m,
+    store_messages as sm,
+)
 from burla.protocol.key_messages import ServerKey
 
 from . import (
@@ -309,6 +314,8 @@ class Scheduler:
             case jm.ListJobs() | jm.ShowJob() | jm.CancelJob():
                 answer = questions.answer(state, client, said, sees_all=self._sees_all)
                 state.send(client.peer, answer)
+            case sm.AskStored() | sm.ReadStored() | sm.EndStored():  # the shell has a store, or not
+                pass
             case _:
                 assert_never(said)
 

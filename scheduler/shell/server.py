@@ -10,8 +10,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace as replace_settings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace as replace_settings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
@@ -45,6 +45,7 @@ from burla.protocol.messages import (
     Welcome,
 )
 from burla.protocol.package_messages import PACKAGES
+from burla.protocol.store_messages import STORE
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core import nodes
 from burla.scheduler.core.admission import RateLimiter
@@ -62,14 +63,12 @@ from burla.scheduler.core.effects import (
     SendBlob,
 )
 from burla.scheduler.core.node import Node
-from burla.scheduler.core.quotas import Quotas, Tenants
 from burla.scheduler.core.scheduler import Scheduler
 from burla.system.dump import dump_on_signal
 from burla.transport import sockets
 from burla.transport.addresses import ANY_HOST, full_address
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
-from burla.transport.keys import ServerCurve
 from burla.transport.sockets import ROUTING_ID_BYTES, Outbox, SocketWaiter
 
 from . import blob_files, former_nodes
@@ -81,8 +80,8 @@ from .watch import Watch, seed_libzmq
 
 if TYPE_CHECKING:
     from burla.scheduler.auth.authorizer import Authorizer
-    from burla.scheduler.auth.zap import ZapHandler
 
+    from .keeping import Keeping
 
 OUTBOX_COST_MAX = 64 << 20  # 200,000 short words for a peer that never reads: no honest one
 COMPLAINTS_PER_S = 10  # lines in the log about what one peer says
@@ -94,7 +93,8 @@ LOCAL_BACKLOG = 64  # see door.py
 PORT_MAX = 65535
 FEATURES = (KEYS, BLOBS, POLICIES, JOBS, PACKAGES)
 OUTBOX_RETRY_S = sockets.RETRY_S
-DIRECT = b"direct".ljust(256)  # who is at the other end of a direct line: no routing id is so long
+INSIDE_BYTES = 256  # of the name of who speaks in this process: no routing id is so long
+DIRECT = b"direct".ljust(INSIDE_BYTES)  # who is at the other end of a direct line
 DIRECTIONS = {
     Client: AdminToScheduler,  # without keys, all who get there are administrators
     Node: NodeletToScheduler,
@@ -140,7 +140,11 @@ async def _serve(
     with contextlib.ExitStack() as ends:
         ends.callback(_unlink, config.bind)
         ends.callback(context.term)
-        doors = _doors(config.keys, context, ends) if config.keys is not None else None
+        doors = None
+        if config.keys is not None:
+            from .doors import doors_of
+
+            doors = doors_of(config.keys, context, ends)
         router = sockets.make_socket(context, zmq.ROUTER, doors.router if doors else None)
         ends.callback(router.close, linger=200)  # a last word may still go out
         clock_s = AwakeClock()
@@ -157,7 +161,12 @@ async def _serve(
         core.state.journal.is_kept = log.isEnabledFor(logging.INFO)
         authorizer = doors.authorizer if doors else None
         door = Door(channel, watch, clock_s, strangers=keyed)
-        server = Server(core, router, channel, watch, door, clock_s, authorizer)
+        keeping = None
+        if config.store is not None:
+            from .keeping import keeping_of
+
+            keeping = keeping_of(config.store, config.stored, core, clock_s, authorizer)
+        server = Server(core, router, channel, watch, door, clock_s, authorizer, keeping)
         if config.jobs_file is not None:
             server.keep_records = keep_jobs(config.jobs_file, core, ends, clock_s())
         server.publish = show_metrics(config, core, ends)
@@ -185,44 +194,6 @@ async def _serve(
                 for task in running:
                     task.cancel()
     return bound
-
-
-@dataclass(frozen=True)
-class Doors:
-    """What a scheduler with keys has more than one without."""
-
-    authorizer: "Authorizer"
-    zap: "ZapHandler"
-    follow_quotas: Callable[[Quotas, Callable[[Tenants], None]], Coroutine[Any, Any, None]]
-    follow_key: Callable[[Callable[[ServerKey], None]], Coroutine[Any, Any, None]]
-    router: ServerCurve
-    output: ServerCurve
-
-
-def _doors(
-    keys: Path, context: zmq.Context[zmq.Socket[bytes]], ends: contextlib.ExitStack
-) -> Doors:
-    """Read the keys, and bind the ZAP handler, which must be there before any socket asks it."""
-    from burla.scheduler.auth import server_key
-    from burla.scheduler.auth.authorizer import (  # a private cluster starts without them
-        OUTPUT_DOMAIN,
-        ROUTER_DOMAIN,
-        Authorizer,
-    )
-    from burla.scheduler.auth.key_store import KeyStore
-    from burla.scheduler.auth.quota_store import follow
-    from burla.scheduler.auth.zap import ZapHandler
-
-    key_store = KeyStore(keys)
-    server_key.take(key_store)
-    pair = key_store.server_pair()
-    authorizer = Authorizer(key_store)
-    ends.callback(authorizer.close)
-    zap = ZapHandler(context, authorizer.admit)
-    ends.callback(zap.close)
-    router, output = ServerCurve(pair, ROUTER_DOMAIN), ServerCurve(pair, OUTPUT_DOMAIN)
-    follow_quotas, follow_key = partial(follow, key_store), partial(server_key.follow, key_store)
-    return Doors(authorizer, zap, follow_quotas, follow_key, router, output)
 
 
 def _bind(router: zmq.Socket[bytes], channel: Channel, bind: str) -> tuple[str, str]:
@@ -267,6 +238,7 @@ class Server:
         door: Door,
         clock_s: Callable[[], float],
         authorizer: "Authorizer | None" = None,
+        keeping: "Keeping | None" = None,
     ) -> None:
         """Serve `core` over sockets that are bound; an authorizer decides who is heard."""
         self._core, self._router, self._channel, self._watch = core, router, channel, watch
@@ -286,6 +258,7 @@ class Server:
         self._direct: DirectEnd | None = None
         self.keep_records: Callable[[Rows], None] = lambda rows: None
         self.publish: Callable[[], None] = lambda: None  # metrics, now and then
+        self._keeping = keeping
 
     def attach(self, direct: DirectEnd) -> None:
         """Serve the nodelet at the other end of a direct line, too."""
@@ -298,6 +271,8 @@ class Server:
         self._wake = waiter.wake
         self._channel.watch(waiter.wake)
         self._watch.follow(waiter.wake)
+        if (keeping := self._keeping) is not None:
+            keeping.begin(self._carry_out, waiter.wake)
         due_s = self._core.next_deadline_s()
         try:
             while True:
@@ -305,7 +280,7 @@ class Server:
                 self._door.look()
                 if self._outboxes or self._channel.is_waiting():
                     wait_s = min(wait_s, OUTBOX_RETRY_S)
-                elif self._blobs:
+                elif self._blobs or (keeping is not None and keeping.is_busy()):
                     wait_s = 0.0
                 if self._intake is not None:
                     self._intake.look()
@@ -317,6 +292,8 @@ class Server:
                     self._receive(user, frames)
                     if self._direct is not None:  # a worker loads while we hear of its inputs
                         self._direct.flush()
+                if keeping is not None:
+                    keeping.turn()
                 if self._core.state.journal.lines:
                     for line in self._core.state.journal.take():
                         log.info("%s", line)
@@ -328,6 +305,8 @@ class Server:
         finally:
             waiter.close()
             self._blobs.close()
+            if keeping is not None:
+                keeping.close()
 
     def _arrived(self) -> Iterable[tuple[str, list[bytes]]]:
         """Return what has arrived, a bounded part of it: the sender's key, and frames."""
@@ -369,6 +348,8 @@ class Server:
             self._carry_out(self._authorizer.join(peer, user, message))
         elif self._authorizer is not None and _is_about_keys(message):
             self._manage(peer, user, message)
+        elif self._keeping is not None and self._keeping.takes(peer, message):
+            self._keeping.receive(peer, user, message, payload)
         else:
             sees_all = direction is AdminToScheduler
             now_s = self._clock_s()
@@ -485,12 +466,13 @@ class Server:
                     assert_never(effect)
 
     def _send_message(self, effect: Send) -> None:
-        if self._direct is not None and effect.peer == DIRECT:
-            self._direct.say(effect.message, effect.payload)
+        if len(effect.peer) == INSIDE_BYTES:
+            self._say_inside(effect.peer, effect.message, effect.payload)
             return
         try:
             if type(effect.message) is Welcome:
-                full = replace(effect.message, time_s=time.time(), features=FEATURES)
+                features = FEATURES if self._keeping is None else (*FEATURES, STORE)
+                full = replace(effect.message, time_s=time.time(), features=features)
                 self._send(effect.peer, encode(full))
             elif isinstance(effect.message, Bulk) and effect.payload:
                 payload = effect.payload
@@ -506,10 +488,21 @@ class Server:
         except OSError as error:
             self._lose_blob(effect.blobs[0], str(error))
 
+    def _say_inside(self, peer: bytes, message: Any, payload: Sequence[bytes]) -> None:
+        """Send to who is in this process."""
+        if peer != DIRECT:
+            if self._keeping is not None:
+                self._keeping.hear_core(peer, message, payload)
+        elif self._direct is not None:
+            self._direct.say(message, payload)
+
     def _publish(self, effect: Publish) -> None:
         """Send output to who follows the topic, or to the client directly if it does not (yet)."""
-        frames = encode(effect.message, effect.payload)
         peer, user = self._core.follower(effect.message.job)
+        if peer is not None and len(peer) == INSIDE_BYTES:
+            self._say_inside(peer, effect.message, effect.payload)
+            return
+        frames = encode(effect.message, effect.payload)
         if not self._channel.publish(user, [effect.topic, *frames]) and peer is not None:
             self._send(peer, frames)
 

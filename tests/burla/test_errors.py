@@ -16,6 +16,7 @@ SAMPLES: list[BurlaError] = [
     errors.Unsatisfiable("func_cpu", 99, "the biggest node has 4 CPUs"),
     errors.JobFailed("no"),
     errors.CallerAway("away", 900.0, 600.0),
+    errors.JobNotFound("00" * 16),
     errors.WorkerDied(17, "signal SIGSEGV", 3, call="input 17 = 0 · node n", last_words="bye\n"),
     errors.NoSharedFiles("there is none"),
     errors.NodeLost(7, ("a", "b", "a"), call="input 7 = 3 · node a"),

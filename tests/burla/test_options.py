@@ -114,6 +114,12 @@ def test_errors_are_raised_by_either_name(names: dict[str, bool]) -> None:
         ({"func_gpu": -1}, ValueError, "func_gpu must be a number of GPUs .* 0 or more, not -1"),
         ({"func_gpu": 0.5}, TypeError, "func_gpu must be a number of GPUs .* not 0.5"),
         ({"func_gpu": True}, TypeError, "func_gpu must be a number of GPUs .* not True"),
+        ({"detach": 1}, TypeError, "detach must be True or False, not 1"),
+        (
+            {"detach": True, "generator": True},
+            ValueError,
+            "give generator, ordered and with_index to its",
+        ),
         ({"raise_errors": "no"}, TypeError, "raise_errors must be True or False, not 'no'"),
         (
             {"return_exceptions": True, "raise_errors": True},

@@ -236,6 +236,7 @@ class SimClient:
         max_parallelism: int | None = None,
         mean_s: float | None = None,
         policy: m.CallPolicy | None = None,
+        detached: bytes | None = None,
     ) -> Caller:
         world = self.world
         job, now_s = world.random.randbytes(16), self.now_s
@@ -246,7 +247,9 @@ class SimClient:
             world.means_s[job] = mean_s
         world.printed[job] = bytearray()
         world.topics[job] = self
-        spec = open_job(job, job, max_parallelism=max_parallelism, policy=policy)
+        spec = open_job(
+            *(job, job), max_parallelism=max_parallelism, policy=policy, detached=detached
+        )
         session = Session(spec, [b"function"], True)
         self.do(self.connection.open(session, now_s))
         self._feed(caller, 0)
@@ -385,6 +388,8 @@ class SimClient:
 class World:
     """All of it, from one seed."""
 
+    features: tuple[str, ...] = (POLICIES,)  # of the scheduler
+
     def __init__(
         self,
         seed: int,
@@ -481,7 +486,7 @@ class World:
                 case s.Send():
                     wire, said = self._wires.get(effect.peer), effect.message
                     if isinstance(said, m.Welcome):  # as its shell does it
-                        said = replace(said, features=(POLICIES,))
+                        said = replace(said, features=self.features)
                     sent = wire and wire.answer(effect.peer, (said, list(effect.payload)))
                     if not sent:
                         self._do(self.core.unreachable(effect.peer, self.clock.now_s))

@@ -15,6 +15,7 @@ from burla.protocol import (
     job_messages as jm,
     key_messages as km,
     messages as m,
+    store_messages as sm,
 )
 from burla.protocol.mac import seal
 
@@ -24,7 +25,8 @@ ROWS = {name: (bool(star), way, fields) for name, star, way, fields in ROW.finda
 
 MESSAGES = {
     kind.__name__: kind
-    for kind in (*vars(m).values(), *vars(am).values(), *vars(km).values(), *vars(jm).values())
+    for module in (m, am, km, jm, sm)
+    for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, m.Message) and kind not in (m.Message, m.Bulk)
 }
 # What stands in the second column, and the unions that such a message is in.
@@ -51,6 +53,7 @@ WAYS: dict[str, list[Any]] = {
     "scheduler -> joining nodelet": [m.SchedulerToJoining],
     "nodelet -> scheduler": [m.NodeletToScheduler],
     "joining nodelet -> scheduler": [m.Join | None],  # a union has two
+    "in the store": [],  # of a scheduler, in its files
 }
 
 

@@ -1,0 +1,333 @@
+"""Detached jobs, as their users see them: `burla.Job` and `burla.attach`.
+
+Results are sealed with a secret that follows from the user's secret key and the id of the job: so
+who has that key can check them from anywhere, and nobody else can have made them.
+"""
+
+import hmac
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, cast, overload
+
+from burla.core.batches import Window
+from burla.core.replay import Replay
+from burla.protocol import messages as m, store_messages as sm
+from burla.shell.caller import Caller
+from burla.shell.clients import curve_for
+from burla.shell.delivery import Delivery
+from burla.shell.stored import StoredJob
+from burla.transport.conversation import Conversation
+from burla.transport.request import NoAnswer, NotTaken
+from burla.values.held_parts import HeldFunction
+from burla.values.shared_memory import make_room
+from burla.values.sharing import SharedInputs
+
+from .config import CLUSTER_VARIABLE, cluster_address, reconnect_timeout_s
+from .errors import (
+    BadSetting,
+    ClusterLost,
+    ClusterUnreachable,
+    JobFailed,
+    JobNotFound,
+    NotAuthorised,
+    Refused,
+)
+from .options import Options, read_options
+
+ANSWER_S = 8.0  # how long a cluster may take to say its first word
+NEEDS_CLUSTER = (
+    "the address of a cluster for a detached job: a private cluster ends with this process. Set it,"
+    " store one by `burla login`, or start one on this machine by `burla up --local`"
+)
+
+State = Literal["sent", "waiting", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """How a detached job is.
+
+    Attributes:
+        state: "sent" while its caller still sends inputs, "waiting" for a node, "running", or how
+            it has ended: "done" (all outcomes are there), "failed", "cancelled".
+        inputs: how many it has; None while more may come.
+        done: how many of them have their outcome.
+        failed: how many of those are exceptions.
+        why: why it waits, or failed; else empty.
+        size: bytes that it takes in the store of the cluster.
+        made: when it was detached.
+        ended: when it ended; None: it has not.
+        kept_until: when it is deleted; None: it has not ended.
+    """
+
+    state: State
+    inputs: int | None
+    done: int
+    failed: int
+    why: str
+    size: int
+    made: datetime
+    ended: datetime | None
+    kept_until: datetime | None
+
+    def has_ended(self) -> bool:
+        """Return whether nothing more of it is called."""
+        return self.state in ("done", "failed", "cancelled")
+
+
+class Job:
+    """A job that outlives its caller.
+
+    `remote_parallel_map(..., detach=True)` returns one when its function and inputs are on the disk
+    of the cluster's scheduler; `burla.attach(job_id)` finds it again, in whatever process has the
+    same key. It is kept for 7 days after it has ended, unless the cluster says otherwise.
+
+    Attributes:
+        id: names it.
+        name: of its function.
+    """
+
+    def __init__(self, job_id: str, address: str, name: str = "") -> None:
+        """Name a job of a cluster; nobody is asked whether it is there."""
+        self.id = job_id
+        self.name = name
+        self._address = address
+
+    def __repr__(self) -> str:
+        """Say which job it is."""
+        return f"<burla.Job {self.id} of {self.name or '?'}>"
+
+    def status(self) -> JobStatus:
+        """Return how the job is.
+
+        Raises:
+            JobNotFound: it is not there: it was deleted, or is another user's.
+            BurlaError: the cluster cannot be reached.
+        """
+        return _status(self._facts())
+
+    @overload
+    def results(
+        self,
+        generator: Literal[False] = False,
+        *,
+        ordered: bool = False,
+        with_index: bool = False,
+        output: bool = True,
+    ) -> list[Any]: ...
+    @overload
+    def results(
+        self,
+        generator: Literal[True],
+        *,
+        ordered: bool = False,
+        with_index: bool = False,
+        output: bool = True,
+    ) -> Iterator[Any]: ...
+    def results(
+        self,
+        generator: bool = False,
+        *,
+        ordered: bool = False,
+        with_index: bool = False,
+        output: bool = True,
+    ) -> list[Any] | Iterator[Any]:
+        """Return the results as `remote_parallel_map` would, waiting for those that are not there.
+
+        They stay in the store: this may be called again, also at the same time. Ctrl-C ends the
+        wait, and not the job.
+
+        Args:
+            generator: return an iterator that yields results in the order of completion.
+            ordered: with `generator=True`, yield in the order of the inputs.
+            with_index: give each result as `(index of its input, result)`.
+            output: write what the calls have printed.
+
+        Raises:
+            JobNotFound: it is not there: it was deleted, or is another user's.
+            JobFailed: it has failed as a whole, or was cancelled.
+            BurlaError: the cluster cannot be reached or is lost, or a call's process died.
+            BaseException: what a call raised, unless the job was given `return_exceptions`.
+        """
+        if not isinstance(output, bool):
+            raise TypeError(f"output must be True or False, not {output!r}")
+        options = read_options(generator=generator, ordered=ordered, with_index=with_index)
+        facts = self._facts()
+        caller = self._caller(facts, options, shows_output=output)
+        if not generator:
+            while facts.total is None:
+                time.sleep(0.1)
+                facts = self._facts()
+            return caller.collect(facts.total)
+        results = caller.stream()
+        next(results)
+        return results
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return True when the job has ended, or False after `timeout` seconds."""
+        until_s = None if timeout is None else time.monotonic() + timeout
+        wait_s = 0.02
+        while not self.status().has_ended():
+            left_s = wait_s if until_s is None else until_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            time.sleep(min(wait_s, left_s))
+            wait_s = min(1.0, wait_s * 1.5)
+        return True
+
+    def cancel(self) -> None:
+        """Stop all calls of the job; the results that are there stay."""
+        self._end(delete=False)
+
+    def delete(self) -> None:
+        """Stop the job and delete all that the cluster keeps of it."""
+        self._end(delete=True)
+
+    def _end(self, *, delete: bool) -> None:
+        said = self._ask(sm.EndStored(bytes.fromhex(self.id), delete))
+        if not said.jobs:
+            raise JobNotFound(self.id)
+
+    def _facts(self) -> sm.StoredJob:
+        said = self._ask(sm.AskStored(bytes.fromhex(self.id)))
+        if not said.jobs:
+            raise JobNotFound(self.id)
+        self.name = said.jobs[0].name
+        return said.jobs[0]
+
+    def _ask(self, question: sm.AskStored | sm.EndStored) -> sm.StoredJobs:
+        line = _Line(self._address)
+        try:
+            line.ask(question)
+            about = question.job
+
+            def is_answer(said: m.Message) -> bool:
+                return isinstance(said, sm.StoredJobs) and said.about == about
+
+            return cast(sm.StoredJobs, line.wait(is_answer, sm.STORE)[0])
+        finally:
+            line.close()
+
+    def _caller(self, facts: sm.StoredJob, options: Options, *, shows_output: bool) -> Caller:
+        """Return what collects the results, as for a job that is attached."""
+        secret = secret_of(self._address, facts.job, facts.key)
+        policy = facts.policy or m.CallPolicy()
+        delivery = Delivery(
+            options.generator,
+            policy.goes_on,
+            options.is_ordered,
+            options.with_index,
+            policy.timeout_s,
+        )
+        silence_s = reconnect_timeout_s()
+        line = _Line(self._address)
+        replay = Replay(facts.job, secret, policy.goes_on, make_room)
+        job = StoredJob(facts, replay, line, self._address, silence_s, shows_output=shows_output)
+        nothing = SharedInputs(None), Window(), HeldFunction([])
+
+        def connect() -> Any:
+            raise AssertionError("a job that is read has no thread")
+
+        return Caller(job, connect, (), iter(()), {}, *nothing, delivery)
+
+
+def attach(job_id: str) -> Job:
+    """Return a detached job by its id, on the cluster that is configured.
+
+    Its results can be read with the key under which it was detached, from any computer.
+
+    Raises:
+        ValueError: that is no id of a job.
+        JobNotFound: there is no such job of this user.
+        BurlaError: the cluster cannot be reached, or none is configured.
+    """
+    try:
+        is_id = len(bytes.fromhex(job_id)) == 16
+    except (TypeError, ValueError):
+        is_id = False
+    if not is_id:
+        raise ValueError(f"job_id must be 32 hexadecimal digits, as burla.Job.id, not {job_id!r}")
+    job = Job(job_id.lower(), address_for_detached())
+    job.status()
+    return job
+
+
+def address_for_detached() -> str:
+    """Return the address of the configured cluster.
+
+    Raises:
+        BadSetting: there is none.
+    """
+    address = cluster_address()
+    if address is None:
+        raise BadSetting(CLUSTER_VARIABLE, None, NEEDS_CLUSTER)
+    return address
+
+
+def secret_of(address: str, job: bytes, key: str | None = None) -> bytes:
+    """Return what seals the outcomes of a detached job; empty where nobody else can listen.
+
+    Args:
+        address: of the cluster.
+        job: its id.
+        key: public key under which it was detached; None: ours.
+
+    Raises:
+        JobFailed: that is not our key.
+    """
+    curve = curve_for(address)
+    if curve is None:
+        return b""
+    if key is not None and key != curve.pair.public.hex():
+        raise JobFailed(
+            f"the results of this job are sealed for key {key[:16]}, and yours is"
+            f" {curve.pair.public.hex()[:16]}: read them where the other key is (BURLA_CONFIG_DIR)"
+        )
+    return hmac.digest(curve.pair.secret, b"detached job" + job, "sha256")
+
+
+class _Line:
+    """A conversation, whose errors are those that users know."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._line = Conversation(address, curve_for(address), m.SchedulerToClient, ANSWER_S)
+        self._met = False
+
+    def close(self) -> None:
+        self._line.close()
+
+    def ask(self, question: m.Message) -> None:
+        try:
+            self._line.ask(question)
+        except NoAnswer as error:
+            raise ClusterUnreachable(self._address, str(error)) from None
+
+    def wait(
+        self, is_answer: Any, feature: str, silence_s: float | None = None
+    ) -> tuple[m.Message, list[bytes]]:
+        try:
+            answer = self._line.wait(is_answer, feature, silence_s)
+        except NoAnswer as error:
+            kind = ClusterLost if self._met else ClusterUnreachable
+            raise kind(self._address, str(error)) from None
+        except NotTaken as error:
+            raise (NotAuthorised if error.not_authorised else Refused)(str(error)) from None
+        self._met = True
+        return answer
+
+
+def _status(facts: sm.StoredJob) -> JobStatus:
+    return JobStatus(
+        cast(State, str(facts.state)),
+        facts.total,
+        facts.done,
+        facts.failed,
+        facts.said,
+        facts.size,
+        datetime.fromtimestamp(facts.made_s, UTC),
+        datetime.fromtimestamp(facts.ended_s, UTC) if facts.ended_s else None,
+        datetime.fromtimestamp(facts.until_s, UTC) if facts.until_s else None,
+    )

@@ -1,0 +1,72 @@
+"""How detached jobs end: all outcomes are on the disk, or they failed, or are cancelled. Pure."""
+
+from burla.protocol import messages as m
+from burla.protocol.store_messages import StoredState, StoreEnded
+
+from .effects import Delete, DropBlob, Log
+from .kept_job import KeptJob
+from .state import State
+
+OUTPUT_S = 10.0  # that output which went ahead of the last outcome is waited for
+
+
+def look(state: State, job: KeptJob) -> None:
+    """End a job that has all it can get, or that has failed."""
+    progress = job.progress
+    if job.is_ended or job.blocked:
+        return
+    if progress.failure is not None:
+        _finish(state, job, StoredState.FAILED, progress.failure.text)
+    elif progress.failed and not job.goes_on():
+        _finish_with_output(state, job, StoredState.FAILED, "a call failed")
+    elif job.is_whole() and progress.done.total == job.total:
+        _finish_with_output(state, job, StoredState.DONE, "")
+
+
+def _finish_with_output(state: State, job: KeptJob, to: StoredState, said: str) -> None:
+    if job.output_by_s is None:
+        job.output_by_s = state.now_s + OUTPUT_S
+    if not job.peer or not job.progress.lacks_output() or state.now_s >= job.output_by_s:
+        _finish(state, job, to, said)
+
+
+def _finish(state: State, job: KeptJob, to: StoredState, said: str) -> None:
+    if not any(isinstance(entry.said, m.JobOutput) for entry in job.pending):
+        close(state, job)
+        end(state, job, to, said)
+
+
+def fail(state: State, job: KeptJob, text: str) -> None:
+    """End a job that cannot go on."""
+    if not job.is_ended:
+        state.append(job, Log.OUTCOMES, m.JobFailed(job.id, "", text))
+        close(state, job)
+        end(state, job, StoredState.FAILED, text)
+
+
+def close(state: State, job: KeptJob) -> None:
+    """Take a job from the core."""
+    state.to_core(job, m.CloseJob(job.id))
+    job.peer, job.output_by_s = b"", None
+
+
+def end(state: State, job: KeptJob, to: StoredState, said: str) -> None:
+    """Write down that a job has ended; it has when that is on the disk."""
+    job.is_ended, job.blocked = True, ""
+    state.append(job, Log.OUTCOMES, StoreEnded(job.id, to, said, state.wall_s))
+
+
+def delete(state: State, job: KeptJob) -> None:
+    """Forget a job and all that there is of it."""
+    close(state, job)
+    del state.jobs[job.id]
+    state.damaged.pop(job.id, None)
+    state.count(job.opened.tenant, -job.size())
+    state.pending -= sum(entry.size for entry in job.pending)
+    state.effects.append(Delete(job.id))
+    tenant = job.opened.tenant
+    others = [other for other in state.jobs.values() if other.opened.tenant == tenant]
+    needed = {blob.digest for other in others for blob in other.spec.blobs}
+    for digest in dict.fromkeys(blob.digest for blob in job.spec.blobs):
+        if digest not in needed:
+            state.effects.append(DropBlob(tenant, digest))

@@ -1,0 +1,152 @@
+"""What a restart, or a look after damage, finds of a job in its files. Pure.
+
+Nothing is believed that does not fit its checksum. What is damaged is left out, or cut off where
+nothing can be read behind it; what it held is missing then, and run again.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec import Struct, field
+
+from burla.protocol import messages as m
+from burla.protocol.store_messages import StoreOpened
+from burla.protocol.stored_records import Read, Record, scan
+
+from .effects import Log
+from .progress import OutcomeRecord, Progress
+
+InputRecord = StoreOpened | m.OpenJob | m.Inputs | m.InputsEnd
+
+
+class Segment(Struct, frozen=True):
+    """One file of a log."""
+
+    number: int
+    size: int
+    read: Read
+
+
+class BatchAt(Struct, frozen=True):
+    """A batch, and where it lies."""
+
+    number: int
+    start: int
+    stop: int
+    segment: int
+    at: int
+    end: int
+    size: int  # bytes of its payload
+
+
+class Place(Struct):
+    """Where the next record of a log goes."""
+
+    segment: int = 0
+    at: int = 0
+    size: int = 0  # bytes of all segments
+
+
+class Damage(Struct, frozen=True):
+    """What was found to be wrong."""
+
+    log: Log
+    segment: int
+    at: int
+    is_cut: bool  # nothing can be read from there on to the end of the segment
+    size: int
+
+
+class Found(Struct):
+    """All that there is of a job."""
+
+    opened: StoreOpened | None = None
+    spec: m.OpenJob | None = None
+    function: list[bytes] = field(default_factory=list)
+    batches: list[BatchAt] = field(default_factory=list)
+    total: int | None = None
+    blobs: frozenset[bytes] = frozenset()  # of its user, that are whole
+    progress: Progress = field(default_factory=Progress)
+    places: dict[Log, Place] = field(default_factory=lambda: {log: Place() for log in Log})
+    damages: list[Damage] = field(default_factory=list)
+
+
+def find(inputs: Sequence[Segment], outcomes: Sequence[Segment]) -> Found:
+    """Return what the segments of a job hold, each in their order."""
+    found = Found()
+    for segment, record in _records(found, Log.INPUTS, inputs):
+        _note_input(found, segment, record)
+    for _, record in _records(found, Log.OUTCOMES, outcomes):
+        note_outcome(found.progress, record)
+    return found
+
+
+def note_outcome(progress: Progress, record: Record) -> None:
+    """Take note of what one record says of the outcomes of a job."""
+    said = record.message(OutcomeRecord)
+    if isinstance(said, OutcomeRecord):
+        progress.note(said, record.end - record.body_at)
+
+
+def _note_input(found: Found, segment: Segment, record: Record) -> None:
+    said = record.message(InputRecord)
+    match said:
+        case StoreOpened():
+            found.opened = said
+        case m.OpenJob():
+            found.spec = said
+            body = segment.read(record.body_at, record.end - record.body_at)
+            found.function = record.frames(body)
+        case m.Inputs():
+            add_batch(found.batches, said, segment.number, record)
+            if said.total is not None:
+                found.total = said.total
+        case m.InputsEnd():
+            found.total = said.total
+        case _:
+            pass
+
+
+def add_batch(batches: list[BatchAt], said: m.Inputs, segment: int, record: Record) -> None:
+    """Take note of where a batch lies; one that was written twice counts once."""
+    if batches and said.batch <= batches[-1].number:
+        return
+    stop = said.start + sum(leaf.count for leaf in said.leaves)
+    size = record.end - record.body_at
+    at = BatchAt(said.batch, said.start, stop, segment, record.at, record.end, size)
+    batches.append(at)
+
+
+def _records(
+    found: Found, log: Log, segments: Sequence[Segment]
+) -> Iterable[tuple[Segment, Record]]:
+    place = found.places[log]
+    for segment in segments:
+        end = 0
+        last: Record | None = None
+        for record in scan(segment.read):
+            end = record.end
+            if record.is_whole:
+                yield segment, record
+            else:
+                size = record.end - record.at
+                found.damages.append(Damage(log, segment.number, record.at, False, size))
+            last = record
+        if last is not None and not last.is_whole and end == segment.size:
+            end = last.at  # the torn or changed end of the file: cut, and written anew
+            found.damages[-1] = Damage(log, segment.number, end, True, segment.size - end)
+        elif end < segment.size:
+            found.damages.append(Damage(log, segment.number, end, True, segment.size - end))
+        place.segment, place.at = segment.number, end
+        place.size += end
+
+
+def told(damages: Iterable[Damage], cut: Callable[[Damage], None]) -> list[str]:
+    """Cut what is to be cut; return what to say of each, for the log."""
+    lines = []
+    for one in damages:
+        if one.is_cut:
+            cut(one)
+        how = "cut off" if one.is_cut else "passed over"
+        where = f"{one.log}-{one.segment} from byte {one.at} on"
+        lines.append(f"{one.size} damaged bytes of {where} are {how}: what they held is run again")
+    return lines

@@ -1,0 +1,215 @@
+"""Detached jobs on their way in: function, blobs and inputs, until all of it is on the disk. Pure.
+
+Calls begin as soon as the first inputs are on the disk. If the caller ends before it is told that
+all of it is, the job is not kept: it was never handed over.
+"""
+
+from burla.protocol import messages as m
+from burla.protocol.arriving import WRONG_MAX, Arriving
+from burla.protocol.store_messages import InputsStored, StoreOpened
+
+from . import members
+from .effects import Log, Note, ToPeer
+from .ending import delete
+from .kept_job import KeptJob, Pending
+from .recovery import BatchAt
+from .state import FREE_MIN, State
+
+UPLOAD_S = 600.0  # that a caller may be away in the middle of its inputs
+PENDING_MAX = 512 << 20  # bytes that are being written, of all jobs; the windows keep below
+NOT_FOUND = "not found"
+LOST = "what the scheduler had stored of the job is gone: start it again"
+
+
+def open_(
+    state: State,
+    peer: bytes,
+    spec: m.OpenJob,
+    function: list[bytes],
+    tenant: str,
+    who: tuple[str, str, str, str],
+) -> None:
+    """Begin a job, or go on with it: its caller has connected again.
+
+    `who` is its key, Python, user and host.
+    """
+    known = state.jobs.get(spec.job)
+    if known is None:
+        why = LOST if spec.done else _why_not(state, spec, function, tenant)
+        if why:
+            state.effects.append(ToPeer(peer, m.JobFailed(spec.job, "", why)))
+            return
+        opened = StoreOpened(spec.job, tenant, *who, made_s=state.wall_s)
+        known = state.jobs[spec.job] = KeptJob(opened, spec, function)
+        known.upload.blobs = _lacking(state, known)
+        state.count(tenant, known.size())
+        state.append(known, Log.INPUTS, opened)
+        state.append(known, Log.INPUTS, spec, function)
+    elif known.opened.tenant != tenant:
+        state.effects.append(ToPeer(peer, m.JobFailed(spec.job, "", NOT_FOUND)))
+        return
+    elif spec.done and spec.done[-1][1] > known.stored():
+        state.effects.append(ToPeer(peer, m.JobFailed(spec.job, "", LOST)))
+        return
+    known.upload.source, known.upload.unheard_s, known.upload.told = peer, None, -1
+    for arriving in known.upload.blobs.values():
+        arriving.forget_asked()
+    _ask(state, known)
+    tell(state, known)
+
+
+def _why_not(state: State, spec: m.OpenJob, function: list[bytes], tenant: str) -> str:
+    """Return why a job cannot be kept; empty: it can."""
+    size = sum(map(len, function)) + sum(blob.size for blob in spec.blobs)
+    if state.is_full(size):
+        free = max(0, state.room) >> 20
+        return (
+            f"the disk of the scheduler's store is full: {free:,} MiB are free, of which"
+            f" {FREE_MIN >> 20} stay so. Delete detached jobs that you need no more"
+            " (burla.Job.delete), or call without detach"
+        )
+    if state.sizes.get(tenant, 0) + size > state.limits.bytes_max:
+        return f"{state.over_quota(tenant)}. Delete some that you need no more (burla.Job.delete)"
+    jobs = sum(job.opened.tenant == tenant for job in state.jobs.values())
+    if jobs >= state.limits.jobs_max:
+        return f"you have {jobs:,} detached jobs on this cluster, which is the most: delete some"
+    return ""
+
+
+def _lacking(state: State, job: KeptJob) -> dict[bytes, Arriving]:
+    """Return what is not on the disk of the blobs of a job, as far as its user has sent them."""
+    tenant = job.opened.tenant
+    there = {
+        blob.digest
+        for other in state.jobs.values()
+        if other is not job and other.opened.tenant == tenant
+        for blob in other.spec.blobs
+        if blob.digest not in other.upload.blobs
+    }
+    blobs = {blob.digest: blob for blob in job.spec.blobs if blob.digest not in there}
+    return {digest: Arriving(digest, blob.size) for digest, blob in blobs.items()}
+
+
+def _ask(state: State, job: KeptJob) -> None:
+    """Ask for what is missing of the first blob that is not whole."""
+    for arriving in job.upload.blobs.values():
+        if not arriving.is_whole():
+            while (part := arriving.ask(state.now_s)) is not None:
+                wanted = m.BlobWanted(job.id, arriving.digest, *part)
+                state.effects.append(ToPeer(job.upload.source, wanted))
+            return
+
+
+def hear(
+    state: State, job: KeptJob, said: m.Inputs | m.InputsEnd | m.CloseJob, payload: list[bytes]
+) -> None:
+    """Take what its caller says of a job."""
+    if isinstance(said, m.CloseJob):
+        delete(state, job)
+        return
+    if job.is_kept or job.is_ended:
+        return
+    if isinstance(said, m.InputsEnd):
+        state.append(job, Log.INPUTS, said)
+        return
+    stop = said.start + sum(leaf.count for leaf in said.leaves)
+    frames = sum(leaf.frames for leaf in said.leaves)
+    if said.start != job.end or stop == said.start or frames != len(payload):
+        return  # it is here already, or it is no batch
+    size = sum(map(len, payload))
+    if why := _why_no_more(state, job, size):
+        refuse(state, job, why)
+        return
+    job.end = stop
+    state.append(job, Log.INPUTS, said, payload)
+
+
+def _why_no_more(state: State, job: KeptJob, size: int) -> str:
+    if state.is_full(size):
+        return "the disk of the scheduler's store is full: the job is not kept"
+    if state.sizes.get(job.opened.tenant, 0) + size > state.limits.bytes_max:
+        return f"{state.over_quota(job.opened.tenant)}: the job is not kept"
+    if state.pending + size > PENDING_MAX:
+        return "too much is being stored at once: the job is not kept. Try again in a while"
+    return ""
+
+
+def piece(state: State, job: KeptJob, said: m.BlobPiece, payload: list[bytes]) -> None:
+    """Take a piece of a blob, if it is what was asked for."""
+    arriving = job.upload.blobs.get(said.digest)
+    if arriving is None:
+        return
+    wrong = arriving.wrong
+    if not arriving.take(said.start, payload, state.now_s):
+        return
+    if arriving.wrong >= WRONG_MAX:
+        refuse(state, job, "what the function refers to has arrived as other bytes again and again")
+    elif arriving.wrong == wrong:
+        is_last = arriving.is_whole()
+        state.effects.append(job.append_blob(said, payload, is_last=is_last))
+    _ask(state, job)
+
+
+def refuse(state: State, job: KeptJob, why: str) -> None:
+    """Give up a job that cannot be kept, and tell its caller."""
+    if job.upload.source:
+        state.effects.append(ToPeer(job.upload.source, m.JobFailed(job.id, "", why)))
+    delete(state, job)
+
+
+def is_on_disk(state: State, job: KeptJob, entry: Pending) -> None:
+    """Take note of a part of a job that is on the disk now."""
+    match entry.said:
+        case m.Inputs() as said:
+            stop = said.start + sum(leaf.count for leaf in said.leaves)
+            size = sum(map(len, entry.payload))
+            end = entry.at + entry.size
+            at = BatchAt(said.batch, said.start, stop, entry.segment, entry.at, end, size)
+            job.batches.append(at)
+            if said.total is not None:
+                job.total = said.total
+            members.feed_now(state, job, said, entry.payload)
+        case m.InputsEnd() as said:
+            job.total = said.total
+        case m.BlobPiece() as said if entry.is_last:
+            job.upload.blobs.pop(said.digest, None)
+        case _:
+            pass
+
+
+def tell(state: State, job: KeptJob) -> None:
+    """Tell the caller of a job what of it is on the disk, if it does not know."""
+    if job.is_kept or not job.is_written_down():
+        if job.is_kept and job.upload.source and job.upload.told < 0:
+            job.upload.told = job.stored()
+            said = InputsStored(job.id, job.stored(), job.total)
+            state.effects.append(ToPeer(job.upload.source, said))
+        return
+    job.is_kept = job.is_whole()
+    if job.is_kept:
+        state.save(job)
+    if job.upload.source and (job.is_kept or job.stored() > max(0, job.upload.told)):
+        job.upload.told = job.stored()
+        total = job.total if job.is_kept else None
+        state.effects.append(
+            ToPeer(job.upload.source, InputsStored(job.id, job.upload.told, total))
+        )
+
+
+def expire(state: State, job: KeptJob) -> None:
+    """Give up a job whose caller is gone in the middle of it."""
+    if job.is_kept or job.is_ended:
+        return
+    if state.is_there(job.upload.source):
+        job.upload.unheard_s = None
+        asked = [one for one in job.upload.blobs.values() if one.asked]
+        if asked and all(one.is_stalled(state.now_s) for one in asked):
+            for arriving in job.upload.blobs.values():
+                arriving.forget_asked()
+            _ask(state, job)
+    elif job.upload.unheard_s is None:
+        job.upload.unheard_s = state.now_s
+    elif state.now_s >= job.upload.unheard_s + UPLOAD_S:
+        text = f"job {job.id.hex()[:8]} is not kept: its caller went before all of it was here"
+        state.effects.append(Note(text))
+        delete(state, job)

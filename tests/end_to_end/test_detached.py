@@ -1,0 +1,119 @@
+"""Detached jobs: callers go, schedulers are killed, and the results are whole."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from clusters import Cluster, run_script
+from waiting import wait_until
+
+import burla
+from burla import remote_parallel_map as rpm
+from burla.transport.addresses import take_apart
+
+pytestmark = pytest.mark.slow
+
+
+def restart_scheduler(made: Cluster) -> None:
+    """Kill the scheduler and start another one at the same address."""
+    made.scheduler.kill()
+    made.scheduler.wait()
+    endpoint = take_apart(made.address).endpoint
+    line = [sys.executable, "-m", "burla.scheduler", "--bind", endpoint]
+    made.scheduler = subprocess.Popen(
+        line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert made.scheduler.stdout is not None
+    with made.scheduler.stdout as out:
+        assert out.readline().strip() == made.address
+
+
+def test_a_caller_goes_and_its_results_and_output_are_found_by_another_process(
+    shared: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("FACTOR = 3\n")
+    done = run_script(
+        "import os, burla, mine\n"
+        "def f(x):\n"
+        "    print('call', x)\n"
+        "    return x * mine.FACTOR\n"
+        "job = burla.remote_parallel_map(f, range(5), detach=True)\n"
+        "print(job.id, flush=True)\n"
+        "os._exit(0)\n",
+        tmp_path,
+    )
+    job = burla.attach(done.stdout.strip())
+    assert job.results() == [0, 3, 6, 9, 12]
+    words = sorted(capfd.readouterr().out.split())
+    assert words == [*"01234", *["call"] * 5]
+    assert sorted(job.results(generator=True, with_index=True, output=False))[4] == (4, 12)
+    status = job.status()
+    assert (status.state, status.inputs, status.done, status.failed) == ("done", 5, 5, 0)
+    assert status.kept_until is not None
+    assert (status.kept_until - status.made).days == 7
+    assert capfd.readouterr().out == ""
+    job.delete()
+    with pytest.raises(burla.JobNotFound):
+        job.status()
+
+
+def test_a_scheduler_is_killed_again_and_again_and_no_call_is_run_twice(
+    shared: Cluster, tmp_path: Path
+) -> None:
+    ballast = bytes(range(256)) * 2000  # is sent as a blob
+
+    def f(x: int) -> tuple[int, int, bytes]:
+        import time
+
+        with open(tmp_path / "log", "ab", buffering=0) as log:
+            log.write(b"%d\n" % x)
+        time.sleep(0.02)
+        return x, ballast[x], bytes(2 << 20) if x == 60 else b""
+
+    job = rpm(f, range(120), detach=True)
+    for least in (10, 50):
+        wait_until(lambda least=least: job.status().done >= least, "some are done")  # type: ignore[misc]
+        restart_scheduler(shared)
+    expected = [(x, x, bytes(2 << 20) if x == 60 else b"") for x in range(120)]
+    assert job.results() == expected
+    ran = Counter(map(int, (tmp_path / "log").read_text().split()))
+    assert ran == Counter(range(120))
+
+
+def test_errors_are_raised_or_are_outcomes_as_they_are_of_other_jobs(shared: Cluster) -> None:
+    def f(x: int) -> int:
+        if x == 1:
+            raise ValueError("one")
+        return x
+
+    with pytest.raises(ValueError, match="one") as raised:
+        rpm(f, range(3), detach=True).results()
+    assert raised.value.burla_input_index == 1  # type: ignore[attr-defined]
+    first, second, third = rpm(f, iter(range(3)), detach=True, return_exceptions=True).results()
+    assert (first, str(second), third) == (0, "one", 2)
+    empty = rpm(f, [], detach=True)
+    assert empty.wait(10)
+    assert empty.results() == []
+
+
+def test_a_job_is_cancelled(shared: Cluster) -> None:
+    job = rpm(lambda x: __import__("time").sleep(60), range(3), detach=True)
+    assert not job.wait(0.1)
+    job.cancel()
+    assert job.wait(10)
+    assert job.status().state == "cancelled"
+    with pytest.raises(burla.JobFailed, match="it was cancelled"):
+        job.results()
+
+
+def test_a_private_cluster_refuses_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURLA_CONFIG_DIR", "/nowhere")
+    monkeypatch.delenv("BURLA_CLUSTER", raising=False)
+    with pytest.raises(burla.BadSetting, match="a private cluster ends with this process"):
+        rpm(len, ["a"], detach=True)
+    with pytest.raises(burla.BadSetting, match="a private cluster ends with this process"):
+        burla.attach("00" * 16)
+    with pytest.raises(ValueError, match="32 hexadecimal digits"):
+        burla.attach("no")

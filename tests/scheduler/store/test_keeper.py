@@ -1,0 +1,275 @@
+"""The keeper of detached jobs, as a conversation; what disks and deaths do: tests/simulation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from opening import open_job
+from outcomes import payload_of, table_of
+
+from burla.protocol import messages as m, store_messages as sm
+from burla.protocol.store_messages import StoredState
+from burla.scheduler.core.store_limits import Limits
+from burla.scheduler.store.effects import (
+    Append,
+    Delete,
+    DropBlob,
+    Effect,
+    LoadBlob,
+    ReadPart,
+    ToCore,
+    ToPeer,
+    WriteBlob,
+)
+from burla.scheduler.store.keeper import Keeper
+from burla.scheduler.store.state import AGAIN_S, FREE_MIN, Ways
+from burla.scheduler.store.uploads import UPLOAD_S
+
+JOB, PEER, LEASE = b"J" * 16, b"p" * 16, b"L" * 16
+HELLO = ("3.11", "u", "h")
+USERS = {"key1": "ann", "key2": "ann", "key3": "bob"}
+
+
+def tenant_of(key: str) -> str:
+    return USERS.get(key, key)
+
+
+class Stage:
+    """A keeper whose disk does at once what it is told, unless it is full."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.keys = ["key1", "key2"]
+        self.is_there = True
+        ways = Ways(lambda: b"s" * 16, tenant_of, lambda _: self.keys, lambda _: self.is_there)
+        self.keeper = Keeper(limits or Limits(), ways)
+        self.now_s = 0.0
+        self.full = ""
+        self.done: list[Effect] = []
+        self.at(0.0)
+
+    def at(self, now_s: float, room: int = 1 << 40) -> None:
+        self.now_s = now_s
+        self.keeper.at(now_s, 1000.0 + now_s, room)
+
+    def do(self, effects: Sequence[Effect]) -> list[Effect]:
+        """Return all that follows, with what is written on the disk at once."""
+        todo, told = list(effects), list[Effect]()
+        while todo:
+            told.append(effect := todo.pop(0))
+            if isinstance(effect, Append | WriteBlob):
+                if self.full:
+                    todo += self.keeper.not_written(effect.job, self.full)
+                else:
+                    todo += self.keeper.written([effect.job])
+            self.keeper.check()
+        self.done += told
+        return told
+
+    def say(
+        self, message: m.Message, payload: Sequence[bytes] = (), key: str = "key1"
+    ) -> list[Any]:
+        assert self.keeper.takes(message)
+        told = self.do(self.keeper.hear(PEER, key, HELLO, message, list(payload)))
+        return [effect.message for effect in told if isinstance(effect, ToPeer)]
+
+    def core(self, message: m.Message, payload: Sequence[bytes] = ()) -> list[Any]:
+        """Let the core say something; return what it is told."""
+        job = self.keeper.state.jobs[JOB]
+        return heard(self.do(self.keeper.hear_core(job.peer, message, payload)))
+
+    def expire(self, now_s: float, room: int = 1 << 40) -> list[Effect]:
+        self.at(now_s, room)
+        return self.do(self.keeper.expire())
+
+    def store(self, **more: Any) -> list[Any]:
+        """Detach a job of two inputs."""
+        self.say(open_job(JOB, detached=b"note", **more), [b"function"])
+        leaf = m.Leaf(0, 0, 2, 1)
+        return self.say(m.Inputs(job=JOB, batch=0, start=0, leaves=(leaf,), total=2), [b"leaf"])
+
+    def status(self, key: str = "key1") -> sm.StoredJob:
+        (told,) = self.say(sm.AskStored(JOB), key=key)
+        (facts,) = told.jobs
+        assert isinstance(facts, sm.StoredJob)
+        return facts
+
+
+def heard(effects: Sequence[Effect]) -> list[Any]:
+    return [effect.message for effect in effects if isinstance(effect, ToCore)]
+
+
+def outcomes(seq: int, lo: int, hi: int, **more: Any) -> tuple[m.JobOutcomes, list[bytes]]:
+    runs = table_of([m.Run(lo, hi, m.Kind.RESULTS, 1)])
+    said = m.JobOutcomes(job=JOB, lease=LEASE, seq=seq, node="n", runs=runs, output=0, **more)
+    return said, payload_of(runs)
+
+
+def test_a_job_is_acknowledged_when_all_of_it_is_on_the_disk_and_given_to_the_core() -> None:
+    stage = Stage()
+    assert stage.store() == [sm.InputsStored(JOB, 2, 2)]
+    said = heard(stage.done)
+    assert [type(one) for one in said] == [m.ClientHello, m.OpenJob, m.Inputs]
+    assert not said[1].resumed
+    assert stage.status().state is StoredState.WAITING
+
+
+def test_outcomes_are_acknowledged_when_they_are_on_the_disk_and_the_last_one_ends_it() -> None:
+    stage = Stage()
+    stage.store()
+    assert stage.core(*outcomes(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
+    assert stage.status().done == 1
+    assert stage.core(*outcomes(2, 1, 2)) == [m.AckOutcomes(LEASE, 2), m.CloseJob(JOB)]
+    assert stage.status().state is StoredState.DONE
+
+
+def test_nobody_learns_of_the_job_of_another_user_and_all_keys_of_its_user_may_ask() -> None:
+    stage = Stage()
+    stage.store()
+    assert stage.status("key2").key == "key1"
+    assert stage.say(sm.AskStored(JOB), key="key3") == [sm.StoredJobs((), 0, JOB)]
+    assert stage.say(sm.EndStored(JOB, True), key="key3") == [sm.StoredJobs((), 0, JOB)]
+    (part,) = stage.say(sm.ReadStored(JOB, 0, 0), key="key3")
+    assert part.facts is None
+    (failed,) = stage.say(open_job(JOB, detached=b""), key="key3")
+    assert failed == m.JobFailed(JOB, "", "not found")
+    assert stage.status().state is StoredState.WAITING
+
+
+def test_where_the_disk_is_full_new_jobs_are_refused_in_words() -> None:
+    stage = Stage()
+    stage.at(0.0, room=FREE_MIN)
+    (failed,) = stage.say(open_job(JOB, detached=b""), [b"function"])
+    assert "the disk of the scheduler's store is full: 256 MiB are free" in failed.text
+    assert not stage.keeper.state.jobs
+
+
+def test_a_running_job_waits_while_the_disk_is_full_and_its_nodes_tell_all_again() -> None:
+    stage = Stage()
+    stage.store()
+    stage.full = "no space left"
+    assert stage.core(*outcomes(1, 0, 1)) == []
+    assert stage.core(*outcomes(2, 1, 2)) == []
+    assert "no space left" in stage.status().said
+    stage.full = ""
+    assert heard(stage.expire(AGAIN_S + 1, room=FREE_MIN)) == [m.Heartbeat()]
+    said = heard(stage.expire(2 * AGAIN_S + 2))
+    (again,) = [one for one in said if isinstance(one, m.OpenJob)]
+    assert again.resumed
+    assert again.done == ()
+    assert stage.core(*outcomes(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
+
+
+def test_a_disk_that_fails_in_the_middle_of_an_upload_costs_the_job_and_it_is_told() -> None:
+    stage = Stage()
+    stage.full = "Input/output error"
+    (failed,) = stage.say(open_job(JOB, detached=b""), [b"function"])
+    assert failed.text == "the scheduler cannot keep the job: Input/output error"
+    assert not stage.keeper.state.jobs
+    assert Delete(JOB) in stage.done
+
+
+def test_each_user_has_so_many_bytes_and_a_job_that_needs_more_waits() -> None:
+    stage = Stage(Limits(bytes_max=1500))
+    stage.store()
+    assert stage.core(*outcomes(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
+    assert stage.core(outcomes(2, 1, 2)[0], [bytes(2000)]) == []
+    assert "over your quota of bytes of detached jobs" in stage.status().said
+    other = b"K" * 16
+    (failed,) = stage.say(open_job(other, detached=b""), [bytes(2000)])
+    assert "Delete some that you need no more" in failed.text
+
+
+def test_what_is_behind_a_gap_comes_again_or_is_taken_for_lost() -> None:
+    stage = Stage()
+    stage.store()
+    assert stage.core(*outcomes(2, 1, 2)) == []
+    assert stage.core(*outcomes(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
+    stage.expire(1.0)
+    assert stage.core(*outcomes(3, 1, 2)) == []
+    assert not any(isinstance(one, m.OpenJob) for one in heard(stage.expire(5.0)))
+    said = heard(stage.expire(7.0))
+    assert any(isinstance(one, m.OpenJob) and one.done == ((0, 1),) for one in said)
+    assert m.AckOutcomes(LEASE, 3) in stage.core(*outcomes(3, 1, 2))
+
+
+def test_a_caller_that_ends_before_all_is_stored_leaves_nothing() -> None:
+    stage = Stage()
+    stage.say(open_job(JOB, detached=b""), [b"function"])
+    assert stage.status().state is StoredState.SENT
+    stage.is_there = False
+    stage.expire(1.0)
+    assert Delete(JOB) not in stage.expire(UPLOAD_S)
+    assert Delete(JOB) in stage.expire(UPLOAD_S + 2)
+
+
+def test_a_caller_that_breaks_off_leaves_nothing() -> None:
+    stage = Stage()
+    stage.store(blobs=(m.Blob(b"D" * 32, 5),))
+    stage.say(m.CloseJob(JOB))
+    assert not stage.keeper.state.jobs
+    assert stage.done[-2:] == [Delete(JOB), DropBlob("ann", b"D" * 32)]
+
+
+def test_blobs_are_asked_for_kept_and_given_to_the_core() -> None:
+    from hashlib import sha256
+
+    stage, data = Stage(), b"hello"
+    digest = sha256(data).digest()
+    stage.say(open_job(JOB, detached=b"", blobs=(m.Blob(digest, 5),)), [b"function"])
+    assert ToPeer(PEER, m.BlobWanted(JOB, digest, 0, 5)) in stage.done
+    leaf = m.Leaf(0, 0, 2, 1)
+    inputs = m.Inputs(job=JOB, batch=0, start=0, leaves=(leaf,), total=2)
+    assert stage.say(inputs, [b"leaf"]) == [sm.InputsStored(JOB, 2)]
+    assert heard(stage.done) == []  # nothing runs without it
+    assert stage.say(m.BlobPiece(JOB, digest, 0), [data]) == [sm.InputsStored(JOB, 2, 2)]
+    job = stage.keeper.state.jobs[JOB]
+    told = stage.keeper.hear_core(job.peer, m.BlobWanted(JOB, digest, 0, 5), [])
+    assert told == [LoadBlob(JOB, "ann", digest, 0, 5)]
+
+
+def test_a_job_goes_on_under_another_key_of_its_user_when_its_own_is_revoked() -> None:
+    stage = Stage()
+    stage.store()
+    stage.keys = ["key2"]
+    peer = stage.keeper.state.jobs[JOB].peer
+    told = stage.do(stage.keeper.hear_core(peer, m.Refused("revoked", True), []))
+    assert {one.user for one in told if isinstance(one, ToCore)} == {"key2"}
+    stage.keys = []
+    peer = stage.keeper.state.jobs[JOB].peer
+    stage.do(stage.keeper.hear_core(peer, m.Refused("revoked", True), []))
+    assert stage.status().state is StoredState.FAILED
+    assert stage.status().said == "no key of its user counts any more"
+
+
+def test_who_waits_for_news_is_answered_when_there_are_some_or_the_time_is_over() -> None:
+    stage = Stage()
+    stage.store()
+    assert stage.say(sm.ReadStored(JOB, 0, 0, 10.0)) == []
+    assert not [e for e in stage.expire(9.0) if isinstance(e, ToPeer)]
+    (empty,) = [e.message for e in stage.expire(11.0) if isinstance(e, ToPeer)]
+    assert isinstance(empty, sm.StoredPart)
+    assert (empty.is_all, empty.next_at) == (True, 0)
+    stage.say(sm.ReadStored(JOB, 0, 0, 10.0))
+    stage.core(*outcomes(1, 0, 1))
+    assert any(isinstance(effect, ReadPart) for effect in stage.done)
+
+
+@pytest.mark.parametrize("delete", [False, True])
+def test_a_job_is_stopped_and_stays_unless_it_is_deleted(delete: bool) -> None:
+    stage = Stage()
+    stage.store()
+    stage.say(sm.EndStored(JOB, delete))
+    assert m.CloseJob(JOB) in heard(stage.done)
+    assert (Delete(JOB) in stage.done) is delete
+    if not delete:
+        assert stage.status().state is StoredState.CANCELLED
+
+
+def test_a_job_is_kept_for_a_time_after_it_has_ended() -> None:
+    stage = Stage(Limits(keep_s=100.0))
+    stage.store()
+    stage.core(*outcomes(1, 0, 2))
+    assert stage.status().until_s == 1100.0
+    assert Delete(JOB) not in stage.expire(99.0)
+    assert Delete(JOB) in stage.expire(101.0)
+    assert not stage.keeper.state.sizes
