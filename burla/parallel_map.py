@@ -10,6 +10,7 @@ from .arguments import check_arguments, decide_unpack
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested, list_here, put_here, run_here
 from .options import read_options
+from .original import Dynamic, check_foreign, plain_limits
 from .own_frames import hide_own_frames
 from .packages import read_packages
 from .retry import Retry
@@ -29,8 +30,8 @@ Packages = Path | list[str] | tuple[str, ...]
 class Rest(TypedDict, total=False):
     """The arguments that say nothing of the kind of the results."""
 
-    func_cpu: int
-    func_ram: float | None
+    func_cpu: int | Dynamic
+    func_ram: float | Dynamic | None
     max_parallelism: int | None
     spinner: bool
     unpack: bool | None
@@ -43,6 +44,8 @@ class Rest(TypedDict, total=False):
     retries: int | Retry | None
     func_gpu: int
     progress: Callable[[Progress], object] | None
+    region: str | None
+    disk_gb: int | None
 
 
 @overload
@@ -181,8 +184,8 @@ def remote_parallel_map(
 def remote_parallel_map(
     function_: Callable[..., R],
     inputs: Iterable[Any],
-    func_cpu: int,
-    func_ram: float | None = None,
+    func_cpu: int | Dynamic,
+    func_ram: float | Dynamic | None = None,
     max_parallelism: int | None = None,
     generator: Literal[False] = False,
     spinner: bool = True,
@@ -195,8 +198,8 @@ def remote_parallel_map(
 def remote_parallel_map(
     function_: Callable[..., R],
     inputs: Iterable[Any],
-    func_cpu: int,
-    func_ram: float | None,
+    func_cpu: int | Dynamic,
+    func_ram: float | Dynamic | None,
     max_parallelism: int | None,
     generator: Literal[True],
     spinner: bool = True,
@@ -209,8 +212,8 @@ def remote_parallel_map(
 def remote_parallel_map(
     function_: Callable[..., R],
     inputs: Iterable[Any],
-    func_cpu: int = 1,
-    func_ram: float | None = None,
+    func_cpu: int | Dynamic = 1,
+    func_ram: float | Dynamic | None = None,
     max_parallelism: int | None = None,
     generator: bool = False,
     spinner: bool = True,
@@ -242,8 +245,8 @@ def remote_parallel_map(
 def remote_parallel_map(
     function_: Callable[..., R],
     inputs: Iterable[Any],
-    func_cpu: int = 1,
-    func_ram: float | None = None,
+    func_cpu: int | Dynamic = 1,
+    func_ram: float | Dynamic | None = None,
     max_parallelism: int | None = None,
     generator: bool = False,
     spinner: bool = True,
@@ -262,6 +265,9 @@ def remote_parallel_map(
     func_gpu: int = 0,
     progress: Callable[[Progress], object] | None = None,
     detach: bool = False,
+    image: str | None = None,
+    region: str | None = None,
+    disk_gb: int | None = None,
 ) -> "list[Any] | Iterator[Any] | Job":
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
@@ -295,11 +301,12 @@ def remote_parallel_map(
             slot, and what the slots run in 0.3 s (two minutes with `grow`); 8 before the first
             node serves the job. One that is a `burla.call(1, key=2)` becomes a call with these
             arguments.
-        func_cpu: CPUs for each call, a whole number from 1.
+        func_cpu: CPUs for each call, a whole number from 1. "dynamic" is 1.
         func_ram: GB (2**30 bytes) of memory for each call: so many run at once as fit, and a call
             whose processes use more of their own is ended (`OutOfMemory`). None: no limit; when a
             node's memory runs short, fewer calls run there, and one that was killed for it is
-            called again with fewer beside it, at last alone, before it is an error.
+            called again with fewer beside it, at last alone, before it is an error. "dynamic" is
+            None.
         max_parallelism: how many calls run at the same time at most; None: as many as fit.
         generator: return an iterator that yields results as they complete, instead of a list. The
             calls start now, not at the first `next`; closing or dropping it cancels the rest. The
@@ -355,6 +362,9 @@ def remote_parallel_map(
             cluster's scheduler. The job goes on without this process; its results can be had from
             anywhere with the same key (`burla.attach`), for 7 days after it has ended. Not with a
             private cluster, which ends with this process.
+        image: refused: calls run in no container.
+        region: without effect, which a warning says.
+        disk_gb: likewise.
 
     Returns:
         The results in the order of the inputs; with `generator=True` in order of completion, unless
@@ -407,6 +417,9 @@ def remote_parallel_map(
                 progress=progress,
                 packages=packages,
                 detach=detach,
+                image=image,
+                region=region,
+                disk_gb=disk_gb,
             )
         )
     except BaseException as error:
@@ -418,8 +431,8 @@ def request_of(
     function_: Callable[..., Any],
     inputs: Iterable[Any],
     *,
-    func_cpu: int = 1,
-    func_ram: float | None = None,
+    func_cpu: int | Dynamic = 1,
+    func_ram: float | Dynamic | None = None,
     max_parallelism: int | None = None,
     spinner: bool = True,
     unpack: bool | None = None,
@@ -427,6 +440,9 @@ def request_of(
     env: Mapping[str, str | None] | Iterable[str] | None = None,
     files: Files | None = None,
     packages: Packages | None = None,
+    image: str | None = None,
+    region: str | None = None,
+    disk_gb: int | None = None,
     **of_calls: Any,
 ) -> Request:
     """Return what is asked for by these arguments of `remote_parallel_map`.
@@ -435,8 +451,9 @@ def request_of(
         TypeError: one is of a wrong kind; the text names it.
         ValueError: one has an impossible value.
     """
+    check_foreign(image, region, disk_gb)
     options = read_options(**of_calls)
-    limits = (func_cpu, func_ram, max_parallelism)
+    limits = (*plain_limits(func_cpu, func_ram), max_parallelism)
     chosen, shipped, needed = read_env(env), find_files(files), read_packages(packages)
     check_arguments(function_, inputs, *limits, spinner, unpack, grow)
     shape = decide_unpack(function_, unpack, inputs)
