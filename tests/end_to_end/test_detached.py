@@ -82,6 +82,18 @@ def test_a_scheduler_is_killed_again_and_again_and_no_call_is_run_twice(
     assert ran == Counter(range(120))
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "detached.md"
+
+
+def test_the_page_about_detached_jobs_works(shared: Cluster, tmp_path: Path) -> None:
+    start, look = (
+        part.split("```")[0] for part in PAGE.read_text("utf-8").split("```python\n")[1:]
+    )
+    job = run_script(start, tmp_path).stdout.strip()
+    looked = run_script(look.replace("0e9f5c...", job), tmp_path)
+    assert (looked.stdout, looked.stderr) == ("100\n328350\n0 0\n", "")
+
+
 def test_errors_are_raised_or_are_outcomes_as_they_are_of_other_jobs(shared: Cluster) -> None:
     def f(x: int) -> int:
         if x == 1:

@@ -233,7 +233,7 @@ def test_limits_managers_and_locale(tmp_path: Path) -> None:
 
 
 def test_what_was_set_in_a_module_of_ones_own_stays_here(tmp_path: Path) -> None:
-    """As the README says: modules are imported anew; globals of the script go along."""
+    """As docs/calling.md says: modules are imported anew; globals of the script go along."""
     (tmp_path / "settings.py").write_text("epochs = 1\n")
     source = """
     import random, settings

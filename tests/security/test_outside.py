@@ -1,7 +1,7 @@
 """What a job reaches of the machine around it, in each tier: sockets, terminals, keys, the home.
 
 Real nodes, as root and as an ordinary user, in a machine on which that user has all of it. What a
-tier does not keep is a row as well, and the README says so.
+tier does not keep is a row as well, and docs/SECURITY.md says so.
 """
 
 import os
