@@ -41,7 +41,7 @@ PRINTED = {  # by page, what each block prints, in any order
     ],
     "docs/coming-from.md": [
         [],
-        ["[1, 4, 9]", "[2, 12]", "[1, 4, 9]"],
+        ["[1, 4, 9]", "[2, 12]", "[1, 4, 9]", "['one', 'two']"],
         ["[3, 8]", "[6, 20]", "True"],
         ["[2, 4, 6]"],
         ["[45, 4950]"],
