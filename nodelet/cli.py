@@ -349,4 +349,9 @@ async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
         await daemon.wait_listening(ipc_path(config.scheduler), LISTEN_S)
     else:
         config = await asyncio.to_thread(_isolated, config, options.isolation, options.key_file)
-    await run(config)
+    try:
+        await run(config)
+    finally:
+        if config.packages and not options.packages_directory:
+            with contextlib.suppress(OSError):  # there are some
+                os.removedirs(config.packages)
