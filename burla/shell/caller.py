@@ -166,7 +166,11 @@ class Caller:
         try:
             self._open()
             while (delivered := (yield from self._wait_delivery(results))) is not None:
-                yield from self._store(delivered, results)
+                for part in delivered.parts:
+                    self._open_part = part, delivered.node
+                    if self._opener.is_error(part):
+                        yield from self._finish_output()
+                    self._store(part, delivered.node, results)
             self.job.finish()
             self._raise_local_error()
         except BaseException as error:
@@ -313,24 +317,19 @@ class Caller:
 
     # --- outcomes ---
 
-    def _store(self, delivered: Deliver, results: list[Any]) -> Steps:
-        """Put what came into `results`."""
-        for part in delivered.parts:
-            self._open_part = part, delivered.node
-            if self._opener.is_error(part):
-                yield from self._finish_output()
-            run = part.run
-            values = self._opener.values_of(part, delivered.node)
-            if run.kind == Kind.RESULTS:
-                at = 0
-                for lo, hi in part.fresh:
-                    results[lo:hi] = values[at : at + hi - lo]
-                    at += hi - lo
-            else:
-                results[run.lo] = values[0]
-            self._stored.append(part.fresh)
-            self._open_part = None
-        return []
+    def _store(self, part: Part, node: str, results: list[Any]) -> None:
+        """Put what came into `results`, or raise it. No generator: those cannot raise all."""
+        run = part.run
+        values = self._opener.values_of(part, node)
+        if run.kind == Kind.RESULTS:
+            at = 0
+            for lo, hi in part.fresh:
+                results[lo:hi] = values[at : at + hi - lo]
+                at += hi - lo
+        else:
+            results[run.lo] = values[0]
+        self._stored.append(part.fresh)
+        self._open_part = None
 
     def _wait_between(self) -> Generator[Step, Event | None, Deliver | None]:
         """Return what `_wait_delivery` does, between two yields: then the caller may print."""
