@@ -7,8 +7,10 @@ meant for it. libzmq tries on for ever, and says nothing but to a monitor.
 
 import contextlib
 import os
+import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from typing import Literal
@@ -54,7 +56,8 @@ class Dialer:
         self._watched, self._clock_s, self._curve = watched, clock_s, curve
         self.server = b"" if curve is None else curve.server  # the key that we expect there
         self._endpoint = ""
-        self._failures = 0
+        self._failures = 0  # of handshakes with what is a ZeroMQ socket
+        self._prober: threading.Thread | None = None
         self._refusal: Literal["key", "server"] | None = None
         self._attempts = 0  # since the last handshake that went well
         self._due_s: float | None = None  # when to connect anew; None: libzmq is at it
@@ -82,6 +85,8 @@ class Dialer:
         """
         for event, *_ in take(self.socket):
             self._take(*struct.unpack_from("=hi", event))
+        if self._failures >= HANDSHAKES_MAX * max(1, len(self._servers())):
+            self._refusal = "server"
         # what came on the old connection is read first: it may say why that has ended
         is_due = self._due_s is not None and self._clock_s() >= self._due_s
         if is_due and not is_readable(self._watched):
@@ -115,6 +120,18 @@ class Dialer:
             self._watched.setsockopt(zmq.CURVE_SERVERKEY, self.server)
         self._watched.connect(self._endpoint)
 
+    def _probe(self) -> None:
+        """Count a failed handshake if anybody was there; in a thread, for asking may take long."""
+        if self._prober is not None and self._prober.is_alive():
+            return
+
+        def ask() -> None:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+            self._failures += _greets(self._endpoint)
+
+        self._prober = threading.Thread(target=ask, name="burla-probe", daemon=True)
+        self._prober.start()
+
     def _servers(self) -> list[bytes]:
         """Return the keys that the scheduler may have, the likeliest first; none: there is one."""
         if self._curve is None or self._curve.known is None:
@@ -132,9 +149,7 @@ class Dialer:
             self._refusal = "server"  # it speaks without keys, or not ZMTP
         elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             # it hung up: our hello is no hello to another key; or it was just ending
-            self._failures += _greets(self._endpoint)
-            if self._failures >= HANDSHAKES_MAX * max(1, len(self._servers())):
-                self._refusal = "server"
+            self._probe()
         if self._due_s is None:
             longest_s = min(AGAIN_MAX_S, AGAIN_S * 2 ** min(self._attempts, 16))
             self._due_s = self._clock_s() + longest_s * _from_half_to_one()

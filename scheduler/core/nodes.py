@@ -6,9 +6,16 @@ from .node import SILENCE_S, Node
 from .state import State
 
 
-def expected(state: State) -> frozenset[bytes]:
-    """Return the ids of the nodes that a next life of the scheduler should wait for."""
-    return frozenset(state.nodes).union(state.former.awaited or ())
+def expected(state: State) -> frozenset[bytes] | None:
+    """Return the ids of the nodes that a next life of the scheduler should wait for.
+
+    None: there may be others, for nobody knows yet which there were before.
+    """
+    if state.now_s >= state.former.settled_s:
+        return frozenset(state.nodes)
+    if state.former.awaited is None:
+        return None
+    return frozenset(state.nodes).union(state.former.awaited)
 
 
 def is_back(state: State, node: Node) -> None:

@@ -138,7 +138,7 @@ class Records(Struct, eq=False):
         if record is not None and tenants.of(record.tenant) == tenants.of(job.tenant):
             del self.former[job.id]
             self.totals.add(record, -1)  # an earlier scheduler has
-            record.owner, record.why = job.owner, ""
+            record.owner, record.why = _owner(job), ""
         else:
             spec, policy = job.spec, job.spec.policy or _NO_POLICY
             options = jm.JobOptions(
@@ -152,7 +152,7 @@ class Records(Struct, eq=False):
                 policy.func_gpu,
             )
             known = (job.id, job.tenant, user, spec.name, job.python, options, now_s)
-            record = Recording(*known, owner=job.owner)
+            record = Recording(*known, owner=_owner(job))
         record.waits.since_s = now_s
         self.open[job.id] = record
         self.totals.opened += 1
@@ -168,7 +168,7 @@ class Records(Struct, eq=False):
         record.total, record.done = job.work.total, job.work.done.total
         self.totals.ended[state] = self.totals.ended.get(state, 0) + 1
         self.totals.add(record)
-        last = self._last.get(record.owner)
+        last = self._last.get(record.owner) if record.owner else None
         is_there = last is not None and self.over.get(last.id) is last
         if last is not None and is_there and _may_fold(last, record):
             _fold(last, record)
@@ -273,6 +273,11 @@ def _size(record: Recording) -> int:
     """Return how many bytes a record takes, roughly; so many nodes as it may have are counted."""
     texts = sum(len(fault.text) + len(fault.type) for fault in record.faults.values())
     return RECORD_COST + 2 * texts + len(record.why)
+
+
+def _owner(job: Job) -> bytes:
+    """Return the session whose maps are one record if they are alike: detached jobs are none."""
+    return job.owner if job.spec.detached is None else b""
 
 
 def _may_fold(last: Recording, record: Recording) -> bool:

@@ -23,15 +23,15 @@ def read(path: Path) -> set[bytes] | None:
     return found if all(len(each) == ID_BYTES for each in found) else None
 
 
-async def keep(path: Path, there: Callable[[], frozenset[bytes]]) -> None:
-    """Write them whenever they change, until cancelled."""
+async def keep(path: Path, there: Callable[[], frozenset[bytes] | None]) -> None:
+    """Write them whenever they change, until cancelled; None: what is written stays."""
     written: frozenset[bytes] | None = None
     while True:
         now = there()
-        if now != written:
-            with suppress(OSError):  # without it the next life waits longer, that is all
+        if now is not None and now != written:
+            with suppress(OSError):  # it is tried again
                 await asyncio.to_thread(_write, path, now)
-            written = now
+                written = now
         await asyncio.sleep(LOOK_S)
 
 
@@ -40,4 +40,6 @@ def _write(path: Path, ids: frozenset[bytes]) -> None:
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "w") as file:
         file.writelines(f"{each.hex()}\n" for each in sorted(ids))
+        file.flush()
+        os.fsync(descriptor)
     beside.replace(path)

@@ -3,7 +3,7 @@
 from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 
 from burla.scheduler.core.nodes import expected
-from burla.scheduler.core.scheduler import Scheduler
+from burla.scheduler.core.scheduler import SETTLED_S, Scheduler
 
 
 def reborn(*, awaited: bool) -> tuple[ModelCluster, list[ModelNode], ModelClient]:
@@ -34,7 +34,7 @@ def test_what_nobody_holds_goes_out_when_the_last_node_is_back() -> None:
     for node in nodes:
         for lease in list(node.held):
             cluster.run(node, node.held[lease].total)
-    assert expected(cluster.core.state) == {node.id for node in nodes}
+    assert set(expected(cluster.core.state) or ()) == {node.id for node in nodes}
     cluster.core.check()
     assert held(nodes) > 0
 
@@ -58,9 +58,18 @@ def test_where_nobody_knows_which_nodes_there_were_a_job_waits_for_all() -> None
     assert cluster.core.state.jobs[client.job].hold_until_s > cluster.now_s
 
 
+def test_who_knows_of_no_nodes_writes_down_none_before_all_could_be_back() -> None:
+    cluster, nodes, _ = reborn(awaited=False)
+    cluster.reconnect_node(nodes[0])
+    assert expected(cluster.core.state) is None
+    cluster.now_s += SETTLED_S
+    cluster.reconnect_node(nodes[1])
+    assert set(expected(cluster.core.state) or ()) == {node.id for node in nodes}
+
+
 def test_a_node_that_does_not_come_back_is_waited_for_as_long_as_ever() -> None:
     cluster, nodes, client = reborn(awaited=True)
     cluster.reconnect_client(client)
     cluster.reconnect_node(nodes[0])
     assert cluster.core.state.jobs[client.job].hold_until_s > cluster.now_s
-    assert expected(cluster.core.state) == {node.id for node in nodes}
+    assert set(expected(cluster.core.state) or ()) == {node.id for node in nodes}

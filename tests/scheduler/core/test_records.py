@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 from msgspec.structs import replace
@@ -37,12 +38,19 @@ def run(
     return said
 
 
-def one_map(cluster: ModelCluster, client: ModelClient, node: ModelNode, number: int) -> bytes:
+def one_map(
+    cluster: ModelCluster,
+    client: ModelClient,
+    node: ModelNode,
+    number: int,
+    detached: bytes | None = None,
+) -> bytes:
     """Let a client open another job of one input, and have it run."""
     cluster.stop(node)
     client.job, client.entered, client.batches = ident(5000 + number), 0, []
     client.have = Ranges()
-    cluster.say(client.peer, client.open(), [b"function"])
+    opened = msgspec.structs.replace(client.open(), detached=detached)
+    cluster.say(client.peer, opened, [b"function"])
     cluster.inputs(client, 1)
     cluster.end(client)
     run(cluster, node, 1, jm.Tally(((3, 1),)))
@@ -186,6 +194,16 @@ def test_a_loop_of_small_maps_is_one_record() -> None:
     cluster.later(FOLD_AGE_S + 1.0)
     one_map(cluster, alice, node, 99)
     assert len(kept.over) == 3
+    cluster.heard()
+
+
+def test_each_detached_job_is_a_record_of_its_own() -> None:
+    cluster = ModelCluster()
+    node, keeper = cluster.node(), cluster.client()
+    cluster.say(keeper.peer, m.CloseJob(keeper.job))
+    ids = [one_map(cluster, keeper, node, number, b"alice") for number in range(3)]
+    assert set(ids) <= set(cluster.core.state.records.over)
+    assert [told(cluster, one).summary.maps for one in ids] == [1, 1, 1]
     cluster.heard()
 
 
