@@ -344,6 +344,14 @@ def _directory_of_packages(named: str) -> str:
     return directory
 
 
+def _remove_if_empty(packages: str) -> None:
+    """Leave no empty directory behind: that of packages, of burla's cache, of all caches."""
+    path = Path(packages)
+    with contextlib.suppress(OSError):  # there are some
+        for directory in (path, *path.parents[:2]):
+            directory.rmdir()
+
+
 async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
     if options.owner is not None:  # it works for one user, as that user, in that user's files
         await daemon.wait_listening(ipc_path(config.scheduler), LISTEN_S)
@@ -353,5 +361,4 @@ async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
         await run(config)
     finally:
         if config.packages and not options.packages_directory:
-            with contextlib.suppress(OSError):  # there are some
-                os.removedirs(config.packages)
+            _remove_if_empty(config.packages)

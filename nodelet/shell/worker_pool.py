@@ -139,6 +139,7 @@ class WorkerPool:
         self._devices = devices or Devices(())
         self._without_device = 0  # workers that load when another has given its devices back
         self._hash_seed: int | None = None  # of its workers; None: that of the zygote
+        self._is_shared = False  # its workers may write to a directory that others cannot
         self._ended: asyncio.Future[None] | None = None  # while a lease is ended
         self._has_started = False
         self._is_dead = True  # the zygote, or it is not born
@@ -221,6 +222,7 @@ class WorkerPool:
         if shared and not keep and not self._is_dead:
             self._zygote.send(c.Share(shared))
         self._hash_seed = hash_seed
+        self._is_shared = bool(shared)
         self._load = _Load(function, settings, files, gpus)
         for handle in self._handles.values():
             if handle.state is not WorkerState.BLANK:  # of a template: it is for its copies
@@ -235,7 +237,9 @@ class WorkerPool:
         if not self._devices.has(self._load.gpus):
             self._without_device += 1  # one that is killed has not been reaped yet
         elif not self._is_dead:
-            blanks = self._blanks() if self._hash_seed is None else ()
+            # one that the zygote forks after it has heard of the directory can surely write to it
+            may_be_blank = self._hash_seed is None and not self._is_shared
+            blanks = self._blanks() if may_be_blank else ()
             handle = next(iter(blanks), None) or self._make(None, self._hash_seed)
             self._devices.take(handle.number, self._load.gpus)
             handle.state = WorkerState.LOADING
