@@ -24,7 +24,7 @@ def inputs():
         yield number
         number += 1
 
-print("results", *sorted(remote_parallel_map(f, inputs(), generator=True)))
+print("results", *sorted(remote_parallel_map(f, inputs(), generator=True, spinner=False)))
 """
 END_S = 100.0
 
