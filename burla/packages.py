@@ -248,8 +248,7 @@ def as_lacking(address: str, needs: Needs) -> Needs:
 # --- names in what travels ---
 
 
-@lru_cache(maxsize=256)
-def _referred(pickled: bytes) -> frozenset[str]:
+def names_in(pickled: bytes) -> frozenset[str]:
     """Return the loaded modules that texts in a pickle may name: it refers to things by those."""
     found = set()
     for match in re.finditer(rb"\x8c(.)", pickled, re.DOTALL):
@@ -261,6 +260,7 @@ def _referred(pickled: bytes) -> frozenset[str]:
     return frozenset(found)
 
 
+_referred = lru_cache(maxsize=256)(names_in)
 _NO_NAMES: frozenset[str] = frozenset()
 
 

@@ -5,11 +5,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from burla.arguments import check_function
 from burla.modules import new_sent
+from burla.packages import names_in
 from burla.values.explain import name_of, why_not_picklable
 from burla.values.frames import Pieces
 from burla.values.leaves import ATOMS
@@ -19,6 +20,8 @@ from burla.values.payloads import short_repr, take_apart_function
 from burla.values.pickling import InputPickler, Sent
 
 KEPT_MAX = 256  # functions whose pickles are kept
+KEPT_BYTES_MAX = 64 << 10  # of one of them; what is bigger, or has buffers, is its owner's to keep
+SCANNED_MAX = 64 << 10  # bytes of the pickle of arguments, that are looked through for names
 FRESH_S = 0.001  # for so long what a function refers to is not looked at again, but for its names
 
 
@@ -31,8 +34,9 @@ class Code:
     sent: Sent  # what went with it
     name: str
     function: Callable[..., Any]  # kept, so that its id stays its own
-    names: tuple[Any, ...] | None = None  # what its globals and cells were; None: it needs none
+    names: tuple[Any, ...] | None = None  # what its globals and cells were; None: it went by a name
     until_s: float = 0.0  # of that
+    modules: frozenset[str] | None = None  # that its pickle refers to; None: not looked for yet
 
 
 @dataclass(slots=True)
@@ -72,8 +76,8 @@ class Codes:
                 return known
             if time.monotonic() < known.until_s and _is_same(known.names, _names_of(function)):
                 return known
-        made = _take_apart(function)
-        if type(function) in _PLAIN_KINDS:  # others may have changed, and nothing tells
+        made, is_told = _take_apart(function)
+        if is_told and not made.buffers and len(made.data) <= KEPT_BYTES_MAX:
             self._known[id(function)] = made
             self._known.move_to_end(id(function))
             if len(self._known) > KEPT_MAX:
@@ -81,20 +85,27 @@ class Codes:
         return made
 
 
-_PLAIN_KINDS = (FunctionType, BuiltinFunctionType, type)
-
-
-def _take_apart(function: Callable[..., Any]) -> Code:
+def _take_apart(function: Callable[..., Any]) -> tuple[Code, bool]:
+    """Return it, and whether it can be told later that it is still the same."""
     check_function(function)
     sent = new_sent()
     pieces = take_apart_function(function, sent=sent)
     data = b"".join(pieces.written())
     code = Code(data, list(pieces.buffers), sent, name_of(function), function)
-    is_by_value = bool(sent.codes or sent.classes or sent.carried)
-    if type(function) is FunctionType and is_by_value:
-        code.names = _names_of(function)
-        code.until_s = time.monotonic() + FRESH_S
-    return code
+    if not (sent.codes or sent.classes or sent.carried):
+        return code, _is_by_name(function)
+    if type(function) is not FunctionType:  # a class, or what has a state: nothing tells
+        return code, False
+    code.names = _names_of(function)
+    code.until_s = time.monotonic() + FRESH_S
+    return code, True
+
+
+def _is_by_name(function: object) -> bool:
+    """Return whether what is not sent by value is a name, with no object that could change."""
+    if type(function) is BuiltinFunctionType:  # also a method of an object, as `{}.get`
+        return isinstance(function.__self__, ModuleType | type)
+    return type(function) in (FunctionType, type)
 
 
 def _names_of(function: Any) -> tuple[Any, ...]:
@@ -148,6 +159,20 @@ def pack(code: Code, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     if not count and not is_small:  # workers do not keep what is big
         return Call(code, Packed(code.data, 0, data, definitions, pieces.buffers))
     return Call(code, Packed(code.data, count, data, definitions, [*code.buffers, *pieces.buffers]))
+
+
+def modules_of(call: Call) -> frozenset[str]:
+    """Return the loaded modules that a call refers to, by its function or its arguments."""
+    code, given = call.code, call.input
+    if code.modules is None:
+        code.modules = names_in(code.data)
+    if type(given) is not tuple:
+        data, definitions = given.data, given.definitions
+    elif given[0] is None:
+        data, definitions = given[2:]
+    else:
+        return code.modules
+    return code.modules.union(*map(names_in, (data[:SCANNED_MAX], definitions)))
 
 
 def _why_not(value: object, name: str, by_value: frozenset[str]) -> str | None:

@@ -1,6 +1,10 @@
 """How calls of many functions are packed."""
 
 import functools
+import gc
+import math
+import textwrap
+import weakref
 from typing import Any
 
 import pytest
@@ -32,6 +36,39 @@ def test_a_function_by_value_is_looked_at_again_if_what_it_names_has_changed() -
     assert codes.of(f).data != first.data
     method: Any = functools.partial(divmod, 1)
     assert codes.of(method) is not codes.of(method)  # it could have changed inside
+
+
+def test_what_may_have_changed_unseen_is_pickled_again() -> None:
+    class Kind:
+        f = 1
+
+    codes = Codes()
+    Kind.__module__ = "__main__"  # so it goes by value
+    first = codes.of(Kind)
+    Kind.f = 3
+    assert codes.of(Kind).data != first.data
+    table = {1: 2}
+    get = table.get
+    first = codes.of(get)
+    table[2] = 5
+    assert codes.of(get).data != first.data
+    for known in (abs, math.sqrt, dict.fromkeys, int, textwrap.dedent):
+        assert codes.of(known) is codes.of(known)
+
+
+def test_what_is_big_is_not_kept() -> None:
+    def make(content: Any) -> weakref.ref[Any]:
+        def f() -> Any:
+            return content
+
+        codes.of(f)
+        return weakref.ref(f)
+
+    codes = Codes()
+    kept, *gone = (make(one) for one in (b"x", bytearray(1 << 20), [*range(1 << 16)]))
+    gc.collect()
+    assert kept() is not None
+    assert [one() for one in gone] == [None, None]
 
 
 def test_what_can_change_is_pickled_at_once() -> None:
