@@ -3,22 +3,20 @@
 import multiprocessing
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, Unpack
 
 from burla.nested import is_nested
 from burla.parallel_map import remote_parallel_map
 
 from .engine import CallOptions, Engine, Settings
-from .results import Failed, Results
+from .imap import TERMINATED, Feeders, IMapIterator
 
 R = TypeVar("R")
 Callback = Callable[[Any], object]
 Kwds = Mapping[str, Any] | None
 Tuples = Iterable[Iterable[Any]]
 
-AHEAD = 1024  # calls of an `imap` over an iterator whose results have not been taken
 NOT_RUNNING = "Pool not running"
 
 
@@ -97,7 +95,7 @@ class AsyncResult(Generic[R]):
 
     def cancel(self, token: int) -> None:
         """Take note that the pool was terminated before this call was made."""
-        self.fail(token, RuntimeError("the pool was terminated before this call was made"))
+        self.fail(token, RuntimeError(TERMINATED))
 
     def _count(self) -> None:
         self._left -= 1
@@ -113,85 +111,6 @@ class AsyncResult(Generic[R]):
                 self._callback(result)
         finally:
             self._done.set()
-
-
-class IMapIterator(Iterator[R]):
-    """Results as they are wanted; an error of one call does not end it."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        function: Callable[..., R],
-        iterable: Iterable[Any],
-        *,
-        is_ordered: bool,
-    ) -> None:
-        """Submit what is there; of an iterator, so many as may be ahead of the results."""
-        self._engine, self._function = engine, function
-        self._results = Results(is_ordered=is_ordered)
-        self._inputs: Iterator[Any] | None = iter(iterable)
-        self._submitted = self._taken = 0
-        self._feed(None if isinstance(iterable, Sized) else AHEAD)
-
-    def _feed(self, count: int | None) -> None:
-        """Submit some inputs, or all; what the iterator raises comes where its result would."""
-        inputs = self._inputs
-        if inputs is None:
-            return
-        counted = _Counted(islice(inputs, count))
-        try:
-            self._engine.submit_all(
-                self._results, self._function, ((one,) for one in counted), self._submitted
-            )
-        except Exception as error:
-            self._submitted += counted.count
-            self._results.fail(self._submitted, error)
-            self._submitted += 1
-            self._inputs = None
-            return
-        self._submitted += counted.count
-        if count is None or counted.count < count:
-            self._inputs = None
-
-    def __iter__(self) -> "IMapIterator[R]":
-        """Return itself."""
-        return self
-
-    def __next__(self) -> R:
-        """Return the next result."""
-        return self.next()
-
-    def next(self, timeout: float | None = None) -> R:
-        """Return the next result; the error of a call that failed is raised in its place.
-
-        Raises:
-            multiprocessing.TimeoutError: it does not come in `timeout` seconds.
-            StopIteration: there are no more.
-        """
-        self._feed(min(1, AHEAD - (self._submitted - self._taken)) if self._inputs else 0)
-        if self._taken == self._submitted:
-            raise StopIteration
-        try:
-            value = self._results.get(self._taken, timeout)
-        except TimeoutError:
-            raise multiprocessing.TimeoutError from None
-        self._taken += 1
-        if type(value) is Failed:
-            raise value.error
-        result: R = value
-        return result
-
-
-class _Counted(Iterator[Any]):
-    """An iterator that knows how much it has given."""
-
-    def __init__(self, inputs: Iterator[Any]) -> None:
-        self._inputs, self.count = inputs, 0
-
-    def __next__(self) -> Any:
-        value = next(self._inputs)
-        self.count += 1
-        return value
 
 
 class Pool:
@@ -221,8 +140,8 @@ class Pool:
             initargs: what it is called with.
             maxtasksperchild: taken and ignored: processes go with the work that they had.
             context: taken and ignored: how processes start does not show.
-            options: `func_cpu`, `func_ram`, `func_gpu`, `grow`, `env`, `files`, `timeout`,
-                `retries` and `spinner` (else False), as `remote_parallel_map` has them.
+            options: `func_cpu`, `func_ram`, `func_gpu`, `grow`, `env`, `files`, `packages`,
+                `timeout`, `retries` and `spinner` (else False), as `remote_parallel_map` has them.
 
         Raises:
             TypeError: an argument is of a wrong kind; the text names it.
@@ -233,7 +152,8 @@ class Pool:
         self._settings = settings = Settings(processes, initializer, tuple(initargs), options)
         settings.request(settings.many())  # what is wrong is said now
         self._engine = Engine(settings)
-        end = weakref.finalize(self, self._engine.close, NOT_RUNNING)
+        self._feeders = Feeders(self._engine, NOT_RUNNING)
+        end = weakref.finalize(self, self._feeders.drop)
         end.atexit = False  # then calls that were submitted are waited for
 
     # --- waiting for the result ---
@@ -265,7 +185,7 @@ class Pool:
     def imap(
         self, func: Callable[[Any], R], iterable: Iterable[Any], chunksize: int = 1
     ) -> IMapIterator[R]:
-        """Return an iterator over the results in order; an iterator is read some way ahead."""
+        """Return an iterator over the results in order; an iterator is read ahead, in a thread."""
         return self._imap(func, iterable, chunksize, is_ordered=True)
 
     def imap_unordered(
@@ -317,10 +237,11 @@ class Pool:
 
     def close(self) -> None:
         """Take no more calls."""
-        self._engine.close(NOT_RUNNING)
+        self._feeders.close()
 
     def terminate(self) -> None:
         """Take no more calls and stop those that run: they fail."""
+        self._feeders.stop()
         self._engine.stop(NOT_RUNNING)
 
     def join(self) -> None:
@@ -329,8 +250,9 @@ class Pool:
         Raises:
             ValueError: it takes calls still.
         """
-        if not self._engine.closed:
+        if not self._is_closed():
             raise ValueError("Pool is still running")
+        self._feeders.join()
         self._engine.join()
 
     def __enter__(self) -> "Pool":
@@ -348,8 +270,11 @@ class Pool:
 
     # --- ---
 
+    def _is_closed(self) -> bool:
+        return bool(self._engine.closed) or self._feeders.is_closing
+
     def _check(self) -> None:
-        if self._engine.closed:
+        if self._is_closed():
             raise ValueError(NOT_RUNNING)
 
     def _map(self, func: Callable[..., R], iterable: Iterable[Any], *, is_star: bool) -> list[R]:
@@ -388,7 +313,9 @@ class Pool:
         self._check()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize}")
-        return IMapIterator(self._engine, func, iterable, is_ordered=is_ordered)
+        return IMapIterator(
+            self, self._feeders, self._engine, func, iterable, is_ordered=is_ordered
+        )
 
 
 def _raise_first(results: list[Any]) -> None:
