@@ -180,13 +180,27 @@ class AsyncResults(AsyncIterator[R]):
         self._machine: Machine | None = None
         self._chunk: Iterator[Any] = iter(())  # of results that are there
         self._is_over = False
+        self._is_running = False  # somebody waits for the next result
 
     def __aiter__(self) -> "AsyncResults[R]":
         """Return itself."""
         return self
 
     async def __anext__(self) -> R:
-        """Return the next result."""
+        """Return the next result.
+
+        Raises:
+            RuntimeError: another task waits for it.
+        """
+        if self._is_running:
+            raise RuntimeError("anext(): asynchronous generator is already running")
+        self._is_running = True
+        try:
+            return await self._next()
+        finally:
+            self._is_running = False
+
+    async def _next(self) -> R:
         if self._mail is None and not self._is_over:
             if is_nested():
                 self._chunk = iter(self._here())

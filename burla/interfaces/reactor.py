@@ -52,7 +52,8 @@ class Machine:
         self.steps: Any = None
         self.has_begun = False
         self.is_over = False
-        self.waits = False  # for an event, else for its consumer
+        self.waits = False  # for an event
+        self.has_handed = False  # something over, and waits for its consumer
         self.due = 0  # number of the time that it waits for; others are past
         self.is_queued = False  # the reactor will look at it
         self.context = copy_context()  # of the caller: that of `decimal` goes along
@@ -159,7 +160,7 @@ class Reactor:
             self._step(machine, machine.steps.send, event)
 
     def _consumed(self, machine: Machine) -> None:
-        if not machine.is_over and machine.steps is not None:
+        if not machine.is_over and machine.steps is not None and machine.has_handed:
             self._step(machine, machine.steps.send, None)
             self._look(machine)
 
@@ -175,13 +176,14 @@ class Reactor:
 
     def _step(self, machine: Machine, how: Callable[[Any], Any], what: Any) -> None:
         """Let a map go on, up to where it waits, hands something over, or ends."""
-        machine.waits = False
+        machine.waits = machine.has_handed = False
         try:
             step = how(what)
             if isinstance(step, Values) and not machine.has_begun:  # the inputs are fed ahead
                 machine.has_begun = True
                 step = machine.steps.send(None)
             if isinstance(step, Values):
+                machine.has_handed = True
                 machine.hand(step.values)
                 return
         except StopIteration as end:
