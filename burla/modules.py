@@ -29,7 +29,7 @@ from .carried_modules import (
     has_hooks,
     is_usual_loader,
 )
-from .own_modules import Found, Travels, own_modules
+from .own_modules import Found, own_modules
 from .own_search import holds_distributions, is_installed
 
 Inline = tuple[tuple[str, bytes], ...]
@@ -215,11 +215,6 @@ def new_sent() -> Sent:
     """Return what a function is to take along of the modules that workers cannot import."""
     asked = _sort_modules()
     return Sent(asked.lost, asked.carried)
-
-
-def travelling_modules(function: object, inputs: object, sent: Sent) -> Travels | None:
-    """Return the caller's own modules as they travel with a function; None: it needs none."""
-    return found_modules(function, inputs, sent).travels
 
 
 def found_modules(function: object, inputs: object, sent: Sent) -> Found:

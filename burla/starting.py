@@ -85,6 +85,7 @@ class Request:
     shipped: Sequence[Shipped]
     options: Options
     packages: Wanted | None = None  # None: as the settings say
+    names: frozenset[str] = frozenset()  # of modules that the calls refer to, beside the function
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +307,8 @@ class Luggage:
 def _needs_of(request: Request, cluster: _Cluster, held: HeldFunction, found: Found) -> Needs:
     wanted = packages_of_settings() if request.packages is None else request.packages
     pickles = [*held.frames, *(part.content for part, is_bytes in held.parts if not is_bytes)]
-    needs = packages_needed(wanted, found.roots, found.imported, pickles, request.inputs)
+    roots = found.roots | request.names
+    needs = packages_needed(wanted, roots, found.imported, pickles, request.inputs)
     return as_lacking(cluster.address or "", needs)
 
 

@@ -1,8 +1,8 @@
 """What stands behind an executor or a pool: its calls, on their way to a job that is open for them.
 
 There is no job, no thread and no node while there is nothing to do. The first call opens a job; it
-ends when there was none for a while. Calls that need modules of the caller's which a job does not
-have open one beside it.
+ends when there was none for a while. Calls that need modules of the caller's, or packages, which a
+job does not have open one beside it.
 """
 
 import os
@@ -10,19 +10,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import CodeType
 from typing import Any, TypedDict
 from weakref import WeakSet
 
 from burla.arguments import Shape, check_arguments
 from burla.config import cluster_address
-from burla.modules import new_sent, travelling_modules
+from burla.modules import found_modules, new_sent
 from burla.monkey_patches import refuse_green_threads
 from burla.nested import is_nested
 from burla.options import read_options
 from burla.own_frames import hide_own_frames
-from burla.parallel_map import Files, remote_parallel_map
+from burla.packages import packages_needed, packages_of_settings, read_packages
+from burla.parallel_map import Files, Packages, remote_parallel_map
 from burla.retry import Retry
 from burla.shipped_files import find_files
 from burla.starting import Begun, Request, begin
@@ -31,13 +32,16 @@ from burla.values.many import Many
 from burla.values.payloads import take_apart_function
 from burla.variables import read_env
 
-from .codes import Code, Codes, pack
+from .codes import Call, Code, Codes, modules_of, pack
 from .lane import Entry, Lane, Sink
 from .parts import first_buffers
 
 REMOTE_SLOTS = 256  # of a cluster, for those who ask before there is a job: so many are made ready
 QUEUE_AT_ONCE = 1024  # calls of one map, that the lane then hears of
 ANY = Shape(unpack=None, check=None)  # tuples are unpacked, what is none is passed whole
+
+
+Key = tuple[object, ...]  # of a lane: what goes with its job
 
 
 class CallOptions(TypedDict, total=False):
@@ -49,6 +53,7 @@ class CallOptions(TypedDict, total=False):
     grow: bool | None
     env: Mapping[str, str | None] | Iterable[str] | None
     files: Files | None
+    packages: Packages | None
     timeout: float | None
     retries: int | Retry | None
     spinner: bool
@@ -85,9 +90,10 @@ class Settings:
         of_calls = {name: given[name] for name in OF_CALLS if name in given}
         going_on = read_options(return_exceptions=True, **of_calls)
         chosen, shipped = read_env(given.get("env")), find_files(given.get("files"))
+        needed = read_packages(given.get("packages"))
         return Request(
             *(many, (), ANY, cpu, ram, self.most),
-            *(spinner, grow, chosen, shipped, going_on),
+            *(spinner, grow, chosen, shipped, going_on, needed),
         )
 
     def of_map(self) -> dict[str, Any]:
@@ -107,10 +113,11 @@ class Engine:
         self._settings, self._many = settings, settings.many()
         self._lock = threading.RLock()  # pickling an argument may submit something
         self._codes = Codes()
-        self._lanes: dict[str, Lane] = {}  # by the modules of the caller's that go with it
+        self._lanes: dict[Key, Lane] = {}
         self._ending: WeakSet[Lane] = WeakSet()  # they get no more calls
         self._travelling: dict[CodeType, None] = {}  # codes whose imports go along
-        self._key = ""  # of the calls of now
+        self._modules: frozenset[str] = frozenset()  # that calls have referred to
+        self._key: Key = ()  # of the calls of now
         self._loaded = -1  # how many modules were, when that was found
         self._is_remote: bool | None = None  # not known yet
         self._pid = os.getpid()
@@ -136,6 +143,7 @@ class Engine:
             self.check()
             self._call_here(sink, token, function, args, kwargs)
             return
+        self._check_process()
         with self._lock:
             self.check()
             try:
@@ -143,7 +151,7 @@ class Engine:
             except Exception as error:
                 problem: list[Exception] = [error]
             else:
-                self._lane_of(packed.code).queue.append((sink, token, packed))
+                self._lane_of(packed.code, (packed,)).queue.append((sink, token, packed))
                 self._wake()
                 return
         hide_own_frames(problem[0])  # or it keeps what it could not send, in a ring
@@ -164,6 +172,7 @@ class Engine:
             for count, args in enumerate(inputs, 1):
                 self._call_here(sink, at + count - 1, function, args, {})
             return count
+        self._check_process()
         with self._lock:
             self.check()
             try:
@@ -191,7 +200,8 @@ class Engine:
 
     def _put(self, code: Code, lane: Lane, entries: list[Entry]) -> Lane:
         with self._lock:
-            if lane not in self._lanes.values():  # it has ended meanwhile
+            # it has ended meanwhile, or does not have what these need
+            if lane not in self._lanes.values() or self._add_modules(call for *_, call in entries):
                 self.check()
                 lane = self._lane_of(code)
             lane.queue.extend(entries)
@@ -223,12 +233,16 @@ class Engine:
         Raises:
             RuntimeError: it was closed, or broke, or this is a forked child.
         """
+        self._check_process()
         if self.closed:
             raise RuntimeError(self.closed)
         if self.broken is not None:
             raise BrokenExecutor(
                 f"it takes no calls since an error ended it: {self.broken}; make a new one"
             ) from self.broken
+
+    def _check_process(self) -> None:
+        """Raise in a forked child: who held the lock at the fork never releases it there."""
         if self._pid != os.getpid():
             raise RuntimeError(
                 f"this executor belongs to process {self._pid}, from which process {os.getpid()}"
@@ -237,8 +251,11 @@ class Engine:
 
     # --- lanes ---
 
-    def _lane_of(self, code: Code) -> Lane:
+    def _lane_of(self, code: Code, calls: Iterable[Call] = ()) -> Lane:
         """Return where its calls go. `_lock` is held."""
+        if self._is_remote is None:
+            self._is_remote = cluster_address() is not None
+        self._add_modules(calls)
         key = self._key_of(code)
         lane = self._lanes.get(key)
         if lane is None:
@@ -260,19 +277,32 @@ class Engine:
                 del self._lanes[key]
                 raise
 
-    def _key_of(self, code: Code) -> str:
-        """Return what tells the modules that have to be there from others; empty: all are."""
-        if self._is_remote is None:
-            self._is_remote = cluster_address() is not None
+    def _add_modules(self, calls: Iterable[Call]) -> bool:
+        """Take note of what calls refer to; return whether that is more than all before did."""
+        if not self._is_remote:
+            return False
+        found = self._modules.union(*map(modules_of, calls))
+        if len(found) == len(self._modules):
+            return False
+        self._modules, self._loaded = found, -1
+        return True
+
+    def _key_of(self, code: Code) -> Key:
+        """Return what tells the modules and packages that have to be there from others."""
         if not self._is_remote:  # its workers import what this process can
-            return ""
+            return ()
         codes = code.sent.codes
         if len(sys.modules) != self._loaded or not all(one in self._travelling for one in codes):
             self._travelling.update(dict.fromkeys(codes))
             sent = new_sent()
             sent.codes += self._travelling
-            travels = travelling_modules(self._many, (), sent)
-            self._key = "" if travels is None else travels.name
+            found = found_modules(self._many, (), sent)
+            wanted = read_packages(self._settings.options.get("packages"))
+            wanted = packages_of_settings() if wanted is None else wanted
+            needs = packages_needed(wanted, found.roots | self._modules, found.imported, (), ())
+            carried = tuple((one.name, one.version) for one in needs.carried)
+            name = "" if found.travels is None else found.travels.name
+            self._key = (name, needs.packed, carried)
             self._loaded = len(sys.modules)
         return self._key
 
@@ -280,9 +310,10 @@ class Engine:
         sent = new_sent()
         with self._lock:
             sent.codes += self._travelling
+            modules = self._modules
             lane.shared = first_buffers(lane.queue) if self.shares and self._is_remote else []
         many = self._settings.many(lane.shared) if lane.shared else self._many
-        request = self._settings.request(many)
+        request = replace(self._settings.request(many), names=modules)
         pieces = take_apart_function(many, sent=sent)
         return begin(request, sent, pieces, is_lazy=True)
 
@@ -324,6 +355,8 @@ class Engine:
     def stop(self, why: str) -> None:
         """Take no calls any more and stop those that run."""
         self.close(why, cancel=True)
+        if self._pid != os.getpid():
+            return
         with self._lock:
             lanes = list(self._lanes.values())
         for lane in lanes:
@@ -346,6 +379,8 @@ class Engine:
 
     def is_idle(self) -> bool:
         """Return whether no call waits or runs."""
+        if self._pid != os.getpid():
+            return True
         with self._lock:
             return not any(lane.is_busy() for lane in self._lanes.values())
 

@@ -52,8 +52,8 @@ class Executor(_Executor):
             initializer: called in each worker process before its first call. Then all functions of
                 this executor share their globals there.
             initargs: what it is called with.
-            options: `func_cpu`, `func_ram`, `func_gpu`, `grow`, `env`, `files`, `timeout`,
-                `retries` and `spinner` (else False), as `remote_parallel_map` has them.
+            options: `func_cpu`, `func_ram`, `func_gpu`, `grow`, `env`, `files`, `packages`,
+                `timeout`, `retries` and `spinner` (else False), as `remote_parallel_map` has them.
 
         Raises:
             TypeError: an argument is of a wrong kind; the text names it.

@@ -77,6 +77,19 @@ def test_a_function_has_the_packages_that_the_caller_has(place: Path) -> None:
     assert out == "(('1.0', 'b'), '1.0', True) ('1.0', 'b')"
 
 
+def test_calls_of_an_executor_have_what_each_of_them_needs(place: Path) -> None:
+    out, _ = says(
+        place,
+        """
+        import burla, tiny_a
+        with burla.Executor() as executor:
+            print(executor.submit(abs, -1).result())
+            print(executor.submit(getattr, tiny_a, "V").result())  # nothing of it goes by value
+        """,
+    )
+    assert out == "1\n('1.0', 'b')"
+
+
 def test_what_no_index_has_goes_along_as_it_is_here(place: Path) -> None:
     out, _ = says(
         place,
