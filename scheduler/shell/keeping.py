@@ -41,6 +41,7 @@ from burla.scheduler.store.keeper import Keeper
 from burla.scheduler.store.recovery import Found
 from burla.scheduler.store.state import Ways
 
+from .part_reads import PartReads
 from .store_files import StoreFiles, StoreTakenError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ TURN_EVENTS = 512  # dealt with in one turn of the loop
 READ_THREADS = 2
 ROOM_S = 1.0  # how often is looked how much is free on the disk
 UPKEEP_S = 0.25
+AGAIN_S = 5.0  # a store that cannot be opened or listed is tried again after so long
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,9 @@ class Keeping:
         self._events: deque[Callable[[], list[Effect]]] = deque()
         self._files: StoreFiles | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._parts = PartReads()
         self._is_finding = False
+        self._again_s: float | None = None  # when the store is tried again
         self._early: list[tuple[bytes, str, m.Message, list[bytes]]] = []  # said meanwhile
         self._due_s = self._room_s = 0.0
         self._do: CarryOut
@@ -90,12 +94,15 @@ class Keeping:
         """
         self._do, self._wake = carry_out, wake
         if (self._directory / "jobs").is_dir():
-            with contextlib.suppress(OSError, StoreTakenError):  # whoever asks hears why
-                self._open()
+            self._try_open()
 
     def is_busy(self) -> bool:
         """Return whether `turn` has something to do."""
         return bool(self._events)
+
+    def is_waiting(self) -> bool:
+        """Return whether `turn` may have something to do in a moment, of which nobody tells."""
+        return self._parts.is_waiting()
 
     def takes(self, peer: bytes, message: m.Message) -> bool:
         """Return whether it is for the keeper what a peer says."""
@@ -142,11 +149,17 @@ class Keeping:
         self._keeper.at(self._clock_s(), time.time())
         if self._files is not None and (outcomes := self._files.take_outcomes()):
             self._take_outcomes(outcomes)
+        if self._again_s is not None and self._clock_s() >= self._again_s:
+            self._again_s = None
+            self._try_open()
         for _ in range(min(TURN_EVENTS, len(self._events))):
             self._carry_out(self._events.popleft()())
+        for part in self._parts.take():
+            self._read_part(part)
         if self._clock_s() >= self._due_s:
             self._due_s = self._clock_s() + UPKEEP_S
             self._look_at_room()
+            self._parts.forget_gone(self._is_there)
             if not self._is_finding:
                 self._carry_out(self._keeper.expire())
 
@@ -176,6 +189,17 @@ class Keeping:
 
     # --- the disk ---
 
+    def _try_open(self) -> None:
+        """Open the store, and find its jobs; if that cannot be, try again in a while."""
+        try:
+            if self._files is None:
+                self._open()
+            elif self._is_finding:
+                self._find()
+        except (OSError, StoreTakenError) as error:
+            log.error("cannot go on with detached jobs, and try again: %s", error)
+            self._again_s = self._clock_s() + AGAIN_S
+
     def _open(self) -> None:
         loop = asyncio.get_running_loop()
         is_there = (self._directory / "jobs").is_dir()
@@ -185,15 +209,18 @@ class Keeping:
         self._look_at_room()
         if is_there:
             self._is_finding = True
-            self._in_pool(self._find_all, self._found)
+            self._find()
+
+    def _find(self) -> None:
+        assert self._files is not None
+        self._in_pool("list the jobs", self._files.reading.find_all, self._found, self._not_found)
 
     def _wake_here(self) -> None:
         self._wake()
 
-    def _find_all(self) -> list[Found]:
-        assert self._files is not None
-        found = [self._files.find(job) for job in self._files.jobs()]
-        return [one for one in found if one is not None]
+    def _not_found(self) -> list[Effect]:
+        self._again_s = self._clock_s() + AGAIN_S
+        return []
 
     def _found(self, jobs: list[Found]) -> list[Effect]:
         effects: list[Effect] = []
@@ -208,15 +235,29 @@ class Keeping:
             log.info("there are %d detached jobs in %s", len(jobs), self._directory)
         return effects
 
-    def _in_pool(self, work: Callable[[], Any], then: Callable[[Any], list[Effect]]) -> None:
-        """Do something that waits for the disk, and then go on with what it returned."""
+    def _in_pool(
+        self,
+        what: str,
+        work: Callable[[], Any],
+        then: Callable[[Any], list[Effect]],
+        failed: Callable[[], list[Effect]],
+    ) -> None:
+        """Do something that waits for the disk, and then go on with what it returned.
+
+        If it could not be done, `what` it was is logged, and `failed` lets nobody wait for it.
+        """
         assert self._pool is not None
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
 
         def is_done(done: "asyncio.Future[Any]") -> None:
-            if not done.cancelled():
+            if done.cancelled():
+                return
+            if (error := done.exception()) is None:
                 self._events.append(lambda: then(done.result()))
-                self._wake()
+            else:
+                log.error("cannot %s in %s: %r", what, self._directory, error)
+                self._events.append(failed)
+            self._wake()
 
         future.add_done_callback(is_done)
 
@@ -242,7 +283,7 @@ class Keeping:
                 case LoadBlob():
                     self._load_blob(effect)
                 case ReadPart():
-                    self._read_part(effect)
+                    self._parts.ask(effect)
                 case Recheck():
                     self._recheck(effect.job)
                 case Note():
@@ -254,8 +295,10 @@ class Keeping:
         assert self._files is not None
         keeper = self._keeper
         self._in_pool(
-            partial(self._files.load_batch, what),
+            f"read inputs of job {what.job.hex()[:8]}",
+            partial(self._files.reading.load_batch, what),
             lambda read: keeper.loaded(what.job, what.number, *read),
+            partial(keeper.not_read, what.job),
         )
 
     def _load_blob(self, what: LoadBlob) -> None:
@@ -271,13 +314,16 @@ class Keeping:
                 effects += keeper.blob_loaded(what.job, said, [data])
             return effects
 
-        self._in_pool(partial(self._files.load_blob, what), then)
+        about = f"read a blob of job {what.job.hex()[:8]}"
+        failed = partial(keeper.not_read, what.job)
+        self._in_pool(about, partial(self._files.reading.load_blob, what), then, failed)
 
     def _read_part(self, what: ReadPart) -> None:
         assert self._files is not None
 
         def then(read: tuple[list[bytes], tuple[int, int], int]) -> list[Effect]:
             frames, (segment, at), damaged = read
+            self._parts.end(what.peer, frames)
             part = sm.StoredPart(
                 job=what.asked.job,
                 segment=what.asked.segment,
@@ -290,11 +336,19 @@ class Keeping:
             effects: list[Effect] = [ToPeer(what.peer, part, frames)]
             return effects + (self._keeper.damaged(what.asked.job, damaged) if damaged else [])
 
-        self._in_pool(partial(self._files.read_part, what), then)
+        about = f"read outcomes of job {what.asked.job.hex()[:8]}"
+        read_part = partial(self._files.reading.read_part, what)
+        self._in_pool(about, read_part, then, lambda: then(([], what.stop, 1)))
 
     def _recheck(self, job: bytes) -> None:
         assert self._files is not None
-        self._in_pool(partial(self._files.look_again, job), self._keeper.rechecked)
+        keeper, look = self._keeper, partial(self._files.reading.look_again, job)
+        self._in_pool(
+            f"look at the outcomes of job {job.hex()[:8]}",
+            look,
+            partial(keeper.rechecked, job),
+            partial(keeper.rechecked, job, None),
+        )
 
 
 def keeping_of(

@@ -135,8 +135,6 @@ class RecordFile:
         """Put aside what is no file of ours."""
         try:
             self._make()
-        except sqlite3.OperationalError as error:  # it is locked, or its disk is full: no damage
-            self._complain("cannot be used", error)
         except sqlite3.DatabaseError as error:
             self._complain(f"is put aside as {self._path.name}.broken", error)
             with suppress(OSError):

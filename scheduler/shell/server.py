@@ -278,7 +278,8 @@ class Server:
             while True:
                 wait_s = due_s - self._clock_s()
                 self._door.look()
-                if self._outboxes or self._channel.is_waiting():
+                has_parts = keeping is not None and keeping.is_waiting()
+                if self._outboxes or self._channel.is_waiting() or has_parts:
                     wait_s = min(wait_s, OUTBOX_RETRY_S)
                 elif self._blobs or (keeping is not None and keeping.is_busy()):
                     wait_s = 0.0

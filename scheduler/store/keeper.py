@@ -29,6 +29,7 @@ class Keeper:
         """Start without jobs."""
         self.state = State(limits, ways)
         self._members, self._readers = Members(), Readers()
+        self._rechecked: set[bytes] = set()  # jobs that are being looked at again
         self._beat_s = 0.0
 
     def at(self, now_s: float, wall_s: float, room: int | None = None) -> None:
@@ -186,6 +187,14 @@ class Keeper:
                 ending.fail(self.state, job, text)
         return self.state.take_effects()
 
+    def not_read(self, job_id: bytes) -> list[Effect]:
+        """Take note that what a job needs cannot be read now."""
+        job = self.state.jobs.get(job_id)
+        if job is not None and not job.is_ended:
+            ending.close(self.state, job)
+            self.state.block(job, "the scheduler cannot read what it has stored of it: see its log")
+        return self.state.take_effects()
+
     # --- what is found on the disk ---
 
     def restored(self, found: Found) -> list[Effect]:
@@ -214,15 +223,20 @@ class Keeper:
             state.damaged[job_id] = state.damaged.get(job_id, 0) + number
             text = f"job {job_id.hex()[:8]} has {number} damaged records: what they held is lost"
             state.effects.append(Note(f"{text}, and run again"))
-            if job.state is StoredState.DONE:
+            if job.state is StoredState.DONE and job_id not in self._rechecked:
+                self._rechecked.add(job_id)
                 state.effects.append(Recheck(job_id))
         return state.take_effects()
 
-    def rechecked(self, found: Found) -> list[Effect]:
-        """Take what is left of a job that was complete; run again what is not."""
-        job = None if found.opened is None else self.state.jobs.get(found.opened.job)
+    def rechecked(self, job_id: bytes, found: Found | None) -> list[Effect]:
+        """Take what is left of a job that was complete; run again what is not.
+
+        None: that cannot be told.
+        """
+        self._rechecked.discard(job_id)
+        job = self.state.jobs.get(job_id)
         is_complete = job is not None and job.state is StoredState.DONE and not job.pending
-        if job is not None and is_complete and found.spec is not None:
+        if job is not None and is_complete and found is not None and found.spec is not None:
             job.spec, job.function, job.progress = found.spec, found.function, found.progress
             job.forget_pending()
             self._settle(job)

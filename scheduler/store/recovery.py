@@ -4,7 +4,7 @@ Nothing is believed that does not fit its checksum. What is damaged is left out,
 nothing can be read behind it; what it held is missing then, and run again.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct, field
 
@@ -70,7 +70,7 @@ class Found(Struct):
     damages: list[Damage] = field(default_factory=list)
 
 
-def find(inputs: Sequence[Segment], outcomes: Sequence[Segment]) -> Found:
+def find(inputs: Iterable[Segment], outcomes: Iterable[Segment]) -> Found:
     """Return what the segments of a job hold, each in their order."""
     found = Found()
     for segment, record in _records(found, Log.INPUTS, inputs):
@@ -117,7 +117,7 @@ def add_batch(batches: list[BatchAt], said: m.Inputs, segment: int, record: Reco
 
 
 def _records(
-    found: Found, log: Log, segments: Sequence[Segment]
+    found: Found, log: Log, segments: Iterable[Segment]
 ) -> Iterable[tuple[Segment, Record]]:
     place = found.places[log]
     for segment in segments:

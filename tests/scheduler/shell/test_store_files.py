@@ -12,8 +12,17 @@ from opening import open_job
 from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.store_messages import StoredState, StoreOpened
 from burla.protocol.stored_records import pack
-from burla.scheduler.shell.store_files import StoreFiles, StoreTakenError, log_path
-from burla.scheduler.store.effects import Append, Log, ReadPart, SaveFacts
+from burla.scheduler.shell.store_files import StoreFiles, StoreTakenError
+from burla.scheduler.shell.store_reading import log_path
+from burla.scheduler.store.effects import (
+    Append,
+    Delete,
+    DropBlob,
+    Log,
+    ReadPart,
+    SaveFacts,
+    WriteBlob,
+)
 
 JOB, LEASE = b"J" * 16, b"L" * 16
 OPENED = StoreOpened(JOB, "ann", "key", "3.11", "u", "h", 1.0)
@@ -78,8 +87,8 @@ def test_what_was_told_as_written_is_found_by_the_next_scheduler(tmp_path: Path)
     with store(tmp_path) as made:
         filled(made)
     with store(tmp_path) as made:
-        assert made.files.jobs() == [JOB]
-        found = made.files.find(JOB)
+        assert made.files.reading.jobs() == [JOB]
+        found = made.files.reading.find(JOB)
     assert found is not None
     assert (found.opened, found.function) == (OPENED, [b"function"])
     assert found.progress.leases[LEASE].seq == 3
@@ -99,7 +108,7 @@ def test_a_torn_or_changed_end_is_cut_off_and_told(
     data[-1] ^= 1
     path.write_bytes(data[:-1] if is_torn else data)
     with store(tmp_path) as made:
-        found = made.files.find(JOB)
+        found = made.files.reading.find(JOB)
     assert found is not None
     assert found.progress.leases[LEASE].seq == 2
     assert path.stat().st_size == third == found.places[Log.OUTCOMES].at
@@ -116,7 +125,7 @@ def test_what_is_damaged_in_the_middle_is_passed_over_by_who_reads(tmp_path: Pat
         path.write_bytes(data)
         facts = sm.StoredJob(JOB, "f", StoredState.DONE, 1, 1, 1, 0, 0, 0, 0, "", "", None)
         ask = ReadPart(b"p", sm.ReadStored(JOB, 0, 0), (0, len(data)), facts)
-        frames, place, damaged = made.files.read_part(ask)
+        frames, place, damaged = made.files.reading.read_part(ask)
     assert b"".join(frames) == bytes(data[:third] + data[2 * third :])
     assert (place, damaged) == ((0, len(data)), 1)
 
@@ -149,3 +158,127 @@ def test_a_table_that_is_damaged_is_made_anew(
         rows = table.execute("SELECT job, tenant, state, done FROM jobs").fetchall()
     table.close()
     assert rows == [(JOB.hex(), "ann", "done", 2)]
+
+
+def done(made: Store, number: int) -> list[tuple[bytes, str]]:
+    """Return so many outcomes of writes."""
+    told: list[tuple[bytes, str]] = []
+    with made.told:
+        while len(told) < number:
+            told += made.files.take_outcomes()
+            assert len(told) >= number or made.told.wait(20)
+    return told
+
+
+def blob(job: bytes = JOB) -> WriteBlob:
+    return WriteBlob(job, "ann", b"D" * 32, 0, [b"blob"], True)
+
+
+def test_a_job_that_cannot_be_read_costs_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+    (tmp_path / "jobs" / ("z" * 32)).mkdir()
+    bad = tmp_path / "jobs" / ("ab" * 16)
+    (bad / "inputs-0.log").mkdir(parents=True)
+    with store(tmp_path) as made:
+        assert [found.opened for found in made.files.reading.find_all()] == [OPENED]
+    assert f"job {bad.name} cannot be read, and is left in {bad}" in caplog.text
+    assert bad.is_dir()
+
+
+def test_segments_are_open_one_at_a_time(tmp_path: Path) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+        for segment in range(1, 40):
+            log_path(tmp_path, JOB, Log.OUTCOMES, segment).touch()
+        open_at_once = []
+        for _ in made.files.reading._segments(JOB, Log.OUTCOMES):
+            names = [
+                path.readlink().name
+                for path in Path("/proc/self/fd").iterdir()
+                if path.is_symlink()
+            ]
+            open_at_once.append(sum(name.startswith("outcomes-") for name in names))
+        assert max(open_at_once) <= 2  # one more is open to be written
+        assert made.files.reading.find(JOB) is not None
+
+
+def test_a_job_whose_first_records_are_damaged_is_put_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+    path = log_path(tmp_path, JOB, Log.INPUTS, 0)
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    with store(tmp_path) as made:
+        assert made.files.reading.find_all() == []
+        assert made.files.reading.jobs() == []
+    (aside,) = (tmp_path / "jobs").iterdir()
+    assert aside.name.startswith(f"{JOB.hex()}.damaged-")
+    assert len(list(aside.iterdir())) == 2
+    assert str(aside) in caplog.text
+
+
+def test_what_a_crash_has_left_is_removed_at_the_start(tmp_path: Path) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+        made.files.put(blob())
+        assert done(made, 1) == [(JOB, "")]
+    (tmp_path / "jobs" / f"{'ab' * 16}.gone").mkdir()
+    (named,) = tmp_path.glob("blobs/*/*")
+    named.with_name(f"{named.name}.{JOB.hex()}.part").touch()
+    with store(tmp_path) as made:
+        assert len(made.files.reading.find_all()) == 1
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [JOB.hex()]
+    assert list(tmp_path.glob("blobs/*/*")) == []
+
+
+def test_deletions_are_carried_out_in_their_place(tmp_path: Path) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+        made.append(Log.OUTCOMES, outcomes(4))
+        again = Append(JOB, Log.INPUTS, 0, 0, pack(OPENED), True)
+        with made.files._ready:  # one group
+            for write in (blob(), DropBlob("ann", b"D" * 32), Delete(JOB), again, blob()):
+                made.files._queue.append(write)
+            made.files._ready.notify()
+        assert done(made, 3) == [(JOB, "")] * 3
+        assert [path.name for path in (tmp_path / "jobs" / JOB.hex()).iterdir()] == ["inputs-0.log"]
+        assert len(list(tmp_path.glob("blobs/*/*"))) == 1
+
+
+def test_the_thread_outlives_what_cannot_be_renamed_or_deleted(tmp_path: Path) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+        made.files.put(blob())
+        assert done(made, 1) == [(JOB, "")]
+        (whole,) = tmp_path.glob("blobs/*/*")
+        whole.unlink()
+        (whole / "in the way").mkdir(parents=True)
+        made.files.put(DropBlob("ann", b"D" * 32))
+        made.files.put(blob())
+        ((job, why),) = done(made, 1)
+        assert job == JOB
+        assert "directory" in why.lower()
+        assert made.append(Log.OUTCOMES, outcomes(4), is_first=True) == ""
+
+
+def test_jobs_are_kept_without_a_table_that_cannot_be_opened(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "facts.sqlite").mkdir()
+    with store(tmp_path) as made:
+        filled(made)
+    assert "go on without it" in caplog.text
+    assert (tmp_path / "facts.sqlite").is_dir()
+
+
+def test_where_no_record_begins_nothing_is_read_and_nothing_damaged(tmp_path: Path) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+        size = log_path(tmp_path, JOB, Log.OUTCOMES, 0).stat().st_size
+        facts = sm.StoredJob(JOB, "f", StoredState.DONE, 1, 1, 1, 0, 0, 0, 0, "", "", None)
+        ask = ReadPart(b"p", sm.ReadStored(JOB, 0, 7), (0, size), facts)
+        assert made.files.reading.read_part(ask) == ([], (0, size), 0)

@@ -1,0 +1,262 @@
+"""Reading the store: what there is of jobs, at the start, and of one as it is asked for.
+
+In threads beside the one that writes; nothing but damage is changed.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from burla.protocol import messages as m, stored_records
+from burla.protocol.stored_records import Record
+from burla.scheduler.core.leasing import owner_of
+from burla.scheduler.store import recovery
+from burla.scheduler.store.effects import LoadBatch, LoadBlob, Log, ReadPart
+from burla.scheduler.store.recovery import Damage, Found, Segment
+
+from .part_reads import Frame
+
+JOB_NAME = re.compile("[0-9a-f]{32}")  # of a folder; others are not ours
+GONE = ".gone"  # its folder while it is deleted
+DAMAGED = ".damaged-"  # and Unix time: a job that cannot be used
+PART = ".part"  # a blob of which not all is here
+PART_BYTES = 4 << 20  # of outcomes, told in one answer; one record always is
+
+log = logging.getLogger(__name__)
+
+
+class StoreReading:
+    """The jobs in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """Read from a directory that is there."""
+        self.directory = directory
+
+    def jobs(self) -> list[bytes]:
+        """Return the jobs that there are, the oldest first."""
+        ages: list[tuple[float, bytes]] = []
+        for entry in os.scandir(self.directory / "jobs"):
+            with contextlib.suppress(OSError):  # it has just been deleted
+                if JOB_NAME.fullmatch(entry.name) and entry.is_dir():
+                    ages.append((entry.stat().st_mtime, bytes.fromhex(entry.name)))
+        return [job for _, job in sorted(ages)]
+
+    def find_all(self) -> list[Found]:
+        """Return all jobs that can be read, and remove what none of them needs.
+
+        One that cannot be read costs only itself, and is looked at again by the next scheduler.
+
+        Raises:
+            OSError: the jobs cannot be listed.
+        """
+        found: list[Found] = []
+        is_complete = True
+        for job in self.jobs():
+            try:
+                one = self.find(job)
+            except (OSError, ValueError) as error:
+                folder = job_path(self.directory, job)
+                log.error("job %s cannot be read, and is left in %s: %s", job.hex(), folder, error)
+                is_complete = False
+            else:
+                found += [] if one is None else [one]
+        self._tidy(found if is_complete else None)
+        return found
+
+    def find(self, job: bytes) -> Found | None:
+        """Return what there is of a job, damage cut off; None: nothing that could be used."""
+        found = self.look_again(job)
+        if found.opened is None or found.spec is None or found.opened.job != job:
+            self._put_aside(job)
+            return None
+        for line in recovery.told(found.damages, lambda one: self._cut(job, one)):
+            log.error("job %s: %s", job.hex()[:8], line)
+        tenant = found.opened.tenant
+        digests = {blob.digest for blob in found.spec.blobs}
+        there = [e for e in digests if blob_path(self.directory, tenant, e).exists()]
+        found.blobs = frozenset(there)
+        return found
+
+    def _put_aside(self, job: bytes) -> None:
+        """Keep what cannot be used for people to look at; where nothing was written, nothing is."""
+        folder = job_path(self.directory, job)
+        if not any(path.stat().st_size for path in folder.iterdir()):
+            shutil.rmtree(folder)
+            return
+        aside = folder.with_name(f"{folder.name}{DAMAGED}{int(time.time())}")
+        folder.rename(aside)
+        log.error("job %s: its first records are damaged: it is put aside as %s", job.hex(), aside)
+
+    def _tidy(self, found: Sequence[Found] | None) -> None:
+        """Remove what a crash has left: of deleted jobs, of uploads, and blobs of no job.
+
+        Args:
+            found: all jobs; None: there are some that could not be read.
+        """
+        try:
+            for folder in (self.directory / "jobs").glob(f"*{GONE}"):
+                shutil.rmtree(folder, ignore_errors=True)
+            is_known = found is not None and not [*(self.directory / "jobs").glob(f"*{DAMAGED}*")]
+            named = {
+                blob_path(self.directory, one.opened.tenant, blob.digest)
+                for one in found or ()
+                if one.opened is not None and one.spec is not None
+                for blob in one.spec.blobs
+            }
+            for path in self.directory.glob("blobs/*/*"):
+                if path.suffix == PART or (is_known and path not in named):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("cannot remove what nobody needs in %s: %s", self.directory, error)
+
+    def _segments(self, job: bytes, which: Log) -> Iterator[Segment]:
+        """Yield the files of a log; each is open until the next one is taken."""
+        for number in _numbers(job_path(self.directory, job), which):
+            path = log_path(self.directory, job, which, number)
+            with path.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                yield Segment(number, size, _reader(file.fileno()))
+
+    def _cut(self, job: bytes, damage: Damage) -> None:
+        """Cut off what is damaged; what is written next would do so, too."""
+        path = log_path(self.directory, job, damage.log, damage.segment)
+        try:
+            with path.open("r+b", buffering=0) as file:
+                file.truncate(damage.at)
+                os.fsync(file.fileno())
+        except OSError as error:
+            log.error("cannot cut %s: %s", path, error)
+
+    def look_again(self, job: bytes) -> Found:
+        """Return what is left of a job; cut nothing off."""
+        return recovery.find(self._segments(job, Log.INPUTS), self._segments(job, Log.OUTCOMES))
+
+    def load_batch(self, what: LoadBatch) -> tuple[m.Inputs | None, list[bytes]]:
+        """Return a batch and its payload; None: it is damaged.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
+        path = log_path(self.directory, what.job, Log.INPUTS, what.segment)
+        try:
+            with path.open("rb", buffering=0) as file:
+                read = _reader(file.fileno())
+                for record in stored_records.scan(read, what.at, what.end):
+                    said = record.message(m.Inputs)
+                    if record.is_whole and isinstance(said, m.Inputs):
+                        return said, record.frames(_body(read, record))
+                    break
+        except FileNotFoundError as error:
+            log.error("job %s: cannot read its inputs: %s", what.job.hex()[:8], error)
+        return None, []
+
+    def load_blob(self, what: LoadBlob) -> list[tuple[m.BlobPiece, bytes]]:
+        """Return the pieces that were asked for; none: it is not there.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
+        path = blob_path(self.directory, what.tenant, what.digest)
+        pieces = []
+        try:
+            with path.open("rb", buffering=0) as file:
+                for at in range(what.start, what.stop, m.BLOB_PIECE_BYTES):
+                    size = min(m.BLOB_PIECE_BYTES, what.stop - at)
+                    data = os.pread(file.fileno(), size, at)
+                    if len(data) < size:
+                        return []
+                    pieces.append((m.BlobPiece(what.job, what.digest, at), data))
+        except FileNotFoundError as error:
+            log.error("job %s: cannot read a blob of it: %s", what.job.hex()[:8], error)
+            return []
+        return pieces
+
+    def read_part(self, what: ReadPart) -> tuple[list[bytes], tuple[int, int], int]:
+        """Return records in frames, where the next part begins, and how many are damaged."""
+        job, segment, at = what.asked.job, what.asked.segment, what.asked.at
+        stop_segment, stop_at = what.stop
+        path = log_path(self.directory, job, Log.OUTCOMES, segment)
+        frames: list[bytes] = []
+        damaged, end = 0, at
+        try:
+            with path.open("rb", buffering=0) as file:
+                size = os.fstat(file.fileno()).st_size
+                limit = stop_at if segment == stop_segment else size
+                read, part = _reader(file.fileno()), _frame_reader(file.fileno())
+                start = at
+                for record in stored_records.scan(read, at, limit):
+                    end = record.end
+                    if not record.is_whole:
+                        damaged += 1
+                        frames += _frames(part, start, record.at)
+                        start = end
+                    if end - at >= PART_BYTES:
+                        break
+                if end == at < limit and not _is_boundary(read, at):
+                    return [], what.stop, 0  # nobody was told to ask there
+                frames += _frames(part, start, end)
+                if end < limit and end - at < PART_BYTES:  # nobody knows where the next one begins
+                    damaged, end = damaged + 1, limit
+        except OSError as error:
+            log.error("job %s: cannot read its outcomes: %s", job.hex()[:8], error)
+            return frames, what.stop, damaged + 1
+        if end >= limit and segment < stop_segment:
+            return frames, (segment + 1, 0), damaged
+        return frames, (segment, end), damaged
+
+
+def job_path(directory: Path, job: bytes) -> Path:
+    """Return the folder of a job."""
+    return directory / "jobs" / job.hex()
+
+
+def log_path(directory: Path, job: bytes, which: Log, segment: int) -> Path:
+    """Return the file of a segment."""
+    return job_path(directory, job) / f"{which}-{segment}.log"
+
+
+def blob_path(directory: Path, tenant: str, digest: bytes) -> Path:
+    """Return the file of a blob."""
+    return directory / "blobs" / owner_of(tenant).hex() / digest.hex()
+
+
+def _numbers(folder: Path, which: Log) -> list[int]:
+    names = [path.stem.removeprefix(f"{which}-") for path in folder.glob(f"{which}-*.log")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def _reader(file: int) -> Callable[[int, int], bytes]:
+    return lambda at, size: os.pread(file, size, at)
+
+
+def _frame_reader(file: int) -> Callable[[int, int], bytes]:
+    return lambda at, size: cast(bytes, Frame.read(file, at, size))  # as good as bytes to libzmq
+
+
+def _is_boundary(read: Callable[[int, int], bytes], at: int) -> bool:
+    """Return whether a record ends at a place, or the first one begins there."""
+    end = 0
+    for record in stored_records.scan(read, 0, at):
+        end = record.end
+    return end == at
+
+
+def _body(read: Callable[[int, int], bytes], record: Record) -> bytes:
+    return b"".join(_frames(read, record.body_at, record.end))
+
+
+def _frames(read: Callable[[int, int], bytes], start: int, stop: int) -> list[bytes]:
+    """Return bytes of a file in frames of a bounded size."""
+    frames = []
+    while start < stop:
+        frames.append(read(start, min(1 << 20, stop - start)))
+        if not frames[-1]:
+            break
+        start += len(frames[-1])
+    return frames

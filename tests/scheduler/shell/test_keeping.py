@@ -1,0 +1,116 @@
+"""Faults of the disk cost a job or a while, and never the scheduler."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from burla.protocol import store_messages as sm
+from burla.protocol.store_messages import StoredState
+from burla.scheduler.core.scheduler import Scheduler
+from burla.scheduler.core.store_limits import Limits
+from burla.scheduler.shell import keeping as module
+from burla.scheduler.shell.keeping import Keeping
+from burla.scheduler.shell.store_files import StoreFiles
+from burla.scheduler.shell.store_reading import StoreReading
+from burla.scheduler.store.effects import LoadBatch, LoadBlob, ReadPart, Recheck
+
+JOB = b"J" * 16
+FACTS = sm.StoredJob(JOB, "f", StoredState.DONE, 1, 1, 1, 0, 0, 0, 0, "", "", None)
+
+
+class Stage:
+    """A scheduler's keeping; what is said to clients is kept."""
+
+    def __init__(self, directory: Path) -> None:
+        self.now_s = 0.0
+        core = Scheduler(bytes(16), "0", "pub")
+        self.keeping = Keeping(directory, Limits(), core, lambda _: [""], lambda: self.now_s)
+        self.said: list[object] = []
+        self.woken = asyncio.Event()
+        self.keeping.begin(self.said.extend, self.woken.set)
+
+    async def turn_until(self, is_so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not is_so():
+                await self.woken.wait()
+                self.woken.clear()
+                self.keeping.turn()
+
+
+def test_reads_that_fail_are_logged_and_nobody_waits_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    for name in ("load_batch", "load_blob", "read_part", "look_again"):
+        monkeypatch.setattr(StoreReading, name, fail)
+
+    async def play() -> None:
+        (tmp_path / "jobs").mkdir()
+        stage = Stage(tmp_path)
+        stage.keeping._carry_out(
+            [
+                LoadBatch(JOB, 0, 0, 0, 9),
+                LoadBlob(JOB, "ann", b"D" * 32, 0, 9),
+                ReadPart(b"p", sm.ReadStored(JOB, 0, 0), (0, 9), FACTS),
+                Recheck(JOB),
+            ]
+        )
+        stage.keeping.turn()
+        await stage.turn_until(lambda: caplog.text.count("Too many open files") == 4)
+        await stage.turn_until(lambda: bool(stage.said))
+        (sent,) = stage.said
+        assert isinstance(sent.message, sm.StoredPart)  # type: ignore[attr-defined]
+        assert sent.message.is_all  # type: ignore[attr-defined]
+        stage.keeping.close()
+
+    asyncio.run(play())
+
+
+def test_jobs_that_cannot_be_listed_are_listed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, fails = StoreReading.jobs, [True]
+
+    def jobs(self: StoreReading) -> list[bytes]:
+        if fails.pop() if fails else False:
+            raise OSError(5, "Input/output error")
+        return real(self)
+
+    monkeypatch.setattr(StoreReading, "jobs", jobs)
+
+    async def play() -> None:
+        (tmp_path / "jobs").mkdir()
+        stage = Stage(tmp_path)
+        await stage.turn_until(lambda: "Input/output error" in caplog.text)
+        stage.keeping.turn()
+        assert stage.keeping._is_finding
+        stage.now_s += 2 * module.AGAIN_S
+        stage.keeping.turn()
+        await stage.turn_until(lambda: not stage.keeping._is_finding)
+        stage.keeping.close()
+
+    asyncio.run(play())
+
+
+def test_a_store_that_another_scheduler_has_is_tried_again_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = StoreFiles(tmp_path, lambda: None)
+
+    async def play() -> None:
+        stage = Stage(tmp_path)
+        assert "another scheduler keeps" in caplog.text
+        other.close()
+        stage.keeping.turn()
+        assert stage.keeping._files is None
+        stage.now_s += 2 * module.AGAIN_S
+        stage.keeping.turn()
+        assert stage.keeping._files is not None
+        await stage.turn_until(lambda: not stage.keeping._is_finding)
+        stage.keeping.close()
+
+    asyncio.run(play())
