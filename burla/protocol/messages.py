@@ -319,6 +319,7 @@ class JobFailed(Message, frozen=True):
     away_s: Seconds = 0.0  # since its client was heard; not 0: that is why it was given up
     limit_s: Seconds = 0.0  # after which a job is given up then
     packages: Lacking = ()  # that a node cannot have: nothing has begun, and files of them may help
+    momentary: bool = False  # other jobs have used a quota up: it may be opened again in a while
 
 
 class CallLost(Message, frozen=True):

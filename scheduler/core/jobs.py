@@ -22,12 +22,12 @@ def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) 
     """Enter a job of a client, or take up again what the client says that it holds of it."""
     if not ascend(spec.done):
         raise ValueError("its ranges do not ascend")
-    known = state.jobs.get(spec.job)
+    known, is_momentary = state.jobs.get(spec.job), False
     if known is None and (said := given_up.what_became_of(state, client, spec.job)):
         state.send(client.peer, said)
         why = ""
     elif known is None:
-        why = _enter(state, client, spec, function)
+        why, is_momentary = _enter(state, client, spec, function)
         state.record(client.user, "open job", spec.job, why or "ok")
     elif known.owner == client.session:
         _resume(state, known, spec)
@@ -36,20 +36,25 @@ def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) 
         why = NOT_FOUND
         state.record(client.user, "open job", spec.job, why)
     if why:
-        state.send(client.peer, m.JobFailed(spec.job, "", why))
+        state.send(client.peer, m.JobFailed(spec.job, "", why, momentary=is_momentary))
 
 
-def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> str:
-    """Enter a new job; return which quota keeps it from being opened; empty: none does."""
-    tenant = state.tenants.of(client.user)
-    if not state.is_private:
-        quotas = state.tenants.quotas_of(tenant)
-        if state.opens.wait_s(tenant.encode(), state.now_s, quotas.opens_per_s) is None:
-            return too_often(quotas)
-    if why := _excess(state, tenant, 1, 0, cost_of(spec, function)):
-        return why
+def _enter(
+    state: State, client: Client, spec: m.OpenJob, function: list[bytes]
+) -> tuple[str, bool]:
+    """Enter a new job; return which quota keeps it from being opened, and whether for now only.
+
+    Empty: none does.
+    """
+    tenant, cost = state.tenants.of(client.user), cost_of(spec, function)
+    quotas = state.tenants.quotas_of(tenant)
+    is_counted = not state.is_private
+    if is_counted and state.opens.wait_s(tenant.encode(), state.now_s, quotas.opens_per_s) is None:
+        return too_often(quotas), True
+    if why := _excess(state, tenant, 1, 0, cost):
+        return why, not excess(quotas, Usage(), 1, 0, cost)
     if spec.blobs and (why := blobs.why_never(state, spec.blobs)):
-        return why
+        return why, False
     usage = state.usages.get(tenant, Usage())
     job = state.jobs[spec.job] = Job(
         spec,
@@ -78,7 +83,7 @@ def _enter(state: State, client: Client, spec: m.OpenJob, function: list[bytes])
     state.journal.add(state.now_s, _opened, state, job)
     if state.is_private:
         fail_if_unfit(state, job)
-    return ""
+    return "", False
 
 
 def _excess(state: State, tenant: str, jobs: int, inputs: int, size: int) -> str:
@@ -149,14 +154,17 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
     """
     batch = Batch.from_inputs(message, payload)
     quotas = state.tenants.quotas_of(job.tenant)
-    why = _excess(state, job.tenant, 0, batch.stop - batch.start, batch.cost)
+    count = batch.stop - batch.start
+    why = _excess(state, job.tenant, 0, count, batch.cost)
+    is_momentary = not excess(quotas, Usage(), 0, count, batch.cost)
     if job.work.batches.size > JOB_BYTES_MAX:
         why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"
+        is_momentary = False
     if batch.cost > quotas.bytes_max:
         refuse(state, state.clients[job.owner], message, payload, quotas.bytes_max)
     elif why:  # nothing more of it is kept
         if not job.failed:
-            fail(state, job, "", why)
+            fail(state, job, "", why, momentary=is_momentary)
     else:
         job.work.enter(batch)
         state.records.open[job.id].counts.bytes_in += batch.size

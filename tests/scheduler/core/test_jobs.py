@@ -157,3 +157,25 @@ def test_a_big_function_is_compared_as_a_small_one_is() -> None:
     one = [bytes(64 << 20)]
     digest = digest_of(one)
     assert job_of(one, digest=digest).reuse_key() == job_of(one, digest=digest).reuse_key() != b""
+
+
+def test_a_quota_that_other_jobs_have_used_up_is_told_as_momentary() -> None:
+    state, client = state_of(Quotas(jobs_max=1, inputs_max=3))
+    job = opened(state, client)
+    batch = [
+        m.Inputs(job=JOB, batch=n, start=2 * n, leaves=(m.Leaf(n, 2 * n, 2, 1),)) for n in (0, 1)
+    ]
+    jobs.inputs(state, job, batch[0], [b"x"])
+    state.effects.clear()
+    jobs.inputs(state, job, batch[1], [b"x"])
+    jobs.open_(state, client, open_job(b"k" * 16), [b"f"])
+    jobs.close(state, job)
+    jobs.inputs(
+        state,
+        opened(state, client),
+        m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 4, 1),)),
+        [b"x"],
+    )
+    said = [e.message for e in state.effects if isinstance(e, Send)]
+    failed = [one.momentary for one in said if isinstance(one, m.JobFailed)]
+    assert failed == [True, True, False]

@@ -66,11 +66,16 @@ def over(what: str, most: int, has: int, more: int) -> str:
     )
 
 
+def not_now(job: bytes, why: str) -> m.JobFailed:
+    """Return what is told of a job for which others leave no room."""
+    return m.JobFailed(job, "", why, momentary=True)
+
+
 def not_opened(who: bytes, job: int, why: str) -> list[Effect]:
     """Return what a job makes that is over a quota."""
     return [
         Record(key_of(who), "open job", ident(job), why),
-        Send(who, m.JobFailed(ident(job), "", why)),
+        Send(who, not_now(ident(job), why)),
     ]
 
 
@@ -95,7 +100,7 @@ def test_so_many_inputs_are_under_way_and_outcomes_make_room() -> None:
     assert at.send(b"a", first, 0, 10, b"leaf") == []
     assert at.open(b"a", 2) == opened(b"a", 2)
     text = over("inputs without an outcome", 10, 10, 1)
-    failed = [Send(b"a", m.JobFailed(ident(2), "", text))]
+    failed = [Send(b"a", not_now(ident(2), text))]
     assert at.send(b"a", 2, 0, 1, b"leaf") == failed
     assert at.send(b"a", 2, 1, 1, b"leaf") == []  # said once, and nothing of it is kept
     assert at.send(b"b", ord("b"), 0, 10, b"leaf") == []
@@ -130,7 +135,7 @@ def test_so_many_bytes_are_held_whatever_they_are_bytes_of() -> None:
     function, leaf = 1 + FRAME_COST + JOB_COST, FRAME_COST + LEAF_COST
     held = function + 9000 + leaf
     text = over(what, most, held, 1000 + leaf)
-    failed = [Send(b"a", m.JobFailed(ident(1), "", text))]
+    failed = [Send(b"a", not_now(ident(1), text))]
     assert at.send(b"a", 1, 1, 1, b"x" * 1000) == failed
     # its function counts, too
     assert at.open(b"a", 2) == not_opened(b"a", 2, over(what, most, held, function))
@@ -139,7 +144,7 @@ def test_so_many_bytes_are_held_whatever_they_are_bytes_of() -> None:
     fitting = (most - function) // leaf
     said = [at.send(b"a", 3, start, 1, b"") for start in range(100)]  # nothing but empty frames
     text = over(what, most, function + fitting * leaf, leaf)
-    failed = [Send(b"a", m.JobFailed(ident(3), "", text))]
+    failed = [Send(b"a", not_now(ident(3), text))]
     assert said == [[]] * fitting + [failed] + [[]] * (99 - fitting)
 
 
@@ -183,9 +188,9 @@ def test_all_keys_of_a_user_are_one_tenant_with_quotas_of_their_own() -> None:
         core.join(who)
     assert core.open(b"a", 1) == opened(b"a", 1)
     assert core.open(b"b", 2) == opened(b"b", 2)
-    assert m.JobFailed(ident(3), "", over("open jobs", 2, 2, 1)) in sent(core.open(b"b", 3))
+    assert not_now(ident(3), over("open jobs", 2, 2, 1)) in sent(core.open(b"b", 3))
     assert core.open(b"c", 4) == opened(b"c", 4)
-    assert m.JobFailed(ident(5), "", over("open jobs", 1, 1, 1)) in sent(core.open(b"c", 5))
+    assert not_now(ident(5), over("open jobs", 1, 1, 1)) in sent(core.open(b"c", 5))
     assert set(core.core.state.usages) == {"anna", "carl"}
 
 
@@ -197,7 +202,7 @@ def test_quotas_that_change_count_for_what_comes_and_jobs_go_on() -> None:
     core.core.set_tenants(Who(Quotas(jobs_max=1), {}, {key_of(b"a"): "anna"}))  # named meanwhile
     core.core.check()
     assert core.open(b"a", 3) == opened(b"a", 3)  # its first under that name
-    assert m.JobFailed(ident(4), "", over("open jobs", 1, 1, 1)) in sent(core.open(b"a", 4))
+    assert not_now(ident(4), over("open jobs", 1, 1, 1)) in sent(core.open(b"a", 4))
     core.say(b"a", m.CloseJob(ident(1)))
     core.say(b"a", m.CloseJob(ident(3)))
     assert core.open(b"a", 4) == opened(b"a", 4)
