@@ -157,9 +157,11 @@ class Job:
         facts = self._facts()
         caller = self._caller(facts, options, shows_output=output)
         if not generator:
-            while facts.total is None:
+            while facts.total is None and facts.state not in sm.ENDED:
                 time.sleep(0.1)
                 facts = self._facts()
+            if facts.total is None:  # it ended while inputs were sent: that is raised
+                return list(caller.stream())
             return caller.collect(facts.total)
         results = caller.stream()
         next(results)

@@ -3,10 +3,11 @@
 from burla.protocol import messages as m
 from burla.protocol.store_messages import StoredState, StoreEnded
 
-from .effects import Delete, DropBlob, Log
+from .effects import Delete, DropBlob, Log, ToPeer
 from .kept_job import KeptJob
 from .state import State
 
+EARLY = "it has ended before all its inputs were here: {}"
 OUTPUT_S = 10.0  # that output which went ahead of the last outcome is waited for
 
 
@@ -52,12 +53,27 @@ def close(state: State, job: KeptJob) -> None:
 
 def end(state: State, job: KeptJob, to: StoredState, said: str) -> None:
     """Write down that a job has ended; it has when that is on the disk."""
-    job.is_ended, job.blocked = True, ""
-    state.append(job, Log.OUTCOMES, StoreEnded(job.id, to, said, state.wall_s))
+    job.end_said, job.blocked = StoreEnded(job.id, to, said, state.wall_s), ""
+    state.append(job, Log.OUTCOMES, job.end_said)
+    tell_source(state, job, EARLY.format(said))
 
 
-def delete(state: State, job: KeptJob) -> None:
-    """Forget a job and all that there is of it."""
+def end_again(state: State, job: KeptJob) -> None:
+    """Write down once more that a job has ended, after that could not be."""
+    if job.end_said is not None:
+        state.append(job, Log.OUTCOMES, job.end_said)
+
+
+def tell_source(state: State, job: KeptJob, why: str) -> None:
+    """Tell who still sends inputs of a job that nobody waits for them any more."""
+    if job.upload.source and not job.is_kept:
+        state.effects.append(ToPeer(job.upload.source, m.JobFailed(job.id, "", why)))
+
+
+def delete(state: State, job: KeptJob, why: str = "it was deleted") -> None:
+    """Forget a job and all that there is of it; `why`: told to who still sends inputs."""
+    if not job.is_ended:
+        tell_source(state, job, why)
     close(state, job)
     del state.jobs[job.id]
     state.damaged.pop(job.id, None)

@@ -249,10 +249,10 @@ class Keeper:
         is_complete = job.progress.done.total == job.total
         if ended is not None and (ended.state is not StoredState.DONE or is_complete):
             job.state, job.said, job.ended_s = ended.state, ended.said, ended.ended_s
-            job.is_ended = job.is_kept = True
+            job.end_said, job.is_kept = ended, True
             job.slim()
         else:
-            job.progress.ended, job.is_ended = None, False
+            job.progress.ended, job.end_said = None, None
             job.state, job.said = StoredState.WAITING, ""
             if job.missing():
                 text = "some of its inputs were lost to damage of the scheduler's disk"
@@ -266,7 +266,9 @@ class Keeper:
     def hear_core(self, peer: bytes, message: m.Message, payload: Sequence[bytes]) -> list[Effect]:
         """Take what the core says to the keeper."""
         state = self.state
-        if isinstance(message, m.Refused):
+        if isinstance(message, m.Refused | m.HelloRequired | m.ClusterEnded):
+            if isinstance(message, m.ClusterEnded):
+                members.rest(state, peer, f"all jobs of the cluster were ended: {message.by}")
             self._members.lose(state, peer)
             return state.take_effects()
         job = state.jobs.get(getattr(message, "job", getattr(message, "about", b"")))
@@ -281,6 +283,10 @@ class Keeper:
                 job.said = message.waiting
             case sm.LeaseBegan():
                 job.state, job.said = StoredState.RUNNING, ""
+            case m.JobFailed(momentary=True):
+                ending.close(state, job)
+                job.said = ""
+                state.block(job, message.text)
             case m.CallLost() | m.LeaseLost() | m.JobFailed():
                 state.write(job, Log.OUTCOMES, message)
             case m.BlobWanted():
@@ -317,7 +323,7 @@ class Keeper:
         if job.blocked and state.now_s >= job.again_s and not state.why_full(job, 1):
             job.blocked = ""
             if job.is_ended:  # only its end could not be written down
-                job.is_ended = False
+                ending.end_again(state, job)
             elif job.peer:  # its nodes tell everything again
                 self._members.open(state, job)
         if job.peer and not job.is_ended and members.look_for_gaps(state, job):

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from burla.protocol import messages as m
 from burla.protocol.arriving import Arriving
 from burla.protocol.ranges import Range, Ranges
-from burla.protocol.store_messages import ENDED, StoredJob, StoredState, StoreOpened
+from burla.protocol.store_messages import ENDED, StoredJob, StoredState, StoreEnded, StoreOpened
 from burla.protocol.stored_records import SEGMENT_BYTES, pack
 
 from .effects import Append, Log, WriteBlob
@@ -92,7 +92,7 @@ class KeptJob:
         self.batches: list[BatchAt] = []
         self.end = 0  # index of the next input, also of those that are being written
         self.total: int | None = None
-        self.is_ended = False  # StoreEnded is written, or being written
+        self.end_said: StoreEnded | None = None  # is written, or being written
         self.progress = Progress()
         self.came: dict[bytes, Came] = {}  # by lease
         self.places = {log: Place() for log in Log}  # where the next record goes
@@ -131,6 +131,11 @@ class KeptJob:
     def is_over(self) -> bool:
         """Return whether it has ended."""
         return self.state in ENDED
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing more is called of it, or taken: that it is over is being written."""
+        return self.end_said is not None
 
     def goes_on(self) -> bool:
         """Return whether a call that fails is no more than the outcome of its input."""

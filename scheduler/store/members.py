@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from burla.protocol import VERSION, messages as m
 
 from .effects import LoadBatch, LoadBlob, Log, ToCore
-from .ending import fail
+from .ending import close, fail
 from .kept_job import Came, Feeding, KeptJob
 from .recovery import BatchAt
 from .state import State
@@ -19,6 +19,8 @@ from .state import State
 CORE_BYTES_MAX = 128 << 20  # of inputs of one user that the core has; then no further job begins
 CORE_JOBS_MAX = 256  # likewise jobs
 GAP_S = 5.0  # what does not come in this time after what follows it is lost
+REST_S = 60.0  # after all jobs of a cluster were ended
+NO_KEY = "no key of its user counts at present: it goes on when one does"
 PEER_BYTES = 256  # of the name of a connection inside the scheduler: no routing id is so long
 
 
@@ -48,7 +50,8 @@ class Members:
         """Let the core have a job; if it has it, it is to know what is on the disk."""
         peer = self._peer_of(state, job)
         if not peer:
-            fail(state, job, "no key of its user counts any more")
+            close(state, job)
+            state.block(job, NO_KEY)
             return
         done = sorted(job.progress.done, key=lambda part: part[0] - part[1])[: m.RANGES_MAX]
         spec = replace(
@@ -99,6 +102,14 @@ def _may_begin(job: KeptJob) -> bool:
     if job.peer or job.is_ended or job.blocked or job.upload.blobs:
         return False
     return job.is_written_down() and job.total != 0
+
+
+def rest(state: State, peer: bytes, why: str) -> None:
+    """Begin no job of one of us for a while."""
+    for job in state.jobs.values():
+        if job.peer == peer and not job.is_ended:
+            job.said = ""
+            state.block(job, why, REST_S)
 
 
 def feed(state: State, job: KeptJob) -> None:

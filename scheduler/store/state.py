@@ -82,9 +82,9 @@ class State:
         self.count(job.opened.tenant, job.size() - before)
         self.pending += job.pending[-1].size
 
-    def block(self, job: KeptJob, why: str) -> None:
+    def block(self, job: KeptJob, why: str, for_s: float = AGAIN_S) -> None:
         """Take no outcomes of a job for a while: its nodes keep them, and tell them again."""
-        job.blocked, job.again_s = why, self.now_s + AGAIN_S
+        job.blocked, job.again_s = why, self.now_s + for_s
 
     def why_full(self, job: KeptJob, size: int) -> str:
         """Return why nothing more of a job can be written now; empty: it can."""

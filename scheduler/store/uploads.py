@@ -8,7 +8,7 @@ from burla.protocol import messages as m
 from burla.protocol.arriving import WRONG_MAX, Arriving
 from burla.protocol.store_messages import InputsStored, StoreOpened
 
-from . import members
+from . import ending, members
 from .effects import Log, Note, ToPeer
 from .ending import delete
 from .kept_job import KeptJob, Pending
@@ -52,6 +52,10 @@ def open_(
         state.effects.append(ToPeer(peer, m.JobFailed(spec.job, "", LOST)))
         return
     known.upload.source, known.upload.unheard_s, known.upload.told = peer, None, -1
+    if known.end_said is not None and not known.is_whole():
+        why = ending.EARLY.format(known.end_said.said)
+        state.effects.append(ToPeer(peer, m.JobFailed(known.id, "", why)))
+        return
     for arriving in known.upload.blobs.values():
         arriving.forget_asked()
     _ask(state, known)
@@ -105,7 +109,9 @@ def hear(
 ) -> None:
     """Take what its caller says of a job."""
     if isinstance(said, m.CloseJob):
-        delete(state, job)
+        job.upload.source = b""
+        if not job.is_ended:  # else it has heard so, and what there is of the job stays
+            delete(state, job)
         return
     if job.is_kept or job.is_ended:
         return
@@ -152,9 +158,7 @@ def piece(state: State, job: KeptJob, said: m.BlobPiece, payload: list[bytes]) -
 
 def refuse(state: State, job: KeptJob, why: str) -> None:
     """Give up a job that cannot be kept, and tell its caller."""
-    if job.upload.source:
-        state.effects.append(ToPeer(job.upload.source, m.JobFailed(job.id, "", why)))
-    delete(state, job)
+    delete(state, job, why)
 
 
 def is_on_disk(state: State, job: KeptJob, entry: Pending) -> None:
@@ -212,4 +216,5 @@ def expire(state: State, job: KeptJob) -> None:
     elif state.now_s >= job.upload.unheard_s + UPLOAD_S:
         text = f"job {job.id.hex()[:8]} is not kept: its caller went before all of it was here"
         state.effects.append(Note(text))
+        job.upload.source = b""
         delete(state, job)

@@ -17,6 +17,7 @@ from burla.scheduler.store.effects import (
     Effect,
     LoadBlob,
     ReadPart,
+    Recheck,
     ToCore,
     ToPeer,
     WriteBlob,
@@ -96,6 +97,10 @@ class Stage:
 
 def heard(effects: Sequence[Effect]) -> list[Any]:
     return [effect.message for effect in effects if isinstance(effect, ToCore)]
+
+
+def opens(effects: Sequence[Effect]) -> list[m.OpenJob]:
+    return [said for said in heard(effects) if isinstance(said, m.OpenJob)]
 
 
 def outcomes(seq: int, lo: int, hi: int, **more: Any) -> tuple[m.JobOutcomes, list[bytes]]:
@@ -237,8 +242,12 @@ def test_a_job_goes_on_under_another_key_of_its_user_when_its_own_is_revoked() -
     stage.keys = []
     peer = stage.keeper.state.jobs[JOB].peer
     stage.do(stage.keeper.hear_core(peer, m.Refused("revoked", True), []))
-    assert stage.status().state is StoredState.FAILED
-    assert stage.status().said == "no key of its user counts any more"
+    assert stage.status().state is StoredState.WAITING
+    assert stage.status().said == "no key of its user counts at present: it goes on when one does"
+    assert not opens(stage.expire(1.0))
+    stage.keys = ["key1"]
+    (again,) = opens(stage.expire(2 * AGAIN_S))
+    assert again.resumed
 
 
 def test_who_waits_for_news_is_answered_when_there_are_some_or_the_time_is_over() -> None:
@@ -273,3 +282,82 @@ def test_a_job_is_kept_for_a_time_after_it_has_ended() -> None:
     assert Delete(JOB) not in stage.expire(99.0)
     assert Delete(JOB) in stage.expire(101.0)
     assert not stage.keeper.state.sizes
+
+
+def test_a_quota_that_others_have_used_up_makes_a_job_wait_and_no_more() -> None:
+    stage = Stage()
+    stage.store()
+    assert stage.core(m.JobFailed(JOB, "", "over your quota", momentary=True)) == [m.CloseJob(JOB)]
+    assert (stage.status().state, stage.status().said) == (StoredState.WAITING, "over your quota")
+    assert not opens(stage.expire(1.0))
+    assert opens(stage.expire(AGAIN_S + 1))
+    stage.core(m.JobFailed(JOB, "", "no such node"))
+    assert stage.status().state is StoredState.FAILED
+
+
+@pytest.mark.parametrize("how", ["raised", "cancelled", "deleted", "restarted"])
+def test_who_still_sends_inputs_hears_that_the_job_has_ended(how: str) -> None:
+    stage = Stage()
+    stage.say(open_job(JOB, detached=b""), [b"function"])
+    leaf = m.Leaf(0, 0, 2, 1)
+    stage.say(m.Inputs(job=JOB, batch=0, start=0, leaves=(leaf,)), [b"leaf"])
+    stage.done.clear()
+    if how in ("cancelled", "deleted"):
+        stage.say(sm.EndStored(JOB, how == "deleted"))
+    else:
+        runs = table_of([m.Run(0, 1, m.Kind.ERROR, 1)])
+        said = m.JobOutcomes(job=JOB, lease=LEASE, seq=1, node="n", runs=runs, output=0)
+        stage.core(said, payload_of(runs))
+    sent = [effect.message for effect in stage.done if isinstance(effect, ToPeer)]
+    (told,) = [said for said in sent if isinstance(said, m.JobFailed)]
+    assert "it has ended before all its inputs were here" in told.text
+    if how == "deleted":
+        return
+    stage.say(m.CloseJob(JOB))
+    assert stage.status().state in sm.ENDED  # what there is of it stays
+    if how == "restarted":
+        stage.keeper.state.jobs[JOB].is_kept = True  # as it is restored
+    (again,) = stage.say(open_job(JOB, detached=b"", resumed=True), [b"function"])
+    assert again == told
+
+
+@pytest.mark.parametrize("said", [m.HelloRequired(), m.ClusterEnded("ann")])
+def test_jobs_go_on_that_the_core_has_forgotten_or_ended(said: m.Message) -> None:
+    stage = Stage()
+    stage.store()
+    peer = stage.keeper.state.jobs[JOB].peer
+    begun = opens(stage.do(stage.keeper.hear_core(peer, said, [])))
+    if isinstance(said, m.ClusterEnded):
+        assert not begun
+        assert stage.status().said == "all jobs of the cluster were ended: ann"
+        assert not opens(stage.expire(59.0))
+        begun = opens(stage.expire(61.0))
+    assert [one.resumed for one in begun] == [True]
+
+
+def test_a_job_is_looked_at_again_once_at_a_time() -> None:
+    stage = Stage()
+    stage.store()
+    stage.core(*outcomes(1, 0, 2))
+    assert Recheck(JOB) in stage.do(stage.keeper.damaged(JOB, 1))
+    assert Recheck(JOB) not in stage.do(stage.keeper.damaged(JOB, 1))
+    stage.do(stage.keeper.rechecked(JOB, None))
+    assert Recheck(JOB) in stage.do(stage.keeper.damaged(JOB, 1))
+
+
+def test_a_job_that_was_cancelled_while_the_disk_was_full_does_not_run_again() -> None:
+    stage = Stage()
+    stage.store()
+    stage.full = "no space left"
+    stage.say(sm.EndStored(JOB))
+    stage.full = ""
+    assert not opens(stage.expire(AGAIN_S + 1))
+    assert stage.status().state is StoredState.CANCELLED
+
+
+def test_a_job_whose_inputs_cannot_be_read_for_a_moment_is_tried_again() -> None:
+    stage = Stage()
+    stage.store()
+    assert heard(stage.do(stage.keeper.not_read(JOB))) == [m.CloseJob(JOB)]
+    assert "cannot read" in stage.status().said
+    assert opens(stage.expire(AGAIN_S + 1))
