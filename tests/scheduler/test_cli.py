@@ -111,8 +111,8 @@ def test_a_socket_file_is_for_this_user_and_gone_at_the_end(short: Path) -> None
         assert all(file.stat().st_mode & 0o077 == 0 for file in files)
         process.terminate()
         process.communicate(timeout=LATE_S)
-    left = sorted(short.iterdir())  # for its next life
-    assert [file.name for file in left] == ["s.nodes"]
+    left = list(short.iterdir())  # for its next life, once it knows which nodes there are
+    assert {file.name for file in left} <= {"s.nodes"}
     assert all(file.stat().st_mode & 0o077 == 0 for file in left)
 
 
