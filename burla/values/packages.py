@@ -1,5 +1,7 @@
 """Where a worker finds packages that this Python does not have: found before its own.
 
+But after the standard library: old distributions have modules that are called as some of its are.
+
 Most of them lie in an environment that the nodelet has made. What no index has comes from the
 caller, as the files that are installed there, and is put down as the caller's own modules are.
 """
@@ -15,7 +17,11 @@ from .own_modules import NAME_BYTES, platform, put_down, unpack_own_modules
 NAME = "packages"  # what is attached: an `OwnModules`, and its parts behind a slash
 INSIDE = "site-packages"  # what is called so is taken for installed everywhere
 
+_STANDARD = os.path.dirname(os.__file__)
+_ZIPPED = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+
 _served: list[str] = []
+_order: tuple[list[str], list[str]] = ([], [])  # sys.path without them: as we left it, and before
 
 
 def serve_packages(directory: str, attached: Mapping[str, bytes | memoryview], place: str) -> None:
@@ -29,7 +35,7 @@ def serve_packages(directory: str, attached: Mapping[str, bytes | memoryview], p
     Raises:
         ImportError: it cannot be read, or what came was built for another kind of machine.
     """
-    global _served
+    global _served, _order
     wanted = [directory] if directory else []
     if directory and directory not in _served and not os.access(directory, os.R_OK | os.X_OK):
         raise ImportError(
@@ -41,12 +47,29 @@ def serve_packages(directory: str, attached: Mapping[str, bytes | memoryview], p
     if not wanted and not _served:
         return
     gone = {*_served, *wanted}
-    sys.path[:] = [*wanted, *(entry for entry in sys.path if entry not in gone)]
+    rest = [entry for entry in sys.path if entry not in gone]
+    if not wanted:
+        sys.path[:] = _order[1] if rest == _order[0] else rest
+    else:
+        first = [entry for entry in rest if _is_standard(entry)]
+        others = [entry for entry in rest if not _is_standard(entry)]
+        if rest != _order[0]:
+            _order = [*first, *others], rest
+        sys.path[:] = [*first, *wanted, *others]
     for one in wanted:
         if one not in _served:
             importlib.invalidate_caches()
             site.addsitedir(one)  # for what its .pth files say
     _served = wanted
+
+
+def _is_standard(entry: object) -> bool:
+    """Return whether the standard library of this Python lies there."""
+    if not isinstance(entry, str) or {"site-packages", "dist-packages"} & set(entry.split(os.sep)):
+        return False
+    return os.path.join(entry, "").startswith(os.path.join(_STANDARD, "")) or (
+        os.path.basename(entry) == _ZIPPED
+    )
 
 
 def _put_down(attached: Mapping[str, bytes | memoryview], place: str) -> str:

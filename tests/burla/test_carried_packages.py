@@ -83,12 +83,26 @@ def test_a_directory_that_jobs_cannot_read_is_told(tmp_path: Path) -> None:
         served.serve_packages(str(tmp_path / "none"), {}, str(tmp_path))
 
 
+def test_an_old_backport_does_not_shadow_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    install(tmp_path, "sched", "0", {"sched.py": "raise ImportError('of Python 2')"})
+    sys.path.insert(0, str(tmp_path / "own"))
+    sys.modules.pop("sched", None)
+    before = sys.path[:]
+    served.serve_packages(str(tmp_path), {}, "/nowhere")
+    assert importlib.import_module("sched").scheduler
+    assert sys.path.index(str(tmp_path)) < sys.path.index(str(tmp_path / "own"))
+    served.serve_packages("", {}, "/nowhere")
+    assert sys.path == before
+
+
 def test_an_environment_comes_before_what_this_python_has(tmp_path: Path) -> None:
     install(tmp_path, "msgspec", "0", {"tiny_first.py": ""})
     (tmp_path / "more.pth").write_text(f"{tmp_path}/more\n")
     (tmp_path / "more").mkdir()
     served.serve_packages(str(tmp_path), {}, "/nowhere")
-    assert sys.path[0] == str(tmp_path)
+    libraries = [one for one in sys.path if one.endswith("site-packages")]
+    assert sys.path.index(str(tmp_path)) < sys.path.index(libraries[0])
     assert f"{tmp_path}/more" in sys.path
     assert importlib.metadata.version("msgspec") == "0"
 
