@@ -22,14 +22,15 @@ PackageName = Annotated[str, Meta(max_length=256)]
 Lacking = Annotated[tuple[PackageName, ...], Meta(max_length=LACKING_MAX)]
 
 # Of PEP 508 what an index alone can give: no address, no path, and nothing that an installer could
-# take for an option.
+# take for an option, or for a variable of its environment.
 _VERSION = r"(?:===|==|~=|!=|<=|>=|<|>) *[A-Za-z0-9.*+!_-]+"
 _REQUIREMENT = re.compile(
     r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
     r" *(?P<extras>\[[A-Za-z0-9._, -]*\])?"
     rf" *\(? *(?P<version>(?:{_VERSION}(?: *, *{_VERSION})*)?) *\)?"
-    r" *(?P<marker>;[^;@/\\]*)?"
+    r" *(?P<marker>;[A-Za-z0-9_.,<>=!~'\"() +*-]*)?"
 )
+_OPTION = re.compile(r"\s-")  # what an installer would take for one
 _EXACT = re.compile(r"== *([A-Za-z0-9.!+_-]+)")
 
 
@@ -73,7 +74,8 @@ def checked(requirement: str) -> str:
     Raises:
         ValueError: it is none.
     """
-    if not requirement.isprintable() or not _REQUIREMENT.fullmatch(requirement):
+    is_plain = requirement.isprintable() and not _OPTION.search(requirement)
+    if not is_plain or not _REQUIREMENT.fullmatch(requirement):
         raise ValueError(
             f"{requirement!r} is no name of a package with versions, as pandas>=2: addresses, paths"
             " and options are not for nodes to follow"

@@ -21,6 +21,7 @@ def test_what_is_packed_is_unpacked() -> None:
         'six==1.16; sys_platform == "linux"',
         "pandas (>=2)",
         "numpy==2.*",
+        "six; (python_version < '4' or platform_machine == \"x86-64\") and extra != 'a_b'",
     ],
 )
 def test_names_with_versions_are_taken(requirement: str) -> None:
@@ -42,6 +43,11 @@ def test_names_with_versions_are_taken(requirement: str) -> None:
         "numpy==1\n",
         "six; x == '\n--pre'",
         "a; b @ c",
+        "a; x == '${HOME}'",
+        "a; x == '$HOME'",
+        "a; x == 'b' # c",
+        "a; x == 'b' --pre",
+        "a == 1 -e",
     ],
 )
 def test_what_no_index_gives_by_name_is_refused(requirement: str) -> None:
