@@ -8,6 +8,7 @@ one machine share them.
 
 import asyncio
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -16,6 +17,7 @@ import os
 import shutil
 import sys
 import sysconfig
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
@@ -33,6 +35,7 @@ from .installing import FULL, Installer, InstallError, LackingError, compile_all
 
 BYTES_MAX = 20 << 30  # of all environments, if there is so much room
 FREE_SHARE = 2  # they take at most one of so many parts of what is free without them
+LEFT_S = 7 * 86400.0  # what another machine is making is not that old
 TOLD_S = 3.0  # how far an installation is is told no more often
 INSIDE = "site-packages"  # what is called so is taken for installed everywhere
 FACTS = "packages.json"
@@ -91,7 +94,7 @@ class Store:
 
     def new(self) -> str:
         """Return a folder in which one can be made."""
-        made = os.path.join(self.root, f"{NEW}{os.getpid()}-{os.urandom(4).hex()}")
+        made = os.path.join(self.root, f"{NEW}{_own_mark()}{os.urandom(4).hex()}")
         os.mkdir(made, 0o755)
         os.chmod(made, 0o755)  # whatever our umask is
         return made
@@ -168,9 +171,8 @@ class Store:
             if name.endswith(".lock") and not os.path.exists(self.place(name[1:-5])):
                 self._forget_lock(name[1:-5])
             if name.startswith((NEW, OLD)):
-                pid = name.removeprefix(NEW).removeprefix(OLD).partition("-")[0]
-                if not os.path.exists(f"/proc/{pid}"):
-                    path = os.path.join(self.root, name)
+                path = os.path.join(self.root, name)
+                if _is_left(name.removeprefix(NEW).removeprefix(OLD), path):
                     remove(path) if os.path.isdir(path) else os.unlink(path)
 
     def _remove(self, key: str) -> bool:
@@ -180,7 +182,7 @@ class Store:
         except OSError:
             return False
         try:
-            gone = os.path.join(self.root, f"{OLD}{os.getpid()}-{os.urandom(4).hex()}")
+            gone = os.path.join(self.root, f"{OLD}{_own_mark()}{os.urandom(4).hex()}")
             os.rename(os.path.join(self.root, key), gone)
             os.unlink(self._lock_file(key))
         except OSError:
@@ -269,6 +271,10 @@ class Environments:
         except (InstallError, OSError, ValueError) as error:
             text = str(error) or type(error).__name__
             listener.packages_failed(lease, f"it cannot install packages: {text}", ())
+        except Exception as error:  # the lease must not wait for ever
+            log.exception("packages of lease %s", lease.hex())
+            what = f"{type(error).__name__}: {error}"
+            listener.packages_failed(lease, f"it cannot install packages: {what}", ())
 
     async def _make(self, lease: bytes, lacks: Sequence[str], packages: Packages) -> str:
         """Return where an environment is, made if need be."""
@@ -386,6 +392,35 @@ def installed() -> dict[str, str]:
                 found.setdefault(canonical(one.metadata["Name"]), one.version)
         _installed = tuple(states), found
     return _installed[1]
+
+
+@functools.cache
+def _host() -> tuple[str, str]:
+    """Return what tells this machine from others, and its run from earlier ones."""
+    told = []
+    for file in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        try:
+            with open(file) as opened:
+                told.append(opened.read().strip())
+        except OSError:
+            told.append("")
+    host = hashlib.sha256(f"{os.uname().nodename} {told[0]}".encode()).hexdigest()
+    return host[:12], told[1].replace("-", "")[:12]
+
+
+def _own_mark() -> str:
+    """Return what names of folders begin with that are this process's."""
+    return "-".join((*_host(), str(os.getpid()), ""))
+
+
+def _is_left(name: str, path: str) -> bool:
+    """Return whether the nodelet is gone whose folder this is; others may share the disk."""
+    host, boot, pid, *_ = (*name.split("-"), "", "", "")
+    if host == _host()[0]:
+        return boot != _host()[1] or not os.path.exists(f"/proc/{pid}")
+    with suppress(OSError):
+        return os.stat(path).st_mtime < time.time() - LEFT_S
+    return False
 
 
 def remove(directory: str) -> None:

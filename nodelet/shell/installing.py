@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import site
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from burla.protocol.package_messages import name_of
 INSTALL_S = 1800.0  # the most that one installation may take
 TRIES_MAX = 50  # to find out which of many packages cannot be had: an installer names one or two
 TAIL_LINES, TAIL_CHARACTERS = 8, 1500  # of what an installer said last, for people
+LINE_BYTES_MAX = 1 << 20  # of what an installer says
 FULL = "No space left on device"
 
 # It ends with us, and what it makes can be read by the user ids of jobs, whatever our umask is.
@@ -102,7 +104,8 @@ class Installer:
     async def forget(self, names: Sequence[str]) -> None:
         """Let go of what was fetched of these packages."""
         if names and (uv := find_uv()):
-            await _run([uv, "cache", "clean", *names], self._environment(), lambda line: None)
+            line = [uv, "cache", "clean", *_settings_of_uv(os.environ), *names]
+            await _run(line, self._environment(), lambda line: None)
 
     async def _run(
         self,
@@ -116,15 +119,24 @@ class Installer:
         """Return what the installer said last if it failed; `is_trial`: it changes nothing."""
         listed = Path(target).with_name("requirements.txt")
         await asyncio.to_thread(listed.write_text, "".join(f"{one}\n" for one in requirements))
-        line = [*_program(), "install", "--target", target, "--only-binary", ":all:"]
+        line = [
+            *_program(),
+            "install",
+            "--target",
+            target,
+            "--only-binary",
+            ":all:",
+        ]
         line += ["--no-deps"] if is_whole else []
         line += ["--dry-run"] if is_trial else []
         if find_uv():
             line += ["--python", sys.executable, "--link-mode", "hardlink", "--color", "never"]
+            line += _settings_of_uv(os.environ)
         else:
             line += ["--disable-pip-version-check", "--no-input", "--no-compile"]
             line += ["--retries", "1", "--timeout", "10"]
-        return await _run([*line, "-r", str(listed)], self._environment(), said.hear)
+        line += ["-r", str(listed)]
+        return await _run(line, self._environment(), said.hear, directory=str(listed.parent))
 
     def _environment(self) -> dict[str, str]:
         usual = {name: os.environ[name] for name in os.environ if name != "PYTHONHASHSEED"}
@@ -167,9 +179,20 @@ async def compile_all(directory: str) -> None:
 
 
 async def _run(
-    line: Sequence[str], environment: Mapping[str, str], hear: Callable[[str], None], nice: int = 0
+    line: Sequence[str],
+    environment: Mapping[str, str],
+    hear: Callable[[str], None],
+    nice: int = 0,
+    directory: str = "/",
 ) -> str | None:
     """Run a program; return the last lines of what it said if it failed.
+
+    Args:
+        line: what is run.
+        environment: its variables.
+        hear: takes each line that it says.
+        nice: how much it lets others go first.
+        directory: where it runs: not where we do, for others may put files there.
 
     Raises:
         InstallError: it cannot be run.
@@ -182,6 +205,8 @@ async def _run(
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=environment,
+            cwd=directory,
+            limit=LINE_BYTES_MAX,
             start_new_session=True,
         )
     except OSError as error:
@@ -245,13 +270,28 @@ def _program() -> list[str]:
         return [uv, "pip"]
     from importlib.util import find_spec
 
-    if find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
+    # apart from what lies in its directory and in that of the user, as a module named as one of its
+    if (spec := find_spec("pip")) is not None and spec.origin is not None:
+        if not spec.origin.startswith(site.getusersitepackages()):
+            return [sys.executable, "-I", "-m", "pip"]
+        return [sys.executable, "-I", os.path.dirname(spec.origin)]
     bundled = os.path.join(os.path.dirname(os.__file__), "ensurepip", "_bundled", "pip-*.whl")
     found = [*glob(bundled), *glob("/usr/share/python-wheels/pip-*.whl")]
     if not found:
         raise InstallError("this node has neither uv nor pip: an administrator upgrades it")
-    return [sys.executable, os.path.join(found[0], "pip")]
+    return [sys.executable, "-I", os.path.join(found[0], "pip")]
+
+
+def _settings_of_uv(environment: Mapping[str, str]) -> list[str]:
+    """Return what has uv read the settings of this machine, and none beside or above a folder."""
+    if environment.get("UV_CONFIG_FILE"):
+        return []
+    home = os.path.join(environment.get("HOME", ""), ".config")
+    for place in (environment.get("XDG_CONFIG_HOME") or home, "/etc"):
+        file = os.path.join(place, "uv", "uv.toml")
+        if os.path.isabs(file) and os.path.isfile(file):
+            return ["--config-file", file]
+    return ["--no-config"]
 
 
 # Which setting of uv is which of pip.

@@ -235,12 +235,28 @@ async def test_the_one_used_longest_ago_goes_first_and_none_that_is_in_use(tmp_p
     assert [one.requirements for one in store.all()] == [("six==0.1",), ("six==0.3",)]
 
 
+@in_loop
+async def test_a_lease_is_told_of_any_error(tmp_path: Path) -> None:
+    made, _, heard, _ = make(tmp_path, KeyError("what nobody thought of"))
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.failures)
+    await made.close()
+    assert "KeyError: 'what nobody thought of'" in heard.failures[A][0]
+
+
 def test_what_a_killed_nodelet_left_goes_and_what_a_living_one_makes_stays(tmp_path: Path) -> None:
     store = env.Store(str(tmp_path))
-    (tmp_path / f"{env.NEW}999999999-aa").mkdir()
+    host, boot = env._host()
+    theirs = tmp_path / f"{env.NEW}other-{boot}-999999999-aa"  # they share the disk
+    old = tmp_path / f"{env.NEW}other-{boot}-999999999-ab"
+    for gone in (f"{host}-{boot}-999999999-aa", f"{host}-before-{os.getpid()}-aa"):
+        (tmp_path / f"{env.NEW}{gone}").mkdir()
+    theirs.mkdir()
+    old.mkdir()
+    os.utime(old, (1, 1))
     living = Path(store.new())
     store.prune()
-    assert entries(tmp_path) == [living.name]
+    assert sorted(entries(tmp_path)) == sorted([living.name, theirs.name])
 
 
 def test_another_python_or_other_packages_have_another_environment(

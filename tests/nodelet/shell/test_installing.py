@@ -56,6 +56,34 @@ async def test_wheels_are_installed_and_it_is_said(installer: Installer, tmp_pat
 
 
 @in_loop
+async def test_nothing_is_run_or_read_that_lies_about(
+    installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "pip.py").write_text("raise SystemExit(9)")
+    for place in (here, tmp_path):
+        (place / "uv.toml").write_text("=")
+    monkeypatch.chdir(here)
+    monkeypatch.delenv("UV_CONFIG_FILE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    target = tmp_path / "made" / "site-packages"
+    await install(installer, target, "tiny-a==1.0")
+    assert (target / "tiny_a.py").exists()
+
+
+def test_uv_reads_what_an_administrator_has_set(tmp_path: Path) -> None:
+    told = {"HOME": str(tmp_path)}
+    file = tmp_path / ".config" / "uv" / "uv.toml"
+    assert str(file) not in installing._settings_of_uv(told)
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert installing._settings_of_uv(told) == ["--config-file", str(file)]
+    assert installing._settings_of_uv({**told, "UV_CONFIG_FILE": "/x"}) == []
+
+
+@in_loop
 async def test_nothing_is_installed_that_was_not_asked_for(
     installer: Installer, tmp_path: Path
 ) -> None:
