@@ -34,12 +34,16 @@ def found_gpus(
     return known if visible is None else _those(visible, known)
 
 
-def counted(found: tuple[Gpu, ...], count: int | None) -> tuple[Gpu, ...]:
-    """Return as many as an administrator says there are; None: those that were found."""
-    if count is None:
-        return found
-    unknown = (Gpu(str(number), UNKNOWN) for number in range(len(found), count))
-    return (*found[:count], *unknown)
+def counted(
+    found: tuple[Gpu, ...], count: int | None, environment: Mapping[str, str] = os.environ
+) -> tuple[Gpu, ...]:
+    """Return as many as an administrator says there are; None: those that were found.
+
+    More than were found are there only if nothing tells which: else they would be the same again.
+    """
+    if count is None or found or VISIBLE in environment:
+        return found[:count]
+    return tuple(Gpu(str(number), UNKNOWN) for number in range(count))
 
 
 def _told() -> tuple[Gpu, ...]:
@@ -58,7 +62,7 @@ def _printable(model: str) -> str:
 
 def _those(visible: str, known: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
     """Return the devices that a list of numbers and ids names; like CUDA, up to the first wrong."""
-    found = []
+    found: list[Gpu] = []
     for word in visible.split(","):
         name = word.strip()
         if name.isdecimal() and int(name) < len(known):
@@ -71,4 +75,4 @@ def _those(visible: str, known: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
             found.append(Gpu(name, "MIG"))
         else:
             break
-    return tuple(found)
+    return tuple(dict.fromkeys(found))  # no job is given a device of another's

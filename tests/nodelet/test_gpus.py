@@ -42,6 +42,8 @@ def test_without_device_files_the_driver_is_not_asked(driver: Path, tmp_path: Pa
         ("1,0", BOTH[::-1]),
         ("GPU-bbbb", BOTH[1:]),
         ("0,7,1", BOTH[:1]),  # like CUDA, up to the first that is not there
+        ("0,0", BOTH[:1]),  # no two jobs get one
+        ("1,GPU-bbbb,0", BOTH[::-1]),
         ("-1", ()),
         ("NoDevFiles", ()),
         ("MIG-1234", (Gpu("MIG-1234", "MIG"),)),
@@ -68,4 +70,10 @@ def test_an_administrator_may_say_how_many() -> None:
     assert counted(BOTH, None) == BOTH
     assert counted(BOTH, 1) == BOTH[:1]
     assert counted(BOTH, 0) == ()
-    assert counted((), 2) == (Gpu("0", "GPU"), Gpu("1", "GPU"))
+    assert counted((), 2, {}) == (Gpu("0", "GPU"), Gpu("1", "GPU"))
+
+
+def test_none_is_invented_where_it_is_known_which_there_are() -> None:
+    assert counted(BOTH, 4, {}) == BOTH
+    assert counted(BOTH[:1], 4, {"CUDA_VISIBLE_DEVICES": "0"}) == BOTH[:1]
+    assert counted((), 2, {"CUDA_VISIBLE_DEVICES": ""}) == ()
