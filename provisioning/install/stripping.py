@@ -14,7 +14,7 @@ _IDLE = (tokenize.COMMENT, tokenize.NL)
 def stripped(source: bytes) -> bytes:
     """Return Python source that does the same, without what only people read."""
     tokens = list(tokenize.tokenize(io.BytesIO(source).readline))
-    lines = source.decode().splitlines(keepends=True)
+    lines = source.decode("utf-8-sig").split("\n")  # as `tokenize` counts them
     before = tokenize.ENCODING
     for at, token in enumerate(tokens):
         is_statement = before in _BEFORE and tokens[min(at + 1, len(tokens) - 1)].type in (
@@ -27,7 +27,7 @@ def stripped(source: bytes) -> bytes:
             _cut(lines, token, "")
         if token.type not in _IDLE:
             before = token.type
-    return "".join(line if line.strip() else "\n" for line in lines).encode()
+    return "\n".join(lines).encode()
 
 
 def _cut(lines: list[str], token: tokenize.TokenInfo, instead: str) -> None:
@@ -38,10 +38,10 @@ def _cut(lines: list[str], token: tokenize.TokenInfo, instead: str) -> None:
         # the positions of what stands before it on this line have not changed: it is cut backwards
         lines[first - 1] = line[:start] + instead + line[start + len(token.string) :]
         if not instead:
-            lines[first - 1] = line[:start].rstrip() + "\n"
+            lines[first - 1] = line[:start].rstrip()
         return
     rest = lines[last - 1][stop:]
-    lines[first - 1] = lines[first - 1][:start] + "'''" + "\n"
+    lines[first - 1] = lines[first - 1][:start] + "'''"
     for at in range(first, last - 1):
-        lines[at] = "\n"
+        lines[at] = ""
     lines[last - 1] = "'''" + rest

@@ -45,6 +45,8 @@ def test_all_that_is_sent_does_the_same_on_the_same_lines() -> None:
             "def f():\n    '''\n\n'''\n    return \"#\"\n",
         ),
         ('x = """a\n# b\n"""\n# c\n', 'x = """a\n# b\n"""\n\n'),
+        ('x = """a\n   \nb"""\n', 'x = """a\n   \nb"""\n'),
+        ('x = "a\u2028\x85b"\n# c\ny = "\x0c"  # d\n', 'x = "a\u2028\x85b"\n\ny = "\x0c"\n'),
         ("#!/bin/python\n# a\n", "#!/bin/python\n\n"),
     ],
 )
