@@ -1,10 +1,17 @@
 """Files that list packages: requirements files, pyproject.toml, uv.lock."""
 
+import importlib.metadata
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from typing import Any
 
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_OTHER_FILE = re.compile(r"(?:-r|--requirement(?=[\s=]))\s*=?\s*(\S.*)")
+_OPTIONS = re.compile(r"\s+--.*$")  # of one requirement, as its hashes
+NO_INDEX = frozenset(("git", "path", "directory", "url"))  # sources in a lock file
+WITHOUT_EFFECT = ("--prefer-binary", "--only-binary")  # nodes take wheels anyway
 DEPTH_MAX = 8  # of requirements files that name others
 
 
@@ -40,25 +47,54 @@ def _toml(path: str) -> dict[str, Any]:
 def _of_requirements(path: str, depth: int) -> Iterator[str]:
     if depth > DEPTH_MAX:
         raise ValueError(f"{path}: files that name each other")
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         text = file.read().replace("\\\n", " ")
-    for line in text.splitlines():
-        line = line.strip() if line.startswith("#") else line.partition(" #")[0].strip()
-        if not line or line.startswith("#"):
+    for line in text.split("\n"):
+        line = _COMMENT.sub("", line).strip()
+        if not line:
             continue
-        option, _, rest = line.partition(" ")
-        if option in ("-r", "--requirement"):
-            yield from _of_requirements(
-                os.path.join(os.path.dirname(path), rest.strip()), depth + 1
-            )
+        if (other := _OTHER_FILE.fullmatch(line)) is not None:
+            yield from _of_requirements(os.path.join(os.path.dirname(path), other[1]), depth + 1)
         elif line.startswith("-"):
-            if option in ("-e", "--editable"):
-                raise ValueError(
-                    f"{path}: {line!r} is not for nodes to install: install it here, and leave"
-                    " packages out"
-                )
+            _check_option(line, path)
         else:
-            yield line.partition(" --")[0].strip()
+            yield _OPTIONS.sub("", line)
+
+
+def _check_option(line: str, path: str) -> None:
+    """Refuse what would change what is installed, for nodes do not follow it."""
+    if line.startswith(WITHOUT_EFFECT):
+        return
+    if line.startswith(("-e", "--editable")):
+        raise ValueError(
+            f"{path}: {line!r} is not for nodes to install: install it here, and leave packages out"
+        )
+    if line.startswith(("-c", "--constraint")):
+        raise ValueError(
+            f"{path}: {line!r} is not read: put the versions into the requirements, or leave"
+            " packages out: then nodes have those that are installed here"
+        )
+    raise ValueError(
+        f"{path}: {line!r} is not followed: nodes have an index of their own, as their pip is told,"
+        " and take only wheels; take the line out"
+    )
+
+
+def _check_source(one: dict[str, Any], path: str) -> None:
+    """Refuse what an index does not have, unless its files are here and can go along."""
+    kinds = NO_INDEX & set(one.get("source", {}))
+    name, version = str(one.get("name")), one.get("version")
+    if not kinds:
+        return
+    try:
+        here = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        here = None
+    if here is None or here != version:
+        raise ValueError(
+            f"{path}: {name} {version or ''} comes from no index (its source is {min(kinds)}): "
+            "install that version here, and its files go along"
+        )
 
 
 def _of_lock(lock: dict[str, Any], path: str) -> Iterator[str]:
@@ -82,6 +118,7 @@ def _of_lock(lock: dict[str, Any], path: str) -> Iterator[str]:
             continue
         seen.add(key)
         if one not in own:
+            _check_source(one, path)
             said[f"{key[0]}=={key[1]}"] = None
         needs = list(one.get("dependencies", []))
         for extra in extras:
