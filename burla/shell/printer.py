@@ -179,9 +179,15 @@ class Printer:
 
     def _tick(self) -> None:
         """Show how far the job is, if it is time to."""
-        if self._progress is not None:
+        if (progress := self._progress) is not None:
             with self._drawing:
-                self._progress.tick(may_draw=not (self._in_line or self._is_paused))
+                progress.tick(may_draw=not (self._in_line or self._is_paused))
+                if is_told := progress.is_told:
+                    progress.clear()
+            if is_told:  # without the lock: it may wait for who needs it
+                progress.tell()
+                with self._drawing:
+                    progress.tick(may_draw=not (self._in_line or self._is_paused))
 
     def _write_output(self, output: Write) -> None:
         at = 0

@@ -252,9 +252,18 @@ class JobProgress:
         if place is not None and may_draw and now_s >= self._shown_s + every_s:
             self._shown_s, self._is_cleared = now_s, False
             self._on(lambda place: place.show(said))
-        if self._callback is not None and now_s >= self._called_s + CALL_S:
-            self._called_s = now_s
-            self._callback(said)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the callback is due."""
+        return self._callback is not None and self._clock_s() >= self._called_s + CALL_S
+
+    def tell(self) -> None:
+        """Call the callback, which may print: its line is cleared, and drawn soon after."""
+        if self._callback is not None:
+            self._called_s = now_s = self._clock_s()
+            self._callback(self.meter.look(now_s))
+            self._shown_s = float("-inf")
 
     def clear(self) -> None:
         """Make room for other output."""

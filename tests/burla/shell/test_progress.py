@@ -173,6 +173,22 @@ def test_a_job_that_took_long_has_a_summary_if_it_went_well(screen: Screen) -> N
         screen.screen.set_mode(pyte.modes.LNM)
 
 
+def test_the_callback_may_wait_for_who_draws_and_print(screen: Screen) -> None:
+    seen: list[object] = []
+
+    def callback(said: Progress) -> None:
+        seen.append(printer._drawing.acquire(timeout=20))
+        printer._drawing.release()
+        screen.write("mine\n")
+
+    printer = printer_on(screen)
+    shown_on(printer, screen, callback=callback)
+    wait(lambda: bool(seen))
+    printer.wait_written()
+    assert set(seen) == {True}
+    assert set(screen.lines()) == {"mine"}
+
+
 def test_what_the_callback_raises_ends_the_job(screen: Screen) -> None:
     errors: list[BaseException] = []
 
