@@ -7,7 +7,6 @@ from .effects import Delete, DropBlob, Log, ToPeer
 from .kept_job import KeptJob
 from .state import State
 
-EARLY = "it has ended before all its inputs were here: {}"
 OUTPUT_S = 10.0  # that output which went ahead of the last outcome is waited for
 
 
@@ -55,13 +54,19 @@ def end(state: State, job: KeptJob, to: StoredState, said: str) -> None:
     """Write down that a job has ended; it has when that is on the disk."""
     job.end_said, job.blocked = StoreEnded(job.id, to, said, state.wall_s), ""
     state.append(job, Log.OUTCOMES, job.end_said)
-    tell_source(state, job, EARLY.format(said))
+    tell_source(state, job, ended_early(job, said))
 
 
 def end_again(state: State, job: KeptJob) -> None:
     """Write down once more that a job has ended, after that could not be."""
     if job.end_said is not None:
         state.append(job, Log.OUTCOMES, job.end_said)
+
+
+def ended_early(job: KeptJob, said: str) -> str:
+    """Say that a job has ended whose inputs are still sent, and where what is of it can be read."""
+    what = f'burla.attach("{job.id.hex()}").results()'
+    return f"it has ended before all its inputs were here: {said}. {what} raises what a call raised"
 
 
 def tell_source(state: State, job: KeptJob, why: str) -> None:

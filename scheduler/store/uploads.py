@@ -53,7 +53,7 @@ def open_(
         return
     known.upload.source, known.upload.unheard_s, known.upload.told = peer, None, -1
     if known.end_said is not None and not known.is_whole():
-        why = ending.EARLY.format(known.end_said.said)
+        why = ending.ended_early(known, known.end_said.said)
         state.effects.append(ToPeer(peer, m.JobFailed(known.id, "", why)))
         return
     for arriving in known.upload.blobs.values():
