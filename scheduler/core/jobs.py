@@ -156,7 +156,7 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
     quotas = state.tenants.quotas_of(job.tenant)
     count = batch.stop - batch.start
     why = _excess(state, job.tenant, 0, count, batch.cost)
-    is_momentary = not excess(quotas, Usage(), 0, count, batch.cost)
+    is_momentary = bool(why) and not excess(quotas, Usage(), 0, count, batch.cost)
     if job.work.batches.size > JOB_BYTES_MAX:
         why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"
         is_momentary = False

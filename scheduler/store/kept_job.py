@@ -188,7 +188,7 @@ class KeptJob:
             done=self.progress.done.total,
             failed=self.progress.failed,
             size=self.size(),
-            said=self.said or self.blocked,
+            said=self.blocked or self.said,
             key=self.opened.key,
             policy=self.spec.policy,
             note=self.spec.detached or b"",

@@ -358,6 +358,7 @@ def test_a_job_that_was_cancelled_while_the_disk_was_full_does_not_run_again() -
 def test_a_job_whose_inputs_cannot_be_read_for_a_moment_is_tried_again() -> None:
     stage = Stage()
     stage.store()
+    stage.core(m.JobStatus(JOB, "waiting for a node"))
     assert heard(stage.do(stage.keeper.not_read(JOB))) == [m.CloseJob(JOB)]
     assert "cannot read" in stage.status().said
     assert opens(stage.expire(AGAIN_S + 1))
