@@ -5,6 +5,7 @@ Read from /proc: a sum over 500 processes must not cost more than what it measur
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -67,8 +68,9 @@ def peak_bytes(pid: int) -> int:
 
 
 def forget_peak(pid: int) -> None:
-    """Let `peak_bytes` begin again from what `pid` uses now."""
-    (PROC / str(pid) / "clear_refs").write_text("5")  # proc(5)
+    """Let `peak_bytes` begin again from what `pid` uses now, if it is still there."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        (PROC / str(pid) / "clear_refs").write_text("5")  # proc(5)
 
 
 def _field(path: Path, name: str) -> int:
