@@ -9,13 +9,13 @@ from .state import State
 def expected(state: State) -> frozenset[bytes] | None:
     """Return the ids of the nodes that a next life of the scheduler should wait for.
 
-    None: there may be others, for nobody knows yet which there were before.
+    None: nothing is known yet, neither of those before nor of any now.
     """
     if state.now_s >= state.former.settled_s:
         return frozenset(state.nodes)
-    if state.former.awaited is None:
+    if state.former.awaited is None and not state.nodes:
         return None
-    return frozenset(state.nodes).union(state.former.awaited)
+    return frozenset(state.nodes).union(state.former.awaited or ())
 
 
 def is_back(state: State, node: Node) -> None:

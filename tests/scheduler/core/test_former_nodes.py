@@ -58,12 +58,17 @@ def test_where_nobody_knows_which_nodes_there_were_a_job_waits_for_all() -> None
     assert cluster.core.state.jobs[client.job].hold_until_s > cluster.now_s
 
 
-def test_who_knows_of_no_nodes_writes_down_none_before_all_could_be_back() -> None:
-    cluster, nodes, _ = reborn(awaited=False)
-    cluster.reconnect_node(nodes[0])
+def test_nothing_is_written_down_before_anything_is_known() -> None:
+    cluster, nodes, client = reborn(awaited=False)
+    cluster.nodes.clear()
+    cluster.reconnect_client(client)
     assert expected(cluster.core.state) is None
+    for node in nodes:
+        cluster.nodes[node.peer] = node
+        cluster.reconnect_node(node)
+    assert set(expected(cluster.core.state) or ()) == {node.id for node in nodes}
     cluster.now_s += SETTLED_S
-    cluster.reconnect_node(nodes[1])
+    cluster.later(1)
     assert set(expected(cluster.core.state) or ()) == {node.id for node in nodes}
 
 
