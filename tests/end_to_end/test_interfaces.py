@@ -12,6 +12,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, as_completed
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import uvloop
@@ -477,7 +478,6 @@ def test_three_hundred_maps_at_once_take_one_thread(tmp_path: Path) -> None:
 
 
 def test_joblib_has_its_calls_made_there_and_big_arrays_go_along_once() -> None:
-    joblib: Any = pytest.importorskip("joblib")
     burla.register_joblib()
     array = np.arange(300_000.0)
 

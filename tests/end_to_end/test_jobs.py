@@ -1,17 +1,12 @@
 """What is kept of real jobs: errors by name, durations; and that it outlives the scheduler."""
 
-import fcntl
 import json
 import os
-import pty
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +14,13 @@ import jsonschema
 import pyte
 import pytest
 from clusters import Cluster, cluster
+from terminals import at_terminal, set_size
 from waiting import wait_until
 
 from burla import cli, errors, remote_parallel_map
 from burla.job_reports import schema
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +203,9 @@ def test_a_terminal_stays_whole(shared: Cluster, tmp_path: Path) -> None:
     stream = pyte.ByteStream(screen)
     env = os.environ | {"TERM": "xterm"}
     lived = 0
-    with terminal(screen, [sys.executable, str(script)], env) as (process, ours):
+    line = [sys.executable, str(script)]
+    size = {"columns": screen.columns, "lines": screen.lines}
+    with at_terminal(line, env, **size) as (process, ours):
         is_small = is_stopped = False
         while data := read(ours):
             stream.feed(data)
@@ -231,35 +229,6 @@ def test_a_terminal_stays_whole(shared: Cluster, tmp_path: Path) -> None:
         ["error: ninety-five", "stop me", "stopped"],
         ["error: ninety-five", "stop me", "^Cstopped"],
     )
-
-
-@contextmanager
-def terminal(
-    screen: pyte.Screen, line: list[str], env: dict[str, str]
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a command at a terminal of its own; yield it and our end of that."""
-    ours, theirs = pty.openpty()
-    set_size(theirs, screen.columns, screen.lines)
-    process = subprocess.Popen(
-        line,
-        env=env,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(theirs)
-    try:
-        yield process, ours
-    finally:
-        process.kill()
-        process.wait(20)
-        os.close(ours)
-
-
-def set_size(end: int, columns: int, lines: int) -> None:
-    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
 def read(ours: int) -> bytes:

@@ -1,18 +1,14 @@
 """Ctrl-C as it comes from a terminal: to the whole group, again and again, at the worst moment."""
 
-import fcntl
 import os
-import pty
-import subprocess
 import sys
-import termios
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from marked import Caller, caller
+from terminals import at_terminal
 from waiting import LATE_S, wait_until
 
 pytestmark = pytest.mark.slow
@@ -37,31 +33,6 @@ def interrupted(function, inputs=range(6)):
         return True
     return False
 """
-
-
-@contextmanager
-def at_terminal(source: str, directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run a script in the foreground of a terminal of its own; yield it and our end of that."""
-    script = directory / "script.py"
-    script.write_text(source)
-    ours, theirs = pty.openpty()
-    env = {name: value for name, value in os.environ.items() if name != "BURLA_CLUSTER"}
-    process = subprocess.Popen(
-        [sys.executable, str(script)],
-        env=env,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(theirs)
-    try:
-        yield process, ours
-    finally:
-        process.kill()
-        process.wait(LATE_S)
-        os.close(ours)
 
 
 def read_until(terminal: int, text: str) -> str:
@@ -93,7 +64,10 @@ print("then", remote_parallel_map(abs, [-1]), flush=True)
 print("second", interrupted({function}))
 print("end", remote_parallel_map(abs, [-1]), flush=True)
 """
-    with at_terminal(source, tmp_path) as (process, terminal):
+    script = tmp_path / "script.py"
+    script.write_text(source)
+    env = {name: value for name, value in os.environ.items() if name != "BURLA_CLUSTER"}
+    with at_terminal([sys.executable, str(script)], env) as (process, terminal):
         shown = read_until(terminal, "in 0")
         os.write(terminal, b"\x03")
         shown += read_until(terminal, "then [1]")

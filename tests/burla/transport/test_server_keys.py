@@ -1,9 +1,10 @@
 """Which key of a scheduler took the place of which."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import zmq
@@ -134,43 +135,50 @@ def port_of(router: zmq.Socket[bytes]) -> int:
     return int(router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
 
 
-def test_a_tunnel_to_where_nobody_listens_now_is_not_taken_for_another_key(tmp_path: Path) -> None:
-    ring = Keyring(tmp_path / "scheduler")
-    curve = ring.curve(ring.make(Role.CLIENT))
-    with zmq.Context() as context, ExitStack() as stack:
-        router = router_of(context, ring.server)
-        port = port_of(router)
-        router.close(0)
-        tunnel = Link(port)
+class Dialing(NamedTuple):
+    tunnel: Link
+    dealer: zmq.Socket[bytes]
+    dialer: Dialer
+
+
+@contextmanager
+def dialing(context: zmq.Context[Any], curve: ClientCurve, target: int) -> Iterator[Dialing]:
+    """Connect through a tunnel to a port."""
+    with ExitStack() as stack:
+        tunnel = Link(target)
         stack.callback(tunnel.close)
         dealer = make_socket(context, zmq.DEALER, curve)
         stack.callback(dealer.close, 0)
         dialer = Dialer(dealer, curve=curve)
         stack.callback(dialer.close)
         dialer.connect(f"tcp://127.0.0.1:{tunnel.port}")
-        hung_up = tunnel.refused
-        wait_until(lambda: bool(dialer.look()) or tunnel.refused > hung_up + 5, "it tries on")
-        assert dialer.look() is None
-        router = router_of(context, ring.server, port)
-        stack.callback(router.close, 0)
-        wait_until(lambda: bool(dialer.look() or dealer.poll(20, zmq.POLLOUT)), "it is in")
-        assert dialer.look() is None
+        yield Dialing(tunnel, dealer, dialer)
+
+
+def test_a_tunnel_to_where_nobody_listens_now_is_not_taken_for_another_key(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path / "scheduler")
+    curve = ring.curve(ring.make(Role.CLIENT))
+    with zmq.Context() as context:
+        router = router_of(context, ring.server)
+        port = port_of(router)
+        router.close(0)
+        with dialing(context, curve, port) as (tunnel, dealer, dialer):
+            wait_until(lambda: bool(dialer.look()) or tunnel.refused > 5, "it tries on")
+            assert dialer.look() is None
+            router = router_of(context, ring.server, port)
+            wait_until(lambda: bool(dialer.look() or dealer.poll(20, zmq.POLLOUT)), "it is in")
+            assert dialer.look() is None
+        router.close(0)
 
 
 def test_another_key_behind_a_tunnel_is_told(tmp_path: Path) -> None:
     ring = Keyring(tmp_path / "scheduler")
     curve = ring.curve(ring.make(Role.CLIENT))
-    with zmq.Context() as context, ExitStack() as stack:
+    with zmq.Context() as context:
         router = router_of(context, make_pair())
-        stack.callback(router.close, 0)
-        tunnel = Link(port_of(router))
-        stack.callback(tunnel.close)
-        dealer = make_socket(context, zmq.DEALER, curve)
-        stack.callback(dealer.close, 0)
-        dialer = Dialer(dealer, curve=curve)
-        stack.callback(dialer.close)
-        dialer.connect(f"tcp://127.0.0.1:{tunnel.port}")
-        wait_until(lambda: dialer.look() == "server", "it says so")
+        with dialing(context, curve, port_of(router)) as (_, _, dialer):
+            wait_until(lambda: dialer.look() == "server", "it says so")
+        router.close(0)
 
 
 def test_a_dialer_tries_the_keys_that_it_knows(tmp_path: Path) -> None:

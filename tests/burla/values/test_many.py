@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import numpy
 import pytest
 from cloudpickle import cloudpickle
 
@@ -54,7 +55,6 @@ def test_plain_and_other_arguments_reach_the_function() -> None:
 
 
 def test_big_buffers_are_beside_the_pickle() -> None:
-    numpy = pytest.importorskip("numpy")
     array = numpy.arange(100_000)
     given = pack(Codes().of(lambda a: a), (array,), {}).input
     assert isinstance(given, Packed)

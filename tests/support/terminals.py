@@ -1,0 +1,42 @@
+"""Programs at a terminal of their own, in its foreground."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from waiting import LATE_S
+
+
+@contextmanager
+def at_terminal(
+    line: Sequence[str], env: Mapping[str, str], *, columns: int = 80, lines: int = 24
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run a command; yield it and our end of its terminal."""
+    ours, theirs = pty.openpty()
+    set_size(theirs, columns, lines)
+    process = subprocess.Popen(
+        line,
+        env=env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        process.kill()
+        process.wait(LATE_S)
+        os.close(ours)
+
+
+def set_size(end: int, columns: int, lines: int) -> None:
+    """Let a terminal have another size."""
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
