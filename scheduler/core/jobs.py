@@ -71,9 +71,8 @@ def _enter(
     state.queue_up(job)
     if spec.blobs:
         blobs.enter(state, job)
-    if (
-        spec.resumed and state.now_s < state.former.settled_s
-    ):  # else its first OpenJob was lost on the way
+    # later on its first OpenJob was lost on the way, and nobody holds anything
+    if spec.resumed and state.now_s < state.former.settled_s:
         if state.former.awaited != set():  # else all nodes that may hold some of it have said so
             job.hold_until_s = state.now_s + RESUME_S
         for node in state.nodes.values():
