@@ -40,7 +40,7 @@ def test_what_nobody_asked_for_is_seen() -> None:
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     ("fault", "seed"),
-    [("scheduler killed", 1), ("all of these, mixed", 4)],
+    [("scheduler killed", 1), ("mixed, with a network", 4), ("disk full", 2)],
 )
 def test_nothing_is_lost_doubled_or_shared(fault: str, seed: int, tmp_path: Path) -> None:
     chaos.play(fault, seed, tmp_path)

@@ -3,25 +3,35 @@
     python chaos_caller.py SPEC
 
 SPEC is JSON: `seed`, `user`, `effects` (a folder) and `jobs`, each a list of inputs, mean
-milliseconds of a call, bytes of a result, and whether results are streamed.
+milliseconds of a call, bytes of a result, and how it is called: "list", "generator" or "detached".
 """
 
 import hashlib
 import json
 import os
 import random
+import select
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from burla import remote_parallel_map
+from burla import Job, attach, remote_parallel_map
+from burla.errors import JobFailed
+
+TRY_S = 0.5  # until a detached job is tried again that was refused for a full disk
 
 
 def value_of(seed: int, job: int, x: int, size: int) -> tuple[int, str, bytes]:
     """Return what the call of an input returns."""
     digest = hashlib.sha256(f"{seed} {job} {x}".encode()).digest()
     return x, digest.hex(), digest * (size // len(digest))
+
+
+def pause(seconds: float) -> None:
+    """Sleep, also where the clock is a false one: `time.sleep` goes wrong with that."""
+    select.select([], [], [], seconds)
 
 
 def call(
@@ -32,21 +42,40 @@ def call(
     with open(f"{folder}/{os.getpid()}", "ab", 0) as effects:
         effects.write(f"begun {me} {time.monotonic_ns()}\n".encode())
         print(f"{user} {job} {x}")
-        time.sleep(random.Random(f"{seed} {x}").expovariate(1000 / mean_ms))
+        pause(random.Random(f"{seed} {x}").expovariate(1000 / mean_ms))
         effects.write(f"ended {me} {time.monotonic_ns()}\n".encode())
     return value_of(seed, job, x, size)
+
+
+def detach(function: Callable[[int], object], inputs: int) -> Job:
+    """Detach a job; wait where the disk of the scheduler is full."""
+    while True:
+        try:
+            return remote_parallel_map(function, range(inputs), detach=True)
+        except JobFailed as error:
+            if "disk" not in str(error):
+                raise
+        time.sleep(TRY_S)
+
+
+def run(function: Callable[[int], object], inputs: int, how: str) -> list[object]:
+    """Return all results of a job."""
+    if how == "detached":
+        return attach(detach(function, inputs).id).results()
+    return list(remote_parallel_map(function, range(inputs), generator=how == "generator"))
 
 
 def main() -> None:
     """Run the jobs one after the other; end with 0 if all that came is right."""
     spec = json.loads(Path(sys.argv[1]).read_text())
-    for job, (inputs, mean_ms, size, generator) in enumerate(spec["jobs"]):
+    for job, (inputs, mean_ms, size, how) in enumerate(spec["jobs"]):
         own = {name: spec[name] for name in ("seed", "user")}
         function = partial(call, **own, job=job, mean_ms=mean_ms, size=size, folder=spec["effects"])
-        got = list(remote_parallel_map(function, range(inputs), generator=generator))
+        got = run(function, inputs, how)
         wanted = [value_of(spec["seed"], job, x, size) for x in range(inputs)]
-        assert sorted(got) == wanted, f"job {job}: {len(got)} results of {inputs}"
-        assert generator or got == wanted, f"job {job}: results in the wrong order"
+        is_whole = sorted(got) == wanted  # type: ignore[type-var]
+        assert is_whole, f"job {job}, {how}: {len(got)} results of {inputs}"
+        assert how == "generator" or got == wanted, f"job {job}, {how}: in the wrong order"
 
 
 if __name__ == "__main__":

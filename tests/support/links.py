@@ -18,11 +18,11 @@ class Link:
     late. A thread of its own carries it.
     """
 
-    def __init__(self, target: int) -> None:
-        """Listen on a free port, for what is to go to `target`."""
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
+        """Listen on a free port, for what is to go to port `target` of `host`."""
         self.port = 0
         self.refused = 0  # connections for which nobody was there
-        self._target = target
+        self._target = (host, target)
         self._held: set[str] = set()
         self._delay_s = 0.0
         self._bytes_per_s: float | None = None
@@ -78,7 +78,7 @@ class Link:
         writers = [writer]
         self._writers.add(writer)
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            far_reader, far_writer = await asyncio.open_connection(*self._target)
             writers.append(far_writer)
             self._writers.add(far_writer)
             pumps = [
@@ -91,6 +91,8 @@ class Link:
             await asyncio.gather(*pumps, return_exceptions=True)
         except OSError:  # nobody listens there now
             self.refused += 1
+        except asyncio.CancelledError:  # all ends; asyncio's own callback would print a traceback
+            pass
         finally:
             for one in writers:
                 self._writers.discard(one)
