@@ -12,10 +12,11 @@ from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError, TransportError
-from google.cloud import compute_v1
 
 from burla.provisioning.core.capacity import Answer, Refusal, classify
 from burla.provisioning.core.machines import ProvisioningError
+
+from .library import InstancesClient, MachineTypesClient, ZoneOperationsClient
 
 T = TypeVar("T")
 CALL_S = 60.0  # one HTTP request
@@ -47,9 +48,9 @@ class ComputeApi:
         if endpoint:
             told["credentials"] = AnonymousCredentials()  # type: ignore[no-untyped-call]
             told["client_options"] = ClientOptions(api_endpoint=endpoint)
-        self.instances = compute_v1.InstancesClient(**told)
-        self.operations = compute_v1.ZoneOperationsClient(**told)
-        self.machine_types = compute_v1.MachineTypesClient(**told)
+        self.instances = InstancesClient(**told)
+        self.operations = ZoneOperationsClient(**told)
+        self.machine_types = MachineTypesClient(**told)
         self._pause = pause
 
     def call(self, call: Callable[[], T]) -> T:

@@ -19,8 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from google.cloud import compute_v1
-
 from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.capacity import MISSING, Answer, Place, Places, Refusal, classify
 from burla.provisioning.core.machines import (
@@ -37,6 +35,7 @@ from burla.provisioning.install import bootstrap
 from burla.provisioning.install.wheels import WHEEL, packed_wheel, pinned_for_node
 
 from .compute import CALL_S, ComputeApi, Refused
+from .library import types
 
 STARTUP = Path(__file__).with_name("startup.sh")
 PARALLEL_MAX = 8  # calls at once
@@ -90,7 +89,7 @@ class Gce:
 
     def _instances(self) -> Iterator[Any]:
         where = f"labels.{CLUSTER}={label(self.config.name)} AND labels.{MANAGED}=true"
-        request = compute_v1.AggregatedListInstancesRequest(project=self.gce.project, filter=where)
+        request = types.AggregatedListInstancesRequest(project=self.gce.project, filter=where)
         listed = self._api.call(
             lambda: list(self._api.instances.aggregated_list(request=request, timeout=CALL_S))
         )
@@ -135,7 +134,7 @@ class Gce:
         return ("ready", "") if word == "ready" else ("joining", word)
 
     def _guest_says(self, name: str, zone: str) -> str:
-        request = compute_v1.GetGuestAttributesInstanceRequest(
+        request = types.GetGuestAttributesInstanceRequest(
             project=self.gce.project, zone=zone, instance=name, query_path="burla/"
         )
         try:
@@ -160,7 +159,7 @@ class Gce:
 
     def _shape_of(self, machine_type: str) -> Shape:
         for zone in self.gce.zones:
-            request = compute_v1.GetMachineTypeRequest(
+            request = types.GetMachineTypeRequest(
                 project=self.gce.project, zone=zone, machine_type=machine_type
             )
             try:
@@ -237,7 +236,7 @@ class Gce:
         Raises:
             Refused: there is none; if one may have come to be all the same, it is deleted.
         """
-        request = compute_v1.InsertInstanceRequest(
+        request = types.InsertInstanceRequest(
             project=self.gce.project,
             zone=place.zone,
             instance_resource=self._resource(place, name, grown),
@@ -264,11 +263,11 @@ class Gce:
         Raises:
             Refused: it has not, or not within `OPERATION_S`.
         """
-        request = compute_v1.GetZoneOperationRequest(
+        request = types.GetZoneOperationRequest(
             project=self.gce.project, zone=zone, operation=operation.name
         )
         waited_s = 0.0
-        while operation.status != compute_v1.Operation.Status.DONE:
+        while operation.status != types.Operation.Status.DONE:
             if waited_s >= OPERATION_S:
                 text = f"the operation {operation.name} did not end within {OPERATION_S:.0f} s"
                 raise Refused(Answer(Refusal.BUSY, text))
@@ -288,33 +287,33 @@ class Gce:
         gce = self.gce
         run_s = int(gce.run_h * 3600)
         zone = f"zones/{place.zone}"
-        scheduling = compute_v1.Scheduling(
+        scheduling = types.Scheduling(
             provisioning_model="SPOT" if place.spot else "STANDARD",
             instance_termination_action="DELETE",
-            max_run_duration=compute_v1.Duration(seconds=run_s),
+            max_run_duration=types.Duration(seconds=run_s),
             automatic_restart=False,
             on_host_maintenance="TERMINATE" if place.spot or self.shape().gpus else "MIGRATE",
         )
-        disk = compute_v1.AttachedDisk(
+        disk = types.AttachedDisk(
             boot=True,
             auto_delete=True,
-            initialize_params=compute_v1.AttachedDiskInitializeParams(
+            initialize_params=types.AttachedDiskInitializeParams(
                 source_image=gce.image, disk_size_gb=gce.disk_gb
             ),
         )
-        interface = compute_v1.NetworkInterface(network=gce.network)
+        interface = types.NetworkInterface(network=gce.network)
         if gce.external_ip:
             interface.access_configs = [
-                compute_v1.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")
+                types.AccessConfig(name="External NAT", type_="ONE_TO_ONE_NAT")
             ]
         accelerators = []
         if gce.gpus:
             kind = f"{zone}/acceleratorTypes/{gce.gpu_type}"
             accelerators = [
-                compute_v1.AcceleratorConfig(accelerator_type=kind, accelerator_count=gce.gpus)
+                types.AcceleratorConfig(accelerator_type=kind, accelerator_count=gce.gpus)
             ]
-        items = [compute_v1.Items(key=k, value=v) for k, v in self._metadata(name).items()]
-        return compute_v1.Instance(
+        items = [types.Items(key=k, value=v) for k, v in self._metadata(name).items()]
+        return types.Instance(
             name=name,
             machine_type=f"{zone}/machineTypes/{place.machine_type}",
             disks=[disk],
@@ -322,7 +321,7 @@ class Gce:
             scheduling=scheduling,
             guest_accelerators=accelerators,
             service_accounts=[],  # what runs there has no rights in the cloud
-            metadata=compute_v1.Metadata(items=items),
+            metadata=types.Metadata(items=items),
             labels={
                 CLUSTER: label(self.config.name),
                 MANAGED: "true",
@@ -371,12 +370,12 @@ class Gce:
     def drain(self, machine: Machine, wait_s: float) -> None:
         """Tell a machine by its metadata, which startup.sh watches; see `machines.Provisioner`."""
         where = {"project": self.gce.project, "zone": machine.address, "instance": machine.name}
-        get = compute_v1.GetInstanceRequest(**where)
+        get = types.GetInstanceRequest(**where)
         found = self._api.call(partial(self._api.instances.get, get, timeout=CALL_S)).metadata
         items = [item for item in found.items if item.key != DRAIN]
-        items.append(compute_v1.Items(key=DRAIN, value=str(int(wait_s))))
-        metadata = compute_v1.Metadata(fingerprint=found.fingerprint, items=items)
-        put = compute_v1.SetMetadataInstanceRequest(**where, metadata_resource=metadata)
+        items.append(types.Items(key=DRAIN, value=str(int(wait_s))))
+        metadata = types.Metadata(fingerprint=found.fingerprint, items=items)
+        put = types.SetMetadataInstanceRequest(**where, metadata_resource=metadata)
         self._api.call(partial(self._api.instances.set_metadata_unary, put, timeout=CALL_S))
 
     def delete(self, machines: Sequence[Machine]) -> None:
@@ -397,7 +396,7 @@ class Gce:
             raise errors[0]
 
     def _delete_one(self, name: str, zone: str) -> None:
-        request = compute_v1.DeleteInstanceRequest(
+        request = types.DeleteInstanceRequest(
             project=self.gce.project, zone=zone, instance=name, request_id=str(uuid.uuid4())
         )
         try:
