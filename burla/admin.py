@@ -17,6 +17,10 @@ GB = 1 << 30
 LINE_CHARS_MAX = 1000  # of the table; a name has at most 256 characters
 
 
+class NoJob(Exception):
+    """There is no such job, it is over, or it cannot be followed; says which."""
+
+
 def list_nodes(address: str | None) -> list[m.NodeStatus]:
     """Return the nodes of the cluster at an address.
 
@@ -27,6 +31,22 @@ def list_nodes(address: str | None) -> list[m.NodeStatus]:
         Refused: it does not answer us.
     """
     return list(put(address, m.ListNodes(), m.Nodes).nodes)
+
+
+def required(address: str | None) -> str:
+    """Return the address of a cluster.
+
+    Raises:
+        BadSetting: there is none: no cluster is configured.
+    """
+    if address is None:
+        raise BadSetting(
+            CLUSTER_VARIABLE,
+            None,
+            "the address of a cluster, as `burla up` prints it, or be stored by `burla up` or"
+            " `burla login`; or pass --cluster",
+        )
+    return address
 
 
 def put(
@@ -44,13 +64,7 @@ def put(
         NotAuthorised: it does not accept our key, or has another one than its address says.
         Refused: it does not answer us.
     """
-    if address is None:
-        raise BadSetting(
-            CLUSTER_VARIABLE,
-            None,
-            "the address of a cluster, as `burla up` prints it, or be stored by `burla up` or"
-            " `burla login`; or pass --cluster",
-        )
+    address = required(address)
     curve = curve_for(address)
     pair, known = (None, None) if curve is None else (curve.pair, curve.known)
     try:

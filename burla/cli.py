@@ -17,6 +17,7 @@ from .config import CLUSTER_VARIABLE
 from .env_cli import env
 from .failures import Failure
 from .jobs_cli import jobs, schema, top
+from .logs_cli import logs
 
 # A line of \b alone keeps click from filling the paragraph after it.
 HELP = """Run a Python function on every input, on many computers at once, as if it ran here.
@@ -57,6 +58,7 @@ def commands() -> None:
     """Hold all commands; what they share is said in `HELP`."""
 
 
+jobs.add_command(logs)
 for _command in (
     login,
     auth,

@@ -47,9 +47,7 @@ FAILURES = {
         "unsatisfiable", EXIT_FAILED, "ask for less, or add a node that is big enough"
     ),
     "burla.errors.JobFailed": Failure("job_failed", EXIT_FAILED, "do what the text says"),
-    "burla.jobs_cli.NoJob": Failure(
-        "no_job", EXIT_FAILED, "`burla jobs list` shows which there are"
-    ),
+    "burla.admin.NoJob": Failure("no_job", EXIT_FAILED, "`burla jobs list` shows which there are"),
     "burla.errors.CallFailed": Failure(
         "call_failed", EXIT_FAILED, "mend the function, or leave out the input that the text names"
     ),

@@ -7,7 +7,7 @@ meaning while `schema` is the same number. Times are ISO 8601 in UTC, durations 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +15,10 @@ from msgspec import Struct
 from burla.protocol import job_messages as jm
 from burla.protocol.node_messages import NodeState, NodeStatus
 from burla.system.failure import SCHEMA as VERSION
+
+if TYPE_CHECKING:
+    from .job_output import LeftOut
+    from .output_lines import Line
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -174,6 +178,23 @@ class Errors(Struct, frozen=True, kw_only=True):
     errors: list[Error]
 
 
+class LogLine(Struct, frozen=True, kw_only=True):
+    """A line of output, of the input, or of one of those from `input` to `last`; null: not known.
+
+    Of what is not kept there is how many bytes: `left_out_bytes`, and no text.
+    """
+
+    job: str
+    place: int
+    time: str
+    node: str
+    stream: str
+    input: int | None
+    last: int | None
+    text: str
+    left_out_bytes: int = 0
+
+
 class Problem(Struct, frozen=True, kw_only=True):
     """Why a command failed; kinds are promised."""
 
@@ -221,6 +242,13 @@ class JobErrors(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.e
     data: Errors
 
 
+class JobLog(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.logs"):
+    """What `burla jobs logs` says: one for each line of output."""
+
+    schema: Literal[1] = 1
+    data: LogLine
+
+
 class Top(Struct, frozen=True, kw_only=True, tag_field="kind", tag="top"):
     """What `burla top` says, again and again: a line each time."""
 
@@ -235,7 +263,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):
     error: Problem
 
 
-Report = JobsListed | JobShown | JobExplained | JobsCancelled | JobErrors | Top | Failed
+Report = JobsListed | JobShown | JobExplained | JobsCancelled | JobErrors | JobLog | Top | Failed
 
 
 def schema() -> dict[str, object]:
@@ -339,6 +367,36 @@ def errors_of(record: jm.JobRecord) -> Errors:
         failed=record.summary.failed,
         types=[ErrorType(type=name, calls=count) for name, count in types.most_common()],
         errors=_errors(record),
+    )
+
+
+def left_out_of(line: "LeftOut") -> LogLine:
+    """Return what is said instead of output that is not kept."""
+    return LogLine(
+        job=line.job,
+        place=0,
+        time="",
+        node="",
+        stream="",
+        input=None,
+        last=None,
+        text="",
+        left_out_bytes=line.bytes,
+    )
+
+
+def log_line_of(line: "Line") -> LogLine:
+    """Return a line of output."""
+    first, inputs = line.first, line.inputs
+    return LogLine(
+        job=first.job,
+        place=first.place,
+        time=datetime.fromtimestamp(first.time_s, UTC).isoformat(timespec="milliseconds"),
+        node=first.node,
+        stream=first.stream,
+        input=None if inputs is None else inputs[0],
+        last=None if inputs is None else inputs[1] - 1,
+        text=line.text,
     )
 
 

@@ -18,10 +18,6 @@ TOP_S = 2.0
 LISTED_MAX = 1000  # protocol.job_messages
 
 
-class NoJob(Exception):
-    """There is no such job, or it is over."""
-
-
 @click.group()
 def jobs() -> None:
     """List jobs, see why they wait and what failed, and stop them.
@@ -47,9 +43,11 @@ def _record(cluster: str | None, job: str) -> "JobRecord":
     """
     from burla.protocol.job_messages import ShowJob
 
+    from . import admin
+
     said = _ask(cluster, ShowJob(job[:256]))
     if said.record is None:
-        raise NoJob(said.why)
+        raise admin.NoJob(said.why)
     return said.record
 
 
@@ -149,13 +147,13 @@ def cancel(job: tuple[str, ...], cluster: str | None, as_json: bool) -> None:
     """
     from burla.protocol.job_messages import CancelJob
 
-    from . import job_reports as jr
+    from . import admin, job_reports as jr
 
     found = []
     for one in job:
         said = _ask(cluster, CancelJob(one[:256]))
         if said.record is None or said.why:
-            raise NoJob(said.why)
+            raise admin.NoJob(said.why)
         found.append(jr.job_of(said.record.summary, time.time()))
         if not as_json:
             click.echo(

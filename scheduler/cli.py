@@ -20,7 +20,8 @@ from burla.scheduler.auth.key_store import KeyStore
 from burla.scheduler.core.absence import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.core.store_limits import BYTES_MAX, KEEP_S, Limits
-from burla.scheduler.shell.server import named, run
+from burla.scheduler.shell.binding import named
+from burla.scheduler.shell.server import run
 from burla.system import daemon
 from burla.system.exit_codes import EXIT_OK, SCHEDULER, described
 from burla.system.failure import (

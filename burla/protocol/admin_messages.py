@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from . import job_messages as jm, key_messages as km
+from . import job_messages as jm, key_messages as km, output_messages as om
 from .messages import (
     AskDemand,
     ClientToScheduler,
@@ -130,6 +130,7 @@ SchedulerToAdmin = (
     | KeysManaged
     | jm.JobList
     | jm.JobShown
+    | om.KeptOutput
     | km.ServerKey
     | Heartbeat
 )

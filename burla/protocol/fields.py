@@ -67,6 +67,8 @@ Line = Annotated[str, Meta(max_length=64 << 10)]
 Text = Annotated[str, Meta(max_length=64 << 10, extra={LINES: True})]
 Done = Annotated[tuple[tuple[Count, Positive], ...], Meta(max_length=RANGES_MAX)]
 Streams = Annotated[tuple[Stream, ...], Meta(max_length=OUTPUT_CHUNKS_MAX)]  # of chunks
+# of chunks: each is of one of the inputs [lo, hi), as far as its nodelet can tell
+Whose = Annotated[tuple[tuple[Count, Count], ...], Meta(max_length=OUTPUT_CHUNKS_MAX)]
 # codec.pack_runs: opaque to the scheduler, which must not pay for each run of a thousand nodes
 Runs = Annotated[bytes, Meta(max_length=RUN_TABLE_BYTES_MAX)]
 

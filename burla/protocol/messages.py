@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from . import job_messages as jm, key_messages as km, store_messages as sm
+from . import job_messages as jm, key_messages as km, output_messages as om, store_messages as sm
 from .blob_messages import (
     BlobPiece as BlobPiece,
     BlobWanted as BlobWanted,
@@ -87,6 +87,7 @@ from .fields import (
     Tried as Tried,
     Try as Try,
     Version as Version,
+    Whose as Whose,
     Word as Word,
 )
 from .node_messages import (
@@ -225,6 +226,7 @@ ClientToScheduler = (
     | jm.ListJobs
     | jm.ShowJob
     | jm.CancelJob
+    | om.ReadOutput
     | sm.ClientAboutStore
     | Heartbeat
 )
@@ -490,6 +492,7 @@ class Output(Message, frozen=True):
     number: Positive
     streams: Streams
     replay: bool = False  # asked for by the client: goes to it directly
+    inputs: Whose = ()  # per chunk: whose it is; empty: not known
 
 
 class Running(Message, frozen=True):

@@ -55,6 +55,21 @@ class Conversation:
         self._heard_s = 0.0
         self._asked: Message | None = None  # whose answer has not been taken
 
+    @property
+    def welcome(self) -> Welcome | None:
+        """What the scheduler said first, the last time."""
+        return self._welcome
+
+    @property
+    def endpoint(self) -> str:
+        """Where the scheduler is."""
+        return take_apart(self._address).endpoint
+
+    @property
+    def server(self) -> bytes:
+        """The key that the scheduler has; empty where there are no keys."""
+        return b"" if self._dialer is None else self._dialer.server
+
     def ask(self, question: Message) -> None:
         """Ask something; `wait` returns the answer."""
         if self._context is None:
@@ -131,10 +146,9 @@ class Conversation:
         self._welcome = welcome
         self._reassembler = Reassembler(ANSWER_BYTES_MAX)
         if feature not in welcome.features:
-            text = f"the scheduler is burla {welcome.version}, which has no store: an administrator"
-            raise NotTaken(
-                f"{text} upgrades the cluster with `burla up` of a newer one", not_authorised=False
-            )
+            text = f"the scheduler is burla {welcome.version}, which cannot do that yet: an"
+            text += " administrator upgrades the cluster with `burla up` of a newer one"
+            raise NotTaken(text, not_authorised=False)
         if self._asked is not None:
             self._say(self._asked)
 

@@ -159,6 +159,7 @@ def readable(text: str) -> str:
 
 
 _MARK = MARK.decode()
+_WIDE = re.compile(r"%[^a-zA-Z%]*([0-9]{4}|\*)")  # whoever wrote it wants very much memory
 _CODED = re.compile(r"[0-9a-f]* ?[0-9]* ?[+.]? ?[A-Za-z0-9+/]{64,}={0,2}")
 
 
@@ -172,6 +173,11 @@ def _readable_line(line: str) -> str:
         return before
     if "warning" in fields:
         return f"{before}{fields['filename']}:{fields['lineno']}: {fields['warning']}"
-    said = fields["msg"] % tuple(fields["args"]) if fields.get("args") else fields["msg"]
+    said, args = str(fields["msg"]), fields.get("args")
+    if args:
+        try:
+            said = f"{said} {args}" if _WIDE.search(said) else said % tuple(args)
+        except (TypeError, ValueError):
+            said = f"{said} {args}"
     shown = f"{before}{fields['levelname']}:{fields['name']}:{said}"
     return f"{shown}\n{fields['exc_text']}" if fields.get("exc_text") else shown

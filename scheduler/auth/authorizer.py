@@ -8,7 +8,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from burla.protocol import admin_messages as am, job_messages as jm, messages as m
+from burla.protocol import (
+    admin_messages as am,
+    job_messages as jm,
+    messages as m,
+    output_messages as om,
+)
 from burla.protocol.admin_messages import KeyOperation
 from burla.protocol.codec import WireError, decode
 from burla.protocol.key_messages import KeyReplaced
@@ -36,7 +41,7 @@ SHUT_OUT_S = 300.0  # who has sent a message without an end may not come in agai
 SHUT_OUT_MAX = 1024  # keys
 # others are met with silence
 ANSWERED = m.ClientHello | m.NodeHello | m.Join | m.AskDemand | am.AskJobs | am.EndJobs
-ANSWERED |= am.ForgetNodes | am.ManageKeys | jm.JobQuestion
+ANSWERED |= am.ForgetNodes | am.ManageKeys | jm.JobQuestion | om.ReadOutput
 ROUTER_DOMAIN, OUTPUT_DOMAIN = "burla", "burla.output"
 # What a connection is when it has said Hello under a key of this role; a join token never does.
 KINDS = {Role.CLIENT: Client, Role.ADMIN: Client, Role.NODE: Node}

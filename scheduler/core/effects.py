@@ -6,6 +6,9 @@ from msgspec import Struct
 
 from burla.protocol.job_messages import JobRecord
 from burla.protocol.messages import BlobPiece, JobOutput, Message
+from burla.protocol.output_messages import KeptOutput
+
+from .outputs import Filed, Reading
 
 
 class Send(Struct, frozen=True):
@@ -77,4 +80,26 @@ class KeepRecords(Struct, frozen=True):
     rows: tuple[tuple[str, JobRecord], ...]  # tenants, and what is kept of their jobs
 
 
-Effect = KeepRecords | Send | KeepBlob | SendBlob | DropBlob | Publish | Note | Forget | Record
+class Follow(Struct, frozen=True):
+    """Publish output of a job, if who follows it has subscribed to its topic under its key."""
+
+    topic: bytes
+    user: str
+    message: KeptOutput
+    payload: Sequence[bytes]
+
+
+class KeepOutput(Struct, frozen=True):
+    """Put output of jobs into the file."""
+
+    filed: tuple[Filed, ...]
+
+
+class FetchOutput(Struct, frozen=True):
+    """Look into the file for output of a job, and answer who wants to read it."""
+
+    reading: Reading
+
+
+ToFile = KeepRecords | KeepOutput | FetchOutput
+Effect = ToFile | Follow | Send | KeepBlob | SendBlob | DropBlob | Publish | Note | Forget | Record

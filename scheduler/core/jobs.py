@@ -4,7 +4,7 @@ from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.ranges import ascend
 from burla.protocol.too_large import too_large
 
-from . import blobs, given_up, leases, reconcile, records, retries, warm_leases
+from . import blobs, following, given_up, leases, reconcile, records, retries, warm_leases
 from .batch import Batch
 from .client import Client
 from .failing import fail as fail
@@ -207,6 +207,7 @@ def close(state: State, job: Job, why: str = "") -> None:
     if job.spec.blobs:
         blobs.leave(state, job)
     state.records.ended(job, why, state.now_s)
+    following.end(state, job.id)
     del state.jobs[job.id]
     job.charge.end()
     if not job.charge.usage.jobs:

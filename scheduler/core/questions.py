@@ -9,13 +9,14 @@ from itertools import chain, islice
 
 from msgspec.structs import replace
 
-from burla.protocol import job_messages as jm
+from burla.protocol import job_messages as jm, output_messages as om
 from burla.protocol.messages import HEADER_BYTES_MAX
 
-from . import leases, records
+from . import following, leases, telling
 from .client import Client
-from .effects import KeepRecords
+from .effects import KeepOutput, KeepRecords
 from .failing import fail
+from .outputs import Filed
 from .records import Recording
 from .state import State
 
@@ -44,6 +45,17 @@ def answer(
             return _cancel(state, client, said.job, tenant)
 
 
+def read_output(state: State, client: Client, said: om.ReadOutput, *, sees_all: bool) -> None:
+    """Answer who asks what a job has printed."""
+    tenant = None if sees_all else state.tenants.of(client.user)
+    found = _find(state, said.job, tenant)
+    if isinstance(found, str):
+        state.send(client.peer, om.KeptOutput(b"", why=found))
+    else:
+        is_open = state.records.open.get(found.id) is found
+        following.read(state, client, said, found, is_open=is_open)
+
+
 def _of(state: State, tenant: str | None) -> tuple[Iterator[Recording], Iterator[Recording]]:
     """Return the open and the other jobs that somebody sees, each the newest first."""
     kept = state.records
@@ -62,7 +74,7 @@ def _list(state: State, said: jm.ListJobs, tenant: str | None) -> jm.JobList:
     told: list[jm.JobSummary] = []
     size = 0
     for one in islice(seen, said.limit):
-        line = records.summary(_named(state, one), state.jobs.get(one.id), state.now_s)
+        line = telling.summary(_named(state, one), state.jobs.get(one.id), state.now_s)
         told.append(replace(line, why=line.why[:LISTED_WHY_CHARS]))
         size += LINE_BYTES + CHAR_BYTES * (len(told[-1].why) + len(line.name) + len(line.user))
         if size > LIST_BYTES_MAX:
@@ -105,7 +117,7 @@ def _shown(state: State, record: Recording, why: str = "", *, brief: bool = Fals
 
 def _told(state: State, record: Recording, *, brief: bool = False) -> jm.JobRecord:
     job = state.jobs.get(record.id)
-    tell = records.told_briefly if brief else records.told
+    tell = telling.told_briefly if brief else telling.told
     return tell(_named(state, record), job, state.now_s, lambda node: state.nodes[node].name)
 
 
@@ -132,6 +144,8 @@ def file(state: State) -> None:
     """Have what has changed put into the file, now and then."""
     if rows := unfiled(state):
         state.effects.append(KeepRecords(rows))
+    if filed := unfiled_output(state):
+        state.effects.append(KeepOutput(filed))
 
 
 def _named(state: State, record: Recording) -> Recording:
@@ -144,3 +158,8 @@ def unfiled(state: State, *, at_once: bool = False) -> tuple[tuple[str, jm.JobRe
     """Return what is to be filed now; `at_once`, at the end of this life: all of it."""
     taken = state.records.take_unfiled(state.now_s, at_once=at_once)
     return tuple((one.tenant, _told(state, one)) for one in taken)
+
+
+def unfiled_output(state: State, *, at_once: bool = False) -> tuple[Filed, ...]:
+    """Return what of the output of jobs is to be filed now; `at_once`: all of it."""
+    return tuple(state.records.outputs.take_unfiled(state.now_s, at_once=at_once))

@@ -5,7 +5,7 @@ of a node, and only calls that failed or were slow have names. A loop of small m
 What changes a record is called where it happens; nothing here decides anything about a job.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, field
 
@@ -15,6 +15,7 @@ from burla.protocol.printable import printable
 
 from .job import Job
 from .lease import Lease
+from .outputs import Outputs
 from .quotas import Tenants
 
 KEPT_MAX = 5000  # jobs that are over
@@ -125,6 +126,7 @@ class Records(Struct, eq=False):
     former_until_s: float = 0.0
     is_filed: bool = False  # somebody keeps what `take_unfiled` yields
     totals: Totals = field(default_factory=Totals)
+    outputs: Outputs = field(default_factory=Outputs)
     _last: dict[bytes, Recording] = field(default_factory=dict)  # by session: the last of `over`
     _cost: int = 0
     _look_s: float = 0.0
@@ -155,6 +157,7 @@ class Records(Struct, eq=False):
             record = Recording(*known, owner=_owner(job))
         record.waits.since_s = now_s
         self.open[job.id] = record
+        self.outputs.opened(job.id, job.tenant)
         self.totals.opened += 1
 
     def ended(self, job: Job, why: str, now_s: float) -> None:
@@ -172,6 +175,7 @@ class Records(Struct, eq=False):
         is_there = last is not None and self.over.get(last.id) is last
         if last is not None and is_there and _may_fold(last, record):
             _fold(last, record)
+            self.outputs.ended(record.id, last.id)
             self.over[last.id] = self.over.pop(last.id)
             if self.is_filed:
                 self._unfiled[last.id] = last
@@ -181,9 +185,11 @@ class Records(Struct, eq=False):
     def _keep(self, record: Recording) -> None:
         known = self.over.get(record.id)
         if known is not None and known.tenant != record.tenant:
+            self.outputs.ended(record.id, None)
             return  # somebody has learnt the id of another's job
         if known is not None:
             self._forget(known)
+        self.outputs.ended(record.id, record.id)
         record.size = _size(record)
         self.over[record.id] = record
         self._cost += record.size
@@ -198,6 +204,7 @@ class Records(Struct, eq=False):
         del self.over[record.id]
         self._cost -= record.size
         self._unfiled.pop(record.id, None)
+        self.outputs.forget(record.id)
         if self._last.get(record.owner) is record:
             del self._last[record.owner]
 
@@ -223,24 +230,23 @@ class Records(Struct, eq=False):
                 record.filed_s = now_s
                 yield record
 
-    def restore(self, kept: Iterable[tuple[str, jm.JobRecord, float]], now_s: float) -> None:
-        """Take up what an earlier scheduler filed.
-
-        Each is a tenant, what was told of a job, and how many seconds ago that was.
-        """
-        found = [_from_told(tenant, told, now_s - ago_s) for tenant, told, ago_s in kept]
-        for record in sorted(found, key=lambda each: each.ended_s or each.opened_s):
+    def restore(self, kept: Iterable[Recording], now_s: float) -> None:
+        """Take up what an earlier scheduler filed."""
+        for record in sorted(kept, key=lambda each: each.ended_s or each.opened_s):
             if record.ended_s is None:
                 self.former[record.id] = record
             else:
                 self._keep(record)
         self._unfiled.clear()
-        self.is_filed = True
+        self.is_filed = self.outputs.is_filed = True
         self.former_until_s = now_s + FORMER_S
 
     def check(self, jobs: dict[bytes, Job]) -> None:
         """Assert that each open job has its record. Costs O(state): for tests."""
         assert set(self.open) == set(jobs)
+        assert set(self.outputs.open) <= set(self.open)
+        assert set(self.outputs.over) <= {*self.over, *self.former}
+        self.outputs.check()
         assert self._cost == sum(record.size for record in self.over.values())
         for record in (*self.open.values(), *self.over.values()):
             assert len(record.faults) <= jm.FAULTS_MAX
@@ -423,139 +429,3 @@ def note_fault(record: Recording, fault: jm.Fault) -> None:
 def _note_slow(slow: list[m.LongCall], call: m.LongCall) -> None:
     if len(slow) < jm.SLOW_MAX or call.seconds > slow[-1].seconds:
         slow[:] = sorted([*slow, call], key=lambda each: -each.seconds)[: jm.SLOW_MAX]
-
-
-# --- what people are told ---
-
-
-def told(
-    record: Recording, job: Job | None, now_s: float, node_name: Callable[[bytes], str]
-) -> jm.JobRecord:
-    """Return all that is kept of a job; `job`: the open one."""
-    waits_now, waited_s = list(record.waits.over), record.waits.total_s
-    if record.waits.since_s is not None:
-        waited_s += max(0.0, now_s - record.waits.since_s)
-    why, since_s = record.waits.reason
-    if why:
-        after_s = max(0.0, since_s - record.opened_s)
-        waits_now.append(jm.Wait(why, after_s, max(0.0, now_s - since_s)))
-    return jm.JobRecord(
-        summary=summary(record, job, now_s),
-        options=record.options,
-        python=record.python,
-        waited_s=waited_s,
-        waits=tuple(waits_now[-jm.WAITS_MAX :]),
-        nodes=tuple(_share_told(node, share, now_s) for node, share in record.nodes.items()),
-        more_nodes=record.more_nodes,
-        faults=tuple(sorted(record.faults.values(), key=lambda fault: fault.index)),
-        slow=tuple(record.slow),
-        durations=tuple(sorted(record.durations.items())),
-        bytes_in=record.counts.bytes_in,
-        bytes_out=record.counts.bytes_out,
-        lasting=() if job is None else tuple(_lasting(job, node_name)),
-        busy_s=record.counts.busy_s,
-    )
-
-
-def told_briefly(
-    record: Recording, job: Job | None, now_s: float, node_name: Callable[[bytes], str]
-) -> jm.JobRecord:
-    """Return what its caller is shown while it runs."""
-    return jm.JobRecord(
-        summary=summary(record, job, now_s),
-        options=record.options,
-        python=record.python,
-        waited_s=record.waits.total_s,
-        waits=(),
-        nodes=(),
-        more_nodes=0,
-        faults=(),
-        slow=(),
-        durations=(),
-        bytes_in=record.counts.bytes_in,
-        bytes_out=record.counts.bytes_out,
-        lasting=() if job is None else tuple(_lasting(job, node_name)),
-        busy_s=record.counts.busy_s,
-    )
-
-
-def summary(record: Recording, job: Job | None, now_s: float) -> jm.JobSummary:
-    """Return a job in a line."""
-    state, why = record.state, record.why
-    total, done, slots, nodes = record.total, record.done, 0, 0
-    ended_s = now_s if record.ended_s is None else record.ended_s
-    if job is not None:
-        work = job.work
-        total, done, slots, nodes = work.total, work.done.total, work.slots, len(work.leases)
-        state = JobState.RUNNING if nodes else JobState.WAITING
-        why = "" if nodes else (job.said or record.waits.reason[0])
-        if job.failed:
-            state = JobState.FAILING
-            why = job.failure.text if job.failure is not None else "a call has failed"
-        elif work.is_complete():  # its caller's last word is on its way
-            state, why, ended_s = JobState.COMPLETE, "", min(ended_s, record.done_s)
-        elif job.is_away:
-            why = "its caller is away"
-    return jm.JobSummary(
-        job=record.id,
-        user=record.user[:256],
-        name=record.name,
-        state=state,
-        opened_ago_s=max(0.0, now_s - record.opened_s),
-        took_s=max(0.0, ended_s - record.opened_s),
-        total=total,
-        done=done,
-        failed=record.counts.failed,
-        retried=record.counts.retried,
-        slots=slots,
-        nodes=nodes,
-        why=why[: jm.WHY_CHARS_MAX],
-        maps=record.maps,
-    )
-
-
-def _share_told(node: str, share: Share, now_s: float) -> jm.NodeShare:
-    is_leased = share.since_s is not None
-    leased_s = share.leased_s + (0.0 if share.since_s is None else max(0.0, now_s - share.since_s))
-    leases = max(1, share.leases)
-    return jm.NodeShare(node, leases, share.slots, leased_s, share.calls, is_leased)
-
-
-def _lasting(job: Job, node_name: Callable[[bytes], str]) -> list[jm.Lasting]:
-    """Return which calls last, as their nodes said."""
-    found = []
-    for lease in job.work.leases.values():
-        if (said := lease.running) is not None:
-            node = node_name(lease.node)
-            found += [jm.Lasting(node, call.lo, call.hi, call.seconds) for call in said.calls]
-            if said.loading_s:
-                found.append(jm.Lasting(node, 0, 0, said.loading_s))
-    found.sort(key=lambda one: -one.seconds)
-    return found[: jm.SLOW_MAX]
-
-
-def _from_told(tenant: str, told: jm.JobRecord, told_s: float) -> Recording:
-    """Return the record of which was told at `told_s` what is here."""
-    said = told.summary
-    opened_s = told_s - said.opened_ago_s
-    is_open = said.state in jm.OPEN_STATES
-    record = Recording(
-        *(said.job, tenant, said.user, said.name, told.python, told.options, opened_s),
-        ended_s=None if is_open else opened_s + said.took_s,
-        state=said.state,
-        why=said.why,
-        total=said.total,
-        done=said.done,
-        maps=said.maps,
-        counts=Counts(
-            said.failed, said.retried, told.bytes_in, told.bytes_out, told.busy_s, said.done
-        ),
-        waits=Waits(told.waited_s, over=list(told.waits)),
-        more_nodes=told.more_nodes,
-        faults={fault.index: fault for fault in told.faults},
-        slow=list(told.slow),
-        durations=dict(told.durations),
-    )
-    for share in told.nodes:
-        record.nodes[share.node] = Share(share.leases, share.slots, share.leased_s, share.calls)
-    return record

@@ -3,7 +3,7 @@
 from burla.protocol import messages as m
 from burla.protocol.ranges import ascend
 
-from . import jobs, leases, records, retries
+from . import following, jobs, leases, records, retries
 from .effects import Publish
 from .job import Job
 from .lease import SERVING, Lease, LeaseState
@@ -86,8 +86,12 @@ def output(state: State, node: Node, said: m.Output, payload: list[bytes]) -> No
     message = m.JobOutput(job.id, said.lease, said.number, said.streams)
     if said.replay:
         state.tell(job, message, payload)
-    else:
-        state.effects.append(Publish(job.spec.topic, message, payload))
+        return
+    state.effects.append(Publish(job.spec.topic, message, payload))
+    outputs = state.records.outputs
+    new = outputs.take(job.id, job.tenant, node.name, said, payload, state.now_s)
+    if job.id in outputs.followers:
+        following.publish(state, job.id, new)
 
 
 def running(state: State, node: Node, said: m.Running) -> None:

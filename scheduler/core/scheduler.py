@@ -13,6 +13,7 @@ from burla.protocol import (
     admin_messages as am,
     job_messages as jm,
     messages as m,
+    output_messages as om,
     store_messages as sm,
 )
 from burla.protocol.key_messages import ServerKey
@@ -314,6 +315,8 @@ class Scheduler:
             case jm.ListJobs() | jm.ShowJob() | jm.CancelJob():
                 answer = questions.answer(state, client, said, sees_all=self._sees_all)
                 state.send(client.peer, answer)
+            case om.ReadOutput():
+                questions.read_output(state, client, said, sees_all=self._sees_all)
             case sm.AskStored() | sm.ReadStored() | sm.EndStored():  # the shell has a store, or not
                 pass
             case _:

@@ -12,17 +12,22 @@ import time
 from _queue import SimpleQueue
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from burla.protocol.job_messages import JobRecord
+from burla.scheduler.core.outputs import Filed, Part
 from burla.scheduler.core.records import KEPT_MAX
+
+from . import output_rows
 
 AGE_S_MAX = 30 * 86400.0
 BYTES_MAX = 64 << 20  # of all records, as they are written
 PRUNE_S = 60.0  # between two looks at what is too old or too much
 WAITING_MAX = 100  # parts that wait to be written; a part is some hundreds of rows
+WAITING_OUTPUT_MAX = 8  # before output must not wait as well, of which there may be much
 CLOSE_S = 2.0  # for what waits to be written at the end
 COMPLAIN_S = 60.0
 FORMAT = 1
@@ -50,6 +55,8 @@ DELETE FROM jobs WHERE told < ? OR job IN (
 """
 
 Rows = Sequence[tuple[str, JobRecord]]
+Work = Callable[[sqlite3.Connection], None]
+Found = Callable[[list[Part], int], None]
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +66,7 @@ class RecordFile:
     def __init__(self, path: Path, clock_s: Callable[[], float] = time.time) -> None:
         """Look at the file, if it is there; it is made with the first rows."""
         self._path, self._clock_s = path, clock_s
-        self._queue: SimpleQueue[tuple[float, Rows] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Work, Callable[[], None]] | None] = SimpleQueue()
         self._complained_s = float("-inf")
         self._pruned_s = float("-inf")
         self._encoder = msgspec.msgpack.Encoder()
@@ -91,7 +98,41 @@ class RecordFile:
         if self._queue.qsize() >= WAITING_MAX:
             self._complain("is not written fast enough", OSError(f"{len(rows)} jobs are left out"))
             return
-        self._queue.put((self._clock_s(), rows))
+        self._have_done(partial(self._write_part, told_s=self._clock_s(), rows=rows))
+
+    def put_output(self, filed: Sequence[Filed], now_s: float) -> None:
+        """Have output written; `now_s`: on the clock of its parts."""
+        if self._queue.qsize() >= WAITING_OUTPUT_MAX:
+            self._complain("is not written fast enough", OSError("output of jobs is left out"))
+            return
+        told_s = self._clock_s()
+        ahead_s = told_s - now_s
+        self._have_done(lambda database: output_rows.write(database, filed, told_s, ahead_s))
+
+    def fetch_output(self, job: bytes, tenant: str, now_s: float, found: Found) -> None:
+        """Have the output of a job read, behind what waits to be written.
+
+        `found` is called in a thread, with nothing if it cannot be read.
+        """
+        ahead_s = self._clock_s() - now_s
+
+        def read(database: sqlite3.Connection) -> None:
+            found(*output_rows.read(database, job, tenant, ahead_s))
+
+        self._have_done(read, lambda: found([], 0))
+
+    def read_output(self, job: bytes, tenant: str, now_s: float) -> tuple[list[Part], int]:
+        """Return the output of a job."""
+        try:
+            with closing(self._connect()) as database:
+                return output_rows.read(database, job, tenant, self._clock_s() - now_s)
+        except (sqlite3.Error, OSError) as error:
+            self._complain("cannot be read", error)
+            return [], 0
+
+    def _have_done(self, work: Work, failed: Callable[[], None] = lambda: None) -> None:
+        """Have something done with the file, in its turn."""
+        self._queue.put((work, failed))
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name="burla-jobs", daemon=True)
             self._thread.start()
@@ -106,21 +147,23 @@ class RecordFile:
 
     def _write(self) -> None:
         database = None
-        while (part := self._queue.get()) is not None:
+        while (what := self._queue.get()) is not None:
+            work, failed = what
             try:
                 if database is None:
                     self._make()
                     database = self._connect()
-                self._write_part(database, *part)
+                work(database)
             except (sqlite3.Error, OSError) as error:
                 self._complain("cannot be written", error)
                 if database is not None:
                     database.close()
                 database = None  # anew, for the file may have been moved
+                failed()
         if database is not None:
             database.close()
 
-    def _write_part(self, database: sqlite3.Connection, told_s: float, rows: Rows) -> None:
+    def _write_part(self, database: sqlite3.Connection, *, told_s: float, rows: Rows) -> None:
         encode = self._encoder.encode
         with database:  # all or nothing
             for tenant, record in rows:
@@ -128,6 +171,7 @@ class RecordFile:
             if told_s >= self._pruned_s + PRUNE_S:
                 self._pruned_s = told_s
                 database.execute(PRUNE, (told_s - AGE_S_MAX, KEPT_MAX, BYTES_MAX))
+                output_rows.prune(database, told_s - AGE_S_MAX, told_s)
 
     # --- the file ---
 
@@ -151,7 +195,7 @@ class RecordFile:
             (found,) = database.execute("PRAGMA user_version").fetchone()
             if found not in (0, FORMAT):
                 raise sqlite3.DatabaseError(f"its format is {found}, ours is {FORMAT}")
-            database.executescript(SCHEMA)
+            database.executescript(SCHEMA + output_rows.SCHEMA)
             database.execute(f"PRAGMA user_version = {FORMAT}")
 
     def _connect(self) -> sqlite3.Connection:

@@ -8,12 +8,10 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace as replace_settings
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 import zmq
@@ -44,6 +42,7 @@ from burla.protocol.messages import (
     ReplaceKey,
     Welcome,
 )
+from burla.protocol.output_messages import OUTPUT
 from burla.protocol.package_messages import PACKAGES
 from burla.protocol.store_messages import STORE
 from burla.scheduler.config import SchedulerConfig
@@ -53,29 +52,34 @@ from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import (
     DropBlob,
     Effect,
+    FetchOutput,
+    Follow,
     Forget,
     KeepBlob,
+    KeepOutput,
     KeepRecords,
     Note,
     Publish,
     Record,
     Send,
     SendBlob,
+    ToFile,
 )
 from burla.scheduler.core.node import Node
 from burla.scheduler.core.scheduler import Scheduler
 from burla.system.dump import dump_on_signal
 from burla.transport import sockets
-from burla.transport.addresses import ANY_HOST, full_address
+from burla.transport.addresses import full_address
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 from burla.transport.sockets import ROUTING_ID_BYTES, Outbox, SocketWaiter
 
 from . import blob_files, former_nodes
+from .binding import bind_both, named, unlink
 from .blob_files import BlobFiles
 from .channel import Channel
 from .door import Door
-from .observing import Rows, keep_jobs, show_metrics
+from .observing import keep_jobs, show_metrics
 from .watch import Watch, seed_libzmq
 
 if TYPE_CHECKING:
@@ -89,9 +93,7 @@ COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 # Of messages in pieces, per peer: one value of the largest size, and what counts besides.
 UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
-LOCAL_BACKLOG = 64  # see door.py
-PORT_MAX = 65535
-FEATURES = (KEYS, BLOBS, POLICIES, JOBS, PACKAGES)
+FEATURES = (KEYS, BLOBS, POLICIES, JOBS, PACKAGES, OUTPUT)
 OUTBOX_RETRY_S = sockets.RETRY_S
 INSIDE_BYTES = 256  # of the name of who speaks in this process: no routing id is so long
 DIRECT = b"direct".ljust(INSIDE_BYTES)  # who is at the other end of a direct line
@@ -138,7 +140,7 @@ async def _serve(
     keyed = config.keys is not None
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(IO_THREADS if keyed else 1)
     with contextlib.ExitStack() as ends:
-        ends.callback(_unlink, config.bind)
+        ends.callback(unlink, config.bind)
         ends.callback(context.term)
         doors = None
         if config.keys is not None:
@@ -152,7 +154,7 @@ async def _serve(
         ends.callback(channel.close)
         watch = Watch(router, clock_s)
         ends.callback(watch.close)
-        bound, publisher = _bind(router, channel, config.bind)
+        bound, publisher = bind_both(router, channel, config.bind)
         endpoint = bound
         options = (config.quotas, config.is_private, config.away_limit_s, config.shared)
         core = Scheduler(os.urandom(16), VERSION, publisher, *options)
@@ -168,7 +170,7 @@ async def _serve(
             keeping = keeping_of(config.store, config.stored, core, clock_s, authorizer)
         server = Server(core, router, channel, watch, door, clock_s, authorizer, keeping)
         if config.jobs_file is not None:
-            server.keep_records = keep_jobs(config.jobs_file, core, ends, clock_s())
+            server.to_file = keep_jobs(config.jobs_file, core, ends, clock_s, server.send)
         server.publish = show_metrics(config, core, ends)
         if config.state_file is not None:
             dump_on_signal(config.state_file, lambda: core.snapshot(clock_s()))
@@ -194,36 +196,6 @@ async def _serve(
                 for task in running:
                     task.cancel()
     return bound
-
-
-def _bind(router: zmq.Socket[bytes], channel: Channel, bind: str) -> tuple[str, str]:
-    """Bind both sockets; return their endpoints as others can connect to them."""
-    if bind.startswith("ipc://"):
-        router.setsockopt(zmq.BACKLOG, LOCAL_BACKLOG)  # who comes in a crowd tries again
-        router.bind(bind)
-        return bind, channel.bind(f"{bind}.pub", ipv6=True)
-    ipv6 = "[" in bind  # else an IPv4 endpoint is told as [::ffff:127.0.0.1]
-    router.setsockopt(zmq.IPV6, int(ipv6))
-    router.bind(bind)
-    endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
-    host, _, port = endpoint.rpartition(":")
-    if not bind.endswith(":0") and int(port) < PORT_MAX:
-        with contextlib.suppress(zmq.ZMQError):  # taken: any other does, and is told
-            return endpoint, channel.bind(f"{host}:{int(port) + 1}", ipv6=ipv6)
-    return endpoint, channel.bind(f"{host}:0", ipv6=ipv6)
-
-
-def named(endpoint: str) -> str:
-    """Return an endpoint that others can try: one that listens everywhere by this host's name."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    return f"tcp://{socket.gethostname()}:{port}" if host in ANY_HOST else endpoint
-
-
-def _unlink(bind: str) -> None:
-    """Remove the files of an ipc endpoint; libzmq leaves them when it is stopped hard."""
-    if bind.startswith("ipc://"):
-        for endpoint in (bind, f"{bind}.pub"):
-            Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
 
 
 class Server:
@@ -256,7 +228,7 @@ class Server:
         self._blobs = BlobFiles(self._send_piece, self._lose_blob)
         self._wake: Callable[[], None] = lambda: None  # while it serves: look around at once
         self._direct: DirectEnd | None = None
-        self.keep_records: Callable[[Rows], None] = lambda rows: None
+        self.to_file: Callable[[ToFile], None] = lambda what: None
         self.publish: Callable[[], None] = lambda: None  # metrics, now and then
         self._keeping = keeping
 
@@ -360,6 +332,10 @@ class Server:
             if isinstance(message, NodeHello) and KEYS in message.features:
                 self._renew_if_expiring(peer, user)
 
+    def send(self, effect: Send) -> None:
+        """Send what was found out elsewhere."""
+        self._carry_out([effect])
+
     def announce_key(self, coming: ServerKey) -> None:
         """Tell everybody what will be our key."""
         self._carry_out(self._core.announce_key(coming, self._clock_s()))
@@ -451,8 +427,11 @@ class Server:
                     self._blobs.drop(effect.number)
                 case Publish():
                     self._publish(effect)
-                case KeepRecords():
-                    self.keep_records(effect.rows)
+                case Follow():
+                    frames = encode(effect.message, effect.payload)
+                    self._channel.publish(effect.user, [effect.topic, *frames])
+                case KeepRecords() | KeepOutput() | FetchOutput():
+                    self.to_file(effect)
                 case Forget():
                     self._drop(effect.peer)
                     if self._intake is not None:

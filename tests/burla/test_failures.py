@@ -8,7 +8,7 @@ import pytest
 
 import burla.provisioning
 from burla import errors, failures
-from burla.jobs_cli import NoJob
+from burla.admin import NoJob
 from burla.provisioning.core.machines import ProvisioningError
 from burla.system import exit_codes
 

@@ -1,6 +1,7 @@
 """`burla jobs ...`: for people a table, for programs JSON that keeps to its schema."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jsonschema
 import pytest
 
 from burla import cli, job_reports
+from burla.job_output import Printed
 from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.job_messages import JobState
 
@@ -64,6 +66,11 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[type[m.Message], Any]:
         assert feature == ("" if isinstance(question, m.ListNodes) else jm.JOBS)
         return said[type(question)]
 
+    def output_of(address: str, job: str, *, follow: bool) -> Iterator[Printed]:
+        assert address == "ipc:///s"
+        yield Printed(JOB.hex(), 0, b"l" * 16, "n1", "stdout", 50.0, (3, 4), b"one\ntwo\n")
+
+    monkeypatch.setattr("burla.job_output.output_of", output_of)
     monkeypatch.setenv("BURLA_CLUSTER", "ipc:///s")
     monkeypatch.setattr("burla.admin.put", put)
     return said
@@ -75,6 +82,7 @@ COMMANDS = {
     "jobs.why": ["jobs", "why"],
     "jobs.errors": ["jobs", "errors", "0001"],
     "jobs.cancel": ["jobs", "cancel", "0001", "0001"],
+    "jobs.logs": ["jobs", "logs", "0001"],
     "top": ["top", "--once"],
 }
 Answers = dict[type[m.Message], Any]
@@ -95,7 +103,7 @@ def test_the_schema_in_the_wheel_is_that_of_the_types(capsys: pytest.CaptureFixt
 def test_each_command_keeps_to_the_schema(
     kind: str, answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = json.loads(printed([*COMMANDS[kind], "--json"], capsys))
+    said = json.loads(printed([*COMMANDS[kind], "--json"], capsys).splitlines()[0])
     assert (said["schema"], said["kind"]) == (1, kind)
     jsonschema.validate(said, SCHEMA)
     del said["data"]

@@ -148,7 +148,7 @@ def test_the_page_about_jobs_works(
     job = last(capsys)["job"]
     text = PAGE.read_text("utf-8")
     commands = text.split("```bash\n")[1].split("```")[0].splitlines()
-    assert len(commands) == 6
+    assert len(commands) == 7
     for line in commands:
         words = line.partition("#")[0].replace("3f2a", job).split()
         words += ["--once"] * (words[1] == "top")

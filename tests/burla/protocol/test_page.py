@@ -15,6 +15,7 @@ from burla.protocol import (
     job_messages as jm,
     key_messages as km,
     messages as m,
+    output_messages as om,
     store_messages as sm,
 )
 from burla.protocol.mac import seal
@@ -25,7 +26,7 @@ ROWS = {name: (bool(star), way, fields) for name, star, way, fields in ROW.finda
 
 MESSAGES = {
     kind.__name__: kind
-    for module in (m, am, km, jm, sm)
+    for module in (m, am, km, jm, om, sm)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, m.Message) and kind not in (m.Message, m.Bulk)
 }

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from outcomes import payload_of
 
 from burla.protocol import job_messages as jm, messages as m
-from burla.scheduler.core import records
+from burla.scheduler.core import telling
 from burla.scheduler.core.figures import figures
 from burla.scheduler.core.quotas import Quotas, Tenants
 
@@ -51,10 +51,10 @@ def test_what_an_earlier_scheduler_has_counted_is_not_counted_again() -> None:
     alice = cluster.client()
     record = cluster.core.state.records.open[alice.job]
     record.counts.calls, record.durations[5] = 7, 7
-    told = records.told(record, cluster.core.state.jobs[alice.job], 0.0, str)
+    told = telling.told(record, cluster.core.state.jobs[alice.job], 0.0, str)
     new = ModelCluster()
     done = replace(told, summary=replace(told.summary, done=7))
-    new.core.state.records.restore([("", done, 1.0)], 0.0)
+    new.core.state.records.restore(telling.taken_up([("", done, 1.0)], 0.0), 0.0)
     new.clients[alice.peer] = alice
     new.say(alice.peer, alice.hello())
     new.say(alice.peer, alice.open(resumed=True), [b"function"])

@@ -11,7 +11,7 @@ from outcomes import payload_of
 from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.job_messages import JobState
 from burla.protocol.ranges import Ranges
-from burla.scheduler.core import records
+from burla.scheduler.core import records, telling
 from burla.scheduler.core.effects import KeepRecords
 from burla.scheduler.core.questions import unfiled
 from burla.scheduler.core.records import FOLD_AGE_S, KEPT_MAX, Recording
@@ -23,7 +23,7 @@ def told(cluster: ModelCluster, job: bytes) -> jm.JobRecord:
     kept = state.records
     record = kept.open.get(job) or kept.former.get(job) or kept.over[job]
     names = {node.id: node.name for node in state.nodes.values()}
-    return records.told(record, state.jobs.get(job), cluster.now_s, names.__getitem__)
+    return telling.told(record, state.jobs.get(job), cluster.now_s, names.__getitem__)
 
 
 def run(
@@ -239,9 +239,8 @@ def restarted(cluster: ModelCluster, kept: dict[bytes, tuple[str, jm.JobRecord]]
     """Return another life of the scheduler, a minute later."""
     new = ModelCluster()
     new.now_s = 1000.0
-    new.core.state.records.restore(
-        [(tenant, record, 60.0) for tenant, record in kept.values()], new.now_s
-    )
+    told = [(tenant, record, 60.0) for tenant, record in kept.values()]
+    new.core.state.records.restore(telling.taken_up(told, new.now_s), new.now_s)
     return new
 
 

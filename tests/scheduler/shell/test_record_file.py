@@ -9,7 +9,8 @@ import pytest
 
 from burla.protocol import job_messages as jm
 from burla.protocol.job_messages import JobState
-from burla.scheduler.shell import record_file
+from burla.scheduler.core.outputs import Filed, Part
+from burla.scheduler.shell import output_rows, record_file
 from burla.scheduler.shell.record_file import RecordFile
 
 
@@ -80,3 +81,78 @@ def test_a_disk_that_takes_nothing_stops_nobody(
     write(path, ("anna", record(1)))
     assert RecordFile(path).read() == []
     assert "the file of jobs" in caplog.text
+
+
+# --- output ---
+
+JOB = bytes(15) + b"\1"
+
+
+def part(place: int, *chunks: bytes, at_s: float = 50.0) -> Part:
+    streams, size = (1,) * len(chunks), sum(map(len, chunks))
+    inputs = ((place, place + 1),) * len(chunks)
+    return Part(place, b"l" * 16, place + 7, "n", at_s, streams, inputs, chunks, size)
+
+
+def filed(*parts: Part, gap: tuple[int, int] = (0, 0), lost: int = 0, new: bool = False) -> Filed:
+    return Filed(JOB, "anna", parts, gap, lost, new)
+
+
+def test_output_is_there_for_the_next_one_with_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    file = RecordFile(path, lambda: 1000.0)
+    file.put([("anna", record(1))])
+    file.put_output([filed(part(0, b"a", b"b"), part(2, b"\xff\0"), new=True)], now_s=60.0)
+    file.close()
+    later = RecordFile(path, lambda: 1100.0)
+    assert later.read_output(JOB, "anna", 20.0) == (
+        [part(0, b"a", b"b", at_s=-90.0), part(2, b"\xff\0", at_s=-90.0)],
+        0,
+    )
+    assert later.read_output(JOB, "bert", 20.0) == ([], 0)
+
+
+def test_what_is_left_out_and_what_an_earlier_job_of_that_name_printed_goes(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "jobs.sqlite3", lambda: 1000.0)
+    file.put_output([filed(part(0, b"old"), part(9, b"older"))], 0.0)
+    file.put_output([filed(*[part(at, b"%d" % at) for at in range(6)], new=True)], 0.0)
+    file.put_output([filed(part(6, b"6"), gap=(1, 5), lost=4)], 0.0)
+    found: list[tuple[list[Part], int]] = []
+    file.fetch_output(JOB, "anna", 0.0, lambda *what: found.append(what))
+    file.close()
+    ((parts, lost),) = found
+    assert [one.chunks[0] for one in parts] == [b"0", b"5", b"6"]
+    assert lost == 4
+
+
+def test_output_goes_with_the_record_of_its_job_and_when_it_is_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    now_s = 1000.0
+    file = RecordFile(path, lambda: now_s)
+    file.put([("anna", record(1))])
+    file.put_output(
+        [filed(part(0, b"x" * 1000)), Filed(b"o" * 16, "anna", (part(0),), (0, 0), 0, True)], 0.0
+    )
+    file.close()
+    now_s = 1000.0 + 2 * record_file.PRUNE_S
+    file = RecordFile(path, lambda: now_s)
+    file.put([("anna", record(1))])
+    file.close()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT job FROM output").fetchall() == [(JOB,)]
+    monkeypatch.setattr(output_rows, "BYTES_MAX", 500)
+    now_s += 2 * record_file.PRUNE_S
+    file = RecordFile(path, lambda: now_s)
+    file.put([("anna", record(1))])
+    file.close()
+    assert file.read_output(JOB, "anna", 0.0) == ([], 0)
+
+
+def test_who_asks_for_output_is_answered_whatever_becomes_of_the_file(tmp_path: Path) -> None:
+    file = RecordFile(tmp_path / "nowhere" / "jobs.sqlite3")
+    found: list[tuple[list[Part], int]] = []
+    file.fetch_output(JOB, "anna", 0.0, lambda *what: found.append(what))
+    file.close()
+    assert found == [([], 0)]
