@@ -10,7 +10,7 @@ import pytest
 from network import Faults
 from world import World
 
-SEEDS = range(int(os.environ.get("BURLA_SEEDS", "120")))
+SEEDS = range(int(os.environ.get("BURLA_SEEDS", "70")))
 ONCE_FAILED = (31, 37, 73, 299, 335, 349, 475)
 NO_FAULTS = Faults(repeat=0.0, drop_published=0.0, cut_every_s=0.0)
 
@@ -116,7 +116,7 @@ def test_big_results_come_through_the_deaths_of_schedulers_and_none_is_run_twice
     assert Counter(world.ran[caller.job]) == Counter(range(60))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_caller_that_stands_still_runs_nothing_twice_and_is_in_nobodys_way(seed: int) -> None:
     world = World(seed, NO_FAULTS)
     chance = world.random
@@ -138,7 +138,7 @@ def test_a_caller_that_stands_still_runs_nothing_twice_and_is_in_nobodys_way(see
         assert Counter(world.ran[each.job]) == Counter(range(each.inputs))
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_a_private_cluster_loses_and_doubles_nothing(seed: int) -> None:
     """The node's line is direct; the client's is as bad as any."""
     world = World(seed, is_private=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import psutil
 
 ASK_S = 0.01  # between two looks
-ASK_SHARE = 3  # times what a look takes
+ASK_SHARE = 9  # times what a look takes
 ASK_S_MAX = 1.0
 LATE_S = 20.0  # only a broken thing takes this long, however busy the machine is
 
