@@ -74,21 +74,31 @@ class Node(Struct, frozen=True, kw_only=True):
 
 
 class Error(Struct, frozen=True, kw_only=True):
-    """A call that failed."""
+    """A call that failed; `seconds` and `memory_bytes` are 0 where they are not known."""
 
     input: int
     type: str
     text: str
     node: str
     tries: int
+    seconds: float
+    memory_bytes: int
+    last_words: str
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """A call that took long: of the input, or of one of the inputs from `input` to `last`."""
+    """A call that took long: of the input, or of one of the inputs from `input` to `last`.
+
+    `memory_bytes` are what its worker had of its own at most, as far as that was looked at, or 0;
+    `last_words` the last lines that it printed.
+    """
 
     input: int
     last: int
     seconds: float
+    node: str
+    memory_bytes: int
+    last_words: str
 
 
 class Lasting(Struct, frozen=True, kw_only=True):
@@ -100,6 +110,34 @@ class Lasting(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class LeaseSpan(Struct, frozen=True, kw_only=True):
+    """When a node served the job; `after_s` since the job was opened."""
+
+    node: str
+    after_s: float
+    seconds: float
+    slots: int
+    is_leased: bool
+
+
+class CallSpan(Struct, frozen=True, kw_only=True):
+    """When a call ran that took a second or more, and has ended."""
+
+    node: str
+    input: int
+    last: int
+    after_s: float
+    seconds: float
+    failed: bool
+
+
+class ErrorType(Struct, frozen=True, kw_only=True):
+    """How many calls failed with errors of one type."""
+
+    type: str
+    calls: int
+
+
 class Durations(Struct, frozen=True, kw_only=True):
     """How many calls took less than `below_s`, and not less than half of it."""
 
@@ -108,7 +146,10 @@ class Durations(Struct, frozen=True, kw_only=True):
 
 
 class Details(Job, frozen=True, kw_only=True):
-    """All that is kept of a job: `errors` are the first ones, `slow` the slowest calls."""
+    """All that is kept of a job: `errors` are the first ones, `slow` the slowest calls.
+
+    The time line are the last `leases` and `calls`, and what lasts now.
+    """
 
     options: Options
     python: str
@@ -123,6 +164,9 @@ class Details(Job, frozen=True, kw_only=True):
     bytes_in: int
     bytes_out: int
     busy_s: float
+    error_types: list[ErrorType]
+    leases: list[LeaseSpan]
+    calls: list[CallSpan]
 
 
 class Jobs(Struct, frozen=True, kw_only=True):
@@ -160,13 +204,6 @@ class Reason(Struct, frozen=True, kw_only=True):
     waited_s: float
     waits: list[Wait]
     lasting: list[Lasting]
-
-
-class ErrorType(Struct, frozen=True, kw_only=True):
-    """Errors of one type, as far as they are listed."""
-
-    type: str
-    calls: int
 
 
 class Errors(Struct, frozen=True, kw_only=True):
@@ -318,8 +355,15 @@ def details_of(record: jm.JobRecord, now_s: float) -> Details:
         more_nodes=record.more_nodes,
         errors=_errors(record),
         slow=[
-            Call(input=one.lo, last=one.hi - 1, seconds=_rounded(one.seconds))
-            for one in record.slow
+            Call(
+                input=one.lo,
+                last=one.hi - 1,
+                seconds=_rounded(one.seconds),
+                node=one.node,
+                memory_bytes=one.memory,
+                last_words=one.last_words,
+            )
+            for one in record.slowest or _slow(record)
         ],
         lasting=_lasting(record),
         durations=[
@@ -329,7 +373,41 @@ def details_of(record: jm.JobRecord, now_s: float) -> Details:
         bytes_in=record.bytes_in,
         bytes_out=record.bytes_out,
         busy_s=_rounded(record.busy_s),
+        error_types=_types(record),
+        leases=[
+            LeaseSpan(
+                node=one.node,
+                after_s=_rounded(one.after_s),
+                seconds=_rounded(one.seconds),
+                slots=one.slots,
+                is_leased=one.is_leased,
+            )
+            for one in record.leases
+        ],
+        calls=[
+            CallSpan(
+                node=one.node,
+                input=one.lo,
+                last=one.hi - 1,
+                after_s=_rounded(one.after_s),
+                seconds=_rounded(one.seconds),
+                failed=one.failed,
+            )
+            for one in record.calls
+        ],
     )
+
+
+def _slow(record: jm.JobRecord) -> list[jm.SlowCall]:
+    """Return the slow calls as an earlier version of the scheduler tells them."""
+    return [jm.SlowCall(one.lo, one.hi, one.seconds, "") for one in record.slow]
+
+
+def _types(record: jm.JobRecord) -> list[ErrorType]:
+    """Return how many calls failed with which error, the most first."""
+    counts = Counter({one.type: one.calls for one in record.error_types})
+    counts = counts or Counter(fault.type for fault in record.faults)
+    return [ErrorType(type=name, calls=count) for name, count in counts.most_common()]
 
 
 def cluster_of(said: jm.JobList, nodes: Sequence[NodeStatus], now_s: float) -> Cluster:
@@ -361,11 +439,10 @@ def reason_of(record: jm.JobRecord) -> Reason:
 
 def errors_of(record: jm.JobRecord) -> Errors:
     """Return which calls of a job failed, and with what."""
-    types = Counter(fault.type for fault in record.faults)
     return Errors(
         job=record.summary.job.hex(),
         failed=record.summary.failed,
-        types=[ErrorType(type=name, calls=count) for name, count in types.most_common()],
+        types=_types(record),
         errors=_errors(record),
     )
 
@@ -431,7 +508,16 @@ def _waits(record: jm.JobRecord) -> list[Wait]:
 
 def _errors(record: jm.JobRecord) -> list[Error]:
     return [
-        Error(input=one.index, type=one.type, text=one.text, node=one.node, tries=one.tries)
+        Error(
+            input=one.index,
+            type=one.type,
+            text=one.text,
+            node=one.node,
+            tries=one.tries,
+            seconds=_rounded(one.seconds),
+            memory_bytes=one.memory,
+            last_words=one.last_words,
+        )
         for one in record.faults
     ]
 
@@ -444,7 +530,7 @@ def _lasting(record: jm.JobRecord) -> list[Lasting]:
             last=one.hi - 1 if one.lo < one.hi else None,
             seconds=_rounded(one.seconds),
         )
-        for one in record.lasting
+        for one in record.running or record.lasting
     ]
 
 

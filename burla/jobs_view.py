@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 
-from .job_reports import Cluster, Details, Error, Errors, Job, Jobs, Lasting, Reason
+from burla.values.records import readable
+
+from .job_reports import Call, Cluster, Details, Error, Errors, Job, Jobs, Lasting, Reason
 
 DIGITS = 8  # of an id: as many as tell jobs apart
 NAME_CHARS, USER_CHARS, WHY_CHARS = 32, 16, 80
 ERRORS_SHOWN = 10  # by `show`; `errors` has all that are kept
 BAR_CHARS = 30
+WORDS_LINES = 10  # of what a call has printed last
 
 
 def jobs_lines(said: Jobs) -> list[str]:
@@ -88,12 +91,16 @@ def details_lines(said: Details) -> list[str]:
     if said.durations:
         lines += ["", *_histogram(said)]
     if said.slow:
-        slow = [(_which(c.input, c.last), duration(c.seconds)) for c in said.slow]
-        lines += ["", *table(("SLOWEST", "TOOK"), slow)]
+        lines += ["", *_slow(said.slow)]
+        if words := _last_words(said.slow[0].last_words):
+            lines += ["what the slowest has printed last:", *words]
     if said.lasting:
         lines += ["", *_lasting(said.lasting)]
     if said.errors:
-        lines += ["", *_errors(said.errors[:ERRORS_SHOWN])]
+        lines += [
+            "",
+            *(line for one in said.errors[:ERRORS_SHOWN] for line in _error(one, one.type)),
+        ]
         if said.failed > ERRORS_SHOWN:
             lines.append(f"{said.failed:,} in all: `burla jobs errors {said.job[:DIGITS]}`")
     return lines
@@ -158,24 +165,52 @@ def reason_lines(said: Reason) -> list[str]:
 
 
 def errors_lines(said: Errors) -> list[str]:
-    """Return the errors of a job, with how many there are of each type."""
+    """Return the errors of a job by type, with how many there are of each, the most first."""
     if not said.failed:
         return [f"no call of job {said.job[:DIGITS]} has failed"]
     kinds = ", ".join(f"{one.calls:,} {one.type}" for one in said.types)
-    more = "" if said.failed <= len(said.errors) else f"; the first {len(said.errors)} are kept"
-    head = f"{said.failed:,} calls have failed{more}: {kinds}"
-    return [head, "", *_errors(said.errors)]
-
-
-def _errors(errors: Iterable[Error]) -> list[str]:
-    lines = []
-    for one in errors:
-        tries = f" ({one.tries} tries)" if one.tries > 1 else ""
-        where = f" on {one.node}" if one.node else ""
-        first, *rest = one.text.splitlines() or [""]
-        lines.append(f"input {one.input}{where}{tries}: {one.type}{': ' * bool(first)}{first}")
-        lines += [f"    {line}" for line in rest]
+    more = "" if said.failed <= len(said.errors) else f"; {len(said.errors)} of them are kept"
+    calls = "1 call has" if said.failed == 1 else f"{said.failed:,} calls have"
+    lines = [f"{calls} failed{more}: {kinds}"]
+    for kind in said.types:
+        of_it = [one for one in said.errors if one.type == kind.type]
+        if of_it:
+            lines += ["", f"{kind.type} ({kind.calls:,} call{'s' * (kind.calls != 1)})"]
+            lines += [f"  {line}" for one in of_it for line in _error(one)]
     return lines
+
+
+def _error(one: Error, name: str = "") -> list[str]:
+    """Return what is known of a call that failed; `name`: of its error, if that is to be said."""
+    facts = [f"{one.tries} tries"] * (one.tries > 1)
+    facts += [duration(one.seconds)] * (one.seconds > 0) + [size(one.memory_bytes)] * (
+        one.memory_bytes > 0
+    )
+    known = f" ({', '.join(facts)})" if facts else ""
+    where = f" on {one.node}" if one.node else ""
+    first, *rest = one.text.splitlines() or [""]
+    said = ": ".join(part for part in (name, first) if part)
+    lines = [f"input {one.input}{where}{known}{': ' * bool(said)}{said}"]
+    lines += [f"    {line}" for line in rest]
+    return lines + _last_words(one.last_words)
+
+
+def _last_words(words: str) -> list[str]:
+    """Return what a call has printed last, as lines that are seen to be that."""
+    return [f"    | {line}" for line in readable(words).splitlines()[-WORDS_LINES:]]
+
+
+def _slow(calls: Iterable[Call]) -> list[str]:
+    rows = [
+        (
+            _which(one.input, one.last),
+            duration(one.seconds),
+            one.node,
+            size(one.memory_bytes) if one.memory_bytes else "",
+        )
+        for one in calls
+    ]
+    return table(("SLOWEST", "TOOK", "ON", "MEMORY"), rows)
 
 
 def _lasting(lasting: Iterable[Lasting]) -> list[str]:

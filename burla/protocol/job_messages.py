@@ -20,6 +20,15 @@ NODES_KEPT_MAX = 64  # of one job, the first ones
 WAITS_MAX = 16  # reasons of one job, the last ones
 WHY_CHARS_MAX = 1000
 FAULT_CHARS_MAX = 500
+LASTED_S = 1.0  # a call that took so long is on the time line of its job
+LASTED_TOLD_MAX = 32  # of them in one report of a lease
+TYPES_TOLD_MAX = 8  # of errors, in one report of a lease
+TYPES_MAX = 32  # of errors that are counted of one job
+LINE_NODE_CHARS = 64  # of the name of a node on the time line
+LEASES_KEPT_MAX = 128  # of one job, the last ones
+CALLS_KEPT_MAX = 256  # that lasted, of one job, the last ones
+RUNNING_MAX = 256  # calls of one job that last now
+LAST_WORDS_MAX = 1000  # characters that a call has printed last
 # Durations are counted by powers of two: bucket b holds [2**(b-1), 2**b) microseconds, 0 less than
 # one. The last one has all that took longer than nine years.
 BUCKETS = 50
@@ -27,6 +36,8 @@ BUCKETS = 50
 Bucket = Annotated[int, Meta(ge=0, le=BUCKETS - 1)]
 Durations = Annotated[tuple[tuple[Bucket, Count], ...], Meta(max_length=BUCKETS)]
 Why = Annotated[str, Meta(max_length=WHY_CHARS_MAX, extra={LINES: True})]
+LastWords = Annotated[str, Meta(max_length=LAST_WORDS_MAX, extra={LINES: True})]
+Label = Annotated[str, Meta(max_length=LINE_NODE_CHARS)]
 FaultText = Annotated[str, Meta(max_length=FAULT_CHARS_MAX, extra={LINES: True})]
 
 
@@ -50,6 +61,18 @@ class ToldFault(Struct, frozen=True, array_like=True):
     type: Annotated[bytes, Meta(max_length=256)]  # of the error, or how its worker died
     text: Annotated[bytes, Meta(max_length=4 * FAULT_CHARS_MAX)]  # the beginning
     tries: Positive = 1
+    seconds: Seconds = 0.0  # that it took; 0: not known
+    memory: Count = 0  # that its worker had of its own at most meanwhile; 0: not seen
+    words: Annotated[bytes, Meta(max_length=4 * LAST_WORDS_MAX)] = b""  # that it printed last
+
+
+class EndedCall(Struct, frozen=True, array_like=True):
+    """A call that lasted and has ended: of one of [lo, hi), which is mostly just one."""
+
+    lo: Count
+    hi: Positive
+    seconds: Seconds
+    failed: bool = False
 
 
 class Tally(Struct, frozen=True, array_like=True):
@@ -60,6 +83,15 @@ class Tally(Struct, frozen=True, array_like=True):
     faults: Annotated[tuple[ToldFault, ...], Meta(max_length=FAULTS_TOLD_MAX)] = ()  # the first
     slow: LongCall | None = None  # the one that took longest, if that is long
     busy_s: Seconds = 0.0  # that the calls took together
+    slow_memory: Count = 0  # of `slow`, as of a fault
+    slow_words: Annotated[bytes, Meta(max_length=4 * LAST_WORDS_MAX)] = b""
+    # calls that took `LASTED_S`, and have ended
+    ended: Annotated[tuple[EndedCall, ...], Meta(max_length=LASTED_TOLD_MAX)] = ()
+    # how many of `failed` were of which type, the first ones
+    types: Annotated[
+        tuple[tuple[Annotated[bytes, Meta(max_length=256)], Count], ...],
+        Meta(max_length=TYPES_TOLD_MAX),
+    ] = ()
 
 
 # --- what is kept of a job ---
@@ -86,6 +118,48 @@ class Fault(Struct, frozen=True, array_like=True):
     text: FaultText  # the beginning
     node: Word
     tries: Positive = 1
+    seconds: Seconds = 0.0  # that it took; 0: not known
+    memory: Count = 0  # bytes that its worker had of its own at most meanwhile; 0: not seen
+    last_words: LastWords = ""  # the last lines that it printed
+
+
+class SlowCall(Struct, frozen=True, array_like=True):
+    """A call that took long: of one of [lo, hi), which is mostly just one."""
+
+    lo: Count
+    hi: Positive
+    seconds: Seconds
+    node: Word
+    memory: Count = 0  # as of a fault
+    last_words: LastWords = ""
+
+
+class ErrorCount(Struct, frozen=True, array_like=True):
+    """How many calls have failed with an error of a type."""
+
+    type: Word
+    calls: Count
+
+
+class LeaseSpan(Struct, frozen=True, array_like=True):
+    """When a node served the job."""
+
+    node: Label
+    after_s: Seconds  # since the job was opened
+    seconds: Seconds
+    slots: Count
+    is_leased: bool = False  # now
+
+
+class CallSpan(Struct, frozen=True, array_like=True):
+    """When a call ran that lasted: of one of [lo, hi), which is mostly just one."""
+
+    node: Label
+    lo: Count
+    hi: Positive
+    after_s: Seconds  # since the job was opened, about: as the report of its end came
+    seconds: Seconds
+    failed: bool = False
 
 
 OPEN_STATES = frozenset((JobState.WAITING, JobState.RUNNING, JobState.FAILING))
@@ -168,6 +242,12 @@ class JobRecord(Struct, frozen=True, array_like=True):
     bytes_out: Count  # of outcomes, as sent
     lasting: Annotated[tuple[Lasting, ...], Meta(max_length=SLOW_MAX)] = ()
     busy_s: Seconds = 0.0  # that its calls took together
+    slowest: Annotated[tuple[SlowCall, ...], Meta(max_length=SLOW_MAX)] = ()  # `slow`, with more
+    error_types: Annotated[tuple[ErrorCount, ...], Meta(max_length=TYPES_MAX)] = ()
+    # the time line: leases, calls that lasted, and those that last now, as of `lasting`
+    leases: Annotated[tuple[LeaseSpan, ...], Meta(max_length=LEASES_KEPT_MAX)] = ()
+    calls: Annotated[tuple[CallSpan, ...], Meta(max_length=CALLS_KEPT_MAX)] = ()
+    running: Annotated[tuple[Lasting, ...], Meta(max_length=RUNNING_MAX)] = ()
 
 
 # --- client -> scheduler ---

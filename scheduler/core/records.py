@@ -5,6 +5,7 @@ of a node, and only calls that failed or were slow have names. A loop of small m
 What changes a record is called where it happens; nothing here decides anything about a job.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from msgspec import Struct, field
@@ -21,6 +22,7 @@ from .quotas import Tenants
 KEPT_MAX = 5000  # jobs that are over
 KEPT_BYTES_MAX = 64 << 20  # that these take at most, roughly
 RECORD_COST = 4096  # bytes that a record takes besides its texts
+SPAN_COST = 100  # likewise, of a lease or a call on its time line
 FOLD_S = 1.0  # a map that took less is one with the same ones before it,
 FOLD_AGE_S = 60.0  # if the last of these ended not longer ago
 WRITE_S = 2.0  # between two looks at what is to be filed
@@ -38,6 +40,26 @@ class Share(Struct):
     leased_s: float = 0.0  # by leases that are over
     calls: int = 0
     since_s: float | None = None  # when the present lease began
+
+
+class Lasted(Struct, frozen=True):
+    """When a call ran that lasted, or (hi is 0) a node served the job."""
+
+    node: str
+    lo: int
+    hi: int
+    begun_s: float
+    seconds: float
+    failed: bool = False
+    slots: int = 0
+
+
+def _calls() -> deque[Lasted]:
+    return deque(maxlen=jm.CALLS_KEPT_MAX)
+
+
+def _leases() -> deque[Lasted]:
+    return deque(maxlen=jm.LEASES_KEPT_MAX)
 
 
 class Waits(Struct):
@@ -69,6 +91,16 @@ class Counts(Struct):
         self.calls += sign * other.calls
 
 
+class Named(Struct):
+    """What of a job is not only counted."""
+
+    faults: dict[int, jm.Fault] = field(default_factory=dict)
+    types: dict[str, int] = field(default_factory=dict)  # how many failed with which error
+    slow: list[jm.SlowCall] = field(default_factory=list)  # the slowest first
+    leases: deque[Lasted] = field(default_factory=_leases)  # that are over
+    calls: deque[Lasted] = field(default_factory=_calls)
+
+
 class Recording(Struct, eq=False):
     """What is kept of one job; times are on the caller's clock."""
 
@@ -91,8 +123,7 @@ class Recording(Struct, eq=False):
     waits: Waits = field(default_factory=Waits)
     nodes: dict[str, Share] = field(default_factory=dict)
     more_nodes: int = 0
-    faults: dict[int, jm.Fault] = field(default_factory=dict)
-    slow: list[m.LongCall] = field(default_factory=list)  # the slowest first
+    named: Named = field(default_factory=Named)
     durations: dict[int, int] = field(default_factory=dict)  # by bucket
     done_s: float = float("inf")  # when it had all its outcomes
     filed_s: float = float("-inf")  # when it was last given to the file
@@ -249,8 +280,9 @@ class Records(Struct, eq=False):
         self.outputs.check()
         assert self._cost == sum(record.size for record in self.over.values())
         for record in (*self.open.values(), *self.over.values()):
-            assert len(record.faults) <= jm.FAULTS_MAX
-            assert len(record.slow) <= jm.SLOW_MAX
+            assert len(record.named.faults) <= jm.FAULTS_MAX
+            assert len(record.named.slow) <= jm.SLOW_MAX
+            assert len(record.named.types) <= jm.TYPES_MAX
             assert len(record.nodes) <= jm.NODES_KEPT_MAX
             assert len(record.waits.over) <= jm.WAITS_MAX
         for owner, record in self._last.items():
@@ -267,7 +299,7 @@ def _end_of(job: Job, record: Recording, why: str) -> tuple[JobState, str]:
     if job.failure is not None:
         return JobState.FAILED, job.failure.text
     if job.failed:
-        fault = next(iter(record.faults.values()), None)
+        fault = next(iter(record.named.faults.values()), None)
         text = "" if fault is None else f"input {fault.index}: {fault.type}: {fault.text}"
         return JobState.FAILED, text.strip(": ") or "a call failed"
     if job.work.is_complete():
@@ -277,8 +309,10 @@ def _end_of(job: Job, record: Recording, why: str) -> tuple[JobState, str]:
 
 def _size(record: Recording) -> int:
     """Return how many bytes a record takes, roughly; so many nodes as it may have are counted."""
-    texts = sum(len(fault.text) + len(fault.type) for fault in record.faults.values())
-    return RECORD_COST + 2 * texts + len(record.why)
+    faults, spans = record.named.faults.values(), len(record.named.leases) + len(record.named.calls)
+    texts = sum(len(fault.text) + len(fault.type) + len(fault.last_words) for fault in faults)
+    texts += sum(len(call.last_words) for call in record.named.slow)
+    return RECORD_COST + 2 * texts + len(record.why) + SPAN_COST * spans
 
 
 def _owner(job: Job) -> bytes:
@@ -297,7 +331,7 @@ def _may_fold(last: Recording, record: Recording) -> bool:
         and (last.maps > 1 or last.ended_s - last.opened_s < FOLD_S)
         and last.name == record.name
         and last.options == record.options
-        and not (record.faults or last.faults or record.counts.retried)
+        and not (record.named.faults or last.named.faults or record.counts.retried)
     )
 
 
@@ -309,6 +343,7 @@ def _fold(last: Recording, record: Recording) -> None:
     last.waits.total_s += record.waits.total_s
     for bucket, count in record.durations.items():
         last.durations[bucket] = last.durations.get(bucket, 0) + count
+    last.named.leases += record.named.leases
     for name, share in record.nodes.items():
         known = last.nodes.get(name)
         if known is not None:
@@ -340,7 +375,9 @@ def lease_ends(record: Recording, node: str, now_s: float, *, is_last: bool) -> 
     """Take note that a node serves the job no longer; `is_last`: nor does any other."""
     share = record.nodes.get(node)
     if share is not None and share.since_s is not None:
-        share.leased_s += now_s - share.since_s
+        seconds = now_s - share.since_s
+        share.leased_s += seconds
+        record.named.leases.append(Lasted(node, 0, 0, share.since_s, seconds, slots=share.slots))
         share.since_s = None
     if is_last:
         record.waits.since_s = now_s
@@ -383,7 +420,9 @@ def _kind(why: str) -> str:
     return why.partition("(")[0].translate(_NO_DIGITS)
 
 
-def outcomes(record: Recording, node: str, said: m.Outcomes, calls: int, size: int) -> None:
+def outcomes(
+    record: Recording, node: str, said: m.Outcomes, calls: int, size: int, now_s: float
+) -> None:
     """Take what a report says that had news, once for many calls.
 
     Args:
@@ -392,6 +431,7 @@ def outcomes(record: Recording, node: str, said: m.Outcomes, calls: int, size: i
         said: the report.
         calls: how many outcomes are new.
         size: bytes of its payload.
+        now_s: on the caller's clock.
     """
     counts = record.counts
     counts.bytes_out += size
@@ -410,22 +450,56 @@ def outcomes(record: Recording, node: str, said: m.Outcomes, calls: int, size: i
     for bucket, count in tally.durations:
         durations[bucket] = durations.get(bucket, 0) + count
     if tally.failed:
-        counts.failed += tally.failed
-        for fault in tally.faults:
-            name = printable(fault.type.decode("utf-8", "replace"))[:256]
-            text = printable(fault.text.decode("utf-8", "replace"), lines=True)
-            known = jm.Fault(fault.index, name, text[: jm.FAULT_CHARS_MAX], node, fault.tries)
-            note_fault(record, known)
-    if tally.slow is not None:
-        _note_slow(record.slow, tally.slow)
+        _count_failed(record, node, tally)
+    for call in tally.ended:
+        begun_s = max(record.opened_s, now_s - call.seconds)
+        lasted = Lasted(node, call.lo, call.hi, begun_s, call.seconds, call.failed)
+        record.named.calls.append(lasted)
+    if (slow := tally.slow) is not None:
+        words = _words(tally.slow_words)
+        told = jm.SlowCall(slow.lo, slow.hi, slow.seconds, node, tally.slow_memory, words)
+        _note_slow(record.named.slow, told)
+
+
+def _count_failed(record: Recording, node: str, tally: jm.Tally) -> None:
+    record.counts.failed += tally.failed
+    for kind, count in tally.types:
+        _count_type(record, printable(kind.decode("utf-8", "replace"))[:256], count)
+    for fault in tally.faults:
+        name = printable(fault.type.decode("utf-8", "replace"))[:256]
+        text = printable(fault.text.decode("utf-8", "replace"), lines=True)[: jm.FAULT_CHARS_MAX]
+        facts = (fault.tries, fault.seconds, fault.memory, _words(fault.words))
+        note_fault(record, jm.Fault(fault.index, name, text, node, *facts))
+        if not tally.types:  # of a nodelet that does not count them
+            _count_type(record, name, 1)
+
+
+def _count_type(record: Recording, name: str, count: int) -> None:
+    if name in record.named.types or len(record.named.types) < jm.TYPES_MAX:
+        record.named.types[name] = record.named.types.get(name, 0) + count
+
+
+def _words(words: bytes) -> str:
+    """Return the last lines that a call has printed, as far as there is room."""
+    if not words:
+        return ""
+    return printable(words.decode("utf-8", "replace"), lines=True)[-jm.LAST_WORDS_MAX :]
 
 
 def note_fault(record: Recording, fault: jm.Fault) -> None:
-    """Keep a call that has failed, unless there are enough."""
-    if fault.index in record.faults or len(record.faults) < jm.FAULTS_MAX:
-        record.faults[fault.index] = fault
+    """Keep a call that has failed, if there is room, or its error is another one than others."""
+    faults = record.named.faults
+    if fault.index not in faults and len(faults) >= jm.FAULTS_MAX:
+        kinds: dict[str, list[int]] = {}
+        for index, known in faults.items():
+            kinds.setdefault(known.type, []).append(index)
+        most = max(kinds.values(), key=len)
+        if fault.type in kinds or len(most) == 1:
+            return
+        del faults[most[-1]]
+    faults[fault.index] = fault
 
 
-def _note_slow(slow: list[m.LongCall], call: m.LongCall) -> None:
+def _note_slow(slow: list[jm.SlowCall], call: jm.SlowCall) -> None:
     if len(slow) < jm.SLOW_MAX or call.seconds > slow[-1].seconds:
         slow[:] = sorted([*slow, call], key=lambda each: -each.seconds)[: jm.SLOW_MAX]

@@ -40,7 +40,8 @@ def outcomes(state: State, node: Node, said: m.Outcomes, payload: list[bytes]) -
     if news := job.work.done.total - before:
         job.failed = job.failed or said.failed  # the first error stops the job
         record = state.records.open[job.id]
-        records.outcomes(record, node.name, said, news, sum(map(len, payload)))
+        size = sum(map(len, payload))
+        records.outcomes(record, node.name, said, news, size, state.now_s)
     if is_serving:
         lease.call_s = said.call_s
         lease.had_nothing = False

@@ -1,18 +1,20 @@
 """What people are told of the jobs that are kept, and how that is taken up again. Pure."""
 
+import itertools
 from collections.abc import Callable, Iterable
 
-from burla.protocol import job_messages as jm
+from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.job_messages import JobState
 
 from .job import Job
-from .records import Counts, Recording, Share, Waits
+from .records import Counts, Lasted, Named, Recording, Share, Waits
 
 
 def told(
     record: Recording, job: Job | None, now_s: float, node_name: Callable[[bytes], str]
 ) -> jm.JobRecord:
     """Return all that is kept of a job; `job`: the open one."""
+    lasting = [] if job is None else _lasting(job, node_name)
     waits_now, waited_s = list(record.waits.over), record.waits.total_s
     if record.waits.since_s is not None:
         waited_s += max(0.0, now_s - record.waits.since_s)
@@ -28,14 +30,41 @@ def told(
         waits=tuple(waits_now[-jm.WAITS_MAX :]),
         nodes=tuple(_share_told(node, share, now_s) for node, share in record.nodes.items()),
         more_nodes=record.more_nodes,
-        faults=tuple(sorted(record.faults.values(), key=lambda fault: fault.index)),
-        slow=tuple(record.slow),
+        faults=tuple(sorted(record.named.faults.values(), key=lambda fault: fault.index)),
+        slow=tuple(m.LongCall(one.lo, one.hi, one.seconds) for one in record.named.slow),
         durations=tuple(sorted(record.durations.items())),
         bytes_in=record.counts.bytes_in,
         bytes_out=record.counts.bytes_out,
-        lasting=() if job is None else tuple(_lasting(job, node_name)),
+        lasting=tuple(lasting[: jm.SLOW_MAX]),
         busy_s=record.counts.busy_s,
+        slowest=tuple(record.named.slow),
+        error_types=tuple(itertools.starmap(jm.ErrorCount, record.named.types.items())),
+        leases=_lease_spans(record, now_s),
+        calls=tuple(_call_span(record, call) for call in record.named.calls),
+        running=tuple(lasting[: jm.RUNNING_MAX]),
     )
+
+
+def _lease_spans(record: Recording, now_s: float) -> tuple[jm.LeaseSpan, ...]:
+    """Return when which node served a job, those that do now last."""
+    spans = [
+        (one.node, max(0.0, one.begun_s - record.opened_s), max(0.0, one.seconds), one.slots)
+        for one in record.named.leases
+    ]
+    told = [jm.LeaseSpan(span[0][: jm.LINE_NODE_CHARS], *span[1:]) for span in spans]
+    for node, share in record.nodes.items():
+        if share.since_s is not None:
+            after_s = max(0.0, share.since_s - record.opened_s)
+            seconds = max(0.0, now_s - share.since_s)
+            name = node[: jm.LINE_NODE_CHARS]
+            told.append(jm.LeaseSpan(name, after_s, seconds, share.slots, True))
+    return tuple(told[-jm.LEASES_KEPT_MAX :])
+
+
+def _call_span(record: Recording, call: Lasted) -> jm.CallSpan:
+    after_s = max(0.0, call.begun_s - record.opened_s)
+    name = call.node[: jm.LINE_NODE_CHARS]
+    return jm.CallSpan(name, call.lo, call.hi, after_s, call.seconds, call.failed)
 
 
 def told_briefly(
@@ -55,7 +84,7 @@ def told_briefly(
         durations=(),
         bytes_in=record.counts.bytes_in,
         bytes_out=record.counts.bytes_out,
-        lasting=() if job is None else tuple(_lasting(job, node_name)),
+        lasting=() if job is None else tuple(_lasting(job, node_name)[: jm.SLOW_MAX]),
         busy_s=record.counts.busy_s,
     )
 
@@ -108,11 +137,16 @@ def _lasting(job: Job, node_name: Callable[[bytes], str]) -> list[jm.Lasting]:
     for lease in job.work.leases.values():
         if (said := lease.running) is not None:
             node = node_name(lease.node)
-            found += [jm.Lasting(node, call.lo, call.hi, call.seconds) for call in said.calls]
+            done = job.work.done
+            found += [
+                jm.Lasting(node, call.lo, call.hi, call.seconds)
+                for call in said.calls
+                if not done.covers(call.lo, call.hi)  # since it was told
+            ]
             if said.loading_s:
                 found.append(jm.Lasting(node, 0, 0, said.loading_s))
     found.sort(key=lambda one: -one.seconds)
-    return found[: jm.SLOW_MAX]
+    return found
 
 
 def taken_up(kept: Iterable[tuple[str, jm.JobRecord, float]], now_s: float) -> list[Recording]:
@@ -141,10 +175,26 @@ def _from_told(tenant: str, told: jm.JobRecord, told_s: float) -> Recording:
         ),
         waits=Waits(told.waited_s, over=list(told.waits)),
         more_nodes=told.more_nodes,
-        faults={fault.index: fault for fault in told.faults},
-        slow=list(told.slow),
+        named=Named(
+            faults={fault.index: fault for fault in told.faults},
+            types={one.type: one.calls for one in told.error_types},
+            slow=list(told.slowest) or [_slow(call) for call in told.slow],
+        ),
         durations=dict(told.durations),
+    )
+    record.named.leases.extend(
+        Lasted(one.node, 0, 0, opened_s + one.after_s, one.seconds, slots=one.slots)
+        for one in told.leases
+    )
+    record.named.calls.extend(
+        Lasted(one.node, one.lo, one.hi, opened_s + one.after_s, one.seconds, one.failed)
+        for one in told.calls
     )
     for share in told.nodes:
         record.nodes[share.node] = Share(share.leases, share.slots, share.leased_s, share.calls)
     return record
+
+
+def _slow(call: m.LongCall) -> jm.SlowCall:
+    """Return a slow call as an earlier version of the scheduler has filed it."""
+    return jm.SlowCall(call.lo, call.hi, call.seconds, "")

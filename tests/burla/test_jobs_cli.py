@@ -35,7 +35,7 @@ def record(state: JobState = JobState.RUNNING, **more: Any) -> jm.JobRecord:
         nodes=(jm.NodeShare("n1", 2, 4, 80.0, 300, True), jm.NodeShare("n2", 1, 4, 8.0, 1, False)),
         more_nodes=3,
         faults=(
-            jm.Fault(7, "ValueError", "no\nsecond line", "n1", 3),
+            jm.Fault(7, "ValueError", "no\nsecond line", "n1", 3, 1.5, 34 << 20, "so\nfar"),
             jm.Fault(9, "KeyError", "'x'", "n2"),
             jm.Fault(11, "ValueError", "", ""),
         ),
@@ -43,6 +43,14 @@ def record(state: JobState = JobState.RUNNING, **more: Any) -> jm.JobRecord:
         durations=((10, 300), (20, 100)),
         bytes_in=123_456,
         bytes_out=5_000_000,
+        slowest=(
+            jm.SlowCall(5, 6, 30.0, "n1", 5_000_000, "working"),
+            jm.SlowCall(20, 30, 4.0, "n2"),
+        ),
+        error_types=(jm.ErrorCount("KeyError", 1), jm.ErrorCount("ValueError", 20)),
+        leases=(jm.LeaseSpan("n1", 0.5, 80.0, 4, True),),
+        calls=(jm.CallSpan("n1", 7, 8, 1.0, 2.0, True),),
+        running=(jm.Lasting("n1", 17, 18, 75.0), jm.Lasting("n2", 0, 0, 20.0)),
         lasting=(jm.Lasting("n1", 17, 18, 75.0), jm.Lasting("n2", 0, 0, 20.0)),
     )
 
@@ -175,9 +183,12 @@ def test_all_that_is_kept_is_shown(answers: Answers, capsys: pytest.CaptureFixtu
         "n1 (now)  2       4      1 min 20 s  300\n",
         "and 3 more\n",
         "< 1.02 ms  300    ##############################\n",
-        "one of the inputs 20 to 29  4 s\n",
+        "input 5                     30 s  n1  5 MB\n",
+        "one of the inputs 20 to 29  4 s   n2\n",
+        "what the slowest has printed last:\n    | working\n",
         "loading the function  20 s        n2\n",
-        "input 7 on n1 (3 tries): ValueError: no\n    second line\n",
+        "input 7 on n1 (3 tries, 1.5 s, 35.7 MB): ValueError: no\n    second line\n"
+        "    | so\n    | far\n",
         "input 11: ValueError\n",
     ):
         assert part in shown, part
@@ -208,11 +219,27 @@ def test_why_says_how_it_stands_and_what_to_do(
 
 def test_errors_are_counted_by_type(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
     first = printed(["jobs", "errors"], capsys).splitlines()[0]
-    assert first == "3 calls have failed: 2 ValueError, 1 KeyError"
+    assert first == "3 calls have failed: 20 ValueError, 1 KeyError"
     answers[jm.ShowJob] = jm.JobShown(record(failed=50))
-    assert "50 calls have failed; the first 3 are kept: " in printed(["jobs", "errors"], capsys)
+    assert "50 calls have failed; 3 of them are kept: " in printed(["jobs", "errors"], capsys)
     answers[jm.ShowJob] = jm.JobShown(record(failed=0))
     assert printed(["jobs", "errors"], capsys) == "no call of job 00010203 has failed\n"
+
+
+def test_errors_are_grouped_by_type(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(["jobs", "errors"], capsys).splitlines()[1:]
+    assert lines == [
+        "",
+        "ValueError (20 calls)",
+        "  input 7 on n1 (3 tries, 1.5 s, 35.7 MB): no",
+        "      second line",
+        "      | so",
+        "      | far",
+        "  input 11",
+        "",
+        "KeyError (1 call)",
+        "  input 9 on n2: 'x'",
+    ]
 
 
 def test_top_shows_jobs_and_nodes(answers: Answers, capsys: pytest.CaptureFixture[str]) -> None:

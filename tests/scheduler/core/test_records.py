@@ -348,3 +348,114 @@ def test_an_id_that_is_used_again_confuses_nobody() -> None:
     cluster.heard()
     assert told(cluster, last).summary.maps == 1
     assert told(cluster, ident(5001)).summary.maps == 1
+
+
+# --- what is known of calls that failed, were slow, or lasted ---
+
+
+def failed(index: int, kind: bytes, **more: Any) -> jm.Tally:
+    fault = jm.ToldFault(index, kind, b"text", 2, 3.0, 5000, b"begun\nhalf")
+    return jm.Tally(((1, 1),), 1, (fault,), types=((kind, 1),), **more)
+
+
+def test_of_a_call_that_failed_its_time_memory_and_last_words_are_kept() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    alice = cluster.client(policy=m.CallPolicy(goes_on=True))
+    cluster.inputs(alice, 5)
+    run(cluster, node, 1, failed(0, b"ValueError"))
+    shown = told(cluster, alice.job)
+    facts = (node.name, 2, 3.0, 5000, "begun\nhalf")
+    assert shown.faults == (jm.Fault(0, "ValueError", "text", *facts),)
+    assert shown.error_types == (jm.ErrorCount("ValueError", 1),)
+
+
+def test_errors_of_each_type_are_counted_and_one_of_each_is_kept() -> None:
+    cluster = ModelCluster()
+    node = cluster.node(cpus=100)
+    alice = cluster.client(policy=m.CallPolicy(goes_on=True))
+    cluster.inputs(alice, 70)
+    for index in range(70):
+        run(cluster, node, 1, failed(index, b"KeyError" if index >= 60 else b"ValueError"))
+    shown = told(cluster, alice.job)
+    types = {one.type: one.calls for one in shown.error_types}
+    assert types == {"ValueError": 60, "KeyError": 10}
+    assert len(shown.faults) == jm.FAULTS_MAX
+    assert [fault.index for fault in shown.faults if fault.type == "KeyError"] == [60]
+
+
+def test_types_of_errors_are_bounded() -> None:
+    cluster = ModelCluster()
+    node = cluster.node(cpus=100)
+    alice = cluster.client(policy=m.CallPolicy(goes_on=True))
+    cluster.inputs(alice, 90)
+    for index in range(90):
+        run(cluster, node, 1, failed(index, b"Error%d" % index))
+    assert len(told(cluster, alice.job).error_types) == jm.TYPES_MAX
+    cluster.core.check()
+
+
+def test_slow_calls_have_a_node_and_what_is_known_of_them() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    alice = cluster.client()
+    cluster.inputs(alice, 5)
+    slow = jm.Tally(
+        ((1, 1),), slow=m.LongCall(0, 1, 9.0), slow_memory=77, slow_words=b"\x1b[2Jwords"
+    )
+    run(cluster, node, 1, slow)
+    shown = told(cluster, alice.job)
+    assert shown.slowest == (jm.SlowCall(0, 1, 9.0, node.name, 77, "?[2Jwords"),)
+    assert shown.slow == (m.LongCall(0, 1, 9.0),)
+
+
+def test_the_time_line_has_leases_and_calls_that_lasted_and_is_bounded() -> None:
+    cluster = ModelCluster()
+    node = cluster.node(cpus=100)
+    alice = cluster.client()
+    cluster.later(2.0)
+    cluster.inputs(alice, 400)
+    cluster.later(10.0)
+    for index in range(300):
+        ended = (jm.EndedCall(index, index + 1, 4.0, index == 299),)
+        run(cluster, node, 1, jm.Tally(((1, 1),), ended=ended))
+    shown = told(cluster, alice.job)
+    assert len(shown.calls) == jm.CALLS_KEPT_MAX
+    assert shown.calls[-1] == jm.CallSpan(node.name, 299, 300, 8.0, 4.0, True)
+    (lease,) = shown.leases
+    assert (lease.node, lease.is_leased) == (node.name, True)
+    assert lease.after_s + lease.seconds == 12.0
+    cluster.say(alice.peer, m.CloseJob(alice.job))
+    shown = told(cluster, alice.job)
+    assert [one.is_leased for one in shown.leases] == [False]
+
+
+def test_what_lasts_now_is_told_until_it_has_ended() -> None:
+    cluster = ModelCluster()
+    node = cluster.node(cpus=100)
+    alice = cluster.client()
+    cluster.inputs(alice, 50)
+    (lease,) = node.held
+    calls = tuple(m.LongCall(index, index + 1, 60.0 - index) for index in range(16))
+    cluster.say(node.peer, m.Running(lease, calls, 0.0))
+    assert len(told(cluster, alice.job).running) == 16
+    run(cluster, node, 3)
+    assert [one.lo for one in told(cluster, alice.job).running] == list(range(3, 16))
+
+
+def test_all_of_it_is_there_again_in_another_life() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    alice = cluster.client(policy=m.CallPolicy(goes_on=True))
+    cluster.inputs(alice, 5)
+    cluster.later(10.0)
+    ended = (jm.EndedCall(0, 1, 4.0),)
+    run(cluster, node, 1, failed(0, b"KeyError", slow=m.LongCall(0, 1, 4.0), ended=ended))
+    cluster.say(alice.peer, m.CloseJob(alice.job))
+    before = told(cluster, alice.job)
+    new = restarted(cluster, {alice.job: ("", before)})
+    after = told(new, alice.job)
+    assert after.faults == before.faults
+    assert (after.slowest, after.error_types) == (before.slowest, before.error_types)
+    assert after.calls == before.calls
+    assert [one.seconds for one in after.leases] == [one.seconds for one in before.leases]
