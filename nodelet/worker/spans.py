@@ -88,10 +88,10 @@ class Span:
                 if type(part) is list and not inputs:
                     inputs = part  # nearly always: one leaf has them all
                 else:
-                    inputs += part
+                    inputs.extend(part)  # an array on the right of += would be added to them
                 at = end
         except payloads.InputNotLoadableError as error:
-            inputs += leaf.inputs()[at - leaf.lo : error.offset]
+            inputs.extend(leaf.inputs()[at - leaf.lo : error.offset])
             if not inputs:
                 raise
         except Exception:
