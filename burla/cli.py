@@ -18,6 +18,7 @@ from .env_cli import env
 from .failures import Failure
 from .jobs_cli import jobs, schema, top
 from .logs_cli import logs
+from .resume_cli import resume
 
 # A line of \b alone keeps click from filling the paragraph after it.
 HELP = """Run a Python function on every input, on many computers at once, as if it ran here.
@@ -71,6 +72,7 @@ for _command in (
     doctor,
     backup,
     restore,
+    resume,
     schema,
     env,
     top,

@@ -29,7 +29,7 @@ from .carried_modules import (
     has_hooks,
     is_usual_loader,
 )
-from .own_modules import Found, own_modules
+from .own_modules import Found, own_modules, sources
 from .own_search import holds_distributions, is_installed
 
 Inline = tuple[tuple[str, bytes], ...]
@@ -236,6 +236,20 @@ def found_modules(function: object, inputs: object, sent: Sent) -> Found:
     here = partial(_import_path, directory)
     codes = [*sent.codes, inputs.gi_code] if type(inputs) is GeneratorType else sent.codes
     return own_modules((asked, directory), here, asked.otherwise, codes, function)
+
+
+def own_sources(function: object, sent: Sent, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the files of the caller's own modules that a function imports, by their names.
+
+    Args:
+        function: what is called.
+        sent: what was sent with it.
+        names: of modules that are needed, too.
+    """
+    asked = _sort_modules()
+    home = getattr(function, "__module__", None)
+    needed = frozenset([*names, home] if isinstance(home, str) else names)
+    return sources(_import_path(_directory()), asked.otherwise, sent.codes, needed)
 
 
 def by_value_modules() -> frozenset[str]:

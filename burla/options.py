@@ -17,6 +17,7 @@ from burla.values.payloads import short_repr
 from .errors import CallTimeout, WorkerDied
 from .retry import Retry, read_retries
 
+NAME_CHARS_MAX = 256  # of what results are kept under
 SECONDS_MAX = 10 * 366 * 24 * 3600  # ten years: what is longer is a mistake
 
 
@@ -33,6 +34,7 @@ class Options:
     func_gpu: int = 0  # devices for each call
     progress: Callable[[Progress], object] | None = None  # is told how far the job is
     is_detached: bool = False  # it outlives its caller
+    resume: str | None = None  # results are kept under this name, and taken over
 
     def policy(self) -> CallPolicy | None:
         """Return what the cluster must know of it; None: nothing."""
@@ -70,6 +72,7 @@ def read_options(
     func_gpu: object = 0,
     progress: object = None,
     detach: object = False,
+    resume: object = None,
 ) -> Options:
     """Return what was asked for.
 
@@ -94,8 +97,29 @@ def read_options(
             "detach=True returns a burla.Job: give generator, ordered and with_index to its"
             " results() instead, and ask its status() how far it is"
         )
+    kept_as = _resume(resume, detach=bool(detach))
     flags = (bool(generator), bool(ordered), bool(with_index))
-    return Options(*flags, goes_on, timeout_s, retry, gpus, progress, bool(detach))
+    return Options(*flags, goes_on, timeout_s, retry, gpus, progress, bool(detach), kept_as)
+
+
+def _resume(value: object, *, detach: bool) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(
+            f"resume must be a name for the results that are kept, or None, not {short_repr(value)}"
+        )
+    if not 0 < len(value) <= NAME_CHARS_MAX or not value.isprintable():
+        raise ValueError(
+            f"resume must be a name of 1 to {NAME_CHARS_MAX} printable characters, not"
+            f" {short_repr(value)}"
+        )
+    if detach:
+        raise ValueError(
+            "resume= is for a job whose script waits for it: that of detach=True has its results"
+            " kept by the cluster, and burla.attach(job.id) finds them again"
+        )
+    return value
 
 
 def _gpus(value: Any) -> int:

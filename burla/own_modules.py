@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -104,6 +105,34 @@ def own_modules(
     others = [one for one in before if one.imports != imports or one.key[0] is not key[0]]
     _known = [found, *others[: KEPT_MAX - 1]]
     return found.found
+
+
+def sources(
+    path: tuple[str, ...],
+    by_value: frozenset[str],
+    codes: Sequence[CodeType],
+    names: frozenset[str],
+) -> dict[str, bytes]:
+    """Return the files of the caller's own modules that code imports, by the module's name.
+
+    Args:
+        path: absolute import path.
+        by_value: names of modules that travel in another way.
+        codes: what imports.
+        names: of modules that are needed, too.
+    """
+    imports, package = NO_IMPORTS, _main_package()
+    for code in codes:
+        imports = join_imports(imports, _imports_of(code, package))
+    search = Search(path, by_value)
+    search.follow(imports._replace(names=imports.names | names))
+    found = {}
+    for name, module in sorted(search.found.items()):
+        file = module.file if module.loader is None else module.loader.archive
+        if file is not None:
+            with suppress(OSError):
+                found[name] = read(file).data
+    return found
 
 
 def _are_equal(one: Found, other: Found) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from burla.core.progress import Progress
+from burla.shell.caller import Driven
 
 from .arguments import check_arguments, decide_unpack
 from .monkey_patches import refuse_green_threads
@@ -44,6 +45,7 @@ class Rest(TypedDict, total=False):
     retries: int | Retry | None
     func_gpu: int
     progress: Callable[[Progress], object] | None
+    resume: str | None
     region: str | None
     disk_gb: int | None
 
@@ -231,6 +233,7 @@ def remote_parallel_map(
     retries: int | Retry | None = None,
     func_gpu: int = 0,
     progress: Callable[[Progress], object] | None = None,
+    resume: str | None = None,
 ) -> list[Any] | Iterator[Any]: ...
 @overload
 def remote_parallel_map(
@@ -265,6 +268,7 @@ def remote_parallel_map(
     func_gpu: int = 0,
     progress: Callable[[Progress], object] | None = None,
     detach: bool = False,
+    resume: str | None = None,
     image: str | None = None,
     region: str | None = None,
     disk_gb: int | None = None,
@@ -362,6 +366,10 @@ def remote_parallel_map(
             cluster's scheduler. The job goes on without this process; its results can be had from
             anywhere with the same key (`burla.attach`), for 7 days after it has ended. Not with a
             private cluster, which ends with this process.
+        resume: a name under which results are kept on this computer, by the function and the
+            content of each input. A script that is run again calls only what has no result there,
+            and says how many it took over. Errors are not kept. If the function has changed, which
+            a line on stderr says, everything is called. See `burla resume`.
         image: refused: calls run in no container.
         region: without effect, which a warning says.
         disk_gb: likewise.
@@ -417,6 +425,7 @@ def remote_parallel_map(
                 progress=progress,
                 packages=packages,
                 detach=detach,
+                resume=resume,
                 image=image,
                 region=region,
                 disk_gb=disk_gb,
@@ -470,6 +479,14 @@ def _hiding_frames(results: Iterator[R]) -> Iterator[R]:
         raise
 
 
+def _begin(request: Request) -> Driven | None:
+    if request.options.resume is None:
+        return start(request)
+    from .resumed import start_resumed  # few calls need it
+
+    return start_resumed(request)
+
+
 def _map(request: Request) -> "list[Any] | Iterator[Any] | Job":
     inputs, options = request.inputs, request.options
     if options.is_detached:
@@ -481,7 +498,7 @@ def _map(request: Request) -> "list[Any] | Iterator[Any] | Job":
     if type(inputs) in (list, tuple, range) and not inputs:
         return iter(()) if options.generator else []
     refuse_green_threads()
-    caller = start(request)
+    caller = _begin(request)
     if not options.generator:
         return [] if caller is None else caller.collect()
     if caller is None:

@@ -116,7 +116,7 @@ def start(request: Request) -> Caller | None:
     """Return the job, open and with its first inputs; None, and nothing is started, without any."""
     inputs, options = request.inputs, request.options
     sent = new_sent()
-    pieces = _function_of(request, sent)
+    pieces = function_of(request, sent)
     is_kept = options.is_detached
     ahead = ReadAhead() if is_lazy(inputs) and not is_kept else None
     if is_lazy(inputs):  # what makes the inputs may change what the function refers to
@@ -204,8 +204,8 @@ def detach(request: Request) -> "DetachedJob":
     return detached.Job(caller.job.id.hex(), address, name_of(request.function)[:256])
 
 
-def _function_of(request: Request, sent: Sent) -> FunctionPieces:
-    """Return the function as it is now, taken apart."""
+def function_of(request: Request, sent: Sent) -> FunctionPieces:
+    """Return the function of a request as it is now, taken apart."""
     function, inputs, retry = request.function, request.inputs, request.options.retry
     sample = inputs if isinstance(inputs, list | tuple) else ()
     sent_as = function if retry is None else Guarded(function, retry.kinds)

@@ -1,6 +1,7 @@
 """The documentation says what is: examples print what they should, links lead somewhere."""
 
 import inspect
+import os
 import re
 from pathlib import Path
 
@@ -36,6 +37,7 @@ PRINTED = {  # by page, what each block prints, in any order
         ["0 A", "1 B", "2 C"],
         ["0.5", "ZeroDivisionError('division by zero')"],
         ["[4, 5]"],
+        ["328350"],
         ["['fast']"],
         ["[3]"],
     ],
@@ -139,5 +141,6 @@ def test_the_blocks_of_a_page_do_what_it_says(page: str, tmp_path: Path) -> None
         joined.append(f"print('block', {number})\n{block}")  # one process: one private cluster
         expected.append([f"block {number}", *printed])
     source = "\n".join(joined)
-    lines = succeed(source, tmp_path, private=True, cwd=tmp_path).splitlines()
+    env = {**os.environ, "XDG_DATA_HOME": str(tmp_path)}
+    lines = succeed(source, tmp_path, private=True, cwd=tmp_path, env=env).splitlines()
     assert sorted(lines) == sorted(line for printed in expected for line in printed)

@@ -19,7 +19,7 @@ from itertools import count
 from typing import Any
 
 from burla.own_frames import hide_own_frames
-from burla.shell.caller import Caller, Raised, Values
+from burla.shell.caller import Driven, Raised, Values
 from burla.starting import Request, start
 
 OPEN_MAX = 256  # jobs at once of one reactor; a cluster has a bound for each user
@@ -48,7 +48,7 @@ class Machine:
         """
         self.request, self.is_generator = request, request.options.generator
         self.hand, self.end = hand, end
-        self.caller: Caller | None = None
+        self.caller: Driven | None = None
         self.steps: Any = None
         self.has_begun = False
         self.is_over = False
@@ -132,7 +132,7 @@ class Reactor:
             return
         self._open += 1
         try:
-            caller = machine.context.run(start, machine.request)
+            caller = machine.context.run(_start, machine.request)
             if caller is None:
                 self._finish(machine, [], None)
                 return
@@ -215,6 +215,14 @@ class Reactor:
         machine.end(results, error)
         with self._lock:
             self._maps -= 1
+
+
+def _start(request: Request) -> Driven | None:
+    if request.options.resume is None:
+        return start(request)
+    from burla.resumed import start_resumed  # few maps need it
+
+    return start_resumed(request)
 
 
 shared = Reactor()  # of all maps whose inputs are there

@@ -9,7 +9,7 @@ import os
 import time
 from _queue import Empty
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -63,8 +63,61 @@ Step = float | None | Values
 Steps = Generator[Step, Event | None, list[Any] | Raised]
 
 
-class Caller:
+class Driven:
+    """What goes in steps: `collecting` a list, or `streaming`."""
+
+    job: Job | StoredJob
+
+    def collecting(self, inputs: int = 0) -> Steps:
+        """Do what `collect` does, and leave the waiting to who drives it: see `Steps`."""
+        raise NotImplementedError
+
+    def streaming(self) -> Steps:
+        """Do what `stream` does, likewise."""
+        raise NotImplementedError
+
+    def collect(self, inputs: int = 0) -> list[Any]:
+        """Return all results in the order of the inputs; so many were handed in before."""
+        return self._drive(self.collecting(inputs))
+
+    def _drive(self, steps: Steps) -> list[Any]:
+        """Return what `steps` return; wait here for what they wait for."""
+        try:
+            step = next(steps)
+            while True:
+                step = _go_on(self.job, steps, step)
+        except StopIteration as end:
+            found: list[Any] | Raised = end.value
+        if isinstance(found, Raised):
+            raise found.error
+        return found
+
+    def stream(self) -> Iterator[Any]:
+        """Yield one None when the inputs are fed ahead, then the results as they come.
+
+        Its maker starts it, so that closing it always ends the job.
+        """
+        steps = self.streaming()
+        try:
+            step = next(steps)
+            while True:
+                if type(step) is not Values:
+                    step = _go_on(self.job, steps, step)
+                    continue
+                try:
+                    yield from step.values
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(None)
+        except StopIteration:
+            return
+
+
+class Caller(Driven):
     """One job and the caller's side of it."""
+
+    begun: tuple[None, ...] = (None,)  # what is yielded once the inputs are fed ahead
 
     def __init__(
         self,
@@ -113,43 +166,6 @@ class Caller:
         """Return when the scheduler has all of a detached job on its disk."""
         self._drive(self._handing_over())
 
-    def collect(self, inputs: int = 0) -> list[Any]:
-        """Return all results in the order of the inputs; so many were handed in before."""
-        return self._drive(self.collecting(inputs))
-
-    def _drive(self, steps: Steps) -> list[Any]:
-        """Return what `steps` return; wait here for what they wait for."""
-        try:
-            step = next(steps)
-            while True:
-                step = _go_on(self.job, steps, step)
-        except StopIteration as end:
-            found: list[Any] | Raised = end.value
-        if isinstance(found, Raised):
-            raise found.error
-        return found
-
-    def stream(self) -> Iterator[Any]:
-        """Yield one None when the inputs are fed ahead, then the results as they come.
-
-        Its maker starts it, so that closing it always ends the job.
-        """
-        steps = self.streaming()
-        try:
-            step = next(steps)
-            while True:
-                if type(step) is not Values:
-                    step = _go_on(self.job, steps, step)
-                    continue
-                try:
-                    yield from step.values
-                except BaseException as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(None)
-        except StopIteration:
-            return
-
     def _handing_over(self) -> Steps:
         self._unshown_s = None  # it is about its calls how far it is
         try:
@@ -166,7 +182,7 @@ class Caller:
         try:
             self._open()
             while (delivered := (yield from self._wait_delivery(results))) is not None:
-                for part in delivered.parts:
+                for part in self._parts_of(delivered):
                     self._open_part = part, delivered.node
                     if self._opener.is_error(part):
                         yield from self._finish_output()
@@ -187,7 +203,7 @@ class Caller:
         try:
             self._open()
             yield from self._feed_ahead()
-            yield Values((None,))
+            yield Values(self.begun)
             yield from self._as_they_went() if self._delivery.is_ordered else self._as_they_come()
             self.job.finish()
             self._raise_local_error()
@@ -240,6 +256,8 @@ class Caller:
         batch = next(self._batches, None)
         if is_paused:
             printer.resume()
+        if batch is not None and not batch.count:
+            return  # what came needs no call
         if batch is None:
             self._feeding, meter.has_all = False, True
             self.job.end_inputs()
@@ -317,6 +335,14 @@ class Caller:
 
     # --- outcomes ---
 
+    def _parts_of(self, delivered: Deliver) -> Sequence[Part]:
+        """Return what came, once."""
+        return delivered.parts
+
+    def _handed_over(self, part: Part) -> None:
+        """Take note that a part was yielded in its turn."""
+        self._window.hand_over(part)
+
     def _store(self, part: Part, node: str, results: list[Any]) -> None:
         """Put what came into `results`, or raise it. No generator: those cannot raise all."""
         run = part.run
@@ -341,7 +367,7 @@ class Caller:
 
     def _as_they_come(self) -> Steps:
         while (delivered := (yield from self._wait_between())) is not None:
-            for part in delivered.parts:
+            for part in self._parts_of(delivered):
                 if self._opener.is_error(part):
                     yield from self._finish_output()
                 yield Values(self._opened(part, delivered.node))
@@ -352,7 +378,7 @@ class Caller:
         """Yield in the order of the inputs; an error is raised as soon as it comes."""
         while (delivered := (yield from self._wait_between())) is not None:
             failed = None
-            for part in delivered.parts:
+            for part in self._parts_of(delivered):
                 if self._opener.is_error(part):
                     failed = part
                 else:
@@ -360,7 +386,7 @@ class Caller:
             while (next_ := self._kept_back.take()) is not None:
                 part, _ = next_
                 yield Values(self._opened(*next_))
-                self._window.hand_over(part)
+                self._handed_over(part)
             if failed is not None:
                 yield from self._finish_output()
                 self._opener.values_of(failed, delivered.node)
@@ -389,7 +415,7 @@ class Caller:
                 events.append(self.job.events.get_nowait())
         for event in events:
             if isinstance(event, Deliver):
-                waiting += [(part, event.node) for part in event.parts]
+                waiting += [(part, event.node) for part in self._parts_of(event)]
         waiting = [(part, node) for part, node in waiting if not self._opener.is_error(part)]
         return Partial(self._opener.keep(waiting), waiting, results, self._stored)
 

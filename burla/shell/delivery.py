@@ -167,12 +167,15 @@ class InOrder:
             return None
         hi, part, node = found
         lo, self._at = self._at, hi
-        return Part(part.run, ((lo, hi),), part.frames), node
+        return self._cut(part, lo, hi), node
 
     def rest(self) -> Iterator[tuple[Part, str]]:
         """Yield what was not taken."""
         for lo, (hi, part, node) in self._waiting.items():
-            yield Part(part.run, ((lo, hi),), part.frames), node
+            yield self._cut(part, lo, hi), node
+
+    def _cut(self, part: Part, lo: int, hi: int) -> Part:
+        return Part(part.run, ((lo, hi),), part.frames)
 
 
 def with_indices(part: Part, values: list[Any]) -> Iterator[tuple[int, Any]]:

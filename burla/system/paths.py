@@ -29,6 +29,11 @@ def state_directory() -> str | None:
     return _xdg("XDG_STATE_HOME", "~/.local/state")
 
 
+def data_directory() -> str | None:
+    """Return the directory of what burla keeps for its user; None: as above."""
+    return _xdg("XDG_DATA_HOME", "~/.local/share")
+
+
 def cache_directory() -> str | None:
     """Return the directory of what burla can make again; None: as above."""
     return _xdg("XDG_CACHE_HOME", "~/.cache")

@@ -129,6 +129,8 @@ def cut_batches(
     check: Check | None = None,
     clock_s: Callable[[], float] = time.monotonic,
     room: Callable[[], int] | None = None,
+    index_of: Callable[[int], int] = int,
+    first: int = 0,
 ) -> Iterator[Batch]:
     """Yield all inputs in batches, pulling from `inputs` no more than each batch needs.
 
@@ -138,14 +140,16 @@ def cut_batches(
         check: told the inputs before they are pickled.
         clock_s: the clock for BATCH_WAIT_S.
         room: how many inputs may be pulled now; one always is. None: any number.
+        index_of: which index errors name for one of these inputs.
+        first: index of the first one, of an iterator of which others were cut before.
 
     Raises:
         TypeError: an input cannot be pickled, or `check` refused it; the text names its index.
     """
-    start, limit = 0, BATCH_INPUTS_FIRST
+    start, limit = first, BATCH_INPUTS_FIRST
     total = None  # how many there are, where that is known
     if type(inputs) is list or type(inputs) is tuple:
-        packer, total = Packer(sent), len(inputs)
+        packer, total = Packer(sent, index_of), len(inputs)
         packer.run = 1 if inputs and _is_big(inputs[0]) else LEAF_INPUTS_MAX
         take, check = _take_slices(inputs, packer, check), None  # done there
     elif type(inputs) is range:
@@ -154,7 +158,7 @@ def cut_batches(
         take = _take_array(inputs)
     else:
         limit = BATCH_INPUTS_FIRST_LAZY
-        take = _take_one_by_one(iter(inputs), Packer(sent), check, clock_s)
+        take = _take_one_by_one(iter(inputs), Packer(sent, index_of), check, clock_s)
         check = None  # done there
     while start != total:
         count_max = limit if total is None else min(limit, total - start)
@@ -289,7 +293,8 @@ def _take_one_by_one(
 class Packer:
     """Pickles inputs into leaves."""
 
-    def __init__(self, sent: Sent | None) -> None:
+    def __init__(self, sent: Sent | None, index_of: Callable[[int], int] = int) -> None:
+        self._index_of = index_of
         self.run = LEAF_INPUTS_MAX  # how many inputs are likely to fit into a leaf
         self._atoms = AtomsPickler()
         self._sent = sent
@@ -365,6 +370,7 @@ class Packer:
         try:
             self._pickler.dump(value)
         except Exception as error:
+            index = self._index_of(index)
             why = why_not_picklable(value, f"input {index}", error, self._pickler.by_value)
             raise TypeError(f"input {index} cannot be sent: {why}") from error
         finally:

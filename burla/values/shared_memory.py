@@ -70,6 +70,29 @@ def map_part(file: int, size: int) -> memoryview:
         os.close(file)
 
 
+def map_region(file: int, at: int, size: int) -> memoryview:
+    """Return bytes of a file, which take no memory until they are changed; nobody sees that.
+
+    Raises:
+        OSError: they are not there.
+    """
+    before = at % mmap.PAGESIZE
+    if len(_mappings) < MAPPINGS_MAX:
+        return _map(file, before + size, at - before)[before:]
+    return _copy(file, size, at)
+
+
+def peek(reference: Any) -> memoryview:
+    """Return the value that a reference tells of, and leave it for who fetches it.
+
+    Raises:
+        OSError: it is not there (any more).
+    """
+    _, size = _REFERENCE.unpack_from(reference)
+    path = os.fsdecode(bytes(reference[_REFERENCE.size :]))
+    return map_part(os.open(path, os.O_RDONLY | os.O_CLOEXEC), size)
+
+
 def size_of(frames: Sequence[Any]) -> int:
     """Return how many bytes a value has, of which these are the frames or a reference."""
     if frames and is_reference(frames[0]):
@@ -161,16 +184,16 @@ def fetch(reference: bytes | bytearray | memoryview) -> memoryview:
         os.close(file)
 
 
-def _map(file: int, size: int) -> memoryview:
+def _map(file: int, size: int, at: int = 0) -> memoryview:
     """Return a private mapping; it lasts as long as something refers to the memory.
 
     `mmap` would keep a descriptor with it, of which there are few. So it maps nothing, and what it
     maps is replaced.
     """
-    if os.fstat(file).st_size < size:
+    if os.fstat(file).st_size < at + size:
         raise OSError(f"fewer than {size} bytes")  # to touch them would be a SIGBUS
     region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    _replace()(region, file, size)
+    _replace()(region, file, size, at)
     _mappings.add(region)
     return memoryview(region)
 
@@ -236,7 +259,7 @@ class Draining:
 
 
 @functools.cache
-def _replace() -> Callable[[mmap.mmap, int, int], None]:
+def _replace() -> Callable[[mmap.mmap, int, int, int], None]:
     """Return what replaces the memory of an mmap; loads ctypes, which few processes need."""
     import ctypes
 
@@ -245,20 +268,20 @@ def _replace() -> Callable[[mmap.mmap, int, int], None]:
     number = ctypes.c_int
     function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, number, number, number, ctypes.c_long]
 
-    def replace(region: mmap.mmap, file: int, size: int) -> None:
+    def replace(region: mmap.mmap, file: int, size: int, at: int) -> None:
         address = ctypes.addressof(ctypes.c_char.from_buffer(region))
         protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | _MAP_FIXED
-        if function(address, size, protection, flags, file, 0) != address:
+        if function(address, size, protection, flags, file, at) != address:
             raise OSError(ctypes.get_errno(), "cannot map")
 
     return replace
 
 
-def _copy(file: int, size: int) -> memoryview:
+def _copy(file: int, size: int, start: int = 0) -> memoryview:
     view = memoryview(bytearray(size))
     at = 0
     while at < size:
-        got = os.preadv(file, [view[at:]], at)
+        got = os.preadv(file, [view[at:]], start + at)
         if not got:
             raise OSError(f"fewer than {size} bytes")
         at += got

@@ -349,6 +349,15 @@ def in_other_words(failure: Failure, said: str) -> Failure:
     return replace(failure, said=said)
 
 
+def renumbered(failure: Failure, index: int) -> Failure:
+    """Return a failure of the input with another index, which its exception says, too."""
+    if failure.index < 0:
+        return failure
+    told = in_other_words(failure, note_of(index, failure.input_repr, failure.node))
+    _set(failure.exception, "burla_input_index", index)
+    return replace(told, index=index)
+
+
 def _build_into(built: list[BaseException | None], records: list[Any], number: int) -> None:
     """Put exception `number` together, its children first."""
     if built[number] is not None:

@@ -37,7 +37,10 @@ def test_no_help_shows_its_markup(capsys: pytest.CaptureFixture[str]) -> None:
         assert "\b" not in shown
 
 
-NO_CLUSTER = (["restore"], ["schema"], ["env", "show"], ["env", "prune"])  # none is meant
+NO_CLUSTER = (  # none is meant
+    *(["restore"], ["schema"], ["env", "show"], ["env", "prune"]),
+    *(["resume", "list"], ["resume", "show"], ["resume", "drop"]),
+)
 
 
 def test_every_command_is_told_the_cluster_alike() -> None:

@@ -1,0 +1,137 @@
+"""Digests of contents: the same in every process for what is the same, and for nothing else."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from burla.values.contents import NO_DIGEST, Contents, FunctionContents, digest_of_source
+
+FACTOR = 3
+
+
+@dataclass
+class Point:
+    """What tests hand in."""
+
+    x: int
+    names: frozenset[str] = frozenset()
+
+
+def of(value: Any) -> bytes:
+    return Contents().of(value)
+
+
+GENERATED = (one for one in "abc")  # cannot be pickled
+VALUES = [
+    *(0, 1, 1.0, True, None, "1", b"1", 1j, 2**70, "", (), (1,), (1, "a"), ("a", "b"), ((1,), 2)),
+    *([], [1], [[1]], {}, {"a": 1, "b": 2}, {"b": 2, "a": 1}, {1, 2}, {1, 3}, frozenset((1, 2))),
+    *(np.arange(3), np.arange(3.0), np.arange(3).reshape(1, 3), np.int64(1), np.float32(1)),
+    *(Point(1), Point(2), Point(1, frozenset("a")), range(3), len, dict, "a" * 100, "b" * 100),
+]
+
+
+def test_what_differs_has_other_digests() -> None:
+    digests = [of(value) for value in VALUES]
+    assert len(set(digests)) == len(VALUES)
+    assert NO_DIGEST not in digests
+
+
+def test_what_is_equal_has_the_same_digest_whatever_objects_it_is_of() -> None:
+    word = "".join(["wo", "rd"])
+    assert of((word, word)) == of(("word", "".join(["w", "ord"])))
+    assert of([{"k": word}, word]) == of([{"".join(["k"]): "word"}, "".join(["wor", "d"])])
+    assert of({"a", "b", "c"}) == of({"c", "b", "a"})
+    assert of(np.arange(6).reshape(2, 3)) == of(np.asfortranarray(np.arange(6).reshape(2, 3)))
+    assert of(Point(1, frozenset(("a", "b")))) == of(Point(1, frozenset(("b", "a"))))
+
+
+def test_rows_of_an_array_and_many_values_have_the_digests_that_they_have_alone() -> None:
+    for array in (np.arange(5), np.arange(6.0).reshape(3, 2), np.zeros((2, 0))):
+        assert Contents().of_rows(array) == b"".join(map(of, array))
+    assert Contents().of_each(VALUES) == b"".join(map(of, VALUES))
+
+
+def test_an_input_that_holds_itself_has_a_digest_and_one_that_cannot_be_pickled_none() -> None:
+    ring: list[Any] = [1]
+    ring.append(ring)
+    assert of(ring) != NO_DIGEST
+    contents = Contents()
+    assert contents.of(iter(GENERATED)) == NO_DIGEST
+    assert contents.of([1]) == of([1])
+
+
+def test_a_tuple_that_is_unpacked_is_another_input() -> None:
+    assert Contents(unpack=None).of((1, 2)) != of((1, 2))
+    assert Contents(unpack=None).of([1, 2]) == of([1, 2])
+    assert Contents(unpack=True).of_each(["ab"]) != Contents().of_each(["ab"])
+
+
+SCRIPT = """
+import sys
+from dataclasses import dataclass
+from burla.values.contents import Contents, FunctionContents
+{moved}
+LIMITS = {{"a", "b", "cc"}}
+@dataclass
+class Point:
+    x: int
+    names: frozenset = frozenset()
+def helper(x):
+    return helper(x - 1) if x in {{"one", "two", "three"}} else LIMITS
+def f(x, y={default}):
+    return helper(x) + y {comment}
+parts = FunctionContents(f, frozenset()).parts
+print(sorted((name, part.hex()) for name, part in parts.items()))
+print(Contents().of(Point(1, frozenset(("q", "r")))).hex(), Contents().of({{"a", "b"}}).hex())
+"""
+
+
+def run(seed: int, moved: str = "", default: int = 1, comment: str = "") -> str:
+    text = SCRIPT.format(moved=moved, default=default, comment=comment)
+    line = [sys.executable, "-c", text]
+    return subprocess.check_output(line, text=True, env={"PYTHONHASHSEED": str(seed)})
+
+
+def test_digests_are_those_of_other_processes_wherever_the_code_stands() -> None:
+    first = run(1)
+    assert run(2, moved="\n\nUNUSED = 1", comment="# as said") == first
+    assert run(3, default=2) != first
+
+
+def parts_of(function: Any) -> dict[str, bytes]:
+    return FunctionContents(function, frozenset()).parts
+
+
+def made(value: Any, code: str = "x + y") -> Any:
+    space: dict[str, Any] = {"y": value, "__name__": "__main__"}
+    exec(f"def f(x):\n    return {code}", space)  # as a script has it
+    return space["f"]
+
+
+def test_it_can_be_told_what_of_a_function_has_changed() -> None:
+    before = parts_of(made(1))
+    for other, changed in ((made(2), {"y"}), (made(1, "x - y"), {"code"}), (made(1), set())):
+        after = parts_of(other)
+        assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_what_is_found_by_a_name_is_its_name() -> None:
+    found = FunctionContents(partial(pow, 2), frozenset())
+    assert found.parts != FunctionContents(partial(pow, 3), frozenset()).parts
+    assert FunctionContents(test_what_differs_has_other_digests, frozenset()).modules == {__name__}
+
+
+def test_a_function_that_refers_to_what_cannot_be_pickled_has_no_digest() -> None:
+    with pytest.raises(TypeError):
+        parts_of(made(GENERATED))
+
+
+def test_comments_in_a_module_do_not_count() -> None:
+    assert digest_of_source(b"x = 1\n") == digest_of_source(b"# more\n\nx = 1  # one\n")
+    assert digest_of_source(b"x = 1\n") != digest_of_source(b"x = 2\n")
+    assert digest_of_source(b"x = = 1\n") != digest_of_source(b"x = = 2\n")
