@@ -14,6 +14,7 @@ from .auth_cli import auth, login
 from .cli_options import address_in_use, cluster_option
 from .cluster_cli import backup, doctor, down, gc, nodes, restore, status, up
 from .config import CLUSTER_VARIABLE
+from .dashboard_cli import dashboard
 from .env_cli import env
 from .failures import Failure
 from .jobs_cli import jobs, schema, top
@@ -76,6 +77,7 @@ for _command in (
     schema,
     env,
     top,
+    dashboard,
 ):
     commands.add_command(_command)
 

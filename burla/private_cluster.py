@@ -41,7 +41,7 @@ TAIL_BYTES = 4096  # of the daemon's log, shown when it ends unexpectedly
 LISTEN_POLL_S = 0.002
 IMPATIENCE_MS = 50  # between two looks whether the user is impatient
 
-_DIRECTORY = re.compile(r"burla-(\d+)-(\d*)-([0-9a-f]{8})-[0-9a-f]{8}")
+DIRECTORY = re.compile(r"burla-(\d+)-(\d*)-([0-9a-f]{8})-[0-9a-f]{8}")
 
 
 class LocalCluster:
@@ -49,7 +49,7 @@ class LocalCluster:
 
     def __init__(self, directory: str, daemon: subprocess.Popen[bytes]) -> None:
         """Take charge of a running daemon and of the directory that holds its socket and log."""
-        self.address = _address(directory)
+        self.address = address_in(directory)
         self._directory = directory
         self._daemon = daemon
         self._socket: tuple[int, int] | None = None  # its file; None: not seen yet
@@ -205,7 +205,7 @@ def _start() -> LocalCluster:
     directory = _make_directory()
     owner = Owner(os.getpid(), process_started(os.getpid()), directory)
     try:
-        line = command("burla.private.cli", _address(directory), str(owner))
+        line = command("burla.private.cli", address_in(directory), str(owner))
         daemon = _spawn(line, directory)
     except (LaunchError, OSError) as error:
         remove_directory(directory)
@@ -258,7 +258,7 @@ def _make_directory() -> str:
     pid = os.getpid()
     prefix = f"burla-{pid}-{process_started(pid) or ''}-{this_host()}-"
     failures = []
-    for base in _bases():
+    for base in bases():
         directory = os.path.join(base, prefix + os.urandom(4).hex())
         try:
             os.mkdir(directory, 0o700)
@@ -274,14 +274,15 @@ def _make_directory() -> str:
     )
 
 
-def _bases() -> list[str]:
+def bases() -> list[str]:
     """Return directories for files that live as long as a process, in order of preference."""
     named = [os.environ.get(name, "") for name in ("TMPDIR", "TEMP", "TMP")]
     bases = [*named, "/tmp", "/var/tmp", *runtime_directories(), "/dev/shm"]
     return [b for b in bases if os.path.isabs(b) and len(os.fsencode(b)) <= BASE_BYTES_MAX]
 
 
-def _address(directory: str) -> str:
+def address_in(directory: str) -> str:
+    """Return the address of the private cluster of a directory."""
     return f"ipc://{os.path.join(directory, SOCKET)}"
 
 
@@ -289,7 +290,7 @@ def _sweep(base: str) -> None:
     """Remove what the clusters of dead owners left, which happens if all were killed at once."""
     with contextlib.suppress(OSError), os.scandir(base) as entries:
         for entry in entries:
-            found = _DIRECTORY.fullmatch(entry.name)
+            found = DIRECTORY.fullmatch(entry.name)
             if found is None or found[3] != this_host():
                 continue
             owner = Owner(int(found[1]), int(found[2]) if found[2] else None)

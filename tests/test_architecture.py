@@ -25,6 +25,8 @@ ROOMS = {
     "burla/shell": "burla.shell",
     "burla/private": "burla.private",
     "burla/interfaces": "burla.interfaces",
+    "burla/dashboard/core": "burla.dashboard.core",
+    "burla/dashboard": "burla.dashboard",
     "burla": "burla",
     "scheduler/core": "burla.scheduler.core",
     "scheduler/auth": "burla.scheduler.auth",
@@ -69,6 +71,11 @@ MAY_IMPORT = {
         "burla.starting",
         "burla.variables",
         *("burla.core", "burla.shell", "burla.protocol", "burla.values"),
+    },
+    "burla/dashboard/core": {"burla.protocol", "burla.job_reports", "burla.jobs_view"},
+    "burla/dashboard": {
+        *("burla.dashboard.core", "burla.protocol", "burla.transport", "burla.shell"),
+        *("burla.errors", "burla.failures", "burla.jobs_view"),
     },
     "burla": {
         *("burla.core", "burla.shell", "burla.interfaces"),
@@ -124,6 +131,7 @@ COMMANDS = {
     "burla/auth_cli.py",
     "burla/cluster_cli.py",
     "burla/env_cli.py",
+    "burla/dashboard_cli.py",
     "burla/jobs_cli.py",
 }  # may import any room, inside a command
 
@@ -135,6 +143,7 @@ ANYWHERE = {
 PURE = {
     "burla/protocol",
     "burla/core",
+    "burla/dashboard/core",
     "scheduler/core",
     "scheduler/store",
     "nodelet/core",
@@ -156,6 +165,7 @@ DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
         "requests",
     ),  # of the extras "ssh" and "gce": loaded by what needs them only
     "prometheus_client",  # of the extra "metrics"
+    *("jinja2", "starlette", "uvicorn"),  # of the extra "dashboard"
 }
 NETWORK = {"zmq", "asyncio", "uvloop"}  # never where something forks
 NEVER_IN_WORKERS = NETWORK | {"burla.transport.sockets", "rich", "click", "numpy"}

@@ -68,6 +68,9 @@ class TestWheel:
         expected = {"burla/py.typed", "burla/schema.json"} | {
             f"burla/provisioning/{name}.sh" for name in SCRIPTS
         }
+        for folder in ("templates", "static"):
+            files = (ROOT / "burla/dashboard" / folder).rglob("*.*")
+            expected |= {file.relative_to(ROOT).as_posix() for file in files}
         for folder, name in FOLDERS.items():
             for file in (ROOT / folder).rglob("*.py"):
                 path = file.relative_to(ROOT / folder).as_posix()

@@ -8,7 +8,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from . import job_messages as jm, key_messages as km, output_messages as om
+from . import (
+    job_messages as jm,
+    key_messages as km,
+    output_messages as om,
+    overview_messages as ov,
+)
 from .messages import (
     AskDemand,
     ClientToScheduler,
@@ -131,6 +136,8 @@ SchedulerToAdmin = (
     | jm.JobList
     | jm.JobShown
     | om.KeptOutput
+    | ov.Overview
+    | ov.NodeShown
     | km.ServerKey
     | Heartbeat
 )

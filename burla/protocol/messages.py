@@ -9,7 +9,13 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from . import job_messages as jm, key_messages as km, output_messages as om, store_messages as sm
+from . import (
+    job_messages as jm,
+    key_messages as km,
+    output_messages as om,
+    overview_messages as ov,
+    store_messages as sm,
+)
 from .blob_messages import (
     BlobPiece as BlobPiece,
     BlobWanted as BlobWanted,
@@ -227,6 +233,8 @@ ClientToScheduler = (
     | jm.ShowJob
     | jm.CancelJob
     | om.ReadOutput
+    | ov.AskOverview
+    | ov.AskNode
     | sm.ClientAboutStore
     | Heartbeat
 )

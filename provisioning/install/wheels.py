@@ -30,7 +30,16 @@ from . import pins
 from .stripping import stripped
 
 WHEEL = f"burla-{VERSION}-py3-none-any.whl"
-SUFFIXES = (".py", ".sh", ".typed")  # of the files that make up the package
+SUFFIXES = (
+    ".py",
+    ".sh",
+    ".typed",
+    ".html",
+    ".css",
+    ".js",
+    ".svg",
+    ".txt",
+)  # of the files that make up the package
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same wheel, byte for byte
 INFO = f"burla-{VERSION}.dist-info"
 DOWNLOAD_S = 600.0
@@ -88,13 +97,11 @@ def needs() -> list[str]:
 
 
 NOT_FOR_NODES = (
-    *("burla/provisioning/", "burla/scheduler/", "burla/private/"),
+    *("burla/provisioning/", "burla/scheduler/", "burla/private/", "burla/dashboard/"),
     *(f"burla/{name}.py" for name in ("__main__", "auth_cli", "cli", "cli_options", "cluster_cli")),
-    *(
-        f"burla/{name}.py"
-        for name in ("demo", "doctor", "env_cli", "job_reports", "jobs_cli", "jobs_view")
-    ),
-    "burla/rotation.py",
+    *(f"burla/{name}.py" for name in ("demo", "doctor", "env_cli", "job_reports", "jobs_cli")),
+    *(f"burla/{name}.py" for name in ("jobs_view", "logs_cli", "job_output", "output_lines")),
+    *(f"burla/{name}.py" for name in ("dashboard_cli", "private_clusters", "rotation")),
 )
 
 

@@ -13,6 +13,7 @@ from burla.protocol import (
     job_messages as jm,
     messages as m,
     output_messages as om,
+    overview_messages as ov,
 )
 from burla.protocol.admin_messages import KeyOperation
 from burla.protocol.codec import WireError, decode
@@ -42,6 +43,7 @@ SHUT_OUT_MAX = 1024  # keys
 # others are met with silence
 ANSWERED = m.ClientHello | m.NodeHello | m.Join | m.AskDemand | am.AskJobs | am.EndJobs
 ANSWERED |= am.ForgetNodes | am.ManageKeys | jm.JobQuestion | om.ReadOutput
+ANSWERED |= ov.OverviewQuestion
 ROUTER_DOMAIN, OUTPUT_DOMAIN = "burla", "burla.output"
 # What a connection is when it has said Hello under a key of this role; a join token never does.
 KINDS = {Role.CLIENT: Client, Role.ADMIN: Client, Role.NODE: Node}

@@ -15,6 +15,13 @@ SILENCE_S = 15.0  # a node not heard from for this long is lost; 15 beats
 UNREACHABLE_S = 0.75  # a broken connection is made again within 100 ms, unless the nodelet is gone
 
 
+class Joined(Struct, frozen=True):
+    """The first Hello of a life of a node."""
+
+    version: str = ""  # of its burla
+    at_s: float = 0.0
+
+
 class Node(Struct):
     """What the scheduler believes about one life of one machine's nodelet."""
 
@@ -42,6 +49,7 @@ class Node(Struct):
     asker: bytes = b""  # who is told when it has
     features: tuple[str, ...] = ()  # what of the protocol it knows besides
     gpus: tuple[str, ...] = ()  # the model of each
+    joined: Joined = field(default_factory=Joined)
 
     @classmethod
     def from_hello(cls, peer: bytes, hello: NodeHello, now_s: float) -> "Node":
@@ -51,6 +59,7 @@ class Node(Struct):
         node.knows_keys = KEYS in hello.features
         node.features = hello.features
         node.gpus = hello.gpus
+        node.joined = Joined(hello.version, now_s)
         return node
 
     @property

@@ -140,10 +140,13 @@ class Totals(Struct):
     ended: dict[JobState, int] = field(default_factory=dict)  # how many, by how
     counts: Counts = field(default_factory=Counts)
     durations: dict[int, int] = field(default_factory=dict)  # by bucket
+    calls_of: dict[str, int] = field(default_factory=dict)  # with an outcome, by tenant
 
     def add(self, record: Recording, sign: int = 1) -> None:
         """Count what a record has; or, with a sign of -1, leave it out: it was counted before."""
         self.counts.add(record.counts, sign)
+        of = record.tenant
+        self.calls_of[of] = self.calls_of.get(of, 0) + sign * record.counts.calls
         for bucket, count in record.durations.items():
             self.durations[bucket] = self.durations.get(bucket, 0) + sign * count
 

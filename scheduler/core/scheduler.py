@@ -14,6 +14,7 @@ from burla.protocol import (
     job_messages as jm,
     messages as m,
     output_messages as om,
+    overview_messages as ov,
     store_messages as sm,
 )
 from burla.protocol.key_messages import ServerKey
@@ -26,6 +27,7 @@ from . import (
     jobs,
     nodes,
     operators,
+    overview,
     preparing,
     questions,
     reconcile,
@@ -317,6 +319,9 @@ class Scheduler:
                 state.send(client.peer, answer)
             case om.ReadOutput():
                 questions.read_output(state, client, said, sees_all=self._sees_all)
+            case ov.AskOverview() | ov.AskNode():
+                told = overview.answer(state, client, said, sees_all=self._sees_all)
+                state.send(client.peer, told)
             case sm.AskStored() | sm.ReadStored() | sm.EndStored():  # the shell has a store, or not
                 pass
             case _:

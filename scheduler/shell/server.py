@@ -43,6 +43,7 @@ from burla.protocol.messages import (
     Welcome,
 )
 from burla.protocol.output_messages import OUTPUT
+from burla.protocol.overview_messages import OVERVIEW
 from burla.protocol.package_messages import PACKAGES
 from burla.protocol.store_messages import STORE
 from burla.scheduler.config import SchedulerConfig
@@ -93,7 +94,7 @@ COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 # Of messages in pieces, per peer: one value of the largest size, and what counts besides.
 UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
-FEATURES = (KEYS, BLOBS, POLICIES, JOBS, PACKAGES, OUTPUT)
+FEATURES = (KEYS, BLOBS, POLICIES, JOBS, PACKAGES, OUTPUT, OVERVIEW)
 OUTBOX_RETRY_S = sockets.RETRY_S
 INSIDE_BYTES = 256  # of the name of who speaks in this process: no routing id is so long
 DIRECT = b"direct".ljust(INSIDE_BYTES)  # who is at the other end of a direct line

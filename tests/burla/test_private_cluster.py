@@ -420,7 +420,7 @@ def test_with_nowhere_to_write_it_says_so(base: Path) -> None:
     text = """
     from burla import errors
     from burla import private_cluster
-    private_cluster._bases = lambda: ["/proc/nowhere", "/no/such"]
+    private_cluster.bases = lambda: ["/proc/nowhere", "/no/such"]
     try:
         private_cluster.private_cluster()
     except errors.ClusterError as error:

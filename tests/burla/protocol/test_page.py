@@ -16,6 +16,7 @@ from burla.protocol import (
     key_messages as km,
     messages as m,
     output_messages as om,
+    overview_messages as ov,
     store_messages as sm,
 )
 from burla.protocol.mac import seal
@@ -26,7 +27,7 @@ ROWS = {name: (bool(star), way, fields) for name, star, way, fields in ROW.finda
 
 MESSAGES = {
     kind.__name__: kind
-    for module in (m, am, km, jm, om, sm)
+    for module in (m, am, km, jm, om, ov, sm)
     for kind in vars(module).values()
     if isinstance(kind, type) and issubclass(kind, m.Message) and kind not in (m.Message, m.Bulk)
 }

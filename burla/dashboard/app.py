@@ -1,0 +1,185 @@
+"""The pages, as a web application: what is at which address."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from burla.dashboard.core.difference import Shown, difference, merged
+from burla.errors import BurlaError
+from burla.protocol import VERSION
+from burla.protocol.job_messages import JOBS, CancelJob, JobShown
+
+from .guard import Guard
+from .pages import PAGES, WORD_CHARS_MAX, Facts, NoSuch, Page, problem_of, sample, shown
+from .places import Places, Watched
+from .rendering import render
+
+SAMPLE_S = 2.0  # between two points of a chart at which nobody looks
+ASKERS = 16  # that wait for clusters at once
+SILENT_S = 15.0  # a stream that has nothing to say says so, or what is between might end it
+STATIC = Path(__file__).parent / "static"
+ROOT_OF = {"job": "jobs", "node": "nodes"}  # where those pages are
+
+
+class Dashboard:
+    """Answers what a browser asks for."""
+
+    def __init__(self, places: Places) -> None:
+        """Show these clusters."""
+        self._places = places
+        self._askers = ThreadPoolExecutor(ASKERS, "burla-asker")
+        self._guard: Guard
+        self._sampling: asyncio.Task[None] | None = None
+
+    def application(self, port: int) -> Guard:
+        """Return what is to be served at a port of loopback."""
+        here = "/c/{place}"
+        routes = [
+            Route("/", self._clusters),
+            Route(f"{here}/", self._page, name="overview"),
+            Route(f"{here}/jobs", self._page, name="jobs"),
+            Route(f"{here}/users", self._page, name="users"),
+            Route(f"{here}/jobs/{{what}}", self._page, name="job"),
+            Route(f"{here}/nodes/{{what:path}}", self._page, name="node"),
+            Route(f"{here}/events/{{page}}", self._events),
+            Route(f"{here}/events/{{page}}/{{what:path}}", self._events),
+            Route(f"{here}/jobs/{{what}}/cancel", self._cancel, methods=["POST"]),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+        application = Starlette(routes=routes, exception_handlers={404: self._nothing_there})
+        self._guard = Guard(application, port)
+        return self._guard
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        self._askers.shutdown(wait=False, cancel_futures=True)
+        self._places.close()
+
+    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._askers, function, *arguments)
+
+    async def _nothing_there(self, request: Request, error: Exception) -> Response:
+        problem = {"text": "there is no such page", "remedy": "begin at the list of clusters"}
+        return HTMLResponse(self._whole("alone.html", {"problem": problem}), 404)
+
+    def _whole(self, template: str, facts: Facts) -> str:
+        """Return a whole page."""
+        usual = {
+            "version": VERSION,
+            "place": None,
+            "root": "",
+            "stale": False,
+            "events": "",
+            "page": "",
+            "form_key": self._guard.form_key,
+        }
+        return render(template, usual | facts)
+
+    async def _clusters(self, request: Request) -> Response:
+        """Show which clusters there are; if there is one, go there."""
+        places = await self._in_thread(self._places.all)
+        is_clear = len(places) == 1 or any(place.is_meant for place in places[:1])
+        if is_clear and "all" not in request.query_params:
+            return RedirectResponse(f"/c/{places[0].key}/", 303)
+        return HTMLResponse(self._whole("clusters.html", {"places": places}))
+
+    async def _watched(self, request: Request) -> Watched | None:
+        found = await self._in_thread(self._places.watch, request.path_params["place"])
+        assert found is None or isinstance(found, Watched)
+        return found
+
+    async def _page(self, request: Request) -> Response:
+        """Show a page as it is now; a stream of changes follows."""
+        watched = await self._watched(request)
+        name = request.scope["route"].name
+        if watched is None:
+            problem = {
+                "text": f"there is no cluster {request.path_params['place']}",
+                "remedy": "begin at the list of clusters",
+            }
+            return HTMLResponse(self._whole("alone.html", {"problem": problem}), 404)
+        page, what = PAGES[name], request.path_params.get("what", "")
+        facts = self._facts(watched, name, what)
+        now = await self._in_thread(shown, page, watched, what, facts)
+        assert isinstance(now, Shown)
+        more = {"parts": now.parts, "stale": now.stale, "part_names": page.parts}
+        return HTMLResponse(self._whole(page.template, facts | more))
+
+    def _facts(self, watched: Watched, name: str, what: str) -> Facts:
+        """Return what templates are told besides what is shown."""
+        root = f"/c/{watched.place.key}"
+        events = f"{root}/events/{name}" + (f"/{what}" if what else "")
+        return {
+            "place": watched.place,
+            "root": root,
+            "page": name,
+            "what": what,
+            "events": events,
+            "form_key": self._guard.form_key,
+        }
+
+    async def _events(self, request: Request) -> Response:
+        """Send what changes on a page, as long as it is open."""
+        if self._sampling is None:
+            self._sampling = asyncio.create_task(self._sample())
+        watched = await self._watched(request)
+        page = PAGES.get(request.path_params["page"])
+        if watched is None or page is None:
+            return Response(status_code=404)
+        what = request.path_params.get("what", "")
+        facts = self._facts(watched, request.path_params["page"], what)
+        return StreamingResponse(
+            self._changes(page, watched, what, facts), media_type="text/event-stream"
+        )
+
+    async def _sample(self) -> None:
+        """Go on with charts while nobody looks, so that they are there when somebody does."""
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            for watched in await self._in_thread(self._places.sampled):
+                await self._in_thread(sample, watched)
+
+    async def _changes(
+        self, page: Page, watched: Watched, what: str, facts: Facts
+    ) -> AsyncGenerator[bytes]:
+        before: Shown | None = None
+        silent_s = 0.0
+        while True:
+            now = await self._in_thread(shown, page, watched, what, facts, before)
+            change = difference(before, now)
+            before, silent_s = merged(before, now), silent_s + page.every_s
+            if not change.is_nothing():
+                yield b"data: " + msgspec.json.encode(change) + b"\n\n"
+                silent_s = 0.0
+            elif silent_s >= SILENT_S:
+                yield b": nothing new\n\n"
+                silent_s = 0.0
+            await asyncio.sleep(page.every_s)
+
+    async def _cancel(self, request: Request) -> Response:
+        """Stop a job, as a form of ours asks for."""
+        if not await self._guard.has_form_key(request):
+            problem = {"text": "this form is not from the page", "remedy": "load the page again"}
+            return HTMLResponse(self._whole("alone.html", {"problem": problem}), 403)
+        watched = await self._watched(request)
+        if watched is None:
+            return Response(status_code=404)
+        job = request.path_params["what"]
+        try:
+            question = CancelJob(job[:WORD_CHARS_MAX])
+            said = await self._in_thread(watched.line.put, question, JobShown, JOBS)
+            if said.record is None:
+                raise NoSuch(said.why)
+        except (BurlaError, NoSuch) as error:
+            facts = self._facts(watched, "", "") | {"problem": problem_of(error), "events": ""}
+            return HTMLResponse(self._whole("alone.html", facts), 409)
+        return RedirectResponse(f"/c/{watched.place.key}/jobs/{said.record.summary.job.hex()}", 303)

@@ -1,0 +1,109 @@
+"""A connection to one cluster, on which all pages ask; what was just answered is not asked again.
+
+Whoever asks waits, in a thread of its own.
+"""
+
+import threading
+import time
+from typing import Any, TypeVar
+
+from burla.errors import BurlaError, ClusterUnreachable, NotAuthorised, Refused
+from burla.protocol import admin_messages as am, messages as m
+from burla.shell.clients import curve_for
+from burla.transport.conversation import Conversation
+from burla.transport.request import NoAnswer, NotTaken, ask
+
+ANSWER_S = 4.0
+FRESH_S = 0.7  # an answer is taken for the present state of things for so long
+KEPT_MAX = 256  # answers
+
+A = TypeVar("A", bound=m.Message)
+
+
+class Line:
+    """Asks one cluster. Thread-safe."""
+
+    def __init__(self, address: str, why_gone: Any = lambda: None) -> None:
+        """Connect with the first question.
+
+        Args:
+            address: of the scheduler.
+            why_gone: returns why nothing can answer there any more; None: it may.
+        """
+        self.address = address
+        self._why_gone = why_gone
+        self._lock = threading.Lock()
+        self._conversation: Conversation | None = None
+        self._known: dict[m.Message, tuple[float, m.Message | BurlaError]] = {}
+
+    def ask(self, question: m.Message, answer: type[A], feature: str) -> A:
+        """Return what the scheduler answers, or answered a moment ago.
+
+        Raises:
+            BurlaError: it cannot be reached, or says no.
+        """
+        with self._lock:
+            known = self._known.get(question)
+            if known is None or time.monotonic() > known[0] + FRESH_S:
+                known = self._ask_now(question, answer, feature)
+            said = known[1]
+        if isinstance(said, BurlaError):
+            raise said
+        assert isinstance(said, answer)
+        return said
+
+    def put(self, question: m.Message, answer: type[A], feature: str) -> A:
+        """Return what the scheduler answers to a question that changes something: asked once.
+
+        Raises:
+            BurlaError: it cannot be reached, or says no.
+        """
+        curve = curve_for(self.address)
+        pair, known = (None, None) if curve is None else (curve.pair, curve.known)
+        parts = (answer, am.SchedulerToAdmin, ANSWER_S, known, feature)
+        try:
+            said = ask(self.address, pair, question, *parts)
+        except (NoAnswer, NotTaken) as error:
+            raise self._error(error) from None
+        with self._lock:
+            self._known.clear()
+        return said
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._lock:
+            self._hang_up()
+
+    def _ask_now(
+        self, question: m.Message, answer: type[A], feature: str
+    ) -> tuple[float, m.Message | BurlaError]:
+        said: m.Message | BurlaError
+        try:
+            if (why := self._why_gone()) is not None:
+                raise NoAnswer(why)
+            if self._conversation is None:
+                curve = curve_for(self.address)
+                self._conversation = Conversation(
+                    self.address, curve, am.SchedulerToAdmin, ANSWER_S
+                )
+            self._conversation.ask(question)
+            said, _ = self._conversation.wait(lambda message: isinstance(message, answer), feature)
+        except (NoAnswer, NotTaken) as error:
+            self._hang_up()  # what comes late is not to be taken for the answer to another question
+            said = self._error(error)
+        except BurlaError as error:
+            said = error
+        if len(self._known) >= KEPT_MAX:
+            self._known.clear()
+        self._known[question] = found = time.monotonic(), said
+        return found
+
+    def _error(self, error: NoAnswer | NotTaken) -> BurlaError:
+        if isinstance(error, NotTaken):
+            return (NotAuthorised if error.not_authorised else Refused)(str(error))
+        return ClusterUnreachable(self.address, str(error))
+
+    def _hang_up(self) -> None:
+        if self._conversation is not None:
+            self._conversation.close()
+            self._conversation = None

@@ -1,0 +1,64 @@
+"""The server on loopback, and its end."""
+
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+import uvicorn
+
+from burla.errors import BadSetting
+
+from .app import Dashboard
+from .guard import TOKEN
+from .places import Place, Places
+
+LOOPBACK = "127.0.0.1"
+END_S = 1  # for streams, which have no end of their own
+CONNECTIONS_MAX = 100
+
+
+def serve(find: Callable[[], list[Place]], port: int, announce: Callable[[str, int], None]) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        find: returns which clusters there are.
+        port: of loopback; 0: any that is free.
+        announce: is called with the address for a browser, and the port, once it is served.
+
+    Raises:
+        BadSetting: the port is taken.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, port))
+        except OSError as error:
+            expected = f"a port of {LOOPBACK} that is free, or 0 for any; {error.strerror}"
+            raise BadSetting("--port", port, expected) from None
+        listener.listen(CONNECTIONS_MAX)
+        at = listener.getsockname()[1]
+        dashboard = Dashboard(Places(find))
+        guard = dashboard.application(at)
+        config = uvicorn.Config(
+            guard,
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_graceful_shutdown=END_S,
+            proxy_headers=False,
+        )
+        announce(f"http://{LOOPBACK}:{at}/?{TOKEN}={guard.token}", at)
+        # what ends it is raised again when all is closed: both signals as this
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            with suppress(KeyboardInterrupt):
+                uvicorn.Server(config).run(sockets=[listener])
+        finally:
+            dashboard.close()
