@@ -25,7 +25,9 @@ from burla.system.owner import MEMORY, Owner, memory_of, remove_directory, this_
 from burla.system.paths import runtime_directories
 from burla.system.procfs import process_started
 from burla.transport.descriptors import lack
-from burla.values.sharing import FreeFiles
+from burla.values.free_files import FreeFiles
+from burla.values.free_results import HeldResults
+from burla.values.shared_memory import keepers
 
 from .ends import how_it_died
 from .errors import ClusterError
@@ -53,6 +55,7 @@ class LocalCluster:
         self._directory = directory
         self._daemon = daemon
         self._socket: tuple[int, int] | None = None  # its file; None: not seen yet
+        self._results: HeldResults | None = None  # that lie in our memory; None: in none yet
 
     def failed(self, silent_s: float = 0.0) -> str | None:
         """Return what happened if it is gone though nobody ended it, else None.
@@ -109,6 +112,7 @@ class LocalCluster:
                 return None
         except OSError:
             return None
+        self._results = keepers[directory] = HeldResults(directory)
         return directory
 
     @functools.cached_property
@@ -127,6 +131,9 @@ class LocalCluster:
             if was_broken:  # a function that killed what it runs below has left nobody to end it
                 _kill_forks(self._directory)
             remove_directory(self._directory)
+            if self._results is not None:
+                self._results.end()
+                keepers.pop(memory_of(self._directory), None)
 
     def disown(self) -> None:
         """Forget the daemon: this is a forked child, and it is its parent's."""

@@ -25,6 +25,7 @@ from burla.shell.job import Job
 from burla.system.hash_seed import own_seed
 from burla.transport.addresses import take_apart
 from burla.values.calls import Guarded
+from burla.values.free_files import FreeFiles
 from burla.values.held_parts import HeldFunction
 from burla.values.parts import FunctionPieces
 from burla.values.payloads import (
@@ -35,7 +36,7 @@ from burla.values.payloads import (
 )
 from burla.values.pickling import Sent
 from burla.values.shared_memory import make_room
-from burla.values.sharing import FreeFiles, SharedInputs, directory_of, parts_in
+from burla.values.sharing import SharedInputs, directory_of, parts_in
 
 from .arguments import Shape, name_of
 from .attachments import Attachments, attach

@@ -197,6 +197,7 @@ class Job:
         """Stop the job unless it is over, and its output. May be called in any thread."""
         if self.pid != os.getpid():
             return  # this is a forked child
+        self.remedy = None  # it has the inputs, and this is part of a ring
         if not self._over:
             self._over = True
             self._thread.post(Close(self.id))

@@ -3,19 +3,23 @@
 Whoever writes a file sends a small *reference* to it: a frame that says where it is. An *input*
 file stays its writer's, who writes it anew when nobody maps it any more: who maps it holds a shared
 lock, which the mapping keeps when the descriptor is closed. A *result* file is given away: who maps
-it removes its name, and the memory is there for as long as the mapping is. A *part* of a function
-is never written again: it is named after its content, and its writer removes it when it is old.
+it takes it away from its place, and has it for as long as the mapping is there; then it may be
+written anew as well. A *part* of a function is never written again: it is named after its content,
+and its writer removes it when it is old.
 """
 
 import fcntl
-import functools
 import mmap
 import os
 import struct
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
+
+from .kept_mappings import KeptMappings
+from .raw_memory import Window, map_privately
 
 INPUT = b"\x02"  # tags of references; a value that was sent begins with b"\x01" or b"\x80"
 RESULT = b"\x03"
@@ -27,7 +31,6 @@ DRAIN_BYTES = 4 << 20  # read, after which memory is given back
 MAPPINGS_MAX = 4000  # of one process at a time, then it copies; vm.max_map_count is 65530
 
 _REFERENCE = struct.Struct("<cQ")  # tag, bytes of the value; then the path
-_MAP_FIXED = 0x10
 
 _mappings: "WeakSet[mmap.mmap]" = WeakSet()
 
@@ -90,7 +93,10 @@ def peek(reference: Any) -> memoryview:
     """
     _, size = _REFERENCE.unpack_from(reference)
     path = os.fsdecode(bytes(reference[_REFERENCE.size :]))
-    return map_part(os.open(path, os.O_RDONLY | os.O_CLOEXEC), size)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # nor is it written anew while it is seen
+    return map_part(file, size)
 
 
 def size_of(frames: Sequence[Any]) -> int:
@@ -136,13 +142,37 @@ def create(path: str, parts: Sequence[Any]) -> None:
         os.close(file)
 
 
-def rewrite(old: str, path: str, parts: Sequence[Any]) -> bool:
+def write_into(file: int, parts: Sequence[Any], window: Window | None) -> None:
+    """Write all of `parts` to a file that is locked: where it is mapped, if it is there as well.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if window is None or os.fstat(file).st_size < window.size:
+        write(file, parts)
+    else:
+        window.write(parts)
+
+
+def _no_window(file: int) -> None:
+    return None
+
+
+def rewrite(
+    old: str, path: str, parts: Sequence[Any], window: Callable[[int], Window | None] = _no_window
+) -> bool:
     """Turn the file `old` into one of `parts`, under the name `path`, unless somebody maps it.
+
+    Args:
+        old: of ours.
+        path: where nothing is.
+        parts: what is written.
+        window: returns where this process has mapped what is open; None: nowhere.
 
     Raises:
         OSError: it cannot be written; nothing is left of it.
     """
-    file = os.open(old, os.O_WRONLY | os.O_CLOEXEC)
+    file = os.open(old, os.O_RDWR | os.O_CLOEXEC)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,7 +180,7 @@ def rewrite(old: str, path: str, parts: Sequence[Any]) -> bool:
             return False
         try:
             os.rename(old, path)  # first: who comes late must find nothing, rather than this
-            write(file, parts)
+            write_into(file, parts, window(file))
         except BaseException:
             for name in (old, path):
                 with suppress(OSError):
@@ -163,6 +193,37 @@ def rewrite(old: str, path: str, parts: Sequence[Any]) -> bool:
         os.close(file)
 
 
+def empty_and_remove(path: str) -> None:
+    """Remove a file of ours, and its memory even where it is mapped, unless a value lies in it.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(file, 0)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        os.unlink(path)
+    finally:
+        os.close(file)
+
+
+class Keeper(Protocol):
+    """Has the files of results when nobody refers to these any more."""
+
+    def hold(self, file: int, path: str) -> str | None:
+        """Take a file away from where it is; return its name, or None: it is to be removed."""
+
+    def give_back(self, held: str) -> None:
+        """Take note that nobody refers to the result. May be called by the garbage collector."""
+
+
+keepers: dict[str, Keeper] = {}  # by the directory of their cluster
+kept = KeptMappings()  # of this process, which allows none unless it is a worker
+
+
 def fetch(reference: bytes | bytearray | memoryview) -> memoryview:
     """Return the value that a reference tells of; what is written to it is seen by nobody else.
 
@@ -173,27 +234,47 @@ def fetch(reference: bytes | bytearray | memoryview) -> memoryview:
     path = os.fsdecode(bytes(reference[_REFERENCE.size :]))
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if tag == INPUT:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file), os.stat(path)):
-                raise FileNotFoundError(f"{path} is another file by now")
-        else:
-            os.unlink(path)
-        return _map(file, size) if len(_mappings) < MAPPINGS_MAX else _copy(file, size)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return _take_result(file, path, size) if tag == RESULT else _see_input(file, path, size)
     finally:
         os.close(file)
 
 
-def _map(file: int, size: int, at: int = 0) -> memoryview:
-    """Return a private mapping; it lasts as long as something refers to the memory.
+def _see_input(file: int, path: str, size: int) -> memoryview:
+    if not os.path.samestat(os.fstat(file), os.stat(path)):
+        raise FileNotFoundError(f"{path} is another file by now")
+    if len(_mappings) + kept.lent >= MAPPINGS_MAX:
+        return _copy(file, size)
+    lent = kept.lend(file, path, size)
+    return _map(file, size) if lent is None else lent
 
-    `mmap` would keep a descriptor with it, of which there are few. So it maps nothing, and what it
-    maps is replaced.
-    """
+
+def _take_result(file: int, path: str, size: int) -> memoryview:
+    keeper = keepers.get(os.path.dirname(os.path.dirname(path)))
+    held = None if keeper is None else keeper.hold(file, path)
+    if keeper is None or held is None:
+        os.unlink(path)
+        return _map(file, size) if len(_mappings) < MAPPINGS_MAX else _copy(file, size)
+    try:
+        if len(_mappings) < MAPPINGS_MAX:
+            value = _map(file, size)
+            weakref.finalize(value.obj, keeper.give_back, held).atexit = False
+        else:
+            value = _copy(file, size)
+            fcntl.flock(file, fcntl.LOCK_UN)
+            keeper.give_back(held)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(held)
+        raise
+    return value
+
+
+def _map(file: int, size: int, at: int = 0) -> memoryview:
+    """Return a private mapping; it lasts as long as something refers to the memory."""
     if os.fstat(file).st_size < at + size:
         raise OSError(f"fewer than {size} bytes")  # to touch them would be a SIGBUS
-    region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    _replace()(region, file, size, at)
+    region = map_privately(file, size, at)
     _mappings.add(region)
     return memoryview(region)
 
@@ -256,25 +337,6 @@ class Draining:
         if end - self._given_back >= DRAIN_BYTES and isinstance(self._part.obj, mmap.mmap):
             self._part.obj.madvise(mmap.MADV_DONTNEED, self._given_back, end - self._given_back)
             self._given_back = end
-
-
-@functools.cache
-def _replace() -> Callable[[mmap.mmap, int, int, int], None]:
-    """Return what replaces the memory of an mmap; loads ctypes, which few processes need."""
-    import ctypes
-
-    function = ctypes.CDLL(None, use_errno=True).mmap
-    function.restype = ctypes.c_void_p
-    number = ctypes.c_int
-    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, number, number, number, ctypes.c_long]
-
-    def replace(region: mmap.mmap, file: int, size: int, at: int) -> None:
-        address = ctypes.addressof(ctypes.c_char.from_buffer(region))
-        protection, flags = mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | _MAP_FIXED
-        if function(address, size, protection, flags, file, at) != address:
-            raise OSError(ctypes.get_errno(), "cannot map")
-
-    return replace
 
 
 def _copy(file: int, size: int, start: int = 0) -> memoryview:

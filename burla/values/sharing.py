@@ -4,30 +4,27 @@ A private cluster shares its caller's machine and user. So the caller writes a b
 on a memory file system and sends a reference (shared_memory.py); the worker maps it, and it is not
 copied again. When all inputs in a file have outcomes it is written anew for a later leaf, also of a
 next job: fresh memory costs four times as much as memory that is there. A worker does the same
-with a big result; the caller maps it and removes the name. All files of a job lie in a directory of
-its own, which the caller removes with the job, so what comes too late finds no place.
+with a big result; the caller maps it, and leaves the file to the workers when nobody refers to the
+result any more. All files of a job lie in a directory of its own, which the caller removes with the
+job, so what comes too late finds no place.
 """
 
 import os
-import threading
-import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from .frames import Pieces
-from .shared_memory import INPUT, RESULT, SHARE_BYTES_MIN, create, refer, rewrite
+from .free_files import File, FreeFiles
+from .free_results import FreeResults
+from .shared_memory import INPUT, RESULT, SHARE_BYTES_MIN, create, refer
 
 INPUTS_BYTES_MAX = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDOW
 # Of less than that only so many leaves wait as keep the slots busy: each more is a new file, which
 # costs four times as much as one that is written anew, and is out of the processor's caches.
 WAITING_BYTES_MIN = 64 << 20
 WAITING_PER_SLOT = 4  # one that is worked on, one behind it, two under way
-FREE_BYTES_MAX = 64 << 20  # files of one cluster that wait to be written anew
-FREE_S = 10.0  # and for how long
-FREE_TRIES_MAX = 4  # of those, looked at for one leaf: each may be mapped still
-FREE_FIT = 2  # a file is at most so much bigger than what is written to it
 # Of one job and not taken yet; more are sent, where windows hold back. Each worker looks for
 # itself, so there may be one result more for each.
 RESULTS_BYTES_MAX = 256 << 20
@@ -43,94 +40,6 @@ def directory_of(memory: str, job: str) -> str:
 def parts_in(memory: str) -> str:
     """Return the directory of the parts of functions, likewise; no job is called so."""
     return os.path.join(memory, "parts")
-
-
-class FreeFiles:
-    """Files of a cluster that are not needed and wait to be written anew. Thread-safe.
-
-    They outlast their jobs for a moment: the next map of a loop finds memory that is there.
-    """
-
-    def __init__(self, directory: str) -> None:
-        """Keep them in `directory`, that of the cluster."""
-        self._directory = directory
-        self._lock = threading.Lock()
-        self._made = 0
-        self._files: list[_File] = []  # the one that is free for the longest time comes first
-        self._bytes = 0
-        self._timer: threading.Timer | None = None  # there is one while there are files
-
-    def write(self, path: str, parts: Sequence[Any], size: int) -> "_File | None":
-        """Turn a fitting file that nobody maps into one of `parts` at `path`; None: there is none.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        for old in self._take_fitting(size):
-            try:
-                if rewrite(old.path, path, parts):
-                    return _File(path, old.size)
-            except FileNotFoundError:  # somebody has removed it
-                continue
-            self._put(old)  # it is mapped: at the end
-        return None
-
-    def keep(self, file: "_File") -> None:
-        """Keep a file that nobody needs, instead of one that was kept for longer."""
-        with self._lock:
-            self._made += 1
-            path = os.path.join(self._directory, f"free-{self._made}")
-        try:
-            os.rename(file.path, path)
-        except OSError:  # it went with the cluster's directory, perhaps
-            return
-        self._put(_File(path, file.size))
-
-    def _take_fitting(self, size: int) -> Iterator["_File"]:
-        """Yield files that `size` bytes fit into, a few, each taken out before."""
-        for _ in range(FREE_TRIES_MAX):
-            with self._lock:
-                fits = (file for file in self._files if size <= file.size <= FREE_FIT * size)
-                file = next(fits, None)
-                if file is None:
-                    return
-                self._files.remove(file)
-                self._bytes -= file.size
-            yield file
-
-    def _put(self, file: "_File") -> None:
-        with self._lock:
-            file.until_s = time.monotonic() + FREE_S
-            self._files.append(file)
-            self._bytes += file.size
-            while self._bytes > FREE_BYTES_MAX:
-                self._remove_first()
-            if self._timer is None:
-                self._start_timer(FREE_S)
-
-    def _remove_first(self) -> None:
-        oldest = self._files.pop(0)
-        self._bytes -= oldest.size
-        with suppress(OSError):  # it went with the cluster's directory, perhaps
-            os.unlink(oldest.path)
-
-    def _start_timer(self, seconds: float) -> None:
-        self._timer = timer = threading.Timer(seconds, self._expire)
-        timer.daemon = True
-        try:
-            timer.start()
-        except RuntimeError:  # this process ends, or may have no more threads
-            self._timer = None
-
-    def _expire(self) -> None:
-        """Remove what nobody has needed for `FREE_S`."""
-        with self._lock:
-            now_s = time.monotonic()
-            while self._files and self._files[0].until_s <= now_s:
-                self._remove_first()
-            self._timer = None
-            if self._files:
-                self._start_timer(self._files[0].until_s - now_s)
 
 
 class SharedInputs:
@@ -207,7 +116,7 @@ class SharedInputs:
         self._starts, self._leaves = [], []
         _remove(self._directory)
 
-    def _write(self, parts: Sequence[Any], size: int) -> "_File | None":
+    def _write(self, parts: Sequence[Any], size: int) -> "File | None":
         """Return a file of `parts`: a fitting one that nobody maps, or a new one if it has room."""
         assert self._directory is not None
         path = os.path.join(self._directory, str(self._made))
@@ -217,17 +126,7 @@ class SharedInputs:
         if not _has_room(self._directory, size):
             return None
         create(path, parts)
-        return _File(path, size)
-
-
-class _File:
-    """A file of ours."""
-
-    __slots__ = ("path", "size", "until_s")
-
-    def __init__(self, path: str, size: int) -> None:
-        self.path, self.size = path, size
-        self.until_s = 0.0  # when it is removed, if it is free
+        return File(path, size)
 
 
 class _Shared:
@@ -235,16 +134,22 @@ class _Shared:
 
     __slots__ = ("count", "file", "left")
 
-    def __init__(self, file: _File, count: int) -> None:
+    def __init__(self, file: File, count: int) -> None:
         self.file, self.count, self.left = file, count, count
 
 
 class SharedResults:
     """Where a worker puts the big results of one job down."""
 
-    def __init__(self, directory: str) -> None:
-        """Put them into `directory`, which is there as long as the job is."""
-        self._directory = directory
+    def __init__(self, directory: str, free: FreeResults | None = None) -> None:
+        """Put them into `directory`, which is there as long as the job is.
+
+        Args:
+            directory: of the job.
+            free: what this process has of earlier results; None: it keeps nothing mapped.
+        """
+        self._directory, self._cluster = directory, os.path.dirname(directory)
+        self._free, self._keep = free or FreeResults(), free is not None
         self._made = 0
 
     def put(
@@ -261,7 +166,8 @@ class SharedResults:
         try:
             if not self._has_room(size):
                 return cut(result)
-            create(path, parts)
+            if not self._free.write(self._cluster, path, parts, size, keep=self._keep):
+                create(path, parts)
         except OSError:  # it is full, or the job is over
             return cut(result)
         return [refer(RESULT, size, path)]

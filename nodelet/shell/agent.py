@@ -350,6 +350,7 @@ class Agent:
             blobs=[(blob.digest, blob.size, int(blob.kind), blob.name) for blob in start.blobs],
             timeout_s=0.0 if start.policy is None else start.policy.timeout_s,
             packages=effect.packages,
+            func_ram=start.func_ram or 0,
         )
         self._workers.begin_lease(
             effect.function,

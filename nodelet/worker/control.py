@@ -138,6 +138,7 @@ class LoadSettings(NamedTuple):
     packages: str = (
         ""  # a directory where imports look before they look where this Python has its own
     )
+    func_ram: int = 0  # bytes that one call may use; 0: no limit
 
     def __repr__(self) -> str:
         return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment

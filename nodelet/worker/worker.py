@@ -20,6 +20,8 @@ import msgpack
 from burla.nodelet.isolation.linux import set_dumpable
 from burla.values import payloads
 from burla.values.calls import bind_any, unguard
+from burla.values.free_results import FreeResults
+from burla.values.shared_memory import kept
 from burla.values.sharing import SharedResults, directory_of
 
 from . import control, forks, fresh, limits
@@ -58,6 +60,7 @@ CLOSED = (errno.EBADF, errno.ENOTSOCK)  # the function closed our socket
 KILLED_S = 10.0  # until the agent has killed a worker that it has lost the connection to
 Pages = Callable[[int], memoryview]  # number -> words of a page of the slate
 
+KEPT_BYTES_MAX = 128 << 20  # inputs that stay mapped, of which the caller has the memory
 NO_INDEX = -1  # of a failure that belongs to no input
 
 
@@ -78,6 +81,7 @@ class Worker:
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._has_one_output = False
         self._applied = Applied()
+        self._free_results = FreeResults()
 
     def serve(self) -> NoReturn:
         """Do what the agent says, and leave."""
@@ -161,7 +165,7 @@ class Worker:
                     put_down(attached, place)
                     wanted = None  # to find them where the caller's directory is, too
                 folder = enter(wanted, place)
-                results = _results_in(environment.get("memory"), settings.variables)
+                results = self._results_in(environment.get("memory"), settings)
             loaded = payloads.load_function(message.frames[1:], self._blobs.parts())
             self._blobs.close()
             function, retried = unguard(loaded)
@@ -189,6 +193,19 @@ class Worker:
             # others need not start a Python, too: they can be forked from this one
             took = time.perf_counter_ns() - (self._started_ns or started)
             self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
+
+    def _results_in(self, memory: bytes | None, settings: LoadSettings) -> SharedResults | None:
+        """Return where big results of the job are put down; None: nowhere, they are sent.
+
+        What stays mapped counts as memory of this process. Where that is limited nothing does.
+        """
+        job = settings.variables.get("BURLA_JOB_ID")
+        keeps = bool(memory) and not settings.func_ram
+        kept.allow(KEPT_BYTES_MAX if keeps else 0)
+        if not memory or not job:
+            return None
+        directory = directory_of(os.fsdecode(memory), job)
+        return SharedResults(directory, self._free_results if keeps else None)
 
     # --- spans ---
 
@@ -252,12 +269,6 @@ class Worker:
         copy._has_one_output, copy._applied = self._has_one_output, self._applied
         copy._walker.load(self._loaded)
         copy.serve()
-
-
-def _results_in(memory: bytes | None, variables: dict[str, str]) -> SharedResults | None:
-    """Return where big results of the job are put down; None: nowhere, they are sent."""
-    job = variables.get("BURLA_JOB_ID")
-    return SharedResults(directory_of(os.fsdecode(memory), job)) if memory and job else None
 
 
 def rehearse() -> None:

@@ -13,6 +13,8 @@ from waiting import wait_until
 
 from burla.values import shared_memory
 from burla.values.frames import Pieces
+from burla.values.free_files import FreeFiles
+from burla.values.kept_mappings import KeptMappings
 from burla.values.payloads import (
     NotLoadableError,
     cut_batches,
@@ -23,7 +25,7 @@ from burla.values.payloads import (
     take_apart_results,
 )
 from burla.values.shared_memory import INPUT, MAPPINGS_MAX, RESULT, SHARE_BYTES_MIN, refer, rewrite
-from burla.values.sharing import FreeFiles, SharedInputs, SharedResults
+from burla.values.sharing import SharedInputs, SharedResults
 
 MB = 1 << 20
 VALUES: Sequence[Any] = [
@@ -195,7 +197,7 @@ def test_a_free_file_is_removed_when_nobody_needs_it(
 ) -> None:
     on.put(0, 1, pieces_of(np.ones(1 << 18)))
     on.put(1, 1, pieces_of(np.ones(1 << 18)))
-    monkeypatch.setattr("burla.values.sharing.FREE_S", 0.01)
+    monkeypatch.setattr("burla.values.free_files.FREE_S", 0.01)
     on.release(0, 1)
     on.release(1, 2)
     assert kept_of(files)
@@ -283,7 +285,7 @@ def test_a_file_is_free_when_all_its_inputs_have_outcomes(on: SharedInputs, file
 def test_files_that_wait_are_bounded(
     on: SharedInputs, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("burla.values.sharing.FREE_BYTES_MAX", 5 << 20)
+    monkeypatch.setattr("burla.values.free_files.FREE_BYTES_MAX", 5 << 20)
     for index in range(10):
         on.put(index, 1, pieces_of(np.ones(1 << 18)))
     on.release(0, 10)
@@ -397,6 +399,29 @@ def test_beyond_a_number_of_mappings_they_are_copies(
         assert (array == n).all()
         array += 1
     assert list(files.iterdir()) == []
+
+
+def test_what_a_worker_keeps_mapped_is_an_input_like_any(
+    on: SharedInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "kept", KeptMappings())
+    shared_memory.kept.allow(64 * MB)
+    seen = []
+    for index in range(20):
+        array = load_leaf(on.put(index, 1, pieces_of(np.full(1 << 18, index))))[0]
+        assert (array == index).all()
+        if index % 3 == 0:
+            array += 1000
+        if index % 4 == 0:
+            seen.append((index + 1000 * (index % 3 == 0), array))
+        del array
+        on.release(index, index + 1)
+    assert all((array == value).all() for value, array in seen)
+    assert shared_memory.kept.lent == len(seen)
+    monkeypatch.setattr(shared_memory, "MAPPINGS_MAX", len(shared_memory._mappings) + len(seen))
+    array = load_leaf(on.put(20, 1, pieces_of(np.full(1 << 18, 20))))[0]
+    assert shared_memory.kept.lent == len(seen)  # it is a copy
+    assert (array == 20).all()
 
 
 def test_a_file_that_cannot_be_written_anew_is_removed(

@@ -1,0 +1,90 @@
+"""Mappings of input files that a worker keeps from call to call.
+
+To map a file costs little, to touch its pages for the first time as much as to copy them. A caller
+writes the files of a loop anew again and again, in place; so what a worker has mapped privately,
+and nothing was written to, shows the next input without another fault. Whether something was
+written the kernel tells (`is_as_in_file`); then, or if it does not tell, the mapping goes.
+
+While a value lies in a mapping a lock on its file is held, which who writes it anew respects. It
+has no descriptor, which functions might close; and a child that the function forks, and that has
+the value too, holds the lock for as long as it lives.
+"""
+
+import mmap
+import os
+from functools import partial
+
+from .raw_memory import Hold, is_as_in_file, lend, map_privately
+
+IDLE_MAX = 16  # mappings that no value lies in
+
+_Key = tuple[int, int]  # device and number of a file, which its mapping keeps from being reused
+
+
+class KeptMappings:
+    """Those of this process. Thread-safe, and safe when the garbage collector gives one back."""
+
+    def __init__(self) -> None:
+        """Keep none yet."""
+        self._bytes_max = 0
+        self._idle: dict[_Key, mmap.mmap] = {}  # the one that was given back last is the last
+        self._holds: set[Hold] = set()
+
+    @property
+    def lent(self) -> int:
+        """How many values lie in mappings of ours."""
+        return len(self._holds)
+
+    def allow(self, bytes_max: int) -> None:
+        """Keep so many bytes at most in mappings that no value lies in."""
+        self._bytes_max = bytes_max
+        self._drop_old()
+
+    def lend(self, file: int, path: str, size: int) -> memoryview | None:
+        """Return the first bytes of a locked file, as `map_privately` would; None: nothing is kept.
+
+        The lock is held, and the mapping in use, as long as something refers to the bytes. The
+        descriptor may be closed.
+
+        Raises:
+            OSError: it cannot be mapped, or is not at that path.
+        """
+        status = os.fstat(file)
+        if not size <= status.st_size <= self._bytes_max:
+            return None
+        key = (status.st_dev, status.st_ino)
+        region = self._idle.pop(key, None)
+        if region is None:
+            region = _map_without_lock(path, status)
+        hold = Hold(file)
+        self._holds.add(hold)
+        return lend(region, size, partial(self._take_back, key, region, size, hold))
+
+    def _take_back(self, key: _Key, region: mmap.mmap, size: int, hold: Hold) -> None:
+        try:
+            if self._bytes_max and is_as_in_file(region, size):
+                self._idle[key] = region
+                self._drop_old()
+        finally:
+            self._holds.discard(hold)
+            hold.end()
+
+    def _drop_old(self) -> None:
+        idle = list(self._idle.items())
+        size = sum(len(region) for _, region in idle)
+        for at, (key, region) in enumerate(idle):
+            if size <= self._bytes_max and len(idle) - at <= IDLE_MAX:
+                return
+            self._idle.pop(key, None)
+            size -= len(region)
+
+
+def _map_without_lock(path: str, status: os.stat_result) -> mmap.mmap:
+    """Return a mapping of its own opening of a file: that of another would keep the lock of it."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if not os.path.samestat(os.fstat(file), status):
+            raise FileNotFoundError(f"{path} is another file by now")
+        return map_privately(file, status.st_size)
+    finally:
+        os.close(file)
