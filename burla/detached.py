@@ -6,7 +6,7 @@ who has that key can check them from anywhere, and nobody else can have made the
 
 import hmac
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, cast, overload
@@ -36,6 +36,7 @@ from .errors import (
 )
 from .options import Options, read_options
 
+WAIT_FIRST_S, WAIT_MOST_S = 0.02, 0.5  # between two looks at how a job is
 ANSWER_S = 8.0  # how long a cluster may take to say its first word
 NEEDS_CLUSTER = (
     "the address of a cluster for a detached job: a private cluster ends with this process. Set it,"
@@ -157,9 +158,7 @@ class Job:
         facts = self._facts()
         caller = self._caller(facts, options, shows_output=output)
         if not generator:
-            while facts.total is None and facts.state not in sm.ENDED:
-                time.sleep(0.1)
-                facts = self._facts()
+            facts = self._watch(lambda facts: facts.total is not None or facts.state in sm.ENDED)
             if facts.total is None:  # it ended while inputs were sent: that is raised
                 return list(caller.stream())
             return caller.collect(facts.total)
@@ -169,15 +168,7 @@ class Job:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return True when the job has ended, or False after `timeout` seconds."""
-        until_s = None if timeout is None else time.monotonic() + timeout
-        wait_s = 0.02
-        while not self.status().has_ended():
-            left_s = wait_s if until_s is None else until_s - time.monotonic()
-            if left_s <= 0:
-                return False
-            time.sleep(min(wait_s, left_s))
-            wait_s = min(1.0, wait_s * 1.5)
-        return True
+        return self._watch(lambda facts: facts.state in sm.ENDED, timeout).state in sm.ENDED
 
     def cancel(self) -> None:
         """Stop all calls of the job; the results that are there stay."""
@@ -193,22 +184,36 @@ class Job:
             raise JobNotFound(self.id)
 
     def _facts(self) -> sm.StoredJob:
-        said = self._ask(sm.AskStored(bytes.fromhex(self.id)))
+        return self._watch(lambda facts: True)
+
+    def _watch(
+        self, is_enough: Callable[[sm.StoredJob], bool], timeout: float | None = None
+    ) -> sm.StoredJob:
+        """Ask how the job is, in one conversation, until that is enough or time is up."""
+        until_s = None if timeout is None else time.monotonic() + timeout
+        wait_s = WAIT_FIRST_S
+        line = _Line(self._address)
+        try:
+            while True:
+                facts = self._facts_of(line.put(sm.AskStored(bytes.fromhex(self.id))))
+                left_s = wait_s if until_s is None else until_s - time.monotonic()
+                if left_s <= 0 or is_enough(facts):
+                    return facts
+                time.sleep(min(wait_s, left_s))
+                wait_s = min(WAIT_MOST_S, wait_s * 1.5)
+        finally:
+            line.close()
+
+    def _facts_of(self, said: sm.StoredJobs) -> sm.StoredJob:
         if not said.jobs:
             raise JobNotFound(self.id)
         self.name = said.jobs[0].name
         return said.jobs[0]
 
-    def _ask(self, question: sm.AskStored | sm.EndStored) -> sm.StoredJobs:
+    def _ask(self, question: sm.EndStored) -> sm.StoredJobs:
         line = _Line(self._address)
         try:
-            line.ask(question)
-            about = question.job
-
-            def is_answer(said: m.Message) -> bool:
-                return isinstance(said, sm.StoredJobs) and said.about == about
-
-            return cast(sm.StoredJobs, line.wait(is_answer, sm.STORE)[0])
+            return line.put(question)
         finally:
             line.close()
 
@@ -306,6 +311,16 @@ class _Line:
             self._line.ask(question)
         except NoAnswer as error:
             raise ClusterUnreachable(self._address, str(error)) from None
+
+    def put(self, question: sm.AskStored | sm.EndStored) -> sm.StoredJobs:
+        """Return the answer to a question about a job."""
+        self.ask(question)
+
+        def is_answer(said: m.Message) -> bool:
+            return isinstance(said, sm.StoredJobs) and said.about == question.job
+
+        silence_s = reconnect_timeout_s() if self._met else None
+        return cast(sm.StoredJobs, self.wait(is_answer, sm.STORE, silence_s)[0])
 
     def wait(
         self, is_answer: Any, feature: str, silence_s: float | None = None

@@ -81,7 +81,8 @@ class Keeping:
         self._is_finding = False
         self._again_s: float | None = None  # when the store is tried again
         self._early: list[tuple[bytes, str, m.Message, list[bytes]]] = []  # said meanwhile
-        self._due_s = self._room_s = 0.0
+        self._due_s = 0.0
+        self._room = _Room(lambda room: self._keeper.at(clock_s(), time.time(), room))
         self._do: CarryOut
         self._wake: Callable[[], None] = lambda: None
 
@@ -158,7 +159,9 @@ class Keeping:
             self._read_part(part)
         if self._clock_s() >= self._due_s:
             self._due_s = self._clock_s() + UPKEEP_S
-            self._look_at_room()
+            if self._files is not None and self._room.is_due(self._clock_s()):
+                room, ways = self._files.room, (self._room.note, self._room.fail)
+                self._in_pool("look how much is free", room, *ways)
             self._parts.forget_gone(self._is_there)
             if not self._is_finding:
                 self._carry_out(self._keeper.expire())
@@ -173,12 +176,6 @@ class Keeping:
             written = []
             self._carry_out(self._keeper.not_written(job, why))
         self._carry_out(self._keeper.written(written))
-
-    def _look_at_room(self) -> None:
-        if self._files is not None and self._clock_s() >= self._room_s:
-            self._room_s = self._clock_s() + ROOM_S
-            with contextlib.suppress(OSError):
-                self._keeper.at(self._clock_s(), time.time(), self._files.room())
 
     def close(self) -> None:
         """Let go of the store, with all that was to be written on the disk."""
@@ -205,8 +202,8 @@ class Keeping:
         is_there = (self._directory / "jobs").is_dir()
         self._files = StoreFiles(self._directory, partial(_call_soon, loop, self._wake_here))
         self._pool = ThreadPoolExecutor(READ_THREADS, "burla-read")
-        self._room_s = 0.0
-        self._look_at_room()
+        with contextlib.suppress(OSError):
+            self._room.note(self._files.room())
         if is_there:
             self._is_finding = True
             self._find()
@@ -349,6 +346,31 @@ class Keeping:
             partial(keeper.rechecked, job),
             partial(keeper.rechecked, job, None),
         )
+
+
+class _Room:
+    """Looks how much is free on the disk, beside the loop: one that hangs must not hang that."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
+        self._due_s = 0.0
+        self._is_looking = False
+
+    def is_due(self, now_s: float) -> bool:
+        """Return whether to look now; `note` or `fail` is to follow."""
+        if self._is_looking or now_s < self._due_s:
+            return False
+        self._is_looking, self._due_s = True, now_s + ROOM_S
+        return True
+
+    def note(self, room: int) -> list[Effect]:
+        self._is_looking = False
+        self._tell(room)
+        return []
+
+    def fail(self) -> list[Effect]:
+        self._is_looking = False
+        return []
 
 
 def keeping_of(

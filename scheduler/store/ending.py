@@ -47,7 +47,8 @@ def fail(state: State, job: KeptJob, text: str) -> None:
 def close(state: State, job: KeptJob) -> None:
     """Take a job from the core."""
     state.to_core(job, m.CloseJob(job.id))
-    job.peer, job.output_by_s = b"", None
+    state.give_to_core(job, b"")
+    job.output_by_s = None
 
 
 def end(state: State, job: KeptJob, to: StoredState, said: str) -> None:
@@ -80,14 +81,6 @@ def delete(state: State, job: KeptJob, why: str = "it was deleted") -> None:
     if not job.is_ended:
         tell_source(state, job, why)
     close(state, job)
-    del state.jobs[job.id]
-    state.damaged.pop(job.id, None)
-    state.count(job.opened.tenant, -job.size())
-    state.pending -= sum(entry.size for entry in job.pending)
+    unnamed = state.leave(job)
     state.effects.append(Delete(job.id))
-    tenant = job.opened.tenant
-    others = [other for other in state.jobs.values() if other.opened.tenant == tenant]
-    needed = {blob.digest for other in others for blob in other.spec.blobs}
-    for digest in dict.fromkeys(blob.digest for blob in job.spec.blobs):
-        if digest not in needed:
-            state.effects.append(DropBlob(tenant, digest))
+    state.effects += [DropBlob(job.opened.tenant, digest) for digest in unnamed]

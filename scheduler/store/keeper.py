@@ -21,6 +21,8 @@ from .readers import Readers
 from .recovery import Found
 from .state import State, Ways
 
+SWEEP_S = 1.0  # how often all jobs are looked at, also those that are over
+
 
 class Keeper:
     """All detached jobs."""
@@ -30,7 +32,7 @@ class Keeper:
         self.state = State(limits, ways)
         self._members, self._readers = Members(), Readers()
         self._rechecked: set[bytes] = set()  # jobs that are being looked at again
-        self._beat_s = 0.0
+        self._beat_s = self._sweep_s = 0.0
 
     def at(self, now_s: float, wall_s: float, room: int | None = None) -> None:
         """Take note of the time, and of the free bytes on the disk, before anything else."""
@@ -83,7 +85,7 @@ class Keeper:
                 ) is not None and job.upload.source == peer:
                     uploads.piece(state, job, message, payload)
             case sm.AskStored(job=None):
-                mine = [job for job in state.jobs.values() if job.opened.tenant == tenant]
+                mine = [job for job in state.jobs.values() if state.is_of(tenant, job)]
                 readers.tell(state, peer, mine)
             case sm.AskStored(job=bytes(which)):
                 found = state.of(tenant, which)
@@ -118,18 +120,18 @@ class Keeper:
         for job_id in jobs:
             if (job := state.jobs.get(job_id)) is not None and job.pending:
                 entry = job.take_written()
-                state.pending -= entry.size
+                state.settle(entry)
                 self._is_on_disk(job, entry)
                 changed[job_id] = job
                 if isinstance(entry.said, m.JobOutcomes):
                     seqs[job_id, entry.said.lease] = entry.said.seq
         for (job_id, lease), seq in seqs.items():
             state.to_core(changed[job_id], m.AckOutcomes(lease, seq))
+        if any(members.may_begin(job) for job in changed.values()):
+            self._members.begin_next(state)
         for job in changed.values():
             uploads.tell(state, job)
             if not job.is_ended:
-                if not job.peer:
-                    self._members.begin_next(state)
                 members.feed(state, job)
                 ending.look(state, job)
             self._readers.wake(state, job)
@@ -147,6 +149,7 @@ class Keeper:
             elif isinstance(said, sm.StoreEnded):
                 job.state, job.said, job.ended_s = said.state, said.said, said.ended_s
                 job.slim()
+                state.live.pop(job.id, None)
                 state.save(job)
 
     def not_written(self, job_id: bytes, why: str) -> list[Effect]:
@@ -155,7 +158,7 @@ class Keeper:
         job = state.jobs.get(job_id)
         if job is None or not job.pending:
             return []
-        state.pending -= job.pending.popleft().size
+        state.settle(job.pending.popleft())
         if not job.blocked:
             text = f"job {job_id.hex()[:8]} cannot be written down, and waits: {why}"
             state.effects.append(Note(text))
@@ -201,8 +204,7 @@ class Keeper:
         """Take a job that was found at the start."""
         state = self.state
         job = KeptJob.restored(found)
-        state.jobs[job.id] = job
-        state.count(job.opened.tenant, job.size())
+        state.enter(job)
         if found.damages:
             state.damaged[job.id] = len(found.damages)
         if job.is_kept or job.total is not None:
@@ -251,9 +253,11 @@ class Keeper:
             job.state, job.said, job.ended_s = ended.state, ended.said, ended.ended_s
             job.end_said, job.is_kept = ended, True
             job.slim()
+            state.live.pop(job.id, None)
         else:
             job.progress.ended, job.end_said = None, None
             job.state, job.said = StoredState.WAITING, ""
+            state.live[job.id] = job
             if job.missing():
                 text = "some of its inputs were lost to damage of the scheduler's disk"
                 job.is_kept = True
@@ -269,7 +273,8 @@ class Keeper:
         if isinstance(message, m.Refused | m.HelloRequired | m.ClusterEnded):
             if isinstance(message, m.ClusterEnded):
                 members.rest(state, peer, f"all jobs of the cluster were ended: {message.by}")
-            self._members.lose(state, peer)
+            why = message.reason if isinstance(message, m.Refused) else ""
+            self._members.lose(state, peer, why)
             return state.take_effects()
         job = state.jobs.get(getattr(message, "job", getattr(message, "about", b"")))
         if job is None or job.peer != peer or job.is_ended:
@@ -287,6 +292,7 @@ class Keeper:
                 ending.close(state, job)
                 job.said = ""
                 state.block(job, message.text)
+                self._members.hold(state, job.opened.tenant)
             case m.CallLost() | m.LeaseLost() | m.JobFailed():
                 state.write(job, Log.OUTCOMES, message)
             case m.BlobWanted():
@@ -305,15 +311,21 @@ class Keeper:
             for peer, user in state.users.items():
                 state.effects.append(ToCore(peer, user, m.Heartbeat()))
         self._readers.expire(state)
-        for job in list(state.jobs.values()):
-            if job.is_over():
-                if state.wall_s >= job.ended_s + state.limits.keep_s:
-                    ending.delete(state, job)
-                    self._readers.forget(state, job.id)
-            else:
-                self._expire(job)
+        for job in list(state.live.values()):
+            self._expire(job)
+        if state.now_s >= self._sweep_s:
+            self._sweep_s = state.now_s + SWEEP_S
+            self._delete_old()
+            self._members.forget_idle(state)
         self._members.begin_next(state)
         return state.take_effects()
+
+    def _delete_old(self) -> None:
+        state = self.state
+        until_s = state.wall_s - state.limits.keep_s
+        for job in [job for job in state.jobs.values() if job.is_over() and job.ended_s <= until_s]:
+            ending.delete(state, job)
+            self._readers.forget(state, job.id)
 
     def _expire(self, job: KeptJob) -> None:
         state = self.state

@@ -14,11 +14,12 @@ from .effects import LoadBatch, LoadBlob, Log, ToCore
 from .ending import close, fail
 from .kept_job import Came, Feeding, KeptJob
 from .recovery import BatchAt
-from .state import State
+from .state import AGAIN_S, State
 
 CORE_BYTES_MAX = 128 << 20  # of inputs of one user that the core has; then no further job begins
 CORE_JOBS_MAX = 256  # likewise jobs
 GAP_S = 5.0  # what does not come in this time after what follows it is lost
+IDLE_S = 60.0  # that the keeper is somebody who has no jobs
 REST_S = 60.0  # after all jobs of a cluster were ended
 NO_KEY = "no key of its user counts at present: it goes on when one does"
 PEER_BYTES = 256  # of the name of a connection inside the scheduler: no routing id is so long
@@ -30,28 +31,57 @@ class Members:
     def __init__(self) -> None:
         """Be nobody yet."""
         self._peers: dict[tuple[str, str, str, str], bytes] = {}
+        self._idle_s: dict[bytes, float] = {}  # by peer: since when it has no job
+        self._held: dict[str, tuple[int, float]] = {}  # by tenant: see `hold`
+        self._refused: dict[str, tuple[float, str]] = {}  # by key: until when, and why
 
     def begin_next(self, state: State) -> None:
         """Let the core have further jobs, as far as it has room."""
-        waiting = [job for job in state.jobs.values() if _may_begin(job)]
-        if not waiting:
-            return
-        busy: dict[str, list[int]] = {}
-        for job in state.jobs.values():
-            if job.peer:
-                busy.setdefault(job.opened.tenant, []).append(job.feeding.size)
-        for job in waiting:
-            mine = busy.setdefault(job.opened.tenant, [])
-            if len(mine) < CORE_JOBS_MAX and sum(mine) < CORE_BYTES_MAX:
+        room: dict[str, list[int]] = {}  # by tenant: of jobs, of bytes
+        for job in [job for job in state.live.values() if may_begin(job)]:
+            tenant = job.opened.tenant
+            if (left := room.get(tenant)) is None:
+                mine = state.with_core.get(tenant, {}).values()
+                used = sum(one.feeding.size for one in mine)
+                left = room[tenant] = [self._most(state, tenant) - len(mine), CORE_BYTES_MAX - used]
+            if left[0] > 0 and left[1] > 0:
                 self.open(state, job)
-                mine.append(job.feeding.size)
+                left[0] -= 1
+                left[1] -= job.feeding.size
+
+    def hold(self, state: State, tenant: str) -> None:
+        """Take note that the core has no room for more jobs of a tenant than it has now.
+
+        After a while a few more are tried: nobody tells when there is room again.
+        """
+        self._held[tenant] = len(state.with_core.get(tenant, {})), state.now_s + AGAIN_S
+
+    def _most(self, state: State, tenant: str) -> int:
+        """Return how many jobs of a tenant the core may have."""
+        most, until_s = self._held.get(tenant, (CORE_JOBS_MAX, 0.0))
+        if most < CORE_JOBS_MAX and state.now_s >= until_s:
+            most = min(CORE_JOBS_MAX, most + max(1, most // 4))
+            self._held[tenant] = most, state.now_s + AGAIN_S
+        if most >= CORE_JOBS_MAX:
+            self._held.pop(tenant, None)
+        return most
+
+    def forget_idle(self, state: State) -> None:
+        """Be nobody whose jobs are over: the core forgets who is silent."""
+        busy = {job.peer for mine in state.with_core.values() for job in mine.values()}
+        for who, peer in list(self._peers.items()):
+            if peer in busy:
+                self._idle_s.pop(peer, None)
+            elif state.now_s >= self._idle_s.setdefault(peer, state.now_s) + IDLE_S:
+                del self._peers[who], self._idle_s[peer]
+                state.users.pop(peer, None)
 
     def open(self, state: State, job: KeptJob) -> None:
         """Let the core have a job; if it has it, it is to know what is on the disk."""
         peer = self._peer_of(state, job)
         if not peer:
             close(state, job)
-            state.block(job, NO_KEY)
+            state.block(job, self._why_nobody(state, job))
             return
         done = sorted(job.progress.done, key=lambda part: part[0] - part[1])[: m.RANGES_MAX]
         spec = replace(
@@ -62,13 +92,14 @@ class Members:
             digest=b"",  # its workers do not wait for another job: nobody is in a loop
             lazy=False,
         )
-        job.peer, job.was_open, job.feeding = peer, True, Feeding()
+        state.give_to_core(job, peer)
+        job.was_open, job.feeding = True, Feeding()
         state.to_core(job, spec, job.function)
         feed(state, job)
 
     def _peer_of(self, state: State, job: KeptJob) -> bytes:
         opened = job.opened
-        keys = state.ways.keys_of(opened.tenant)
+        keys = self._keys(state, job)
         key = opened.key if opened.key in keys else next(iter(keys), None)
         if key is None:
             return b""
@@ -88,17 +119,33 @@ class Members:
             state.effects.append(ToCore(peer, key, hello))
         return peer
 
-    def lose(self, state: State, peer: bytes) -> None:
-        """Go on under another key of the same user, if there is one."""
+    def _keys(self, state: State, job: KeptJob) -> list[str]:
+        """Return the keys under which a job may be opened now."""
+        keys = state.ways.keys_of(job.opened.tenant)
+        return [key for key in keys if self._refused.get(key, (0.0, ""))[0] <= state.now_s]
+
+    def _why_nobody(self, state: State, job: KeptJob) -> str:
+        whys = [self._refused.get(key) for key in state.ways.keys_of(job.opened.tenant)]
+        return next((f"it is refused: {one[1]}" for one in whys if one is not None), NO_KEY)
+
+    def lose(self, state: State, peer: bytes, why: str = "") -> None:
+        """Go on under another key of the same user, if there is one.
+
+        `why`: the key was refused, and is not tried again for a while.
+        """
         self._peers = {who: one for who, one in self._peers.items() if one != peer}
-        state.users.pop(peer, None)
-        for job in state.jobs.values():
-            if job.peer == peer:
-                job.peer = b""
+        self._idle_s.pop(peer, None)
+        key = state.users.pop(peer, None)
+        if why and key is not None:
+            self._refused[key] = state.now_s + AGAIN_S, why
+        for mine in list(state.with_core.values()):
+            for job in [job for job in mine.values() if job.peer == peer]:
+                state.give_to_core(job, b"")
         self.begin_next(state)
 
 
-def _may_begin(job: KeptJob) -> bool:
+def may_begin(job: KeptJob) -> bool:
+    """Return whether the core could have a job that it has not."""
     if job.peer or job.is_ended or job.blocked or job.upload.blobs:
         return False
     return job.is_written_down() and job.total != 0
@@ -106,7 +153,7 @@ def _may_begin(job: KeptJob) -> bool:
 
 def rest(state: State, peer: bytes, why: str) -> None:
     """Begin no job of one of us for a while."""
-    for job in state.jobs.values():
+    for job in state.live.values():
         if job.peer == peer and not job.is_ended:
             job.said = ""
             state.block(job, why, REST_S)

@@ -9,7 +9,7 @@ from burla.protocol.store_messages import StoredJob
 from burla.scheduler.core.store_limits import Limits
 
 from .effects import Effect, Log, SaveFacts, ToCore
-from .kept_job import KeptJob
+from .kept_job import KeptJob, Pending
 
 FREE_MIN = 256 << 20  # bytes that are left free on the disk
 PENDING_MAX = 96 << 20  # bytes of outcomes that are being written, of all jobs
@@ -32,10 +32,14 @@ class State:
         """Start without jobs."""
         self.limits, self.ways = limits, ways
         self.jobs: dict[bytes, KeptJob] = {}
+        self.live: dict[bytes, KeptJob] = {}  # those that are not over
+        self.counts: dict[str, int] = {}  # by tenant: jobs
+        self.with_core: dict[str, dict[bytes, KeptJob]] = {}  # by tenant: those that the core has
+        self.blobs: dict[tuple[str, bytes], dict[bytes, KeptJob]] = {}  # jobs that name each
         self.now_s = self.wall_s = 0.0
         self.room = 1 << 62  # bytes that are free on the disk
         self.sizes: dict[str, int] = {}  # by tenant: bytes of its jobs
-        self.pending = 0  # bytes that are being written
+        self.pending_of = dict.fromkeys(Log, 0)  # bytes that are being written
         self.damaged: dict[bytes, int] = {}  # by job: records that were lost
         self.users: dict[bytes, str] = {}  # as whom the core knows the keeper -> public key
         self.effects: list[Effect] = []
@@ -43,7 +47,54 @@ class State:
     def of(self, tenant: str, job_id: bytes) -> KeptJob | None:
         """Return a job of a tenant; of another's it learns no more than of one that never was."""
         job = self.jobs.get(job_id)
-        return job if job is not None and job.opened.tenant == tenant else None
+        return job if job is not None and self.is_of(tenant, job) else None
+
+    def is_of(self, tenant: str, job: KeptJob) -> bool:
+        """Return whether a job is a tenant's, also if its key had no user when it was detached."""
+        return job.opened.tenant == tenant or self.ways.tenant_of(job.opened.key) == tenant
+
+    # --- which jobs there are ---
+
+    def enter(self, job: KeptJob) -> None:
+        """Take a job."""
+        tenant = job.opened.tenant
+        self.jobs[job.id] = self.live[job.id] = job
+        self.counts[tenant] = self.counts.get(tenant, 0) + 1
+        self.count(tenant, job.size())
+        for blob in job.spec.blobs:
+            self.blobs.setdefault((tenant, blob.digest), {})[job.id] = job
+
+    def leave(self, job: KeptJob) -> list[bytes]:
+        """Forget a job; return the blobs that no other one names."""
+        tenant = job.opened.tenant
+        del self.jobs[job.id]
+        self.live.pop(job.id, None)
+        self.damaged.pop(job.id, None)
+        self.counts[tenant] -= 1
+        if not self.counts[tenant]:
+            del self.counts[tenant]
+        self.count(tenant, -job.size())
+        for entry in job.pending:
+            self.settle(entry)
+        unnamed = []
+        for digest in dict.fromkeys(blob.digest for blob in job.spec.blobs):
+            named = self.blobs[tenant, digest]
+            del named[job.id]
+            if not named:
+                del self.blobs[tenant, digest]
+                unnamed.append(digest)
+        return unnamed
+
+    def give_to_core(self, job: KeptJob, peer: bytes) -> None:
+        """Take note as whom the core knows a job; empty: it does not."""
+        job.peer = peer
+        tenant = job.opened.tenant
+        if peer:
+            self.with_core.setdefault(tenant, {})[job.id] = job
+        elif (mine := self.with_core.get(tenant)) is not None:
+            mine.pop(job.id, None)
+            if not mine:
+                del self.with_core[tenant]
 
     def is_there(self, peer: bytes) -> bool:
         """Return whether a client is connected, or may come back."""
@@ -80,7 +131,12 @@ class State:
         before = job.size()
         self.effects.append(job.append(log, said, payload))
         self.count(job.opened.tenant, job.size() - before)
-        self.pending += job.pending[-1].size
+        self.pending_of[log] += job.pending[-1].size
+
+    def settle(self, entry: Pending) -> None:
+        """Take note that something is being written no more."""
+        if entry.log is not None:
+            self.pending_of[entry.log] -= entry.size
 
     def block(self, job: KeptJob, why: str, for_s: float = AGAIN_S) -> None:
         """Take no outcomes of a job for a while: its nodes keep them, and tell them again."""
@@ -94,13 +150,14 @@ class State:
             return "the disk of the scheduler's store is full"
         if self.sizes.get(job.opened.tenant, 0) + size > self.limits.bytes_max:
             return f"{self.over_quota(job.opened.tenant)}: delete others, and it goes on"
-        if self.pending + size > PENDING_MAX and self.pending:
+        pending = self.pending_of[Log.OUTCOMES]
+        if pending + size > PENDING_MAX and pending:
             return "the disk of the scheduler's store is slower than the nodes"
         return ""
 
     def is_full(self, size: int) -> bool:
         """Return whether so much more would fill the disk."""
-        return self.room - self.pending - size < FREE_MIN
+        return self.room - sum(self.pending_of.values()) - size < FREE_MIN
 
     def over_quota(self, tenant: str) -> str:
         """Say that a user has too much in the store."""
@@ -129,4 +186,13 @@ class State:
             tenant = job.opened.tenant
             sizes[tenant] = sizes.get(tenant, 0) + job.size()
         assert {tenant: size for tenant, size in sizes.items() if size} == self.sizes
-        assert self.pending == sum(e.size for job in self.jobs.values() for e in job.pending)
+        for log, pending in self.pending_of.items():
+            entries = [e for job in self.jobs.values() for e in job.pending if e.log is log]
+            assert pending == sum(entry.size for entry in entries)
+        tenants = [job.opened.tenant for job in self.jobs.values()]
+        assert self.counts == {tenant: tenants.count(tenant) for tenant in tenants}
+        assert self.live == {job.id: job for job in self.jobs.values() if not job.is_over()}
+        known = {job.id for mine in self.with_core.values() for job in mine.values()}
+        assert known == {job.id for job in self.jobs.values() if job.peer}
+        named = {(j.opened.tenant, b.digest) for j in self.jobs.values() for b in j.spec.blobs}
+        assert named == self.blobs.keys()

@@ -40,12 +40,12 @@ def open_(
             state.effects.append(ToPeer(peer, m.JobFailed(spec.job, "", why)))
             return
         opened = StoreOpened(spec.job, tenant, *who, made_s=state.wall_s)
-        known = state.jobs[spec.job] = KeptJob(opened, spec, function)
+        known = KeptJob(opened, spec, function)
         known.upload.blobs = _lacking(state, known)
-        state.count(tenant, known.size())
+        state.enter(known)
         state.append(known, Log.INPUTS, opened)
         state.append(known, Log.INPUTS, spec, function)
-    elif known.opened.tenant != tenant:
+    elif not state.is_of(tenant, known):
         state.effects.append(ToPeer(peer, m.JobFailed(spec.job, "", NOT_FOUND)))
         return
     elif spec.done and spec.done[-1][1] > known.stored():
@@ -74,7 +74,7 @@ def _why_not(state: State, spec: m.OpenJob, function: list[bytes], tenant: str) 
         )
     if state.sizes.get(tenant, 0) + size > state.limits.bytes_max:
         return f"{state.over_quota(tenant)}. Delete some that you need no more (burla.Job.delete)"
-    jobs = sum(job.opened.tenant == tenant for job in state.jobs.values())
+    jobs = state.counts.get(tenant, 0)
     if jobs >= state.limits.jobs_max:
         return f"you have {jobs:,} detached jobs on this cluster, which is the most: delete some"
     return ""
@@ -83,15 +83,12 @@ def _why_not(state: State, spec: m.OpenJob, function: list[bytes], tenant: str) 
 def _lacking(state: State, job: KeptJob) -> dict[bytes, Arriving]:
     """Return what is not on the disk of the blobs of a job, as far as its user has sent them."""
     tenant = job.opened.tenant
-    there = {
-        blob.digest
-        for other in state.jobs.values()
-        if other is not job and other.opened.tenant == tenant
-        for blob in other.spec.blobs
-        if blob.digest not in other.upload.blobs
-    }
-    blobs = {blob.digest: blob for blob in job.spec.blobs if blob.digest not in there}
-    return {digest: Arriving(digest, blob.size) for digest, blob in blobs.items()}
+    lacking = {}
+    for blob in job.spec.blobs:
+        others = state.blobs.get((tenant, blob.digest), {}).values()
+        if all(blob.digest in other.upload.blobs for other in others):
+            lacking[blob.digest] = Arriving(blob.digest, blob.size)
+    return lacking
 
 
 def _ask(state: State, job: KeptJob) -> None:
@@ -135,7 +132,7 @@ def _why_no_more(state: State, job: KeptJob, size: int) -> str:
         return "the disk of the scheduler's store is full: the job is not kept"
     if state.sizes.get(job.opened.tenant, 0) + size > state.limits.bytes_max:
         return f"{state.over_quota(job.opened.tenant)}: the job is not kept"
-    if state.pending + size > PENDING_MAX:
+    if state.pending_of[Log.INPUTS] + size > PENDING_MAX:
         return "too much is being stored at once: the job is not kept. Try again in a while"
     return ""
 

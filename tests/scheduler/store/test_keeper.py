@@ -23,7 +23,8 @@ from burla.scheduler.store.effects import (
     WriteBlob,
 )
 from burla.scheduler.store.keeper import Keeper
-from burla.scheduler.store.state import AGAIN_S, FREE_MIN, Ways
+from burla.scheduler.store.members import IDLE_S
+from burla.scheduler.store.state import AGAIN_S, FREE_MIN, PENDING_MAX, Ways
 from burla.scheduler.store.uploads import UPLOAD_S
 
 JOB, PEER, LEASE = b"J" * 16, b"p" * 16, b"L" * 16
@@ -362,3 +363,102 @@ def test_a_job_whose_inputs_cannot_be_read_for_a_moment_is_tried_again() -> None
     assert heard(stage.do(stage.keeper.not_read(JOB))) == [m.CloseJob(JOB)]
     assert "cannot read" in stage.status().said
     assert opens(stage.expire(AGAIN_S + 1))
+
+
+def stored(stage: Stage, number: int, key: str = "key1", **more: Any) -> bytes:
+    """Detach one of many jobs of one input; return its id."""
+    job = number.to_bytes(16, "big")
+    stage.say(open_job(job, detached=b"", **more), [b"function"], key)
+    leaf = m.Leaf(0, 0, 1, 1)
+    stage.say(m.Inputs(job=job, batch=0, start=0, leaves=(leaf,), total=1), [b"leaf"], key)
+    return job
+
+
+def test_a_key_that_gets_a_user_keeps_its_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    job = stored(stage, 1, key="key9")
+    monkeypatch.setitem(USERS, "key9", "cleo")
+    monkeypatch.setitem(USERS, "key10", "cleo")
+    for key, count in (("key9", 1), ("key10", 1), ("key1", 0)):
+        (all_,) = stage.say(sm.AskStored(None), key=key)
+        (one,) = stage.say(sm.AskStored(job), key=key)
+        assert (len(all_.jobs), len(one.jobs)) == (count, count)
+    stage.say(sm.EndStored(job, True), key="key10")
+    assert Delete(job) in stage.done
+
+
+def test_a_key_that_is_refused_is_tried_again_after_a_while_and_the_reason_is_told() -> None:
+    stage = Stage()
+    stage.keys = ["key1"]
+    stage.store()
+    peer = stage.keeper.state.jobs[JOB].peer
+    told = stage.do(stage.keeper.hear_core(peer, m.Refused("too many connections"), []))
+    assert heard(told) == []
+    assert stage.status().said == "it is refused: too many connections"
+    assert not opens(stage.expire(AGAIN_S - 1))
+    assert opens(stage.expire(2 * AGAIN_S))
+
+
+def test_where_the_core_takes_few_jobs_of_a_user_few_are_tried_in_vain() -> None:
+    stage = Stage()
+    jobs = [stored(stage, number) for number in range(40)]
+    peer = stage.keeper.state.jobs[jobs[0]].peer
+
+    def refuse(opened: list[bytes]) -> None:
+        """Be a core that takes four jobs of a user."""
+        for job in opened:
+            if len(stage.keeper.state.with_core.get("ann", {})) > 4:
+                said = m.JobFailed(job, "", "over your quota", momentary=True)
+                stage.do(stage.keeper.hear_core(peer, said, []))
+
+    refuse(jobs[::-1])
+    assert len(stage.keeper.state.with_core["ann"]) == 4
+    tried = 0
+    for at in range(1, 121):
+        begun = [one.job for one in opens(stage.expire(float(at)))]
+        tried += len(begun)
+        refuse(begun)
+    assert 0 < tried <= 120 / AGAIN_S
+    stage.say(sm.EndStored(jobs[0], True))
+    (next_,) = opens(stage.expire(122.0))  # there is room again
+    assert next_.job in jobs
+
+
+def test_the_keeper_is_nobody_whose_jobs_are_over() -> None:
+    stage = Stage()
+    stage.store()
+    assert len(stage.keeper.state.users) == 1
+    stage.core(*outcomes(1, 0, 2))
+    stage.expire(1.0)
+    assert len(stage.keeper.state.users) == 1
+    stage.expire(IDLE_S + 2)
+    assert not stage.keeper.state.users
+    assert m.Heartbeat() not in heard(stage.expire(IDLE_S + 20))
+    stored(stage, 7)
+    assert len(stage.keeper.state.users) == 1
+
+
+def test_uploads_that_are_being_written_do_not_hold_up_outcomes() -> None:
+    stage = Stage()
+    stage.store()
+    big = bytes(PENDING_MAX + 1)
+    leaf = m.Leaf(0, 0, 1, 1)
+    other = b"O" * 16
+    stage.say(open_job(other, detached=b""), [b"function"])
+    said = m.Inputs(job=other, batch=0, start=0, leaves=(leaf,), total=1)
+    waits = stage.keeper.hear(PEER, "key1", HELLO, said, [big])
+    outcome = stage.keeper.hear_core(stage.keeper.state.jobs[JOB].peer, *outcomes(1, 0, 1))
+    assert any(isinstance(effect, Append) for effect in outcome)
+    assert stage.status().said == ""
+    stage.do([*waits, *outcome])
+
+
+def test_a_blob_goes_with_the_last_job_that_names_it() -> None:
+    stage = Stage()
+    blob = m.Blob(b"d" * 32, 0, m.BlobKind.PART)
+    first, second = (stored(stage, number, blobs=(blob,)) for number in (1, 2))
+    drop = DropBlob("ann", blob.digest)
+    stage.say(sm.EndStored(first, True))
+    assert drop not in stage.done
+    stage.say(sm.EndStored(second, True))
+    assert drop in stage.done
