@@ -4,10 +4,16 @@ How burla works inside does not help someone whose function raised. `BURLA_TRACE
 all frames, to whoever looks for a fault in burla.
 """
 
+import functools
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 VARIABLE = "BURLA_TRACEBACKS"
 FULL = "full"
@@ -27,6 +33,20 @@ def hide_own_frames(error: BaseException) -> None:
         seen.add(id(one))
         BaseException.__setattr__(one, "__traceback__", _without_ours(one.__traceback__))
         todo += [one.__cause__, one.__context__]
+
+
+def hides_own_frames(method: Callable[P, R]) -> Callable[P, R]:
+    """Have what a function raises hold no frames of this package."""
+
+    @functools.wraps(method)
+    def hiding(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except BaseException as error:
+            hide_own_frames(error)
+            raise
+
+    return hiding
 
 
 def warn_caller(text: str) -> None:
@@ -49,7 +69,7 @@ def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
         name = str(traceback.tb_frame.f_globals.get("__name__"))
         if _is_ours(traceback.tb_frame):
             below_ours = True
-        elif not (below_ours and name in _CALLED_BY_US):
+        elif not (below_ours and _is_called_by_us(name)):
             below_ours = False
             entries.append(traceback)
         traceback = traceback.tb_next
@@ -59,6 +79,11 @@ def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
     return kept
 
 
+def _is_called_by_us(name: str) -> bool:
+    return name in _CALLED_BY_US or name.partition(".")[0] in _LOOPS
+
+
+_LOOPS = frozenset(("asyncio", "trio", "outcome", "uvloop"))
 _CALLED_BY_US = frozenset(
     ("threading", "queue", "pickle", "cloudpickle.cloudpickle", "cloudpickle", "zmq.sugar.socket")
 )

@@ -201,11 +201,17 @@ def summary_line(said: Progress) -> str:
     return f"burla: {said.function}: {', '.join(parts)}"
 
 
-def html_of(said: Progress) -> str:
-    """Return the display of a notebook."""
+def stopped_line(said: Progress) -> str:
+    """Return the line about a job that was stopped, or failed."""
+    done = f"{said.done:,} of {said.total:,}" if said.total is not None else f"{said.done:,}"
+    return f"burla: {said.function}: stopped after {duration(said.elapsed_s)}, {done} done"
+
+
+def html_of(said: Progress, line: str = "") -> str:
+    """Return the display of a notebook; `line`: says how the job ended."""
     share = 0.0 if not said.total else said.done / said.total
-    if said.is_over:
-        return f"<pre>{_escaped(summary_line(said))}</pre>"
+    if line:
+        return f"<pre>{_escaped(line)}</pre>"
     bar = f'<progress value="{share:.4f}" max="1"></progress> ' if said.total else ""
     text = ", ".join(part for part, _ in _parts(said))
     return f"<div><b>{_escaped(said.function)}</b> {bar}{_escaped(text)}</div>"

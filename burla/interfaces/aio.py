@@ -197,6 +197,10 @@ class AsyncResults(AsyncIterator[R]):
         self._is_running = True
         try:
             return await self._next()
+        except BaseException as error:
+            if type(error) is not StopAsyncIteration:
+                hide_own_frames(error)
+            raise
         finally:
             self._is_running = False
 
@@ -227,11 +231,15 @@ class AsyncResults(AsyncIterator[R]):
 
     async def collect(self) -> list[R]:
         """Return all results; only for what is no generator."""
-        if is_nested():
-            return list(self._here())
-        self._begin()
-        results: list[R] = await self._take()
-        return results
+        try:
+            if is_nested():
+                return list(self._here())
+            self._begin()
+            results: list[R] = await self._take()
+            return results
+        except BaseException as error:
+            hide_own_frames(error)
+            raise
 
     # --- ---
 

@@ -17,6 +17,7 @@ from weakref import WeakSet
 
 from burla.arguments import Shape, check_arguments
 from burla.config import cluster_address
+from burla.core.progress import Progress
 from burla.modules import found_modules, new_sent
 from burla.monkey_patches import refuse_green_threads
 from burla.nested import is_nested
@@ -57,6 +58,7 @@ class CallOptions(TypedDict, total=False):
     timeout: float | None
     retries: int | Retry | None
     spinner: bool
+    progress: Callable[[Progress], object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Settings:
         return {"spinner": False, "max_parallelism": self.most, **self.options}
 
 
-OF_CALLS = ("func_gpu", "timeout", "retries")
+OF_CALLS = ("func_gpu", "timeout", "retries", "progress")
 KNOWN = ", ".join(CallOptions.__annotations__)
 
 
@@ -399,6 +401,8 @@ def _fail_all(sink: Sink, inputs: Iterable[object], at: int, error: Exception) -
 
 # --- the end of the process ---
 
+INTERRUPTED = "the calls were interrupted"
+
 _engines: WeakSet[Engine] = WeakSet()
 
 
@@ -407,8 +411,13 @@ def _end_all() -> None:
     engines = list(_engines)
     for engine in engines:
         engine.close("cannot schedule new futures after interpreter shutdown")
-    for engine in engines:
-        engine.join()
+    try:
+        for engine in engines:
+            engine.join()
+    except KeyboardInterrupt:
+        for engine in engines:
+            engine.stop(INTERRUPTED)
+        raise
 
 
 # Before threads are joined and other ends come: private, but what Python's own executors use.

@@ -8,6 +8,8 @@ from concurrent.futures import Executor as _Executor, Future
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar, Unpack
 
+from burla.own_frames import hide_own_frames
+
 from .engine import CallOptions, Engine, Settings
 from .results import Results
 
@@ -53,7 +55,8 @@ class Executor(_Executor):
                 this executor share their globals there.
             initargs: what it is called with.
             options: `func_cpu`, `func_ram`, `func_gpu`, `grow`, `env`, `files`, `packages`,
-                `timeout`, `retries` and `spinner` (else False), as `remote_parallel_map` has them.
+                `timeout`, `retries`, `spinner` (else False) and `progress`, as
+                `remote_parallel_map` has them; each time that nothing is left counts as an end.
 
         Raises:
             TypeError: an argument is of a wrong kind; the text names it.
@@ -150,7 +153,17 @@ class Executor(_Executor):
         """
         self._engine.close(CLOSED, cancel=cancel_futures)
         if wait:
-            self._engine.join()
+            try:
+                self._engine.join()
+            except KeyboardInterrupt:  # nobody waits for the calls any more
+                self._engine.stop(CLOSED)
+                raise
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Shut it down; whoever interrupted the block does not wait for its calls: they stop."""
+        if kind is KeyboardInterrupt:
+            self._engine.stop(CLOSED)
+        self.shutdown()
 
 
 def _result_of(future: Future[R], timeout_s: float | None) -> R:
@@ -166,6 +179,9 @@ def _in_order(results: Results, count: int, end_s: float | None) -> Iterator[Any
         for index in range(count):
             left_s = None if end_s is None else max(0.0, end_s - time.monotonic())
             yield results.take(index, left_s)
+    except BaseException as error:
+        hide_own_frames(error)
+        raise
     finally:
         results.drop()
 

@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from burla.nested import is_nested
+from burla.own_frames import hides_own_frames
 
 from .engine import Engine
 from .results import Failed, Results
@@ -199,6 +200,7 @@ class IMapIterator(Iterator[R], Generic[R]):
         """Return the next result."""
         return self.next()
 
+    @hides_own_frames
     def next(self, timeout: float | None = None) -> R:
         """Return the next result; the error of a call that failed is raised in its place.
 

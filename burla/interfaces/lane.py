@@ -10,6 +10,7 @@ this process as it is then. While it rests the cluster gives its nodes to whoeve
 import logging
 import signal
 import threading
+import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
@@ -22,8 +23,10 @@ from burla.core.read_ahead import GROW_AHEAD_S, ReadAhead
 from burla.errors import InputTooLarge, ResultNotSendable
 from burla.own_frames import hide_own_frames
 from burla.protocol.messages import Kind
+from burla.shell.cells import context_of_cell
 from burla.shell.delivery import Delivery, Opener
 from burla.shell.job import Event
+from burla.shell.progress import SHOW_S
 from burla.shell.putting import put_down
 from burla.shell.raising import raise_if_bad
 from burla.starting import Begun
@@ -37,6 +40,7 @@ from .parts import SharedParts
 IDLE_S = 0.005  # after so long without a call the job ends; the next one finds its workers warm
 FINISH_S = 10.0  # then the rest of its output is awaited for so long
 BATCH_MAX = 4096  # calls
+NAMES_MAX = 64  # calls that are looked at for a name of all
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +89,8 @@ class Lane:
         self.closing = False  # it ends as soon as it has nothing to do
         self.thread = threading.Thread(target=self._run, name="burla-lane")
         self._begin_job, self._left = begin, left
+        self._context = context_of_cell()  # of the first call: what all print appears there
+        self._show_at_s: float | None = None  # None: it is shown, or nobody wants that
         self._stopping = False
         self._awake = True  # it will look into the queue without being told
         self._begun: Begun | None = None
@@ -124,7 +130,11 @@ class Lane:
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
         try:
-            self._begun = begun = self._begin_job(self)
+            self._begun = begun = self._context.run(self._begin_job, self)
+            if begun.job.shows():
+                self._show_at_s = time.monotonic() + SHOW_S
+                begun.job.meter.has_all = True  # of what was submitted
+                begun.job.meter.function = _name_of(self.queue)
             self._parts = SharedParts(begun.parts, self.shared)
             if begun.may_grow and self._window.ahead is not None:
                 self._window.ahead.ahead_s = GROW_AHEAD_S
@@ -148,12 +158,25 @@ class Lane:
         timeout_s = None
         if not self._starts and not self.queue:
             timeout_s = 0.0 if self.closing else IDLE_S
-        event = begun.job.wait_event(timeout_s)
+        event = self._wait_event(begun, timeout_s)
         if event is not None:
             self._handle(begun, event)
         elif timeout_s is not None and not self.queue and (self.closing or not self._awake):
             return not self._left(self, False)
         return True
+
+    def _wait_event(self, begun: Begun, timeout_s: float | None) -> Event | None:
+        """Wait as the job does; let the user see how far the calls are, if they take long."""
+        job = begun.job
+        if job.meter.has_all:
+            job.meter.sent = self._end + len(self.queue)
+        if self._show_at_s is not None:
+            left_s = self._show_at_s - time.monotonic()
+            if left_s > 0:
+                return job.wait_event(left_s if timeout_s is None else min(left_s, timeout_s))
+            self._show_at_s = None
+            job.show()
+        return job.wait_event(timeout_s)
 
     def _send(self, begun: Begun) -> None:
         while self.queue and self._window.has_room() and begun.shared.has_room():
@@ -282,7 +305,7 @@ class Lane:
         begun.job.end_inputs()
         while (event := begun.job.wait_event(FINISH_S)) is not None:
             if isinstance(event, Finish):
-                begun.job.printer.wait_written()
+                begun.job.finish()
                 return
             if not isinstance(event, Slots):
                 return  # all outcomes are here: what fails now is nobody's
@@ -309,6 +332,12 @@ class Lane:
             self._parts.release()
         # This is part of a ring, and the collector cannot clear views of memory in rings.
         self._packer, self._parts, self.shared = Packer(None), None, []
+
+
+def _name_of(queue: deque[Entry]) -> str:
+    """Return what to call the calls that wait."""
+    names = {call.code.name for _, _, call in list(queue)[:NAMES_MAX]}
+    return names.pop() if len(names) == 1 else "calls"
 
 
 def _hand_over(to: Callable[[Any, Any], None], token: Any, value: Any) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+WAKE_S = 0.2  # so late a cell that waits is interrupted
 
 
 class Loop(Protocol):
@@ -56,7 +58,7 @@ class _Asyncio:
             self._loop.call_soon_threadsafe(what)
 
     def new_event(self) -> Event:
-        return asyncio.Event()
+        return _Alert() if "ipykernel" in sys.modules else asyncio.Event()
 
     def spawn(self, what: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
         task = self._loop.create_task(what())
@@ -67,6 +69,27 @@ class _Asyncio:
             task.cancel()
 
         return cancel
+
+
+class _Alert(asyncio.Event):
+    """Wakes its loop now and then while somebody waits.
+
+    The kernel of a notebook takes an interrupt in a signal handler that wakes no loop, and would
+    cancel the cell when something else happens there.
+    """
+
+    async def wait(self) -> Literal[True]:
+        loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = []
+
+        def wake() -> None:
+            timers[:] = [loop.call_later(WAKE_S, wake)]
+
+        wake()
+        try:
+            return await super().wait()
+        finally:
+            timers[0].cancel()
 
 
 class _Trio:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar, Unpack
 
 from burla.nested import is_nested
+from burla.own_frames import hides_own_frames
 from burla.parallel_map import remote_parallel_map
 
 from .engine import CallOptions, Engine, Settings
@@ -63,6 +64,7 @@ class AsyncResult(Generic[R]):
         """Return when all calls have ended, or after `timeout` seconds."""
         self._done.wait(timeout)
 
+    @hides_own_frames
     def get(self, timeout: float | None = None) -> R:
         """Return the result; the error of the first call that failed is raised.
 
@@ -141,7 +143,8 @@ class Pool:
             maxtasksperchild: taken and ignored: processes go with the work that they had.
             context: taken and ignored: how processes start does not show.
             options: `func_cpu`, `func_ram`, `func_gpu`, `grow`, `env`, `files`, `packages`,
-                `timeout`, `retries` and `spinner` (else False), as `remote_parallel_map` has them.
+                `timeout`, `retries`, `spinner` (else False) and `progress`, as
+                `remote_parallel_map` has them; each time that nothing is left counts as an end.
 
         Raises:
             TypeError: an argument is of a wrong kind; the text names it.
@@ -158,6 +161,7 @@ class Pool:
 
     # --- waiting for the result ---
 
+    @hides_own_frames
     def apply(
         self,
         func: Callable[..., R],
@@ -167,12 +171,14 @@ class Pool:
         """Return `func(*args, **kwds)`."""
         return self.apply_async(func, args, kwds).get()
 
+    @hides_own_frames
     def map(
         self, func: Callable[[Any], R], iterable: Iterable[Any], chunksize: int | None = None
     ) -> list[R]:
         """Return the results in order; the error of a call is raised when all have ended."""
         return self._map(func, iterable, is_star=False)
 
+    @hides_own_frames
     def starmap(
         self,
         func: Callable[..., R],

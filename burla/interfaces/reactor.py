@@ -14,12 +14,12 @@ from _queue import Empty, SimpleQueue
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from contextvars import copy_context
 from itertools import count
 from typing import Any
 
 from burla.own_frames import hide_own_frames
 from burla.shell.caller import Driven, Raised, Values
+from burla.shell.cells import context_of_cell
 from burla.starting import Request, start
 
 OPEN_MAX = 256  # jobs at once of one reactor; a cluster has a bound for each user
@@ -56,7 +56,7 @@ class Machine:
         self.has_handed = False  # something over, and waits for its consumer
         self.due = 0  # number of the time that it waits for; others are past
         self.is_queued = False  # the reactor will look at it
-        self.context = copy_context()  # of the caller: that of `decimal` goes along
+        self.context = context_of_cell()  # of the caller: that of `decimal` goes along
 
 
 class Reactor:

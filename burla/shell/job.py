@@ -223,8 +223,8 @@ class Job:
                 self.printer.put(line_about(self.name, what.text))
             case ReportWaiting():
                 self.meter.record, self.meter.waiting = None, what.text
-                is_live = self._progress is not None and self._progress.is_live
-                if self.spinner and not is_live:  # else it stands in the line
+                says_why = self._progress is not None and self._progress.says_why
+                if self.spinner and not says_why:  # else it stands in the line
                     self.printer.put(waiting_line(self.name, what.text))
             case ReportHanging() | ReportRetried():
                 if self.spinner:

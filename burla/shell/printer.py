@@ -5,11 +5,11 @@ thread starts with the first output, so a call without prints pays nothing.
 """
 
 import codecs
-import contextvars
 import signal
 import threading
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TextIO
 
@@ -17,6 +17,7 @@ from burla.core.effects import Write
 from burla.protocol.messages import NOTICE, STDERR, STDOUT
 from burla.values.records import RecordReader
 
+from .cells import context_of_cell
 from .progress import JobProgress
 from .records import hand_over
 from .streams import is_one_place
@@ -58,7 +59,7 @@ class Printer:
         self._unflushed = False
         self._token = token
         self._readers: dict[tuple[bytes, int], RecordReader] = {}  # by lease and stream
-        self._context = contextvars.copy_context()  # filters of log records may look into it
+        self._context = context_of_cell()  # filters of log records may look into it, too
         self._starting = threading.Lock()
         self._progress: JobProgress | None = None  # of a job that takes long enough to be shown
         self._drawing = threading.Lock()  # held while its line is written or wiped
@@ -79,7 +80,8 @@ class Printer:
     def _start(self) -> None:
         with self._starting:  # output may begin just when the job is shown
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="burla-print", daemon=True)
+                run = partial(self._context.run, self._run)
+                thread = threading.Thread(target=run, name="burla-print", daemon=True)
                 self._thread = thread
                 thread.start()
 
@@ -210,7 +212,7 @@ class Printer:
                     self._write(stream, decoder.decode(part))
                 else:
                     self._flush()  # what was printed before it
-                    self._context.run(hand_over, part)
+                    hand_over(part)
 
     def _decoder(self, lease: bytes, stream: int) -> codecs.IncrementalDecoder:
         decoder = self._decoders.get((lease, stream))

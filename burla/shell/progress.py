@@ -7,12 +7,21 @@ thread that prints, so the two cannot get into each other's way.
 
 import io
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
-from burla.core.progress import Meter, Progress, html_of, live_line, plain_line, summary_line
+from burla.core.progress import (
+    Meter,
+    Progress,
+    html_of,
+    live_line,
+    plain_line,
+    stopped_line,
+    summary_line,
+)
+
+from .cells import notebook_shell
 
 SHOW_S = 0.5  # a job that takes longer is shown
 ASK_S = 1.0  # the scheduler is asked so often how the job stands
@@ -55,8 +64,8 @@ class Place(Protocol):
     def clear(self) -> None:
         """Take away what stands in the way of other output."""
 
-    def end(self, said: Progress | None) -> None:
-        """Show how it ended; None: it did not end well."""
+    def end(self, said: Progress, *, went_well: bool) -> None:
+        """Show how it ended."""
 
 
 class Terminal:
@@ -85,10 +94,10 @@ class Terminal:
             self._is_shown = False
             self._write(CLEAR)
 
-    def end(self, said: Progress | None) -> None:
-        """Leave nothing but the summary."""
+    def end(self, said: Progress, *, went_well: bool) -> None:
+        """Leave nothing but the summary of what took long."""
         self.clear()
-        if said is not None:
+        if went_well and said.elapsed_s >= SUMMARY_S:
             self._write(f"{summary_line(said)}\n")
 
     def _write(self, text: str) -> None:
@@ -119,9 +128,9 @@ class Lines:
     def clear(self) -> None:
         """Leave what was written."""
 
-    def end(self, said: Progress | None) -> None:
-        """Write the summary."""
-        if said is not None:
+    def end(self, said: Progress, *, went_well: bool) -> None:
+        """Write the summary of what took long."""
+        if went_well and said.elapsed_s >= SUMMARY_S:
             self._write(summary_line(said))
 
     def _write(self, line: str) -> None:
@@ -140,19 +149,23 @@ class Notebook:
 
     def show(self, said: Progress) -> None:
         """Change the display, or make it."""
-        shown = {"text/plain": plain_line(said), "text/html": html_of(said)}
-        if self._handle is None:
-            self._handle = self._display(shown, raw=True, display_id=True)
-        else:
-            self._handle.update(shown, raw=True)
+        self._show(plain_line(said), html_of(said))
 
     def clear(self) -> None:
         """Leave it: other output has its own place."""
 
-    def end(self, said: Progress | None) -> None:
-        """Let the display say how it ended."""
-        if said is not None:
-            self._display({"text/plain": summary_line(said)}, raw=True)
+    def end(self, said: Progress, *, went_well: bool) -> None:
+        """Let the display say how it ended: what it says stays in the notebook."""
+        if self._handle is not None or (went_well and said.elapsed_s >= SUMMARY_S):
+            line = summary_line(said) if went_well else stopped_line(said)
+            self._show(line, html_of(said, line))
+
+    def _show(self, text: str, html: str) -> None:
+        shown = {"text/plain": text, "text/html": html}
+        if self._handle is None:
+            self._handle = self._display(shown, raw=True, display_id=True)
+        else:
+            self._handle.update(shown, raw=True)
 
 
 def place_for(stderr: TextIO | None, environment: Mapping[str, str]) -> Place | None:
@@ -194,9 +207,7 @@ def _columns(file: TextIO) -> int:
 
 def _notebook() -> Callable[..., Any] | None:
     """Return what shows things in a notebook, if this is one."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if shell is None or getattr(shell, "kernel", None) is None:
+    if notebook_shell() is None:
         return None
     from importlib import import_module
 
@@ -233,6 +244,11 @@ class JobProgress:
     def is_live(self) -> bool:
         """Whether it is shown where other output must not be written over it."""
         return isinstance(self._place, Terminal)
+
+    @property
+    def says_why(self) -> bool:
+        """Whether it says there why nothing runs, so that no line of its own needs to."""
+        return isinstance(self._place, Terminal | Notebook)
 
     def tick_s(self) -> float:
         """Return for how long nothing needs to be done."""
@@ -275,8 +291,7 @@ class JobProgress:
         """Show how it ended, once."""
         callback, self._callback = self._callback, None
         said = self.meter.look(self._clock_s(), is_over=True)
-        last = said if went_well and said.elapsed_s >= SUMMARY_S else None
-        self._on(lambda place: place.end(last))
+        self._on(lambda place: place.end(said, went_well=went_well))
         self._place = None
         if callback is not None and went_well:
             callback(said)

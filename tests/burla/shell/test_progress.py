@@ -260,7 +260,32 @@ def test_a_notebook_has_one_display_that_changes() -> None:
     assert [what for what, _ in said] == ["display", "update", "update"]
     assert set(said[0][1]) == {"text/plain", "text/html"}
     shown.end(went_well=True)
-    assert said[-1] == ("display", {"text/plain": "burla: f: 0 calls in 9.0 s"})
+    line = "burla: f: 0 calls in 9.0 s"
+    assert said[-1] == ("update", {"text/plain": line, "text/html": f"<pre>{line}</pre>"})
+
+
+@pytest.mark.parametrize("went_well", [True, False])
+def test_a_display_that_was_shown_says_how_the_job_ended_however_soon(went_well: bool) -> None:
+    said: list[str] = []
+
+    class Handle:
+        def update(self, shown: dict[str, str], **more: Any) -> None:
+            said.append(shown["text/plain"])
+
+    clock, meter = Clock(), Meter("f", 0.0)
+    clock.now_s, meter.sent, meter.has_all, meter.done = 1.0, 3, True, 2
+    notebook = Notebook(lambda shown, **more: Handle())
+    shown = JobProgress(meter, lambda: None, notebook, None, clock)
+    shown.tick(may_draw=True)
+    meter.done += went_well
+    shown.end(went_well=went_well)
+    ends = {True: "3 calls in 1.0 s", False: "stopped after 1.0 s, 2 of 3 done"}
+    assert said == [f"burla: f: {ends[went_well]}"]
+
+
+def test_a_job_that_was_short_leaves_no_display() -> None:
+    shown = JobProgress(Meter("f", 0.0), lambda: None, Notebook(pytest.fail), None, Clock())
+    shown.end(went_well=True)
 
 
 def test_where_it_is_shown_is_seen_from_the_stream_and_the_variable() -> None:
