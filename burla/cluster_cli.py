@@ -79,7 +79,9 @@ def _drop(address: str) -> None:
     "--gce", is_flag=True, help="Make nodes on Google Compute Engine; needs --project, --zone."
 )
 @click.option("--slurm", is_flag=True, help="Make nodes by the Slurm of this machine.")
-@click.option("--nodes", type=int, help="How many nodes for --gce or --slurm (default: 1).")
+@click.option("--kubernetes", is_flag=True, help="Make nodes as pods of Kubernetes.")
+@click.option("--provider", metavar="NAME", help="Make nodes by a provider installed by you.")
+@click.option("--nodes", type=int, help="How many nodes for one of these (default: 1).")
 @click.option("--max-nodes", type=int, help="Limit up to which jobs with grow=True may add nodes.")
 @click.option("--project", help="Google Cloud project that pays for --gce.")
 @click.option(
@@ -89,6 +91,9 @@ def _drop(address: str) -> None:
     "--machine-type", "machine_types", multiple=True, help="Type for --gce; repeat likewise."
 )
 @click.option("--partition", help="Slurm partition for --slurm.")
+@click.option("--context", help="Context of the kubeconfig for --kubernetes.")
+@click.option("--namespace", help="Namespace for --kubernetes (default: one of its own).")
+@click.option("--image", help="Image of the pods for --kubernetes (default: python:3.X-slim).")
 @click.option("--bind", help="Where the scheduler listens on this machine: tcp://ADDRESS:PORT.")
 @click.option("--scheduler", help="Address at which nodes reach the scheduler, if not --bind.")
 @click.option("--wheelhouse", help='Wheels for nodes without package index: "auto" or a folder.')

@@ -19,6 +19,7 @@ from burla.transport.request import NoAnswer, NotTaken
 
 BACKOFF_S = 60.0  # no machine is asked for so long after one failed; doubles
 BACKOFF_MAX_S = 600.0
+WHY_MAX = 500  # characters of what callers are told of machines
 UNSEEN_S = 60.0  # a ready machine whose node the scheduler has not heard of for so long is idle
 NO_SHAPE = Shape(0)  # no machine is made
 
@@ -101,7 +102,7 @@ class Autoscaler:
         coming = sum(machine.state in plan.COMING for machine in there)
         count = growth.count if self.clock_s() >= self._pause_until_s else 0
         if coming or count:
-            self._doing = f"machines on their way: {coming + count}"
+            self._doing = f"machines on their way: {coming + count}{_waits_for(there)}"
         else:
             self._doing = self._trouble if growth.count else growth.why
         return count
@@ -212,6 +213,12 @@ class Autoscaler:
         if text != self._logged:
             self._logged = text
             log.info("%s", text)
+
+
+def _waits_for(machines: Sequence[Machine]) -> str:
+    """Return in brackets what machines wait for that their provider has no room for yet."""
+    whys = dict.fromkeys(m.why for m in machines if m.state == "creating" and m.why)
+    return f" ({named(whys, 2)[:WHY_MAX]})" if whys else ""
 
 
 def _is_retired(node: m.NodeStatus) -> bool:

@@ -74,10 +74,10 @@ def up(
     config = config.with_hosts((*config.ssh.hosts, *hosts))
     nodes = max(config.local.nodes, local)
     config = changed(config, local=changed(config.local, nodes=nodes))
-    machines = config.gce.nodes or config.slurm.nodes or config.grows_by
-    if not (config.ssh.hosts or nodes or machines):
+    if not (config.ssh.hosts or nodes or config.provided):
         raise BadConfig(
-            "a cluster needs nodes: pass --local, --ssh HOST, --gce, --slurm or a TOML file"
+            "a cluster needs nodes: pass --local, --ssh HOST, --gce, --kubernetes, --slurm,"
+            " --provider NAME or a TOML file"
         )
     state = State(config) if known is None else changed(known, config=config)
     return _up(state, json, adopt, by_file=file is not None)

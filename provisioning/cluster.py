@@ -15,17 +15,15 @@ from burla.provisioning.core.machines import (
     BadConfig,
     Machine,
     Progress,
-    Provisioner,
     ProvisioningError,
     Transport,
     named,
 )
 from burla.provisioning.core.steps import Wanted
 from burla.provisioning.install import bootstrap, pins, wheels
-from burla.provisioning.slurm.provisioner import Slurm
 from burla.provisioning.ssh.connections import Connections
 
-from . import sight, state
+from . import providers, sight, state
 from .admin import NoAnswer, NotTaken
 from .config import log_options
 from .fleet import Fleet
@@ -139,34 +137,21 @@ class Cluster:
         """Return what the cluster has at providers of machines, by provider.
 
         Raises:
-            ProvisioningError: the library of one is not installed.
+            ProvisioningError: one of them is not installed, or cannot work so.
         """
-        config = self.config
-        found: dict[str, Fleet] = {}
-        if config.gce.project:
-            try:
-                from burla.provisioning.gce import (
-                    provisioner as gce,  # google-cloud-compute: an extra, and slow to import
-                )
-            except ImportError as error:
-                text = f"Compute Engine needs more packages: pip install 'burla[gce]' ({error})"
-                raise ProvisioningError(text) from None
-            where = (self.state.address, self.head.join_token)
-            cloud = gce.Gce(config, *where, self._say, self._pause)
-            found["gce"] = self._fleet(cloud, config.gce.nodes, config.gce.boot_s)
-        if config.by_slurm:
-            folder = self.directory / "slurm"
-            jobs = Slurm(config, folder, self.state.address, self.head.join_token)
-            found["slurm"] = self._fleet(jobs, config.slurm.nodes, config.slurm.wait_s)
-            found["slurm"].spare = False  # it may have room for no more
-        return found
+        where = providers.Head(
+            self.state.address, self.head.join_token, self.directory, self._say, self._pause
+        )
+        rentals = providers.rentals(self.config, where)
+        return {name: self._fleet(rental) for name, rental in rentals.items()}
 
-    def _fleet(self, provisioner: Provisioner, standing: int, boot_s: float) -> Fleet:
+    def _fleet(self, rental: providers.Rental) -> Fleet:
         head = self.head
         return Fleet(
-            provisioner,
-            standing,
-            boot_s,
+            rental.provisioner,
+            rental.nodes,
+            rental.boot_s,
+            spare=rental.spare,
             joined=head.joined,
             settle_s=0.0
             if head.is_away
@@ -200,8 +185,9 @@ class Cluster:
 
     def up(self, progress: Progress) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
-        if self.config.by_slurm:  # nothing is started where there is no Slurm
-            self.fleets()["slurm"].provisioner.observe()
+        for provider, fleet in self.fleets().items():
+            if provider != "gce":  # nothing is started where there is none
+                fleet.provisioner.observe()
         shipped = self._gather(progress)
         self._warn(shipped)
         self.head.start_scheduler(progress)

@@ -21,8 +21,11 @@ jobs = 100
 [quotas.users.anna]
 bytes = 34359738368
 
-[grow]                              # machines for jobs with grow=True; [gce] or [slurm] says which
-max_nodes = 8
+[grow]                              # machines for jobs with grow=True; [gce], [slurm], [kubernetes]
+max_nodes = 8                       # or [providers.NAME] says which
+
+[providers.NAME]                    # machines of a provider that is installed beside burla
+nodes = 4
 """
 
 import math
@@ -46,18 +49,25 @@ from burla.scheduler.config import AWAY_LIMIT_MIN_S, ConfigError, metrics_addres
 from burla.scheduler.core.admission import is_name
 from burla.system.logs import LEVELS
 
+from .provider_settings import (
+    NODES_MAX,
+    GceConfig,
+    KubernetesConfig,
+    SlurmConfig,
+    must as _must,
+)
+
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
-GPUS_MAX = 16  # of one machine: the most that any machine type takes
-NODES_MAX = 1000  # of one kind; a typing error should not become a bill
 DRAIN_S_MAX = 7 * 86400
+BUILT_IN = ("gce", "slurm", "kubernetes")  # those who make machines that are part of burla
+BOOT_S = 300.0  # of machines of others: from their creation to their first Hello
 OPTIONS = {  # of the command line -> the table in which a setting is called so
     **dict.fromkeys(("bind", "scheduler", "wheelhouse", "index", "log_level"), ""),
     **dict.fromkeys(("project", "zones", "machine_types"), "gce"),
     "partition": "slurm",
+    **dict.fromkeys(("image", "namespace", "context"), "kubernetes"),
     "max_nodes": "grow",
 }
-RUN_H_MAX = 120 * 24  # Compute Engine's longest max_run_duration
-
 
 FAULT = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<where>.*)`)?", re.DOTALL)  # as msgspec says it
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
@@ -90,47 +100,10 @@ class LocalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpus: int | None = None
 
 
-class GceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Virtual machines of Google Compute Engine."""
-
-    nodes: int = 0  # that stand; jobs may ask for more
-    project: str = ""
-    zones: tuple[str, ...] = ()  # in order of preference
-    machine_types: tuple[str, ...] = ("n2-standard-8",)  # in order of preference
-    image: str = "projects/debian-cloud/global/images/family/debian-12"
-    disk_gb: int = 20
-    gpus: int = 0  # attached to each machine, beside those that its type has (g2, a2, a3)
-    gpu_type: str = ""  # of those, e.g. nvidia-tesla-t4
-    network: str = "global/networks/default"
-    external_ip: bool = True  # False: the network has a NAT, or the image all that is needed
-    spot: str = "prefer"  # "never"; "prefer": standard if there is no spot; "only"
-    run_h: float = 24.0  # Compute Engine deletes a VM after this, whatever else happens
-    owner: str = ""  # label; empty: the user's name
-    wheelhouse: str = ""  # folder on the image that has all dependencies
-    boot_s: float = 300.0  # from its creation to its first Hello; then it is given up
-    silence_s: int = (
-        600  # a VM that hears nothing from its scheduler for this long powers itself off
-    )
-    endpoint: str = ""  # of the API, for tests
-
-
-class SlurmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Nodes that are asked of Slurm."""
-
-    nodes: int = 0
-    partition: str = ""
-    walltime_min: int = 60
-    cpus: int = 1  # per node
-    gpus: int = 0  # per node
-    drain_s: int = 60  # before the walltime ends a node takes no more work
-    wait_s: float = 600.0  # for Slurm to have room; then what waits is cancelled
-    options: tuple[str, ...] = ()  # more of sbatch, as "--account=x"
-
-
 class GrowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far machines of a provider are made for jobs that ask, and when idle ones go."""
 
-    provider: str = ""  # "gce" or "slurm"; empty: gce if it has a project, else slurm
+    provider: str = ""  # "gce", "slurm", ...; empty: the first that the cluster has machines of
     # with so many machines of this provider, standing ones included, no more are made for jobs
     max_nodes: int = 0
     max_cost_per_h: float | None = None  # of all of them, in the currency of `prices`; None: any
@@ -167,6 +140,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local: LocalConfig = LocalConfig()
     gce: GceConfig = GceConfig()
     slurm: SlurmConfig = SlurmConfig()
+    kubernetes: KubernetesConfig = KubernetesConfig()
+    providers: dict[str, dict[str, Any]] = {}  # of others; see providers.py
     grow: GrowConfig = GrowConfig()
     quotas: QuotasConfig = QuotasConfig()
 
@@ -198,8 +173,9 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             away_s,
             f"{AWAY_LIMIT_MIN_S:g} seconds or more; inf: no limit",
         )
-        for where, count in (("local", self.local), ("gce", self.gce), ("slurm", self.slurm)):
-            _must(0 <= count.nodes <= NODES_MAX, f"{where}.nodes", count.nodes, f"0 to {NODES_MAX}")
+        for where in ("local", *BUILT_IN):
+            nodes = getattr(self, where).nodes
+            _must(0 <= nodes <= NODES_MAX, f"{where}.nodes", nodes, f"0 to {NODES_MAX}")
         folder = self.ssh.directory
         _must(
             not folder or DIRECTORY.fullmatch(folder),
@@ -207,25 +183,25 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             folder,
             "a path without spaces or quotes",
         )
-        wait_s = self.slurm.wait_s
-        _must(0 < wait_s < math.inf, "slurm.wait_s", wait_s, "more than 0 seconds")
-        self._check_gce()
+        self._check_providers()
         self._check_grow()
         self._check_quotas()
 
-    def _check_gce(self) -> None:
-        gce = self.gce
-        spots = ("never", "prefer", "only")
-        _must(gce.spot in spots, "gce.spot", gce.spot, "never, prefer or only")
-        _must(0 < gce.run_h <= RUN_H_MAX, "gce.run_h", gce.run_h, f"up to {RUN_H_MAX} h")
-        _must(0 < gce.boot_s < math.inf, "gce.boot_s", gce.boot_s, "more than 0 seconds")
-        _must(0 <= gce.gpus <= GPUS_MAX, "gce.gpus", gce.gpus, f"0 to {GPUS_MAX}")
-        kinds = "set together with gce.gpus, e.g. nvidia-tesla-t4"
-        _must(bool(gce.gpus) == bool(gce.gpu_type), "gce.gpu_type", gce.gpu_type, kinds)
-        if gce.nodes or self.grows_by == "gce":
-            _must(gce.project, "gce.project", "", "the project that pays (--project)")
-            zones = "one zone or more, e.g. us-central1-a (--zone)"
-            _must(gce.zones, "gce.zones", [], zones)
+    def _check_providers(self) -> None:
+        self.gce.check(is_used=bool(self.gce.nodes) or self.grows_by == "gce")
+        self.slurm.check()
+        self.kubernetes.check()
+        for name, table in self.providers.items():
+            where = f"providers.{name}"
+            _must(name not in BUILT_IN, where, table, f"[{name}]: that one is part of burla")
+            _must(NAME.fullmatch(name), "providers", name, "the name of an installed provider")
+            nodes, boot_s = table.get("nodes", 0), table.get("boot_s", BOOT_S)
+            true = type(nodes) is int and 0 <= nodes <= NODES_MAX
+            _must(true, f"{where}.nodes", nodes, f"0 to {NODES_MAX}")
+            true = type(boot_s) in (int, float) and 0 < boot_s < math.inf
+            _must(true, f"{where}.boot_s", boot_s, "more than 0 seconds")
+            spare = table.get("spare", True)
+            _must(type(spare) is bool, f"{where}.spare", spare, "true or false")
 
     def _check_quotas(self) -> None:
         if self.quotas == QuotasConfig():
@@ -247,12 +223,12 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             *((f"prices.{kind}", price) for kind, price in grow.prices.items()),
         ):
             _must(0 <= value < math.inf, f"grow.{name}", value, "0 or more")
-        allowed = ("gce", "slurm") if grow.max_nodes and not self.grows_by else ("", "gce", "slurm")
+        known = (*BUILT_IN, *self.providers)
         _must(
-            grow.provider in allowed,
+            grow.provider in known or (not grow.provider and (self.grows_by or not grow.max_nodes)),
             "grow.provider",
             grow.provider,
-            "gce or slurm, whichever has a table here",
+            f"one of {', '.join(known)}, whichever has a table here",
         )
 
     @property
@@ -267,14 +243,19 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return ""
         if self.grow.provider:
             return self.grow.provider
-        if self.gce.project:
-            return "gce"
-        return "slurm" if self.slurm.nodes else ""
+        return next(iter(self._provided()), "")
 
     @property
-    def by_slurm(self) -> bool:
-        """Whether Slurm is asked for nodes."""
-        return self.slurm.nodes > 0 or self.grows_by == "slurm"
+    def provided(self) -> tuple[str, ...]:
+        """The names of those who make machines for this cluster, or may."""
+        found = dict.fromkeys([*self._provided(), *filter(None, [self.grows_by])])
+        return tuple(found)
+
+    def _provided(self) -> list[str]:
+        found = ["gce"] if self.gce.project else []
+        found += ["slurm"] if self.slurm.nodes else []
+        found += ["kubernetes"] if self.kubernetes != KubernetesConfig() else []
+        return [*found, *self.providers]
 
     def with_options(self, said: Mapping[str, Any]) -> "ClusterConfig":
         """Return this with what options of the command line say, by their names.
@@ -282,23 +263,35 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             BadConfig: one needs a provider that is not named, or is impossible.
         """
-        providers = [name for name in ("gce", "slurm") if said.get(name)]
-        if "nodes" in said and not providers:
-            raise BadConfig("--nodes needs --gce or --slurm: say which kind of machine to make")
+        other = said.get("provider", "")
+        providers = [name for name in BUILT_IN if said.get(name)]
+        if "nodes" in said and not (providers or other):
+            flags = ", ".join(f"--{name}" for name in BUILT_IN)
+            raise BadConfig(
+                f"--nodes needs {flags} or --provider: say which kind of machine to make"
+            )
         tables: dict[str, dict[str, Any]] = {name: {} for name in (*providers, "")}
         for name in providers:
             tables[name]["nodes"] = said.get("nodes", getattr(self, name).nodes or 1)
         for option, value in said.items():
             if option in OPTIONS:
                 tables.setdefault(OPTIONS[option], {})[option] = value
-        if "grow" in tables and providers:
-            tables["grow"]["provider"] = providers[0]
+        if "grow" in tables and (providers or other):
+            tables["grow"]["provider"] = providers[0] if providers else other
         plain = tables.pop("")
+        if other:
+            table = self.providers.get(other, {})
+            table = table | {"nodes": said.get("nodes", table.get("nodes") or 1)}
+            plain["providers"] = self.providers | {other: table}
         nested = {name: replace(getattr(self, name), **table) for name, table in tables.items()}
         return replace(self, **plain, **nested)
 
     def with_fewer(self, kind: str) -> "ClusterConfig":
-        """Return this with one node less of a kind: "local", "gce" or "slurm"."""
+        """Return this with one node less of a kind: "local", "gce", ..."""
+        if kind in self.providers:
+            fewer = {"nodes": max(0, self.providers[kind].get("nodes", 0) - 1)}
+            others = self.providers | {kind: self.providers[kind] | fewer}
+            return replace(self, providers=others)
         table = getattr(self, kind)
         return replace(self, **{kind: replace(table, nodes=max(0, table.nodes - 1))})
 
@@ -318,11 +311,6 @@ def _check_metrics(address: str) -> None:
             metrics_address(address)
         except ConfigError as error:
             raise BadConfig(f"metrics is {address!r}: {error}") from None
-
-
-def _must(true: object, name: str, value: object, expected: str) -> None:
-    if not true:
-        raise BadConfig(f"{name} is {value!r}: it must be {expected}")
 
 
 def load(path: Path) -> ClusterConfig:

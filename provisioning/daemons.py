@@ -29,7 +29,10 @@ POLL_S = 0.02
 SYSTEMD = Path("/run/systemd/system")  # is there where systemd runs; sd_booted(3)
 UNITS = Path("/etc/systemd/system")
 # What a daemon needs of the environment of the command that starts it; a unit has nothing of it.
-NEEDED = re.compile(r"HOME|PATH|LANG|TZ|(LC|XDG|GOOGLE|CLOUDSDK|SLURM)_\w+|BURLA_\w+_DIR|\w+_proxy")
+NEEDED = re.compile(
+    r"HOME|PATH|LANG|TZ|KUBECONFIG|BURLA_\w+_DIR|\w+_proxy"
+    r"|(LC|XDG|GOOGLE|CLOUDSDK|SLURM|KUBERNETES|AWS|AZURE)_\w+"
+)
 
 
 @dataclass(frozen=True)

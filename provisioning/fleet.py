@@ -17,9 +17,11 @@ from burla.provisioning.core.machines import (
     ProvisioningError,
     StepFailed,
     named,
+    printable,
 )
 
 POLL_S = 1.0  # between two looks at machines that are on their way
+WHY_MAX = 200  # characters, in one line of progress
 END_S = 300.0  # until all machines are gone for good; a busy service is asked again meanwhile
 
 # Returns the names of nodes that the scheduler knows; None: it does not answer.
@@ -67,9 +69,10 @@ class Fleet:
         while True:
             there = self._look()
             for machine in there:
-                if seen.get(machine.name) != machine.state:
-                    progress(machine.name, machine.state)
-                seen[machine.name] = machine.state
+                phase = told(machine)
+                if seen.get(machine.name) != phase:
+                    progress(machine.name, phase)
+                seen[machine.name] = phase
             coming = [m for m in there if m.state in plan.COMING]
             if not coming:
                 break
@@ -150,8 +153,8 @@ class Fleet:
         seen = ""
         while True:
             found = next((m for m in self._look() if m.name == made.name), None)
-            if found is not None and found.state != seen:
-                seen = found.state
+            if found is not None and told(found) != seen:
+                seen = told(found)
                 progress(made.name, seen)
             if found is not None and found.state == "ready":
                 return
@@ -202,6 +205,7 @@ class Fleet:
             try:
                 left = self.provisioner.observe()
                 if not left:
+                    self.provisioner.clean()
                     return
                 for machine in left:
                     progress(machine.name, "removing")
@@ -224,3 +228,9 @@ class Fleet:
             progress(machine.name, "removing")
         self.provisioner.delete(found)
         return found
+
+
+def told(machine: Machine) -> str:
+    """Return the phase of a machine for people, with what it waits for."""
+    waits = machine.state == "creating" and machine.why
+    return f"{machine.state} ({printable(machine.why)[:WHY_MAX]})" if waits else machine.state

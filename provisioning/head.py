@@ -153,7 +153,7 @@ class Head:
 
     def _private_address(self) -> str:
         config = self.state.config
-        if config.ssh.hosts or config.gce.project or config.by_slurm:
+        if config.ssh.hosts or config.provided:
             raise BadConfig(
                 "other machines must be able to reach the scheduler: set bind to an address of this"
                 " machine (e.g. --bind tcp://10.0.0.1:7270), or scheduler to the address of"

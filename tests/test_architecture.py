@@ -43,6 +43,7 @@ ROOMS = {
     "provisioning/ssh": "burla.provisioning.ssh",
     "provisioning/gce": "burla.provisioning.gce",
     "provisioning/slurm": "burla.provisioning.slurm",
+    "provisioning/kubernetes": "burla.provisioning.kubernetes",
     "provisioning": "burla.provisioning",
     "perf": "perf",
     "tests": "tests",
@@ -116,9 +117,15 @@ MAY_IMPORT = {
         *("burla.provisioning.core", "burla.provisioning.config"),
         *("burla.scheduler.core.admission", "burla.system"),
     },
+    "provisioning/kubernetes": {
+        *("burla.provisioning.core", "burla.provisioning.install", "burla.provisioning.config"),
+        *("burla.provisioning.provider_settings", "burla.scheduler.core.admission"),
+        "burla.transport.addresses",
+    },
     "provisioning": {
         *("burla.provisioning.core", "burla.provisioning.install", "burla.provisioning.ssh"),
         *("burla.provisioning.gce", "burla.provisioning.slurm"),
+        "burla.provisioning.kubernetes",
         *("burla.scheduler.auth", "burla.scheduler.core.admission", "burla.scheduler.config"),
         *("burla.protocol", "burla.transport", "burla.system"),
     },
@@ -163,7 +170,8 @@ DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
         "paramiko",
         "google",
         "requests",
-    ),  # of the extras "ssh" and "gce": loaded by what needs them only
+        *("lightkube", "httpx2"),
+    ),  # of the extras "ssh", "gce" and "kubernetes": loaded by what needs them only
     "prometheus_client",  # of the extra "metrics"
     *("jinja2", "starlette", "uvicorn"),  # of the extra "dashboard"
 }

@@ -58,8 +58,8 @@ PRINTED = {  # by page, what each block prints, in any order
         ["[1, 2, 4, 8]"],
     ],
 }
-# tests/end_to_end/test_jobs.py and test_detached.py run these, on a cluster
-ELSEWHERE = {"docs/jobs.md", "docs/detached.md"}
+# tests/end_to_end/test_jobs.py, test_detached.py and tests/provisioning/test_providers.py run these
+ELSEWHERE = {"docs/jobs.md", "docs/detached.md", "docs/providers.md"}
 
 
 WORDS_MIN = 3  # characters: a shorter word is everywhere

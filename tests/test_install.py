@@ -16,7 +16,7 @@ from burla.protocol import VERSION
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("burla", "burla-scheduler", "burla-nodelet")
-SCRIPTS = ("install/bootstrap", "gce/startup")  # that go to other machines
+SCRIPTS = ("install/bootstrap", "gce/startup", "kubernetes/pod")  # that go to other machines
 FOLDERS = {  # in the checkout -> in the wheel
     "burla": "burla",
     "scheduler": "burla/scheduler",

@@ -1,6 +1,6 @@
 """Machines, and the two things one does with them: run commands there, and get or give up some.
 
-Pure: what is said here is said to all kinds of machines alike (ssh, gce, slurm).
+Pure: what is said here is said to all kinds of machines alike (ssh, gce, ...).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -42,7 +42,7 @@ class Machine:
 
     name: str  # of the node, unique in the cluster
     address: str  # where its provider or ssh finds it
-    provider: str  # "gce", "slurm"
+    provider: str  # "gce", "slurm", ...: its name in the settings
     state: str = "ready"  # or "creating", "joining", "failed", "ending", "ended"
     why: str = ""  # of a failure
     says_so: bool = False  # the state is what the machine says; its jobs may say it as well
@@ -125,6 +125,13 @@ class Provisioner(Protocol):
 
         Raises:
             ProvisioningError: one or more could not be given up; all others were.
+        """
+
+    def clean(self) -> None:
+        """Remove what there is besides machines, of which none is left.
+
+        Raises:
+            ProvisioningError: it cannot be removed.
         """
 
 

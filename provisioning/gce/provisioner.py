@@ -395,6 +395,9 @@ class Gce:
         if errors:
             raise errors[0]
 
+    def clean(self) -> None:
+        """Do nothing: disks go with their machines; see `machines.Provisioner`."""
+
     def _delete_one(self, name: str, zone: str) -> None:
         request = types.DeleteInstanceRequest(
             project=self.gce.project, zone=zone, instance=name, request_id=str(uuid.uuid4())

@@ -180,6 +180,9 @@ class Slurm:
         if machines:
             _call(["scancel", "--quiet", *(machine.address for machine in machines)])
 
+    def clean(self) -> None:
+        """Do nothing: all else is in the cluster's folder; see `machines.Provisioner`."""
+
 
 def _call(line: list[str], stdin: str = "") -> str:
     """Return what a command of Slurm says.

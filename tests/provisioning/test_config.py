@@ -41,7 +41,15 @@ def test_options_say_what_a_file_could() -> None:
     assert one.with_options(cloud).gce.nodes == 1
     hpc = ClusterConfig().with_options({"slurm": True, "nodes": 3, "partition": "q"})
     assert hpc == parse({"slurm": {"nodes": 3, "partition": "q"}})
-    with pytest.raises(BadConfig, match="--nodes needs --gce or --slurm"):
+    pods = ClusterConfig().with_options({"kubernetes": True, "nodes": 2, "namespace": "team"})
+    assert pods == parse({"kubernetes": {"nodes": 2, "namespace": "team"}})
+    theirs = ClusterConfig().with_options({"provider": "x", "nodes": 2, "max_nodes": 3})
+    assert theirs == parse(
+        {"providers": {"x": {"nodes": 2}}, "grow": {"max_nodes": 3, "provider": "x"}}
+    )
+    assert (theirs.grows_by, theirs.provided) == ("x", ("x",))
+    assert theirs.with_fewer("x").providers == {"x": {"nodes": 1}}
+    with pytest.raises(BadConfig, match="--nodes needs --gce, --slurm, --kubernetes or --provider"):
         ClusterConfig().with_options({"nodes": 3})
     with pytest.raises(BadConfig, match="the project that pays"):
         ClusterConfig().with_options({"gce": True})
@@ -53,10 +61,10 @@ def test_options_say_what_a_file_could() -> None:
         ({"nane": "x"}, "nane is not a setting; known: name"),
         ({"ssh": {"host": []}}, "ssh.host is not a setting"),
         ({"grow": {"max_nodes": -1}}, "grow.max_nodes is -1: it must be 0 to"),
-        ({"grow": {"provider": "aws"}}, "gce or slurm"),
+        ({"grow": {"provider": "aws"}}, "one of gce, slurm, kubernetes"),
         ({"grow": {"prices": {"n2": "1"}}}, "grow.prices.n2 is '1': it must be a number"),
         ({"grow": {"max_cost_per_h": -1}}, "grow.max_cost_per_h is -1.0: it must be 0 or more"),
-        ({"grow": {"max_nodes": 1}}, "grow.provider is '': it must be gce or slurm"),
+        ({"grow": {"max_nodes": 1}}, "grow.provider is '': it must be one of gce"),
         ({"grow": {"max_nodes": 1}, "gce": {"project": "p"}}, "gce.zones"),
         ({"ssh": ["a"]}, "must be a table"),
         ({"ssh": {"hosts": "a"}}, "must be a list of texts"),
@@ -73,6 +81,16 @@ def test_options_say_what_a_file_could() -> None:
         ({"gce": {"spot": "yes"}}, "gce.spot is 'yes'"),
         ({"gce": {"run_h": 0}}, "up to 2880 h"),
         ({"gce": {"boot_s": float("inf")}}, "gce.boot_s is inf: it must be more than 0 seconds"),
+        ({"kubernetes": {"namespace": "My Team"}}, "kubernetes.namespace is 'My Team'"),
+        ({"kubernetes": {"tolerations": ["a=b:Never"]}}, r"KEY\[=VALUE\]\[:EFFECT\]"),
+        ({"kubernetes": {"cpus": 0}}, "kubernetes.cpus is 0: it must be 1 to"),
+        ({"kubernetes": {"ram_gb": 0}}, "kubernetes.ram_gb is 0.0: it must be 0.1 or more"),
+        ({"kubernetes": {"run_h": 0}}, "kubernetes.run_h is 0.0: it must be up to"),
+        ({"kubernetes": {"pod": []}}, r"a table, \[kubernetes.pod\]"),
+        ({"providers": {"gce": {}}}, r"\[gce\]: that one is part of burla"),
+        ({"providers": {"x": {"nodes": True}}}, "providers.x.nodes is True: it must be 0 to 1000"),
+        ({"providers": {"x": {"boot_s": "1"}}}, "providers.x.boot_s is '1'"),
+        ({"providers": {"x": {"spare": 1}}}, "providers.x.spare is 1: it must be true or false"),
         (
             {"quotas": {"users": {"a.b": {"jobs": 0}}}},
             r"quotas.users.a.b.jobs is 0: .* number >= 1",

@@ -73,6 +73,9 @@ class Provider:
             if self.nodes is not None:
                 self.nodes.discard(machine.name)
 
+    def clean(self) -> None:
+        self.log.append("clean")
+
     def pause(self, seconds: float) -> None:
         self.now_s += seconds
         for name, due_s in list(self.at_s.items()):

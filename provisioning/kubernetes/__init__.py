@@ -1,0 +1,1 @@
+"""Nodes that are pods of Kubernetes. Needs the extra `burla[kubernetes]`."""
