@@ -26,6 +26,7 @@ SEGMENT_BYTES = 64 << 20  # a file that has so many gets no more records
 HEADER_BYTES_MAX = 4 << 20  # of a record: a message, and the lengths of its frames
 BODY_BYTES_MAX = 16 << 30
 READ_BYTES = 1 << 20  # read at a time
+HEADS_BYTES = 16 << 10  # likewise, where bodies are passed over
 
 Read = Callable[[int, int], bytes]  # at, size -> bytes; fewer at the end of the file
 
@@ -82,16 +83,18 @@ class Record(Struct, frozen=True):
         return frames
 
 
-def scan(read: Read, at: int = 0, stop: int | None = None) -> Iterator[Record]:
+def scan(read: Read, at: int = 0, stop: int | None = None, trusted: int = 0) -> Iterator[Record]:
     """Yield the records from `at` on, up to the first of which the header is damaged or torn.
 
     Args:
         read: gives bytes of the file.
         at: where a record begins.
         stop: no record that begins there or later is looked at; None: up to the end of the file.
+        trusted: bodies that end up to here are taken for whole, and not read.
     """
     window = _Window(read)
     while stop is None or at < stop:
+        window.ahead = HEADS_BYTES if at < trusted else READ_BYTES
         prefix = window.take(at, PREFIX_BYTES)
         if len(prefix) < PREFIX_BYTES:
             return
@@ -105,7 +108,7 @@ def scan(read: Read, at: int = 0, stop: int | None = None) -> Iterator[Record]:
             return
         body_at = at + PREFIX_BYTES + header_bytes
         end = body_at + body_bytes
-        found = window.check(body_at, body_bytes)
+        found = body_check if end <= trusted else window.check(body_at, body_bytes)
         if found is None:  # torn
             return
         yield Record(at, end, header, body_at, found == body_check)
@@ -117,6 +120,7 @@ class _Window:
 
     def __init__(self, read: Read) -> None:
         self._read = read
+        self.ahead = READ_BYTES  # read at least
         self._at, self._bytes = 0, b""
 
     def take(self, at: int, size: int) -> bytes:
@@ -124,7 +128,7 @@ class _Window:
         start = at - self._at
         if not 0 <= start <= start + size <= len(self._bytes):
             self._at, start = at, 0
-            self._bytes = self._read(at, max(size, READ_BYTES))
+            self._bytes = self._read(at, max(size, self.ahead))
         return self._bytes[start : start + size]
 
     def check(self, at: int, size: int) -> int | None:

@@ -18,6 +18,11 @@ def expected(state: State) -> frozenset[bytes] | None:
     return frozenset(state.nodes).union(state.former.awaited or ())
 
 
+def awaited(state: State) -> frozenset[bytes]:
+    """Return the ids of those of an earlier life that are not back."""
+    return frozenset(state.former.awaited or ()).difference(state.nodes)
+
+
 def is_back(state: State, node: Node) -> None:
     """Note that a node has said what it holds: if it is the last one, nobody waits any longer."""
     if not state.former.awaited:

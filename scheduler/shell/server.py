@@ -178,9 +178,10 @@ async def _serve(
         async with asyncio.TaskGroup() as tasks:
             running = []
             if config.nodes_file is not None:
-                core.state.former.awaited = former_nodes.read(config.nodes_file)
-                there = partial(nodes.expected, core.state)
-                keep = former_nodes.keep(config.nodes_file, there)
+                missing = former_nodes.read(config.nodes_file, time.time())
+                core.state.former.awaited = None if missing is None else set(missing)
+                known = partial(nodes.expected, core.state), partial(nodes.awaited, core.state)
+                keep = former_nodes.keep(config.nodes_file, *known, missing or {})
                 running.append(tasks.create_task(keep))
             if doors is not None:
                 doors.authorizer.is_output_shut = channel.is_shut_out

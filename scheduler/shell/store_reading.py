@@ -26,6 +26,7 @@ JOB_NAME = re.compile("[0-9a-f]{32}")  # of a folder; others are not ours
 GONE = ".gone"  # its folder while it is deleted
 DAMAGED = ".damaged-"  # and Unix time: a job that cannot be used
 PART = ".part"  # a blob of which not all is here
+TORN_SEGMENTS = 2  # of a log, that may have been written to in the group that a crash has torn
 PART_BYTES = 4 << 20  # of outcomes, told in one answer; one record always is
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class StoreReading:
 
     def find(self, job: bytes) -> Found | None:
         """Return what there is of a job, damage cut off; None: nothing that could be used."""
-        found = self.look_again(job)
+        found = self.look_at(job, torn=TORN_SEGMENTS)
         if found.opened is None or found.spec is None or found.opened.job != job:
             self._put_aside(job)
             return None
@@ -115,13 +116,19 @@ class StoreReading:
         except OSError as error:
             log.warning("cannot remove what nobody needs in %s: %s", self.directory, error)
 
-    def _segments(self, job: bytes, which: Log) -> Iterator[Segment]:
-        """Yield the files of a log; each is open until the next one is taken."""
-        for number in _numbers(job_path(self.directory, job), which):
+    def _segments(self, job: bytes, which: Log, torn: int | None = None) -> Iterator[Segment]:
+        """Yield the files of a log; each is open until the next one is taken.
+
+        `torn`: how many of the last may be; None: all.
+        """
+        numbers = _numbers(job_path(self.directory, job), which)
+        trusted = frozenset(numbers[:-torn] if torn else ())
+        for number in numbers:
             path = log_path(self.directory, job, which, number)
             with path.open("rb", buffering=0) as file:
                 size = os.fstat(file.fileno()).st_size
-                yield Segment(number, size, _reader(file.fileno()))
+                safe = size if number in trusted else 0
+                yield Segment(number, size, _reader(file.fileno()), safe)
 
     def _cut(self, job: bytes, damage: Damage) -> None:
         """Cut off what is damaged; what is written next would do so, too."""
@@ -135,7 +142,12 @@ class StoreReading:
 
     def look_again(self, job: bytes) -> Found:
         """Return what is left of a job; cut nothing off."""
-        return recovery.find(self._segments(job, Log.INPUTS), self._segments(job, Log.OUTCOMES))
+        return self.look_at(job, torn=None)
+
+    def look_at(self, job: bytes, torn: int | None) -> Found:
+        """Likewise; only so many of the last segments of each log are read as a whole."""
+        logs = [self._segments(job, log, torn) for log in (Log.INPUTS, Log.OUTCOMES)]
+        return recovery.find(*logs)
 
     def load_batch(self, what: LoadBatch) -> tuple[m.Inputs | None, list[bytes]]:
         """Return a batch and its payload; None: it is damaged.

@@ -32,6 +32,7 @@ class Keeper:
         self.state = State(limits, ways)
         self._members, self._readers = Members(), Readers()
         self._rechecked: set[bytes] = set()  # jobs that are being looked at again
+        self._suspects: set[bytes] = set()  # jobs with damage that go on
         self._beat_s = self._sweep_s = 0.0
 
     def at(self, now_s: float, wall_s: float, room: int | None = None) -> None:
@@ -108,6 +109,7 @@ class Keeper:
         if job is not None and asked.delete:
             ending.delete(state, job)
             self._readers.forget(state, job.id)
+            self._suspects.discard(job.id)
         readers.tell(state, peer, told, asked.job)
 
     # --- what the shell has done ---
@@ -151,6 +153,10 @@ class Keeper:
                 job.slim()
                 state.live.pop(job.id, None)
                 state.save(job)
+                if job.state is StoredState.DONE and job.id in self._suspects:
+                    self._suspects.discard(job.id)
+                    self._rechecked.add(job.id)
+                    state.effects.append(Recheck(job.id))
 
     def not_written(self, job_id: bytes, why: str) -> list[Effect]:
         """Take note that the oldest that was to be written of a job could not be."""
@@ -221,7 +227,9 @@ class Keeper:
     def damaged(self, job_id: bytes, number: int) -> list[Effect]:
         """Take note that records of outcomes do not fit their checksums any more."""
         state = self.state
-        if (job := state.jobs.get(job_id)) is not None and not job.pending:
+        if (job := state.jobs.get(job_id)) is not None and job.state is not StoredState.DONE:
+            self._suspects.add(job_id)  # it is looked at when it has ended
+        if job is not None and not job.pending:
             state.damaged[job_id] = state.damaged.get(job_id, 0) + number
             text = f"job {job_id.hex()[:8]} has {number} damaged records: what they held is lost"
             state.effects.append(Note(f"{text}, and run again"))
@@ -326,6 +334,7 @@ class Keeper:
         for job in [job for job in state.jobs.values() if job.is_over() and job.ended_s <= until_s]:
             ending.delete(state, job)
             self._readers.forget(state, job.id)
+            self._suspects.discard(job.id)
 
     def _expire(self, job: KeptJob) -> None:
         state = self.state

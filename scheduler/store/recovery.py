@@ -1,7 +1,8 @@
 """What a restart, or a look after damage, finds of a job in its files. Pure.
 
 Nothing is believed that does not fit its checksum. What is damaged is left out, or cut off where
-nothing can be read behind it; what it held is missing then, and run again.
+nothing can be read behind it; what it held is missing then, and run again. At a start only the last
+segments of a log are read as a whole, which a crash may have torn; of others the heads.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ class Segment(Struct, frozen=True):
     number: int
     size: int
     read: Read
+    trusted: int = 0  # bodies up to here were safe long ago: they are looked at when they are read
 
 
 class BatchAt(Struct, frozen=True):
@@ -123,7 +125,7 @@ def _records(
     for segment in segments:
         end = 0
         last: Record | None = None
-        for record in scan(segment.read):
+        for record in scan(segment.read, trusted=segment.trusted):
             end = record.end
             if record.is_whole:
                 yield segment, record

@@ -57,3 +57,20 @@ def test_a_bit_that_has_changed_is_found_and_what_follows_a_body_is_not_lost(see
     good = [number for number, payload in records if payload is not None]
     is_in_body = len(records) == len(payloads)
     assert good == [n for n in range(len(payloads)) if n < hit or (n > hit and is_in_body)]
+
+
+def test_bodies_that_are_trusted_are_not_read() -> None:
+    data, starts = file_of([bytes(3 << 20)], [b"y" * 100], [bytes(3 << 20)])
+    data = data[:1000] + b"x" + data[1001:]  # nobody looks there
+    read = 0
+
+    def reader(at: int, size: int) -> bytes:
+        nonlocal read
+        read += size
+        return data[at : at + size]
+
+    records = list(scan(reader, trusted=starts[2]))
+    assert [record.is_whole for record in records] == [True] * 3
+    assert [record.at for record in records] == starts
+    assert read < 5 << 20
+    assert not next(scan(reader)).is_whole

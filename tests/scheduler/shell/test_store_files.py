@@ -282,3 +282,24 @@ def test_where_no_record_begins_nothing_is_read_and_nothing_damaged(tmp_path: Pa
         facts = sm.StoredJob(JOB, "f", StoredState.DONE, 1, 1, 1, 0, 0, 0, 0, "", "", None)
         ask = ReadPart(b"p", sm.ReadStored(JOB, 0, 7), (0, size), facts)
         assert made.files.reading.read_part(ask) == ([], (0, size), 0)
+
+
+def test_at_a_start_only_the_end_of_a_log_is_read_and_damage_before_is_found_by_who_reads(
+    tmp_path: Path,
+) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+        for segment in (1, 2):
+            data = b"".join(b"".join(pack(outcomes(10 * segment + n), [b"x" * 99])) for n in (1, 2))
+            log_path(tmp_path, JOB, Log.OUTCOMES, segment).write_bytes(data)
+        first = log_path(tmp_path, JOB, Log.OUTCOMES, 0)
+        first.write_bytes(first.read_bytes()[:-1] + b"?")
+        found = made.files.reading.find(JOB)
+        assert found is not None
+        assert found.damages == []
+        assert [one.log for one in made.files.reading.look_again(JOB).damages] == [Log.OUTCOMES]
+        last = log_path(tmp_path, JOB, Log.OUTCOMES, 1)
+        last.write_bytes(last.read_bytes()[:-1] + b"?")
+        found = made.files.reading.find(JOB)
+        assert found is not None
+        assert [(one.log, one.segment) for one in found.damages] == [(Log.OUTCOMES, 1)]

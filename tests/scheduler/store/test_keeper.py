@@ -462,3 +462,12 @@ def test_a_blob_goes_with_the_last_job_that_names_it() -> None:
     assert drop not in stage.done
     stage.say(sm.EndStored(second, True))
     assert drop in stage.done
+
+
+def test_damage_that_is_found_while_a_job_goes_on_is_looked_at_when_it_has_ended() -> None:
+    stage = Stage()
+    stage.store()
+    stage.core(*outcomes(1, 0, 1))
+    assert Recheck(JOB) not in stage.do(stage.keeper.damaged(JOB, 1))
+    stage.core(*outcomes(2, 1, 2))
+    assert stage.done.count(Recheck(JOB)) == 1
