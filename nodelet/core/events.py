@@ -10,6 +10,7 @@ from typing import NamedTuple
 from msgspec import Struct, field
 
 from burla.protocol.messages import Fragment, Kind
+from burla.protocol.ranges import Range
 
 Ending = tuple[str, int]  # ("exit", status; -1: unknown), ("signal", number), ("fork", errno)
 
@@ -36,6 +37,7 @@ class Stride(NamedTuple):
 
 
 NO_STRIDE = Stride(0, 0, 0)
+NOBODY: Range = (0, 0)
 
 
 class CellReport(NamedTuple):
@@ -52,6 +54,8 @@ class CellReport(NamedTuple):
     fragment: Fragment | None = None  # the only frame is this part of a value
     retry_why: str | None = None  # type of an error after which the call may be called again
     told: tuple[str, str] = ("", "")  # type and text of an error, for people
+    peak: int = 0  # bytes that its process had at most; 0: not known
+    words: bytes = b""  # what the call has printed last, if that is to be told
 
     def is_whole(self) -> bool:
         """Return whether nothing follows that belongs to the same outcome."""
@@ -84,6 +88,10 @@ class Printed(Struct, frozen=True):
     worker: int
     stream: int
     data: bytes
+    # of one of these inputs; empty: of none that is known
+    of: Range = NOBODY
+    # else it is what the worker was in when this was read: what it printed before may be in it
+    is_exact: bool = False
 
 
 class Loaded(Struct, frozen=True):

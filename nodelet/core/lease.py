@@ -195,7 +195,8 @@ class Lease:
                 if event.stream != NOTICE:
                     self._workers.words.note(event.worker, event.data)
                 if not self._discards:
-                    self.report.output.add(event.worker, event.stream, event.data, now_s)
+                    of = event.of if event.is_exact else self._workers.whose(event)
+                    self.report.output.add(event.worker, event.stream, event.data, now_s, of)
             case Looked():
                 self._workers.look(event.strides, now_s)
                 if self._timeouts.has_limit() and self.life.phase is Phase.SERVING:

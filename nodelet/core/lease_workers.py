@@ -12,12 +12,14 @@ from .cells import BrokenWorkerError, Worker
 from .dispatcher import Dispatcher
 from .effects import CutStride, Effect, ForkWorker, Kill, LoadWorker, MakeTemplate, Note
 from .events import (
+    NOBODY,
     CellReport,
     Copied,
     Died,
     Loaded,
     LoadFailed,
     NotCopied,
+    Printed,
     Reading,
     Stride,
     TemplateServes,
@@ -72,6 +74,15 @@ class LeaseWorkers:
     def ready(self) -> Mapping[int, Worker]:
         """Return those that have loaded the function."""
         return self._dispatcher.workers
+
+    def whose(self, event: Printed) -> Range:
+        """Return the inputs that something printed may be of, as far as its worker has told."""
+        lo, hi = event.of
+        worker = self._dispatcher.workers.get(event.worker)
+        for cell in () if worker is None else worker.cells:
+            if cell.lo <= lo < cell.hi:
+                return cell.lo, min(hi, cell.hi)  # what ended lately is not told yet
+        return (lo, hi) if 0 <= lo < hi else NOBODY
 
     def take_report(self, worker: Worker, report: CellReport, now_s: float) -> None:
         """Take what a worker says of a cell.

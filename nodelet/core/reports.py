@@ -12,6 +12,7 @@ from .effects import Effect, PauseReading, ResumeReading
 from .events import CellReport, Reported
 from .lease_workers import LeaseWorkers
 from .reporting import Report
+from .tallying import SLOW_S
 from .turns import Turns
 
 # a run, its frames, when; and the report
@@ -71,6 +72,11 @@ class Reports:
             self._complete(Run(report.lo, report.hi, report.kind, 1), (), now_s, report)
             return
         self._workers.take_report(worker, report, now_s)
+        words = self._workers.words
+        if report.kind is Kind.ERROR or report.seconds >= SLOW_S:
+            report = report._replace(words=words.of_call(worker.number))
+        if report.frames:
+            words.call_ended(worker.number)
         why = report.retry_why
         if why is not None and self._again(report.lo, why, now_s):
             return

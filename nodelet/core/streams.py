@@ -23,10 +23,10 @@ from burla.protocol.messages import (
     Output,
     Run,
 )
-from burla.protocol.ranges import Ranges
+from burla.protocol.ranges import Range, Ranges
 
 from .effects import Send
-from .events import CellReport
+from .events import NOBODY, CellReport
 from .tallying import Tallying
 
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
@@ -217,7 +217,37 @@ class _Line(Struct):
 
     data: bytes
     since_s: float
+    of: Range  # the inputs that it may be of
     is_due: bool = False  # its worker is through: it goes ahead of the next outcomes
+
+
+class _Chunk(Struct):
+    """What was written to one stream of one worker."""
+
+    worker: int
+    stream: int
+    pieces: list[bytes]
+    of: Range
+
+    def takes(self, worker: int, stream: int, of: Range) -> bool:
+        """Return whether something is merged with this: of one call only what is its own."""
+        if self.worker != worker or self.stream != stream:
+            return False
+        return self.of == of or (_is_several(self.of) and _is_several(of))
+
+
+_Sent = tuple[int, bytes, Range]  # stream, data, of which inputs it may be
+
+
+def _is_several(of: Range) -> bool:
+    return of[1] - of[0] > 1
+
+
+def _both(one: Range, other: Range) -> Range:
+    """Return the inputs that something may be of that has come in two parts."""
+    if one == NOBODY or other == NOBODY:
+        return other if one == NOBODY else one
+    return min(one[0], other[0]), max(one[1], other[1])
 
 
 class OutputStream:
@@ -228,29 +258,34 @@ class OutputStream:
         self.number = 0  # of the last chunk that was sent
         self.due_since_s: float | None = None
         self._lease = lease
-        self._gathered: deque[tuple[int, int, list[bytes]]] = deque()  # worker, stream, pieces
+        self._gathered: deque[_Chunk] = deque()
         self._gathered_bytes = 0  # `_lines` included
         self._last_bytes = 0  # in the newest chunk of `_gathered`
         self.lines: dict[tuple[int, int], _Line] = {}  # begun, by worker and stream
         self._unread_s = 0.0  # when the workers were last made to wait
-        self._kept: deque[tuple[int, bytes]] = deque()  # stream, data; the last is `number`
+        self._kept: deque[_Sent] = deque()  # the last is `number`
         self._kept_bytes = 0
 
-    def add(self, worker: int, stream: int, data: bytes, now_s: float) -> None:
+    def add(self, worker: int, stream: int, data: bytes, now_s: float, of: Range = NOBODY) -> None:
         """Take what a worker wrote; the beginning of a line waits a moment for the rest."""
         self._gathered_bytes += len(data)
         line = self.lines.pop((worker, stream), None)
         since_s = now_s
         if line is not None:
-            data, since_s = line.data + data, line.since_s
+            data, since_s, before = line.data + data, line.since_s, line.of
+            if before != of and (first := data.find(b"\n") + 1):
+                self._gather(worker, stream, data[:first], since_s, _both(before, of))
+                data, since_s = data[first:], now_s
+            elif before != of:
+                of = _both(before, of)
         end = data.rfind(b"\n") + 1
         if end:
-            self._gather(worker, stream, data[:end], since_s)
+            self._gather(worker, stream, data[:end], since_s, of)
             data, since_s = data[end:], now_s
         if len(data) >= LINE_BYTES_MAX:
-            self._gather(worker, stream, data, since_s)
+            self._gather(worker, stream, data, since_s, of)
         elif data:
-            self.lines[worker, stream] = _Line(data, since_s)
+            self.lines[worker, stream] = _Line(data, since_s, of)
 
     def mark(self, worker: int) -> None:
         """Note that a worker is through: what it wrote must go ahead of the next outcomes."""
@@ -262,7 +297,7 @@ class OutputStream:
         """Let the last words of a dead worker go before anything that others say from now on."""
         for stream in (1, 2) if self.lines else ():
             if line := self.lines.pop((worker, stream), None):
-                self._gather(worker, stream, line.data, line.since_s)
+                self._gather(worker, stream, line.data, line.since_s, line.of)
 
     def hold(self, now_s: float) -> None:
         """Note that the workers are not read from now: the rest of a line cannot come."""
@@ -274,25 +309,27 @@ class OutputStream:
             old = now_s >= max(line.since_s, self._unread_s) + LINE_WAIT_S
             if old or (marked and line.is_due):
                 del self.lines[worker, stream]
-                self._gather(worker, stream, line.data, line.since_s)
+                self._gather(worker, stream, line.data, line.since_s, line.of)
 
     def lines_due_s(self) -> float:
         """Return when `release` is due; some line must wait."""
         first_s = min(line.since_s for line in self.lines.values())
         return max(first_s, self._unread_s) + LINE_WAIT_S
 
-    def _gather(self, worker: int, stream: int, data: bytes, since_s: float) -> None:
+    def _gather(self, worker: int, stream: int, data: bytes, since_s: float, of: Range) -> None:
         """Let `data` go with the next message, merged with what the same stream had before."""
         if self.due_since_s is None:
             self.due_since_s = since_s
         last = self._gathered[-1] if self._gathered else None
         fits = self._last_bytes + len(data) <= OUTPUT_MESSAGE_BYTES
-        if last is not None and last[:2] == (worker, stream) and fits:
-            last[2].append(data)
+        if last is not None and fits and last.takes(worker, stream, of):
+            last.pieces.append(data)
+            last.of = _both(last.of, of)
             self._last_bytes += len(data)
         else:
             for at in range(0, len(data), FRAME_BYTES_MAX):
-                self._gathered.append((worker, stream, [data[at : at + FRAME_BYTES_MAX]]))
+                piece = data[at : at + FRAME_BYTES_MAX]
+                self._gathered.append(_Chunk(worker, stream, [piece], of))
             self._last_bytes = len(data)
 
     def is_big(self) -> bool:
@@ -316,12 +353,12 @@ class OutputStream:
 
     def take(self) -> list[Send]:
         """Return what was gathered as far as the window has room."""
-        chunks: list[tuple[int, bytes]] = []
+        chunks: list[_Sent] = []
         while self._gathered and self._has_room():
-            _, stream, pieces = self._gathered.popleft()
-            data = b"".join(pieces)
-            chunks.append((stream, data))
-            self._kept.append((stream, data))
+            chunk = self._gathered.popleft()
+            data = b"".join(chunk.pieces)
+            chunks.append((chunk.stream, data, chunk.of))
+            self._kept.append(chunks[-1])
             self._gathered_bytes -= len(data)
             self._kept_bytes += len(data)
         first = self.number + 1
@@ -367,27 +404,28 @@ class OutputStream:
     def check(self) -> None:
         """Assert that the sums are right."""
         lines = sum(len(line.data) for line in self.lines.values())
-        gathered = sum(len(data) for *_, pieces in self._gathered for data in pieces)
+        gathered = sum(len(data) for chunk in self._gathered for data in chunk.pieces)
         assert self._gathered_bytes == gathered + lines
-        assert self._kept_bytes == sum(len(data) for _, data in self._kept)
+        assert self._kept_bytes == sum(len(data) for _, data, _ in self._kept)
         assert len(self._kept) <= self.number
         assert (self.due_since_s is not None) == bool(self._gathered)
 
-    def _messages(
-        self, number: int, chunks: list[tuple[int, bytes]], *, replay: bool
-    ) -> list[Send]:
+    def _messages(self, number: int, chunks: list["_Sent"], *, replay: bool) -> list[Send]:
         """Return messages with `chunks`, the first of which has this number."""
         sends: list[Send] = []
         streams: list[int] = []
+        inputs: list[Range] = []
         payload: list[bytes] = []
         size = 0
-        for at, (stream, data) in enumerate(chunks):
+        for at, (stream, data, of) in enumerate(chunks):
             streams.append(stream)
+            inputs.append(of)
             payload.append(data)
             size += len(data)
             full = size >= OUTPUT_MESSAGE_BYTES or len(streams) == OUTPUT_CHUNKS_MAX
             if full or at == len(chunks) - 1:
-                sends.append(Send(Output(self._lease, number, tuple(streams), replay), payload))
+                facts = (tuple(streams), replay, tuple(inputs))
+                sends.append(Send(Output(self._lease, number, *facts), payload))
                 number += len(streams)
-                streams, payload, size = [], [], 0
+                streams, inputs, payload, size = [], [], [], 0
         return sends

@@ -7,6 +7,7 @@ more of one can come.
 import fcntl
 import os
 import select
+from collections.abc import MutableSequence
 from contextlib import suppress
 
 PIPE_BYTES = 256 << 10  # of each pipe; a worker that prints more than that meanwhile waits
@@ -27,6 +28,8 @@ class OutputPipes:
         self.stderr, err = os.pipe()
         self.writers = (out, err)
         self.fds = [self.stdout, self.stderr]  # those that somebody may still write to
+        self.totals = [0, 0]  # bytes that were read of stdout and stderr
+        self.shown: MutableSequence[int] | memoryview = [0, 0]  # likewise, for the worker to see
         self._poller = select.poll()
         for fd in self.fds:
             os.set_blocking(fd, False)
@@ -43,7 +46,11 @@ class OutputPipes:
         got: list[tuple[int, bytes]] = []
         for fd, _ in self._poller.poll(0):
             stream = STDOUT if fd == self.stdout else STDERR
+            at = stream - STDOUT
+            self.shown[at] = 2 * self.totals[at] + 1
             data, is_open = _read(fd)
+            self.totals[at] += len(data)
+            self.shown[at] = 2 * self.totals[at]
             if data:
                 got.append((stream, data))
             if not is_open:

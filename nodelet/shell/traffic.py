@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 from burla.nodelet.core.events import Printed, WorkerEvent
-from burla.nodelet.worker.pipes import READ_BYTES, BadMessageError, Frame, Message
+from burla.nodelet.worker.pipes import READ_BYTES, BadMessageError, Flag, Frame, Message
 
 from .output import OUTPUT_PAUSE_S
-from .worker_handle import WorkerHandle
+from .worker_handle import WorkerHandle, facts_of
 
 Tell = Callable[[Sequence[WorkerEvent]], None]
+Output = list[tuple[int, bytes]]  # streams, and what was written there
 
 
 class Traffic:
@@ -82,20 +83,45 @@ class Traffic:
         events: list[WorkerEvent] = []
         is_more = not handle.is_closed
         while is_more:
-            got, is_more = self._read(handle)
+            got, is_more = self._read(handle, [])
             events += got
-        while printed := self.drain_output(handle):
-            events += printed
+        while printed := self._take_output(handle):
+            events += self._told(handle, [], printed)
         return events
 
-    def drain_output(self, handle: WorkerHandle) -> list[WorkerEvent]:
-        """Take the output that is there now; return what was printed."""
-        events: list[WorkerEvent] = []
+    def _take_output(self, handle: WorkerHandle) -> Output:
+        """Take the output that is there now."""
+        printed: Output = []
         for stream, data in handle.pipes.drain():
             if data:
-                events.append(Printed(handle.number, stream, data))
+                printed.append((stream, data))
             else:
                 self._loop.remove_reader(handle.pipes.forget(stream))
+        return printed
+
+    def _told(
+        self, handle: WorkerHandle, messages: list[Message], printed: Output
+    ) -> list[WorkerEvent]:
+        """Return what has happened, each call's output before its outcome.
+
+        What was printed after that is of the next call; where its end is not known all is before.
+        """
+        if not printed:
+            return self._understand(handle, messages)
+        events: list[WorkerEvent] = []
+        begun, number = 0, handle.number
+        for at, message in enumerate(messages):
+            if message.flags & Flag.FACTS:
+                early, printed = cut(printed, handle.pipes.totals, facts_of(message)[1:])
+                of = message.lo, message.hi
+                events += [Printed(number, *one, of, is_exact=True) for one in early]
+                events += self._understand(handle, messages[begun : at + 1])
+                begun = at + 1
+        if printed:
+            stride = handle.stride()
+            events += [Printed(number, *one, (stride.lo, stride.hi)) for one in printed]
+        if messages[begun:]:
+            events += self._understand(handle, messages[begun:])
         return events
 
     def _watch_output(self, handle: WorkerHandle) -> None:
@@ -108,36 +134,46 @@ class Traffic:
             self._loop.remove_reader(fd)
 
     def _on_readable(self, handle: WorkerHandle) -> None:
-        events, _ = self._read(handle)
+        self._read_on(handle, [])
+
+    def _read_on(self, handle: WorkerHandle, printed: Output) -> None:
+        """Read once, and tell what has happened."""
+        events, _ = self._read(handle, printed)
         if events:
             self._tell(events)
         if handle.is_closed:
             self._loop.remove_reader(handle.sock.fileno())
             self._on_closed(handle, handle.is_junk)
 
-    def _read(self, handle: WorkerHandle) -> tuple[list[WorkerEvent], bool]:
-        """Read once; return what has happened, and whether there may be more to read."""
+    def _read(self, handle: WorkerHandle, printed: Output) -> tuple[list[WorkerEvent], bool]:
+        """Read once; return what has happened, and whether there may be more to read.
+
+        `printed` was before.
+        """
         try:
             messages = handle.parser.read(handle.sock)
         except BlockingIOError:
-            return [], False
+            return self._told(handle, [], printed), False
         except OSError:  # reset by its death
             messages = None
         except BadMessageError:  # user code wrote into our socket
             messages, handle.is_junk = None, True
         if messages is None:
             handle.is_closed = True
-            return [], False
-        if not messages:
-            return [], True
-        events = self.drain_output(handle)
-        events += self._understand(handle, messages)
-        return events, not handle.is_closed
+            return self._told(handle, [], printed), False
+        if messages:
+            printed += self._take_output(handle)
+        return self._told(handle, messages, printed), not handle.is_closed
 
     def _on_output_readable(self, handle: WorkerHandle) -> None:
         self._hush(handle)
-        if events := self.drain_output(handle):
-            self._tell(events)
+        printed = self._take_output(handle)
+        if not printed:
+            return
+        if handle.is_closed or handle.is_held:
+            self._tell(self._told(handle, [], printed))
+        else:  # outcomes that are there tell whose it is
+            self._read_on(handle, printed)
 
     def _hush(self, handle: WorkerHandle) -> None:
         """Look at the output of a worker again when the pause is over."""
@@ -165,3 +201,27 @@ class Traffic:
     def _on_writable(self, handle: WorkerHandle) -> None:
         if handle.flush():
             self._loop.remove_writer(handle.sock.fileno())
+
+
+def cut(printed: Output, totals: Sequence[int], ends: Sequence[int]) -> tuple[Output, Output]:
+    """Return what was written up to a moment, and what came after it.
+
+    Args:
+        printed: what was read last.
+        totals: bytes that were read of stdout and stderr until then, this included.
+        ends: likewise, that were written at that moment; -1: not known, then all is before it.
+    """
+    begins = list(totals)
+    for stream, data in printed:
+        begins[stream - 1] -= len(data)
+    early: Output = []
+    late: Output = []
+    for stream, data in printed:
+        begin, end = begins[stream - 1], ends[stream - 1]
+        begins[stream - 1] += len(data)
+        size = len(data) if end < 0 else min(max(0, end - begin), len(data))
+        if size:
+            early.append((stream, data[:size]))
+        if size < len(data):
+            late.append((stream, data[size:]))
+    return early, late

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from burla.nodelet.core.events import CellReport, Stride, WorkerState
 from burla.nodelet.worker.pipes import (
+    FACTS,
     Flag,
     Frame,
     Kind,
@@ -130,6 +131,7 @@ class WorkerHandle:
         self.unsent = []
         self.sock.close()
         self.pipes.close()
+        self.pipes.shown = [0, 0]
         self.slate.release()
 
 
@@ -145,6 +147,7 @@ def make_handle(
     for one in (ours, theirs):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     pipes = OutputPipes()
+    pipes.shown = slate.output
     handle = WorkerHandle(number, page, ours, pipes, slate, Parser(buffer), state)
     return handle, (theirs.detach(), *pipes.writers)
 
@@ -154,7 +157,9 @@ def report_of(message: Message) -> CellReport:
     kind, flags, cell, lo, hi, stop, nanoseconds, frames, at, size = message
     if kind == Kind.NOTHING:
         kind, frames = Kind.RESULTS, ()
-    why, told = None, ("", "")
+    why, told, peak = None, ("", ""), 0
+    if flags & Flag.FACTS and frames:
+        peak, frames = facts_of(message)[0], frames[:-1]
     if flags & Flag.TOLD and len(frames) > 1:
         type_, _, text = bytes(frames[-1]).decode("utf-8", "replace").partition("\n")
         told, frames = (type_, text), frames[:-1]
@@ -172,4 +177,13 @@ def report_of(message: Message) -> CellReport:
         m.Fragment(lo, at, size) if size else None,
         why,
         told,
+        max(0, peak),
     )
+
+
+def facts_of(message: Message) -> tuple[int, int, int]:
+    """Return memory, and where stdout and stderr of a call end; -1: not known."""
+    if message.flags & Flag.FACTS and len(message.frames[-1]) == FACTS.size:
+        peak, out, err = FACTS.unpack(message.frames[-1])
+        return peak, out, err
+    return -1, -1, -1

@@ -17,6 +17,7 @@ from burla.values.explain import text_of, type_name
 from burla.values.frames import Flow
 from burla.values.sharing import SharedResults
 
+from .facts import Facts
 from .folders import explain
 from .pipes import (
     Flag,
@@ -31,6 +32,7 @@ from .spans import Span
 GATHER_NS = 4_000_000  # of short calls: so long wait their outcomes; the agent gathers longer
 GATHER_RESULTS = 1 << 16  # in one pickle
 FAULT_CHARS_MAX = 500  # of an error's text, for the records of the cluster
+FACTS_NS = 4_000_000  # of a call that took so long it is told more: that takes some microseconds
 UNSENT_BYTES_MAX = 256 << 10  # outcomes gathered within one claim; then they are written
 
 _fflush = ctypes.CDLL(None).fflush
@@ -39,8 +41,9 @@ _fflush = ctypes.CDLL(None).fflush
 class Outcomes:
     """What is gathered of one span, in the order of its inputs."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Write to `sock`."""
+    def __init__(self, sock: socket.socket, facts: Facts) -> None:
+        """Write to `sock`; what is known of calls that last is in `facts`."""
+        self._facts = facts
         self.node = ""  # what this machine is called in errors
         self.results: SharedResults | None = None  # where big ones are put; None: they are sent
         self.fragments = False  # big ones that are sent may flow
@@ -177,7 +180,19 @@ class Outcomes:
     def write(self) -> None:
         """Write what is gathered; the output of its calls goes ahead of it."""
         flush_output()
+        self._add_facts()
         send_all(self._sock, self._take())
+
+    def _add_facts(self) -> None:
+        """Add what is known of the call that has just ended, if it took long, or failed."""
+        self._add_kept()
+        if not self._unsent:
+            return
+        kind, flags, _, lo, hi, _, took_ns, frames, _, _ = last = self._unsent[-1]
+        lasted = took_ns >= FACTS_NS or kind == Kind.ERROR
+        if lasted and hi - lo == 1 and frames and not flags & Flag.FLOWS:
+            frames = [*frames, self._facts.packed()]
+            self._unsent[-1] = last._replace(flags=flags | Flag.FACTS, frames=frames)
 
     def write_amid_call(self) -> None:
         """Write what is gathered, if anything is, while the user's function runs."""

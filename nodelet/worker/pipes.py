@@ -59,6 +59,11 @@ class Kind(IntEnum):
     NOTICE = 24  # up; a line for the caller, who shows the first one of a job
 
 
+# Of one call: bytes that its process had at most; how many bytes were written to stdout and to
+# stderr when it had ended, all calls of the worker together; -1: not known.
+FACTS = struct.Struct("<qqq")
+
+
 class Flag(IntFlag):
     """What a message says besides its kind."""
 
@@ -68,6 +73,7 @@ class Flag(IntFlag):
     FLOWS = 8  # on outcomes: one big value, which is read in fragments
     RETRY = 16  # on an error: the call may be called again
     TOLD = 32  # on an error: its type and its text, a line each, follow as one more frame
+    FACTS = 64  # on the outcome of one call: what is known of it (`FACTS`) is the last frame
 
 
 class Message(NamedTuple):

@@ -27,6 +27,8 @@ _CELL, _BEGIN, _END = 0, 1, 2
 # Likewise, where calls have a time limit: so many outcomes are noted, the first of this index.
 _NOTED, _NOTED_FROM = 3, 4
 _EXPIRED = 5  # written by the agent: 1 + the index of the call whose time is up; 0: of none
+# Likewise: twice how many bytes it has read of stdout and of stderr, and 1 more while it reads.
+_OUTPUT = 6
 # A cell.
 _HI, _POS = 0, 1
 
@@ -116,6 +118,7 @@ class AgentSlate:
         self._cells = [_cell(words, i) for i in range(CELLS)]
         for at in range(len(words)):
             words[at] = 0
+        self.output = words[_OUTPUT : _OUTPUT + 2]  # for who reads it
 
     def open(self, cell: int, lo: int, hi: int) -> None:
         """Prepare a cell for the span [lo, hi), before the span is sent."""
@@ -177,6 +180,7 @@ class AgentSlate:
         """Let go of the page."""
         for cell in self._cells:
             cell.release()
+        self.output.release()
         self._words.release()
 
 
@@ -227,6 +231,11 @@ class WorkerSlate:
         header = self._header
         header[_BEGIN] = begin
         header[_END] = end
+
+    def read(self, stream: int) -> int:
+        """Return twice how many bytes the agent has read of a stream, and 1 more while it reads."""
+        count: int = self._header[_OUTPUT + stream - 1]
+        return count
 
     # --- of calls with a time limit ---
 

@@ -23,8 +23,9 @@ from burla.values import calls
 from burla.values.leaves import ATOMS
 from burla.values.sharing import SharedResults
 
+from .facts import Facts
 from .folders import JobFolder, notice
-from .outcomes import Outcomes, flush_output
+from .outcomes import FACTS_NS, Outcomes, flush_output
 from .pipes import CUT_SIGNAL, Kind
 from .purity import is_closed
 from .slate import WorkerSlate
@@ -59,7 +60,8 @@ class Walker:
         self._call: Callable[[Any], Any] = _no_function
         self._call_any: Callable[[Any], Any] = _no_function
         self._is_closed = False
-        self._outcomes = Outcomes(sock)
+        self._facts = Facts(slate)
+        self._outcomes = Outcomes(sock, self._facts)
         self._folder: JobFolder | None = None  # that is to be looked at; None: not (any more)
         self._several = False  # the last result was immutable
         self._call_ns = 0  # learnt; kept from span to span
@@ -149,6 +151,8 @@ class Walker:
         """Run one stride of what is claimed from `at` on; return where the next one begins."""
         end = self._claimed if self._several else at + 1
         self._slate.begin(at, end)
+        if self._call_ns >= FACTS_NS:
+            self._facts.begin()
         started = perf_counter_ns()
         try:
             inputs = span.inputs(at, end) if end - at > 1 else [span.input(at)]

@@ -236,3 +236,58 @@ def read(ours: int) -> bytes:
         return os.read(ours, 65536)
     except OSError:  # the other end is closed
         return b""
+
+
+def says(x: int) -> int:
+    import subprocess
+
+    print("begin", x)
+    subprocess.run(["echo", f"child {x}"], check=True)
+    time.sleep(0.02)
+    print("end", x, file=sys.stderr)
+    return x
+
+
+def logged(capsys: pytest.CaptureFixture[str], *words: str) -> list[Any]:
+    """Return the lines of a log as JSON."""
+    assert cli.main(["jobs", "logs", *words, "--json"]) == 0
+    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for report in reports:
+        jsonschema.validate(report, schema())
+    return [report["data"] for report in reports]
+
+
+def test_what_was_printed_is_kept_with_the_input_that_printed_it(
+    shared: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote_parallel_map(says, range(12))
+    capsys.readouterr()
+    wait_until(lambda: last(capsys)["state"] == "complete", "it is over")
+    lines = logged(capsys)
+    assert len(lines) == 36
+    said = [(line["text"].split()[-1], str(line["input"]), str(line["last"])) for line in lines]
+    assert [one for one in said if len({*one}) > 1] == []
+    lines = logged(capsys, "--input", "7")
+    assert [line["text"] for line in lines] == ["begin 7", "child 7", "end 7"]
+    assert cli.main(["jobs", "logs", "--input", "7", "--tail", "1"]) == 0
+    assert capsys.readouterr().out == "end 7\n"
+
+
+def test_who_follows_hears_all_of_it_once(
+    shared: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = threading.Event()
+
+    def told(progress: Any) -> None:
+        begun.set()
+
+    count = 60
+    thread = threading.Thread(target=lambda: remote_parallel_map(says, range(count), progress=told))
+    thread.start()
+    assert begun.wait(20)
+    assert cli.main(["jobs", "logs", "--follow"]) == 0
+    thread.join(20)
+    lines = capsys.readouterr().out.splitlines()
+    mine = [f"{word} {x}" for x in range(count) for word in ("begin", "child", "end")]
+    # what goes to the stdout of the caller is here as well
+    assert sorted(lines) == sorted([*mine, *(line for line in mine if "end" not in line)])

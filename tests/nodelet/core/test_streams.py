@@ -90,3 +90,40 @@ def test_outcomes_are_kept_until_they_are_acknowledged() -> None:
     outcomes.ack(2)
     assert outcomes.is_empty()
     outcomes.check()
+
+
+def inputs(output: OutputStream) -> list[tuple[bytes, tuple[int, int]]]:
+    """Return what is sent now, with the inputs that it may be of."""
+    found: list[tuple[bytes, tuple[int, int]]] = []
+    for send in output.take():
+        assert isinstance(send.message, Output)
+        found += zip(send.payload, send.message.inputs, strict=True)
+    output.check()
+    return found
+
+
+def test_each_call_has_chunks_of_its_own_and_many_short_ones_share_them() -> None:
+    output = OutputStream(LEASE)
+    for index in range(3):
+        output.add(1, 1, b"one of %d\n" % index, 0.0, (index, index + 1))
+        output.add(1, 1, b"two of %d\n" % index, 0.0, (index, index + 1))
+    output.add(1, 1, b"many\n", 0.0, (10, 50))
+    output.add(1, 1, b"more\n", 0.0, (40, 90))
+    assert inputs(output) == [
+        (b"one of 0\ntwo of 0\n", (0, 1)),
+        (b"one of 1\ntwo of 1\n", (1, 2)),
+        (b"one of 2\ntwo of 2\n", (2, 3)),
+        (b"many\nmore\n", (10, 90)),
+    ]
+
+
+def test_a_line_of_two_calls_may_be_of_both_and_the_next_one_is_not() -> None:
+    output = OutputStream(LEASE)
+    output.add(1, 1, b"half", 0.0, (3, 4))
+    output.add(1, 1, b" and half\nnext\n", 0.0, (4, 5))
+    output.add(1, 1, b"unknown\n", 0.0)
+    assert inputs(output) == [
+        (b"half and half\n", (3, 5)),
+        (b"next\n", (4, 5)),
+        (b"unknown\n", (0, 0)),
+    ]
