@@ -13,7 +13,8 @@ from .effects import Send
 from .turns import Turns
 from .watchdog import Watchdog
 
-LONG_S = 10.0  # what lasts longer is told; the user hears of it later still, see core/hanging.py
+LONG_S = 1.0  # what lasts longer is told; the user hears of it much later, see core/hanging.py
+STUCK_S = 10.0  # what lasted longer is over at once; else that it is over is told in its turn
 TELL_S = 5.0  # so often; the client counts on from what it heard last
 LOOK_S = 1.0  # the nodelet beats as often, and so has its leases settle
 
@@ -38,7 +39,8 @@ class LongCalls:
         self._lease, self._workers, self._watchdog = lease, workers, watchdog
         self._idle: dict[tuple[int, int, int], float] = {}  # worker, cell, index -> not begun since
         self._is_told = False
-        self._told_s = 0.0
+        self._longest_s = 0.0  # of what was told last
+        self._told_s = float("-inf")
 
     def look(self, now_s: float, turns: Turns) -> list[Send]:
         """Return what is to be said now; something that was assigned is open.
@@ -71,12 +73,16 @@ class LongCalls:
         """Return what is to be said now that nothing is known to last."""
         self.due_s = now_s + LOOK_S
         self._idle.clear()
-        return self._say([], 0.0, now_s)
+        return self._say([], 0.0, now_s, at_once=True)
 
-    def _say(self, calls: list[LongCall], loading_s: float, now_s: float) -> list[Send]:
-        lasts = bool(calls) or loading_s > 0
-        is_due = not self._is_told or now_s >= self._told_s + TELL_S
-        if not (is_due if lasts else self._is_told):
+    def _say(
+        self, calls: list[LongCall], loading_s: float, now_s: float, *, at_once: bool = False
+    ) -> list[Send]:
+        longest_s = max((call.seconds for call in calls), default=loading_s)
+        is_due = now_s >= self._told_s + TELL_S
+        if longest_s <= 0:  # a job of many calls of some seconds has that again and again
+            is_due = self._is_told and (at_once or is_due or self._longest_s >= STUCK_S)
+        if not is_due:
             return []
-        self._is_told, self._told_s = lasts, now_s
+        self._is_told, self._told_s, self._longest_s = longest_s > 0, now_s, longest_s
         return [Send(Running(self._lease, tuple(calls[:LONG_CALLS_MAX]), loading_s))]

@@ -5,7 +5,7 @@ from opening import LEASE
 from worker_model import HandNode, assign
 
 from burla.nodelet.core.events import Looked, Stride
-from burla.nodelet.core.long_calls import LONG_S, LOOK_S, TELL_S
+from burla.nodelet.core.long_calls import LONG_S, LOOK_S, STUCK_S, TELL_S
 from burla.protocol import messages as m
 
 
@@ -70,6 +70,31 @@ def test_that_they_are_over_is_told_once() -> None:
     assert running(node) == [m.Running(LEASE, (), 0.0)]
 
 
+def test_what_lasted_for_a_moment_is_over_when_it_is_told_of_next() -> None:
+    """Else a job of calls of two seconds would have something to tell all the time."""
+    node = HandNode(cpus=1)
+    node.serve(slots=1)
+    node.hear(*assign((0, 100)))
+    node.load()
+    (worker,) = node.workers.values()
+    for _ in range(20):
+        node.claim(worker)
+        see(node)
+        node.pass_time(2.0)
+        node.finish(worker, 2.0)  # which takes as long again
+    assert len(running(node)) <= 80.0 / TELL_S + 1
+
+
+def test_what_was_stuck_is_told_to_be_over_at_once() -> None:
+    node = begun()
+    node.pass_time(STUCK_S + TELL_S + 1)
+    node.said()
+    for worker in list(node.workers.values()):
+        node.finish(worker, 1.0)
+    node.pass_time(2 * LOOK_S)
+    assert running(node) == [m.Running(LEASE, (), 0.0)]
+
+
 def test_short_calls_are_never_told() -> None:
     node = HandNode()
     node.serve()
@@ -109,7 +134,7 @@ def test_at_most_so_many_are_told_the_oldest_first() -> None:
         see(node)
         node.pass_time(0.01)
     node.said()
-    node.pass_time(2 * LONG_S)
+    node.pass_time(TELL_S + 2 * LONG_S)
     calls = running(node)[-1].calls
     assert [call.lo for call in calls] == list(range(m.LONG_CALLS_MAX))
 
@@ -125,6 +150,7 @@ def test_that_the_function_loads_for_long_is_told() -> None:
     assert said.calls == ()
     assert said.loading_s == pytest.approx(LONG_S, abs=2 * LOOK_S)
     node.load()
+    node.run(calls=2, seconds=0.1)
     node.pass_time(3 * LOOK_S)
     assert running(node) == [m.Running(LEASE, (), 0.0)]
 
