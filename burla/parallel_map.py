@@ -1,26 +1,24 @@
-"""The public function: checks its arguments, starts a job, hands its results on."""
+"""The public function. To import it costs little: what it does is loaded with the first call.
+
+A private cluster is started before that, and starts while it is loaded.
+"""
+
+from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
-from burla.core.progress import Progress
-from burla.shell.caller import Driven
-
-from .arguments import check_arguments, decide_unpack
-from .monkey_patches import refuse_green_threads
-from .nested import is_nested, list_here, put_here, run_here
-from .options import read_options
-from .original import Dynamic, check_foreign, plain_limits
 from .own_frames import hide_own_frames
-from .packages import read_packages
-from .retry import Retry
-from .shipped_files import find_files
-from .starting import Request, detach as detach_job, start
-from .variables import read_env
 
 if TYPE_CHECKING:
+    from burla.core.progress import Progress
+
     from .detached import Job
+    from .original import Dynamic
+    from .retry import Retry
 
 R = TypeVar("R")
 Path = str | os.PathLike[str]
@@ -244,7 +242,7 @@ def remote_parallel_map(
     return_exceptions: bool | None = None,
     raise_errors: bool | None = None,
     **rest: Unpack[Rest],
-) -> "Job": ...
+) -> Job: ...
 def remote_parallel_map(
     function_: Callable[..., R],
     inputs: Iterable[Any],
@@ -272,7 +270,7 @@ def remote_parallel_map(
     image: str | None = None,
     region: str | None = None,
     disk_gb: int | None = None,
-) -> "list[Any] | Iterator[Any] | Job":
+) -> list[Any] | Iterator[Any] | Job:
     """Call `function_` on every input at the same time on many computers, as if it ran here.
 
     What the calls print appears here, an error is raised here with the remote traceback, and it all
@@ -402,7 +400,11 @@ def remote_parallel_map(
         ...     print(result)
     """
     try:
-        return _map(
+        if "burla.calling" not in sys.modules:
+            _start_ahead(function_, inputs, detach=detach)
+        from .calling import map_, request_of
+
+        return map_(
             request_of(
                 function_,
                 inputs,
@@ -436,73 +438,18 @@ def remote_parallel_map(
         raise
 
 
-def request_of(
-    function_: Callable[..., Any],
-    inputs: Iterable[Any],
-    *,
-    func_cpu: int | Dynamic = 1,
-    func_ram: float | Dynamic | None = None,
-    max_parallelism: int | None = None,
-    spinner: bool = True,
-    unpack: bool | None = None,
-    grow: bool | None = None,
-    env: Mapping[str, str | None] | Iterable[str] | None = None,
-    files: Files | None = None,
-    packages: Packages | None = None,
-    image: str | None = None,
-    region: str | None = None,
-    disk_gb: int | None = None,
-    **of_calls: Any,
-) -> Request:
-    """Return what is asked for by these arguments of `remote_parallel_map`.
+def _start_ahead(function: object, inputs: object, *, detach: object) -> None:
+    """Start the private cluster of the first call, if it needs one; errors come with the call."""
+    is_empty = isinstance(inputs, list | tuple | range) and not inputs
+    if detach or is_empty or not callable(function) or not hasattr(type(inputs), "__iter__"):
+        return
+    with suppress(Exception):
+        from .config import cluster_address
+        from .monkey_patches import refuse_green_threads
 
-    Raises:
-        TypeError: one is of a wrong kind; the text names it.
-        ValueError: one has an impossible value.
-    """
-    check_foreign(image, region, disk_gb)
-    options = read_options(**of_calls)
-    limits = (*plain_limits(func_cpu, func_ram), max_parallelism)
-    chosen, shipped, needed = read_env(env), find_files(files), read_packages(packages)
-    check_arguments(function_, inputs, *limits, spinner, unpack, grow)
-    shape = decide_unpack(function_, unpack, inputs)
-    return Request(
-        function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options, needed
-    )
+        refuse_green_threads()
+        is_nested = os.environ.get("BURLA_WORKER_PID") == str(os.getpid())
+        if not is_nested and cluster_address() is None:
+            from .private_cluster import private_cluster
 
-
-def _hiding_frames(results: Iterator[R]) -> Iterator[R]:
-    try:
-        yield from results
-    except BaseException as error:
-        hide_own_frames(error)
-        raise
-
-
-def _begin(request: Request) -> Driven | None:
-    if request.options.resume is None:
-        return start(request)
-    from .resumed import start_resumed  # few calls need it
-
-    return start_resumed(request)
-
-
-def _map(request: Request) -> "list[Any] | Iterator[Any] | Job":
-    inputs, options = request.inputs, request.options
-    if options.is_detached:
-        return detach_job(request)
-    if is_nested():
-        put_here(request.shipped)
-        here = run_here(request.function, inputs, request.shape, request.chosen, options)
-        return _hiding_frames(here) if options.generator else list_here(here, options)
-    if type(inputs) in (list, tuple, range) and not inputs:
-        return iter(()) if options.generator else []
-    refuse_green_threads()
-    caller = _begin(request)
-    if not options.generator:
-        return [] if caller is None else caller.collect()
-    if caller is None:
-        return iter(())
-    results: Iterator[Any] = _hiding_frames(caller.stream())
-    next(results)  # it is begun now, so that closing it ends the job
-    return results
+            private_cluster()

@@ -1,5 +1,6 @@
 """A whole script, from the start of its process to the first result and to its clean end."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,8 @@ if __name__ == "__main__":
     print(results, flush=True)
 """
 IMPORT_SCRIPT = "import time; s = time.perf_counter(); {}; print(time.perf_counter() - s)"
+# As users have it: what is installed has bytecode, and so has what is measured from a checkout.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 SCRIPT_S_MAX = 120.0  # a script that takes longer hangs
 SLOW_S = 2.0  # one that takes longer has shown enough in one round
 
@@ -47,7 +50,8 @@ SLOW_S = 2.0  # one that takes longer has shown enough in one round
 def run_script(script: Path) -> tuple[float, float]:
     """Return seconds to the first line of `script` and to its end; it must print the results."""
     start = time.perf_counter()
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE) as process:
+    line = [sys.executable, str(script)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         first_s = time.perf_counter() - start
@@ -60,7 +64,8 @@ def run_script(script: Path) -> tuple[float, float]:
 def import_s(name: str) -> float:
     """Return what the import of contender `name` costs in a fresh interpreter."""
     code = IMPORT_SCRIPT.format(IMPORTS[name])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, capture_output=True, check=True, text=True, env=ENVIRONMENT)
     return float(done.stdout)
 
 

@@ -67,9 +67,9 @@ MAY_IMPORT = {
     },
     "burla/interfaces": {
         *("burla.arguments", "burla.config", "burla.errors", "burla.modules", "burla.nested"),
-        *("burla.monkey_patches", "burla.options", "burla.own_frames", "burla.parallel_map"),
-        *("burla.packages", "burla.resumed", "burla.retry", "burla.shipped_files"),
-        "burla.starting",
+        *("burla.calling", "burla.monkey_patches", "burla.options", "burla.own_frames"),
+        *("burla.packages", "burla.parallel_map", "burla.resumed", "burla.retry"),
+        *("burla.shipped_files", "burla.starting"),
         "burla.variables",
         *("burla.core", "burla.shell", "burla.protocol", "burla.values"),
     },

@@ -13,10 +13,11 @@ from collections.abc import (
 from dataclasses import replace
 from typing import Any, Literal, TypeVar, Unpack, overload
 
+from burla.calling import request_of
 from burla.monkey_patches import refuse_green_threads
 from burla.nested import is_nested
 from burla.own_frames import hide_own_frames
-from burla.parallel_map import Rest, remote_parallel_map, request_of
+from burla.parallel_map import Rest, remote_parallel_map
 from burla.starting import Request
 from burla.values.payloads import is_lazy
 

@@ -3,8 +3,8 @@
 import pytest
 
 from burla import remote_parallel_map as rpm
+from burla.calling import request_of
 from burla.original import plain_limits
-from burla.parallel_map import request_of
 
 
 def test_dynamic_is_what_the_cluster_does_where_nothing_is_said() -> None:

@@ -95,8 +95,8 @@ def test_a_generator_is_treated_alike() -> None:
         yield 1
         mine()
 
-    from burla.parallel_map import _hiding_frames
+    from burla.calling import hiding_frames
 
-    results = _hiding_frames(raising())
+    results = hiding_frames(raising())
     assert next(results) == 1
     assert names_of(caught(lambda: next(results))) == ["<lambda>", "raising", "mine"]

@@ -416,6 +416,7 @@ def test_a_malformed_address_is_refused(address: str, monkeypatch: pytest.Monkey
 def test_a_silent_address_is_an_error_that_repeats_it(tmp_path: Path) -> None:
     source = """
     import os, sys, time
+    import burla.calling  # as the first call does
     from burla import ClusterUnreachable, remote_parallel_map
     begun = time.monotonic()
     try:
