@@ -147,31 +147,46 @@ class _Reader:
         return answer, payload
 
     def _take(self, answer: KeptOutput, payload: Sequence[bytes]) -> Iterator[Printed | LeftOut]:
-        now_s, at = time.time(), 0
-        for part in answer.parts:
-            if part.place > self._due and answer.lost_bytes:
-                yield LeftOut(self._job, answer.lost_bytes)
-            count = len(part.streams)
-            for number, data in enumerate(payload[at : at + count]):
-                if part.place + number >= self._due:
-                    yield self._printed(part, number, data, now_s)
-            at += count
-            self._due = max(self._due, part.place + count)
+        after = self._due
+        self._due = next_place(answer, after)
+        yield from printed_in(answer, payload, after)
 
-    def _printed(self, part: OutputPart, number: int, data: bytes, now_s: float) -> Printed:
-        inputs = part.inputs[number] if number < len(part.inputs) else None
-        if inputs is not None and inputs[0] >= inputs[1]:
-            inputs = None
-        return Printed(
-            self._job,
-            part.place + number,
-            part.lease,
-            part.node,
-            STREAMS[part.streams[number]],
-            now_s - part.ago_s,
-            inputs,
-            data,
-        )
+
+def next_place(answer: KeptOutput, after: int) -> int:
+    """Return the place behind what an answer has, to ask for what comes then."""
+    return max([after, *(part.place + len(part.streams) for part in answer.parts)])
+
+
+def printed_in(
+    answer: KeptOutput, payload: Sequence[bytes], after: int
+) -> Iterator[Printed | LeftOut]:
+    """Yield the chunks of an answer from place `after` on, and what is not kept before them."""
+    job, now_s, at = answer.job.hex(), time.time(), 0
+    for part in answer.parts:
+        if part.place > after and answer.lost_bytes:
+            yield LeftOut(job, answer.lost_bytes)
+        count = len(part.streams)
+        for number, data in enumerate(payload[at : at + count]):
+            if part.place + number >= after:
+                yield _printed(job, part, number, data, now_s)
+        at += count
+        after = max(after, part.place + count)
+
+
+def _printed(job: str, part: OutputPart, number: int, data: bytes, now_s: float) -> Printed:
+    inputs = part.inputs[number] if number < len(part.inputs) else None
+    if inputs is not None and inputs[0] >= inputs[1]:
+        inputs = None
+    return Printed(
+        job,
+        part.place + number,
+        part.lease,
+        part.node,
+        STREAMS[part.streams[number]],
+        now_s - part.ago_s,
+        inputs,
+        data,
+    )
 
 
 def _is_answer(message: Message) -> bool:

@@ -77,6 +77,7 @@ MAY_IMPORT = {
     "burla/dashboard": {
         *("burla.dashboard.core", "burla.protocol", "burla.transport", "burla.shell"),
         *("burla.errors", "burla.failures", "burla.jobs_view"),
+        *("burla.job_output", "burla.output_lines"),
     },
     "burla": {
         *("burla.core", "burla.shell", "burla.interfaces"),

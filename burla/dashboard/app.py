@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from burla.errors import BurlaError
 from burla.protocol import VERSION
 from burla.protocol.job_messages import JOBS, CancelJob, JobShown
 
+from . import logs
 from .guard import Guard
 from .pages import PAGES, WORD_CHARS_MAX, Facts, NoSuch, Page, problem_of, sample, shown
 from .places import Places, Watched
@@ -39,6 +41,8 @@ class Dashboard:
         self._askers = ThreadPoolExecutor(ASKERS, "burla-asker")
         self._guard: Guard
         self._sampling: asyncio.Task[None] | None = None
+        self._is_over = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # once there are streams
 
     def application(self, port: int) -> Guard:
         """Return what is to be served at a port of loopback."""
@@ -52,6 +56,7 @@ class Dashboard:
             Route(f"{here}/nodes/{{what:path}}", self._page, name="node"),
             Route(f"{here}/events/{{page}}", self._events),
             Route(f"{here}/events/{{page}}/{{what:path}}", self._events),
+            Route(f"{here}/logs/{{what}}", self._logs),
             Route(f"{here}/jobs/{{what}}/cancel", self._cancel, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
@@ -59,10 +64,21 @@ class Dashboard:
         self._guard = Guard(application, port)
         return self._guard
 
+    def end(self) -> None:
+        """End all streams, which would go on for ever; called by a handler of signals."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._is_over.set)
+
     def close(self) -> None:
         """Hang up everywhere."""
         self._askers.shutdown(wait=False, cancel_futures=True)
         self._places.close()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, but not longer than all of this lasts."""
+        self._loop = asyncio.get_running_loop()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._is_over.wait(), seconds)
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._askers, function, *arguments)
@@ -141,10 +157,37 @@ class Dashboard:
             self._changes(page, watched, what, facts), media_type="text/event-stream"
         )
 
+    async def _logs(self, request: Request) -> Response:
+        """Send the output of a job, and what comes of it as long as the page is open."""
+        watched = await self._watched(request)
+        after = request.headers.get("last-event-id") or request.query_params.get("after", "")
+        if watched is None:
+            return Response(status_code=404)
+        number = int(after) if after.isascii() and after.isdecimal() and len(after) < 16 else 0
+        job = request.path_params["what"][:WORD_CHARS_MAX]
+        reader = logs.Reader(watched, job, number)
+        return StreamingResponse(self._lines(reader), media_type="text/event-stream")
+
+    async def _lines(self, reader: logs.Reader) -> AsyncGenerator[bytes]:
+        is_first, silent_s = True, 0.0
+        while not self._is_over.is_set():
+            more = await self._in_thread(reader.read)
+            silent_s += logs.EVERY_S
+            if logs.is_news(more, is_first):
+                yield logs.as_event(more, reader.after)
+                silent_s = 0.0
+            elif silent_s >= SILENT_S:
+                yield b": nothing new\n\n"
+                silent_s = 0.0
+            if more.over or more.why:
+                return
+            is_first = False
+            await self._sleep(logs.EVERY_S)
+
     async def _sample(self) -> None:
         """Go on with charts while nobody looks, so that they are there when somebody does."""
-        while True:
-            await asyncio.sleep(SAMPLE_S)
+        while not self._is_over.is_set():
+            await self._sleep(SAMPLE_S)
             for watched in await self._in_thread(self._places.sampled):
                 await self._in_thread(sample, watched)
 
@@ -153,7 +196,7 @@ class Dashboard:
     ) -> AsyncGenerator[bytes]:
         before: Shown | None = None
         silent_s = 0.0
-        while True:
+        while not self._is_over.is_set():
             now = await self._in_thread(shown, page, watched, what, facts, before)
             change = difference(before, now)
             before, silent_s = merged(before, now), silent_s + page.every_s
@@ -163,7 +206,7 @@ class Dashboard:
             elif silent_s >= SILENT_S:
                 yield b": nothing new\n\n"
                 silent_s = 0.0
-            await asyncio.sleep(page.every_s)
+            await self._sleep(page.every_s)
 
     async def _cancel(self, request: Request) -> Response:
         """Stop a job, as a form of ours asks for."""

@@ -52,6 +52,21 @@ class Line:
         assert isinstance(said, answer)
         return said
 
+    def read(self, question: m.Message, answer: type[A], feature: str) -> tuple[A, list[bytes]]:
+        """Return what the scheduler answers now, with its payload.
+
+        Raises:
+            BurlaError: it cannot be reached, or says no.
+        """
+        with self._lock:
+            try:
+                said, payload = self._converse(question, answer, feature)
+            except (NoAnswer, NotTaken) as error:
+                self._hang_up()
+                raise self._error(error) from None
+        assert isinstance(said, answer)
+        return said, payload
+
     def put(self, question: m.Message, answer: type[A], feature: str) -> A:
         """Return what the scheduler answers to a question that changes something: asked once.
 
@@ -79,15 +94,7 @@ class Line:
     ) -> tuple[float, m.Message | BurlaError]:
         said: m.Message | BurlaError
         try:
-            if (why := self._why_gone()) is not None:
-                raise NoAnswer(why)
-            if self._conversation is None:
-                curve = curve_for(self.address)
-                self._conversation = Conversation(
-                    self.address, curve, am.SchedulerToAdmin, ANSWER_S
-                )
-            self._conversation.ask(question)
-            said, _ = self._conversation.wait(lambda message: isinstance(message, answer), feature)
+            said, _ = self._converse(question, answer, feature)
         except (NoAnswer, NotTaken) as error:
             self._hang_up()  # what comes late is not to be taken for the answer to another question
             said = self._error(error)
@@ -97,6 +104,17 @@ class Line:
             self._known.clear()
         self._known[question] = found = time.monotonic(), said
         return found
+
+    def _converse(
+        self, question: m.Message, answer: type[A], feature: str
+    ) -> tuple[m.Message, list[bytes]]:
+        if (why := self._why_gone()) is not None:
+            raise NoAnswer(why)
+        if self._conversation is None:
+            curve = curve_for(self.address)
+            self._conversation = Conversation(self.address, curve, am.SchedulerToAdmin, ANSWER_S)
+        self._conversation.ask(question)
+        return self._conversation.wait(lambda message: isinstance(message, answer), feature)
 
     def _error(self, error: NoAnswer | NotTaken) -> BurlaError:
         if isinstance(error, NotTaken):

@@ -114,7 +114,15 @@ PAGES: Mapping[str, Page] = {
     "jobs": Page("jobs.html", ("list",), _jobs, 2.0),
     "job": Page(
         "job.html",
-        ("job_head", "job_why", "job_calls", "job_nodes", "job_errors", "job_facts"),
+        (
+            "job_head",
+            "job_why",
+            "job_calls",
+            "job_timeline",
+            "job_nodes",
+            "job_errors",
+            "job_facts",
+        ),
         _job,
     ),
     "node": Page("node.html", ("node_head", "node_facts", "node_turns"), _node),

@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from types import FrameType
 
 import uvicorn
 
@@ -16,6 +17,18 @@ from .places import Place, Places
 LOOPBACK = "127.0.0.1"
 END_S = 1  # for streams, which have no end of their own
 CONNECTIONS_MAX = 100
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams first: it would wait for them."""
+
+    def __init__(self, config: uvicorn.Config, dashboard: Dashboard) -> None:
+        super().__init__(config)
+        self._dashboard = dashboard
+
+    def handle_exit(self, number: int, frame: FrameType | None) -> None:
+        self._dashboard.end()
+        super().handle_exit(number, frame)
 
 
 def serve(find: Callable[[], list[Place]], port: int, announce: Callable[[str, int], None]) -> None:
@@ -59,6 +72,6 @@ def serve(find: Callable[[], list[Place]], port: int, announce: Callable[[str, i
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with suppress(KeyboardInterrupt):
-                uvicorn.Server(config).run(sockets=[listener])
+                _Server(config, dashboard).run(sockets=[listener])
         finally:
             dashboard.close()

@@ -1,5 +1,6 @@
 """The dashboard in a real browser: every page, live while a job runs; nobody else gets in."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from clusters import Cluster, cluster
@@ -30,13 +32,28 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def url(shared: Cluster) -> Iterator[str]:
     """Run the dashboard; yield the address that it prints."""
     line = [sys.executable, "-m", "burla", "dashboard", "--no-browser"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             assert process.stdout is not None
-            yield process.stdout.readline().split()[-1]
+            found = process.stdout.readline().split()[-1]
+            yield found
+            stream = _stream(found)
         finally:
-            process.terminate()
-            assert process.wait(20) == 0
+            process.send_signal(signal.SIGINT)  # as Ctrl-C does, with a page open
+            _, said = process.communicate(timeout=20)
+        assert stream.read() is not None  # it has an end
+        assert (process.returncode, said) == (0, "")
+
+
+def _stream(url: str) -> Any:
+    """Return a stream of changes, as a page has one, of which the first have come."""
+    cookies = urllib.request.HTTPCookieProcessor()
+    opener = urllib.request.build_opener(cookies)
+    opener.open(url).close()
+    stream = opener.open(f"{url.partition('?')[0]}c/_/events/overview")
+    assert stream.readline().startswith(b"data: ")
+    return stream
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +85,7 @@ def running() -> Iterator[list[BaseException]]:
     ended: list[BaseException] = []
 
     def wait(x: int) -> int:
+        print("says <b>", x, flush=True)
         if x == 2:
             raise ValueError("<script>document.title = 'broken'</script>")
         time.sleep(0.05 if x < 20 else 600)
@@ -122,6 +140,10 @@ def test_a_job_is_seen_while_it_runs_and_cancelled(
     page.keyboard.press("/")
     page.keyboard.type("nothing like it")
     expect(page.locator("[data-part=job_errors] pre")).to_be_hidden()
+    expect(page.locator("#log li").first).to_contain_text("says <b>")
+    page.get_by_label("Search output").fill("says <b> 7")
+    expect(page.locator("#log li:visible")).to_have_count(1)
+    expect(page.locator(".timeline rect.lease")).to_have_count(2)
     assert "broken" not in page.title()
     page.locator("summary", has_text="Cancel").click()
     page.get_by_role("button", name="Cancel this job").click()

@@ -18,7 +18,7 @@ from burla.protocol import job_messages as jm, messages as m, overview_messages 
 PORT = 8123
 HOST = f"127.0.0.1:{PORT}"
 ORIGIN = f"http://{HOST}"
-Answer = m.Message | Callable[[Any], m.Message]
+Answer = m.Message | Callable[[Any], m.Message | tuple[m.Message, list[bytes]]]
 
 
 @dataclass
@@ -64,7 +64,8 @@ def shown(path: Path, *more: Place) -> Iterator[Shown]:
             answer = made.answers.get(type(said))
             if answer is not None:
                 made.asked.append(said)
-                fake.send(peer, answer(said) if callable(answer) else answer)
+                found = answer(said) if callable(answer) else answer
+                fake.send(peer, *(found if isinstance(found, tuple) else (found,)))
             return answer is not None
 
         fake.script = script

@@ -1,7 +1,5 @@
 """One job on a page: how far it is, what it takes, which of its calls failed or last."""
 
-from collections.abc import Sequence
-
 from msgspec import Struct
 
 from burla.job_reports import Details, Error, Reason, details_of, reason_of
@@ -10,6 +8,7 @@ from burla.protocol.job_messages import OPEN_STATES, JobRecord
 
 from .colours import Colours
 from .overview import UNKNOWN, Figure, JobLine, compact, job_line
+from .timeline import Timeline, timeline
 
 
 class Bar(Struct, frozen=True):
@@ -31,11 +30,22 @@ class NodeBar(Struct, frozen=True):
     percent: float
 
 
+class Failure(Struct, frozen=True):
+    """A call that failed."""
+
+    input: int
+    node: str
+    about: str
+    text: str
+    last_words: str
+
+
 class Failures(Struct, frozen=True):
     """Calls that failed with errors of one type."""
 
     type: str
-    errors: list[Error]
+    calls: int
+    errors: list[Failure]
 
 
 class Lasting(Struct, frozen=True):
@@ -44,6 +54,8 @@ class Lasting(Struct, frozen=True):
     what: str
     took: str
     node: str
+    memory: str = ""
+    last_words: str = ""
 
 
 class Waited(Struct, frozen=True):
@@ -66,6 +78,7 @@ class JobView(Struct, frozen=True):
     nodes: list[NodeBar]
     more_nodes: int
     failures: list[Failures]
+    timeline: Timeline
     failed: int
     kept: int  # of the failed ones, those that are listed
     slow: list[Lasting]
@@ -85,10 +98,17 @@ def job_view(record: JobRecord, colours: Colours, rate: float | None, now_s: flo
         durations=_histogram(said),
         nodes=_nodes(said),
         more_nodes=said.more_nodes,
-        failures=_failures(said.errors),
+        failures=_failures(said),
+        timeline=timeline(said),
         failed=said.failed,
         kept=len(said.errors),
-        slow=[Lasting(_which(c.input, c.last), duration(c.seconds), "") for c in said.slow],
+        slow=[
+            Lasting(
+                *(_which(c.input, c.last), duration(c.seconds), c.node),
+                *(size(c.memory_bytes) if c.memory_bytes else "", c.last_words),
+            )
+            for c in said.slow
+        ],
         lasting=[
             Lasting(_which(c.input, c.last), duration(float(round(c.seconds))), c.node)
             for c in said.lasting
@@ -184,12 +204,28 @@ def _nodes(said: Details) -> list[NodeBar]:
     ]
 
 
-def _failures(errors: Sequence[Error]) -> list[Failures]:
-    by_type: dict[str, list[Error]] = {}
-    for error in errors:
-        by_type.setdefault(error.type, []).append(error)
-    found = [Failures(name, of) for name, of in by_type.items()]
-    return sorted(found, key=lambda each: -len(each.errors))
+def _failures(said: Details) -> list[Failures]:
+    """Return what failed, by the type of the error: what failed most first."""
+    kept: dict[str, list[Failure]] = {}
+    for error in said.errors:
+        kept.setdefault(error.type, []).append(_failure(error))
+    counts = {one.type: one.calls for one in said.error_types}
+    found = [
+        Failures(name, max(counts.get(name, 0), len(kept.get(name, ()))), kept.get(name, []))
+        for name in {**counts, **kept}
+    ]
+    return sorted(found, key=lambda each: -each.calls)
+
+
+def _failure(error: Error) -> Failure:
+    about = []
+    if error.tries > 1:
+        about.append(f"{error.tries} tries")
+    if error.seconds:
+        about.append(f"after {duration(error.seconds)}")
+    if error.memory_bytes:
+        about.append(f"with {size(error.memory_bytes)} of memory")
+    return Failure(error.input, error.node, ", ".join(about), error.text, error.last_words)
 
 
 def _which(first: int | None, last: int | None) -> str:
