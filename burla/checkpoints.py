@@ -81,7 +81,10 @@ class Checkpoint:
         self._read_all()
 
     def _begin(self, name: str, function: str, parts: Parts) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root = self._folder.parents[1]
+        root.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (root, self._folder.parent, self._folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
         _write_json(self._folder.parent / "name.json", {"name": name})
         told = {key: part.hex() for key, part in parts.items()}
         _write_json(self._folder / "function.json", {"function": function, "parts": told})

@@ -470,9 +470,20 @@ def _make_cached(function: Any, maxsize: int | None, typed: bool, public_name: s
 
 def _known_class(class_id: str, name: str) -> type:
     cls: type | None = parts.class_tracker_by_id.get(class_id)
-    if cls is None:
-        raise NotLoadableError(f"the class {name!r} does not exist here any more")
-    return cls
+    return _class_of_main(name) if cls is None else cls
+
+
+def _class_of_main(name: str) -> type:
+    """Return the class that another process has sent from its `__main__`, by its name in ours."""
+    found: Any = sys.modules.get("__main__")
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        raise NotLoadableError(
+            f"the class {name!r} of the script that sent it is not here: read it in that script, or"
+            " in one whose __main__ has the class, too"
+        )
+    return found
 
 
 def _make_class(class_id: str, is_enum: bool, public_name: str | None, args: Any) -> type:

@@ -129,3 +129,21 @@ def test_a_private_cluster_refuses_in_words(monkeypatch: pytest.MonkeyPatch) -> 
         burla.attach("00" * 16)
     with pytest.raises(ValueError, match="32 hexadecimal digits"):
         burla.attach("no")
+
+
+def test_results_of_classes_of_the_script_are_read_by_its_next_run(
+    shared: Cluster, tmp_path: Path
+) -> None:
+    head = "import os, burla\nclass Found:\n    def __init__(self, x):\n        self.x = x\n"
+    detach = (
+        "print(burla.remote_parallel_map(Found, range(3), detach=True).id, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    job = run_script(head + detach, tmp_path).stdout.strip()
+    read = (
+        f"job = burla.attach('{job}')\n"
+        "print([(type(one) is Found, one.x) for one in job.results()])\n"
+        "job.delete()\n"
+    )
+    done = run_script(head + read, tmp_path)
+    assert done.stdout == f"{[(True, x) for x in range(3)]}\n", done.stderr

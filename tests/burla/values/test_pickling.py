@@ -3,11 +3,12 @@
 import json
 import sys
 import threading
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
 from burla.values import pickling
+from burla.values.frames import NotLoadableError
 from burla.values.payloads import dump_function, load_function
 from burla.values.pickling import dumps
 
@@ -62,3 +63,19 @@ def test_threads_that_pickle_first_do_not_meet_half_a_table(
     finally:
         sys.setswitchinterval(before)
     assert failed == []
+
+
+def test_a_class_of_another_run_of_the_script_is_found_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Outer:
+        class Inner:
+            """Of the script that reads."""
+
+    main = ModuleType("__main__")
+    main.Outer, main.number = Outer, 1  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert pickling._known_class("of another process", "Outer.Inner") is Outer.Inner
+    for name in ("Inner", "Outer.Other", "number"):
+        with pytest.raises(NotLoadableError, match=f"the class '{name}' of the script"):
+            pickling._known_class("of another process", name)
