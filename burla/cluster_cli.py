@@ -97,6 +97,13 @@ def _drop(address: str) -> None:
 @click.option("--bind", help="Where the scheduler listens on this machine: tcp://ADDRESS:PORT.")
 @click.option("--scheduler", help="Address at which nodes reach the scheduler, if not --bind.")
 @click.option("--wheelhouse", help='Wheels for nodes without package index: "auto" or a folder.')
+@click.option(
+    "--package",
+    "packages",
+    metavar="REQUIREMENT",
+    multiple=True,
+    help="Have a package on all nodes, for all jobs; repeat for more.",
+)
 @click.option("--index", help="URL of the package index that nodes install from.")
 @click.option("--log-level", type=click.Choice(LEVELS), help="How much all daemons log.")
 @json_option

@@ -31,7 +31,7 @@ from burla.system.failure import (
 )
 from burla.system.hash_seed import own_seed
 from burla.system.owner import Owner
-from burla.system.paths import PACKAGES, cache_directory, settings_directory
+from burla.system.paths import settings_directory
 from burla.system.preparing import prepare
 from burla.transport.addresses import ipc_path, take_apart
 from burla.transport.keys import (
@@ -45,6 +45,7 @@ from burla.transport.keys import (
 )
 from burla.transport.server_keys import ServerKeys
 
+from . import packages_cli
 from .config import (
     GB,
     GPUS_MAX,
@@ -71,7 +72,9 @@ Give this machine to a burla cluster: connect to its scheduler and run calls in 
 The scheduler may start later, go away and come back; the nodelet connects again by itself. It runs
 until SIGTERM or Ctrl-C, and then leaves nothing behind: no process, no file. SIGUSR1 drains it:
 it takes no more work, finishes the calls that run, and ends. SIGUSR2 lets it write its state to
-nodelet-state.json in your settings directory. Calls inherit its environment."""
+nodelet-state.json in your settings directory. Calls inherit its environment.
+
+`burla-nodelet install` (see its --help) makes packages ready that it is to have for all jobs."""
 
 EPILOG = f"""\
 --isolation best takes what this machine allows, best first, and says which it is:
@@ -84,6 +87,7 @@ EPILOG = f"""\
 examples:
   burla-nodelet --scheduler 'burla://HOST:7270?key=...' --join-token-file token   # the first time
   burla-nodelet --scheduler 'burla://HOST:7270?key=...'                           # later
+  burla-nodelet --scheduler ipc:///run/burla.s --packages requirements.txt
   burla-nodelet --scheduler ipc:///run/burla.s --cpus 32 --ram 64 --name big-one
 
 {described(NODELET)}"""
@@ -92,8 +96,9 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a nodelet as the command line says; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    begin = packages_cli.install if words[:1] == ["install"] else _serve
     return told(
-        lambda: _serve(words), json="--json" in words, say=lambda text: log.error("%s", text)
+        lambda: begin(words), json="--json" in words, say=lambda text: log.error("%s", text)
     )
 
 
@@ -192,13 +197,7 @@ def _parser() -> Parser:
         default=probe.BEST,
         help="how each lease is isolated; see below (default: best)",
     )
-    parser.add_argument(
-        "--packages-directory",
-        metavar="DIR",
-        default="",
-        help="where packages that functions need are installed, and beside it, in DIR-cache, what "
-        "was fetched for that (default: packages in burla's cache directory)",
-    )
+    packages_cli.add_options(parser)
     daemon.add_log_level(parser)
     parser.add_argument(
         "--json", action="store_true", help="print as JSON on stdout why it ends, if it fails"
@@ -222,8 +221,7 @@ def _config(options: argparse.Namespace) -> NodeletConfig:
     config = NodeletConfig(options.scheduler, cpus, ram, name, ready)
     config = replace(config, gpus=usable_gpus(options.gpus))
     config = replace(config, reconnect_timeout_s=options.reconnect_timeout)
-    if options.packages_directory:
-        config = replace(config, packages=os.path.abspath(options.packages_directory))
+    config = packages_cli.with_options(config, options)
     directory = settings_directory()
     if options.owner is not None and options.owner.directory is not None:
         directory = options.owner.directory
@@ -309,7 +307,7 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
     """Return the settings with the best tier of isolation that works; tell which it is."""
     with contextlib.suppress(OSError):  # not Linux
         set_dumpable(False)  # what this process knows, functions must not read
-    config = replace(config, packages=_directory_of_packages(config.packages))
+    config = replace(config, packages=packages_cli.directory_of_packages(config.packages))
     offer = (config.ram, config.cpus, config.scheduler)
     confinement = probe.confinement(*offer, key_file, config.packages)
     tier, why = probe.choose(wanted, confinement)
@@ -330,35 +328,14 @@ def _bytes(ram_gb: float) -> int:
     return int(ram_gb * GB)
 
 
-def _directory_of_packages(named: str) -> str:
-    """Return where packages are installed, made if need be; empty: nowhere."""
-    directory = named or os.path.join(cache_directory() or "", PACKAGES)
-    try:
-        if not os.path.isabs(directory):
-            raise OSError("there is no HOME; pass --packages-directory")
-        os.makedirs(directory, exist_ok=True)
-        os.chmod(directory, 0o755)  # user ids of jobs read what is in it
-    except OSError as error:
-        log.warning("packages that a function needs are not installed here: %s", error)
-        return ""
-    return directory
-
-
-def _remove_if_empty(packages: str) -> None:
-    """Leave no empty directory behind: that of packages, of burla's cache, of all caches."""
-    path = Path(packages)
-    with contextlib.suppress(OSError):  # there are some
-        for directory in (path, *path.parents[:2]):
-            directory.rmdir()
-
-
 async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
     if options.owner is not None:  # it works for one user, as that user, in that user's files
         await daemon.wait_listening(ipc_path(config.scheduler), LISTEN_S)
     else:
         config = await asyncio.to_thread(_isolated, config, options.isolation, options.key_file)
     try:
-        await run(config)
+        async with packages_cli.given(config) as config:
+            await run(config)
     finally:
         if config.packages and not options.packages_directory:
-            _remove_if_empty(config.packages)
+            packages_cli.remove_if_empty(config.packages)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from burla.nodelet.core.sources import Sources
 from burla.nodelet.isolation.probe import Tier
 from burla.nodelet.isolation.sandbox import Confinement
 from burla.system.hash_seed import seed_of
@@ -61,6 +62,9 @@ class NodeletConfig:
     hash_seed: int | None = None  # of jobs that have none of their own; None: that of the cluster
     packages: str = ""  # where environments of packages are made; empty: none are
     # beside it, in a directory of the same name and "-cache", is what they are made of
+    sources: Sources = field(default_factory=Sources)  # where packages come from
+    standing: tuple[str, ...] = ()  # requirements that are there for all jobs
+    standing_place: str = ""  # where these are found; empty: nowhere
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.

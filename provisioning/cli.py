@@ -79,15 +79,23 @@ def up(
             "a cluster needs nodes: pass --local, --ssh HOST, --gce, --kubernetes, --slurm,"
             " --provider NAME or a TOML file"
         )
+    before = None if known is None else known.config
     state = State(config) if known is None else changed(known, config=config)
-    return _up(state, json, adopt, by_file=file is not None)
+    return _up(state, json, adopt, by_file=file is not None, before=before)
 
 
-def _up(state: State, json: bool, adopt: Adopt, *, by_file: bool = False) -> int:
-    view, before = View(), state.address
+def _up(
+    state: State,
+    json: bool,
+    adopt: Adopt,
+    *,
+    by_file: bool = False,
+    before: ClusterConfig | None = None,
+) -> int:
+    view, address_before = View(), state.address
     with st.alone(state.config.name):
         touched = _touched(st.read(state.config.name))
-        cluster = Cluster(state, view.ask_passphrase)
+        cluster = Cluster(state, view.ask_passphrase, before=before)
         with view.shown():
             results = cluster.up(view.show)
             if by_file:  # else they stay as `burla auth quota` has made them
@@ -98,7 +106,9 @@ def _up(state: State, json: bool, adopt: Adopt, *, by_file: bool = False) -> int
         print(as_json(state.config.name, cluster.state.address, results, warnings=cluster.warnings))
     address = cluster.state.address
     view.warn(cluster.warnings)
-    advice = f"{adopt(address, before)}.\nElsewhere: export BURLA_CLUSTER={shlex.quote(address)}"
+    advice = (
+        f"{adopt(address, address_before)}.\nElsewhere: export BURLA_CLUSTER={shlex.quote(address)}"
+    )
     usable = not results or any(not result.why for result in results)
     view.summarize(results, "ready", advice if usable else "")
     return _code(results)
@@ -177,13 +187,16 @@ def status(state: State, json: bool) -> int:
     cluster = Cluster(state, View().ask_passphrase, connect_s=LOOK_CONNECT_S)
     scheduler, results = cluster.look()
     if json:
-        print(as_json(name, cluster.state.address, results, scheduler=scheduler))
+        packages = state.config.node
+        print(as_json(name, state.address, results, scheduler=scheduler, packages=packages))
     else:
         where = "elsewhere" if cluster.head.is_away else "here"
         print(f"cluster {name}: {cluster.state.address}")
         for result in (replace(scheduler, name=f"{scheduler.name} ({where})"), *results):
             print(f"  {result.name:24} {result.phase}{f': {result.why}' if result.why else ''}")
-    is_ready = all(result.phase == READY for result in (scheduler, *results))
+        if given := state.config.node.packages:
+            print(f"  {'packages for all jobs':24} {', '.join(given)}")
+    is_ready = all(result.phase == READY and not result.why for result in (scheduler, *results))
     return EXIT_OK if is_ready else EXIT_FAILED
 
 

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import ModuleType
 
+from msgspec.structs import replace
+
 from burla.protocol import VERSION, admin_messages as am
 from burla.provisioning.core.addresses import HERE, host_names, is_loopback, split_target
 from burla.provisioning.core.machines import (
@@ -21,19 +23,20 @@ from burla.provisioning.core.machines import (
 )
 from burla.provisioning.core.steps import Wanted
 from burla.provisioning.install import bootstrap, pins, wheels
+from burla.provisioning.install.node_packages import NodePackages, find as find_packages
 from burla.provisioning.ssh.connections import Connections
 
 from . import providers, sight, state
 from .admin import NoAnswer, NotTaken
-from .config import log_options
+from .config import ClusterConfig, log_options, package_options, write_packages
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
-from .members import Installed, Local, Member, Rented
+from .members import Installed, Local, Member, Rented, install_packages
 from .result import Result
 from .state import State
 
 PARALLEL_MAX = 32  # machines at once; each is a thread here and a connection
-WHEELS = "wheels"
+WHEELS, PACKAGES = "wheels", "packages"
 NOTHING = wheels.Wheels({}, {}, is_wheelhouse=False)  # to ship: only `up` does
 
 SETTLED_S = 15.0  # nodes of a scheduler that has begun anew are back within these
@@ -53,6 +56,7 @@ class Cluster:
         pause: Callable[[float], None] = time.sleep,
         say: Callable[[str], None] | None = None,
         connect_s: float | None = None,
+        before: ClusterConfig | None = None,
     ) -> None:
         """Take charge of what is known of a cluster.
 
@@ -62,9 +66,10 @@ class Cluster:
             pause: waits between tries at a provider.
             say: is told each refusal of a provider; None: they are kept for the sum of `up`.
             connect_s: how long to wait for each step of a connection; None: as long as it may take.
+            before: what `config` was; None: as it is.
         """
         self.state = known
-        self.config = known.config
+        self.config, self.known = known.config, before or known.config
         self.directory = state.directory_of(known.config.name)
         self.head = Head(known)
         self._ask, self._pause, self._connect_s = ask, pause, connect_s
@@ -115,6 +120,7 @@ class Cluster:
                 self.config.drain_s,
                 self._turn,
                 tuple(log_options(self.config)),
+                tuple(package_options(self.config, self.directory)),
             )
 
     def _hosts(self, shipped: wheels.Wheels) -> Iterable[Member]:
@@ -173,6 +179,8 @@ class Cluster:
             is_wheelhouse=shipped.is_wheelhouse,
             index=config.index,
             requirements=shipped.requirements,
+            packages=config.node.given(),
+            package_wheels=shipped.of_packages,
             directory=config.ssh.directory,
             cpus=config.ssh.cpus,
             ram_gb=config.ssh.ram_gb,
@@ -188,8 +196,9 @@ class Cluster:
         for provider, fleet in self.fleets().items():
             if provider != "gce":  # nothing is started where there is none
                 fleet.provisioner.observe()
-        shipped = self._gather(progress)
-        self._warn(shipped)
+        given = self._find_packages(progress)
+        shipped = self._gather(progress).with_packages(given.paths, given.digests)
+        self._warn(shipped, given.warning)
         self.head.start_scheduler(progress)
         members = self.members(shipped)
         results = self._each(members, progress, "ready", lambda member, say: member.up(say))
@@ -203,11 +212,38 @@ class Cluster:
                 self.head.start_autoscaler(progress)
         return results
 
-    def _warn(self, shipped: wheels.Wheels) -> None:
+    def _find_packages(self, progress: Progress) -> NodePackages:
+        """Find out what nodes are given for all jobs, and keep it.
+
+        Raises:
+            ProvisioningError: it cannot be had.
+        """
+        config, known = self.config, self.known
+        asked = config.node.packages
+        if not asked:
+            return NodePackages()
+        progress(PACKAGES, "looking for versions")
+        is_same = known is not None and known.node.packages == asked
+        is_same = is_same and known is not None and known.python == config.python
+        pins = known.node.pins if is_same and known is not None else ()
+        where = (config.python, config.index, config.wheelhouse, wheels.cache())
+        given = find_packages(asked, pins, *where)
+        found = () if given.warning else given.pins
+        self.config = replace(config, node=replace(config.node, pins=found))
+        self.state.config = self.config
+        see_all = [name for name in config.provided if name not in ("gce", "kubernetes")]
+        if config.local.nodes or see_all:
+            write_packages(self.config, self.directory)
+        if "slurm" in see_all:  # its nodes see what is here
+            install_packages(package_options(self.config, self.directory))
+        progress(PACKAGES, "ready")
+        return given
+
+    def _warn(self, shipped: wheels.Wheels, *more: str) -> None:
         """Note in words how what nodes install could be something else than what it should be."""
         config = self.config
         of_clouds = bool(config.gce.project) and not config.gce.wheelhouse
-        found = [shipped.warning]
+        found = [shipped.warning, *more]
         if of_clouds or (config.ssh.hosts and not config.wheelhouse):
             found.append(pins.why_open(config.index))
         if of_clouds:
@@ -243,7 +279,7 @@ class Cluster:
 
         def one(member: Member) -> Result:
             try:
-                return Result(member.name, member.look())
+                return Result(member.name, *member.look())
             except ProvisioningError as error:
                 return Result(member.name, "unknown", str(error))
 

@@ -10,6 +10,10 @@ log_level = "debug"                 # of all daemons: debug, info (the default),
 away_limit_s = 3600                 # the jobs of a caller that is away for longer are given up
                                     # (default: 600; inf: never)
 
+[node]
+packages = ["numpy", "pandas>=2"]   # that all nodes have, for all jobs; or a requirements file,
+                                    # pyproject.toml or uv.lock
+
 [ssh]
 hosts = ["root@node1", "node2"]     # as for ssh; ~/.ssh/config applies
 
@@ -28,6 +32,7 @@ max_nodes = 8                       # or [providers.NAME] says which
 nodes = 4
 """
 
+import hashlib
 import math
 import re
 import sys
@@ -41,9 +46,11 @@ from msgspec.structs import replace
 
 from burla.protocol import VERSION
 from burla.protocol.fields import SHARED_IS, is_shared
+from burla.protocol.package_messages import checked
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.plan import stamp
 from burla.provisioning.core.steps import DIRECTORY, NAME
+from burla.requirement_files import read_file
 from burla.scheduler.auth.quota_store import Limits
 from burla.scheduler.config import AWAY_LIMIT_MIN_S, ConfigError, metrics_address
 from burla.scheduler.core.admission import is_name
@@ -66,6 +73,7 @@ OPTIONS = {  # of the command line -> the table in which a setting is called so
     **dict.fromkeys(("project", "zones", "machine_types"), "gce"),
     "partition": "slurm",
     **dict.fromkeys(("image", "namespace", "context"), "kubernetes"),
+    "packages": "node",
     "max_nodes": "grow",
 }
 
@@ -91,6 +99,18 @@ class SshConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     directory: str = ""  # of the installation on them; empty: ~/.burla/CLUSTER
     cpus: int | None = None  # of each, if not what it has
     ram_gb: float | None = None
+
+
+class NodeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What all nodes have, whatever they run on."""
+
+    packages: tuple[str, ...] = ()  # requirements; a file may name one that lists them
+    # exact versions of these and of all that they require, as `burla up` has found them at first
+    pins: tuple[str, ...] = ()
+
+    def given(self) -> tuple[str, ...]:
+        """Return what they install."""
+        return self.pins or self.packages
 
 
 class LocalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,6 +156,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: int = 600  # how long `nodes drain` waits for calls that run
     log_level: str = ""  # of all daemons; empty: "info"
     away_limit_s: float | None = None  # as `burla-scheduler --away-limit`; None: its default
+    node: NodeConfig = NodeConfig()
     ssh: SshConfig = SshConfig()
     local: LocalConfig = LocalConfig()
     gce: GceConfig = GceConfig()
@@ -183,9 +204,17 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             folder,
             "a path without spaces or quotes",
         )
+        self._check_node()
         self._check_providers()
         self._check_grow()
         self._check_quotas()
+
+    def _check_node(self) -> None:
+        for one in (*self.node.packages, *self.node.pins):
+            try:
+                checked(one)
+            except ValueError as error:
+                raise BadConfig(f"node.packages: {error}") from None
 
     def _check_providers(self) -> None:
         self.gce.check(is_used=bool(self.gce.nodes) or self.grows_by == "gce")
@@ -234,7 +263,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def stamp(self) -> str:
         """Return what tells machines of this burla and Python from others; see `plan.stale`."""
-        return stamp(VERSION, self.python)
+        return stamp(VERSION, self.python, self.node.packages)
 
     @property
     def grows_by(self) -> str:
@@ -305,6 +334,28 @@ def log_options(config: ClusterConfig) -> list[str]:
     return ["--log-level", config.log_level] if config.log_level else []
 
 
+def package_options(config: ClusterConfig, directory: Path) -> list[str]:
+    """Return the options by which nodelets on this file system have packages as settings say."""
+    line = ["--packages", str(_package_file(config, directory))] if config.node.given() else []
+    if config.wheelhouse and config.wheelhouse != "auto":
+        return [*line, "--wheelhouse", str(Path(config.wheelhouse).absolute())]
+    return [*line, *(["--index", config.index] if config.index else [])]
+
+
+def write_packages(config: ClusterConfig, directory: Path) -> None:
+    """Write the file that `package_options` names, and remove those of other packages."""
+    file = _package_file(config, directory)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in directory.glob("packages-*.txt"):
+        old.unlink() if old != file else None
+    file.write_text("".join(f"{one}\n" for one in config.node.given()))
+
+
+def _package_file(config: ClusterConfig, directory: Path) -> Path:
+    name = hashlib.sha256(repr(sorted(config.node.given())).encode()).hexdigest()[:12]
+    return directory / f"packages-{name}.txt"
+
+
 def _check_metrics(address: str) -> None:
     if address:
         try:
@@ -326,9 +377,21 @@ def load(path: Path) -> ClusterConfig:
     except ValueError as error:
         raise BadConfig(f"{path} cannot be read as TOML: {error}") from None
     try:
-        return parse({"name": path.stem} | said)
+        return parse({"name": path.stem} | _with_packages(said, path.parent))
     except BadConfig as error:
         raise BadConfig(f"{path}: {error}") from None
+
+
+def _with_packages(said: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Return settings with the packages that a file of theirs lists, if they name one."""
+    node = said.get("node")
+    if not isinstance(node, dict) or not isinstance(node.get("packages"), str):
+        return said
+    try:
+        listed, _ = read_file(str(directory / node["packages"]))
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"node.packages: {error}") from None
+    return said | {"node": node | {"packages": listed}}
 
 
 def parse(said: Mapping[str, Any]) -> ClusterConfig:

@@ -5,6 +5,7 @@ once is in cluster.py.
 """
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,15 +19,18 @@ from burla.provisioning.core.machines import (
     Report,
     StepFailed,
     Transport,
+    tail,
 )
 from burla.provisioning.core.plan import DRAINING
-from burla.provisioning.core.steps import READY_S_MAX, Wanted
+from burla.provisioning.core.steps import PACKAGES_S, READY_S_MAX, Wanted
 from burla.provisioning.install import bootstrap
 from burla.provisioning.install.wheels import Wheels
+from burla.system.launch import command
 
 from .daemons import Daemon, wait_for
 
 Connect = Callable[[], Transport]
+OTHER_PACKAGES = "it has not the packages that it is to have: run `burla up` again"
 CONNECTING = "connecting"  # the phase before anything is done there
 POLL_S = 1.0  # between two looks at a machine of a provider
 END_S = 180.0  # until such a machine is gone
@@ -46,8 +50,8 @@ class Member(Protocol):
             ProvisioningError: it could not be made one; says why.
         """
 
-    def look(self) -> str:
-        """Return its phase in a word: "ready", "silent", "stopped" or "absent".
+    def look(self) -> tuple[str, str]:
+        """Return its phase in a word: "ready", "silent", "stopped" or "absent"; and what is amiss.
 
         Raises:
             ProvisioningError: it cannot be reached.
@@ -87,16 +91,17 @@ class Installed:
             )
         return timing.phases
 
-    def look(self) -> str:
+    def look(self) -> tuple[str, str]:
         """See `Member`."""
         with self._connected(lambda phase: None) as transport:
             facts = bootstrap.look(transport, self.wanted)
         if not facts.there:
-            return "absent"
+            return "absent", ""
         if not facts.running:
-            return "stopped"
+            return "stopped", ""
         heard = facts.ready_s is not None and facts.ready_s <= READY_S_MAX
-        return "ready" if heard else "silent"
+        is_given = facts.packages == self.wanted.packages_stamp()
+        return "ready" if heard else "silent", "" if is_given else OTHER_PACKAGES
 
     def drain(self, report: Report, wait_s: float) -> None:
         """See `Member`."""
@@ -134,10 +139,10 @@ class Rented:
         """See `Member`."""
         return {}
 
-    def look(self) -> str:
+    def look(self) -> tuple[str, str]:
         """See `Member`."""
         found = self._find()
-        return "absent" if found is None else found.state
+        return ("absent", "") if found is None else (found.state, found.why)
 
     def drain(self, report: Report, wait_s: float) -> None:
         """See `Member`. Its machine is given up then: it would cost money for nothing."""
@@ -181,6 +186,7 @@ class Local:
     drain_s: int
     turn: AbstractContextManager[object]  # see `Installed`
     options: tuple[str, ...] = ()  # more of the nodelet
+    packages: tuple[str, ...] = ()  # likewise: of what all jobs find there
 
     def up(self, report: Report) -> dict[str, float]:
         """See `Member`."""
@@ -188,6 +194,9 @@ class Local:
         is_current = self._daemon.is_current(*line)
         if is_current and self._daemon.is_ready():
             return {}
+        if self.packages:  # while what runs goes on
+            report("packages")
+            install_packages(self.packages)
         if is_current or self._daemon.pid() is None:
             self._start(line, report)
         else:
@@ -211,16 +220,18 @@ class Local:
         line = ["burla.nodelet.cli", "--scheduler", self.scheduler, "--name", self.name]
         line += ["--ready-file", str(self._daemon.ready)]
         line += ["--cpus", str(self.cpus)] if self.cpus is not None else []
-        line += self.options
+        line += [*self.options, *self.packages]
         if self.scheduler.startswith("burla:"):
             line += ["--key-file", str(self.directory / f"{self.name}.key")]
         return line
 
-    def look(self) -> str:
+    def look(self) -> tuple[str, str]:
         """See `Member`."""
         if self._daemon.pid() is None:
-            return "stopped" if self._daemon.was_started() else "absent"
-        return "ready" if self._daemon.is_ready() else "silent"
+            return "stopped" if self._daemon.was_started() else "absent", ""
+        is_given = self._daemon.is_current(*self._line())
+        why = "" if is_given or not self.packages else OTHER_PACKAGES
+        return "ready" if self._daemon.is_ready() else "silent", why
 
     def drain(self, report: Report, wait_s: float) -> None:
         """See `Member`."""
@@ -241,3 +252,23 @@ class Local:
     @property
     def _token(self) -> Path:
         return self.directory / f"{self.name}.token"
+
+
+def install_packages(options: Sequence[str]) -> None:
+    """Install, on this machine, what nodelets with these options have for all jobs.
+
+    Raises:
+        StepFailed: it cannot be had; says which, and why.
+    """
+    line = [*command("burla.nodelet.cli", "install"), *options]
+    done = subprocess.run(
+        line,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=PACKAGES_S,
+    )
+    if done.returncode != 0:
+        raise StepFailed(tail(done.stderr) or f"it ended with exit code {done.returncode}")

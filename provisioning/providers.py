@@ -24,7 +24,7 @@ from burla.provisioning.core.plan import CLUSTER, MADE_BY, MANAGED
 from burla.provisioning.slurm.provisioner import Slurm
 from burla.system.launch import command
 
-from .config import BOOT_S, ClusterConfig, log_options
+from .config import BOOT_S, ClusterConfig, log_options, package_options
 
 GROUP = "burla.providers"
 OWN = ("nodes", "boot_s", "spare")  # of [providers.NAME]: what burla itself reads
@@ -146,7 +146,7 @@ def _of_others(name: str, config: ClusterConfig, head: Head) -> Rental:
         say=head.say,
         pause=head.pause,
         _join_token=head.join_token,
-        _options=log_options(config),
+        _options=[*log_options(config), *package_options(config, head.directory)],
     )
     provisioner = _found(name)(site)
     return Rental(

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from burla.protocol.admin_messages import Jobs
 
+from .config import NodeConfig
 from .result import Result
 
 REFRESH_HZ = 8
@@ -132,6 +133,7 @@ def as_json(
     scheduler: Result | None = None,
     ended: Jobs | None = None,
     warnings: Sequence[str] | None = None,
+    packages: NodeConfig | None = None,
 ) -> str:
     """Return what commands say with --json.
 
@@ -141,6 +143,7 @@ def as_json(
         results: of its nodes.
         scheduler: how that is, if it was looked at; then ready is who is found so.
         ended: jobs that were ended, if some could be.
+        packages: what nodes are given for all jobs; None: that is not told.
         warnings: what was done, but should be otherwise; None: nothing could be.
     """
     said: dict[str, Any] = {
@@ -156,6 +159,8 @@ def as_json(
         said["failed"] = len(results) - said["ready"]
     if warnings is not None:
         said["warnings"] = list(warnings)
+    if packages is not None:
+        said["packages"] = {"asked": list(packages.packages), "pins": list(packages.pins)}
     if ended is not None:
         said["jobs_ended"] = [structs.asdict(job) for job in ended.jobs]
     return json.dumps(said, indent=1)

@@ -128,7 +128,7 @@ MAY_IMPORT = {
         *("burla.provisioning.gce", "burla.provisioning.slurm"),
         "burla.provisioning.kubernetes",
         *("burla.scheduler.auth", "burla.scheduler.core.admission", "burla.scheduler.config"),
-        *("burla.protocol", "burla.transport", "burla.system"),
+        *("burla.protocol", "burla.transport", "burla.system", "burla.requirement_files"),
     },
     "perf": {name for room, name in ROOMS.items() if room != "tests"},
 }

@@ -28,7 +28,8 @@ def serve_packages(directory: str, attached: Mapping[str, bytes | memoryview], p
     """From now on import what is there, and what came with the job, and no others.
 
     Args:
-        directory: where the nodelet has installed some; empty: nowhere.
+        directory: where the nodelet has installed some, or several places as in PATH; empty:
+            nowhere.
         attached: to the function.
         place: a directory of the lease.
 
@@ -36,12 +37,13 @@ def serve_packages(directory: str, attached: Mapping[str, bytes | memoryview], p
         ImportError: it cannot be read, or what came was built for another kind of machine.
     """
     global _served, _order
-    wanted = [directory] if directory else []
-    if directory and directory not in _served and not os.access(directory, os.R_OK | os.X_OK):
-        raise ImportError(
-            f"jobs cannot read {directory}, where this node has installed packages: its operator"
-            " gives it another --packages-directory"
-        )
+    wanted = directory.split(os.pathsep) if directory else []
+    for one in wanted:
+        if one not in _served and not os.access(one, os.R_OK | os.X_OK):
+            raise ImportError(
+                f"jobs cannot read {one}, where this node has installed packages: its operator"
+                " gives it another --packages-directory"
+            )
     if NAME in attached:
         wanted.insert(0, _put_down(attached, place))
     if not wanted and not _served:

@@ -106,7 +106,8 @@ async def run(
 
 def _environments_of(config: NodeletConfig, agent: "Agent") -> Environments:
     root = config.packages or config.scratch
-    return Environments(Store(root), Installer(f"{root}-cache"), agent)
+    installer = Installer(f"{root}-cache", config.sources)
+    return Environments(Store(root), installer, agent, config.standing_place)
 
 
 class Agent:
@@ -332,8 +333,9 @@ class Agent:
         variables[FOLDER_VARIABLE] = self._sandboxes.job_folder
         if shared := self._core.shared:
             variables[SHARED_VARIABLE] = shared
-        if effect.packages:  # what calls start finds them, too
-            path = (effect.packages, os.environ.get("PYTHONPATH", ""))
+        packages = os.pathsep.join(filter(None, (effect.packages, config.standing_place)))
+        if packages:  # what calls start finds them, too
+            path = (packages, os.environ.get("PYTHONPATH", ""))
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         if not effect.keep:  # else the files are kept as well
             self._sandboxes.make_job_folder()
@@ -349,7 +351,7 @@ class Agent:
             fragments=start.fragments,
             blobs=[(blob.digest, blob.size, int(blob.kind), blob.name) for blob in start.blobs],
             timeout_s=0.0 if start.policy is None else start.policy.timeout_s,
-            packages=effect.packages,
+            packages=packages,
             func_ram=start.func_ram or 0,
         )
         self._workers.begin_lease(

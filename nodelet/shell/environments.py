@@ -10,7 +10,6 @@ import asyncio
 import fcntl
 import functools
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
@@ -18,30 +17,23 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
-from burla.protocol.package_messages import (
-    LACKING_MAX,
-    Packages,
-    canonical,
-    exact_version,
-    name_of,
-    unpack,
-)
+from burla.protocol.package_messages import LACKING_MAX, Packages, exact_version, name_of, unpack
 
+from .installed import LOADED, installed, installed_in, lacking
 from .installing import FULL, Installer, InstallError, LackingError, compile_all
 
 BYTES_MAX = 20 << 30  # of all environments, if there is so much room
 FREE_SHARE = 2  # they take at most one of so many parts of what is free without them
+INSTALLING_MAX = 4  # at once: users do not wait for each other, nor all want the processor
 LEFT_S = 7 * 86400.0  # what another machine is making is not that old
 TOLD_S = 3.0  # how far an installation is is told no more often
 INSIDE = "site-packages"  # what is called so is taken for installed everywhere
 FACTS = "packages.json"
 NEW, OLD = ".new-", ".old-"
-# Workers have loaded these when they hear which ones the caller has: those are the node's own.
-LOADED = frozenset(("burla", "cloudpickle", "msgpack", "xxhash"))
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +58,13 @@ class Kept(NamedTuple):
     used_s: float
     size: int
     requirements: tuple[str, ...]
+    is_whole: bool = False  # nothing else is in it
+
+    def versions(self) -> dict[str, str]:
+        """Return what is in it, by name; nothing if there may be more."""
+        if not self.is_whole:
+            return {}
+        return {name_of(one): exact_version(one) for one in self.requirements}
 
 
 class Store:
@@ -99,24 +98,31 @@ class Store:
         os.chmod(made, 0o755)  # whatever our umask is
         return made
 
-    def finish(self, made: str, key: str, requirements: Sequence[str]) -> None:
+    def finish(self, made: str, key: str, requirements: Sequence[str], *, is_whole: bool) -> None:
         """Put what was made into its place, unless another was quicker.
 
         Raises:
             OSError: the disk is full.
         """
         size = _size_of(made)
+        facts = {"bytes": size, "requirements": list(requirements), "whole": is_whole}
         with open(os.path.join(made, FACTS), "w") as file:
-            json.dump({"bytes": size, "requirements": list(requirements)}, file)
+            os.chmod(file.fileno(), 0o600)  # jobs are not told what others have
+            json.dump(facts, file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(os.path.join(made, FACTS), 0o644)
         try:
             os.rename(made, os.path.join(self.root, key))
         except OSError:
             if not self.find(key):
                 raise
             remove(made)
+
+    def is_open(self, key: str) -> bool:
+        """Return whether one that is there can be written to."""
+        with suppress(OSError):
+            return bool(os.stat(self.place(key)).st_mode & 0o222)
+        return False
 
     def close(self, key: str) -> None:
         """Let nobody write to what is there any more."""
@@ -141,8 +147,27 @@ class Store:
                     with open(os.path.join(entry.path, FACTS)) as file:
                         facts = json.load(file)
                     used_s, size = entry.stat().st_mtime, int(facts["bytes"])
-                    found.append(Kept(entry.name, used_s, size, tuple(facts["requirements"])))
+                    listed, is_whole = tuple(facts["requirements"]), bool(facts.get("whole"))
+                    found.append(Kept(entry.name, used_s, size, listed, is_whole))
         return sorted(found, key=lambda one: one.used_s)
+
+    def having(self, wanted: Mapping[str, str], there: Mapping[str, str]) -> str:
+        """Return the key of the smallest environment with which all of these are there.
+
+        Args:
+            wanted: versions, by name.
+            there: what is found behind it.
+
+        Returns:
+            Empty: there is none.
+        """
+        fitting = (
+            (kept.size, kept.key)
+            for kept in self.all()
+            if (versions := kept.versions())
+            and all(versions.get(name, there.get(name)) == wanted[name] for name in wanted)
+        )
+        return min(fitting, default=(0, ""))[1]
 
     def prune(self, bytes_max: int | None = None) -> list[Kept]:
         """Remove what nobody holds until few enough bytes are left; return what was removed."""
@@ -222,12 +247,24 @@ class Store:
 class Environments:
     """What leases of this node need of packages."""
 
-    def __init__(self, store: Store, installer: Installer, listener: Listener) -> None:
-        """Use what is there; `listener` is told what becomes of what is asked for."""
+    def __init__(
+        self, store: Store, installer: Installer, listener: Listener, standing: str = ""
+    ) -> None:
+        """Use what is there; `listener` is told what becomes of what is asked for.
+
+        Args:
+            store: where they are.
+            installer: what makes them.
+            listener: see `Listener`.
+            standing: where all workers find what the operator of this node has given it.
+        """
         self._store, self._installer, self._listener = store, installer, listener
+        self._standing = installed_in([standing]) if standing else {}
         self._wanted: dict[bytes, int | None] = {}  # by lease, the lock that is held for it
         self._tasks: set[asyncio.Task[None]] = set()
-        self._one_at_a_time = asyncio.Lock()
+        self._finishing: set[str] = set()
+        self._making: dict[str, asyncio.Lock] = {}  # by key, while somebody waits for it
+        self._room = asyncio.Semaphore(INSTALLING_MAX)
 
     def get(self, lease: bytes, packed: bytes) -> None:
         """Begin to have ready what a lease needs; keep it until `let_go`."""
@@ -260,8 +297,7 @@ class Environments:
         listener = self._listener
         try:
             packages = unpack(packed)
-            lacks = await asyncio.to_thread(lacking, packages)
-            place = await self._make(lease, lacks, packages) if lacks else ""
+            place = await self._place_for(lease, packages)
             listener.packages_there(lease, place)
         except LackingError as error:
             names = ", ".join(_shown(packages, name) for name in error.names)
@@ -276,28 +312,67 @@ class Environments:
             what = f"{type(error).__name__}: {error}"
             listener.packages_failed(lease, f"it cannot install packages: {what}", ())
 
-    async def _make(self, lease: bytes, lacks: Sequence[str], packages: Packages) -> str:
-        """Return where an environment is, made if need be."""
+    async def _place_for(self, lease: bytes, packages: Packages) -> str:
+        """Return where a lease finds what is not there as it is; empty: all of it is."""
+        there = {**await asyncio.to_thread(installed), **self._standing}
+        lacks = lacking(packages, there)
+        if not lacks:
+            return ""
         key, store = key_of(lacks, packages.is_whole), self._store
-        fd = await asyncio.to_thread(store.hold, key)
+        if packages.is_whole and not store.find(key):
+            wanted = {name_of(one): exact_version(one) for one in packages.requirements}
+            wanted = {name: wanted[name] for name in wanted if name not in LOADED}
+            other = await asyncio.to_thread(store.having, wanted, there)
+            if other and await self._hold(lease, other):
+                return store.place(other)
+        if not await self._hold(lease, key):
+            await self._make(lease, key, lacks, packages)
+        return store.find(key)
+
+    async def _hold(self, lease: bytes, key: str) -> bool:
+        """Keep an environment for a lease; return whether it is there."""
+        fd = await asyncio.to_thread(self._store.hold, key)
+        is_there = bool(self._store.find(key))
+        if is_there and self._store.is_open(key):
+            self._finish(key)  # who made it was ended before it had
         if lease in self._wanted:
+            if (before := self._wanted[lease]) is not None:
+                os.close(before)
             self._wanted[lease] = fd
         else:  # it was let go of meanwhile
             os.close(fd)
-        if place := store.find(key):
-            return place
-        async with self._one_at_a_time:
-            if place := store.find(key):
-                return place
-            try:
-                await self._install(lease, key, lacks, packages)
-            except (InstallError, OSError) as error:
-                if FULL not in str(error) or not await self._make_room(0):
-                    raise
-                await self._install(lease, key, lacks, packages)
-        await self._make_room(None)
-        self._begin(self._compile(key))
-        return store.find(key)
+        return is_there
+
+    async def _make(self, lease: bytes, key: str, lacks: Sequence[str], packages: Packages) -> None:
+        """Make an environment, unless another lease has it made just now: then wait for that."""
+        lock = self._making.setdefault(key, asyncio.Lock())
+        try:
+            async with lock, self._room:
+                if self._store.find(key):
+                    return
+                try:
+                    await self._install(lease, key, lacks, packages)
+                except (InstallError, OSError) as error:
+                    if not is_full(error) or not await self._make_room(0):
+                        raise
+                    await self._install(lease, key, lacks, packages)
+        finally:
+            if not lock.locked():
+                self._making.pop(key, None)
+        self._finish(key)
+
+    def _finish(self, key: str) -> None:
+        """Do what nobody needs to wait for, unless it is being done."""
+        if key not in self._finishing:
+            self._finishing.add(key)
+            self._begin(self._close(key))
+
+    async def _close(self, key: str) -> None:
+        try:
+            await self._make_room(None)
+            await self._compile(key)
+        finally:
+            self._finishing.discard(key)
 
     async def _install(
         self, lease: bytes, key: str, lacks: Sequence[str], packages: Packages
@@ -308,7 +383,8 @@ class Environments:
                 await self._installer.install(
                     lacks, os.path.join(made, INSIDE), tell, is_whole=packages.is_whole
                 )
-            await asyncio.to_thread(self._store.finish, made, key, lacks)
+            finish = functools.partial(self._store.finish, is_whole=packages.is_whole)
+            await asyncio.to_thread(finish, made, key, lacks)
         finally:
             await asyncio.to_thread(remove, made)
 
@@ -319,6 +395,8 @@ class Environments:
             used = {name_of(one) for kept in self._store.all() for one in kept.requirements}
             names = {name_of(one) for kept in gone for one in kept.requirements}
             await self._installer.forget(sorted(names - used))
+        if bytes_max == 0:  # what was fetched is fetched again, if need be
+            return await self._installer.forget_all() or bool(gone)
         return bool(gone)
 
     async def _compile(self, key: str) -> None:
@@ -362,38 +440,6 @@ def key_of(requirements: Sequence[str], is_whole: bool) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def lacking(packages: Packages) -> list[str]:
-    """Return which requirements this Python does not meet as it is."""
-    here = installed()
-    lacks = []
-    for one in packages.requirements:
-        name = name_of(one)
-        if name in LOADED and name in here:
-            continue
-        if not packages.is_whole or here.get(name) != exact_version(one):
-            lacks.append(one)
-    return lacks
-
-
-_installed: tuple[tuple[tuple[str, int], ...], dict[str, str]] = ((), {})
-
-
-def installed() -> dict[str, str]:
-    """Return the versions of the packages that this Python has, by name."""
-    global _installed
-    states = []
-    for path in sys.path:
-        with suppress(OSError):
-            states.append((path, os.stat(path).st_mtime_ns))
-    if _installed[0] != tuple(states):
-        found: dict[str, str] = {}
-        for one in importlib.metadata.distributions():
-            with suppress(KeyError, TypeError):
-                found.setdefault(canonical(one.metadata["Name"]), one.version)
-        _installed = tuple(states), found
-    return _installed[1]
-
-
 @functools.cache
 def _host() -> tuple[str, str]:
     """Return what tells this machine from others, and its run from earlier ones."""
@@ -429,6 +475,11 @@ def remove(directory: str) -> None:
         with suppress(OSError):
             os.chmod(folder, 0o755)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def is_full(error: Exception) -> bool:
+    """Return whether something failed because a disk is full."""
+    return any(text in str(error) for text in FULL)
 
 
 def _shown(packages: Packages, name: str) -> str:

@@ -19,13 +19,14 @@ from functools import cache
 from glob import glob
 from pathlib import Path
 
-from burla.protocol.package_messages import name_of
+from burla.nodelet.core.sources import Sources
+from burla.protocol.package_messages import canonical, exact_version, name_of
 
 INSTALL_S = 1800.0  # the most that one installation may take
 TRIES_MAX = 50  # to find out which of many packages cannot be had: an installer names one or two
 TAIL_LINES, TAIL_CHARACTERS = 8, 1500  # of what an installer said last, for people
 LINE_BYTES_MAX = 1 << 20  # of what an installer says
-FULL = "No space left on device"
+FULL = ("No space left on device", "Disk quota exceeded")
 
 # It ends with us, and what it makes can be read by the user ids of jobs, whatever our umask is.
 _BEGIN = (
@@ -55,9 +56,9 @@ class InstallError(Exception):
 class Installer:
     """What installs."""
 
-    def __init__(self, cache: str) -> None:
+    def __init__(self, cache: str, sources: Sources | None = None) -> None:
         """Keep what is fetched in a directory."""
-        self._cache = cache
+        self._cache, self._sources = cache, sources or Sources()
 
     async def install(
         self,
@@ -79,11 +80,15 @@ class Installer:
             LackingError: some cannot be had.
             InstallError: it cannot be done at all.
         """
+        house = self._sources.wheelhouse
+        if house and (none := await asyncio.to_thread(_not_in, house, requirements)):
+            names = [name_of(one) for one in none]
+            raise LackingError(names, f"the wheelhouse of this node has no {none[0]}")
         said = _Said(requirements, tell)
         text = await self._run(requirements, target, said, is_whole=is_whole)
         if text is None:
             return
-        if FULL in text:
+        if any(words in text for words in FULL):
             raise InstallError(text)
         lacking: list[str] = []
         left = list(requirements)
@@ -107,6 +112,18 @@ class Installer:
             line = [uv, "cache", "clean", *_settings_of_uv(os.environ), *names]
             await _run(line, self._environment(), lambda line: None)
 
+    async def forget_all(self) -> bool:
+        """Let go of all that was fetched; return whether there was anything."""
+        if not await asyncio.to_thread(os.path.isdir, self._cache):
+            return False
+        if uv := find_uv():  # which waits for others that use it
+            await _run(
+                [uv, "cache", "clean", "--no-config"], self._environment(), lambda line: None
+            )
+        else:
+            await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
+        return True
+
     async def _run(
         self,
         requirements: Sequence[str],
@@ -129,13 +146,15 @@ class Installer:
         ]
         line += ["--no-deps"] if is_whole else []
         line += ["--dry-run"] if is_trial else []
+        sources = self._sources.options()
         if find_uv():
             line += ["--python", sys.executable, "--link-mode", "hardlink", "--color", "never"]
-            line += _settings_of_uv(os.environ)
+            line += ["--no-config"] if sources else _settings_of_uv(os.environ)
         else:
             line += ["--disable-pip-version-check", "--no-input", "--no-compile"]
             line += ["--retries", "1", "--timeout", "10"]
-        line += ["-r", str(listed)]
+            line += ["--isolated"] if sources else []
+        line += [*sources, "-r", str(listed)]
         return await _run(line, self._environment(), said.hear, directory=str(listed.parent))
 
     def _environment(self) -> dict[str, str]:
@@ -143,7 +162,10 @@ class Installer:
         told = {"UV_CACHE_DIR": self._cache, "PIP_CACHE_DIR": self._cache, "UV_HTTP_TIMEOUT": "15"}
         # several indexes of pip's are equals to it
         as_pip = {"UV_HTTP_RETRIES": "1", "UV_INDEX_STRATEGY": "unsafe-best-match"}
-        return {**settings_of_pip(os.environ), **as_pip, **usual, **told}
+        said = {**settings_of_pip(os.environ), **as_pip, **usual, **told}
+        if not self._sources.options():
+            return said
+        return {name: said[name] for name in said if name not in _OF_INDEXES}
 
 
 class _Said:
@@ -243,6 +265,19 @@ def _named_in(text: str, requirements: Sequence[str]) -> list[str]:
     return chosen or [name for one in requirements if (name := name_of(one)) in words]
 
 
+def _not_in(wheelhouse: str, requirements: Sequence[str]) -> list[str]:
+    """Return exact requirements of which a folder has no wheel: no installer has to be asked."""
+    there = set()
+    with suppress(OSError):
+        for file in os.listdir(wheelhouse):
+            name, _, rest = file.partition("-")
+            there.add((canonical(name), rest.partition("-")[0]))
+    exact = {one: exact_version(one) for one in requirements}
+    return [
+        one for one, version in exact.items() if version and (name_of(one), version) not in there
+    ]
+
+
 # --- the installers ---
 
 
@@ -303,6 +338,11 @@ _SAME = {
     "trusted-host": "UV_INSECURE_HOST",
     "cert": "SSL_CERT_FILE",
 }
+# What says where packages come from, to either.
+_OF_INDEXES = (
+    *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"),
+    *("UV_NO_INDEX", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"),
+)
 
 
 def settings_of_pip(environment: Mapping[str, str]) -> dict[str, str]:

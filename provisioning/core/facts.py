@@ -21,6 +21,7 @@ class Facts:
     free_kb: int = 0  # where the installation is or will be
     venv: str = ""  # minor of the complete environment
     installed: str = ""  # stamp of what is installed in it
+    packages: str = ""  # stamp of what it is given for all jobs
     settings: str = ""  # stamp of how the service is set up
     version: str = ""  # of burla, as the environment's Python says
     running: str = ""  # stamps of what runs
@@ -58,6 +59,7 @@ def parse(output: str) -> Facts:
         free_kb=int(free),
         venv=words.get("venv", ""),
         installed=words.get("installed", ""),
+        packages=words.get("packages", ""),
         settings=words.get("settings", ""),
         version=words.get("version", ""),
         running=words.get("running", ""),

@@ -4,6 +4,7 @@ Nothing is ever given up that does not carry our label; what asks is `machines.M
 provider makes from labelled ones only, and `is_ours` looks again.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -91,9 +92,12 @@ def missing(standing: int, machines: Iterable[Machine]) -> int:
     )
 
 
-def stamp(version: str, python: str) -> str:
-    """Return what tells machines of one burla and Python from others, as a label takes it."""
-    return re.sub(r"[^a-z0-9_-]", "-", f"{version}-py{python}".lower())[:63]
+def stamp(version: str, python: str, packages: Sequence[str] = ()) -> str:
+    """Return what tells machines of one burla, Python and packages from others, as a label."""
+    text = f"{version}-py{python}"
+    if packages:
+        text += f"-{hashlib.sha256(repr(sorted(packages)).encode()).hexdigest()[:12]}"
+    return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:63]
 
 
 def stale(machines: Iterable[Machine], wanted: str) -> list[Machine]:

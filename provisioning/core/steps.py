@@ -8,13 +8,14 @@ import hashlib
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from .facts import Facts
 from .machines import ProvisioningError
 
-SPACE_KB = 150 << 10  # the environment takes 45 MB, wheels of all dependencies 10; and growth
+SPACE_KB = 250 << 10  # the environment takes 110 MB, wheels of all dependencies 35; and growth
+PACKAGES_S = 1900.0  # an installation of packages may take half an hour
 READY_S_MAX = 60  # a nodelet touches its ready file every few seconds
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # safe in file names, units and labels
 DIRECTORY = re.compile(r"[A-Za-z0-9._/~+-]+")  # as a unit file takes it without quotes
@@ -38,6 +39,8 @@ class Wanted:
     is_wheelhouse: bool = False  # all dependencies are among `wheels`: no index is asked
     index: str = ""  # URL; empty: whatever pip on the machine is configured to ask
     requirements: str = ""  # what is installed, by version and hash, for pip; empty: any version
+    packages: tuple[str, ...] = ()  # requirements of what all jobs find there
+    package_wheels: dict[str, str] = field(default_factory=dict)  # as `wheels`, for these
     directory: str = ""  # absolute; empty: ~/.burla/CLUSTER
     cpus: int | None = None
     ram_gb: float | None = None
@@ -69,7 +72,16 @@ class Wanted:
     def settings(self) -> str:
         """Return the stamp of how the service is set up."""
         words = (self.scheduler, self.name, self.cpus, self.ram_gb, self.needs_token, self.script)
-        return _digest(*words, *filter(None, [self.log_level]))
+        return _digest(*words, *filter(None, [self.log_level, self._of_packages()]))
+
+    def packages_stamp(self) -> str:
+        """Return the stamp of the packages that all jobs find there; empty: there are none."""
+        return _digest(self.python, *sorted(self.packages)) if self.packages else ""
+
+    def _of_packages(self) -> tuple[object, ...]:
+        """Return what the node is told of packages; nothing, if it is nothing unusual."""
+        told = (self.packages_stamp(), self.index, self.is_wheelhouse)
+        return told if any(told) else ()
 
     def options(self, **more: str) -> str:
         """Return the options that bootstrap.sh needs in every step, quoted for a shell."""
@@ -100,20 +112,27 @@ def steps(facts: Facts, wanted: Wanted) -> list[Step]:
     """
     todo: list[Step] = []
     built = facts.installed == wanted.installed() and facts.version == wanted.version
-    if not (built and facts.venv == wanted.python):
+    is_whole = built and facts.venv == wanted.python
+    given = facts.packages == wanted.packages_stamp()
+    needed = {**({} if is_whole else wanted.wheels), **({} if given else wanted.package_wheels)}
+    if not is_whole:
         _check(facts, wanted)
-        missing = tuple(
-            name for name, sha in wanted.wheels.items() if facts.wheels.get(name) != sha
-        )
-        if missing:
-            todo.append(_step(wanted, "ship", "shipping", 600, files=missing))
+    missing = tuple(name for name, sha in needed.items() if facts.wheels.get(name) != sha)
+    if missing:
+        todo.append(_step(wanted, "ship", "shipping", 600, files=missing))
+    if is_whole and not given:  # beside what runs, which goes on meanwhile
+        todo.append(_packages(wanted))
+    ready = len(todo)
+    if not is_whole:
         if facts.venv != wanted.python or facts.installed or facts.version:
             todo.append(_step(wanted, "venv", "environment", 120))
         todo.append(_install(wanted))
+        if not given:
+            todo.append(_packages(wanted))
     if facts.settings != wanted.settings():
         todo.append(_service(wanted))
     if todo and facts.running:  # calls are not cut off by what is done to it
-        todo.insert(todo[0].name == "ship", drain(wanted, wanted.drain_s))
+        todo.insert(ready, drain(wanted, wanted.drain_s))
     runs = facts.running == f"{wanted.installed()} {wanted.settings()}"
     if todo or not runs:
         todo.append(_start(wanted))
@@ -159,7 +178,7 @@ def _check(facts: Facts, wanted: Wanted) -> None:
 
 
 def _install(wanted: Wanted) -> Step:
-    folder = f"{wanted.directory or f'~/.burla/{wanted.cluster}'}/wheels"
+    folder = _wheels_of(wanted)
     more = {"installed": wanted.installed()}
     if wanted.index and not wanted.is_wheelhouse:
         more["index"] = wanted.index
@@ -173,6 +192,28 @@ def _install(wanted: Wanted) -> Step:
     return Step(step.name, step.phase, step.arguments + paths, step.timeout_s, stdin=stdin)
 
 
+def _wheels_of(wanted: Wanted) -> str:
+    """Return the folder with what was shipped; not quoted: the shell there says where it is."""
+    return f"{wanted.directory or f'~/.burla/{wanted.cluster}'}/wheels"
+
+
+def _packages(wanted: Wanted) -> Step:
+    """Return the step that installs what the node has for all jobs."""
+    more = {"packages": "-", "given": wanted.packages_stamp()}
+    return _with_source(_step(wanted, "packages", "packages", PACKAGES_S, more), wanted)
+
+
+def _with_source(step: Step, wanted: Wanted) -> Step:
+    """Return a step that knows where packages come from."""
+    words = step.arguments
+    if wanted.is_wheelhouse:
+        words += f" --wheelhouse {_wheels_of(wanted)}"
+    elif wanted.index:
+        words += f" --index {shlex.quote(wanted.index)}"
+    stdin = "".join(f"{one}\n" for one in wanted.packages) if step.name == "packages" else ""
+    return replace(step, arguments=words, stdin=stdin.encode())
+
+
 def _service(wanted: Wanted) -> Step:
     more = {"scheduler": wanted.scheduler, "settings": wanted.settings()}
     if wanted.cpus is not None:
@@ -183,7 +224,9 @@ def _service(wanted: Wanted) -> Step:
         more["log-level"] = wanted.log_level
     if wanted.needs_token:
         more["join-token-file"] = "-"
-    return _step(wanted, "service", "setting up", 60, more)
+    if wanted.packages:
+        more["packages"] = "-"
+    return _with_source(_step(wanted, "service", "setting up", 60, more), wanted)
 
 
 def _step(

@@ -352,6 +352,7 @@ class Gce:
             "burla-wheelhouse": self.gce.wheelhouse,
             "burla-index": self.config.index,
             "burla-requirements": self._requirements(),
+            "burla-packages": "\n".join(self.config.node.given()),
             "burla-log-level": self.config.log_level,
             "burla-token": token.decode() if token else "",
         }

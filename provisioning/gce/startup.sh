@@ -60,6 +60,8 @@ index=$(attribute index)
 [ -z "$index" ] || set -- "$@" --index "$index"
 attribute requirements > "$directory/requirements.txt"
 [ ! -s "$directory/requirements.txt" ] || set -- "$@" --requirements "$directory/requirements.txt"
+attribute packages > "$directory/given.txt"
+[ ! -s "$directory/given.txt" ] || set -- "$@" --packages "$directory/given.txt"
 level=$(attribute log-level)
 [ -z "$level" ] || set -- "$@" --log-level "$level"
 if [ -n "$(attribute token)" ]; then set -- "$@" --join-token-file -; fi

@@ -65,7 +65,7 @@ def bring_up(
     Args:
         transport: to the machine.
         wanted: what it is to become.
-        wheels: where on this side the files of `wanted.wheels` are.
+        wheels: where on this side the files are that are shipped.
         join_token: asked for a token for each start of a service.
         report: is told each phase that begins.
         turn: is held from when a node is drained until it serves again; None: nobody else waits.
@@ -73,7 +73,7 @@ def bring_up(
     Raises:
         ProvisioningError: it is not a node; what was done stays, and another run continues there.
     """
-    timing = Timing()
+    timing, digests = Timing(), {**wanted.wheels, **wanted.package_wheels}
     for _ in range(ROUNDS):
         todo = s.steps(_probe(transport, wanted, report, timing), wanted)
         if not todo:
@@ -83,7 +83,7 @@ def bring_up(
                 if step.name == "drain" and turn is not None:
                     report("waiting for its turn")
                     held.enter_context(turn)
-                stdin = _tar(step.files, wheels, wanted.wheels) if step.files else step.stdin
+                stdin = _tar(step.files, wheels, digests) if step.files else step.stdin
                 if step.takes_token:
                     stdin = join_token(wanted.name) or b""
                 _carry_out(transport, step, stdin, report, timing)

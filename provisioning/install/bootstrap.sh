@@ -3,7 +3,7 @@
 # functions over SSH, one after the other; an administrator can run them by hand:
 #
 #   sh bootstrap.sh up --scheduler ADDRESS --wheel burla-0.1.0-py3-none-any.whl [--join-token-file -] < token
-#                      [--requirements FILE]
+#                      [--requirements FILE] [--packages FILE]
 #   sh bootstrap.sh remove
 #
 # All of it lies in one folder, ~/.burla/CLUSTER (--directory), but for a systemd unit where there is systemd.
@@ -18,7 +18,7 @@ unset PYTHONPATH PYTHONHOME PYTHONSTARTUP || :
 
 CLUSTER=default NAME=$(uname -n) PYTHON=3.11 WAIT_S=60 SILENCE_S=600
 DIRECTORY='' SCHEDULER='' WHEEL='' WHEELHOUSE='' INDEX='' CPUS='' RAM='' SERVICE='' TOKEN='' INSTALLED=by-hand
-SETTINGS=by-hand THEN='poweroff' PROGRAM=node LOG_LEVEL='' REQUIREMENTS=''
+SETTINGS=by-hand THEN='poweroff' PROGRAM=node LOG_LEVEL='' REQUIREMENTS='' PACKAGES='' GIVEN=by-hand
 STOP_S=20         # a nodelet ends within 8 s of SIGTERM; then it is killed
 LOG_KB=4096       # of a log file; what is longer is moved aside at a restart
 BACKOFF_MAX_S=30  # a daemon that ends by itself is started again after 1, 2, 4 ... s
@@ -34,7 +34,7 @@ options() {
             --cpus) CPUS=$2 ;; --ram) RAM=$2 ;; --service) SERVICE=$2 ;; --join-token-file) TOKEN=$2 ;;
             --installed) INSTALLED=$2 ;; --settings) SETTINGS=$2 ;; --wait) WAIT_S=$2 ;;
             --silence) SILENCE_S=$2 ;; --then) THEN=$2 ;; --program) PROGRAM=$2 ;; --log-level) LOG_LEVEL=$2 ;;
-            --requirements) REQUIREMENTS=$2 ;;
+            --requirements) REQUIREMENTS=$2 ;; --packages) PACKAGES=$2 ;; --given) GIVEN=$2 ;;
             *) fail "unknown option $1" ;;
         esac
         shift 2
@@ -136,6 +136,7 @@ facts() {
     echo "machine $(uname -s) $(uname -m)"
     [ -e "$DIRECTORY/building" ] || echo "venv $(stamp venv/complete)"
     echo "installed $(stamp installed)"
+    echo "packages $(stamp given)"
     echo "settings $(stamp settings)"
     echo "version $("$DIRECTORY/venv/bin/python" -I -c 'import burla.protocol; print(burla.protocol.VERSION)' 2>/dev/null || :)"
     echo "running $(if [ -n "$(supervisor)" ]; then stamp running; fi)"
@@ -223,6 +224,24 @@ failed_pip() { # of many tries to reach an index one is enough to see why
     fail "pip could not install burla"
 }
 
+packages() { # what all jobs are to find here, installed beside what runs: requirements, in a file or on stdin
+    if [ "$PACKAGES" = - ]; then cat; else cat "$PACKAGES"; fi > "$DIRECTORY/packages.new"
+    if [ -s "$DIRECTORY/packages.new" ]; then
+        set -- --packages "$DIRECTORY/packages.new" --packages-directory "$DIRECTORY/packages"
+        [ -z "$WHEELHOUSE" ] || set -- "$@" --wheelhouse "$WHEELHOUSE"
+        [ -z "$INDEX" ] || set -- "$@" --index "$INDEX"
+        said=$("$DIRECTORY/venv/bin/burla-nodelet" install "$@" 2>&1) || {
+            rm "$DIRECTORY/packages.new"
+            fail "$(echo "$said" | sed 's/^.*packages of this node: //')"
+        }
+        mv "$DIRECTORY/packages.new" "$DIRECTORY/packages.txt"
+    else
+        rm -f "$DIRECTORY/packages.new" "$DIRECTORY/packages.txt"
+    fi
+    echo "$GIVEN" > "$DIRECTORY/given.new"
+    mv "$DIRECTORY/given.new" "$DIRECTORY/given"
+}
+
 host_of() { echo "$1" | sed 's|^[a-z]*://||; s|/.*||; s|.*@||; s|:[0-9]*$||'; }
 
 quote() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
@@ -238,6 +257,9 @@ service() { # node.sh runs the nodelet; who runs node.sh is systemd, or `bootstr
       printf ' --scheduler %s --name %s' "$(quote "$SCHEDULER")" "$(quote "$NAME")"
       printf ' --ready-file %s' "$(quote "$DIRECTORY/ready")"
       printf ' --packages-directory %s' "$(quote "$DIRECTORY/packages")"
+      [ -z "$PACKAGES" ] || printf ' --packages %s' "$(quote "$DIRECTORY/packages.txt")"
+      [ -z "$WHEELHOUSE" ] || printf ' --wheelhouse %s' "$(quote "$(readlink -f "$WHEELHOUSE")")"
+      [ -z "$INDEX" ] || printf ' --index %s' "$(quote "$INDEX")"
       [ -z "$CPUS" ] || printf ' --cpus %s' "$(quote "$CPUS")"
       [ -z "$RAM" ] || printf ' --ram %s' "$(quote "$RAM")"
       [ -z "$LOG_LEVEL" ] || printf ' --log-level %s' "$(quote "$LOG_LEVEL")"
@@ -444,6 +466,7 @@ up() { # all of it, by hand
     mkdir -p "$DIRECTORY"
     INSTALLED="$PYTHON $(sha256sum < "$WHEEL" | cut -d' ' -f1)"
     [ "$(stamp installed)" = "$INSTALLED" ] || { venv; install; }
+    [ -z "$PACKAGES" ] || packages
     service
     start
     hello
@@ -536,7 +559,7 @@ command=${1-help}
 options "$@"
 case $command in
     facts | hello | supervise | deadman | unit) $command ;;
-    ship | venv | install | service | start | up | run) alone $command ;;
+    ship | venv | install | packages | service | start | up | run) alone $command ;;
     stop | drain | remove | forget) # a unit may be left of a folder that somebody has deleted
         [ ! -d "$DIRECTORY" ] && [ ! -f "$UNIT_FILE" ] || alone $command ;;
     *) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2 ;;

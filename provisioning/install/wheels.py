@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from email.parser import HeaderParser
 from functools import cache as once
 from pathlib import Path
@@ -56,6 +56,13 @@ class Wheels:
     is_wheelhouse: bool  # ours and all that it needs
     requirements: str = ""  # which packages are installed, with hashes: see pins.py
     warning: str = ""  # why they have none
+    of_packages: dict[str, str] = field(
+        default_factory=dict
+    )  # as `digests`, of what jobs are given
+
+    def with_packages(self, paths: Mapping[str, Path], digests: dict[str, str]) -> "Wheels":
+        """Return these with what jobs are given."""
+        return replace(self, paths={**paths, **self.paths}, of_packages=digests)
 
 
 def gather(directory: Path, wheelhouse: str, python: str, index: str = "") -> Wheels:

@@ -42,6 +42,7 @@ if [ "$there" = "$version $python" ] && nodelet=$(command -v burla-nodelet); the
 fi
 set -- "$@" --python "$python" --wheel "$directory/$wheel"
 [ ! -s "$files/requirements.txt" ] || set -- "$@" --requirements "$files/requirements.txt"
+[ ! -s "$files/packages.txt" ] || set -- "$@" --packages "$files/packages.txt"
 token=$files/../token/token
 if [ -s "$token" ]; then bootstrap up "$@" --join-token-file - < "$token" &
 else bootstrap up "$@" < /dev/null &

@@ -252,6 +252,7 @@ class Kubernetes:
             "pod.sh": SCRIPT.read_bytes(),
             "wheel.xz": packed_wheel(),
             "requirements.txt": self._requirements().encode(),
+            "packages.txt": "".join(f"{one}\n" for one in self.config.node.given()).encode(),
         }
         made = manifest.files_of(self._owner, name, owners, files)
         self._api.create(ConfigMap.from_dict(made))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from burla.provisioning.config import ClusterConfig, log_options
+from burla.provisioning.config import ClusterConfig, log_options, package_options
 from burla.provisioning.core.machines import (
     BadConfig,
     JoinToken,
@@ -139,6 +139,7 @@ class Slurm:
     def _script(self, count: int) -> str:
         nodelet = command("burla.nodelet.cli", "--scheduler", self._scheduler)
         nodelet += log_options(self.config)
+        nodelet += package_options(self.config, self.directory.parent)
         folder = shlex.quote(str(self.directory))
         keys = ""
         if (tokens := self._tokens(count)) is not None:

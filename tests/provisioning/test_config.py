@@ -4,9 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace as replaced
 
 from burla.provisioning.cluster import Cluster
-from burla.provisioning.config import ClusterConfig, load, parse
+from burla.provisioning.config import (
+    ClusterConfig,
+    NodeConfig,
+    load,
+    package_options,
+    parse,
+    write_packages,
+)
 from burla.provisioning.core.facts import Facts
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.steps import steps
@@ -150,3 +158,40 @@ def test_a_shared_file_system_is_outside_of_what_each_job_has_for_itself() -> No
     for path in ("mnt/data", "/", "/tmp/data", "/dev/shm", "/x" * 200, "/a\nb"):
         with pytest.raises(BadConfig, match=r"shared is .*: it must be an absolute path"):
             parse({"shared": path})
+
+
+def test_packages_of_nodes_are_listed_there_or_in_a_file_beside(tmp_path: Path) -> None:
+    file = tmp_path / "lab.toml"
+    file.write_text('[node]\npackages = ["numpy", "pandas>=2"]\n')
+    assert load(file).node.packages == ("numpy", "pandas>=2")
+    (tmp_path / "requirements.txt").write_text("polars==1.0  # fast\n")
+    file.write_text('[node]\npackages = "requirements.txt"\n')
+    assert load(file).node.packages == ("polars==1.0",)
+    file.write_text('[node]\npackages = "none.txt"\n')
+    with pytest.raises(BadConfig, match=r"lab\.toml: node\.packages: .*none\.txt"):
+        load(file)
+    for wrong in ("git+https://x/y", "-e .", "a @ file:///a"):
+        with pytest.raises(BadConfig, match=r"node\.packages: .*is no name of a package"):
+            parse({"node": {"packages": [wrong]}})
+
+
+def test_other_packages_make_machines_of_providers_stale_and_versions_found_do_not() -> None:
+    one, other = (parse({"node": {"packages": [name]}}) for name in ("numpy", "polars"))
+    pinned = parse({"node": {"packages": ["numpy"], "pins": ["numpy==2.1"]}})
+    assert len({ClusterConfig().stamp, one.stamp, other.stamp}) == 3
+    assert one.stamp == pinned.stamp
+    assert pinned.node.given() == ("numpy==2.1",)
+
+
+def test_nodelets_of_this_file_system_are_told_of_packages(tmp_path: Path) -> None:
+    config = parse({"index": "https://i/simple", "node": {"packages": ["numpy", "polars"]}})
+    write_packages(config, tmp_path)
+    write_packages(replaced(config, node=NodeConfig(("numpy",))), tmp_path)
+    write_packages(config, tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert file.read_text() == "numpy\npolars\n"
+    told = ["--packages", str(file), "--index", "https://i/simple"]
+    assert package_options(config, tmp_path) == told
+    assert package_options(ClusterConfig(), tmp_path) == []
+    house = replaced(config, wheelhouse="/house")
+    assert package_options(house, tmp_path)[2:] == ["--wheelhouse", "/house"]

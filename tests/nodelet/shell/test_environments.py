@@ -11,10 +11,11 @@ import pytest
 from loops import in_loop
 
 from burla.nodelet.shell import environments as env
+from burla.nodelet.shell.installed import installed
 from burla.nodelet.shell.installing import FULL, Installer, InstallError, LackingError
 from burla.protocol import package_messages as pm
 
-A, B = b"A" * 16, b"B" * 16
+A, B, C = b"A" * 16, b"B" * 16, b"C" * 16
 
 
 class Heard:
@@ -72,6 +73,11 @@ class Scripted(Installer):
         if answer is not None:
             raise answer
 
+    has_cache = False
+
+    async def forget_all(self) -> bool:
+        return self.has_cache
+
     async def forget(self, names: Sequence[str]) -> None:
         self.forgotten += names
 
@@ -105,7 +111,7 @@ def entries(root: Path) -> list[str]:
 @in_loop
 async def test_what_this_python_has_is_not_installed(tmp_path: Path) -> None:
     made, installer, heard, _ = make(tmp_path)
-    here = env.installed()["msgspec"]
+    here = installed()["msgspec"]
     made.get(A, packed(f"msgspec=={here}", "cloudpickle==0.0.1"))  # the latter is the node's own
     await heard.wait(lambda: heard.places)
     await made.close()
@@ -200,7 +206,7 @@ async def test_what_is_made_is_made_though_its_lease_is_given_up(tmp_path: Path)
 
 @in_loop
 async def test_a_full_disk_is_tried_again_once_room_is_made(tmp_path: Path) -> None:
-    full = InstallError(f"{FULL} (os error 28)")
+    full = InstallError(f"{FULL[0]} (os error 28)")
     made, installer, heard, store = make(tmp_path, None, full)
     made.get(A, packed("six==0.1"))
     await heard.wait(lambda: heard.places)
@@ -214,11 +220,11 @@ async def test_a_full_disk_is_tried_again_once_room_is_made(tmp_path: Path) -> N
 
 @in_loop
 async def test_a_full_disk_fails_by_name_if_there_is_nothing_to_remove(tmp_path: Path) -> None:
-    made, _, heard, _ = make(tmp_path, InstallError(FULL))
+    made, _, heard, _ = make(tmp_path, InstallError(FULL[0]))
     made.get(A, packed("six==0.1"))
     await heard.wait(lambda: heard.failures)
     await made.close()
-    assert heard.failures[A] == (f"it cannot install packages: {FULL}", ())
+    assert heard.failures[A] == (f"it cannot install packages: {FULL[0]}", ())
 
 
 @in_loop
@@ -268,3 +274,102 @@ def test_another_python_or_other_packages_have_another_environment(
     assert key != env.key_of(["a==1", "b==1"], is_whole=False)
     monkeypatch.setattr(sys, "version_info", (3, 99, 0))
     assert key != env.key_of(["a==1", "b==1"], is_whole=True)
+
+
+@in_loop
+async def test_nobody_waits_for_what_another_has_installed(tmp_path: Path) -> None:
+    made, installer, heard, _ = make(tmp_path)
+    installer.may_end.clear()
+    made.get(A, packed("six==0.1"))
+    made.get(B, packed("six==0.2"))
+    await heard.wait(lambda: len(installer.installed) == 2)
+    installer.may_end.set()
+    await heard.wait(lambda: len(heard.places) == 2)
+    await made.close()
+    assert heard.places[A] != heard.places[B]
+
+
+@in_loop
+async def test_a_job_uses_what_is_there_if_that_has_all_that_it_needs(tmp_path: Path) -> None:
+    made, installer, heard, _ = make(tmp_path)
+    made.get(A, packed("six==0.1", "seven==7"))
+    await heard.wait(lambda: heard.places)
+    made.get(B, packed("six==0.1"))
+    await heard.wait(lambda: B in heard.places)
+    assert heard.places[A] == heard.places[B]
+    made.get(C, packed("six==0.1", "seven==8"))  # not in another version
+    await heard.wait(lambda: C in heard.places)
+    await made.close()
+    assert installer.installed == [["six==0.1", "seven==7"], ["six==0.1", "seven==8"]]
+
+
+@in_loop
+async def test_what_is_there_does_not_hide_what_a_job_needs_of_the_node(tmp_path: Path) -> None:
+    here = f"msgspec=={installed()['msgspec']}"
+    made, installer, heard, _ = make(tmp_path)
+    made.get(A, packed("six==0.1", "msgspec==0.0.1"))
+    await heard.wait(lambda: heard.places)
+    made.get(B, packed("six==0.1", here))
+    await heard.wait(lambda: B in heard.places)
+    await made.close()
+    assert installer.installed == [["six==0.1", "msgspec==0.0.1"], ["six==0.1"]]
+
+
+@in_loop
+async def test_what_somebody_listed_is_never_taken_for_all_that_is_there(tmp_path: Path) -> None:
+    made, installer, heard, store = make(tmp_path)
+    made.get(A, pm.pack(pm.Packages(("six==0.1", "seven==7"), is_whole=False)))
+    await heard.wait(lambda: heard.places)
+    made.get(B, packed("six==0.1"))
+    await heard.wait(lambda: B in heard.places)
+    await made.close()
+    assert len(store.all()) == len(installer.installed) == 2
+
+
+@in_loop
+async def test_what_was_not_closed_is_closed_by_who_uses_it_next(tmp_path: Path) -> None:
+    for _ in range(2):
+        made, _, heard, store = make(tmp_path)
+        made.get(A, packed("six==0.1"))
+        await heard.wait(partial(len, heard.places))
+        key = os.path.basename(os.path.dirname(heard.places[A]))
+        while made._tasks:
+            await asyncio.gather(*made._tasks)
+        await made.close()
+        assert not store.is_open(key)
+        os.chmod(store.place(key), 0o755)
+
+
+@in_loop
+async def test_a_full_disk_empties_the_cache_before_it_fails(tmp_path: Path) -> None:
+    made, installer, heard, _ = make(tmp_path, InstallError(FULL[1]))
+    installer.has_cache = True
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.places)
+    await made.close()
+    assert len(installer.installed) == 2
+
+
+@in_loop
+async def test_many_environments_stay_within_their_bytes(tmp_path: Path) -> None:
+    made, _, heard, store = make(tmp_path, bytes_max=10 * len("x = 1\n"))
+    for number in range(200):
+        lease = number.to_bytes(16)
+        made.get(lease, packed(f"six==0.{number}"))
+        await heard.wait(partial(heard.places.__contains__, lease))
+        made.let_go(lease)
+    while made._tasks:
+        await asyncio.gather(*made._tasks)
+    await made.close()
+    assert [one.requirements for one in store.all()][-1] == ("six==0.199",)
+    assert len(store.all()) <= 10
+
+
+@in_loop
+async def test_jobs_are_not_told_what_others_have(tmp_path: Path) -> None:
+    made, _, heard, store = make(tmp_path)
+    made.get(A, packed("six==0.1"))
+    await heard.wait(lambda: heard.places)
+    await made.close()
+    (one,) = store.all()
+    assert os.stat(tmp_path / one.key / env.FACTS).st_mode & 0o077 == 0

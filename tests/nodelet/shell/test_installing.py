@@ -7,6 +7,7 @@ import pytest
 from loops import in_loop
 from packages import make_wheel
 
+from burla.nodelet.core.sources import Sources
 from burla.nodelet.shell import installing
 from burla.nodelet.shell.installing import Installer, LackingError, settings_of_pip
 
@@ -159,3 +160,46 @@ def test_an_index_that_cannot_be_reached_is_told_from_one_that_lacks_something()
         "numpy-x"
     ]
     assert sys.executable
+
+
+@in_loop
+async def test_of_a_wheelhouse_all_that_it_lacks_is_known_without_an_installer(
+    installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installing, "_run", None)
+    alone = Installer(str(tmp_path / "cache"), Sources(wheelhouse=str(tmp_path / "links")))
+    with pytest.raises(
+        LackingError, match=r"the wheelhouse of this node has no tiny-b==9\.9"
+    ) as no:
+        await alone.install(
+            ["tiny-a==1.0", "tiny-b==9.9", "six==1.0"], str(tmp_path / "t"), print, is_whole=True
+        )
+    assert no.value.names == ["tiny-b", "six"]
+
+
+@in_loop
+async def test_a_wheelhouse_is_all_that_there_is(
+    installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PIP_FIND_LINKS", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    alone = Installer(str(tmp_path / "cache"), Sources(wheelhouse=str(tmp_path / "links")))
+    target = tmp_path / "made" / "site-packages"
+    await install(alone, target, "tiny-a", is_whole=False)
+    assert (target / "tiny_b").exists()
+
+
+def test_an_index_that_is_named_is_the_only_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://other")
+    monkeypatch.setenv("UV_INDEX", "http://other")
+    monkeypatch.setenv("PIP_CERT", "/etc/cert.pem")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    named = Installer(str(tmp_path), Sources(index="https://i/simple"))
+    told = named._environment()
+    assert not {"UV_INDEX", "PIP_EXTRA_INDEX_URL"} & set(told)
+    assert told["SSL_CERT_FILE"] == "/etc/cert.pem"
+    assert named._sources.options() == ["--index-url", "https://i/simple"]

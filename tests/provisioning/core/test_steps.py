@@ -133,3 +133,43 @@ def test_what_may_be_installed_goes_along_and_its_hashes_change_nothing_on_a_nod
     assert wanted.installed() == replace(wanted, requirements="burla\na==1\n").installed()
     assert wanted.installed() != replace(wanted, requirements="burla\na==2\n").installed()
     assert WANTED.installed() == replace(WANTED, requirements=text).installed()  # its wheels count
+
+
+def given(*packages: str, **wheels: str) -> Wanted:
+    return replace(WANTED, packages=packages, package_wheels=wheels)
+
+
+def test_packages_of_all_jobs_are_installed_before_the_node_begins() -> None:
+    wanted = given("numpy==2.1", **{"numpy-2.1.whl": "a0"})
+    assert names(BARE, wanted) == [
+        *("ship", "venv", "install", "packages", "service", "start", "hello")
+    ]
+    ship, _, _, packages, service, *_ = steps(BARE, wanted)
+    assert ship.files == ("burla.whl", "zmq.whl", "numpy-2.1.whl")
+    assert packages.stdin == b"numpy==2.1\n"
+    assert packages.arguments.endswith(" --wheelhouse ~/.burla/c/wheels")
+    assert "--packages -" in service.arguments
+
+
+def test_other_packages_are_installed_while_what_runs_goes_on() -> None:
+    wanted = given("numpy==2.1", **{"numpy-2.1.whl": "a0"})
+    assert names(NODE, wanted) == ["ship", "packages", "drain", "service", "start", "hello"]
+    has = replace(
+        NODE,
+        packages=wanted.packages_stamp(),
+        settings=wanted.settings(),
+        running=f"{wanted.installed()} {wanted.settings()}",
+    )
+    assert names(has, wanted) == []
+    other = given("numpy==2.2")
+    assert names(has, other) == ["packages", "drain", "service", "start", "hello"]
+    assert names(has) == ["packages", "drain", "service", "start", "hello"]  # none any more
+    newer = replace(wanted, wheels=WANTED.wheels | {"burla.whl": "b1"})
+    assert "packages" not in names(has, newer)  # they survive another burla
+
+
+def test_a_node_asks_the_index_of_its_cluster() -> None:
+    wanted = replace(given("numpy"), is_wheelhouse=False, index="https://i/simple")
+    told = {step.name: step.arguments for step in steps(BARE, wanted)}
+    assert told["packages"].endswith(" --index https://i/simple")
+    assert told["service"].endswith(" --index https://i/simple")
