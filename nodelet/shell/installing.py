@@ -6,7 +6,6 @@ has it installed, and its files travel (`packages` of `LeaseRefused`).
 """
 
 import asyncio
-import configparser
 import os
 import re
 import shutil
@@ -347,6 +346,8 @@ _OF_INDEXES = (
 
 def settings_of_pip(environment: Mapping[str, str]) -> dict[str, str]:
     """Return for uv, which reads none of it, what pip is told on this machine about indexes."""
+    import configparser  # few nodelets install anything
+
     told: dict[str, str] = {}
     for file in _files_of_pip(environment):
         parser = configparser.RawConfigParser()
