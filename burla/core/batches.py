@@ -6,14 +6,18 @@ the sizes that the calling thread gave, so they cannot drift apart.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from burla.protocol import messages as m
+from burla.protocol.arriving import pieces_of
+from burla.protocol.input_messages import INPUT_WINDOW
 from burla.protocol.ranges import Range, Ranges
 
-from .effects import Deliver, Frames, Part, Slots
+from .effects import Content, Deliver, Frames, Part, Slots
 from .read_ahead import InOrder, ReadAhead
 
 PRUNE_MIN = 1024  # forgotten batches at the front that are worth moving a list for
@@ -26,6 +30,17 @@ class Batch(Struct):
     payload: list[bytes]
     size: int  # bytes of all frames
     left: int  # inputs without outcome
+    contents: dict[int, Content] = {}  # of big leaves, which the nodes ask for, by first input
+
+    def whole(self) -> tuple[m.Inputs, list[bytes]]:
+        """Return it as it goes to who does not know how to ask."""
+        rest, leaves, payload = iter(self.payload), [], list[bytes]()
+        for leaf in self.message.leaves:
+            content = self.contents.get(leaf.start)
+            own = content.frames() if content is not None else list(islice(rest, leaf.frames))
+            leaves.append(replace(leaf, frames=len(own), size=0))
+            payload += own
+        return replace(self.message, leaves=tuple(leaves)), payload
 
 
 class Batches:
@@ -36,26 +51,34 @@ class Batches:
         self.done = Ranges()  # indices with outcomes
         self.total: int | None = None  # how many inputs the job has; None: more may come
         self.end = 0  # index of the next input
+        self.sends_whole = True  # nobody is there that asks for what is big
         self.is_stored = False  # the scheduler has all of them on its disk
         self._job = job
         self._open: dict[int, Batch] = {}  # those that are not complete, by number
         self._starts: list[int] = []  # of batches from number `_first` on
         self._first = 0
 
-    def add(self, leaves: Sequence[tuple[int, Frames]], size: int, *, last: bool) -> Batch:
+    def add(
+        self, leaves: Sequence[tuple[int, Frames | Content]], size: int, *, last: bool
+    ) -> Batch:
         """Take the next inputs; return the batch to send.
 
         Args:
-            leaves: how many inputs each has, and its frames.
+            leaves: how many inputs each has, and its frames, or where they are.
             size: bytes of all frames.
             last: no more inputs come.
         """
         assert self.total is None, self.total
         number, start, at = self._first + len(self._starts), self.end, self.end
         parts, payload = [], list[bytes]()
+        contents: dict[int, Content] = {}
         for count, frames in leaves:
-            parts.append(m.Leaf(number, at, count, len(frames)))
-            payload += frames
+            if isinstance(frames, Sequence):
+                parts.append(m.Leaf(number, at, count, len(frames)))
+                payload += frames
+            else:
+                parts.append(m.Leaf(number, at, count, 0, frames.size))
+                contents[at] = frames
             at += count
         self.end = at
         if last:
@@ -63,9 +86,29 @@ class Batches:
         message = m.Inputs(
             job=self._job, batch=number, start=start, leaves=tuple(parts), total=self.total
         )
-        batch = self._open[number] = Batch(message, payload, size, at - start)
+        batch = self._open[number] = Batch(message, payload, size, at - start, contents)
         self._starts.append(start)
         return batch
+
+    def get(self, number: int) -> Batch | None:
+        """Return a batch, if it is not complete."""
+        return self._open.get(number)
+
+    def to_send(self, batch: Batch) -> tuple[m.Inputs, list[bytes]]:
+        """Return what is sent of a batch."""
+        if batch.contents and self.sends_whole:
+            return batch.whole()
+        return batch.message, batch.payload
+
+    def pieces(self, wanted: m.InputWanted) -> Iterator[tuple[m.InputPiece, Frames]]:
+        """Yield what was asked for of a big leaf, unless that is done."""
+        batch = self._open.get(wanted.batch)
+        content = None if batch is None else batch.contents.get(wanted.leaf)
+        if content is None or wanted.stop - wanted.start > INPUT_WINDOW:
+            return
+        for start, stop in pieces_of(wanted.start, min(wanted.stop, content.size)):
+            said = m.InputPiece(wanted.lease, wanted.job, wanted.leaf, start)
+            yield said, content.read(start, stop)
 
     def open(self) -> Iterable[Batch]:
         """Return the batches that are not complete, in order."""

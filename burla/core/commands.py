@@ -6,15 +6,15 @@ from msgspec import Struct
 
 from burla.protocol.messages import OpenJob
 
-from .effects import Frames
+from .effects import Content, Frames
 
 
 class AddBatch(Struct, frozen=True):
     """Send the next inputs of the job."""
 
     job: bytes
-    leaves: Sequence[tuple[int, Frames]]  # how many inputs, and their frames
-    size: int  # bytes of all frames
+    leaves: Sequence[tuple[int, Frames | Content]]  # how many inputs, and their frames
+    size: int  # bytes of all
     last: bool = False  # no more inputs come
 
 

@@ -10,13 +10,14 @@ from typing import Literal, assert_never
 from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
+from burla.protocol.input_messages import INPUTS
 from burla.protocol.job_messages import JOBS, JobShown
 from burla.protocol.key_messages import ServerKey
 from burla.protocol.package_messages import PACKAGES
 
 from .commands import Command
 from .effects import Broken, Effect, Forget, Rejected, Send, Status, Subscribe
-from .session import AboutJob, Session
+from .session import AboutJob, Session, Wanted
 
 SILENCE_S = 600.0  # a scheduler that says nothing for this long is gone; by default
 SILENCE_REPORT_S = 5.0  # it beats each second: the user is told after a few
@@ -51,6 +52,7 @@ class Connection:
         self._has_policies = False  # it knows what is to become of calls that fail
         self._tells_status = False  # it can say how a job stands
         self._has_packages = False  # it knows what a function needs of packages
+        self._takes_sizes = False  # it takes the sizes of big inputs for them
         self._hello_s = now_s
         self._heard_s: float | None = None
         self._beat_s = now_s + m.BEAT_S
@@ -110,8 +112,8 @@ class Connection:
                 return self.hear_of_job(message, payload, now_s)
             case m.JobStatus() | m.JobFailed() | m.CallLost() | sm.InputsStored():
                 return self.hear_of_job(message, payload, now_s)
-            case m.BlobWanted():
-                return self._send_blob(message)
+            case m.BlobWanted() | m.InputWanted() | m.BatchWanted():
+                return self._send_wanted(message, now_s)
             case JobShown():
                 record = message.record
                 is_ours = record is not None and record.summary.job in self.sessions
@@ -138,9 +140,11 @@ class Connection:
             return []
         return self._after(session, session.receive(message, payload, now_s), now_s)
 
-    def _send_blob(self, wanted: m.BlobWanted) -> list[Effect]:
-        session = self.sessions.get(wanted.about)
-        return [] if session is None else session.send_blob(wanted)
+    def _send_wanted(self, wanted: Wanted, now_s: float) -> list[Effect]:
+        """Send what a job's nodes, or the scheduler, have asked for."""
+        about = wanted.about if isinstance(wanted, m.BlobWanted) else wanted.job
+        session = self.sessions.get(about)
+        return [] if session is None else self._after(session, session.send_wanted(wanted), now_s)
 
     def refuse(self, why: m.Refused) -> list[Effect]:
         """Fail all jobs, and those to come, because the cluster does not take this client."""
@@ -200,6 +204,7 @@ class Connection:
         self._has_policies = POLICIES in welcome.features
         self._tells_status = JOBS in welcome.features
         self._has_packages = PACKAGES in welcome.features
+        self._takes_sizes = INPUTS in welcome.features
         self._has_store = sm.STORE in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
@@ -216,6 +221,7 @@ class Connection:
             tells_status=self._tells_status,
             has_packages=self._has_packages,
             has_store=self._has_store,
+            takes_sizes=self._takes_sizes,
         )
 
     def _end_all(self, why: str) -> list[Effect]:

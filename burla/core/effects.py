@@ -1,7 +1,7 @@
 """What the pure core asks of its shell. Effects that belong to a job name it. Pure."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -10,6 +10,19 @@ from burla.protocol.job_messages import JobRecord
 from burla.protocol.ranges import Range
 
 Frames = Sequence[bytes]
+
+
+class Content(Protocol):
+    """A big leaf that stays where it is: parts of it are read when they are asked for."""
+
+    size: int  # bytes, as it is read in parts
+
+    def read(self, start: int, stop: int) -> Frames:
+        """Return a part."""
+
+    def frames(self) -> Frames:
+        """Return all of it, as it is sent whole."""
+
 
 # --- for the sockets ---
 

@@ -18,7 +18,7 @@ from burla.protocol.deaths import Death
 from burla.protocol.job_messages import ShowJob
 from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Range
-from burla.protocol.too_large import too_large
+from burla.protocol.too_large import size_of, too_large
 
 from .batches import Batches
 from .commands import (
@@ -72,6 +72,7 @@ AboutJob = (
     | m.CallLost
     | sm.InputsStored
 )
+Wanted = m.BlobWanted | m.InputWanted | m.BatchWanted
 TOO_OLD = (
     "the scheduler of the cluster runs an older burla, which does not know return_exceptions,"
     " timeout, retries and func_gpu: an administrator upgrades it with `burla up`, or leave these"
@@ -140,6 +141,7 @@ class Session:
         tells_status: bool = False,
         has_packages: bool = False,
         has_store: bool = True,
+        takes_sizes: bool = False,
     ) -> list[Effect]:
         """Note that the scheduler listens: tell it all that it may not know.
 
@@ -151,12 +153,14 @@ class Session:
             tells_status: it can say how a job stands.
             has_packages: it knows what a function needs of packages.
             has_store: it keeps detached jobs.
+            takes_sizes: it takes the sizes of big inputs for them; else they are sent whole.
         """
         self._connected, self._bytes_max = True, bytes_max
         self._known = {"bytes_max": bytes_max, "takes_blobs": takes_blobs}
         self._known |= {"has_policies": has_policies, "has_packages": has_packages}
         self._known |= {"tells_status": tells_status}
-        self._known |= {"has_store": has_store}
+        self._known |= {"has_store": has_store, "takes_sizes": takes_sizes}
+        self._batches.sends_whole = self.is_detached or not takes_sizes  # stored ones are whole
         if self.is_detached and not has_store:
             self._fail(m.JobFailed(self.id, "", NO_STORE))
             return self._settle()
@@ -189,7 +193,7 @@ class Session:
         if not self._send_if_taken(spec, function):
             return self._settle()
         for batch in self._batches.open():
-            if not self._send_if_taken(batch.message, batch.payload):
+            if not self._send_if_taken(*self._batches.to_send(batch)):
                 return self._settle()
         if self._batches.total is not None:
             self._send(m.InputsEnd(self.id, self._batches.total))
@@ -217,7 +221,7 @@ class Session:
         match command:
             case AddBatch():
                 batch = self._batches.add(command.leaves, command.size, last=command.last)
-                self._send_if_taken(batch.message, batch.payload)
+                self._send_if_taken(*self._batches.to_send(batch))
             case EndInputs():
                 self._batches.total = self._batches.end
                 self._send(m.InputsEnd(self.id, self._batches.end))
@@ -456,16 +460,25 @@ class Session:
         self._write(lease, output.give_up())
         self._effects.append(Warn(self.id, f"some output of node {lease.node or '?'} is lost"))
 
-    # --- blobs ---
+    # --- what is asked for ---
 
-    def send_blob(self, wanted: m.BlobWanted) -> list[Effect]:
-        """Send what the scheduler has asked for of a blob, if it is one of ours."""
-        content = self._blobs.get(wanted.digest)
-        if content is None or wanted.stop - wanted.start > m.BLOB_WINDOW:
-            return []
-        for start, stop in pieces_of(wanted.start, min(wanted.stop, len(content))):
-            said = m.BlobPiece(self.id, wanted.digest, start)
-            self._send(said, [bytes(content[start:stop])])
+    def send_wanted(self, wanted: Wanted) -> list[Effect]:
+        """Send what a node or the scheduler has asked for, if it is one of ours."""
+        match wanted:
+            case m.BlobWanted():
+                content = self._blobs.get(wanted.digest)
+                if content is not None and wanted.stop - wanted.start <= m.BLOB_WINDOW:
+                    for start, stop in pieces_of(wanted.start, min(wanted.stop, len(content))):
+                        said = m.BlobPiece(self.id, wanted.digest, start)
+                        self._send(said, [bytes(content[start:stop])])
+            case m.InputWanted():
+                for piece, frames in self._batches.pieces(wanted):
+                    self._send(piece, frames)
+            case m.BatchWanted():
+                if (batch := self._batches.get(wanted.batch)) is not None:
+                    self._send_if_taken(*batch.whole())
+            case _:
+                assert_never(wanted)
         return self._settle()
 
     # --- ends ---
@@ -499,10 +512,7 @@ class Session:
 
     def _send_if_taken(self, message: m.OpenJob | m.Inputs, payload: Frames) -> bool:
         """Send what the scheduler takes; else fail, without a byte sent, and return False."""
-        size = sum(map(len, payload))
-        if isinstance(message, m.OpenJob):
-            size += sum([blob.size for blob in message.blobs])
-        if self._connected and 0 < self._bytes_max < size:
+        if self._connected and 0 < self._bytes_max < size_of(message, payload):
             text, index = too_large(message, payload, self._bytes_max)
             self._fail(m.JobFailed(self.id, "", text, index))
             return False

@@ -30,6 +30,7 @@ from burla.shell.progress import SHOW_S
 from burla.shell.putting import put_down
 from burla.shell.raising import raise_if_bad
 from burla.starting import Begun
+from burla.values.frames import LaidOut
 from burla.values.leaves import Batch, Leaf, Packer
 from burla.values.many import InitializerFailed
 from burla.values.tracebacks import Failure, in_other_words
@@ -209,7 +210,7 @@ class Lane:
         assert self._parts is not None
         try:
             batch = self._batch_of([self._parts.refer(one) for one in inputs])
-            leaves, size, _ = put_down(batch, begun.shared)
+            leaves, size, _ = put_down(batch, begun.shared, LaidOut.settle)
         except Exception as error:
             self._fail_unsent(entries, error)
             return

@@ -110,12 +110,16 @@ class Span(Struct, frozen=True, array_like=True):
 
 
 class Leaf(Struct, frozen=True, array_like=True):
-    """`count` inputs of batch `batch` from index `start` on, encoded in `frames` payload frames."""
+    """`count` inputs of batch `batch` from index `start` on, encoded in `frames` payload frames.
+
+    One of `size` bytes has no frames: whoever is to run it asks for it, see input_messages.py.
+    """
 
     batch: Count
     start: Count
     count: Positive
-    frames: Positive
+    frames: Count
+    size: Count = 0
 
 
 class BlobKind(IntEnum):

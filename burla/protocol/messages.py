@@ -96,6 +96,11 @@ from .fields import (
     Whose as Whose,
     Word as Word,
 )
+from .input_messages import (
+    BatchWanted as BatchWanted,
+    InputPiece as InputPiece,
+    InputWanted as InputWanted,
+)
 from .node_messages import (
     AskDemand as AskDemand,
     Demand as Demand,
@@ -159,7 +164,10 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
-    """client -> scheduler: batch `batch`, its indices beginning at `start`. Payload: its leaves."""
+    """client -> scheduler: batch `batch`, its indices beginning at `start`. Payload: its leaves.
+
+    But not those that say their `size` instead: see input_messages.py.
+    """
 
     job: Id
     batch: Count
@@ -227,6 +235,7 @@ ClientToScheduler = (
     | ReplayOutput
     | CloseJob
     | BlobPiece
+    | InputPiece
     | ListNodes
     | ReplaceKey
     | jm.ListJobs
@@ -359,6 +368,8 @@ SchedulerToClient = (
     | JobStatus
     | JobFailed
     | BlobWanted
+    | InputWanted
+    | BatchWanted
     | CallLost
     | ClusterEnded
     | Nodes
@@ -441,6 +452,7 @@ SchedulerToNodelet = (
     | HelloRequired
     | StartLease
     | BlobPiece
+    | InputPiece
     | Assign
     | Retract
     | AckOutcomes
@@ -563,6 +575,7 @@ NodeletToScheduler = (
     | Retracted
     | Stopped
     | BlobWanted
+    | InputWanted
     | LeaseRefused
     | Preparing
     | Drain

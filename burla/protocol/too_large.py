@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .messages import Inputs, OpenJob
+from .messages import Blob, Inputs, Leaf, OpenJob
 
 
 def too_large(
@@ -19,10 +19,11 @@ def too_large(
         index, count = _largest(message, payload)
         last = index + count - 1
         what = f"input {index} has" if count == 1 else f"inputs {index} to {last} have together"
-    whole = sum(map(len, payload))
-    if isinstance(message, OpenJob):
-        whole += sum([blob.size for blob in message.blobs])
-    size = f"{whole:,}" if payload else f"more than {bytes_max:,}"
+    whole = size_of(message, payload)
+    is_known = bool(payload)
+    if isinstance(message, Inputs):
+        is_known |= not any(leaf.frames for leaf in message.leaves)
+    size = f"{whole:,}" if is_known else f"more than {bytes_max:,}"
     text = (
         f"{what} {size} bytes, and this cluster holds at most {bytes_max:,} bytes of functions and"
         " inputs for you at once. Send less, e.g. a path or URL from which the function reads, or"
@@ -31,11 +32,17 @@ def too_large(
     return text, index
 
 
+def size_of(message: OpenJob | Inputs, payload: Sequence[bytes]) -> int:
+    """Return how many bytes it is about, also of what it only names."""
+    named: Sequence[Blob | Leaf] = message.blobs if isinstance(message, OpenJob) else message.leaves
+    return sum(map(len, payload)) + sum([one.size for one in named])
+
+
 def _largest(message: Inputs, payload: Sequence[bytes]) -> tuple[int, int]:
     """Return where the largest leaf begins and how many inputs it has, if it is nearly all."""
-    at, whole = 0, sum(map(len, payload))
-    for leaf in message.leaves if payload else ():
-        if 2 * sum(map(len, payload[at : at + leaf.frames])) > whole:
+    at, whole = 0, size_of(message, payload)
+    for leaf in message.leaves if whole else ():
+        if 2 * (leaf.size + sum(map(len, payload[at : at + leaf.frames]))) > whole:
             return leaf.start, leaf.count
         at += leaf.frames
     return message.start, sum(leaf.count for leaf in message.leaves)

@@ -26,7 +26,7 @@ from .io_thread import IoThread
 from .job import Event, Job
 from .partial import Partial, attach
 from .progress import SHOW_S
-from .putting import put_down
+from .putting import Aliased, put_down
 from .raising import raise_if_bad
 from .stored import StoredJob
 
@@ -67,6 +67,7 @@ class Driven:
     """What goes in steps: `collecting` a list, or `streaming`."""
 
     job: Job | StoredJob
+    aliased: Aliased | None = None  # big inputs, while only we wait here
 
     def collecting(self, inputs: int = 0) -> Steps:
         """Do what `collect` does, and leave the waiting to who drives it: see `Steps`."""
@@ -78,7 +79,13 @@ class Driven:
 
     def collect(self, inputs: int = 0) -> list[Any]:
         """Return all results in the order of the inputs; so many were handed in before."""
+        self._wait_here()
         return self._drive(self.collecting(inputs))
+
+    def _wait_here(self) -> None:
+        """Note that no code of the caller goes on, but where it is yielded to."""
+        if self.aliased is not None:
+            self.aliased.is_allowed = True
 
     def _drive(self, steps: Steps) -> list[Any]:
         """Return what `steps` return; wait here for what they wait for."""
@@ -97,6 +104,7 @@ class Driven:
 
         Its maker starts it, so that closing it always ends the job.
         """
+        self._wait_here()
         steps = self.streaming()
         try:
             step = next(steps)
@@ -104,6 +112,8 @@ class Driven:
                 if type(step) is not Values:
                     step = _go_on(self.job, steps, step)
                     continue
+                if self.aliased is not None:
+                    self.aliased.settle()
                 try:
                     yield from step.values
                 except BaseException as error:
@@ -153,6 +163,7 @@ class Caller(Driven):
         self._window = window
         self._early: deque[Event] = deque()  # what has happened and is not dealt with
         self._shared, self._function = shared, function
+        self.aliased: Aliased = Aliased()
         self._stored: list[tuple[Range, ...]] = []  # what is among the results of a list
         self._open_part: tuple[Part, str] | None = None  # what is being put there
         self._kept_back = InOrder()  # what waits for earlier outcomes
@@ -253,6 +264,8 @@ class Caller(Driven):
         printer, meter = self.job.printer, self.job.meter
         # what makes the inputs is the caller's code, and may print
         is_paused = self._total is None and printer.pause()
+        if self._total is None:
+            self.aliased.settle()
         batch = next(self._batches, None)
         if is_paused:
             printer.resume()
@@ -262,7 +275,7 @@ class Caller(Driven):
             self._feeding, meter.has_all = False, True
             self.job.end_inputs()
             return
-        leaves, size, has_written = put_down(batch, self._shared)
+        leaves, size, has_written = put_down(batch, self._shared, self.aliased.add)
         if has_written:
             self._rested_s = time.monotonic()  # that leaves the interpreter to the others
         self._window.add(batch.count, size)

@@ -14,6 +14,7 @@ from typing import assert_never
 from burla.core.commands import AddBatch, AskStatus, Close, Consumed, EndInputs, Reopen, Written
 from burla.core.effects import (
     Broken,
+    Content,
     Deliver,
     End,
     Fail,
@@ -93,7 +94,7 @@ class Job:
         while not self._thread.open(self._session, self._tell):
             self._thread = connect()
 
-    def add_batch(self, leaves: Sequence[tuple[int, Frames]], size: int) -> None:
+    def add_batch(self, leaves: Sequence[tuple[int, Frames | Content]], size: int) -> None:
         """Send the next inputs, of `size` bytes, after `flush`: per leaf a count and frames."""
         self._thread.post(AddBatch(self.id, leaves, size), ring=False)
         self._is_unsaid = True
@@ -114,7 +115,7 @@ class Job:
             self._is_unsaid = False
             self._thread.ring()
 
-    def add_last_batch(self, leaves: Sequence[tuple[int, Frames]], size: int) -> None:
+    def add_last_batch(self, leaves: Sequence[tuple[int, Frames | Content]], size: int) -> None:
         """Send the next inputs and say that no more come, which wakes the other thread once."""
         self._is_unsaid = False
         self._thread.post(AddBatch(self.id, leaves, size, last=True))

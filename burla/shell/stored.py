@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from burla.core.effects import Deliver, Fail, Finish, Frames, Lacking, Write
+from burla.core.effects import Content, Deliver, Fail, Finish, Frames, Lacking, Write
 from burla.core.progress import Meter
 from burla.core.replay import Replay
 from burla.errors import JobFailed
@@ -153,7 +153,7 @@ class StoredJob:
     def end_inputs(self) -> None:
         """All inputs are there."""
 
-    def add_batch(self, leaves: Sequence[tuple[int, Frames]], size: int) -> None:
+    def add_batch(self, leaves: Sequence[tuple[int, Frames | Content]], size: int) -> None:
         """There are none to add."""
         raise AssertionError("a job that is read has its inputs")
 

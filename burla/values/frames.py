@@ -7,7 +7,9 @@ A big one has a first frame that says how to join the others; its buffers travel
 
 import pickle
 import struct
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from burla.limits import BUFFERS_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX
@@ -122,6 +124,61 @@ class Pieces:
 
 class Flow(list[Any]):
     """The frames of one big value as it is laid out: it travels in fragments."""
+
+
+class LaidOut:
+    """One big value as it is laid out, of which parts are read. Thread-safe but for `settle`.
+
+    It may alias what was pickled, until it is settled.
+    """
+
+    def __init__(self, pieces: Pieces) -> None:
+        """Keep the value.
+
+        Raises:
+            TooLargeError: it cannot be sent.
+        """
+        if pieces.size > VALUE_BYTES_MAX:
+            raise TooLargeError(pieces.size)
+        self._pieces = pieces
+        self._laid = _laid(pieces)
+        ends = self._laid[1]
+        self.size = ends[-1]
+
+    def read(self, start: int, stop: int) -> list[bytes]:
+        """Return a part of it, a copy."""
+        parts, ends = self._laid
+        found: list[bytes] = []
+        at = bisect_right(ends, start)
+        while start < stop:
+            part, end = parts[at], ends[at]
+            begin = start - (end - len(part))
+            found.append(bytes(part[begin : begin + stop - start]))
+            start, at = start + len(found[-1]), at + 1
+        return found if len(found) == 1 else [b"".join(found)]
+
+    def frames(self) -> list[bytes]:
+        """Return all of it in frames, as it is sent whole: copies."""
+        return self._pieces.cut()
+
+    def settle(self) -> None:
+        """Copy what could change."""
+        settled = Pieces()
+        settled.data[:] = map(_unchanging, self._pieces.written())
+        settled.buffers[:] = [memoryview(_unchanging(one)) for one in self._pieces.buffers]
+        self._pieces, self._laid = settled, _laid(settled)
+
+
+def _laid(pieces: Pieces) -> tuple[list[memoryview], list[int]]:
+    """Return the parts of a value as they are laid out, and where each ends."""
+    parts = [memoryview(part).cast("B") for part in pieces.lay_out() if len(part)]
+    return parts, list(accumulate(map(len, parts)))
+
+
+def _unchanging(part: Any) -> Any:
+    if type(part) is bytes or (type(part) is memoryview and type(part.obj) is bytes):
+        return part
+    return bytes(part)
 
 
 def _in_place(parts: list[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from .frames import Pieces
 from .free_files import File, FreeFiles
@@ -30,6 +30,8 @@ WAITING_PER_SLOT = 4  # one that is worked on, one behind it, two under way
 RESULTS_BYTES_MAX = 256 << 20
 FREE_SHARE = 4  # of the file system one part is left free, for the caller's own shared memory
 CLEAR_TRIES_MAX = 100  # against a worker that puts files down while we remove them
+
+Cut = TypeVar("Cut")
 
 
 def directory_of(memory: str, job: str) -> str:
@@ -77,10 +79,19 @@ class SharedInputs:
         is_little = self._bytes < WAITING_BYTES_MIN or len(self._leaves) < self._waiting_max
         return is_little and self._bytes < INPUTS_BYTES_MAX
 
-    def put(self, start: int, count: int, leaf: Pieces) -> Sequence[bytes]:
-        """Return the frames to send for a leaf whose first input has index `start`."""
+    @overload
+    def put(self, start: int, count: int, leaf: Pieces) -> Sequence[bytes]: ...
+    @overload
+    def put(
+        self, start: int, count: int, leaf: Pieces, cut: Callable[[Pieces], Cut]
+    ) -> Sequence[bytes] | Cut: ...
+    def put(self, start: int, count: int, leaf: Pieces, cut: Any = Pieces.cut) -> Any:
+        """Return the frames to send for a leaf whose first input has index `start`.
+
+        Or what `cut` makes of it, if it is not put down.
+        """
         if not self._sharing:
-            return leaf.cut()
+            return cut(leaf)
         parts = leaf.lay_out()
         size = sum(map(len, parts))
         try:
@@ -89,7 +100,7 @@ class SharedInputs:
             self._sharing = False
             file = None
         if file is None:
-            return leaf.cut()
+            return cut(leaf)
         self._starts.append(start)
         self._leaves.append(_Shared(file, count))
         self._bytes += file.size

@@ -7,8 +7,9 @@ when it has not been used for long, when its room is needed, when there are too 
 node runs short of memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from burla.protocol import messages as m
 from burla.protocol.arriving import WRONG_MAX, Arriving
@@ -36,13 +37,20 @@ class NodeBlob:
 class Blobs:
     """All blobs of a node; the one that was needed longest ago comes first."""
 
-    def __init__(self, bytes_max: int, effects: list[Effect], idle_max: int = IDLE_MAX) -> None:
+    def __init__(
+        self,
+        bytes_max: int,
+        effects: list[Effect],
+        idle_max: int = IDLE_MAX,
+        new_number: Callable[[], int] | None = None,
+    ) -> None:
         """Start empty.
 
         Args:
             bytes_max: keep at most so many bytes.
             effects: where all it asks for is put.
             idle_max: keep at most so many blobs that no lease needs.
+            new_number: for a blob, if others have numbers of the same kind.
         """
         self._bytes_max, self._idle_max = bytes_max, idle_max
         self._effects = effects
@@ -51,7 +59,7 @@ class Blobs:
         self._no_room: dict[bytes, None] = {}  # leases that wait for room, in turn
         self._refused: dict[bytes, str] = {}  # leases that can never begin, and why
         self._bytes = 0  # of all that have room
-        self._made = 0
+        self._new_number = new_number or count(1).__next__
 
     def need(self, start: m.StartLease, now_s: float) -> tuple[int, ...]:
         """Get what a lease needs, as far as it is not here; return its numbers, in order."""
@@ -63,8 +71,7 @@ class Blobs:
         numbers = []
         for name in names:
             if (blob := self._by_name.get(name)) is None:
-                self._made += 1
-                blob = self._by_name[name] = NodeBlob(self._made, Arriving(*name[1:]))
+                blob = self._by_name[name] = NodeBlob(self._new_number(), Arriving(*name[1:]))
             blob.leases[start.lease] = None
             numbers.append(blob.number)
             if not blob.arriving.is_whole():

@@ -4,7 +4,7 @@ An index that was assigned to this node is open (in the queue, or in a cell of a
 outcome is kept until it is acknowledged, or it was returned.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from burla.protocol.messages import Assign, Span
 from burla.protocol.ranges import Range, Ranges
@@ -17,10 +17,13 @@ from .work_queue import WorkQueue
 class Custody:
     """What is open, where it is, and the leaves that it lies in."""
 
-    def __init__(self, slots: int) -> None:
-        """Start with nothing; at most `slots` calls run at once."""
+    def __init__(self, slots: int, new_number: Callable[[], int] | None = None) -> None:
+        """Start with nothing; at most `slots` calls run at once.
+
+        `new_number` is for the files of big leaves.
+        """
         self.open = Ranges()  # assigned; neither run nor returned
-        self.store = LeafStore()
+        self.store = LeafStore(new_number)
         self.queue = WorkQueue(self.store)
         self.dispatcher = Dispatcher(slots, self.queue)
         self.done: dict[int, None] = {}  # batches to be forgotten when no worker is in them
@@ -102,6 +105,7 @@ class Custody:
         return {
             "open": list(self.open),
             "queue": list(self.queue.ranges),
+            "expected": list(self.queue.expected),
             "retries": sorted(self.queue.retries),
             "delayed": dict(self.queue.delayed),
             "slots": self.dispatcher.slots,

@@ -13,12 +13,14 @@ from burla.protocol.messages import Message, Span, StartLease
 
 
 class StoredLeaf(NamedTuple):
-    """Inputs [lo, hi) of a batch, encoded together in `frames`."""
+    """Inputs [lo, hi) of a batch, encoded together in `frames`, or in a file in memory."""
 
     batch: int
     lo: int
     hi: int
     frames: Sequence[bytes]
+    size: int = 0  # of the file; 0: there is none
+    number: int = 0  # of the file, as of a blob's
 
 
 class Send(Struct, frozen=True):
@@ -103,6 +105,7 @@ class AssignSpan(Struct, frozen=True):
     left: int  # inputs of the job that are with no worker yet, here or at the scheduler
     slots: int  # how many calls of the job run here at once; with `left` it bounds a stride
     careful: bool  # one call a stride: a death must be told from its neighbours
+    files: Sequence[int] = ()  # numbers of what the leaves have in memory
 
 
 class Steal(Struct, frozen=True):

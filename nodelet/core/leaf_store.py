@@ -4,9 +4,9 @@ A leaf comes once and is kept until the scheduler says that its batch is done ev
 bounded by `JOB_INPUT_WINDOW` at the client, which holds the same batches for at least as long.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, groupby
 from operator import attrgetter
 
 from msgspec import Struct, field
@@ -27,8 +27,10 @@ class _Batch(Struct):
 class LeafStore:
     """Leaves by batch. Costs O(leaves touched), in C where there may be thousands."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, new_number: Callable[[], int] | None = None) -> None:
+        """Start empty; `new_number` is for the file of a leaf that comes in pieces."""
+        self._new_number = new_number or count(1).__next__
+        self._big: list[StoredLeaf] = []  # those, ascending
         self._batches: dict[int, _Batch] = {}
         self._lows: list[int] = []  # the lowest index assigned of each batch, ascending
         self._numbers: list[int] = []  # their batches, ascending too
@@ -56,10 +58,13 @@ class LeafStore:
         else:
             frames = iter(payload)
             groups = [tuple(next(frames) for _ in range(leaf.frames)) for leaf in leaves]
-        stored = [
-            StoredLeaf(leaf.batch, leaf.start, leaf.start + leaf.count, group)
-            for leaf, group in zip(leaves, groups, strict=True)
-        ]
+        if any([leaf.size for leaf in leaves]):
+            stored = [self._announced(*each, batch) for each in zip(leaves, groups, strict=True)]
+        else:
+            stored = [
+                StoredLeaf(leaf.batch, leaf.start, leaf.start + leaf.count, group)
+                for leaf, group in zip(leaves, groups, strict=True)
+            ]
         starts = [leaf.lo for leaf in stored]
         if (not batch.starts or starts[0] > batch.starts[-1]) and starts == sorted(set(starts)):
             batch.starts += starts
@@ -71,6 +76,30 @@ class LeafStore:
                 batch.starts.insert(where, leaf.lo)
                 batch.leaves.insert(where, leaf)
 
+    def _announced(self, leaf: Leaf, frames: Sequence[bytes], batch: _Batch) -> StoredLeaf:
+        """Return a leaf, perhaps one that comes in pieces; what is known keeps its number."""
+        stored = StoredLeaf(leaf.batch, leaf.start, leaf.start + leaf.count, frames, leaf.size)
+        if not leaf.size or leaf.start in batch.starts:
+            return stored
+        stored = stored._replace(number=self._new_number())
+        insort(self._big, stored, key=_lo)
+        return stored
+
+    def big_leaves(self, lo: int, hi: int) -> list[StoredLeaf]:
+        """Return those that come in pieces and have some of [lo, hi)."""
+        big = self._big
+        first = max(0, bisect_right(big, lo, key=_lo) - 1) if big else 0
+        stop = bisect_left(big, hi, key=_lo) if big else 0
+        return [leaf for leaf in big[first:stop] if leaf.hi > lo]
+
+    def cut(self, lo: int, hi: int) -> int:
+        """Return up to where [lo, hi) may go to a worker at once: one big leaf comes alone."""
+        if not self._big:
+            return hi
+        for leaf in self.big_leaves(lo, hi):
+            return min(hi, leaf.hi) if leaf.lo <= lo else leaf.lo
+        return hi
+
     def bounds(self, number: int) -> Range:
         """Return [lo, hi) outside of which nothing that was assigned belongs to a batch."""
         at = bisect_left(self._numbers, number)
@@ -80,11 +109,13 @@ class LeafStore:
 
     def forget(self, number: int) -> None:
         """Drop the leaves of a batch."""
-        self._batches.pop(number, None)
+        if self._batches.pop(number, None) is not None and self._big:
+            self._big = [leaf for leaf in self._big if leaf.batch != number]
 
     def drop_leaves(self) -> None:
         """Drop the leaves of all batches: nothing of this lease is run any more."""
         self._batches.clear()
+        self._big.clear()
 
     def bytes_held(self) -> int:
         """Return how many bytes the leaves have. Costs O(leaves): for people and tests."""
@@ -139,3 +170,7 @@ class LeafStore:
         at = bisect_right(self._lows, lo) - 1
         end = min(hi, self._lows[at + 1]) if at + 1 < len(self._lows) else hi
         return Span(self._numbers[at], lo, end)
+
+
+def _lo(leaf: StoredLeaf) -> int:
+    return leaf.lo

@@ -5,12 +5,23 @@ Events change what is here; `settle` then decides what follows from all of them.
 workers in lease_workers.py, who gets what in dispatcher.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from burla.limits import VALUE_BYTES_MAX
 from burla.protocol.deaths import TIMEOUT
-from burla.protocol.messages import NOTICE, Assign, Held, Kind, Retract, Run, StartLease, Stopped
+from burla.protocol.messages import (
+    NOTICE,
+    Assign,
+    Held,
+    Kind,
+    Retract,
+    Run,
+    StartLease,
+    Stopped,
+)
 from burla.protocol.ranges import Ranges
 
+from .big_inputs import BigInputs
 from .cells import BrokenWorkerError
 from .custody import Custody
 from .effects import (
@@ -57,11 +68,23 @@ class Lease:
         effects: list[Effect],
         now_s: float,
         blobs: tuple[int, ...] = (),
+        new_number: Callable[[], int] | None = None,
+        ram: int = VALUE_BYTES_MAX,
     ) -> None:
-        """Wait to be begun; `effects` is where all it asks for is put, `blobs` what it needs."""
+        """Wait to be begun.
+
+        Args:
+            start: what the scheduler said of it.
+            function: in frames.
+            effects: where all it asks for is put.
+            now_s: the time.
+            blobs: numbers of those that it needs.
+            new_number: for the file of a big input.
+            ram: bytes of the node: no bigger input can be had.
+        """
         self.id = start.lease
         self.life = Life(start.lease, now_s)
-        self.custody = Custody(start.slots)
+        self.custody = Custody(start.slots, new_number)
         self.report = Report(
             start.lease, start.outcome_window, start.report_s, start.slots, start.secret
         )
@@ -72,6 +95,8 @@ class Lease:
         self._dispatcher = self.custody.dispatcher
         timeout_s = 0.0 if start.policy is None else start.policy.timeout_s
         self._retries = Retries(start.policy, start.lease, self.custody, self.report.outcomes)
+        hold_back = self._retries.hold_back
+        self.big = BigInputs(start.lease, start.job, self.custody, hold_back, effects, ram)
         self._workers = LeaseWorkers(
             self._dispatcher,
             start.func_ram,
@@ -139,6 +164,7 @@ class Lease:
         if self.life.takes_work:
             self._retries.learn(message.tried, now_s)
             self.custody.assign(message.spans, self.report.outcomes.held)
+            self.big.hold_back(message.spans, now_s)
             self._retries.hold_back(message.spans, now_s)
 
     def retract(self, message: Retract) -> None:
@@ -243,6 +269,8 @@ class Lease:
 
     def settle(self, now_s: float) -> None:
         """Assign, steal, report, pause and end, as things stand."""
+        if self.big:
+            self.big.settle(now_s)
         if self._steals.unanswered or (self.life.phase is Phase.STOPPED and self._only_waits()):
             return
         if self._must_interrupt:
@@ -306,6 +334,7 @@ class Lease:
         assert self.life.phase is not Phase.QUEUED or not self._dispatcher.workers
         if self.life.takes_work:
             self.custody.check(self.report.outcomes.held)
+            self.big.check()
 
     def snapshot(self) -> dict[str, object]:
         """Return its state, for people: no payload and no secret is in it."""
@@ -315,6 +344,7 @@ class Lease:
             "is_paused": self._is_paused,
             "has_failed": self._has_failed,
             **self.custody.snapshot(),
+            "big_inputs": self.big.snapshot(),
             **self._workers.snapshot(),
             "unacknowledged": self.report.snapshot(),
         }
@@ -351,8 +381,9 @@ class Lease:
                 self._workers.words.begin(one.worker)
             leaves = self.custody.store.find(one.span)
             left, slots = dispatcher.left + len(queue), self._start.slots
+            files = self.big.numbers_of(leaves) if self.big else ()
             self._effects.append(
-                AssignSpan(one.worker, one.cell, one.span, leaves, left, slots, one.careful)
+                AssignSpan(one.worker, one.cell, one.span, leaves, left, slots, one.careful, files)
             )
         if len(queue):
             self._workers.want_for_waiting()

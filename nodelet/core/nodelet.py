@@ -9,6 +9,7 @@ is served; what follows for a lease is in lease.py.
 
 from collections import deque
 from collections.abc import Collection, Sequence
+from itertools import count
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -52,7 +53,9 @@ class Nodelet:
         self._past: deque[Life] = deque(maxlen=PAST_MAX)
         self._hello, self._silence_s = hello, silence_s
         self._effects: list[Effect] = []
-        self._blobs = Blobs(hello.ram // m.BLOBS_SHARE, self._effects, blobs_max)
+        self._new_number = count(1).__next__  # of what is kept in memory: blobs and big inputs
+        room = hello.ram // m.BLOBS_SHARE
+        self._blobs = Blobs(room, self._effects, blobs_max, self._new_number)
         self.packages = PackageTable(self._effects)
         self._beat_s = 0.0
         self._heard_s = 0.0
@@ -91,8 +94,9 @@ class Nodelet:
             self._blobs.drop_unneeded()
 
     def blob_failed(self, number: int, why: str) -> None:
-        """Take note that a blob cannot be kept."""
-        self._blobs.failed(number, why)
+        """Take note that a blob, or a big input, cannot be kept."""
+        if not any(lease.big.failed(number, why) for lease in self.leases.values()):
+            self._blobs.failed(number, why)
 
     def leave(self) -> None:
         """Take no more work; `Leave` comes when what was begun is done and delivered."""
@@ -210,6 +214,9 @@ class Nodelet:
                 self._start_lease(said, payload, now_s)
             case m.BlobPiece():
                 self._blobs.take(said, payload, now_s)
+            case m.InputPiece():
+                if lease := self.leases.get(said.lease):
+                    lease.big.take(said, payload, now_s)
             case m.Assign():
                 if lease := self.leases.get(said.lease):
                     lease.assign(said, payload, now_s)
@@ -257,6 +264,8 @@ class Nodelet:
         for lease in self.leases.values():
             lease.send_again()
         self._blobs.ask_again(now_s)
+        for lease in self.leases.values():
+            lease.big.ask_again(now_s)
         self.packages.send_again()
         if self._leaving:
             self._effects.append(Send(m.Drain()))
@@ -278,7 +287,9 @@ class Nodelet:
         blobs = self._blobs.need(said, now_s) if said.blobs else ()
         if said.packages:
             self.packages.need(said.lease, said.packages)
-        lease = self.leases[said.lease] = Lease(said, function, self._effects, now_s, blobs)
+        lease = self.leases[said.lease] = Lease(
+            *(said, function, self._effects, now_s, blobs, self._new_number, self._hello.ram)
+        )
         kept = None if said.keep is None else self.leases.get(said.keep)
         if kept is not None:
             packages = self.packages.place_of(lease.id)

@@ -22,6 +22,7 @@ class WorkQueue:
         self.ranges = Ranges()
         self.retries: dict[int, int] = {}  # index that died -> `_taken` from which it may be tried
         self.delayed: dict[int, float] = {}  # index that failed -> when it may be called again
+        self.expected = Ranges()  # of leaves that are still on their way
         self.careful = Ranges()  # of `ranges`: to be run one by one
         self._store = store
         self._taken = 0  # spans
@@ -42,6 +43,18 @@ class WorkQueue:
     def delay(self, index: int, until_s: float) -> None:
         """Let `index`, whose call failed, be given out again, alone, from `until_s` on."""
         self.delayed[index] = until_s
+
+    def expect(self, lo: int, hi: int) -> None:
+        """Let [lo, hi), which waits, wait until it is `found`."""
+        for part in self.ranges.remove(lo, hi):
+            self.expected.add(*part)
+
+    def found(self, lo: int, hi: int) -> list[Range]:
+        """Let what was expected of [lo, hi) be given out; return it."""
+        parts = self.expected.remove(lo, hi)
+        for part in parts:
+            self.ranges.add(*part)
+        return parts
 
     def wake(self, now_s: float) -> None:
         """Let what was delayed long enough be given out."""
@@ -69,6 +82,7 @@ class WorkQueue:
             return None
         span = self._store.first_span(*first)
         lo, hi = span.lo, min(span.hi, span.lo + count)
+        hi = self._store.cut(lo, hi)
         careful = False
         if self.careful.total:
             hi, careful = self._cut_by_care(lo, hi)
@@ -89,16 +103,18 @@ class WorkQueue:
 
     def pop_first(self) -> int | None:
         """Take out the first index that waits."""
-        first = self.ranges.first()
-        index = min([*self.retries, *((first[0],) if first else ())], default=None)
+        firsts = [one[0] for one in (self.ranges.first(), self.expected.first()) if one]
+        index = min([*self.retries, *firsts], default=None)
         if index is not None and self.retries.pop(index, None) is None:
             self.ranges.remove(index, index + 1)
+            self.expected.remove(index, index + 1)
             self.careful.remove(index, index + 1)
         return index
 
     def pop_last(self, inputs: int) -> list[Range]:
         """Take up to `inputs` inputs out, from the end; not what is to be run one by one."""
-        taken = []
+        taken = self.expected.pop_back(inputs)  # what is not here is the easiest to give
+        inputs -= sum([hi - lo for lo, hi in taken])
         kept = []
         while inputs > 0 and self.ranges:
             ((lo, hi),) = self.ranges.pop_back(min(inputs, self._last_run()))
@@ -131,17 +147,22 @@ class WorkQueue:
         for index in delayed:
             del self.delayed[index]
         retried += delayed
-        return self.ranges.remove(lo, hi) + [(index, index + 1) for index in retried]
+        return (
+            self.ranges.remove(lo, hi)
+            + self.expected.remove(lo, hi)
+            + [(index, index + 1) for index in retried]
+        )
 
     def clear(self) -> None:
         """Forget everything."""
-        self.ranges, self.careful = Ranges(), Ranges()
+        self.ranges, self.careful, self.expected = Ranges(), Ranges(), Ranges()
         self.retries.clear()
         self.delayed.clear()
 
     def places(self) -> Iterable[Range]:
         """Yield what waits, as ranges."""
         yield from self.ranges
+        yield from self.expected
         yield from ((index, index + 1) for index in (*self.retries, *self.delayed))
 
     def check(self) -> None:

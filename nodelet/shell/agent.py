@@ -26,6 +26,7 @@ from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
+from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
 from burla.protocol.package_messages import PACKAGES
 from burla.system.dump import dump_on_signal
@@ -121,7 +122,7 @@ class Agent:
         clock_s: Callable[[], float],
     ) -> None:
         """Serve the scheduler at the other end of `line`."""
-        features = (KEYS, BLOBS, POLICIES, *([PACKAGES] if config.packages else []))
+        features = (KEYS, BLOBS, INPUTS, POLICIES, *([PACKAGES] if config.packages else []))
         hello = m.NodeHello(
             m.PROTOCOL,
             VERSION,
@@ -264,7 +265,8 @@ class Agent:
             case e.Send():
                 self._line.say(effect.message, effect.payload)
             case e.AssignSpan():
-                self._workers.assign(effect)
+                files = self._files_of(effect.files) if effect.files else ()
+                self._workers.assign(effect, files)
             case e.Steal():
                 self._steal(effect)
             case e.CutStride():
@@ -357,7 +359,7 @@ class Agent:
         self._workers.begin_lease(
             effect.function,
             settings,
-            files=self._files_of(effect),
+            files=self._files_of(effect.blobs),
             func_ram=start.func_ram or 0,
             budget=self._budget,
             hash_seed=None if hash_seed == self._hash_seed else hash_seed,
@@ -388,10 +390,10 @@ class Agent:
         self._core.blob_failed(number, why)
         self._has_news = True
 
-    def _files_of(self, effect: e.BeginLease) -> list[BlobFile]:
-        """Return the blobs of a lease; none if one is not there: then its worker says so."""
+    def _files_of(self, numbers: Sequence[int]) -> list[BlobFile]:
+        """Return blobs or big inputs; none if one is not there: then its worker says so."""
         try:
-            return self._blobs.files(effect.blobs)
+            return self._blobs.files(numbers)
         except LookupError:  # it could not be kept just now: the scheduler is told already
             return []
 

@@ -7,16 +7,17 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from burla.nodelet.core.effects import StoredLeaf
 from burla.nodelet.core.events import CellReport, Stride, WorkerState
 from burla.nodelet.worker.pipes import (
     FACTS,
+    WRITE_FRAMES_MAX,
     Flag,
     Frame,
     Kind,
     LeafMemory,
     Message,
     Parser,
-    SentLeaf,
     pack_span,
     send,
 )
@@ -61,6 +62,7 @@ class WorkerHandle:
     leaves: LeafMemory = field(default_factory=LeafMemory)
     load: list[Frame] = field(default_factory=list)  # a function, before the next span
     unsent: list[Frame] = field(default_factory=list)  # what the socket does not take now
+    carries: bool = False  # descriptors went with one of its spans
     is_closed: bool = False  # nothing more is read from its socket
     is_held: bool = False  # nor for a while: what it writes must wait
     is_junk: bool = False  # because what it says makes no sense
@@ -81,10 +83,24 @@ class WorkerHandle:
         load, self.load = self.load, []
         return load
 
-    def open(self, message: Message, leaves: Sequence[SentLeaf]) -> list[Frame]:
-        """Open the cell of a SPAN message; return what to send."""
+    def open(
+        self, message: Message, leaves: Sequence[StoredLeaf], files: Sequence[BlobFile] = ()
+    ) -> list[Frame]:
+        """Open the cell of a SPAN message; return what to send, with the files of its leaves."""
         self.slate.open(message.cell, message.lo, message.hi)
-        return [*self.take_load(), *pack_span(message, leaves, self.leaves)]
+        if not files:
+            return [*self.take_load(), *pack_span(message, leaves, self.leaves)]
+        big = [leaf for leaf in leaves if leaf.size]
+        new = [
+            file
+            for leaf, file in zip(big, files, strict=True)
+            if self.leaves.find(leaf.batch, leaf.lo) is None
+        ]
+        span = pack_span(message, leaves, self.leaves)
+        if new:
+            span[0] = Carrying(span[0], new)
+            self.carries = True
+        return [*self.take_load(), *span]
 
     # --- what the slate says ---
 
@@ -111,12 +127,21 @@ class WorkerHandle:
             try:
                 if type(self.unsent[0]) is Carrying:
                     self._carry(self.unsent[0])
-                self.unsent = send(self.sock, self.unsent)
+                stop = self._next_carrying() if self.carries else 0
+                if stop:  # what comes with that goes with its first byte
+                    self.unsent[:stop] = send(self.sock, self.unsent[:stop])
+                else:
+                    self.unsent = send(self.sock, self.unsent)
             except BlockingIOError:
                 return False
             except OSError:  # the worker is gone; its death is told by the zygote
                 self.unsent = []
         return True
+
+    def _next_carrying(self) -> int:
+        """Return where, behind the first, an order waits with which descriptors go; 0: nowhere."""
+        few = enumerate(self.unsent[1 : WRITE_FRAMES_MAX + 1], 1)
+        return next((at for at, order in few if type(order) is Carrying), 0)
 
     def _carry(self, order: Carrying) -> None:
         """Send the beginning of an order with its descriptors; they go with its first byte."""

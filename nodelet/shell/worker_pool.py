@@ -300,15 +300,18 @@ class WorkerPool:
 
     # --- spans ---
 
-    def assign(self, order: AssignSpan) -> None:
-        """Have a worker run a span after those it has; leaves that it still has aren't sent."""
+    def assign(self, order: AssignSpan, files: Sequence[BlobFile] = ()) -> None:
+        """Have a worker run a span after those it has; leaves that it still has aren't sent.
+
+        `files`: of the leaves that lie in memory, in order.
+        """
         handle = self._handles.get(order.worker)
         if handle is None:  # it has just died, which is told after this
             return
         span = order.span
         flags = Flag.CAREFUL if order.careful else 0
         message = Message(Kind.SPAN, flags, order.cell, span.lo, span.hi, order.left, order.slots)
-        self._traffic.send(handle, handle.open(message, order.leaves))
+        self._traffic.send(handle, handle.open(message, order.leaves, files))
         self._observer.wake()
 
     def steal(self, worker: int, cell: int, middle: int) -> Range:

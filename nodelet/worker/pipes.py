@@ -33,7 +33,8 @@ _MAGIC = 0xB17A
 _HEADER = struct.Struct("<HBBIqqqqq")
 HEADER_BYTES = _HEADER.size
 _SIZE = struct.Struct("<Q")
-LEAF_RECORD = struct.Struct("<qqqq")  # batch, lo, hi, frames sent (0: remembered)
+# batch, lo, hi, frames sent; 0: it is remembered; less: bytes of the file that comes with it
+LEAF_RECORD = struct.Struct("<qqqq")
 
 
 class BadMessageError(Exception):
@@ -305,7 +306,8 @@ def send_all(sock: socket.socket, buffers: list[Frame]) -> None:
 # --- leaves ---
 
 
-SentLeaf = tuple[int, int, int, Sequence[Frame]]  # batch, lo, hi; the frames of its inputs
+# batch, lo, hi; the frames of its inputs, or the bytes of the file that has them; what others need
+SentLeaf = tuple[int, int, int, Sequence[Frame], int, int]
 
 
 class LeafMemory:
@@ -339,9 +341,9 @@ def pack_span(message: Message, leaves: Sequence[SentLeaf], memory: LeafMemory) 
     """Return a SPAN message with those of `leaves` that `memory`, of its worker, has not got."""
     table = bytearray()
     frames: list[Frame] = []
-    for batch, lo, hi, own in leaves:
+    for batch, lo, hi, own, size, _ in leaves:
         known = memory.find(batch, lo) is not None
-        table += LEAF_RECORD.pack(batch, lo, hi, 0 if known else len(own))
+        table += LEAF_RECORD.pack(batch, lo, hi, 0 if known else len(own) - size)
         if not known:
             frames += own
             memory.keep(batch, lo, hi, True)

@@ -21,7 +21,7 @@ from burla.nodelet.isolation.linux import set_dumpable
 from burla.values import payloads
 from burla.values.calls import bind_any, unguard
 from burla.values.free_results import FreeResults
-from burla.values.shared_memory import kept
+from burla.values.shared_memory import kept, map_part
 from burla.values.sharing import SharedResults, directory_of
 
 from . import control, forks, fresh, limits
@@ -216,14 +216,22 @@ class Worker:
         for batch, lo, hi, count in LEAF_RECORD.iter_unpack(message.frames[0]):
             leaf = self._leaves.find(batch, lo)
             if leaf is None:
-                leaf = Leaf(lo, hi, message.frames[at : at + count])
+                frames = message.frames[at : at + count] if count >= 0 else self._mapped(-count)
+                leaf = Leaf(lo, hi, frames)
                 self._leaves.keep(batch, lo, hi, leaf)
-            at += count
+            at += max(0, count)
             assert isinstance(leaf, Leaf), leaf
             leaves.append(leaf)
         if isinstance(message.frames, list):
             message.frames.clear()  # the leaves have them, and let go of them when they have run
         return Span(message, leaves)
+
+    def _mapped(self, size: int) -> list[memoryview]:
+        """Return a leaf that lies in memory, whose descriptor has come; empty if it cannot be."""
+        try:
+            return [map_part(self._parser.descriptors.pop(0), size)]
+        except (OSError, IndexError):  # there is no more memory, or there are no descriptors
+            return [memoryview(b"")]
 
     # --- template ---
 
@@ -293,7 +301,7 @@ def rehearse() -> None:
     function = eval("lambda x: x", {"__name__": "__main__"})  # of __main__: it goes by value
     load = Message(Kind.LOAD, frames=[control.encode(settings), *payloads.dump_function(function)])
     span = Message(Kind.SPAN, 0, 0, 0, 1, 0, 1)
-    leaf = (0, 0, 1, payloads.dump_results([1]))
+    leaf = (0, 0, 1, payloads.dump_results([1]), 0, 0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         one = Worker(theirs, lambda page: words, 0)

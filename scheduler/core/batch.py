@@ -5,9 +5,13 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
+from burla.limits import VALUE_BYTES_MAX
 from burla.protocol.messages import Inputs, Leaf, Span
 
 from .quotas import FRAME_COST, LEAF_COST, Charge
+
+# Of one that is asked for: a value of the largest size, and how it is laid out
+LEAF_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 
 
 class Batch(Struct):
@@ -17,11 +21,12 @@ class Batch(Struct):
     start: int
     stop: int
     leaves: list[Leaf]
-    frames: list[list[bytes]]  # per leaf
-    size: int  # bytes of all frames
+    frames: list[list[bytes]]  # per leaf; none of one whose node asks the client for it
+    size: int  # bytes of all frames, also of those
     left: int  # indices without an outcome
     cost: int  # bytes that it takes here, for quotas
     leases: dict[bytes, None] = field(default_factory=dict)  # whose nodelets have leaves of it
+    wanted_s: float = float("-inf")  # when the client was asked to send all of it
 
     @classmethod
     def from_inputs(cls, message: Inputs, payload: list[bytes]) -> "Batch":
@@ -34,15 +39,26 @@ class Batch(Struct):
         for leaf in message.leaves:
             if leaf.start != at or leaf.batch != message.batch:
                 raise ValueError(f"leaf {leaf} of batch {message.batch} where {at} is due")
+            if bool(leaf.frames) == bool(leaf.size) or leaf.size > LEAF_BYTES_MAX:
+                raise ValueError(f"leaf {leaf} of batch {message.batch}")
             frames.append(payload[frame : frame + leaf.frames])
             at, frame = at + leaf.count, frame + leaf.frames
         if frame != len(payload) or at == message.start:
             raise ValueError(f"batch {message.batch}: {len(payload)} frames, {frame} declared")
-        size = sum(map(len, payload))
         leaves = list(message.leaves)
+        size = sum(map(len, payload)) + sum([leaf.size for leaf in leaves])
         cost = size + FRAME_COST * frame + LEAF_COST * len(leaves)
         count = at - message.start
         return cls(message.batch, message.start, at, leaves, frames, size, count, cost)
+
+    def is_whole(self) -> bool:
+        """Return whether all of it is here, so that it can be sent to any node."""
+        return all([leaf.frames for leaf in self.leaves])
+
+    def leaf_at(self, index: int) -> Leaf | None:
+        """Return the leaf that begins at an index."""
+        at = bisect_right(self.leaves, index, key=lambda leaf: leaf.start) - 1
+        return self.leaves[at] if at >= 0 and self.leaves[at].start == index else None
 
     def bytes_each(self) -> float:
         """Return the mean size of its inputs."""
@@ -65,6 +81,7 @@ class Batches:
         """Start empty; what is kept is counted in `charge`."""
         self.kept: dict[int, Batch] = {}  # by number: those with indices that are not done
         self.size = 0  # bytes of those
+        self.announced = 0  # how many of those are not whole here
         self.entered = 0  # indices [0, entered) have been sent by the client
         self._charge = charge
         self._starts: list[int] = []  # of all batches ever entered, ascending
@@ -100,12 +117,25 @@ class Batches:
         if left:
             self.kept[batch.number] = batch
             self.size += batch.size
+            self.announced += not batch.is_whole()
             self._charge.add(batch.stop - batch.start, batch.cost)
+
+    def fill(self, batch: Batch) -> None:
+        """Take a batch that is held and was asked for whole; nobody has more of it."""
+        kept = self.kept[batch.number]
+        if kept.is_whole() or [(e.start, e.count) for e in batch.leaves] != [
+            (e.start, e.count) for e in kept.leaves
+        ]:
+            return
+        self._charge.add(0, batch.cost - kept.cost)
+        kept.leaves, kept.frames, kept.cost = batch.leaves, batch.frames, batch.cost
+        self.announced -= 1
 
     def drop(self, batch: Batch) -> None:
         """Let go of a batch that is held."""
         del self.kept[batch.number]
         self.size -= batch.size
+        self.announced -= not batch.is_whole()
         self._charge.add(batch.start - batch.stop, -batch.cost)
 
     def spans(self, lo: int, hi: int) -> list[Span]:

@@ -5,7 +5,7 @@ finds it without a look at all leases. Each lease has at most one unanswered Ret
 sends at most one for each job, so that a job never asks for more than it has leases.
 """
 
-from . import allocation, leases, quarantine, retries
+from . import allocation, big_inputs, leases, quarantine, retries
 from .job import Job
 from .lease import Lease, LeaseState
 from .state import State
@@ -42,6 +42,8 @@ def _feed(state: State, job: Job, lease: Lease) -> None:
     work = job.work
     is_draining = lease.state is LeaseState.DRAINING
     count = 0 if is_draining or job.failed else allocation.portion(work, lease)
+    if count and work.batches.announced:
+        count = big_inputs.whole_ahead(state, job, lease, count)
     while count or lease.forget:
         part = allocation.in_one_message(work, count) if count else 0
         assigned = work.assign(lease, part, allocation.report_s(len(work.leases)))

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from . import blobs
+from . import big_inputs, blobs
 from .client import Client
 from .job import Job
 from .lease import ENDED, OCCUPYING, SERVING, TRANSITIONS, LeaseState
@@ -22,6 +22,7 @@ def check(state: State) -> None:
     _check_peers(state)
     _check_usages(state)
     blobs.check(state)
+    big_inputs.check(state)
     state.records.check(state.jobs)
 
 

@@ -4,7 +4,17 @@ from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.ranges import ascend
 from burla.protocol.too_large import too_large
 
-from . import blobs, following, given_up, leases, reconcile, records, retries, warm_leases
+from . import (
+    big_inputs,
+    blobs,
+    following,
+    given_up,
+    leases,
+    reconcile,
+    records,
+    retries,
+    warm_leases,
+)
 from .batch import Batch
 from .client import Client
 from .failing import fail as fail
@@ -121,6 +131,7 @@ def _resume(state: State, job: Job, spec: m.OpenJob) -> None:
     job.said, job.slots_said = "", 0
     if spec.blobs:
         blobs.resume(state, job)
+    big_inputs.resume(state, job)
     job.failed = job.failure is not None  # the error of a call comes again, or that is called again
     if job.failure is not None:
         state.tell(job, job.failure)
@@ -153,10 +164,12 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
     """
     batch = Batch.from_inputs(message, payload)
     quotas = state.tenants.quotas_of(job.tenant)
-    count = batch.stop - batch.start
-    why = _excess(state, job.tenant, 0, count, batch.cost)
-    is_momentary = bool(why) and not excess(quotas, Usage(), 0, count, batch.cost)
-    if job.work.batches.size > JOB_BYTES_MAX:
+    count, cost = batch.stop - batch.start, batch.cost
+    if (known := job.work.batches.kept.get(batch.number)) is not None:
+        count, cost = 0, max(0, cost - known.cost)  # that is counted already
+    why = _excess(state, job.tenant, 0, count, cost)
+    is_momentary = bool(why) and not excess(quotas, Usage(), 0, count, cost)
+    if known is None and job.work.batches.size > JOB_BYTES_MAX:
         why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"
         is_momentary = False
     if batch.cost > quotas.bytes_max:
@@ -166,7 +179,8 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
             fail(state, job, "", why, momentary=is_momentary)
     else:
         job.work.enter(batch)
-        state.records.open[job.id].counts.bytes_in += batch.size
+        if known is None:
+            state.records.open[job.id].counts.bytes_in += batch.size
         state.marks.jobs[job.id] = None
     if message.total is not None:
         inputs_end(state, job, message.total)

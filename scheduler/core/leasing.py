@@ -119,8 +119,8 @@ def _leased(job: Job, node: Node, lease: Lease) -> str:
 def _new_id(state: State) -> bytes:
     """Return an id for a lease; a nodelet may have made up some that look like ours."""
     while True:
-        state.leases_made += 1
-        lease_id = state.instance[:8] + state.leases_made.to_bytes(8, "big")
+        state.made.leases += 1
+        lease_id = state.instance[:8] + state.made.leases.to_bytes(8, "big")
         if lease_id not in state.leases:
             return lease_id
 

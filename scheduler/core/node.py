@@ -4,6 +4,7 @@ from msgspec import Struct, field
 
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
+from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
 from burla.protocol.messages import BLOBS_SHARE, BlobKind, NodeHello, NodeState, NodeStatus
 from burla.protocol.package_messages import PACKAGES
@@ -66,6 +67,11 @@ class Node(Struct):
     def takes_blobs(self) -> bool:
         """Whether it asks for what is big in a function."""
         return BLOBS in self.features
+
+    @property
+    def asks_for_inputs(self) -> bool:
+        """Whether it asks for inputs that are big."""
+        return INPUTS in self.features
 
     @property
     def has_policies(self) -> bool:

@@ -6,7 +6,7 @@ rest. Who may be the one: suspects.py.
 
 from burla.protocol.ranges import Ranges
 
-from . import allocation, jobs, leases, retries
+from . import allocation, big_inputs, jobs, leases, retries
 from .job import Job
 from .lease import Lease, LeaseState
 from .state import State
@@ -70,6 +70,8 @@ def go_on(state: State, job: Job, lease: Lease) -> None:
     if index is not None:
         if state.now_s > state.nodes[lease.node].heard_s + FRESH_S:
             return  # until it is heard
+        if work.batches.announced and not big_inputs.can_take(state, job, lease, index):
+            return  # until it is here
         report_s = allocation.report_s(len(work.leases))
         lease.trial = index
         assigned = work.assign(lease, 1, report_s)

@@ -21,6 +21,7 @@ from burla.protocol.key_messages import ServerKey
 
 from . import (
     absence,
+    big_inputs,
     blobs,
     connections,
     invariants,
@@ -288,6 +289,9 @@ class Scheduler:
             case m.BlobPiece():
                 if job := self._job_of(client, said.about, "send a blob"):
                     blobs.piece(state, job, said, payload)
+            case m.InputPiece():
+                if job := self._job_of(client, said.job, "send an input"):
+                    big_inputs.piece(state, job, said, payload)
             case m.CloseJob():
                 if job := self._job_of(client, said.job, "close job"):
                     jobs.close(state, job)
@@ -342,6 +346,8 @@ class Scheduler:
                 reports.stopped(state, node, said.lease)
             case m.BlobWanted():
                 blobs.wanted(state, node, said)
+            case m.InputWanted():
+                big_inputs.wanted(state, node, said)
             case m.LeaseRefused():
                 blobs.refused(state, node, said)
             case m.Preparing():

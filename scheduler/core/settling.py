@@ -2,7 +2,7 @@
 
 from burla.protocol.messages import JobStatus
 
-from . import dispatch, leasing
+from . import big_inputs, dispatch, leasing
 from .effects import Effect
 from .lease import SERVING, Lease
 from .state import State
@@ -28,6 +28,8 @@ def settle(state: State) -> list[Effect]:
         for lease in leases.values():
             if lease.state in SERVING:
                 _feed(state, lease)
+    if state.inputs.waiting:
+        big_inputs.admit(state)
     effects, state.effects = state.effects, []
     return effects
 

@@ -16,6 +16,7 @@ from burla.protocol.messages import Message, NodeStatus
 from .blob_table import BlobTable
 from .client import Client
 from .effects import Effect, Note, Record, Send
+from .input_table import InputTable
 from .job import Job
 from .journal import Journal
 from .lease import Lease, LeaseState
@@ -68,6 +69,13 @@ class Former(Struct):
     awaited: set[bytes] | None = None  # its nodes that are not back; None: it is not known which
 
 
+class Made(Struct):
+    """How many there were so far."""
+
+    leases: int = 0
+    turns: int = 0  # of jobs that were queued up
+
+
 class State(Struct, eq=False):
     """The tables of one life of the scheduler."""
 
@@ -93,9 +101,9 @@ class State(Struct, eq=False):
     server_key: ServerKey | None = None  # that will be ours; None: the one of now stays
     lost: dict[str, LostNode] = field(default_factory=dict)  # by name; the oldest first
     blobs: BlobTable = field(default_factory=BlobTable)
+    inputs: InputTable = field(default_factory=InputTable)  # big ones, on their way
     records: Records = field(default_factory=Records)  # of jobs, for people
-    leases_made: int = 0
-    turns: int = 0
+    made: Made = field(default_factory=Made)
 
     def send(self, peer: bytes, message: Message, payload: Sequence[bytes] = ()) -> None:
         """Send a message to a connection."""
@@ -121,5 +129,5 @@ class State(Struct, eq=False):
 
     def queue_up(self, job: Job) -> None:
         """Put a job behind all others that are as entitled to a node."""
-        self.turns += 1
-        job.turn = self.turns
+        self.made.turns += 1
+        job.turn = self.made.turns

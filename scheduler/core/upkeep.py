@@ -2,7 +2,18 @@
 
 from burla.protocol import messages as m
 
-from . import absence, blobs, jobs, leasing, nodes, operators, quarantine, questions, records
+from . import (
+    absence,
+    big_inputs,
+    blobs,
+    jobs,
+    leasing,
+    nodes,
+    operators,
+    quarantine,
+    questions,
+    records,
+)
 from .autoscaling import Autoscalers
 from .job import Job
 from .pending_reasons import reasons
@@ -24,6 +35,7 @@ def tick(state: State, autoscalers: Autoscalers) -> None:
             quarantine.expire(state, job)
     if state.blobs.by_name:
         blobs.expire(state)
+    big_inputs.expire(state)
     _tell_waiting(state, autoscalers)
     leasing.drain_for_waiting(state)
     questions.file(state)

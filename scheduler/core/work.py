@@ -126,6 +126,8 @@ class Work:
             self.batches.expect_known(batch)
             if batch.number not in self.batches.kept:
                 self._keep(batch)
+            elif batch.is_whole():
+                self.batches.fill(batch)
             return
         if batch.start > entered and not self.done.covers(entered, batch.start):
             raise ValueError(f"batch {batch.number} starts at {batch.start}, not {entered}")
@@ -304,6 +306,7 @@ class Work:
             missing = self.done.missing(batch.start, batch.stop)
             assert batch.left == sum(hi - lo for lo, hi in missing) > 0
         assert self.batches.size == sum(batch.size for batch in kept)
+        assert self.batches.announced == sum(not batch.is_whole() for batch in kept)
         leases = self.leases.values()
         assert self.slots == sum(lease.slots for lease in leases)
         assert self.held == sum(lease.held.total for lease in leases)

@@ -1,4 +1,4 @@
-"""Results that are bigger than what may be held of them on the way."""
+"""Values that are bigger than what may be held of them on the way."""
 
 import os
 import threading
@@ -59,6 +59,55 @@ def test_a_big_result_is_held_by_nobody_between_and_once_at_the_ends(
     else:
         assert float(result["a"].sum()) == SIZE // 16
         assert [len(part) for part in result["b"]] == [SIZE // 4, SIZE // 4]
+
+
+@pytest.mark.parametrize("kind", ["array", "bytes", "both"])
+def test_a_big_input_is_held_by_nobody_between_and_once_by_its_caller(
+    made: Cluster, kind: str
+) -> None:
+    value = make(kind)
+    pids = [made.scheduler.pid, made.nodelets[0].pid, os.getpid()]
+    before = [rss_bytes(pid) for pid in pids]
+    for pid in pids:
+        forget_peak(pid)
+
+    def size_of(value: Any) -> float:
+        if isinstance(value, dict):
+            return float(value["a"].sum()) + sum(map(len, value["b"]))
+        return float(value[-1]) + len(value)
+
+    assert remote_parallel_map(size_of, [value]) == [size_of(value)]
+    scheduler, nodelet, client = (
+        peak_bytes(pid) - size for pid, size in zip(pids, before, strict=True)
+    )
+    assert (scheduler < BESIDE, nodelet < BESIDE) == (True, True), (scheduler, nodelet)
+    assert client < 0.1 * SIZE + BESIDE / 4
+
+
+def test_big_inputs_of_all_kinds_are_what_they_were_and_each_worker_has_its_own(
+    made: Cluster,
+) -> None:
+    def use(array: Any) -> tuple[float, float]:
+        first = float(array[0])
+        array += 1
+        return first, float(array.sum())
+
+    shared = np.zeros(1 << 18)
+
+    def reuse(n: int) -> Any:
+        shared[:] = n
+        return shared
+
+    wanted = [(float(n), (n + 1.0) * (1 << 18)) for n in range(8)]
+    assert remote_parallel_map(use, [np.full(1 << 18, float(n)) for n in range(8)]) == wanted
+    assert remote_parallel_map(use, map(reuse, range(8))) == wanted
+    arrays = [np.full(1 << 18, float(n)) for n in range(8)]
+    seen = []
+    for first, total in remote_parallel_map(use, arrays, generator=True):
+        seen.append((first, total))
+        for array in arrays:
+            array[:] = -1  # they were handed over
+    assert sorted(seen) == wanted
 
 
 def test_others_come_through_beside_it(made: Cluster) -> None:

@@ -33,7 +33,7 @@ def two_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def sent(two_nodes: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes of blobs that this process sends, without those of this test's own modules."""
     sizes: list[int] = []
-    send = Session.send_blob
+    send = Session.send_wanted
 
     def counting(self: Session, wanted: Any) -> Any:
         effects: Any = send(self, wanted)
@@ -41,7 +41,7 @@ def sent(two_nodes: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.extend(size for size in pieces if size == MIB)  # modules are smaller than that
         return effects
 
-    monkeypatch.setattr(Session, "send_blob", counting)
+    monkeypatch.setattr(Session, "send_wanted", counting)
     return sizes
 
 

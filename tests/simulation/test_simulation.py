@@ -7,8 +7,10 @@ import os
 from collections import Counter
 
 import pytest
-from network import Faults
-from world import World
+from network import Faults, Said
+from world import World, small_pieces
+
+from burla.protocol import messages as m
 
 SEEDS = range(int(os.environ.get("BURLA_SEEDS", "70")))
 ONCE_FAILED = (31, 37, 73, 299, 335, 349, 475)
@@ -215,3 +217,56 @@ def test_makespan_is_near_the_ideal_on_uneven_calls() -> None:
     world.run_until(lambda: caller.finished)
     # joining, forking and the last calls: a tenth of a second in all; virtual time, no noise
     assert caller.ended_s - caller.started_s <= 1.05 * ideal_s + 0.1
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_big_inputs_come_through_whatever_happens(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pieces(monkeypatch)
+    world = World(seed)
+    chance = world.random
+    world.big_inputs, world.old_nodes = 0.5, (0.0, 0.3, 1.0)[seed % 3]
+    for _ in range(chance.randint(1, 3)):
+        world.add_node(chance.randint(1, 4))
+    clients = [world.add_client() for _ in range(2)]
+    for client in clients:
+        client.call(chance.randint(1, 150), chance.choice([None, None, 2]))
+    for _ in range(chance.randint(0, 6)):
+        world.clock.after(chance.uniform(0, 3), lambda: fault(world))
+    callers = world.callers()
+    world.run_until(lambda: all(caller.finished or caller.error for caller in callers))
+    for caller in callers:
+        world.check_call(caller)
+    world.faults.cut_every_s = 0.0
+    world.run_for(20.0)
+    for node in world.nodes:
+        assert not node.alive or not node.kept, "a big input is left when all jobs are over"
+    assert not world.core.state.inputs.asked
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_dead_scheduler_had_of_a_big_input_is_sent_from_the_missing_piece(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pieces(monkeypatch)
+    world = World(seed, NO_FAULTS)
+    world.add_node(1)
+    world.big_inputs = 1.0
+    sent: list[tuple[int, int]] = []
+    client = world.add_client()
+    say = client.wire.say
+
+    def note(said: Said) -> None:
+        if isinstance(said[0], m.InputPiece):
+            sent.append((said[0].leaf, said[0].start))
+        say(said)
+
+    monkeypatch.setattr(client.wire, "say", note)
+    caller = client.call(64)
+    world.run_until(lambda: len(sent) > 2)
+    world.start_scheduler()
+    world.run_until(lambda: caller.finished)
+    world.check_call(caller)
+    twice = [piece for piece in set(sent) if sent.count(piece) > 1]
+    assert len(twice) <= 3, "more than what was under way"

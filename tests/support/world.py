@@ -11,22 +11,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from doubles.node import ModelNode
+import pytest
+from doubles.node import ModelNode, big_leaf
 from doubles.worker import ModelWorker
 from msgspec.structs import replace
 from network import Clock, DirectWire, Faults, Said, Wire
 from opening import client_hello, node_hello, open_job
 
-from burla.core import effects as c
+from burla.core import batches, effects as c
 from burla.core.commands import AddBatch, Command, EndInputs, Written
 from burla.core.connection import Connection
 from burla.core.session import Session
-from burla.nodelet.core import effects as n
+from burla.nodelet.core import big_inputs, effects as n
 from burla.nodelet.core.events import Printed, WorkerState
 from burla.nodelet.core.nodelet import Nodelet
-from burla.protocol import messages as m
+from burla.protocol import arriving, messages as m
 from burla.protocol.fields import POLICIES
-from burla.scheduler.core import effects as s
+from burla.protocol.input_messages import INPUTS
+from burla.scheduler.core import big_inputs as asked_inputs, effects as s, input_table
 from burla.scheduler.core.scheduler import Scheduler
 from burla.transport.clock import LEAP_S
 
@@ -39,6 +41,29 @@ CONNECTION_S = 20.0  # libzmq ends a connection on which nothing was heard for s
 
 def result_of(job: bytes, index: int) -> bytes:
     return job[:4] + index.to_bytes(4, "big")
+
+
+class BigLeaf:
+    """A leaf that nodes ask for, in pieces of some bytes: see `small_pieces`."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def read(self, start: int, stop: int) -> list[bytes]:
+        return [big_leaf(self.size)[start:stop]]
+
+    def frames(self) -> list[bytes]:
+        return [b"le", b"af"]
+
+
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let big inputs be of bytes where they are of megabytes."""
+    for module in (arriving, big_inputs, m):
+        monkeypatch.setattr(module, "BLOB_PIECE_BYTES", 4)
+    for module in (batches, big_inputs, asked_inputs):
+        monkeypatch.setattr(module, "INPUT_WINDOW", 12)
+    monkeypatch.setattr(big_inputs, "ASKED_MIN", 5)
+    monkeypatch.setattr(input_table, "UNDER_WAY_BYTES", 30)
 
 
 class SimNode(ModelNode):
@@ -265,7 +290,11 @@ class SimClient:
             self.tell(EndInputs(caller.job))
             return
         stop = min(caller.inputs, at + world.random.randint(1, 60))
-        leaves = [(min(LEAF_INPUTS, stop - lo), [b"leaf"]) for lo in range(at, stop, LEAF_INPUTS)]
+        leaves: list[tuple[int, c.Frames | c.Content]] = []
+        for lo in range(at, stop, LEAF_INPUTS):
+            is_big = world.big_inputs and world.random.random() < world.big_inputs
+            body = BigLeaf(world.random.randint(1, 30)) if is_big else [b"leaf"]
+            leaves.append((min(LEAF_INPUTS, stop - lo), body))
         self.tell(AddBatch(caller.job, leaves, len(b"leaf") * len(leaves)))
         world.clock.after(0.0005, lambda: self._feed(caller, stop))
 
@@ -388,7 +417,7 @@ class SimClient:
 class World:
     """All of it, from one seed."""
 
-    features: tuple[str, ...] = (POLICIES,)  # of the scheduler
+    features: tuple[str, ...] = (POLICIES, INPUTS)  # of the scheduler
 
     def __init__(
         self,
@@ -416,6 +445,8 @@ class World:
         self.failed: Counter[tuple[bytes, int]] = Counter()  # how many have
         self.killings = 0  # of all workers at once
         self.mean_s = 0.005  # of a call
+        self.big_inputs = 0.0  # the part of leaves that nodes ask for
+        self.old_nodes = 0.0  # the part of nodes that cannot
         self.big = 0.0  # the part of results, of calls that ran alone, that come in fragments
         self.stride_max = 4  # calls that a worker runs before it says so
         self.means_s: dict[bytes, float] = {}  # of a call of some jobs
@@ -443,7 +474,9 @@ class World:
 
     def new_nodelet(self, name: str, cpus: int) -> Nodelet:
         node = self.random.randbytes(16)
-        return Nodelet(node_hello(node, name=name, cpus=cpus, ram=8 << 30))
+        is_old = self.random.random() < self.old_nodes if self.old_nodes else False
+        features = (POLICIES,) if is_old else (POLICIES, INPUTS)
+        return Nodelet(node_hello(node, name=name, cpus=cpus, ram=8 << 30, features=features))
 
     def add_node(self, cpus: int = 4) -> SimNode:
         node = SimNode(self, f"n{len(self.nodes)}", cpus)

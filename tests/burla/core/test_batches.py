@@ -71,3 +71,48 @@ def test_the_window_bounds_tiny_inputs_by_their_number() -> None:
     window = Window()
     window.add(m.JOB_INPUT_COUNT, 1)
     assert not window.has_room()
+
+
+class Content:
+    """A big leaf of the numbers from 0 on, that nobody has pickled."""
+
+    size = 5 << 20
+
+    def read(self, start: int, stop: int) -> list[bytes]:
+        return [b"%d-%d" % (start, stop)]
+
+    def frames(self) -> list[bytes]:
+        return [b"all", b"of it"]
+
+
+def with_big_leaf() -> Batches:
+    batches = Batches(JOB)
+    batches.add([(2, [b"a"]), (1, Content()), (1, [b"b", b"c"])], 3, last=False)
+    return batches
+
+
+def test_a_big_leaf_is_announced_to_who_asks_for_it_and_goes_whole_to_others() -> None:
+    batches = with_big_leaf()
+    (batch,) = batches.open()
+    first, last = m.Leaf(0, 0, 2, 1), m.Leaf(0, 3, 1, 2)
+    whole = m.Inputs(job=JOB, batch=0, start=0, leaves=(first, m.Leaf(0, 2, 1, 2), last))
+    assert batches.to_send(batch) == (whole, [b"a", b"all", b"of it", b"b", b"c"])
+    batches.sends_whole = False
+    leaves = (first, m.Leaf(0, 2, 1, 0, Content.size), last)
+    said = m.Inputs(job=JOB, batch=0, start=0, leaves=leaves)
+    assert batches.to_send(batch) == (said, [b"a", b"b", b"c"])
+
+
+def test_what_is_asked_for_of_a_big_leaf_is_read_in_pieces_until_it_is_done() -> None:
+    def wanted(leaf: int, start: int, stop: int, batch: int = 0) -> m.InputWanted:
+        return m.InputWanted(LEASE, JOB, batch, leaf, start, start, stop)
+
+    batches, mib = with_big_leaf(), 1 << 20
+    asked = batches.pieces(wanted(2, 4 * mib, 9 * mib))
+    assert list(asked) == [(m.InputPiece(LEASE, JOB, 2, 4 * mib), [b"4194304-5242880"])]
+    pieces = [piece.start for piece, _ in batches.pieces(wanted(2, 0, 3 * mib))]
+    assert pieces == [0, mib, 2 * mib]
+    for other in (wanted(0, 0, 1), wanted(2, 0, 1, batch=1), wanted(2, 0, 1 << 30)):
+        assert list(batches.pieces(other)) == []
+    batches.finish(0, 4)
+    assert list(batches.pieces(wanted(2, 0, 1))) == []

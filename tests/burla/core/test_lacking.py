@@ -41,7 +41,7 @@ def test_it_is_opened_anew_with_all_its_inputs() -> None:
     assert again == [m.CloseJob(JOB), OTHER, said[1], m.InputsEnd(JOB, 2)]
     assert not again[1].resumed
     wanted = m.BlobWanted(JOB, b"D" * 32, 0, 5)
-    assert session.send_blob(wanted) == [Send(m.BlobPiece(JOB, b"D" * 32, 0), [b"files"])]
+    assert session.send_wanted(wanted) == [Send(m.BlobPiece(JOB, b"D" * 32, 0), [b"files"])]
 
 
 def test_it_fails_if_it_is_lacking_with_the_files_as_well() -> None:

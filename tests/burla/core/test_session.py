@@ -110,7 +110,7 @@ def test_a_blob_is_named_and_sent_as_far_as_it_is_asked_for() -> None:
     session = with_blob()
     assert session.connect(0, takes_blobs=True) == [Send(WITH_BLOB, [b"function", b"modules"])]
     mib = m.BLOB_PIECE_BYTES
-    assert session.send_blob(m.BlobWanted(JOB, NAMED.digest, 5, mib + 7)) == [
+    assert session.send_wanted(m.BlobWanted(JOB, NAMED.digest, 5, mib + 7)) == [
         Send(m.BlobPiece(JOB, NAMED.digest, 5), [MODEL[5 : mib + 5]]),
         Send(m.BlobPiece(JOB, NAMED.digest, mib + 5), [MODEL[mib + 5 : mib + 7]]),
     ]
@@ -123,7 +123,7 @@ def test_a_blob_is_named_and_sent_as_far_as_it_is_asked_for() -> None:
 def test_what_is_none_of_its_blobs_is_not_sent(digest: bytes, start: int, stop: int) -> None:
     session = with_blob()
     session.connect(0, takes_blobs=True)
-    assert session.send_blob(m.BlobWanted(JOB, digest, start, stop)) == []
+    assert session.send_wanted(m.BlobWanted(JOB, digest, start, stop)) == []
 
 
 def test_a_scheduler_that_does_not_know_blobs_gets_the_function_whole() -> None:

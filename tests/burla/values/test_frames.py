@@ -1,5 +1,6 @@
 import math
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from hypothesis import given, settings, strategies as st
 from burla.limits import FRAME_BYTES_MAX
 from burla.values.frames import (
     OUT_OF_BAND_BYTES_MIN,
+    LaidOut,
     NotLoadableError,
     TooLargeError,
     cut,
     join,
+    take_apart_plain,
 )
 from burla.values.pickling import dumps, loads, take_apart_any
 from burla.values.shared_memory import ALIGN, make_room
@@ -174,3 +177,53 @@ def test_what_flows_is_no_copy_and_has_a_limit(monkeypatch: pytest.MonkeyPatch) 
 def test_a_value_for_which_there_is_no_memory_says_so() -> None:
     with pytest.raises(NotLoadableError, match="not enough memory"):
         loads([b""])
+
+
+def laid_out(value: object) -> tuple[LaidOut, bytes]:
+    """Return a big value, and how it lies in memory."""
+    pieces = take_apart_any(value)
+    return LaidOut(pieces), b"".join(map(bytes, pieces.lay_out()))
+
+
+@pytest.mark.parametrize("step", [1 << 20, 12_345, 1])
+def test_parts_of_a_big_value_are_what_lies_there(step: int) -> None:
+    size = 1 << 20 if step > 1 else 40
+    value = {"a": np.arange(size, dtype=np.uint8), "b": b"text" * (size // 4), "c": [1, 2]}
+    one, whole = laid_out(value)
+    assert one.size == len(whole)
+    parts = [one.read(at, min(one.size, at + step)) for at in range(0, one.size, step)]
+    assert b"".join(b"".join(part) for part in parts) == whole
+    if size > 40:
+        memory = make_room(len(whole))
+        assert memory is not None
+        memory[:] = whole
+        loaded = loads([memory])
+        assert (loaded["a"] == value["a"]).all()
+        assert (loaded["b"], loaded["c"]) == (value["b"], [1, 2])
+        again = loads(one.frames())
+        assert again["b"] == value["b"]
+
+
+def test_a_big_value_that_is_settled_does_not_change_with_its_owner() -> None:
+    array, text = np.zeros(1 << 18), b"x" * (2 << 20)
+    one, before = laid_out([array, text])
+    array[:] = 1
+    assert b"".join(one.read(0, one.size)) != before, "it aliases the array"
+    array[:] = 0
+    one.settle()
+    array[:] = 1
+    assert b"".join(one.read(0, one.size)) == before
+    settled = loads(one.frames())
+    assert (settled[0] == 0).all()
+    assert settled[1] == text
+
+
+def test_bytes_are_never_copied_to_be_settled() -> None:
+    text = bytes(8 << 20)
+    pieces = take_apart_plain([text])
+    one = LaidOut(pieces)
+    tracemalloc.start()
+    one.settle()
+    grown = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert grown < 1 << 20

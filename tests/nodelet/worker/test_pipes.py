@@ -146,7 +146,7 @@ def test_a_header_alone_is_a_message_without_frames() -> None:
 
 
 def leaf(lo: int, hi: int) -> SentLeaf:
-    return 1, lo, hi, (b"leaf %d" % lo,)
+    return 1, lo, hi, (b"leaf %d" % lo,), 0, 0
 
 
 def sent(leaves: list[SentLeaf], memory: LeafMemory) -> list[bytes]:

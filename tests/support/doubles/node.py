@@ -27,6 +27,11 @@ from burla.protocol.ranges import Ranges
 from .worker import ModelWorker
 
 
+def big_leaf(size: int) -> bytes:
+    """Return what a leaf of this size consists of."""
+    return bytes(at % 251 for at in range(size))
+
+
 class ModelNode:
     """Carries out the effects of a core as far as they take no time."""
 
@@ -34,6 +39,7 @@ class ModelNode:
         """Start `core`; `say` takes what it sends to the scheduler."""
         self.core, self.clock, self._say = core, clock, say
         self.workers: dict[int, ModelWorker] = {}
+        self.kept: dict[int, bytes] = {}  # blobs and big inputs, by number
         self.paused = False
         self.ending = False
         self._made = 0
@@ -117,7 +123,17 @@ class ModelNode:
             case e.ForkWorker():
                 assert self.workers[effect.template].state is WorkerState.TEMPLATE
                 self._make(WorkerState.COPYING)
+            case e.KeepBlob():
+                had = self.kept.get(effect.number, b"")
+                assert len(had) == effect.start, "a piece that does not follow"
+                self.kept[effect.number] = had + b"".join(effect.payload)
+            case e.DropBlob():
+                self.kept.pop(effect.number, None)
             case e.AssignSpan():
+                big = [leaf for leaf in effect.leaves if leaf.size]
+                assert [leaf.number for leaf in big] == list(effect.files)
+                for leaf in big:
+                    assert self.kept[leaf.number] == big_leaf(leaf.size), "a big input is not here"
                 leaves = Ranges((leaf.lo, leaf.hi) for leaf in effect.leaves)
                 assert leaves.covers(effect.span.lo, effect.span.hi), "a leaf is missing"
                 self.workers[effect.worker].assign(effect)
