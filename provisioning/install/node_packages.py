@@ -161,8 +161,8 @@ def _pip(line: Sequence[str], wanted: Sequence[str]) -> str:
         return done.stdout
     if _NO_PIP.search(done.stderr):
         raise ProvisioningError("there is no pip here to ask")
+    lines = [line for line in done.stderr.splitlines() if "Retrying (" not in line]
+    said = tail("\n".join(lines))
     if _AWAY.search(done.stderr):
-        raise ProvisioningError(f"pip here finds no index: {tail(done.stderr)}")
-    raise BadConfig(
-        f"node.packages cannot be had as they are ({', '.join(wanted)}): {tail(done.stderr)}"
-    )
+        raise ProvisioningError(f"pip here finds no index: {said}")
+    raise BadConfig(f"node.packages cannot be had as they are ({', '.join(wanted)}): {said}")
