@@ -8,24 +8,18 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES, all_suffixes
-from typing import TYPE_CHECKING
 
 from burla.protocol.package_messages import canonical
 
 from .own_files import Listing, listing_of
 
-if TYPE_CHECKING:
-    from packaging.markers import Marker
-    from packaging.requirements import Requirement
-
 _SUFFIXES = (".dist-info", ".egg-info")
 _MODULES = tuple(sorted(all_suffixes(), key=len, reverse=True))
-MACHINES = ("x86_64", "aarch64")  # of nodes
 _HEADERS_MAX = 1 << 20  # of metadata: the description comes after them
 
 
@@ -202,97 +196,35 @@ def _read(path: str) -> str:
     return ""
 
 
-@dataclass
-class Closure:
-    """Distributions and all that they require."""
-
-    found: dict[str, Distribution]
-    missing: list[str]  # in words: what is not installed here
-    where: dict[str, str]  # by name, the marker behind a requirement that only some nodes have
-    of_nodes: list[str]  # requirements that only machines unlike this one have
-
-
-def closure(roots: Mapping[str, Distribution], installed: Installed) -> Closure:
-    """Return these and all that they require on nodes, as far as it is there."""
+def closure(
+    roots: Mapping[str, Distribution], installed: Installed
+) -> tuple[dict[str, Distribution], list[str]]:
+    """Return these and all that they require, as far as it is there, and what is not, in words."""
+    from packaging.markers import UndefinedEnvironmentName
     from packaging.requirements import InvalidRequirement, Requirement
 
     found = dict(roots)
-    missing, of_nodes = dict[str, None](), dict[str, None]()
-    markers: dict[str, set[str]] = {name: {""} for name in roots}
+    missing: dict[str, None] = {}
     extras: dict[str, set[str]] = {}
-    kinds = environments_of_nodes()
-    todo = [(one, "", "") for one in roots.values()]
+    todo = [(one, "") for one in roots.values()]
     while todo:
-        one, extra, outer = todo.pop()
+        one, extra = todo.pop()
         for text in one.requirements:
             try:
                 needed = Requirement(text)
-            except InvalidRequirement:
+                if needed.marker and not needed.marker.evaluate({"extra": extra}):
+                    continue
+            except (InvalidRequirement, UndefinedEnvironmentName):
                 continue
-            own = _marker_for_nodes(needed.marker, extra, kinds)
-            if own is None:
-                continue
-            marker = f"({outer}) and ({own})" if outer and own else outer or own
             name = canonical(needed.name)
             other = installed.by_name.get(name)
             if other is None:
-                _note_missing(needed, one, marker, missing, of_nodes)
+                missing[f"{needed.name} (for {one.name})"] = None
                 continue
             new = sorted(needed.extras - extras.setdefault(name, set()))
             extras[name].update(new)
-            known = markers.setdefault(name, set())
-            if "" not in known and marker not in known:
-                known.add(marker)
+            if name not in found:
                 found[name] = other
-                todo.append((other, "", marker))
-            todo += [(other, each, marker) for each in new]
-    where = {name: f"; {' or '.join(sorted(m))}" for name, m in markers.items() if "" not in m}
-    return Closure(found, list(missing), where, list(of_nodes))
-
-
-def environments_of_nodes() -> list[dict[str, str]]:
-    """Return what markers are evaluated by: nodes run Linux, on either kind of processor."""
-    from packaging.markers import default_environment
-
-    here = {key: str(value) for key, value in default_environment().items()}
-    if sys.platform != "linux":
-        here |= {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-        here |= {"platform_release": "", "platform_version": ""}
-    machines = (here["platform_machine"], *MACHINES) if sys.platform == "linux" else MACHINES
-    return [here | {"platform_machine": machine} for machine in dict.fromkeys(machines)]
-
-
-def _marker_for_nodes(
-    marker: "Marker | None", extra: str, kinds: Sequence[Mapping[str, str]]
-) -> str | None:
-    """Return where something is needed, empty: on all nodes; None: on none like this machine."""
-    from packaging.markers import UndefinedEnvironmentName
-
-    if marker is None:
-        return ""
-    try:
-        answers = [marker.evaluate({**kind, "extra": extra}) for kind in kinds]
-    except UndefinedEnvironmentName:
-        return None
-    if all(answers):
-        return ""
-    is_needed = answers[0] if sys.platform == "linux" else any(answers)
-    if not is_needed:
-        return None
-    machines = [kind["platform_machine"] for kind, yes in zip(kinds, answers, strict=True) if yes]
-    return " or ".join(f"platform_machine == '{machine}'" for machine in machines)
-
-
-def _note_missing(
-    needed: "Requirement",
-    one: Distribution,
-    marker: str,
-    missing: dict[str, None],
-    of_nodes: dict[str, None],
-) -> None:
-    """Note what is required and not installed here."""
-    if sys.platform == "linux" or needed.marker is None or needed.marker.evaluate({"extra": ""}):
-        missing[f"{needed.name} (for {one.name})"] = None
-        return
-    extras = f"[{','.join(sorted(needed.extras))}]" if needed.extras else ""
-    of_nodes[f"{needed.name}{extras}{needed.specifier}{f'; {marker}' if marker else ''}"] = None
+                todo.append((other, ""))
+            todo += [(other, each) for each in new]
+    return found, list(missing)

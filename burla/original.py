@@ -35,11 +35,11 @@ def check_foreign(image: object = None, region: object = None, disk_gb: object =
         raise ValueError(
             f"image={short_repr(image)}: calls run in the Python of the nodes, not in containers."
             " What function and modules import goes along by itself, or by packages=: leave image"
-            " out"
+            " out. For nodes that are pods, the cluster's file names one (image of [kubernetes])"
         )
     settings = (
-        ("region", region, "zones of [gce]"),
-        ("disk_gb", disk_gb, "disk_gb of [gce]"),
+        ("region", region, "zones of [gce], node_selector of [kubernetes]"),
+        ("disk_gb", disk_gb, "disk_gb of [gce] and [kubernetes]"),
     )
     for name, value, setting in settings:
         if value is not None:

@@ -182,15 +182,13 @@ def _pinned(roots: dict[str, Distribution], installed: Installed) -> Needs:
     """Return the exact versions of these and of all that they require."""
     if not roots:
         return NOTHING
-    needed = closure(roots, installed)
-    chosen = [one for name, one in sorted(needed.found.items()) if name not in OF_NODE]
+    found, missing = closure(roots, installed)
+    chosen = [one for name, one in sorted(found.items()) if name not in OF_NODE]
     carried = tuple(one for one in chosen if one.origin and one.origin != "editable" and one.files)
-    where = needed.where
-    pins = [f"{x.name}=={x.version}{where.get(x.name, '')}" for x in chosen if not x.origin]
-    pins += needed.of_nodes
+    pins = tuple(f"{one.name}=={one.version}" for one in chosen if not one.origin)
     here = MappingProxyType({one.name: one for one in chosen})
-    packed = pm.pack(pm.Packages(tuple(pins), not needed.of_nodes)) if pins else b""
-    return Needs(packed, carried, here, tuple(needed.missing))
+    packed = pm.pack(pm.Packages(pins)) if pins else b""
+    return Needs(packed, carried, here, tuple(missing))
 
 
 def _listed(wanted: Wanted, installed: Installed) -> Needs:
@@ -224,42 +222,21 @@ def _listed(wanted: Wanted, installed: Installed) -> Needs:
 
 # --- what nodes have said that they cannot have ---
 
-ASK_AGAIN_S, ASK_AGAIN_MAX_S = 60.0, 3600.0  # doubled each time that they still cannot have them
-
-
-@dataclass(frozen=True, slots=True)
-class _Lack:
-    names: frozenset[str]
-    until_s: float  # then nodes are asked again: their index may only have been away
-    span_s: float
-
-
-_lacking: dict[str, _Lack] = {}  # by address of a cluster
+_lacking: dict[str, frozenset[str]] = {}  # by address of a cluster
 _as_lacking: tuple[Needs, frozenset[str], Needs] = (NOTHING, frozenset(), NOTHING)
 
 
-def remember_lacking(address: str, names: Iterable[str], now_s: float | None = None) -> None:
-    """Have files of these packages go along at once, for a while."""
-    now_s = time.monotonic() if now_s is None else now_s
-    before = _lacking.get(address)
-    if before is None:
-        _lacking[address] = _Lack(frozenset(names), now_s + ASK_AGAIN_S, ASK_AGAIN_S)
-    elif now_s < before.until_s:
-        _lacking[address] = _Lack(before.names.union(names), before.until_s, before.span_s)
-    else:
-        span_s = min(2 * before.span_s, ASK_AGAIN_MAX_S)
-        _lacking[address] = _Lack(frozenset(names), now_s + span_s, span_s)
+def remember_lacking(address: str, names: Iterable[str]) -> None:
+    """Have files of these packages go along at once from now on."""
+    _lacking[address] = _lacking.get(address, frozenset()).union(names)
 
 
-def as_lacking(address: str, needs: Needs, now_s: float | None = None) -> Needs:
+def as_lacking(address: str, needs: Needs) -> Needs:
     """Return what goes with a job to a cluster that has said what it cannot have."""
     global _as_lacking
-    lack = _lacking.get(address)
-    if lack is None or not needs.packed:
+    names = _lacking.get(address)
+    if not names or not needs.packed:
         return needs
-    if (time.monotonic() if now_s is None else now_s) >= lack.until_s:
-        return needs
-    names = lack.names
     known = _as_lacking
     if known[0] is not needs or known[1] is not names:
         pins = (pm.name_of(one) for one in pm.unpack(needs.packed).requirements)

@@ -383,7 +383,6 @@ class Environments:
                 await self._installer.install(
                     lacks, os.path.join(made, INSIDE), tell, is_whole=packages.is_whole
                 )
-            await asyncio.to_thread(os.makedirs, os.path.join(made, INSIDE), exist_ok=True)
             finish = functools.partial(self._store.finish, is_whole=packages.is_whole)
             await asyncio.to_thread(finish, made, key, lacks)
         finally:

@@ -101,7 +101,7 @@ class Kubernetes:
         return all(labels.get(name) == value for name, value in self._ours.items())
 
     def _refusals(self) -> dict[str, list[str]]:
-        """Return why pods of Jobs are not let in, by Job, the latest first."""
+        """Return why pods of Jobs are not let in, by Job."""
         fields = {"involvedObject.kind": "Job", "reason": REFUSED}
         found: dict[str, list[str]] = {}
         try:
@@ -113,7 +113,7 @@ class Kubernetes:
         for event in events:
             if event.reason == REFUSED:
                 why = printable(event.message or "")[:WHY_MAX]
-                found.setdefault(event.involvedObject.name or "", []).insert(0, why)
+                found.setdefault(event.involvedObject.name or "", []).append(why)
         return found
 
     def _machine(self, job: Any, pod: Any | None, refusals: Sequence[str]) -> Machine:

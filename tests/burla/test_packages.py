@@ -3,7 +3,6 @@
 import importlib
 import pickle
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,12 +128,6 @@ def test_what_a_node_lacks_goes_in_files_from_then_on(
     assert [one.name for one in again.carried] == ["tiny-b"]
     assert p.as_lacking("here", needs) is again
     assert p.as_lacking("there", needs) is needs
-    now_s = time.monotonic()
-    late_s = now_s + p.ASK_AGAIN_S + 1
-    assert p.as_lacking("here", needs, late_s) is needs  # its index may only have been away
-    p.remember_lacking("here", ["tiny-b"], late_s)
-    assert p.as_lacking("here", needs, late_s + 1.5 * p.ASK_AGAIN_S) is not needs  # for longer now
-    assert p.as_lacking("here", needs, late_s + 2 * p.ASK_AGAIN_S + 1) is needs
 
 
 # --- packages= ---

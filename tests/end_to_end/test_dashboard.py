@@ -1,6 +1,5 @@
 """The dashboard in a real browser: every page, live while a job runs; nobody else gets in."""
 
-import re
 import signal
 import subprocess
 import sys
@@ -88,7 +87,6 @@ def running() -> Iterator[list[BaseException]]:
     def wait(x: int) -> int:
         print("says <b>", x, flush=True)
         if x == 2:
-            print("to stderr", file=sys.stderr)
             raise ValueError("<script>document.title = 'broken'</script>")
         time.sleep(0.05 if x < 20 else 600)
         return x
@@ -137,13 +135,12 @@ def test_a_job_is_seen_while_it_runs_and_cancelled(
     page.locator("[data-part=node_turns] tbody th a").click()
     expect(page.locator("h1")).to_contain_text("<script>")
     expect(page.locator("[data-part=job_errors]")).to_contain_text("ValueError")
-    expect(page.locator("[data-part=job_errors] pre").first).to_contain_text("<script>")
+    expect(page.locator("[data-part=job_errors] pre")).to_contain_text("<script>")
     expect(page.locator("#live")).to_have_text("live")
     page.keyboard.press("/")
     page.keyboard.type("nothing like it")
-    expect(page.locator("[data-part=job_errors] pre").first).to_be_hidden()
+    expect(page.locator("[data-part=job_errors] pre")).to_be_hidden()
     expect(page.locator("#log li").first).to_contain_text("says <b>")
-    expect(page.locator("#log li.stderr")).to_have_text(re.compile("to stderr"))
     page.get_by_label("Search output").fill("says <b> 7")
     expect(page.locator("#log li:visible")).to_have_count(1)
     expect(page.locator(".timeline rect.lease")).to_have_count(2)

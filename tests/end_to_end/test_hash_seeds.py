@@ -55,7 +55,7 @@ def environment(seed: str | None) -> dict[str, str]:
     return env if seed is None else env | {"PYTHONHASHSEED": seed}
 
 
-@pytest.mark.parametrize("seed", ["0", None])
+@pytest.mark.parametrize("seed", ["0", "5", None])
 def test_two_nodes_agree_with_each_other_and_with_a_caller_that_has_a_seed(
     tmp_path: Path, seed: str | None
 ) -> None:
@@ -76,7 +76,7 @@ def test_a_seed_reaches_the_workers_of_each_tier(tmp_path: Path, short: Path, ti
 
 @pytest.mark.parametrize(
     ("options", "seed", "is_here"),
-    [((), "5", True), ((), None, False), (("-R",), "5", False)],
+    [((), "0", True), ((), "5", True), ((), None, False), (("-R",), "5", False)],
 )
 def test_a_private_cluster_has_the_seed_of_its_caller(
     tmp_path: Path, options: tuple[str, ...], seed: str | None, is_here: bool

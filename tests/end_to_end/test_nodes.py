@@ -221,4 +221,4 @@ def test_threads_of_one_caller_get_exactly_their_own(tmp_path: Path) -> None:
             inputs = range(k * 100, k * 100 + 100)
             return remote_parallel_map(lambda x: (k, x), inputs) == [(k, x) for x in inputs]
 
-        assert all(pool.map(call, range(12)))
+        assert all(pool.map(call, range(24)))

@@ -10,8 +10,6 @@ from .colours import Colours
 from .overview import UNKNOWN, Figure, JobLine, compact, job_line
 from .timeline import Timeline, timeline
 
-LASTS_S = 30.0  # a call that runs for so long may be stuck
-
 
 class Bar(Struct, frozen=True):
     """A line of a histogram: what it counts, how many there are, how that is to the most."""
@@ -73,7 +71,6 @@ class JobView(Struct, frozen=True):
 
     line: JobLine
     is_open: bool
-    has_note: bool  # why it stands as it does is worth a word
     reason: Reason
     figures: list[Figure]
     facts: list[tuple[str, str]]
@@ -95,7 +92,6 @@ def job_view(record: JobRecord, colours: Colours, rate: float | None, now_s: flo
     return JobView(
         line=job_line(record.summary, colours),
         is_open=is_open,
-        has_note=_has_note(said),
         reason=reason_of(record),
         figures=_figures(said, is_open, rate),
         facts=_facts(said),
@@ -119,13 +115,6 @@ def job_view(record: JobRecord, colours: Colours, rate: float | None, now_s: flo
         ],
         waits=[Waited(duration(w.after_s), duration(w.seconds), w.why) for w in said.waits],
     )
-
-
-def _has_note(said: Details) -> bool:
-    """Return whether somebody who looks should know why: of a job that runs, if calls last."""
-    if said.state == "running":
-        return any(one.seconds >= LASTS_S for one in said.lasting)
-    return said.state != "complete"
 
 
 def _figures(said: Details, is_open: bool, rate: float | None) -> list[Figure]:

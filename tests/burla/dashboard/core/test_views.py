@@ -1,14 +1,12 @@
 """What pages show of clusters, jobs, nodes and users, made from what a scheduler says."""
 
 import pytest
-from msgspec.structs import replace
 from overviews import overview, record, seen, status, summary, use
 
 from burla.dashboard.core.colours import Colours
 from burla.dashboard.core.job import Bar, job_view
 from burla.dashboard.core.node import node_view, users_view
 from burla.dashboard.core.overview import compact, figures, job_tables
-from burla.protocol import job_messages as jm
 from burla.protocol.job_messages import JobState
 from burla.protocol.messages import NodeState
 from burla.protocol.overview_messages import NodeSeen, NodeShown, NodeTurn
@@ -81,23 +79,6 @@ def test_a_job_shows_its_errors_by_type_and_its_durations_without_gaps() -> None
     assert told["calls a second"] == ("20", "30 s left at this rate")
     assert told["failed"] == ("3", "2 called again")
     assert ("each call has", "2 CPUs, 3.22 GB of memory") in view.facts
-
-
-@pytest.mark.parametrize(
-    ("state", "lasts_s", "noted"),
-    [
-        (JobState.RUNNING, 5.0, False),
-        (JobState.RUNNING, 31.0, True),
-        (JobState.WAITING, 0.0, True),
-        (JobState.FAILED, 0.0, True),
-        (JobState.COMPLETE, 0.0, False),
-    ],
-)
-def test_why_is_told_where_something_may_be_wrong(
-    state: JobState, lasts_s: float, noted: bool
-) -> None:
-    said = replace(record(state, why="so"), lasting=(jm.Lasting("n1", 1, 2, lasts_s),))
-    assert job_view(said, Colours(), None, 1e9).has_note == noted
 
 
 @pytest.mark.parametrize("state", JobState)
