@@ -35,10 +35,10 @@ WINDOWS_BYTES_MAX = 256 << 20  # of free files, that a worker keeps mapped
 
 
 class HeldResults:
-    """The files of the results that this process has taken. Thread-safe; no lock is needed.
+    """The files of the results that this process has taken. Thread-safe.
 
-    What is done when a result goes must be safe wherever the garbage collector comes by: it
-    renames, and tells a thread, which sees to the bounds.
+    What is done when a result goes must be safe wherever the garbage collector comes by: it takes
+    no lock, renames, and tells a thread, which sees to the bounds.
     """
 
     def __init__(self, directory: str) -> None:
