@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.applications import Starlette
@@ -29,7 +30,6 @@ SAMPLE_S = 2.0  # between two points of a chart at which nobody looks
 ASKERS = 16  # that wait for clusters at once
 SILENT_S = 15.0  # a stream that has nothing to say says so, or what is between might end it
 STATIC = Path(__file__).parent / "static"
-ROOT_OF = {"job": "jobs", "node": "nodes"}  # where those pages are
 
 
 class Dashboard:
@@ -127,13 +127,13 @@ class Dashboard:
         facts = self._facts(watched, name, what)
         now = await self._in_thread(shown, page, watched, what, facts)
         assert isinstance(now, Shown)
-        more = {"parts": now.parts, "stale": now.stale, "part_names": page.parts}
+        more = {"parts": now.parts, "stale": now.stale}
         return HTMLResponse(self._whole(page.template, facts | more))
 
     def _facts(self, watched: Watched, name: str, what: str) -> Facts:
         """Return what templates are told besides what is shown."""
         root = f"/c/{watched.place.key}"
-        events = f"{root}/events/{name}" + (f"/{what}" if what else "")
+        events = f"{root}/events/{name}" + (f"/{quote(what)}" if what else "")
         return {
             "place": watched.place,
             "root": root,

@@ -36,7 +36,7 @@
     list.append(rows);
     while (list.childElementCount > most) list.firstElementChild.remove();
     if (follow.checked && lines.length) list.scrollTop = list.scrollHeight;
-    isOver = over || Boolean(why);
+    isOver = over;
     const count = list.childElementCount;
     if (why) tell(why);
     else if (!count) tell(over ? "It has printed nothing." : "It has printed nothing yet.");
@@ -62,7 +62,9 @@
     source.onmessage = (event) => {
       after = event.lastEventId || after;
       take(JSON.parse(event.data));
-      if (isOver) close();
+      const { why } = JSON.parse(event.data);
+      if (isOver || why) close();
+      if (why) setTimeout(open, 3000); // the cluster may be back
     };
     source.onerror = () => {
       close();

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from dashboards import ORIGIN, Shown, shown
@@ -157,6 +158,19 @@ def test_changes_are_sent_as_they_come(lab: Shown) -> None:
     assert second["cells"] == [[0, "leased user-0 load-1", "n1: 1 of 8 calls of parse for anna"]]
     assert "grid" not in second["parts"]
     assert "figures" in second["parts"]
+
+
+@pytest.mark.parametrize("name", ["n 1", "n?x=1", "n#1", "100%", "a/b"])
+def test_a_node_of_any_name_has_a_page_and_a_stream(lab: Shown, name: str) -> None:
+    lab.answers[ov.AskOverview] = overview(ov.NodeSeen(status(name)))
+    link = re.search(r'href="(/c/lab/nodes/[^"]+)"', html(lab, "/c/lab/"))
+    assert link is not None
+    text = html(lab, link[1])
+    assert lab.asked[-1] == ov.AskNode(name)
+    events = re.search(r'data-events="(/c/lab/events/[^"]+)"', text)
+    assert events is not None
+    assert unquote(events[1]) == f"/c/lab/events/node/{name}"
+    assert not {"?", "#", " "} & set(events[1])
 
 
 def test_many_pages_ask_once(lab: Shown) -> None:
