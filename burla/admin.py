@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from burla.protocol import admin_messages as am, messages as m
-from burla.shell.clients import curve_for
+from burla.shell.curves import curve_for
 from burla.transport.request import NoAnswer, NotTaken, ask
 
 from .config import CLUSTER_VARIABLE

@@ -286,7 +286,7 @@ def _manage(cluster: str | None, directory: str | None, said: "ManageKeys") -> M
     from burla.provisioning.clusters import NoCluster
     from burla.scheduler.auth.management import carry_out
     from burla.scheduler.auth.taken import WAIT_S, InForce, wait_in_force
-    from burla.shell.clients import curve_for
+    from burla.shell.curves import curve_for
 
     from .admin import answered, put
 

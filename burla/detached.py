@@ -15,7 +15,7 @@ from burla.core.batches import Window
 from burla.core.replay import Replay
 from burla.protocol import messages as m, store_messages as sm
 from burla.shell.caller import Caller
-from burla.shell.clients import curve_for
+from burla.shell.curves import curve_for
 from burla.shell.delivery import Delivery
 from burla.shell.stored import StoredJob
 from burla.transport.conversation import Conversation

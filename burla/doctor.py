@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burla.protocol import VERSION, messages as m
-from burla.shell.clients import curve_for
+from burla.shell.curves import curve_for
 from burla.system.paths import settings_directory, state_directory
 from burla.transport.addresses import Endpoint, ipc_path, take_apart
 from burla.transport.keys import KeyFileError, load_pair

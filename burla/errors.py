@@ -57,7 +57,8 @@ class BadSetting(BurlaError):
     """A setting says something impossible."""
 
     def __init__(self, name: str, value: object, expected: str) -> None:
-        super().__init__(f"{name} is {value!r}: it must be {expected}")
+        is_ = "is not set" if value is None else f"is {value!r}"
+        super().__init__(f"{name} {is_}: it must be {expected}")
         self.name = name
 
 

@@ -15,7 +15,7 @@ from burla.protocol import admin_messages as am
 from burla.protocol.codec import WireError, decode
 from burla.protocol.messages import NOTICE, STDERR, STDOUT, Message
 from burla.protocol.output_messages import FOLLOW_S, OUTPUT, KeptOutput, OutputPart, ReadOutput
-from burla.shell.clients import curve_for
+from burla.shell.curves import curve_for
 from burla.transport import sockets
 from burla.transport.addresses import publisher_endpoint
 from burla.transport.conversation import Conversation

@@ -7,7 +7,7 @@ from typing import Any
 
 from burla.protocol import admin_messages as am, messages as m
 from burla.protocol.key_messages import KEYS
-from burla.shell.clients import curve_for
+from burla.shell.curves import curve_for
 from burla.transport.addresses import full_address, take_apart
 from burla.transport.keys import KeyFileError, make_pair, write_private
 from burla.transport.server_keys import ServerKeys

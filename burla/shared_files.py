@@ -46,7 +46,7 @@ def shared_directory() -> str:
 
 
 def _ask(address: str) -> str:
-    from burla.shell.clients import curve_for  # takes long to import
+    from burla.shell.curves import curve_for
 
     curve = curve_for(address)
     pair = None if curve is None else curve.pair

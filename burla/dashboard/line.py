@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from burla.errors import BurlaError, ClusterUnreachable, NotAuthorised, Refused
 from burla.protocol import admin_messages as am, messages as m
-from burla.shell.clients import curve_for
+from burla.shell.curves import curve_for
 from burla.transport.conversation import Conversation
 from burla.transport.request import NoAnswer, NotTaken, ask
 

@@ -291,3 +291,84 @@ def test_who_follows_hears_all_of_it_once(
     mine = [f"{word} {x}" for x in range(count) for word in ("begin", "child", "end")]
     # what goes to the stdout of the caller is here as well
     assert sorted(lines) == sorted([*mine, *(line for line in mine if "end" not in line)])
+
+
+ANY_PRINTS = """
+import io, sys, time
+from burla import remote_parallel_map
+
+def work(x):
+    kind = x % 8
+    if kind == 0:
+        print("half", end="", flush=True)
+        time.sleep(0.3)
+        print(" and half", x)
+    elif kind == 1:
+        print("over\\rwritten", x)
+    elif kind == 2:
+        print("\\x1b[31mred\\x1b[0m and \\x1b[1mbold\\x1b[0m", x)
+    elif kind == 3:
+        print("\\u5168\\u89d2" * 25, x)
+    elif kind == 4:
+        print("long " * 50, x)
+    elif kind == 5:
+        import tqdm
+        for _ in tqdm.tqdm(range(4), "bar", ncols=30, mininterval=0, bar_format="{desc}{bar}{n}"):
+            time.sleep(0.02)
+    elif kind == 6:
+        from rich.console import Console
+        from rich.progress import track
+        console = Console(force_terminal=True, width=30)
+        console.print(f"[green]rich[/green] {x}", style="on blue")
+        console.rule("rule")
+    else:
+        from joblib import Parallel, delayed
+        print(Parallel(2, "threading", verbose=0)(delayed(abs)(-y) for y in range(3)), x)
+        print("err", x, file=sys.stderr)
+    time.sleep(0.06)
+    return x
+
+assert len(remote_parallel_map(work, range(16), max_parallelism=1)) == 16
+print("mine")
+"""
+
+
+def shown_of(recorded: bytes, columns: int) -> list[str]:
+    """Return what a terminal shows at last of what was written to it."""
+    screen = pyte.Screen(columns, 300)
+    pyte.ByteStream(screen).feed(recorded)
+    return [line.rstrip() for line in screen.display]
+
+
+def recorded_of(script: Path, progress: str, columns: int) -> bytes:
+    """Return all bytes that a script writes to a terminal."""
+    env = os.environ | {"TERM": "xterm", "BURLA_PROGRESS": progress}
+    recorded = b""
+    with at_terminal([sys.executable, str(script)], env, columns=columns) as (process, ours):
+        while data := read(ours):
+            recorded += data
+        assert process.wait(20) == 0, recorded
+    return recorded
+
+
+@pytest.fixture(scope="module")
+def silent(shared: Cluster, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return what the script writes where nothing is shown but what is printed."""
+    remote_parallel_map(abs, [-1])  # its node is there
+    script = tmp_path_factory.mktemp("silent") / "script.py"
+    script.write_text(ANY_PRINTS)
+    return recorded_of(script, "off", 80)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_no_line_is_torn_whatever_calls_print(
+    shared: Cluster, tmp_path: Path, columns: int, silent: bytes
+) -> None:
+    """A terminal shows at last what it would without the line: no more, and nothing else."""
+    script = tmp_path / "script.py"
+    script.write_text(ANY_PRINTS)
+    live = recorded_of(script, "live", columns)
+    assert live.count(b"work: ") > 5, "it was shown"
+    lines = [line for line in shown_of(live, columns) if not line.startswith("burla: work: 16")]
+    wanted = shown_of(silent, columns)
+    assert lines == wanted[: len(lines)], "but for a summary, of what took long"
