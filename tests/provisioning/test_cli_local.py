@@ -134,7 +134,7 @@ def test_what_was_made_is_in_use_until_it_is_gone(user: User) -> None:
         user.burla("down")
         assert mark.processes() == []
     assert [f for f in user.files() if "burla/" in f] == [".config/burla/user.key"]
-    assert "BURLA_CLUSTER is None" in user.burla("nodes", "list", code=78).stderr
+    assert "BURLA_CLUSTER is not set" in user.burla("nodes", "list", code=78).stderr
 
 
 def test_other_administrators_manage_keys_from_elsewhere_and_users_do_not(user: User) -> None:
@@ -182,7 +182,7 @@ def test_a_key_is_replaced_in_the_middle_of_a_job(user: User) -> None:
         user.burla("auth", "revoke", said["old"])
         assert user.said("auth", "rotate")["old"] == said["key"]
         user.burla("down")
-        assert "BURLA_CLUSTER is None" in user.burla("auth", "rotate", code=78).stderr
+        assert "BURLA_CLUSTER is not set" in user.burla("auth", "rotate", code=78).stderr
 
 
 def test_quotas_are_said_by_the_file_and_changed_while_it_runs(user: User) -> None:
