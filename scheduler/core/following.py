@@ -68,7 +68,7 @@ def told(
             continue
         if found and (size + part.bytes > om.READ_BYTES or len(found) >= om.PARTS_MAX):
             break
-        if begin < part.place and due < part.place:  # what is left out lies between
+        if not lost and begin < part.place and due < part.place:  # what is left out lies between
             lost = lost_bytes * (part.place - max(begin, due)) // (part.place - begin)
         skip = max(0, after - part.place)
         found.append(_told(part, skip, now_s))

@@ -19,7 +19,9 @@ PART_BYTES = 32 << 10  # what is printed at once is cut into parts of so many
 PART_COST, CHUNK_COST = 300, 60  # bytes that they take besides what was printed
 LEASES_MAX = 4096  # of one job, whose chunks are known when they come again: the last ones
 UNFILED_MAX = 4 << 20  # bytes of one job, before what is left out anyway is looked for
-WRITE_S = 0.5  # between two looks at what is to be filed
+WRITE_S = 0.2  # between two looks at what is to be filed: so much a scheduler that is killed loses
+# Places that are left out then: who follows may have got some that the file has not.
+PLACES_APART = 1 << 30
 
 
 class Part(Struct, frozen=True):
@@ -273,6 +275,7 @@ class Outputs(Struct, eq=False):
         for part in parts:
             kept.add(part, FIRST_BYTES)
             kept.numbers[part.lease] = part.number
+        kept.stop += PLACES_APART
         self.cost += kept.cost
 
     def check(self) -> None:
