@@ -159,7 +159,7 @@ def _found(name: str) -> Callable[[Site], Provisioner]:
     points = entry_points(group=GROUP)
     found = {point.name: point for point in points}.get(name)
     if found is None:
-        there = ", ".join(sorted({point.name for point in points})) or "none is"
+        there = ", ".join(sorted({point.name for point in points})) or "none"
         raise BadConfig(
             f"providers.{name}: no provider of this name is installed (installed: {there});"
             f" install the package that has it: an entry point of the group {GROUP!r}"
