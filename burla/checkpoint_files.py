@@ -11,9 +11,9 @@ is a torn end, which is not read, and cut by who appends next.
 """
 
 import contextlib
-import fcntl
 import os
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from burla.values.contents import DIGEST_BYTES
+from burla.values.file_locks import LOCK_EX, LOCK_NB, OPEN_PRIVATELY, flock
 from burla.values.shared_memory import ALIGN, map_region, write
 
 ONE, MANY = 1, 2  # kinds of records
@@ -68,10 +69,10 @@ class ResultsFile:
         Raises:
             OSError: it cannot be opened.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | OPEN_PRIVATELY
         file = os.open(self.path, flags, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file, LOCK_EX | LOCK_NB)
             if not os.path.samestat(os.fstat(file), os.stat(self.path)):
                 raise FileNotFoundError(self.path)  # it has just been deleted
         except (BlockingIOError, FileNotFoundError):
@@ -122,7 +123,10 @@ class ResultsFile:
         """Let what was written survive that the machine stops."""
         if self._file is not None:
             with contextlib.suppress(OSError):
-                os.fdatasync(self._file)
+                if sys.platform == "linux":
+                    os.fdatasync(self._file)
+                else:
+                    os.fsync(self._file)
 
     def close(self) -> None:
         """Let others append."""
@@ -158,7 +162,8 @@ class ResultsFile:
             if size >= MAP_BYTES_MIN:
                 body = map_region(file.fileno(), record.body_at, size)
             else:
-                body = memoryview(bytearray(os.pread(file.fileno(), size, record.body_at)))
+                file.seek(record.body_at)
+                body = memoryview(bytearray(file.read(size)))
         if len(body) != size or xxhash.xxh3_64_intdigest(body) != record.check:
             return None
         frames, at = [], 0
@@ -202,5 +207,6 @@ class _Heads:
         start = at - self._at
         if not 0 <= start <= start + size <= len(self._read):
             self._at, start = at, 0
-            self._read = os.pread(self._file, max(size, READ_BYTES), at)
+            os.lseek(self._file, at, os.SEEK_SET)
+            self._read = os.read(self._file, max(size, READ_BYTES))
         return self._read[start : start + size]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from burla.system.paths import data_directory
 from burla.values.contents import DIGEST_BYTES, NO_DIGEST, digest_of
+from burla.values.file_locks import OPEN_PRIVATELY
 
 from .checkpoint_files import MANY, ONE, Record, ResultsFile
 from .errors import BadSetting
@@ -369,7 +370,7 @@ def _size(path: Path) -> int:
 def _write_json(path: Path, content: object) -> None:
     """Write a file as a whole; its time says when it was used."""
     new = path.with_name(f"{path.name}.{os.urandom(4).hex()}.new")
-    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | OPEN_PRIVATELY, 0o600)
     with open(file, "w", encoding="utf-8") as text:
         json.dump(content, text)
     new.replace(path)

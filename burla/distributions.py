@@ -7,6 +7,7 @@ changed. Of several of one name the one that an import would find counts.
 import csv
 import json
 import os
+import posixpath
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -54,7 +55,7 @@ class Distribution:
         else:  # relative to the metadata
             text = _read(os.path.join(self.info, "installed-files.txt"))
             base = os.path.basename(self.info)
-            found = [os.path.normpath(os.path.join(base, line)) for line in text.splitlines()]
+            found = [posixpath.normpath(f"{base}/{line}") for line in text.splitlines()]
         return [one for one in found if not os.path.isabs(one) and ".." not in one.split("/")]
 
     @cached_property

@@ -9,7 +9,6 @@ import contextlib
 import email.utils
 import os
 import re
-import resource
 import shutil
 import socket
 import subprocess
@@ -152,7 +151,7 @@ def _name(where: Endpoint) -> Check:
 def _port(where: Endpoint) -> Check:
     path = ipc_path(where.endpoint)
     try:
-        if path is not None:
+        if path is not None and sys.platform != "win32":
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(CONNECT_S)
                 probe.connect(path)
@@ -219,6 +218,10 @@ def _keys(address: str | None, wrong_keys: KeyFiles) -> Check:
 
 
 def _descriptors() -> Check:
+    if sys.platform == "win32":
+        return Check("descriptors", PASS, "this system does not limit them")
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"a process may open {soft} files, {hard} if it asks"
     remedy = "raise it: `ulimit -n 65536`, or nofile in /etc/security/limits.conf"
@@ -246,6 +249,8 @@ def _disks() -> Iterator[Check]:
 
 
 def _isolation(isolation: Isolation, address: str | None) -> Check:
+    if sys.platform != "linux":
+        return Check("isolation", PASS, "this machine can be no node: those need Linux")
     try:
         tier, why = isolation(address or "")
     except OSError as error:

@@ -6,6 +6,7 @@ It needs no cluster and waits for nobody, so however deep calls are nested, they
 import errno
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -127,6 +128,8 @@ def _outcomes(
 
 def _put(variables: Chosen) -> Chosen:
     """Set variables; return what they were."""
+    if sys.platform == "win32":
+        raise AssertionError("workers run on Linux")
     before = {name: os.environb.get(name) for name in variables}
     for name, value in variables.items():
         if value is not None:

@@ -273,7 +273,7 @@ def _leads_up(directory: str) -> bool:
     if not os.path.islink(directory):
         return False
     whole = os.path.join(os.path.realpath(directory), "")
-    return os.path.realpath(os.path.dirname(directory)).startswith(whole.rstrip("/"))
+    return os.path.realpath(os.path.dirname(directory)).startswith(whole.rstrip(os.sep))
 
 
 def _is_module(file: str) -> bool:

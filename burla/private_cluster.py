@@ -15,6 +15,7 @@ import select
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -38,6 +39,11 @@ BASE_BYTES_MAX = 107 - 48 - len(SOCKET) - 8
 CUT_OFF_S = 3.0  # a scheduler that speaks each second, and whose socket file is gone, is lost
 END_S = 10.0  # the daemon cuts itself off after 8 s; then it is killed
 KILL_S = 2.0
+NEEDS_LINUX = (
+    "no cluster is configured, and a private one on this machine needs Linux (on Windows: WSL);"
+    " run `burla login ADDRESS`, or set BURLA_CLUSTER to the address, which whoever runs the"
+    " cluster has (`burla up` makes one)"
+)
 LOG = "cluster.log"
 TAIL_BYTES = 4096  # of the daemon's log, shown when it ends unexpectedly
 LISTEN_POLL_S = 0.002
@@ -180,6 +186,8 @@ def private_cluster() -> LocalCluster:
         ClusterError: it cannot be started.
     """
     global _cluster
+    if sys.platform != "linux":
+        raise ClusterError(NEEDS_LINUX)
     with _lock:
         if _cluster is not None and (_cluster.is_cut_off() or _cluster.failed() is not None):
             _retired.append(_cluster)
@@ -357,4 +365,5 @@ def _forget_in_child() -> None:
 
 
 atexit.register(_end_with_process)
-os.register_at_fork(after_in_child=_forget_in_child)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_in_child)

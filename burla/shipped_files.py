@@ -130,13 +130,14 @@ def _inside(path: str, is_given: bool) -> str:
     if os.path.isabs(name) and not is_given:
         folder, base = os.path.split(name)
         name = os.path.relpath(os.path.join(os.path.realpath(folder), base))
-    if os.path.isabs(name) or name == ".." or name.startswith("../"):
+    there = name.replace(os.sep, "/")  # as nodes have it
+    if os.path.isabs(name) or there == ".." or there.startswith("../"):
         place = "the job's folder" if is_given else f"your working directory, {os.getcwd()}"
         raise ValueError(
             f"files: {path!r} is outside of {place}: what is sent keeps its name in there; name it,"
             ' as in files={"model.bin": "/data/model.bin"}'
         )
-    return name
+    return there
 
 
 def _below(name: str, path: str, depth: int) -> Iterator[Shipped]:

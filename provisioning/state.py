@@ -3,8 +3,8 @@
 One folder a cluster, in the user's state directory, with a JSON file that is replaced as a whole.
 """
 
-import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +17,10 @@ from burla.system.paths import SERVER_KEYS_FILE, settings_directory, state_direc
 from burla.transport.server_keys import ServerKeys, renewed
 
 from .config import ClusterConfig
+
+if sys.platform != "win32":
+    import fcntl
+
 
 FILE = "cluster.json"
 KEYS = "keys"  # folder of the scheduler's keys, in that of the cluster
@@ -102,6 +106,10 @@ def alone(cluster: str) -> Iterator[None]:
     Raises:
         ProvisioningError: another one is working on it.
     """
+    if sys.platform == "win32":
+        raise ProvisioningError(
+            "clusters are made and ended from Linux or macOS, on Windows in WSL: run it there"
+        )
     directory = directory_of(cluster)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(directory, os.O_RDONLY)

@@ -71,7 +71,7 @@ MAY_IMPORT = {
         *("burla.packages", "burla.parallel_map", "burla.resumed", "burla.retry"),
         *("burla.shipped_files", "burla.starting"),
         "burla.variables",
-        *("burla.core", "burla.shell", "burla.protocol", "burla.values"),
+        *("burla.core", "burla.shell", "burla.protocol", "burla.values", "burla.transport"),
     },
     "burla/dashboard/core": {"burla.protocol", "burla.job_reports", "burla.jobs_view"},
     "burla/dashboard": {

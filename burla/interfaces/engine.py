@@ -389,7 +389,9 @@ class Engine:
 
 def slots_there() -> int:
     """Return how many calls a cluster is taken to run at once."""
-    return len(os.sched_getaffinity(0)) if cluster_address() is None else REMOTE_SLOTS
+    if cluster_address() is not None or sys.platform != "linux":
+        return REMOTE_SLOTS
+    return len(os.sched_getaffinity(0))
 
 
 def _fail_all(sink: Sink, inputs: Iterable[object], at: int, error: Exception) -> int:

@@ -8,7 +8,6 @@ this process as it is then. While it rests the cluster gives its nodes to whoeve
 """
 
 import logging
-import signal
 import threading
 import time
 from bisect import bisect_right
@@ -30,6 +29,7 @@ from burla.shell.progress import SHOW_S
 from burla.shell.putting import put_down
 from burla.shell.raising import raise_if_bad
 from burla.starting import Begun
+from burla.transport.threads import leave_signals
 from burla.values.frames import LaidOut
 from burla.values.leaves import Batch, Leaf, Packer
 from burla.values.many import InitializerFailed
@@ -129,7 +129,7 @@ class Lane:
     # --- in the thread ---
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        leave_signals()
         try:
             self._begun = begun = self._context.run(self._begin_job, self)
             if begun.job.shows():

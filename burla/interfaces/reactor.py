@@ -7,7 +7,7 @@ own, which may block: a map of those has a reactor to itself.
 
 import heapq
 import os
-import signal
+import sys
 import threading
 import time
 from _queue import Empty, SimpleQueue
@@ -21,6 +21,7 @@ from burla.own_frames import hide_own_frames
 from burla.shell.caller import Driven, Raised, Values
 from burla.shell.cells import context_of_cell
 from burla.starting import Request, start
+from burla.transport.threads import leave_signals
 
 OPEN_MAX = 256  # jobs at once of one reactor; a cluster has a bound for each user
 REST_S = 1.0  # its thread ends when there was nothing to do for so long
@@ -98,7 +99,7 @@ class Reactor:
     # --- in the thread ---
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        leave_signals()
         while True:
             timeout_s = REST_S
             if self._due:
@@ -233,4 +234,5 @@ def _forget_in_child() -> None:
     shared = Reactor()  # its thread is the parent's
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_in_child)

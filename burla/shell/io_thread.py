@@ -7,7 +7,6 @@ carries out what connection.py decides, and decides nothing.
 
 import logging
 import math
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, assert_never
@@ -47,6 +46,7 @@ from burla.transport.clock import AwakeClock
 from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.keys import ClientCurve
 from burla.transport.sockets import Outbox, make_socket, take_in_place
+from burla.transport.threads import leave_signals
 
 from .command_queue import CommandQueue, LocalError, OpenSession, Reached
 from .output_channel import OutputChannel
@@ -155,7 +155,7 @@ class IoThread:
     # --- in the thread ---
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        leave_signals()
         reason: BaseException = ClusterError("this process is about to end")
         try:
             self._serve()

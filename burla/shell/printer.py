@@ -5,7 +5,6 @@ thread starts with the first output, so a call without prints pays nothing.
 """
 
 import codecs
-import signal
 import threading
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from typing import TextIO
 
 from burla.core.effects import Write
 from burla.protocol.messages import NOTICE, STDERR, STDOUT
+from burla.transport.threads import leave_signals
 from burla.values.records import RecordReader
 
 from .cells import context_of_cell
@@ -129,7 +129,7 @@ class Printer:
                 thread.join(ABANDON_S)
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        leave_signals()
         try:
             while (batch := self._next_batch()) is not None and not self._abandoned:
                 self._clear(batch)

@@ -7,6 +7,7 @@ thread that prints, so the two cannot get into each other's way.
 
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
@@ -185,13 +186,19 @@ def _is_terminal(file: TextIO, environment: Mapping[str, str]) -> bool:
     if type(file) is not io.TextIOWrapper or environment.get("TERM", "dumb") in ("", "dumb"):
         return False
     try:
-        return file.isatty() and os.getpgrp() == os.tcgetpgrp(file.fileno())
+        return (
+            file.isatty()
+            and sys.platform != "win32"
+            and os.getpgrp() == os.tcgetpgrp(file.fileno())
+        )
     except (OSError, ValueError):  # it is not the terminal of this process
         return False
 
 
 def _is_in_background(file: TextIO) -> bool:
     """Return whether a terminal is somebody else's now."""
+    if sys.platform == "win32":
+        return False
     try:
         return os.getpgrp() != os.tcgetpgrp(file.fileno())
     except (OSError, ValueError):

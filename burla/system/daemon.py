@@ -11,8 +11,8 @@ import errno
 import faulthandler
 import logging
 import os
-import resource
 import signal
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -24,6 +24,10 @@ from .exit_codes import EXIT_INTERRUPTED, EXIT_OK
 from .failure import SHORTAGE, Complaint
 from .owner import Owner, remove_directory
 from .preparing import PRIVATE_LEVEL
+
+if sys.platform != "win32":
+    import resource
+
 
 END_S = 8.0  # a main that has not ended by then is cut off; users are promised 10 s
 OWNER_POLL_S = 0.5  # where there is no pidfd

@@ -6,12 +6,15 @@ libraries and children write to stderr. Under systemd and at a terminal there is
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import stat
 import sys
 from typing import Any
+
+if sys.platform != "win32":
+    import fcntl
+
 
 FILE_BYTES_MAX = 16 << 20  # a hundred thousand lines
 KEPT = 3  # files before the one that is written to

@@ -19,33 +19,39 @@ def settings_directory() -> str | None:
     named = os.environ.get(DIRECTORY_VARIABLE)
     if named:
         return os.path.abspath(named)
-    if sys.platform == "darwin":
-        return _absolute(os.path.expanduser("~/Library/Application Support/burla"))
-    return _xdg("XDG_CONFIG_HOME", "~/.config")
+    return _of_user("XDG_CONFIG_HOME", "~/.config", "~/Library/Application Support")
 
 
 def state_directory() -> str | None:
     """Return the directory of what burla has made and looks after; None: as above."""
-    return _xdg("XDG_STATE_HOME", "~/.local/state")
+    return _of_user("XDG_STATE_HOME", "~/.local/state", "~/Library/Application Support")
 
 
 def data_directory() -> str | None:
     """Return the directory of what burla keeps for its user; None: as above."""
-    return _xdg("XDG_DATA_HOME", "~/.local/share")
+    return _of_user("XDG_DATA_HOME", "~/.local/share", "~/Library/Application Support")
 
 
 def cache_directory() -> str | None:
     """Return the directory of what burla can make again; None: as above."""
-    return _xdg("XDG_CACHE_HOME", "~/.cache")
+    return _of_user("XDG_CACHE_HOME", "~/.cache", "~/Library/Caches", "Cache")
 
 
 def runtime_directories() -> list[str]:
     """Return where the sockets of the user's services lie; they need not exist."""
     named = os.environ.get("XDG_RUNTIME_DIR", "")
+    if sys.platform == "win32":
+        return []
     return [named, f"/run/user/{os.getuid()}"] if named else [f"/run/user/{os.getuid()}"]
 
 
-def _xdg(variable: str, default: str) -> str | None:
+def _of_user(variable: str, default: str, on_macos: str, on_windows: str = "") -> str | None:
+    """Return our directory of one kind: as XDG has it, or below where the platform has them."""
+    if sys.platform == "darwin":
+        return _absolute(os.path.expanduser(f"{on_macos}/burla"))
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/AppData/Local")
+        return _absolute(os.path.join(local, "burla", on_windows).rstrip("/\\"))
     return _below(os.environ.get(variable, ""), os.environ.get("HOME"), default)
 
 

@@ -3,13 +3,16 @@
 import contextlib
 import logging
 import os
-import resource
 import signal
 import sys
 import warnings
 
 from . import logs
 from .exit_codes import EXIT_CONFIG
+
+if sys.platform != "win32":
+    import resource
+
 
 DESCRIPTORS_WANTED = 65536  # one per peer and worker pipe; libzmq spins when it runs out of them
 DESCRIPTORS_MIN = 56  # below, not even an idle daemon can live

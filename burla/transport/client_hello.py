@@ -26,6 +26,8 @@ def user_name() -> str:
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         if user := os.environ.get(name):
             return user
+    if sys.platform == "win32":
+        return "unknown"
     try:
         import pwd
 

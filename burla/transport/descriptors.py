@@ -6,8 +6,11 @@ looks first whether there is room.
 
 import contextlib
 import os
-import resource
+import sys
 from collections.abc import Iterator
+
+if sys.platform != "win32":
+    import resource
 
 SPARE = 64  # a daemon leaves so many below its hard limit: see system/preparing.py
 CONNECTION = 32  # of a context with a few sockets, and what is opened beside it
@@ -15,6 +18,8 @@ CONNECTION = 32  # of a context with a few sockets, and what is opened beside it
 
 def limit() -> int:
     """Return how many descriptors this process may have now."""
+    if sys.platform == "win32":  # sockets are no descriptors there
+        return 1 << 30
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
@@ -36,6 +41,8 @@ def lack(count: int = CONNECTION) -> str:
 
     The limit is raised as far as it may be before it is complained of.
     """
+    if sys.platform == "win32":
+        return ""
     has = opened()
     if has + count <= limit():
         return ""
@@ -58,6 +65,8 @@ def spare() -> Iterator[None]:
 
     A flood of connections takes all up to the limit: it is raised for this moment.
     """
+    if sys.platform == "win32":
+        raise AssertionError("daemons run on Linux")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     more = soft + SPARE if hard == resource.RLIM_INFINITY else min(soft + SPARE, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))

@@ -7,7 +7,6 @@ meant for it. libzmq tries on for ever, and says nothing but to a monitor.
 
 import contextlib
 import os
-import signal
 import socket
 import struct
 import threading
@@ -21,6 +20,7 @@ from burla.protocol.key_messages import ServerKey
 
 from .keys import ClientCurve, KeyPair
 from .sockets import is_readable, make_socket, new_routing_id, take
+from .threads import leave_signals
 
 HANDSHAKES_MAX = 3  # that end without a reason; they are tried again after a moment each
 ZAP_REFUSED = 400
@@ -126,7 +126,7 @@ class Dialer:
             return
 
         def ask() -> None:
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+            leave_signals()
             self._failures += _greets(self._endpoint)
 
         self._prober = threading.Thread(target=ask, name="burla-probe", daemon=True)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,9 @@ from .addresses import KEY_TEXT
 KEY_BYTES = 32
 FINGERPRINT_DIGITS = 16  # of the public key: for people and logs
 FILE_BYTES_MAX = 4096  # a key file has two lines
+
+# O_BINARY: or Windows ends lines in its own way
+_FLAGS = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"))
 
 
 class KeyFileError(Exception):
@@ -141,9 +145,10 @@ def overwrite_pair(path: str, pair: KeyPair) -> None:
     """
     before = load_pair(path)
     at = read_private(path).encode().index(before.secret.hex().encode())
-    file = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    file = os.open(path, os.O_WRONLY | _FLAGS)
     try:
-        os.pwrite(file, pair.secret.hex().encode(), at)  # one write of one block, of equal length
+        os.lseek(file, at, os.SEEK_SET)
+        os.write(file, pair.secret.hex().encode())  # one write of one block, of equal length
         os.fsync(file)
     finally:
         os.close(file)
@@ -157,7 +162,7 @@ def read_private(path: str, bytes_max: int = FILE_BYTES_MAX) -> str:
     """
     _check_place(path)
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise KeyFileMissingError(f"{path} is not there") from None
     except OSError as error:
@@ -167,14 +172,7 @@ def read_private(path: str, bytes_max: int = FILE_BYTES_MAX) -> str:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise KeyFileError(f"{path} is refused: it is not a file")
-        if found.st_uid not in (os.geteuid(), 0):
-            raise KeyFileError(f"{path} is refused: it belongs to user {found.st_uid}")
-        if found.st_mode & 0o077:
-            mode = stat.S_IMODE(found.st_mode)
-            raise KeyFileError(
-                f"{path} is refused: other users can access it (mode {mode:04o}). If none of "
-                f"them has read it, run chmod 600 {path}; else make new keys"
-            )
+        _check_owner(path, found)
         data = os.read(file, bytes_max + 1)
         while data and len(data) <= bytes_max and (more := os.read(file, bytes_max)):
             data += more
@@ -186,6 +184,24 @@ def read_private(path: str, bytes_max: int = FILE_BYTES_MAX) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise KeyFileError(f"{path} is refused: it is not text") from None
+
+
+def _check_owner(path: str, found: os.stat_result) -> None:
+    """Raise KeyFileError if somebody else has a file, or may read it.
+
+    Windows says it in lists of rights that a file has from its folder: a user's profile, where
+    ours are, is open to that user, the system and administrators.
+    """
+    if sys.platform == "win32":
+        return
+    if found.st_uid not in (os.geteuid(), 0):
+        raise KeyFileError(f"{path} is refused: it belongs to user {found.st_uid}")
+    if found.st_mode & 0o077:
+        mode = stat.S_IMODE(found.st_mode)
+        raise KeyFileError(
+            f"{path} is refused: other users can access it (mode {mode:04o}). If none of "
+            f"them has read it, run chmod 600 {path}; else make new keys"
+        )
 
 
 def write_private(path: str, text: str, *, replace: bool) -> None:
@@ -204,10 +220,11 @@ def write_private(path: str, text: str, *, replace: bool) -> None:
     os.makedirs(directory, 0o700, exist_ok=True)
     _check_place(path)
     draft = os.path.join(directory, f".{os.path.basename(path)}.{os.urandom(8).hex()}")
-    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
     try:
         try:
-            os.fchmod(file, 0o600)  # whatever the umask is
+            if sys.platform != "win32":
+                os.fchmod(file, 0o600)  # whatever the umask is
             data = text.encode()
             if os.write(file, data) < len(data):  # a full disk takes a part without a word
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
@@ -226,6 +243,8 @@ def write_private(path: str, text: str, *, replace: bool) -> None:
 
 def _check_place(path: str) -> None:
     """Raise KeyFileError if others could put another file in the place of `path`."""
+    if sys.platform == "win32":
+        return
     here = os.path.realpath(os.path.dirname(os.path.abspath(path)))
     first = True
     while True:

@@ -10,7 +10,6 @@ What no worker takes is removed after a while, and kept within bounds. The file 
 a worker that has it mapped still has none of its memory.
 """
 
-import fcntl
 import functools
 import os
 import threading
@@ -21,6 +20,7 @@ from itertools import count
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from .file_locks import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from .raw_memory import Window
 from .shared_memory import empty_and_remove, write_into
 
@@ -221,7 +221,7 @@ class FreeResults:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flock(file, LOCK_EX | LOCK_NB)
             except BlockingIOError:
                 return False
             try:
@@ -231,7 +231,7 @@ class FreeResults:
                     os.unlink(path)
                 raise
             finally:
-                fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor, too
+                flock(file, LOCK_UN)  # a child forked meanwhile has the descriptor, too
             return True
         finally:
             os.close(file)

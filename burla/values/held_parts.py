@@ -12,6 +12,7 @@ are needed, for the next map: bounded in bytes and time.
 
 import hashlib
 import os
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -229,4 +230,5 @@ def _forget_in_child() -> None:
     _places, _making = {}, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -8,16 +8,17 @@ written anew as well. A *part* of a function is never written again: it is named
 and its writer removes it when it is old.
 """
 
-import fcntl
 import mmap
 import os
 import struct
+import sys
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from .file_locks import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, OPEN_PRIVATELY, flock
 from .kept_mappings import KeptMappings
 from .raw_memory import Window, map_privately
 
@@ -58,7 +59,7 @@ def fetch_part(reference: bytes) -> memoryview:
     """
     _, size = _REFERENCE.unpack_from(reference)
     path = os.fsdecode(reference[_REFERENCE.size :])
-    return map_part(os.open(path, os.O_RDONLY | os.O_CLOEXEC), size)
+    return map_part(os.open(path, os.O_RDONLY | OPEN_PRIVATELY), size)
 
 
 def map_part(file: int, size: int) -> memoryview:
@@ -80,7 +81,7 @@ def map_region(file: int, at: int, size: int) -> memoryview:
         OSError: they are not there.
     """
     before = at % mmap.PAGESIZE
-    if len(_mappings) < MAPPINGS_MAX:
+    if len(_mappings) < MAPPINGS_MAX and sys.platform != "win32":
         return _map(file, before + size, at - before)[before:]
     return _copy(file, size, at)
 
@@ -93,9 +94,9 @@ def peek(reference: Any) -> memoryview:
     """
     _, size = _REFERENCE.unpack_from(reference)
     path = os.fsdecode(bytes(reference[_REFERENCE.size :]))
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | OPEN_PRIVATELY)
     with suppress(BlockingIOError):
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # nor is it written anew while it is seen
+        flock(file, LOCK_SH | LOCK_NB)  # nor is it written anew while it is seen
     return map_part(file, size)
 
 
@@ -116,7 +117,10 @@ def write(file: int, parts: Sequence[Any]) -> None:
     left = [memoryview(part).cast("B") for part in parts if len(part)]
     at = 0
     while at < len(left):
-        written = os.writev(file, left[at : at + WRITE_PARTS_MAX])
+        if sys.platform == "win32":
+            written = os.write(file, left[at])
+        else:
+            written = os.writev(file, left[at : at + WRITE_PARTS_MAX])
         while at < len(left) and written >= len(left[at]):
             written -= len(left[at])
             at += 1
@@ -130,9 +134,10 @@ def create(path: str, parts: Sequence[Any]) -> None:
     Raises:
         OSError: it cannot be made; nothing is left of it.
     """
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_PRIVATELY, 0o600)
     try:
-        os.fchmod(file, 0o600)  # whatever the function has made of the umask
+        if sys.platform != "win32":
+            os.fchmod(file, 0o600)  # whatever the function has made of the umask
         write(file, parts)
     except BaseException:
         with suppress(OSError):
@@ -172,10 +177,10 @@ def rewrite(
     Raises:
         OSError: it cannot be written; nothing is left of it.
     """
-    file = os.open(old, os.O_RDWR | os.O_CLOEXEC)
+    file = os.open(old, os.O_RDWR | OPEN_PRIVATELY)
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file, LOCK_EX | LOCK_NB)
         except BlockingIOError:
             return False
         try:
@@ -187,7 +192,7 @@ def rewrite(
                     os.unlink(name)
             raise
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor, too
+            flock(file, LOCK_UN)  # a child forked meanwhile has the descriptor, too
         return True
     finally:
         os.close(file)
@@ -199,12 +204,12 @@ def empty_and_remove(path: str) -> None:
     Raises:
         OSError: it cannot be removed.
     """
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_WRONLY | OPEN_PRIVATELY)
     try:
         with suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file, LOCK_EX | LOCK_NB)
             os.ftruncate(file, 0)
-            fcntl.flock(file, fcntl.LOCK_UN)
+            flock(file, LOCK_UN)
         os.unlink(path)
     finally:
         os.close(file)
@@ -232,9 +237,9 @@ def fetch(reference: bytes | bytearray | memoryview) -> memoryview:
     """
     tag, size = _REFERENCE.unpack_from(reference)
     path = os.fsdecode(bytes(reference[_REFERENCE.size :]))
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    file = os.open(path, os.O_RDONLY | OPEN_PRIVATELY)
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        flock(file, LOCK_SH | LOCK_NB)
         return _take_result(file, path, size) if tag == RESULT else _see_input(file, path, size)
     finally:
         os.close(file)
@@ -261,7 +266,7 @@ def _take_result(file: int, path: str, size: int) -> memoryview:
             weakref.finalize(value.obj, keeper.give_back, held).atexit = False
         else:
             value = _copy(file, size)
-            fcntl.flock(file, fcntl.LOCK_UN)
+            flock(file, LOCK_UN)
             keeper.give_back(held)
     except BaseException:
         with suppress(OSError):
@@ -286,6 +291,8 @@ def make_room(size: int) -> memoryview | None:
     """
     try:
         if len(_mappings) >= MAPPINGS_MAX:
+            return memoryview(bytearray(size))
+        if sys.platform == "win32":
             return memoryview(bytearray(size))
         region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except (MemoryError, OSError, OverflowError):
@@ -334,7 +341,9 @@ class Draining:
     def _go_to(self, at: int) -> None:
         self._at = at
         end = (self._begin + at) // mmap.PAGESIZE * mmap.PAGESIZE
-        if end - self._given_back >= DRAIN_BYTES and isinstance(self._part.obj, mmap.mmap):
+        if sys.platform == "win32" or not isinstance(self._part.obj, mmap.mmap):
+            return
+        if end - self._given_back >= DRAIN_BYTES:
             self._part.obj.madvise(mmap.MADV_DONTNEED, self._given_back, end - self._given_back)
             self._given_back = end
 
@@ -343,7 +352,13 @@ def _copy(file: int, size: int, start: int = 0) -> memoryview:
     view = memoryview(bytearray(size))
     at = 0
     while at < size:
-        got = os.preadv(file, [view[at:]], start + at)
+        if sys.platform == "win32":
+            os.lseek(file, start + at, os.SEEK_SET)
+            piece = os.read(file, size - at)
+            got = len(piece)
+            view[at : at + got] = piece
+        else:
+            got = os.preadv(file, [view[at:]], start + at)
         if not got:
             raise OSError(f"fewer than {size} bytes")
         at += got

@@ -4,8 +4,8 @@
 whole of it and renames it into place, so that readers never see half of it.
 """
 
-import fcntl
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +26,10 @@ from burla.transport.keys import (
     read_private,
     write_private,
 )
+
+if sys.platform != "win32":
+    import fcntl
+
 
 SERVER_KEY, TABLE, LOCK, AUDIT = "server.key", "keys.json", "keys.lock", "audit.log"
 TABLE_BYTES_MAX = 8 << 20  # 10,000 keys with long names

@@ -11,7 +11,7 @@ from typing import Any
 
 import nbclient
 import psutil
-from nbformat.v4 import new_code_cell, new_notebook  # type: ignore[attr-defined]
+from nbformat.v4 import new_code_cell, new_notebook
 from waiting import LATE_S
 
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")

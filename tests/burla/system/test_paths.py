@@ -47,3 +47,21 @@ def test_without_a_home_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     assert paths.settings_directory() is None
     assert paths.state_directory() is None
+
+
+@pytest.mark.parametrize(
+    ("platform", "settings", "caches"),
+    [
+        ("darwin", "/home/u/Library/Application Support/burla", "/home/u/Library/Caches/burla"),
+        ("win32", "/users/u/AppData/Local/burla", "/users/u/AppData/Local/burla/Cache"),
+    ],
+)
+def test_other_platforms_have_their_own_places(
+    platform: str, settings: str, caches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.delenv("BURLA_CONFIG_DIR", raising=False)
+    monkeypatch.setenv("HOME", "/home/u")
+    monkeypatch.setenv("LOCALAPPDATA", "/users/u/AppData/Local")
+    assert paths.settings_directory() == settings
+    assert paths.cache_directory() == caches
