@@ -1,5 +1,6 @@
 """`burla jobs ...`: look at jobs, and stop them. Other rooms are imported inside commands only."""
 
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -179,15 +180,10 @@ def top(once: bool, interval: float, cluster: str | None, as_json: bool) -> None
 
     With --json, and where stdout is no terminal, a report each time.
     """
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
     from . import job_reports as jr
     from .jobs_view import cluster_lines
 
     address = address_in_use(cluster)
-    console = Console(highlight=False)
 
     def look() -> "jr.Cluster":
         from burla.protocol.job_messages import JOBS, JobList, ListJobs
@@ -201,13 +197,18 @@ def top(once: bool, interval: float, cluster: str | None, as_json: bool) -> None
         return cluster_lines(found, time.strftime("%H:%M:%S"), rows)
 
     found = look()  # before the screen is another one: what is wrong is said on this one
-    if as_json or once or not console.is_terminal:
+    if as_json or once or not sys.stdout.isatty():
         while True:
             _say(as_json, jr.Top(data=found), [] if as_json else [*lines(found), ""])
             if once:
                 return
             time.sleep(interval)
             found = look()
+    from rich.console import Console  # which takes long to import
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(highlight=False)
     with (
         suppress(KeyboardInterrupt),
         Live(console=console, screen=True, auto_refresh=False) as live,
