@@ -9,6 +9,7 @@ disturb each other; what has not been used for a month goes, and so does the old
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -68,8 +69,10 @@ class Checkpoint:
         try:
             self._begin(name, function, parts)
         except OSError as error:
-            text = f"resume={name!r} cannot keep results in {self._folder}: {error.strerror}"
-            raise OSError(error.errno, text) from None
+            number = errno.ENOTDIR if isinstance(error, FileExistsError) else error.errno
+            why = os.strerror(number or errno.EIO)
+            text = f"resume={name!r} cannot keep results in {self._folder}: {why}"
+            raise OSError(number, text) from None
         self._room = _make_room(keep=self._folder)
         self._synced_s = time.monotonic()
         self._records: list[tuple[ResultsFile, Record]] = []
@@ -94,13 +97,18 @@ class Checkpoint:
         """Find all results; the first file that nobody writes to is ours from now on."""
         self._files = [ResultsFile(path) for path in sorted(self._folder.glob("*.results"))]
         for file in self._files:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it is not ours to write to, but it may be read
                 if self._own is None and _size(file.path) < FILE_BYTES_MAX and file.try_lock():
                     self._own = file
+            try:
                 for record in file.scan():
                     self._note(file, record)
                 if self._own is file:
                     file.cut()
+            except OSError:
+                if self._own is file:  # nobody knows where it ends
+                    file.close()
+                    self._own = None
 
     def _note(self, file: ResultsFile, record: Record) -> None:
         self._first.setdefault(record.digests[:DIGEST_BYTES], []).append(len(self._records))

@@ -24,7 +24,7 @@ from burla.shell.job import Event, Job
 from burla.shell.partial import Partial
 from burla.shell.progress import line_about
 from burla.shell.stored import StoredJob
-from burla.values.contents import Contents, FunctionContents, digest_of, digest_of_source
+from burla.values.contents import Contents
 from burla.values.kept import kept_frames
 from burla.values.payloads import (
     Batch,
@@ -40,7 +40,8 @@ from burla.values.tracebacks import Failure, renumbered
 from .arguments import name_of
 from .checkpoints import OFFSET_BITS, Checkpoint, Known
 from .errors import InputTooLarge, JobFailed
-from .modules import new_sent, own_sources
+from .kept_contents import content_of_module, parts_of
+from .modules import new_sent
 from .sieve import Numbers, Sieve, checking, sift
 from .starting import Request, begin, function_of
 
@@ -73,30 +74,11 @@ def start_resumed(request: Request) -> "Resumed":
     pieces = function_of(request, sent)
     if is_lazy(request.inputs):  # what makes the inputs may change what the function refers to
         pieces.copy()
-    parts = _parts_of(request, sent)
+    parts = parts_of(request, sent)
     name = request.options.resume
     assert name is not None
     checkpoint = Checkpoint(name, name_of(request.function), parts)
     return Resumed(request, sent, pieces, checkpoint)
-
-
-def _parts_of(request: Request, sent: Sent) -> dict[str, bytes]:
-    """Return what the results depend on beside the inputs, as digests."""
-    try:
-        contents = FunctionContents(request.function, sent.by_value)
-    except Exception as error:
-        raise TypeError(
-            f"function_ {name_of(request.function)!r} cannot be told from others by its content, as"
-            f" resume needs: {error}"
-        ) from error
-    parts = dict(contents.parts)
-    for name, data in own_sources(request.function, sent, contents.modules).items():
-        parts[f"module {name}"] = digest_of_source(data)
-    for shipped in request.shipped:
-        if not shipped.name.endswith("/"):
-            with open(shipped.path, "rb") as file:
-                parts[f"file {shipped.name}"] = digest_of(file.read())
-    return parts
 
 
 class _NoJob:
@@ -116,7 +98,7 @@ class Resumed(Driven):
         self.job: Any = _NoJob()
         self._request, self._sent, self._pieces = request, sent, pieces
         self._checkpoint = checkpoint
-        self._contents = Contents(sent.by_value, request.shape.unpack)
+        self._contents = Contents(sent.by_value, request.shape.unpack, content_of_module)
         self._numbers = Numbers()
         self._opener = ResumedOpener(
             request.inputs, request.options.delivery(), self._numbers, checkpoint

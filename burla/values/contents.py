@@ -4,7 +4,7 @@ Pickles would not do: strings that are one object or two, the order of sets, the
 stands in, and ids of classes make them differ where nothing is different. So a value is pickled for
 its digest alone: nothing that is immutable is remembered, sets are in the order of their elements'
 digests, code is what it does, and arrays are their bytes. The order of a dict counts, as whoever
-walks it sees it.
+walks it sees it. What is found by its name, as a class of a module, is what that module is.
 """
 
 import io
@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import chain
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
 from . import cloudpickle_parts as parts
+from .imports import imports_of
 from .pickling import FunctionPickler, Sent
 
 DIGEST_BYTES = 16
@@ -26,6 +26,7 @@ NO_DIGEST = bytes(DIGEST_BYTES)  # of what has none
 
 _ATOMS = frozenset((int, float, str, bytes, bool, type(None), complex))
 _SETS = frozenset((set, frozenset))
+_OWN_TYPES = 24  # numbers of NumPy's own types of elements are below
 _NOT_OF_CLASSES = (  # what says where a class stands, and not what it does
     *("__doc__", "__module__", "__firstlineno__", "__static_attributes__"),
     *("__annotate__", "__annotate_func__", "__annotations_cache__"),
@@ -43,17 +44,28 @@ def _of_atom(value: Any) -> bytes:
     return data.ljust(DIGEST_BYTES, b"\0") if len(data) <= DIGEST_BYTES else digest_of(data)
 
 
+def _no_source(name: str) -> bytes:
+    return b""
+
+
 class Contents:
     """Digests of the inputs of one job."""
 
-    def __init__(self, by_value: frozenset[str] = frozenset(), unpack: bool | None = False) -> None:
+    def __init__(
+        self,
+        by_value: frozenset[str] = frozenset(),
+        unpack: bool | None = False,
+        module: Callable[[str], bytes] = _no_source,
+    ) -> None:
         """Take how the inputs are called with.
 
         Args:
             by_value: names of modules that travel by value, beside `__main__`.
             unpack: an input holds the arguments of its call; None: if it is a tuple.
+            module: returns what a module is that classes and functions of inputs are found in.
         """
         self._by_value, self._unpack = by_value, unpack
+        self._module = lru_cache(maxsize=None)(module)
         self._pickler: _ContentPickler | None = None  # many jobs need none
         self._file = io.BytesIO()
         self._plain = pickle.Pickler(self._file, 5)
@@ -67,10 +79,12 @@ class Contents:
 
     def of_rows(self, array: Any) -> bytes:
         """Return the digests of the rows of a NumPy array: those that they have one by one."""
-        if self._unpack:
+        shape = array.shape[1:]
+        is_fixed = shape or array.dtype.kind not in "SU"  # texts are as long as each of them is
+        if self._unpack or not is_fixed or not _is_plain(array.dtype):
             return self.of_each(array)
-        kind, shape = _kind_of(array), array.shape[1:]
-        head, size = _array_head(kind, shape), array.itemsize
+        kind = type(array) if shape else array.dtype.type
+        head, size = _array_head(kind, array.dtype, shape), array.itemsize
         for one in shape:
             size *= one
         data = array.tobytes()
@@ -100,7 +114,9 @@ class Contents:
         if self._pickler is None:
             self._pickler = _ContentPickler(self._by_value, knows_classes=True)
         try:
-            return self._pickler.digest(value)
+            digest = self._pickler.digest(value)
+            named = b"".join(map(self._module, sorted(self._pickler.modules)))
+            return digest_of(digest + named) if named else digest
         except Exception:  # it is sent, or refused, as ever: but nothing is known by it
             self._pickler = None
             return NO_DIGEST
@@ -118,6 +134,7 @@ class FunctionContents:
         self.modules: set[str] = set()  # of what is referred to by its name
         self.parts: dict[str, bytes] = {}
         self._by_value = by_value
+        # What is no variable has a name that none can have.
         bound: Any = function if isinstance(function, MethodType) else None
         of: Any = function if bound is None else bound.__func__
         probe = self._new()
@@ -125,12 +142,15 @@ class FunctionContents:
             self._add("function", function)
             return
         if bound is not None:
-            self._add("self", bound.__self__)
+            self._add("its object", bound.__self__)
         _, code, defaults, keywords, closure, globals_, attributes = probe.take_apart(of)
-        self._add("code", code)
-        self._add("default arguments", (defaults, keywords, attributes))
-        for name, value in chain(zip(code.co_freevars, closure, strict=False), globals_):
-            self._add(f"{name}", value)
+        self._add("its code", code)
+        self._add("its default arguments", (defaults, keywords, attributes))
+        inside = set(code.co_freevars)
+        for name, value in zip(code.co_freevars, closure, strict=True):
+            self._add(name, value)
+        for name, value in globals_:
+            self._add(f"global {name}" if name in inside else str(name), value)
 
     def _new(self) -> "_ContentPickler":
         return _ContentPickler(self._by_value, self.modules)
@@ -148,20 +168,32 @@ class _ContentPickler(FunctionPickler):
         modules: set[str] | None = None,
         *,
         knows_classes: bool = False,
+        around: "_ContentPickler | None" = None,
     ) -> None:
+        """Start anew.
+
+        Args:
+            by_value: names of modules that travel by value, beside `__main__`.
+            modules: gets the names of those that do not, of which something is met.
+            knows_classes: the digest of a class is remembered.
+            around: is at the set that what is digested is an element of.
+        """
         self._hash = blake2b(digest_size=DIGEST_BYTES)
         super().__init__(self, self._take_buffer, Sent(by_value))
         self.fast = True
         self._seen: dict[int, int] = {}
         self._alive: list[Any] = []  # ids of what is gone may be those of others
-        self._modules = set() if modules is None else modules
-        self._classes: dict[type, bytes] | None = {} if knows_classes else None
+        self.modules = set() if modules is None else modules
+        self._classes: dict[type, tuple[bytes, set[str]]] | None = {} if knows_classes else None
+        self._around = around
 
     def digest(self, value: Any) -> bytes:
         """Return the digest of a value."""
         self._hash = blake2b(digest_size=DIGEST_BYTES)
         self._seen.clear()
         self._alive.clear()
+        if self._classes is not None:
+            self.modules.clear()
         self.dump(value)
         return self._hash.digest()
 
@@ -187,19 +219,31 @@ class _ContentPickler(FunctionPickler):
         if kind in _SETS:
             digests = sorted(self._apart().digest(one) for one in obj)
             return kind.__name__.encode() + b"".join(digests)
-        number = self._seen.get(id(obj))
-        if number is not None:
-            return b"seen %d" % number
+        if (seen := self._find_seen(id(obj))) is not None:
+            return seen
         if self._classes is not None and isinstance(obj, type) and self._travels(obj.__module__):
             if obj not in self._classes:
-                self._classes[obj] = self._apart().digest(obj)
-            return b"class" + self._classes[obj]
+                apart = _ContentPickler(self.by_value)
+                self._classes[obj] = apart.digest(obj), apart.modules
+            digest, modules = self._classes[obj]
+            self.modules |= modules
+            return b"class" + digest
         self._seen[id(obj)] = len(self._seen)
         self._alive.append(obj)
         return None
 
     def _apart(self) -> "_ContentPickler":
-        return _ContentPickler(self.by_value, self._modules)
+        return _ContentPickler(self.by_value, self.modules, around=self)
+
+    def _find_seen(self, key: int) -> bytes | None:
+        """Return what stands for an object that was met here, or on the way to here."""
+        one: _ContentPickler | None = self
+        above = 0
+        while one is not None:
+            if (number := one._seen.get(key)) is not None:
+                return b"seen %d %d" % (above, number)
+            one, above = one._around, above + 1
+        return None
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how to pickle something for its digest."""
@@ -215,7 +259,7 @@ class _ContentPickler(FunctionPickler):
         if kind is CellType:
             return _content, ("cell", _in_cell(obj))
         if kind is ModuleType and not self._travels(obj.__name__):
-            self._modules.add(obj.__name__)
+            self.modules.add(obj.__name__)
         if (found := _content_of_array(obj)) is not None:
             return _content, ("array", digest_of(found[0] + found[1]))
         return super().reducer_override(obj)
@@ -225,13 +269,15 @@ class _ContentPickler(FunctionPickler):
         module = function.__module__
         if module in self.by_value or not parts.should_pickle_by_reference(function):
             return True
-        self._modules.add(module)
+        self.modules.add(module)
         return False
 
     def take_apart(self, function: FunctionType) -> tuple[Any, ...]:
         """Return what a function does, and all that it refers to."""
         attributes, slots = self._dynamic_function_reduce(function)[2][:2]
         globals_ = dict(slots["__globals__"])
+        package = function.__globals__.get("__package__")
+        self.modules |= _named_by(function.__code__, package if isinstance(package, str) else "")
         if self._travels(function.__globals__.get("__name__")):
             self._add_named_in_text(function, globals_)
         for name in ("__builtins__", "__file__", "__name__", "__package__", "__path__"):
@@ -254,12 +300,19 @@ class _ContentPickler(FunctionPickler):
         if cls.__module__ in self.by_value and reduced is NotImplemented:
             reduced = parts.dynamic_class_reduce(cls)
         if reduced is NotImplemented or len(reduced) == 2:
-            self._modules.add(str(cls.__module__))
+            self.modules.add(str(cls.__module__))
             return reduced
         tracked = parts.get_or_create_tracker_id(cls)
         made_of = [one for one in reduced[1] if type(one) is not str or one != tracked]
         attributes = {k: v for k, v in reduced[2][0].items() if k not in _NOT_OF_CLASSES}
         return _content, ("class", made_of, sorted(attributes.items()))
+
+
+@lru_cache(maxsize=1024)
+def _named_by(code: CodeType, package: str) -> frozenset[str]:
+    """Return the names of modules that code imports when it runs."""
+    found = imports_of(code, package)
+    return found.names | found.texts
 
 
 def _content(*parts: Any) -> None:
@@ -302,16 +355,19 @@ def digest_of_source(data: bytes) -> bytes:
 def _content_of_array(value: Any) -> tuple[bytes, bytes] | None:
     """Return what a NumPy array or number is, and its bytes; None: it is something else."""
     numpy: Any = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, numpy.generic | numpy.ndarray):
+    kind = type(value)
+    if numpy is None or not (kind is numpy.ndarray or issubclass(kind, numpy.generic)):
         return None
-    if type(value).__module__ != "numpy" or value.dtype.hasobject:
+    if kind.__module__ != "numpy" or not _is_plain(value.dtype):
         return None
-    return _array_head(_kind_of(value), value.shape), value.tobytes()
+    return _array_head(kind, value.dtype, value.shape), value.tobytes()
 
 
-def _kind_of(array: Any) -> str:
-    return array.dtype.str if array.dtype.names is None else repr(array.dtype.descr)
+def _is_plain(dtype: Any) -> bool:
+    """Return whether a type of elements is one of NumPy's own, of which its text says all."""
+    is_own = dtype.num < _OWN_TYPES and not dtype.hasobject
+    return bool(is_own and dtype.names is None and dtype.metadata is None)
 
 
-def _array_head(kind: str, shape: Sequence[int]) -> bytes:
-    return f"array {kind} {tuple(shape)} ".encode()
+def _array_head(kind: type, dtype: Any, shape: Sequence[int]) -> bytes:
+    return f"{kind.__name__} {dtype.str} {tuple(shape)} ".encode()

@@ -128,6 +128,35 @@ def test_runs_at_the_same_time_write_to_files_of_their_own(data: Path) -> None:
         each.close()
 
 
+def test_a_file_that_cannot_be_locked_is_read(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: ResultsFile) -> bool:
+        raise OSError(37, "No locks available")  # as file systems of other machines may have none
+
+    kept((A, b"one"))
+    monkeypatch.setattr(ResultsFile, "try_lock", refuse)
+    checkpoint = opened()
+    assert loaded(checkpoint, A) == b"one"
+    checkpoint.keep(B, [b"two"], many=False)
+    assert "No locks available" in checkpoint.problem
+
+
+def test_a_file_that_cannot_be_read_is_not_written_to(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    kept((A, b"one"))
+    with monkeypatch.context() as patch:
+        patch.setattr("burla.checkpoint_files._Heads.read", fail)
+        checkpoint = opened()
+    assert checkpoint.take(A) is None
+    checkpoint.keep(B, [b"two"], many=False)
+    checkpoint.close()
+    after = opened()
+    assert [loaded(after, digest) for digest in (A, B)] == [b"one", b"two"]
+
+
 def test_another_function_has_nothing_and_it_is_told_what_has_changed() -> None:
     kept((A, b"one"))
     other = opened(parts={**PARTS, "x": b"y" * 16, "module m": b"m" * 16})

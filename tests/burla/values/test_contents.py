@@ -4,7 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,11 +26,26 @@ def of(value: Any) -> bytes:
     return Contents().of(value)
 
 
+PAIRS = np.dtype([("a", "i4"), ("b", "f4")])
+ONE_PLACE = np.dtype({"names": ["a", "b"], "formats": ["i4", "i4"], "offsets": [0, 0]})
 GENERATED = (one for one in "abc")  # cannot be pickled
 VALUES = [
     *(0, 1, 1.0, True, None, "1", b"1", 1j, 2**70, "", (), (1,), (1, "a"), ("a", "b"), ((1,), 2)),
     *([], [1], [[1]], {}, {"a": 1, "b": 2}, {"b": 2, "a": 1}, {1, 2}, {1, 3}, frozenset((1, 2))),
     *(np.arange(3), np.arange(3.0), np.arange(3).reshape(1, 3), np.int64(1), np.float32(1)),
+    *(
+        np.array(1),
+        np.arange(3).reshape(1, 3).view(np.matrix),
+        np.zeros(1, "i4"),
+        np.zeros(1, ">i4"),
+        np.zeros(1, "M8[s]"),
+    ),
+    *(np.zeros(2, PAIRS), np.ones(2, PAIRS), np.zeros(2, PAIRS).view(np.recarray), PAIRS),
+    *(
+        np.zeros(2, ONE_PLACE),
+        np.ones(2, ONE_PLACE),
+        np.zeros(1, np.dtype("i8", metadata={"a": 1})),
+    ),
     *(Point(1), Point(2), Point(1, frozenset("a")), range(3), len, dict, "a" * 100, "b" * 100),
 ]
 
@@ -51,7 +66,8 @@ def test_what_is_equal_has_the_same_digest_whatever_objects_it_is_of() -> None:
 
 
 def test_rows_of_an_array_and_many_values_have_the_digests_that_they_have_alone() -> None:
-    for array in (np.arange(5), np.arange(6.0).reshape(3, 2), np.zeros((2, 0))):
+    plain = (np.arange(5), np.arange(6.0).reshape(3, 2), np.zeros((2, 0)), np.array(["a", "bc"]))
+    for array in (*plain, np.zeros(2, PAIRS), np.zeros((2, 3), ONE_PLACE)):
         assert Contents().of_rows(array) == b"".join(map(of, array))
     assert Contents().of_each(VALUES) == b"".join(map(of, VALUES))
 
@@ -63,6 +79,42 @@ def test_an_input_that_holds_itself_has_a_digest_and_one_that_cannot_be_pickled_
     contents = Contents()
     assert contents.of(iter(GENERATED)) == NO_DIGEST
     assert contents.of([1]) == of([1])
+
+
+class Registered:
+    """Its class holds itself in a set, and so does each instance."""
+
+    all_: ClassVar[set[Any]] = set()
+
+    def __init__(self, x: int) -> None:
+        self.x, self.near = x, {self}
+        Registered.all_.add(Registered)
+
+
+def test_what_holds_itself_in_a_set_has_a_digest() -> None:
+    contents = Contents(frozenset((__name__,)))
+    assert contents.of(Registered(1)) == contents.of(Registered(1))
+    assert len({contents.of(Registered(1)), contents.of(Registered(2)), NO_DIGEST}) == 3
+    assert parts_of(made(Registered)) == parts_of(made(Registered))
+
+
+def test_inputs_of_a_module_are_others_when_that_is_another() -> None:
+    state = {__name__: b"one", "decimal": b""}
+    imports = made(0, "__import__('helpers') and x")  # runs in the worker, by value
+    values = [Point(1), [Point], parts_of, [imports], 1, (1, 2), [len], np.arange(2)]
+
+    def digests() -> list[bytes]:
+        contents = Contents(module=lambda name: state.get(name, b""))
+        assert [contents.of(value) for value in values] == [contents.of(one) for one in values]
+        return [contents.of(value) for value in values]
+
+    before = digests()
+    state[__name__] = b"two"
+    changed = [new != old for new, old in zip(digests(), before, strict=True)]
+    assert changed == [True] * 3 + [False] * 5
+    state["helpers"] = b"one"
+    changed = [new != old for new, old in zip(digests(), before, strict=True)]
+    assert changed == [True] * 4 + [False] * 4
 
 
 def test_a_tuple_that_is_unpacked_is_another_input() -> None:
@@ -115,9 +167,23 @@ def made(value: Any, code: str = "x + y") -> Any:
 
 def test_it_can_be_told_what_of_a_function_has_changed() -> None:
     before = parts_of(made(1))
-    for other, changed in ((made(2), {"y"}), (made(1, "x - y"), {"code"}), (made(1), set())):
+    for other, changed in ((made(2), {"y"}), (made(1, "x - y"), {"its code"}), (made(1), set())):
         after = parts_of(other)
         assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize("name", ["code", "self", "function", "its", "y"])
+def test_no_variable_hides_another_part_of_a_function(name: str) -> None:
+    def f(code: str, value: int = 1, inner: int = 1) -> Any:
+        space: dict[str, Any] = {name: value, "__name__": "__main__"}
+        text = f"def of({name}):\n def f(x):\n  def g():\n   global {name}\n   return {name}\n"
+        exec(f"{text}  return ({code}, {name}, g())\n return f\nf = of({inner})", space)
+        return space["f"]
+
+    before = parts_of(f("x"))
+    assert parts_of(f("x")) == before
+    for other in (f("x + 1"), f("x", value=2), f("x", inner=2)):
+        assert parts_of(other) != before
 
 
 def test_what_is_found_by_a_name_is_its_name() -> None:
