@@ -10,7 +10,7 @@ from burla.dashboard.core import cells as grid, job as one_job, node as one_node
 from burla.dashboard.core.difference import Shown, are_same_nodes
 from burla.errors import BurlaError
 from burla.failures import failure_of
-from burla.protocol.job_messages import JOBS, JobList, JobShown, ListJobs, ShowJob
+from burla.protocol.job_messages import JOBS, OPEN_STATES, JobList, JobShown, ListJobs, ShowJob
 from burla.protocol.overview_messages import (
     OVERVIEW,
     AskNode,
@@ -88,7 +88,8 @@ def _job(watched: Watched, job: str) -> Facts:
         raise NoSuch(said.why)
     now_s, line = time.time(), said.record.summary
     history = watched.history_of(line.job.hex())
-    history.add(now_s, line.done, line.slots)
+    if line.state in OPEN_STATES:  # else nothing of it moves
+        history.add(now_s, line.done, line.slots)
     view = one_job.job_view(said.record, watched.colours, history.rate(), now_s)
     return {"view": view, "points": history.chart()}
 

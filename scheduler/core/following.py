@@ -48,6 +48,12 @@ def fetched(reading: Reading, parts: Sequence[Part], lost_bytes: int, now_s: flo
     return Send(reading.peer, answer, payload)
 
 
+def put_off(reading: Reading) -> Send:
+    """Return the answer to who cannot wait for the file, because too many do."""
+    why = "too many read the output of jobs that are over just now: ask again in a while"
+    return Send(reading.peer, om.KeptOutput(b"", why=why))
+
+
 def told(
     job: bytes,
     parts: Sequence[Part],

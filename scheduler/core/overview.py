@@ -4,7 +4,8 @@ As with jobs: of others' only administrators learn whose a node is. Costs O(node
 for one node O(jobs that are kept): it is asked by people who look, not by programs that run.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice
 
 from burla.protocol import overview_messages as ov
@@ -37,21 +38,26 @@ def answer(
 
 def _overview(state: State, client: Client, tenant: str | None) -> ov.Overview:
     nodes = list(_nodes(state, tenant))
-    tenants = list(_tenants(state, tenant))
+    calls = _calls(state)
+    names = _names(state, tenant)
     return ov.Overview(
         who=name_of(state, state.tenants.of(client.user)),
         sees_all=tenant is None,
         nodes=tuple(_bounded(nodes)),
         nodes_total=len(nodes),
-        calls=_calls(state, tenant),
-        tenants=tuple(tenants[: ov.TENANTS_MAX]),
-        tenants_total=len(tenants),
+        calls=max(0, calls.total() if tenant is None else calls[tenant]),
+        tenants=tuple(_tenants(state, names[: ov.TENANTS_MAX], calls)),
+        tenants_total=len(names),
     )
 
 
 def name_of(state: State, tenant: str) -> str:
     """Return what people call a tenant."""
-    if tenant and tenant not in state.tenants.users.values():
+    return _called(tenant, state.tenants.users.values())
+
+
+def _called(tenant: str, users: Collection[str]) -> str:
+    if tenant and tenant not in users:
         return f"key {tenant[:8]}" if len(tenant) == 64 else tenant
     return tenant or EVERYBODY
 
@@ -94,30 +100,34 @@ def _user_of(state: State, record: Recording) -> str:
     return state.tenants.users.get(record.tenant, record.user)[:256]
 
 
-def _tenants(state: State, tenant: str | None) -> Iterator[ov.TenantUse]:
-    """Yield what users have: those that are known, and those that have jobs; by name."""
+def _names(state: State, tenant: str | None) -> list[str]:
+    """Return which tenants are told: those that are known, and those that have jobs; by name."""
     known = state.tenants
-    names = dict.fromkeys([*known.own, *known.users.values(), *map(known.of, state.usages)])
-    if tenant is not None or not names:
-        names = {tenant or "": None}
-    nodes = dict.fromkeys(names, 0)
-    slots = dict.fromkeys(names, 0)
+    names = {*known.own, *known.users.values(), *map(known.of, state.usages)}
+    return sorted(names) if tenant is None and names else [tenant or ""]
+
+
+def _tenants(state: State, names: Sequence[str], calls: Counter[str]) -> Iterator[ov.TenantUse]:
+    """Yield what tenants have."""
+    known = state.tenants
+    nodes: Counter[str] = Counter()
+    slots: Counter[str] = Counter()
     for job in state.jobs.values():
         of = known.of(job.tenant)
-        if of in nodes:
-            nodes[of] += len(job.work.leases)
-            slots[of] += job.work.slots
+        nodes[of] += len(job.work.leases)
+        slots[of] += job.work.slots
     usages = {known.of(name): usage for name, usage in state.usages.items()}
-    for name in sorted(names):
+    users = frozenset(known.users.values())
+    for name in names:
         usage, quotas = usages.get(name, Usage()), known.quotas_of(name)
         yield ov.TenantUse(
-            user=name_of(state, name),
+            user=_called(name, users),
             jobs=usage.jobs,
             inputs=usage.inputs,
             bytes_held=usage.bytes_held,
             nodes=nodes[name],
             slots=slots[name],
-            calls=_calls(state, name),
+            calls=max(0, calls[name]),
             jobs_max=quotas.jobs_max,
             inputs_max=quotas.inputs_max,
             bytes_max=quotas.bytes_max,
@@ -125,15 +135,15 @@ def _tenants(state: State, tenant: str | None) -> Iterator[ov.TenantUse]:
         )
 
 
-def _calls(state: State, tenant: str | None) -> int:
-    """Return how many calls of a tenant, or of all, have had an outcome."""
+def _calls(state: State) -> Counter[str]:
+    """Return how many calls have had an outcome, by tenant."""
     records, of = state.records, state.tenants.of
-    over = records.totals.calls_of.items()
-    calls = sum(count for name, count in over if tenant is None or of(name) == tenant)
+    calls: Counter[str] = Counter()
+    for name, count in records.totals.calls_of.items():
+        calls[of(name)] += count
     for record in records.open.values():
-        if tenant is None or of(record.tenant) == tenant:
-            calls += record.counts.calls
-    return max(0, calls)
+        calls[of(record.tenant)] += record.counts.calls
+    return calls
 
 
 # --- one node ---

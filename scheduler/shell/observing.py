@@ -58,12 +58,14 @@ def keep_jobs(
             case KeepOutput(filed):
                 record_file.put_output(filed, clock_s())
             case FetchOutput(reading):
-                record_file.fetch_output(
+                is_taken = record_file.fetch_output(
                     reading.job,
                     reading.tenant,
                     clock_s(),
                     lambda parts, lost_bytes: answer(reading, parts, lost_bytes),
                 )
+                if not is_taken:
+                    send(following.put_off(reading))
             case _:
                 assert_never(what)
 

@@ -28,6 +28,7 @@ BYTES_MAX = 64 << 20  # of all records, as they are written
 PRUNE_S = 60.0  # between two looks at what is too old or too much
 WAITING_MAX = 100  # parts that wait to be written; a part is some hundreds of rows
 WAITING_OUTPUT_MAX = 8  # before output must not wait as well, of which there may be much
+READING_MAX = 64  # who wait for what is in the file
 CLOSE_S = 2.0  # for what waits to be written at the end
 COMPLAIN_S = 60.0
 FORMAT = 1
@@ -67,6 +68,7 @@ class RecordFile:
         """Look at the file, if it is there; it is made with the first rows."""
         self._path, self._clock_s = path, clock_s
         self._queue: SimpleQueue[tuple[Work, Callable[[], None]] | None] = SimpleQueue()
+        self._asked = self._read = 0  # parts of the queue that read; each is counted in one thread
         self._complained_s = float("-inf")
         self._pruned_s = float("-inf")
         self._encoder = msgspec.msgpack.Encoder()
@@ -95,31 +97,45 @@ class RecordFile:
         """Have rows written, in place of those of the same jobs."""
         if not rows:
             return
-        if self._queue.qsize() >= WAITING_MAX:
+        if self._waiting() >= WAITING_MAX:
             self._complain("is not written fast enough", OSError(f"{len(rows)} jobs are left out"))
             return
         self._have_done(partial(self._write_part, told_s=self._clock_s(), rows=rows))
 
     def put_output(self, filed: Sequence[Filed], now_s: float) -> None:
         """Have output written; `now_s`: on the clock of its parts."""
-        if self._queue.qsize() >= WAITING_OUTPUT_MAX:
+        if self._waiting() >= WAITING_OUTPUT_MAX:
             self._complain("is not written fast enough", OSError("output of jobs is left out"))
             return
         told_s = self._clock_s()
         ahead_s = told_s - now_s
         self._have_done(lambda database: output_rows.write(database, filed, told_s, ahead_s))
 
-    def fetch_output(self, job: bytes, tenant: str, now_s: float, found: Found) -> None:
-        """Have the output of a job read, behind what waits to be written.
+    def fetch_output(self, job: bytes, tenant: str, now_s: float, found: Found) -> bool:
+        """Have the output of a job read, behind what waits to be written; False: too many wait.
 
         `found` is called in a thread, with nothing if it cannot be read.
         """
+        if self._asked - self._read >= READING_MAX:
+            return False
+        self._asked += 1
         ahead_s = self._clock_s() - now_s
 
         def read(database: sqlite3.Connection) -> None:
-            found(*output_rows.read(database, job, tenant, ahead_s))
+            known = output_rows.read(database, job, tenant, ahead_s)
+            self._read += 1
+            found(*known)
 
-        self._have_done(read, lambda: found([], 0))
+        def failed() -> None:
+            self._read += 1
+            found([], 0)
+
+        self._have_done(read, failed)
+        return True
+
+    def _waiting(self) -> int:
+        """Return how much waits to be written: who reads costs nobody a place."""
+        return self._queue.qsize() - (self._asked - self._read)
 
     def read_output(self, job: bytes, tenant: str, now_s: float) -> tuple[list[Part], int]:
         """Return the output of a job."""

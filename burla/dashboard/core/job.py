@@ -128,7 +128,9 @@ def _figures(said: Details, is_open: bool, rate: float | None) -> list[Figure]:
         found.append(Figure("calls a second", UNKNOWN if rate is None else compact(rate), left))
         nodes = f"on {said.nodes:,} node{'s' * (said.nodes != 1)}"
         found.append(Figure("slots", f"{said.slots:,}", nodes))
-        found.append(Figure("runs for", duration(float(round(said.took_s)))))
+        found.append(
+            Figure("runs for" if said.nodes else "open for", duration(float(round(said.took_s))))
+        )
     else:
         mean = compact(said.done / said.took_s) if said.took_s else UNKNOWN
         found.append(Figure("calls a second", mean))

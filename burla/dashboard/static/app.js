@@ -29,6 +29,7 @@
     }
     if (draw && (change.points || change.first)) draw(change.points || [], change.first);
     main.classList.toggle("stale", Boolean(change.stale));
+    if (!change.stale) main.classList.remove("nothing");
     filterAll();
   }
 

@@ -9,7 +9,13 @@ window.chartIn = (element) => {
     : Math.abs(value) >= 1e6 ? `${+(value / 1e6).toPrecision(3)} M`
     : Math.abs(value) >= 1e4 ? `${+(value / 1e3).toPrecision(3)} k`
     : `${+value.toPrecision(3)}`;
-  const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+  // as all times of burla: UTC
+  const clock = (seconds) => new Date(seconds * 1000).toISOString().slice(11, 19);
+  // Of the point under the cursor; without one, of the last.
+  const said = (at, show) => (_, value) => {
+    const shown = value === null || value === undefined ? points[at][points[at].length - 1] : value;
+    return shown === undefined ? "" : show(shown);
+  };
   let plot = null;
 
   function axes() {
@@ -33,9 +39,9 @@ window.chartIn = (element) => {
         scales: { x: { time: false }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
         axes: axes(),
         series: [
-          { label: "at", value: (_, at) => (at === null || at === undefined ? "" : clock(at)) },
-          { label: "a second", stroke: color("--accent"), width: 2, fill: color("--accent-soft"), points: { show: false }, value: (_, v) => (v === null || v === undefined ? "" : short(v)) },
-          { label: "run now", stroke: color("--second"), width: 1.5, dash: [4, 3], points: { show: false }, value: (_, v) => (v === null || v === undefined ? "" : short(v)) },
+          { label: "at (UTC)", value: said(0, clock) },
+          { label: "a second", stroke: color("--accent"), width: 2, fill: color("--accent-soft"), points: { show: false }, value: said(1, short) },
+          { label: "run now", stroke: color("--second"), width: 1.5, dash: [4, 3], points: { show: false }, value: said(2, short) },
         ],
       },
       points,
@@ -53,6 +59,7 @@ window.chartIn = (element) => {
     for (const point of more) point.forEach((value, at) => points[at].push(value));
     for (const each of points) each.splice(0, Math.max(0, each.length - most));
     element.classList.toggle("waits", points[0].length < 2);
+    if (points[0].length < 2) return; // it would have an axis of no time in particular
     if (!plot) make();
     else plot.setData(points);
   };

@@ -25,7 +25,7 @@
     row.className = stream;
     row.dataset.text = `${text} ${node} input ${input}`.toLowerCase();
     row.append(cell("when", time), cell("where", `${node} ${input}`), cell("what", text));
-    row.title = `${time} ${node}, input ${input}, ${stream}`;
+    row.title = `${time} UTC, ${node}, input ${input}, ${stream}`;
     row.hidden = !isShown(row);
     return row;
   }

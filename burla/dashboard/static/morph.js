@@ -36,6 +36,7 @@ window.morph = (() => {
     for (const wanted of [...to.childNodes]) {
       const known = keyOf(wanted) && keyed.get(keyOf(wanted));
       if (known && sameKind(known, wanted)) {
+        keyed.delete(keyOf(wanted)); // another of this key is another one
         if (known !== here) from.insertBefore(known, here);
         one(known, wanted);
         here = known.nextSibling;

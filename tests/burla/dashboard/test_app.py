@@ -89,7 +89,7 @@ def test_a_cluster_that_is_gone_says_why_and_what_to_do(lab: Shown) -> None:
     text = html(lab, "/c/gone/")
     assert "its process has ended" in text
     assert "What to do: `burla doctor` finds out what is wrong" in text
-    assert 'class="stale"' in text
+    assert 'class="stale nothing"' in text  # its cards, which would be empty, are not seen
 
 
 def test_a_key_that_is_not_known_is_told_with_what_to_do(lab: Shown) -> None:
@@ -185,3 +185,15 @@ def test_of_many_users_each_is_there(lab: Shown) -> None:
     text = html(lab, "/c/lab/users")
     assert "user299" in text
     assert "The first 300 of 500" in text
+
+
+def test_of_a_job_that_is_over_nothing_is_counted(lab: Shown) -> None:
+    """Its chart would be a line of zeros, of a time in which it did not run."""
+    watched = lab.dashboard._places.watch("lab")
+    assert watched is not None
+    for state, points in ((JobState.RUNNING, 1), (JobState.COMPLETE, 0)):
+        watched.jobs.clear()
+        lab.answers[jm.ShowJob] = jm.JobShown(record(state))
+        watched.line._known.clear()
+        pages._job(watched, JOB.hex())
+        assert len(watched.history_of(JOB.hex())._points) == points

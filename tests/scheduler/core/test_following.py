@@ -154,3 +154,10 @@ def test_what_is_not_here_is_looked_for_in_the_file() -> None:
     sent = following.fetched(reading, parts, 0, 10.0)
     part = om.OutputPart(1, b"l" * 16, "n", 15.0, (2,))
     assert sent == Send(ANNA.encode(), om.KeptOutput(JOB, (part,), 2, is_over=True), [b"two\n"])
+
+
+def test_who_cannot_wait_for_the_file_is_told_so() -> None:
+    said = following.put_off(Reading(b"peer", JOB, "anna", 0, True))
+    assert said.peer == b"peer"
+    assert isinstance(said.message, om.KeptOutput)
+    assert "ask again" in said.message.why

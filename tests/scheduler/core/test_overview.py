@@ -155,3 +155,30 @@ def test_an_answer_fits_into_a_header_however_many_nodes_there_are(name: str) ->
     said = decode(encode(sent.message), ov.OverviewAnswer)[0]
     assert said.nodes_total == count
     assert 0 < len(said.nodes) <= ov.NODES_SEEN_MAX
+
+
+def test_many_users_with_many_jobs_are_gone_through_once() -> None:
+    """The loop serves nobody meanwhile, and each open dashboard asks every two seconds."""
+
+    class Looked(dict[str, str]):
+        times = 0
+
+        def get(self, key: str, default: Any = None) -> Any:
+            Looked.times += 1
+            return super().get(key, default)
+
+    count = 60
+    keys = [f"{number:064x}" for number in range(count)]
+    core = Scheduler(bytes(16), "0", "inproc://pub")
+    users = Looked({key: f"user{number}" for number, key in enumerate(keys)})
+    core.set_tenants(Tenants(Quotas(), {}, users))
+    for number, key in enumerate(keys):
+        job = number.to_bytes(16, "big")
+        core.receive(key.encode(), client_hello(job), [], 10.0, key)
+        core.receive(key.encode(), open_job(job), [b"f"], 10.0, key)
+    Looked.times = 0
+    told = core.receive(keys[0].encode(), ov.AskOverview(), [], 11.0, keys[0], sees_all=True)
+    (said,) = [each.message for each in told if isinstance(each, Send)]
+    assert isinstance(said, ov.Overview)
+    assert [use.jobs for use in said.tenants] == [1] * count
+    assert Looked.times < 10 * count

@@ -2,6 +2,7 @@
 
 import sqlite3
 import stat
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -156,3 +157,22 @@ def test_who_asks_for_output_is_answered_whatever_becomes_of_the_file(tmp_path: 
     file.fetch_output(JOB, "anna", 0.0, lambda *what: found.append(what))
     file.close()
     assert found == [([], 0)]
+
+
+def test_who_reads_keeps_nothing_from_being_written(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    file = RecordFile(path, lambda: 1000.0)
+    goes_on = threading.Event()
+
+    def slow(_parts: list[Part], _lost: int) -> None:
+        assert goes_on.wait(20)
+
+    for _ in range(record_file.READING_MAX):
+        assert file.fetch_output(JOB, "anna", 0.0, slow)
+    assert not file.fetch_output(JOB, "anna", 0.0, slow)  # it is bounded, and told
+    file.put([("anna", record(1))])
+    file.put_output([filed(part(0, b"a"), new=True)], 0.0)
+    goes_on.set()
+    file.close()
+    assert len(RecordFile(path).read()) == 1
+    assert [one.chunks for one in file.read_output(JOB, "anna", 0.0)[0]] == [(b"a",)]
