@@ -1,6 +1,7 @@
 """`burla dashboard`: clusters in a browser. Other rooms are imported inside the command only."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -40,20 +41,33 @@ def dashboard(port: int, no_browser: bool, cluster: str | None) -> None:
 
     address = address_in_use(cluster)  # what is wrong with it is said here, and now
 
-    def announce(url: str, at: int) -> None:
+    def announce(url: str, url_once: str, at: int) -> None:
         click.echo(f"The dashboard is at {url}")
         click.echo("Only you can open it, by this address. Ctrl-C ends it.")
         if os.environ.get("SSH_CONNECTION"):
             click.echo(
                 f"From your own machine: ssh -L {at}:127.0.0.1:{at} {_host()}, then open it."
             )
-        elif not no_browser:
-            import webbrowser
+        elif not no_browser and _has_screen():
+            import threading
 
-            with suppress(webbrowser.Error):
-                webbrowser.open(url)
+            # beside the server: there are browsers that are waited for until they end
+            threading.Thread(target=_open_browser, args=(url_once,), daemon=True).start()
 
     serve(lambda: list(_places(cluster, address)), port, announce)
+
+
+def _has_screen() -> bool:
+    """Return whether a browser would have a window: one in this terminal would take it from us."""
+    names = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    return sys.platform != "linux" or any(os.environ.get(name) for name in names)
+
+
+def _open_browser(url: str) -> None:
+    import webbrowser
+
+    with suppress(webbrowser.Error):
+        webbrowser.open(url)
 
 
 def _host() -> str:

@@ -3,6 +3,9 @@
 Every user of this machine reaches its loopback, and so does every page that a browser shows. So a
 browser shows the token of the URL once and has a cookie from then on; the Host is ours (a name of
 somebody else's may resolve to 127.0.0.1); what changes something comes from a page of ours.
+
+The browser that the command starts has another token, for every user sees with which words a
+program is started: that one counts once, and only for a connection of this user's.
 """
 
 import hmac
@@ -13,6 +16,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .peers import is_of_this_user
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self';"
@@ -52,12 +57,13 @@ class Guard:
 
     def __init__(self, app: ASGIApp, port: int) -> None:
         """Guard `app`, which is served at a port of loopback."""
-        self._app = app
+        self._app, self._port = app, port
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         self._origins = {f"http://{host}" for host in self._hosts}
         self._cookie = f"burla-{port}"  # cookies know no ports
         self._session = secrets.token_urlsafe(32)
         self.token = secrets.token_urlsafe(32)
+        self.first_token = secrets.token_urlsafe(32)  # of the browser that we start; empty: used
         self.form_key = secrets.token_urlsafe(32)  # stands in each form of ours
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,9 +99,10 @@ class Guard:
             )
         if request.url.path.startswith(PUBLIC):
             return None
+        is_known = _equal(request.cookies.get(self._cookie, ""), self._session)
         if request.method == "GET" and TOKEN in request.query_params:
-            return self._enter(request)
-        if _equal(request.cookies.get(self._cookie, ""), self._session):
+            return self._enter(request, is_known=is_known)
+        if is_known:
             return None
         return page(
             "The dashboard does not know this browser",
@@ -110,13 +117,15 @@ class Guard:
         site = headers.get("sec-fetch-site", "same-origin")
         return len(origins) == 1 and origins[0] in self._origins and site == "same-origin"
 
-    def _enter(self, request: Request) -> Response:
+    def _enter(self, request: Request, *, is_known: bool) -> Response:
         """Give a browser that has the token a cookie, and an address without it.
 
         By a page that leads on, for with a redirect the cookie would not be sent if a link on
         another page had been followed.
         """
-        if not _equal(request.query_params[TOKEN], self.token):
+        given = request.query_params[TOKEN]
+        # a browser that is known may come again by the address that it has in its history
+        if not (is_known or _equal(given, self.token) or self._is_first(request, given)):
             return page(
                 "This token is not the one",
                 "Open the dashboard by the address that <code>burla dashboard</code> printed last."
@@ -125,6 +134,15 @@ class Guard:
         answer = page("burla", "The dashboard opens.", status=200, leads_to="/")
         answer.set_cookie(self._cookie, self._session, path="/", httponly=True, samesite="strict")
         return answer
+
+    def _is_first(self, request: Request, given: str) -> bool:
+        """Return whether this is the browser that we have started; it is that once."""
+        if not self.first_token or not _equal(given, self.first_token):
+            return False
+        if request.client is None or not is_of_this_user(self._port, request.client.port):
+            return False
+        self.first_token = ""
+        return True
 
     async def has_form_key(self, request: Request) -> bool:
         """Return whether a form that was sent is one of ours."""

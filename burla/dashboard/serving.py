@@ -31,13 +31,16 @@ class _Server(uvicorn.Server):
         super().handle_exit(number, frame)
 
 
-def serve(find: Callable[[], list[Place]], port: int, announce: Callable[[str, int], None]) -> None:
+def serve(
+    find: Callable[[], list[Place]], port: int, announce: Callable[[str, str, int], None]
+) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         find: returns which clusters there are.
         port: of loopback; 0: any that is free.
-        announce: is called with the address for a browser, and the port, once it is served.
+        announce: is called once it is served: with the address for people, the one for a browser
+            that is started, which counts once, and the port.
 
     Raises:
         BadSetting: the port is taken.
@@ -67,7 +70,8 @@ def serve(find: Callable[[], list[Place]], port: int, announce: Callable[[str, i
             timeout_graceful_shutdown=END_S,
             proxy_headers=False,
         )
-        announce(f"http://{LOOPBACK}:{at}/?{TOKEN}={guard.token}", at)
+        address = f"http://{LOOPBACK}:{at}/?{TOKEN}="
+        announce(address + guard.token, address + guard.first_token, at)
         # what ends it is raised again when all is closed: both signals as this
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:

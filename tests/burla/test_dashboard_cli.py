@@ -15,6 +15,14 @@ from burla.system.owner import Owner
 Serve = dict[str, Any]
 
 
+class _AtOnce:
+    """A thread that has ended when it is started."""
+
+    def __init__(self, *, target: Callable[..., None], args: tuple[str, ...], daemon: bool) -> None:
+        assert daemon
+        self.start = lambda: target(*args)
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
     """Return what would have been served; nothing is."""
@@ -22,13 +30,15 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Serve:
 
     def serve(find: Callable[[], list[Place]], port: int, announce: Callable[..., None]) -> None:
         seen.update(places=find(), port=port)
-        announce("http://127.0.0.1:5/?token=t", 5)
+        announce("http://127.0.0.1:5/?token=t", "http://127.0.0.1:5/?token=once", 5)
 
     def open_browser(url: str) -> None:
         seen["opened"] = url
 
     monkeypatch.setattr("burla.dashboard.serving.serve", serve)
     monkeypatch.setattr("webbrowser.open", open_browser)
+    monkeypatch.setattr("threading.Thread", _AtOnce)
+    monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr("burla.private_clusters.running", list)
     monkeypatch.setenv("BURLA_CONFIG_DIR", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -47,8 +57,10 @@ def test_without_a_cluster_the_private_ones_are_shown(
     assert (place.key, place.name) == ("_77", "private cluster of process 77")
     assert place.why_gone() == one.why_gone()
     assert not place.is_meant
-    assert served["opened"] == "http://127.0.0.1:5/?token=t"
-    assert "The dashboard is at http://127.0.0.1:5/?token=t" in capsys.readouterr().out
+    assert served["opened"] == "http://127.0.0.1:5/?token=once"  # all users see it: it counts once
+    said = capsys.readouterr().out
+    assert "The dashboard is at http://127.0.0.1:5/?token=t\n" in said
+    assert "once" not in said.split("\n")[0]
 
 
 def test_the_cluster_in_use_comes_first(served: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +77,16 @@ def test_over_ssh_it_is_told_how_to_get_there(
     monkeypatch.setenv("SSH_CONNECTION", "a 1 b 2")
     assert cli.main(["dashboard"]) == 0
     assert "ssh -L 5:127.0.0.1:5 " in capsys.readouterr().out
+    assert "opened" not in served
+
+
+def test_without_a_screen_no_browser_takes_the_terminal(
+    served: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert cli.main(["dashboard"]) == 0
     assert "opened" not in served
 
 

@@ -116,3 +116,28 @@ def test_every_answer_says_what_browsers_are_to_refuse(lab: Shown, path: str) ->
 )
 def test_only_what_is_to_be_served_is(lab: Shown, path: str) -> None:
     assert lab.browser.get(path).status_code == 404
+
+
+def test_the_browser_that_is_started_gets_in_once_and_only_as_this_user(
+    lab: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All users of the machine see the address among the words that it is started with."""
+    asked: list[tuple[int, int]] = []
+    is_ours = False
+
+    def is_of_this_user(port: int, peer: int) -> bool:
+        asked.append((port, peer))
+        return is_ours
+
+    monkeypatch.setattr("burla.dashboard.guard.is_of_this_user", is_of_this_user)
+    first = {"token": lab.guard.first_token}
+    assert first["token"] != lab.guard.token
+    assert lab.stranger().get("/", params=first).status_code == 403
+    is_ours = True
+    browser = lab.stranger()
+    assert browser.get("/", params=first).status_code == 200
+    assert asked == [(PORT, 50000)] * 2
+    assert lab.stranger().get("/", params=first).status_code == 403
+    assert lab.stranger().get("/", params={"token": ""}).status_code == 403
+    assert browser.get("/", params=first).status_code == 200  # from its history
+    assert browser.get("/c/lab/").status_code == 200
