@@ -68,6 +68,9 @@ def up(
     if file is None and known is not None:  # the same again, and perhaps more
         config = known.config
     config = config.with_options(settings)
+    if known is not None and "kubernetes" in config.provided:
+        there = config.kubernetes.placed_as(known.config.kubernetes)
+        config = changed(config, kubernetes=there)
     if known is not None and config.bind != known.config.bind:
         _refuse_to_move(known, config.bind)
     refuse_unknown(hosts)

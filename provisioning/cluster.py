@@ -28,7 +28,7 @@ from burla.provisioning.ssh.connections import Connections
 
 from . import providers, sight, state
 from .admin import NoAnswer, NotTaken
-from .config import ClusterConfig, log_options, package_options, write_packages
+from .config import BUILT_IN, ClusterConfig, log_options, package_options, write_packages
 from .fleet import Fleet
 from .head import AUTOSCALER, SCHEDULER, Head
 from .members import Installed, Local, Member, Rented, install_packages
@@ -145,11 +145,13 @@ class Cluster:
         Raises:
             ProvisioningError: one of them is not installed, or cannot work so.
         """
-        where = providers.Head(
+        rentals = providers.rentals(self.config, self._site())
+        return {name: self._fleet(rental) for name, rental in rentals.items()}
+
+    def _site(self) -> providers.Head:
+        return providers.Head(
             self.state.address, self.head.join_token, self.directory, self._say, self._pause
         )
-        rentals = providers.rentals(self.config, where)
-        return {name: self._fleet(rental) for name, rental in rentals.items()}
 
     def _fleet(self, rental: providers.Rental) -> Fleet:
         head = self.head
@@ -193,6 +195,8 @@ class Cluster:
 
     def up(self, progress: Progress) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
+        self.config = self.state.config = providers.settled(self.config)
+        self._refuse_to_abandon()
         for provider, fleet in self.fleets().items():
             if provider != "gce":  # nothing is started where there is none
                 fleet.provisioner.observe()
@@ -211,6 +215,25 @@ class Cluster:
             if fleets:
                 self.head.start_autoscaler(progress)
         return results
+
+    def _refuse_to_abandon(self) -> None:
+        """Refuse settings by which machines that are there would not be found again.
+
+        Raises:
+            BadConfig: there are some.
+        """
+        before, now = self.known, self.config
+        for name in filter(BUILT_IN.__contains__, before.provided):
+            if name in now.provided and getattr(before, name).place == getattr(now, name).place:
+                continue
+            provisioner = providers.rental(name, before, self._site()).provisioner
+            if left := provisioner.observe():
+                raise BadConfig(
+                    f"with these settings of [{name}] nobody would find {len(left)} machines of"
+                    f" {now.name!r} again ({named(m.name for m in left)}). Leave them as they were,"
+                    f" or run `burla down --cluster {now.name}` first"
+                )
+            provisioner.clean()
 
     def _find_packages(self, progress: Progress) -> NodePackages:
         """Find out what nodes are given for all jobs, and keep it.

@@ -2,9 +2,11 @@
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from burla.provisioning.core.machines import BadConfig
 
@@ -15,6 +17,7 @@ NODES_MAX = 1000  # of one kind; a typing error should not become a bill
 KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 TOLERATION = re.compile(r"(?P<key>[^=:\s]*)(=(?P<value>[^=:\s]*))?(:(?P<effect>\w+))?")
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+IN_CLUSTER = "in-cluster"  # for a context: the service account of the pod that this runs in
 
 
 class GceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +42,11 @@ class GceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         600  # a VM that hears nothing from its scheduler for this long powers itself off
     )
     endpoint: str = ""  # of the API, for tests
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where its machines are found again."""
+        return self.endpoint, self.project
 
     def check(self, *, is_used: bool) -> None:
         """Complain of what is impossible; `is_used`: machines are made."""
@@ -67,6 +75,11 @@ class SlurmConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wait_s: float = 600.0  # for Slurm to have room; then what waits is cancelled
     options: tuple[str, ...] = ()  # more of sbatch, as "--account=x"
 
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where its jobs are found again: there is one Slurm."""
+        return ()
+
     def check(self) -> None:
         """Complain of what is impossible."""
         wait_s = self.wait_s
@@ -79,7 +92,9 @@ class KubernetesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nodes: int = 0  # that stand; jobs may ask for more
     # Empty: one of its own, which is made, and deleted by `burla down`.
     namespace: str = ""
-    context: str = ""  # of the kubeconfig; empty: inside a pod its service account, else as it says
+    # Both as `burla up` finds them at first: who changes kubectl's context does not lose the pods.
+    # of the kubeconfig; "in-cluster": this pod's service account; empty: as kubectl has it
+    context: str = ""
     kubeconfig: str = ""  # file; empty: as KUBECONFIG says, else ~/.kube/config
     # With the cluster's minor version of Python; empty: python:3.X-slim. Where it has this version
     # of burla, too, nothing is installed in a pod.
@@ -99,6 +114,19 @@ class KubernetesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wheelhouse: str = ""  # folder in the image that has all dependencies
     boot_s: float = 300.0  # from its creation to its first Hello; then it is given up
     silence_s: int = 600  # a pod that hears nothing from its scheduler for this long ends
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where its pods are found again."""
+        return self.kubeconfig, self.context, self.namespace
+
+    def placed_as(self, known: "KubernetesConfig") -> "KubernetesConfig":
+        """Return this, there where `known` has its pods, unless this names another place."""
+        file = str(Path(self.kubeconfig).expanduser().absolute()) if self.kubeconfig else ""
+        is_there = file in ("", known.kubeconfig) and self.context in ("", known.context)
+        if not is_there:
+            return self
+        return replace(self, kubeconfig=known.kubeconfig, context=known.context)
 
     def check(self) -> None:
         """Complain of what is impossible."""

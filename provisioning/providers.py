@@ -12,6 +12,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from burla.provisioning.core.machines import (
     BadConfig,
     JoinToken,
@@ -93,10 +95,30 @@ def rentals(config: ClusterConfig, head: Head) -> dict[str, Rental]:
     Raises:
         ProvisioningError: one of them is not installed, or cannot work so.
     """
-    return {name: _rental(name, config, head) for name in config.provided}
+    return {name: rental(name, config, head) for name in config.provided}
 
 
-def _rental(name: str, config: ClusterConfig, head: Head) -> Rental:
+def settled(config: ClusterConfig) -> ClusterConfig:
+    """Return settings that mean the same wherever, and whenever, a command reads them.
+
+    Raises:
+        ProvisioningError: it cannot be told which Kubernetes is meant.
+    """
+    if "kubernetes" not in config.provided:
+        return config
+    try:
+        from burla.provisioning.kubernetes.api import settled as place_of
+    except ImportError as error:
+        raise _lacks("Kubernetes", "kubernetes", error) from None
+    return replace(config, kubernetes=place_of(config.kubernetes))
+
+
+def rental(name: str, config: ClusterConfig, head: Head) -> Rental:
+    """Return who makes machines of one kind for a cluster.
+
+    Raises:
+        ProvisioningError: it is not installed, or cannot work so.
+    """
     match name:
         case "gce":
             return _gce(config, head)

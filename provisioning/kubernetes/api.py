@@ -1,7 +1,9 @@
 """Calls of Kubernetes' API: to the cluster that is meant, and again when it is busy."""
 
 import os
+import ssl
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from functools import cache
@@ -18,21 +20,25 @@ from lightkube.core.exceptions import ConfigError
 from lightkube.models import meta_v1
 from lightkube.resources.batch_v1 import Job
 from lightkube.resources.core_v1 import ConfigMap, Event, Namespace, Pod, Secret
+from msgspec.structs import replace
 
 from burla.provisioning.core.capacity import BUSY_STATUS, MISSING, Answer, Refusal
 from burla.provisioning.core.machines import BadConfig, ProvisioningError, printable
-from burla.provisioning.provider_settings import KubernetesConfig
+from burla.provisioning.provider_settings import IN_CLUSTER, KubernetesConfig
 
 T = TypeVar("T")
 KINDS = (Job, ConfigMap, Event, Namespace, Pod, Secret)  # all that is asked for
 CALL_S = 30.0  # one HTTP request
+CONNECT_S = 5.0  # an address that nobody has is told within a minute, with all tries
 TRIES = 6  # of a call that is answered "busy"; waits add up to half a minute
 PAUSE_S = 1.0  # before the second try; doubles
+PAUSE_MAX_S = 60.0  # whatever the answer says
 PAGE = 500  # of a list
 THERE = 409
 GONE = 410
 NOT_KNOWN, FORBIDDEN = 401, 403
 QUOTA = "exceeded quota"  # in what a 403 says
+TERMINATED = "because it is being terminated"  # likewise, of a namespace
 EXEC = "client.authentication.k8s.io/"  # versions of this differ in what we do not use
 _turn = threading.Lock()
 LOGIN = "log in again, as for kubectl (`kubectl auth whoami` shows whether it works)"
@@ -68,9 +74,9 @@ class KubeApi:
         try:
             found = _usable(_config(told))
             self.server = found.cluster.server
-            self.client = Client(
-                config=found, namespace=namespace, timeout=httpx2.Timeout(CALL_S), trust_env=True
-            )
+            self.told = _settled(told, found)  # which it is from now on
+            waits = httpx2.Timeout(CALL_S, connect=CONNECT_S)
+            self.client = Client(config=found, namespace=namespace, timeout=waits, trust_env=True)
             weakref.finalize(self, self.client.close)
         except (ConfigError, OSError, KeyError, TypeError, ValueError) as error:
             raise BadConfig(
@@ -86,15 +92,20 @@ class KubeApi:
         """
         pause_s = PAUSE_S
         for left in reversed(range(TRIES)):
+            least_s = 0.0
             try:
                 return call(self.client)
             except ApiError as error:
                 answer = _answer(error.status.code or 0, error.status.message or "")
+                least_s = _retry_after_s(error.response)
             except httpx2.HTTPStatusError as error:
                 answer = _answer(error.response.status_code, str(error))
+                least_s = _retry_after_s(error.response)
             except (httpx2.HTTPError, ConnectionError) as error:
                 text = f"Kubernetes at {self.server} does not answer: {_words(error)}"
-                answer = Answer(Refusal.BUSY, text)
+                # who is not who it should be is that a second later, too
+                refusal = Refusal.NO if _is_of_certificate(error) else Refusal.BUSY
+                answer = Answer(refusal, text)
             except (ConfigError, OSError) as error:  # of whoever gives out credentials
                 answer = Answer(Refusal.NO, f"no credentials for Kubernetes: {_words(error)}")
             except (KeyError, ValueError, msgspec.MsgspecError) as error:
@@ -102,7 +113,7 @@ class KubeApi:
                 answer = Answer(Refusal.NO, text)
             if answer.refusal is not Refusal.BUSY or not left:
                 raise Refused(answer)
-            self._pause(pause_s)
+            self._pause(min(max(pause_s, least_s), PAUSE_MAX_S))
             pause_s *= 2
         raise AssertionError  # the last round returns or raises
 
@@ -116,9 +127,10 @@ class KubeApi:
                     raise
             try:
                 return self.get(type(made), made.metadata.name)
-            except Refused as refused:  # it was just going
+            except Refused as refused:  # it was just going, or others changed the quota meanwhile
                 if refused.answer.status != MISSING or not left:
                     raise
+                self._pause(PAUSE_S)
         raise AssertionError  # the last round returns or raises
 
     def get(self, kind: Any, name: str) -> Any:
@@ -148,6 +160,15 @@ class KubeApi:
                 raise
 
 
+def settled(told: KubernetesConfig) -> KubernetesConfig:
+    """Return settings that lead to the cluster that is meant now, whatever is meant later.
+
+    Raises:
+        BadConfig: it cannot be told which one is.
+    """
+    return KubeApi(told, told.namespace or "default", time.sleep).told
+
+
 @cache
 def _types() -> None:
     for kind in KINDS:
@@ -168,7 +189,9 @@ def _answer(status: int, message: str) -> Answer:
     text = f"{status} {printable(message)}".strip()
     if status == FORBIDDEN and QUOTA in message:
         return Answer(Refusal.QUOTA, f"the quota of the namespace is used up: {text}", status)
-    if status == FORBIDDEN:
+    if status == FORBIDDEN and TERMINATED in message:
+        text = f"{text}: wait until it is gone, or set kubernetes.namespace to another one"
+    elif status == FORBIDDEN:
         text = f"{text}: you need a role there that may do so; docs/clusters.md has one"
     if status == NOT_KNOWN:
         text = f"Kubernetes does not know you ({text}): {LOGIN}"
@@ -179,11 +202,14 @@ def _answer(status: int, message: str) -> Answer:
 def _config(told: KubernetesConfig) -> SingleConfig:
     """Return which cluster is meant; see `KubernetesConfig`."""
     context = told.context or None
-    if not (told.kubeconfig or context) and Path(SERVICE_ACCOUNT, "token").exists():
+    variable = os.environ.get("KUBECONFIG", "")
+    is_told = told.kubeconfig or (context and context != IN_CLUSTER)
+    inside = context == IN_CLUSTER or (not variable and Path(SERVICE_ACCOUNT, "token").exists())
+    if inside and not is_told:
         found = KubeConfig.from_service_account(SERVICE_ACCOUNT).get()
         assert found is not None, "it has one context"
         return found
-    named = told.kubeconfig or os.environ.get("KUBECONFIG", "") or DEFAULT_KUBECONFIG
+    named = told.kubeconfig or variable or DEFAULT_KUBECONFIG
     files = [Path(name).expanduser() for name in named.split(os.pathsep) if name]
     there = [KubeConfig.from_file(file) for file in files if file.is_file()]
     if not there:
@@ -198,12 +224,31 @@ def _config(told: KubernetesConfig) -> SingleConfig:
     raise ConfigError(f"{named} has {which} (it has: {contexts})")
 
 
+def _settled(told: KubernetesConfig, found: SingleConfig) -> KubernetesConfig:
+    """Return settings that lead to this cluster whatever kubectl's current context is."""
+    if found.fname is None:
+        return replace(told, context=IN_CLUSTER)
+    return replace(told, kubeconfig=str(found.fname.absolute()), context=found.context_name)
+
+
 def _usable(found: SingleConfig) -> SingleConfig:
     """Return a cluster as lightkube takes it."""
     user = found.user or User()
     if user.exec is not None and user.exec.apiVersion == f"{EXEC}v1":
         user.exec.apiVersion = f"{EXEC}v1beta1"
     return found._replace(user=user)
+
+
+def _retry_after_s(response: httpx2.Response | None) -> float:
+    """Return for how long the server asks not to be asked; it says so in whole seconds."""
+    said = "" if response is None else response.headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() else 0.0
+
+
+def _is_of_certificate(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _words(error: BaseException) -> str:

@@ -132,7 +132,6 @@ def _container(config: ClusterConfig, name: str, scheduler: str) -> Json:
     words += ["--cluster", config.name, "--name", name, "--scheduler", scheduler]
     words += ["--cpus", str(kubernetes.cpus), "--ram", f"{kubernetes.ram_gb:g}"]
     words += ["--wheelhouse", kubernetes.wheelhouse] if kubernetes.wheelhouse else []
-    words += ["--index", config.index] if config.index else []
     words += log_options(config)
     amounts = _amounts(kubernetes)
     return {
@@ -182,8 +181,12 @@ def _toleration(text: str) -> Json:
 
 
 def token(whose: Owner, name: str, job: Json, secret: bytes | None) -> Json:
-    """Return the Secret with the join token of one node; it goes with its Job."""
-    data = {"token": base64.b64encode(secret or b"").decode()}
+    """Return the Secret of one node, which goes with its Job.
+
+    It has the join token, and the package index, whose address may have a password.
+    """
+    files = {"token": secret or b"", "index": whose.config.index.encode()}
+    data = {file: base64.b64encode(content).decode() for file, content in files.items()}
     metadata = {"name": name, "labels": labels(whose), "ownerReferences": [job]}
     return {"metadata": metadata, "data": data, "type": "Opaque"}
 

@@ -13,6 +13,15 @@ STARTING = {"ContainerCreating", "PodInitializing"}
 # Reasons of pods that Kubernetes took away: the next one may be luckier.
 TAKEN = {"Evicted", "Preempted", "Preempting", "NodeLost", "NodeShutdown", "Shutdown"}
 TAKEN |= {"Terminated", "DeadlineExceeded", "NodeAffinity"}
+# In why a pod is not let in: what is over when Kubernetes tries again, seconds later. A namespace
+# that is new has no service account yet; a quota is changed by several pods at once.
+PASSING = (
+    "error looking up service account",
+    "the object has been modified",
+    "Internal error occurred",
+    "context deadline exceeded",
+    "timed out",
+)
 PULL = "set kubernetes.image to one that is there, or kubernetes.pull_secrets"
 
 Phase = tuple[str, str]  # `Machine.state`, `Machine.why`
@@ -33,8 +42,15 @@ def phase_of(job: Any, pod: Any | None, refusals: Iterable[str] = ()) -> Phase:
         return "ending", ""
     if "Complete" in conditions or "Failed" in conditions:
         return "ended", ""
-    refused = next(iter(refusals), "")
-    return ("failed", f"Kubernetes lets in no pod: {refused}") if refused else ("creating", "")
+    refused = list(refusals)
+    if final := next((why for why in refused if not is_passing(why)), ""):
+        return "failed", f"Kubernetes lets in no pod: {final}"
+    return "creating", f"Kubernetes says: {refused[-1]}" if refused else ""
+
+
+def is_passing(refusal: str) -> bool:
+    """Return whether Kubernetes may let the pod in when it tries again by itself."""
+    return any(words in refusal for words in PASSING)
 
 
 def _of_pod(pod: Any) -> Phase:

@@ -43,6 +43,7 @@ fi
 set -- "$@" --python "$python" --wheel "$directory/$wheel"
 [ ! -s "$files/requirements.txt" ] || set -- "$@" --requirements "$files/requirements.txt"
 [ ! -s "$files/packages.txt" ] || set -- "$@" --packages "$files/packages.txt"
+[ ! -s "$files/../token/index" ] || set -- "$@" --index "$(cat "$files/../token/index")"
 token=$files/../token/token
 if [ -s "$token" ]; then bootstrap up "$@" --join-token-file - < "$token" &
 else bootstrap up "$@" < /dev/null &

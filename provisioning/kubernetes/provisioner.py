@@ -43,7 +43,7 @@ from burla.scheduler.core.admission import TOKEN_S
 from . import manifest
 from .api import FORBIDDEN, KubeApi, Refused
 from .manifest import GB, GROWN, HEAD, NODE, Owner
-from .phases import GONE_S, REFUSED, phase_of
+from .phases import GONE_S, REFUSED, is_passing, phase_of
 
 SCRIPT = Path(__file__).with_name("pod.sh")
 PARALLEL_MAX = 8  # calls at once
@@ -158,25 +158,26 @@ class Kubernetes:
         self._make_namespace()
         prefix = f"burla-{kubernetes_name(self.config.name, 30)}-"
         files = f"{prefix}files-{uuid.uuid4().hex[:8]}"
+        of_names = [f"{prefix}{uuid.uuid4().hex[:8]}" for _ in tokens]
 
-        def one(token: bytes | None) -> Any:
+        def one(name: str, token: bytes | None) -> Any:
             try:
                 self._pause(0.0)  # the autoscaler's process may end here
-                return self._create_one(f"{prefix}{uuid.uuid4().hex[:8]}", files, token, grown)
+                return self._create_one(name, files, token, grown)
             except ProvisioningError as error:
                 return error
 
-        with ThreadPoolExecutor(PARALLEL_MAX) as pool:
-            made = list(pool.map(one, tokens))
-        jobs = [job for job in made if not isinstance(job, ProvisioningError)]
-        errors = [error for error in made if isinstance(error, ProvisioningError)]
         try:
+            with ThreadPoolExecutor(PARALLEL_MAX) as pool:
+                made = list(pool.map(one, of_names, tokens))
+            jobs = [job for job in made if not isinstance(job, ProvisioningError)]
+            errors = [error for error in made if isinstance(error, ProvisioningError)]
             if jobs:
                 self._create_files(files, jobs)
                 jobs = self._let_in(jobs, errors)
-        except BaseException:
-            for job in jobs:
-                self._give_up(job.metadata.name)
+        except BaseException:  # Ctrl-C, too
+            for name in of_names:
+                self._give_up(name)
             raise
         for text in dict.fromkeys(map(str, errors)):
             self._say(text)
@@ -271,13 +272,13 @@ class Kubernetes:
         while waited_s < SETTLE_S:
             missing = names - self._pods().keys()
             refused = self._refusals() if missing else {}
-            if missing <= refused.keys():
+            if all(_is_final(refused.get(name, ())) for name in missing):
                 break
             self._pause(POLL_S)
             waited_s += POLL_S
         for name in missing & refused.keys():
             self._delete_one(name)
-            errors.append(ProvisioningError(f"Kubernetes lets in no pod: {refused[name][0]}"))
+            errors.append(ProvisioningError(f"Kubernetes lets in no pod: {refused[name][-1]}"))
         return [job for job in jobs if job.metadata.name not in missing & refused.keys()]
 
     # --- drain and delete ---
@@ -286,9 +287,12 @@ class Kubernetes:
         """Have a pod end when its calls have ended; see `machines.Provisioner`.
 
         Calls that last longer than `wait_s` go on: how long the pod may take is bounded by its
-        deadline, and made shorter by whoever deletes it.
+        deadline, and made shorter by whoever deletes it. Kubernetes itself would not end at the
+        deadline what is deleted already.
         """
-        grace_s = int(self.kubernetes.run_h * 3600)
+        longest_s = self.kubernetes.run_h * 3600
+        left_s = longest_s if machine.expires_s is None else machine.expires_s - time.time()
+        grace_s = max(GONE_S + 1, int(min(left_s, longest_s)))  # `phase_of` tells them by it
         if pod := self._pods().get(machine.name):
             self._api.delete(Pod, pod.metadata.name, grace_period=grace_s)
 
@@ -331,6 +335,10 @@ class Kubernetes:
         with suppress(Refused):  # of a namespace that others made nothing need be known
             if self._is_ours(self._api.get(Namespace, self._namespace)):
                 self._api.delete(Namespace, self._namespace)
+
+
+def _is_final(refusals: Sequence[str]) -> bool:
+    return not all(map(is_passing, refusals))
 
 
 @once

@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from kube_rules import why_invalid
+
 JSON = dict[str, Any]
 KINDS = {
     "namespaces": ("v1", "Namespace"),
@@ -36,6 +38,7 @@ KINDS = {
     "events": ("v1", "Event"),
     "jobs": ("batch/v1", "Job"),
 }
+RETRY_AFTER_S = 7  # for which who asks too much is told to wait
 MESSAGE_BYTES = 2048  # of a log, as the message of a container that ended
 PROBE_S = 0.2
 
@@ -81,6 +84,7 @@ class FakeKube:
     faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     room: int = 1000  # pods that there may be; then the quota is used up
     unschedulable: str = ""  # why pods stay pending
+    passing: list[str] = field(default_factory=list)  # why a pod is not let in; used up
     waits_for: tuple[str, str] = ("", "")  # reason and message of containers that do not start
     ignores_labels: bool = False
     stillborn: bool = False  # pods run, and do nothing
@@ -203,6 +207,8 @@ class FakeKube:
             raise KubeError(409, "AlreadyExists", f'{kind} "{name}" already exists')
         if space and ("namespaces", "", space) not in self.objects:
             raise KubeError(404, "NotFound", f'namespaces "{space}" not found')
+        if why := why_invalid(body):
+            raise KubeError(422, "Invalid", f'{kind} "{name}" is invalid: {why}')
         return self._add(kind, space, body)
 
     def _add(self, kind: str, space: str, body: JSON) -> JSON:
@@ -318,10 +324,10 @@ class FakeKube:
         space, name = metadata["namespace"], metadata["name"]
         if sum(kind == "pods" for kind, _, _ in self.objects) >= self.room:
             if not any(kind == "events" and name in event for kind, _, event in self.objects):
-                text = f'Error creating: pods "{name}-x" is forbidden: exceeded quota: few'
-                where = {"kind": "Job", "name": name, "namespace": space}
-                event = {"metadata": {"name": f"{name}.e"}, "reason": "FailedCreate"}
-                self._add("events", space, event | {"message": text, "involvedObject": where})
+                self._refuse(space, name, "forbidden: exceeded quota: few")
+            return
+        if self.passing:
+            self._refuse(space, name, self.passing.pop(0))
             return
         template = job["spec"]["template"]
         labels = dict(template["metadata"]["labels"]) | {"job-name": name}
@@ -331,6 +337,16 @@ class FakeKube:
         status = {"phase": "Pending"}
         self._add("pods", space, {"metadata": made, "spec": template["spec"], "status": status})
         job["status"]["x-had-a-pod"] = True
+
+    def _refuse(self, space: str, job: str, why: str) -> None:
+        """Tell of a Job whose pod is not let in."""
+        where = {"kind": "Job", "name": job, "namespace": space}
+        text = f'Error creating: pods "{job}-x" is {why}'
+        for (kind, _, _), event in self.objects.items():
+            if kind == "events" and event["message"] == text:
+                return  # it is counted there
+        event = {"metadata": {"name": f"{job}.{uuid.uuid4().hex[:16]}"}, "reason": "FailedCreate"}
+        self._add("events", space, event | {"message": text, "involvedObject": where})
 
     def _look_at_pod(self, pod: JSON) -> None:
         status, uid = pod["status"], pod["metadata"]["uid"]
@@ -528,6 +544,8 @@ class _Api(BaseHTTPRequestHandler):
             return
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
+        if status == 429:
+            self.send_header("Retry-After", str(RETRY_AFTER_S))
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -1,21 +1,25 @@
 """Pods against a stand-in for Kubernetes: refusals, faults, why pods wait, and nothing left."""
 
+import base64
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 from autoscaled import LONG, Told
-from fake_kube import FakeKube, fake_kube, kubeconfig
+from fake_kube import RETRY_AFTER_S, FakeKube, fake_kube, kubeconfig
 
 from burla.provisioning.autoscaler import Autoscaler
 from burla.provisioning.config import parse
 from burla.provisioning.core.machines import BadConfig, Machine, ProvisioningError
 from burla.provisioning.core.plan import DRAINING, Limits
 from burla.provisioning.fleet import Fleet
+from burla.provisioning.install import bootstrap
 from burla.provisioning.install.pins import Requirements
 from burla.provisioning.kubernetes import provisioner as provisioning
 from burla.provisioning.kubernetes.provisioner import Kubernetes
@@ -124,7 +128,57 @@ def test_a_join_token_that_would_expire_before_a_pod_is_up_is_said_before(site: 
     assert kube.left() == []
 
 
+@pytest.mark.parametrize("name", ["A._b-C", "x" * 63, "9" * 63, "a" + "-" * 61 + "b"])
+def test_any_name_of_a_cluster_becomes_names_that_kubernetes_takes(site: Site, name: str) -> None:
+    _, file = site
+    told = {"name": name, "kubernetes": {"nodes": 1, "kubeconfig": str(file)}}
+    one = Kubernetes(parse(told), ADDRESS, lambda name: b"token")
+    assert [machine.name for machine in one.create(1)] == [m.name for m in one.observe()]
+
+
+def test_what_nodes_are_made_of_fits_into_a_configmap(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, file = site
+    monkeypatch.setattr(provisioning, "packed_wheel", lambda: os.urandom(480_000))
+    monkeypatch.setattr(bootstrap, "script", lambda: os.urandom(100_000))
+    assert len(pods(file).create(1)) == 1
+
+
+def test_the_password_of_an_index_is_in_the_secret_only(site: Site) -> None:
+    kube, file = site
+    index = "https://ann:hidden@host/simple"
+    told = {"name": "lab", "index": index, "kubernetes": {"nodes": 1, "kubeconfig": str(file)}}
+    Kubernetes(parse(told), ADDRESS, lambda name: b"token").create(1)
+    for kind in ("jobs", "pods", "configmaps"):
+        assert "hidden" not in str(kube.all_of(kind))
+    (secret,) = kube.all_of("secrets")
+    assert base64.b64decode(secret["data"]["index"]).decode() == index
+
+
 # --- refusals ---
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        'forbidden: error looking up service account x/default: serviceaccount "default" not found',
+        'invalid: Operation cannot be fulfilled on resourcequotas "few": the object has been'
+        " modified; please apply your changes to the latest version and try again",
+        'invalid: Internal error occurred: failed calling webhook "x": context deadline exceeded',
+    ],
+)
+def test_a_pod_that_is_refused_for_a_moment_is_waited_for(site: Site, why: str) -> None:
+    kube, file = site
+    kube.passing = [why] * 3
+    said: list[str] = []
+    made = pods(file, said).create(2)
+    assert (len(made), said) == (2, [])
+    kube.passing = [why] * 10_000  # for longer than a moment
+    with pytest.raises(
+        ProvisioningError, match=r"lets in no pod: .*(service account|modified|webh)"
+    ):
+        pods(file).create(1)
 
 
 def test_a_quota_is_told_with_its_name_and_what_is_let_in_stays(site: Site) -> None:
@@ -193,6 +247,31 @@ def test_a_busy_server_is_asked_again_and_makes_one_pod(
     kube.faults[what] = list(faults)
     (machine,) = pods(file).create(1)
     assert kube.alive() == kube.alive("secrets") == [machine.name]
+
+
+def test_a_server_that_says_when_to_ask_again_is_asked_then(site: Site) -> None:
+    kube, file = site
+    kube.faults["GET jobs"] = ["429", "503"]
+    one = pods(file)
+    waits_s: list[float] = []
+    one._api._pause = waits_s.append
+    assert one.observe() == []
+    assert waits_s == [RETRY_AFTER_S, 2.0]
+
+
+def test_nothing_is_left_of_what_is_interrupted(site: Site) -> None:
+    kube, file = site
+    one = pods(file)
+    turns = iter(range(100))
+
+    def pause(seconds: float) -> None:
+        if next(turns) == 3:
+            raise KeyboardInterrupt
+
+    one._pause = pause
+    with pytest.raises(KeyboardInterrupt):
+        one.create(6)
+    assert [name for name in kube.left() if not name.startswith("namespaces")] == []
 
 
 def test_a_list_that_got_too_old_is_begun_again(site: Site) -> None:
@@ -292,6 +371,21 @@ def test_a_namespace_that_is_just_ending_is_waited_for(site: Site) -> None:
 
 
 # --- what a pod does ---
+
+
+def test_a_pod_that_drains_has_no_longer_than_its_deadline(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kube, file = site
+    one = pods(file)
+    one.create(1)
+    (machine,) = one.observe()
+    graces: list[int] = []
+    monkeypatch.setattr(kube, "_end_pod", lambda pod, grace_s: graces.append(grace_s))
+    for left_s in (100.0, -5.0):
+        one.drain(replace(machine, expires_s=time.time() + left_s), 60.0)
+    assert 95 <= graces[0] <= 100
+    assert graces[1] == 11  # as long as tells it from a pod that is given up
 
 
 def test_the_phase_of_a_node_is_what_kubernetes_says(site: Site) -> None:
