@@ -3,9 +3,9 @@
     python -m perf.programs.compare [--rounds 5] [--python VENV/bin/python] [NAME ...]
 
 A folder here is one program, in the manner of a public example of another system: theirs.py and
-ours.py, which must print the same. They run alternately as whole processes, on two workers each, by
-a Python that has all of these systems; one that a system is missing in is passed over. Prints a
-table in Markdown.
+ours.py, which must print the same. They run alternately as whole processes, on the same two CPUs,
+with two workers each, by a Python that has all of these systems; one that a system is missing in is
+passed over. Prints a table in Markdown.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from statistics import median
 
 HERE = Path(__file__).parent
 RUN_S = 120.0  # of one program
+CPUS = 2  # which theirs are told to use; ours take what there is
 ORIGINAL = "original_quickstart"  # needs an account with others to run there
 
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--python", default=sys.executable)
     options = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CPUS])
     known = sorted(path.parent.name for path in HERE.glob("*/theirs.py"))
     print("| program | lines | changed | theirs s | ours s | ours / theirs |")
     print("|---|---|---|---|---|---|", flush=True)

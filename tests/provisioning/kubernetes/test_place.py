@@ -92,6 +92,13 @@ def test_pods_that_would_not_be_found_again_are_not_left(
     assert kube.left() == []  # not even the namespace
 
 
+def test_a_place_that_is_not_known_on_this_machine_keeps_nobody_from_another(site: Site) -> None:
+    kube, _ = site
+    before = config(kubeconfig="/nowhere", context="fake")  # as `burla restore` found it
+    Cluster(State(settled(config()), ADDRESS), before=before)._refuse_to_abandon()
+    assert kube.requests == []
+
+
 def test_inside_a_pod_kubeconfig_goes_before_the_service_account(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
