@@ -1,8 +1,11 @@
 """`burla`: the command line for people. Other rooms are imported inside its commands only."""
 
 import os
+import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TextIO
 
 import click
 
@@ -20,6 +23,7 @@ from .failures import Failure
 from .jobs_cli import jobs, schema, top
 from .logs_cli import logs
 from .resume_cli import resume
+from .skill_cli import skill
 
 # A line of \b alone keeps click from filling the paragraph after it.
 HELP = """Run a Python function on every input, on many computers at once, as if it ran here.
@@ -42,7 +46,27 @@ def _print_version(context: click.Context, option: click.Parameter, wanted: bool
         context.exit()
 
 
+class _PipeClosed(Exception):
+    """Nobody reads a pipe any more that a command writes to: its output, or another one."""
+
+    def __init__(self, error: BrokenPipeError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Commands(click.Group):
+    """All commands; click would end the process without a word where any pipe is closed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _PipeClosed(error) from error
+
+
 @click.group(
+    cls=_Commands,
     help=HELP,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -75,6 +99,7 @@ for _command in (
     restore,
     resume,
     schema,
+    skill,
     env,
     top,
     dashboard,
@@ -98,23 +123,65 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     as_json = "--json" in words
     try:
-        code = commands.main(words, prog_name="burla", standalone_mode=False)
+        code = _run(words)
     except click.ClickException as error:
         return _fail(failures.USAGE, error.format_message(), as_json, error.show)
     except (click.Abort, KeyboardInterrupt):
         return _fail(failures.INTERRUPTED, "interrupted", as_json, lambda: None)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where the rest goes
-        return EXIT_FAILED
+    except _PipeClosed as closed:
+        if _is_closed(sys.stdout):  # whoever read it has seen enough
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the rest
+            return EXIT_FAILED
+        text = _words_of(closed.error)
+        return _fail(failures.SYSTEM, text, as_json, lambda: click.echo(f"burla: {text}", err=True))
     except Exception as error:
         failure = failures.failure_of(error)
         if failure is None:
             if as_json:
                 click.echo(failures.as_json(failures.INTERNAL, repr(error)))
             raise
-        text = printable(str(error), lines=True)  # others' words may be in it
+        text = printable(_words_of(error), lines=True)  # others' words may be in it
         return _fail(failure, text, as_json, lambda: click.echo(f"burla: {text}", err=True))
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _run(words: list[str]) -> object:
+    """Run a command; return what it returns.
+
+    Raises:
+        _PipeClosed: somebody reads no more.
+    """
+    code = commands.main(words, prog_name="burla", standalone_mode=False)
+    try:
+        sys.stdout.flush()  # what is wrong with it is known now, not at exit
+    except BrokenPipeError as error:
+        raise _PipeClosed(error) from error
+    return code
+
+
+def _is_closed(output: TextIO) -> bool:
+    """Return whether nobody can read it."""
+    try:
+        output.write("")
+        output.flush()
+    except BrokenPipeError:
+        return True
+    if not hasattr(select, "poll"):
+        return True  # it cannot be told
+    with suppress(OSError):
+        poll = select.poll()
+        poll.register(output.fileno(), 0)
+        return bool(poll.poll(0))
+    return False
+
+
+def _words_of(error: Exception) -> str:
+    """Return what went wrong, of an OSError without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    places = [str(place) for place in (error.filename, error.filename2) if place is not None]
+    return ": ".join([*places, error.strerror])
 
 
 def _fail(failure: Failure, text: str, as_json: bool, show: Callable[[], None]) -> int:

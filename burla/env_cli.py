@@ -1,6 +1,5 @@
 """`burla env`: which installed packages go with a script, and what nodes here keep of them."""
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -11,14 +10,13 @@ import click
 
 from burla.system.paths import PACKAGES, cache_directory
 
-from .cli_options import address_in_use, cluster_option
+from .cli_options import address_in_use, cluster_option, json_option, say
 
 if TYPE_CHECKING:
     from .distributions import Distribution
     from .packages import Needs
 
 script_argument = click.argument("script", type=click.Path(exists=True, dir_okay=False))
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
 @click.group()
@@ -41,7 +39,7 @@ def show(script: str, as_json: bool) -> None:
     rows = [(one.name, one.version, _way(one, needs)) for one in needs.here.values()]
     if as_json:
         facts = [dict(zip(("name", "version", "way"), row, strict=True)) for row in rows]
-        click.echo(json.dumps({"packages": facts, "missing": list(needs.missing)}, indent=2))
+        say(as_json, {"packages": facts, "missing": list(needs.missing)}, "")
         return
     widths = [max((len(row[at]) for row in rows), default=0) for at in (0, 1)]
     for name, version, way in rows:
@@ -62,7 +60,8 @@ def _way(one: "Distribution", needs: "Needs") -> str:
 @env.command()
 @script_argument
 @cluster_option
-def check(script: str, cluster: str | None) -> int:
+@json_option
+def check(script: str, cluster: str | None, as_json: bool) -> int:
     """Check what functions of SCRIPT need, here and at the nodes of the cluster.
 
     Exit code 1 if something that a package requires is not installed here, or no node runs this
@@ -71,6 +70,9 @@ def check(script: str, cluster: str | None) -> int:
     from .packages import packages_of_script
 
     found = list(_faults(packages_of_script(script), cluster))
+    if as_json:
+        say(as_json, {"faults": found}, "")
+        return 1 if found else 0
     for fault in found:
         click.echo(fault, err=True)
     if not found:
@@ -101,7 +103,8 @@ def _faults(needs: "Needs", cluster: str | None) -> Iterator[str]:
 
 @env.command()
 @click.option("--directory", "named", help="Where a node installs packages (default: all here).")
-def prune(named: str | None) -> None:
+@json_option
+def prune(named: str | None, as_json: bool) -> None:
     """Remove what nodes on this machine have installed, if no job uses it just now."""
     from burla.nodelet.shell.environments import Store
 
@@ -109,4 +112,5 @@ def prune(named: str | None) -> None:
     places = [named] if named else [*glob(home), os.path.join(cache_directory() or "", PACKAGES)]
     removed = [one for place in filter(os.path.isdir, places) for one in Store(place).prune(0)]
     size = sum(one.size for one in removed)
-    click.echo(f"removed {len(removed)} environments, {size / 1e6:,.1f} MB")
+    text = f"removed {len(removed)} environments, {size / 1e6:,.1f} MB"
+    say(as_json, {"removed": len(removed), "bytes": size}, text)

@@ -5,6 +5,8 @@
 Kinds are promised: one may be added, none is renamed.
 """
 
+import errno
+
 from burla.system.exit_codes import (
     EXIT_CONFIG,
     EXIT_FAILED,
@@ -14,6 +16,7 @@ from burla.system.exit_codes import (
 from burla.system.failure import (
     INTERNAL as INTERNAL,
     INTERRUPTED as INTERRUPTED,
+    SYSTEM as SYSTEM,
     USAGE as USAGE,
     Failure as Failure,
     as_json as as_json,
@@ -48,6 +51,9 @@ FAILURES = {
     ),
     "burla.errors.JobFailed": Failure("job_failed", EXIT_FAILED, "do what the text says"),
     "burla.admin.NoJob": Failure("no_job", EXIT_FAILED, "`burla jobs list` shows which there are"),
+    "burla.resume_cli.NothingKept": Failure(
+        "nothing_kept", EXIT_FAILED, "`burla resume list` shows what there is"
+    ),
     "burla.errors.CallFailed": Failure(
         "call_failed", EXIT_FAILED, "mend the function, or leave out the input that the text names"
     ),
@@ -74,8 +80,14 @@ FAILURES = {
 }
 
 
+# What a machine may have no more of, whatever was done.
+SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+
+
 def failure_of(error: BaseException) -> Failure | None:
-    """Return what an error means; None: it is not one of ours."""
+    """Return what an error means; None: it is neither one of ours nor the machine's."""
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in SHORTAGES):
+        return SYSTEM
     for kind in type(error).__mro__:
         if found := FAILURES.get(f"{kind.__module__}.{kind.__qualname__}"):
             return found

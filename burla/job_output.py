@@ -25,7 +25,7 @@ from burla.transport.request import NoAnswer, NotTaken
 from .admin import NoJob
 from .errors import ClusterUnreachable, NotAuthorised, Refused
 
-ANSWER_S = 5.0
+ANSWER_S = 5.0  # how long the scheduler may take to say its first word
 SILENCE_S = 120.0  # who follows waits so long for a scheduler that is started anew
 TICK_S = 0.2  # while nothing comes, who reads hears so every now and then
 # What is published before our subscription has arrived is missed: it is asked for soon, later less.

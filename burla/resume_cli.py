@@ -1,15 +1,23 @@
 """`burla resume`: what is kept on this computer of jobs with `resume=`, and its removal."""
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
+from .cli_options import json_option, say
+from .errors import BurlaError
+
 if TYPE_CHECKING:
     from .checkpoints import Kept
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+class NothingKept(BurlaError):
+    """Nothing is kept under a name."""
+
+    def __init__(self, *names: str) -> None:
+        shown = ", ".join(map(repr, names))
+        super().__init__(f"nothing is kept under {shown}: see `burla resume list`")
 
 
 @click.group()
@@ -35,14 +43,15 @@ def show(name: str, as_json: bool) -> None:
 
     found = all_kept(name)
     if not found:
-        raise click.ClickException(f"nothing is kept under {name!r}: see `burla resume list`")
+        raise NothingKept(name)
     _print(found, as_json)
 
 
 @resume.command()
 @click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Remove what is kept under all names.")
-def drop(names: tuple[str, ...], is_all: bool) -> None:
+@json_option
+def drop(names: tuple[str, ...], is_all: bool, as_json: bool) -> None:
     """Remove what is kept under each NAME: then all is called anew."""
     from .checkpoints import all_kept, drop as drop_kept
 
@@ -50,10 +59,10 @@ def drop(names: tuple[str, ...], is_all: bool) -> None:
         raise click.UsageError("name what to remove, or give --all")
     kept = {one.name for one in all_kept()}
     if missing := sorted(set(names) - kept):
-        shown = ", ".join(map(repr, missing))
-        raise click.ClickException(f"nothing is kept under {shown}: see `burla resume list`")
-    size = sum(drop_kept(name) for name in (sorted(kept) if is_all else dict.fromkeys(names)))
-    click.echo(f"removed {_size(size)}")
+        raise NothingKept(*missing)
+    gone = sorted(kept) if is_all else list(dict.fromkeys(names))
+    size = sum(drop_kept(name) for name in gone)
+    say(as_json, {"removed": gone, "bytes": size}, f"removed {_size(size)}")
 
 
 def _print(found: "list[Kept]", as_json: bool) -> None:
@@ -72,7 +81,7 @@ def _print(found: "list[Kept]", as_json: bool) -> None:
             }
             for kept in found
         ]
-        click.echo(json.dumps({"kept": facts}, indent=2))
+        say(as_json, {"kept": facts}, "")
         return
     rows = [("NAME", "FUNCTION", "RESULTS", "SIZE", "LAST USED", "KEPT FOR")]
     for kept in found:

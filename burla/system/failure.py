@@ -37,6 +37,10 @@ INTERRUPTED = Failure("interrupted", EXIT_INTERRUPTED, "run the same command aga
 INTERNAL = Failure(
     "internal", EXIT_FAILED, "this is a bug of burla: report the traceback on stderr"
 )
+# An OSError that names a file, or what this machine has no more of.
+SYSTEM = Failure(
+    "system", EXIT_FAILED, "let this machine have what the text names: rights, room, a file"
+)
 # Of daemons.
 BAD_CONFIG = Failure("bad_config", EXIT_CONFIG, "correct the setting that the text names")
 BAD_KEY_FILE = Failure("bad_key_file", EXIT_CONFIG, "do what the text says of the file")

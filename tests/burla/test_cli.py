@@ -38,7 +38,7 @@ def test_no_help_shows_its_markup(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 NO_CLUSTER = (  # none is meant
-    *(["restore"], ["schema"], ["env", "show"], ["env", "prune"]),
+    *(["restore"], ["schema"], ["skill"], ["env", "show"], ["env", "prune"]),
     *(["resume", "list"], ["resume", "show"], ["resume", "drop"]),
 )
 
