@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .job_output import LeftOut
     from .output_lines import Line
 
+OVER = "\r\x1b[K"  # the cursor goes to the beginning of its line, which is empty then
+
 
 @click.command()
 @click.argument("job", default="")
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--stdout", "stdout", is_flag=True, help="Only what was printed to stdout.")
 @click.option("--stderr", "stderr", is_flag=True, help="Only what was printed to stderr.")
 @click.option("--tail", type=click.IntRange(0), help="Of what is there only the last lines.")
-@click.option("--prefix", is_flag=True, help="Before each line: when, on which node, which input.")
+@click.option("--prefix", is_flag=True, help="Before each line: when (UTC), node, input.")
 @cluster_option
 @json_option
 def logs(
@@ -135,7 +137,8 @@ class _TextWriter(_Writer):
 
     def __init__(self, prefix: bool) -> None:
         self._prefix = prefix
-        self._color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._is_terminal = sys.stdout.isatty()
+        self._color = self._is_terminal and not os.environ.get("NO_COLOR")
         self._open: tuple[bytes, str] | None = None  # whose line has not ended
 
     def write(self, line: "Line | LeftOut") -> None:
@@ -151,6 +154,8 @@ class _TextWriter(_Writer):
         whose = line.first.lease, line.first.stream
         if self._open not in (None, whose):
             self.end()
+        elif self._open is not None and line.is_over_last:  # as progress bars are
+            sys.stdout.write(OVER if self._is_terminal else "\n")
         text = safe(line.text, color=self._color)
         if self._prefix:
             text = f"{_prefix_of(line)}{text}"

@@ -28,6 +28,7 @@ class Line:
     inputs: tuple[int, int] | None  # it is of one of [lo, hi); None: not known
     text: str
     has_ended: bool = True
+    is_over_last: bool = False  # it is written over what was shown of the line before
 
 
 class Lines:
@@ -37,6 +38,7 @@ class Lines:
         """Start with none."""
         self._decoders: dict[tuple[bytes, str], codecs.IncrementalDecoder] = {}
         self._begun: dict[tuple[bytes, str], tuple[Printed, tuple[int, int] | None, str]] = {}
+        self._returned: set[tuple[bytes, str]] = set()  # what is shown of them is written over
 
     def feed(self, printed: Printed) -> Iterator[Line]:
         """Yield the lines that end in a chunk."""
@@ -50,25 +52,47 @@ class Lines:
             text, inputs = begun + text, _both(inputs, printed.inputs)
         *lines, rest = text.split("\n")
         for line in lines:
-            yield from _line(first, inputs, line)
+            yield from _line(first, inputs, line, returned=self._has_returned(key))
             first, inputs = printed, printed.inputs
         if len(rest) >= LINE_CHARS_MAX:
-            yield Line(first, inputs, _shown(rest), has_ended=False)
+            returned = self._has_returned(key)
+            yield from _line(first, inputs, rest, has_ended=False, returned=returned)
         elif rest:
             self._begun[key] = first, inputs, rest
 
     def rest(self) -> Iterator[Line]:
-        """Yield the lines that have not ended."""
+        """Yield the lines that have not ended; what comes of them goes on behind that."""
         begun, self._begun = self._begun, {}
-        for first, inputs, text in begun.values():
-            yield from _line(first, inputs, text, has_ended=False)
+        for key, (first, inputs, text) in begun.items():
+            returned = self._has_returned(key)
+            if text.endswith("\r"):
+                self._returned.add(key)
+            yield from _line(first, inputs, text, has_ended=False, returned=returned)
+
+    def begin(self, otherwise: int) -> int:
+        """Return the place of the first chunk of which something has not been yielded yet."""
+        return min((first.place for first, _, _ in self._begun.values()), default=otherwise)
+
+    def _has_returned(self, key: tuple[bytes, str]) -> bool:
+        """Return whether the cursor stood before what was yielded of a line; from now on not."""
+        if key not in self._returned:
+            return False
+        self._returned.discard(key)
+        return True
 
 
 def _line(
-    first: Printed, inputs: tuple[int, int] | None, text: str, *, has_ended: bool = True
+    first: Printed,
+    inputs: tuple[int, int] | None,
+    text: str,
+    *,
+    has_ended: bool = True,
+    returned: bool = False,
 ) -> Iterator[Line]:
-    for each in readable(_shown(text)).split("\n") if "\x1f" in text else [_shown(text)]:
-        yield Line(first, inputs, each, has_ended)
+    shown = _shown(text)
+    is_over_last = bool(shown) and (returned or "\r" in text.removesuffix("\r"))
+    for each in readable(shown).split("\n") if "\x1f" in text else [shown]:
+        yield Line(first, inputs, each, has_ended, is_over_last)
 
 
 def _both(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
