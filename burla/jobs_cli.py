@@ -150,18 +150,21 @@ def cancel(job: tuple[str, ...], cluster: str | None, as_json: bool) -> None:
 
     from . import admin, job_reports as jr
 
-    found = []
-    for one in job:
+    found, refused = [], ""
+    for one in job:  # all of them, whatever is wrong with one
         said = _ask(cluster, CancelJob(one[:256]))
         if said.record is None or said.why:
-            raise admin.NoJob(said.why)
+            refused = refused or said.why
+            continue
         found.append(jr.job_of(said.record.summary, time.time()))
         if not as_json:
             click.echo(
                 f"cancelled job {found[-1].job[:8]} of {found[-1].user}: {found[-1].function}"
             )
-    if as_json:
+    if as_json and (found or not refused):
         _say(as_json, jr.JobsCancelled(data=found), [])
+    if refused:
+        raise admin.NoJob(refused)
 
 
 @click.command()

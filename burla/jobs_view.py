@@ -1,6 +1,8 @@
 """How jobs are shown to people: tables and lines. Pure."""
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from unicodedata import category, combining, east_asian_width
 
 from burla.values.records import readable
 
@@ -236,11 +238,24 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines with aligned columns; columns that are empty are left out."""
     used = [n for n in range(len(heads)) if any(row[n] for row in rows)]
     shown = [[heads[n] for n in used], *([row[n] for n in used] for row in rows)]
-    widths = [max(len(row[n]) for row in shown) for n in range(len(used))]
+    widths = [max(_width(row[n]) for row in shown) for n in range(len(used))]
     return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)
+        ).rstrip()
         for row in shown
     ]
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(letter: str) -> int:
+    if combining(letter) or category(letter) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if east_asian_width(letter) in "WF" else 1
 
 
 def duration(seconds: float) -> str:
@@ -269,4 +284,7 @@ def size(count: float) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    if _width(text) <= most:
+        return text
+    widths = accumulate(map(_columns, text))
+    return f"{text[: sum(width < most for width in widths)]}…"

@@ -163,9 +163,7 @@ class Dashboard:
         after = request.headers.get("last-event-id") or request.query_params.get("after", "")
         if watched is None:
             return Response(status_code=404)
-        number = int(after) if after.isascii() and after.isdecimal() and len(after) < 16 else 0
-        job = request.path_params["what"][:WORD_CHARS_MAX]
-        reader = logs.Reader(watched, job, number)
+        reader = logs.reader(watched, request.path_params["what"][:WORD_CHARS_MAX], after)
         return StreamingResponse(self._lines(reader), media_type="text/event-stream")
 
     async def _lines(self, reader: logs.Reader) -> AsyncGenerator[bytes]:
@@ -174,7 +172,7 @@ class Dashboard:
             more = await self._in_thread(reader.read)
             silent_s += logs.EVERY_S
             if logs.is_news(more, is_first):
-                yield logs.as_event(more, reader.after)
+                yield logs.as_event(more, reader.place)
                 silent_s = 0.0
             elif silent_s >= SILENT_S:
                 yield b": nothing new\n\n"

@@ -1,5 +1,7 @@
 """The output of a job as a stream of lines: what is kept first, then what comes."""
 
+import re
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,6 +18,7 @@ from .places import Watched
 
 EVERY_S = 1.0
 LINE_CHARS_MAX = 4000  # of one line on the page
+PLACE = re.compile("([0-9]{1,15})-([0-9]{1,15})")
 LINES_MAX = 5000  # that are sent at once: as many as a page shows
 
 
@@ -44,20 +47,21 @@ class Reader:
     watched: Watched
     job: str
     after: int = 0
+    shown_to: int = 0  # lines that end in a chunk before are on the page
     _lines: Lines = field(default_factory=Lines)
 
     def read(self) -> More:
         """Return what is new. Whoever calls waits for the answer."""
-        shown: list[Shown] = []
+        shown: deque[Shown] = deque(maxlen=LINES_MAX)
         try:
             is_over = self._read(shown)
         except BurlaError as error:
-            return More(shown[-LINES_MAX:], why=str(error))
+            return More(list(shown), why=str(error))
         if is_over:
             shown += [_shown(line) for line in self._lines.rest()]
-        return More(shown[-LINES_MAX:], over=is_over)
+        return More(list(shown), over=is_over)
 
-    def _read(self, shown: list[Shown]) -> bool:
+    def _read(self, shown: deque[Shown]) -> bool:
         """Take all that there is; return whether nothing more comes."""
         while True:
             question = ReadOutput(self.job, self.after)
@@ -70,10 +74,17 @@ class Reader:
                     text = f"{size(printed.bytes)} of output are not kept"
                     shown.append(Shown("", "", "", "notice", text))
                 else:
-                    shown += [_shown(line) for line in self._lines.feed(printed)]
+                    ended = list(self._lines.feed(printed))
+                    if printed.place >= self.shown_to:
+                        shown += [_shown(line) for line in ended]
             self.after = next_place(answer, self.after)
             if self.after >= answer.stop or not answer.parts:
                 return answer.is_over
+
+    @property
+    def place(self) -> str:
+        """Where to go on: from the first line that has only begun, and what is shown already."""
+        return f"{self._lines.begin(self.after)}-{self.after}"
 
 
 def _shown(line: Line) -> Shown:
@@ -85,9 +96,15 @@ def _shown(line: Line) -> Shown:
     return Shown(f"{at:%H:%M:%S}", first.node, which(line.inputs), first.stream, text)
 
 
-def as_event(more: More, after: int) -> bytes:
-    """Return lines as an event, which names the place after which to go on."""
-    return b"id: %d\ndata: %s\n\n" % (after, msgspec.json.encode(more))
+def reader(watched: Watched, job: str, place: str) -> Reader:
+    """Return who reads on at a place that a page was told; at none: from the beginning."""
+    found = PLACE.fullmatch(place)
+    return Reader(watched, job, *(map(int, found.groups()) if found else ()))
+
+
+def as_event(more: More, place: str) -> bytes:
+    """Return lines as an event, which names the place at which to go on."""
+    return b"id: %s\ndata: %s\n\n" % (place.encode(), msgspec.json.encode(more))
 
 
 def is_news(more: More, is_first: bool) -> bool:

@@ -263,3 +263,35 @@ def test_top_goes_on_until_it_is_stopped(
     lines = printed(["top", "--json", "--interval", "7"], capsys, 130).splitlines()
     assert looks == [7.0] * 3
     assert [json.loads(line)["kind"] for line in lines] == ["top"] * 3 + ["error"]
+
+
+def test_of_several_jobs_all_are_cancelled_that_can_be(
+    answers: Answers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(address: str, question: jm.CancelJob, *answer: Any, feature: str = "") -> jm.JobShown:
+        if question.job == "77":
+            return jm.JobShown(None, "there is no job 77")
+        return jm.JobShown(record())
+
+    monkeypatch.setattr("burla.admin.put", put)
+    assert cli.main(["jobs", "cancel", "0001", "77", "0002"]) == 1
+    said = capsys.readouterr()
+    assert said.out.count("cancelled job") == 2
+    assert said.err == "burla: there is no job 77\n"
+    told, error = printed(["jobs", "cancel", "77", "0001", "--json"], capsys, 1).splitlines()
+    assert [json.loads(line)["kind"] for line in (told, error)] == ["jobs.cancel", "error"]
+    assert len(json.loads(told)["data"]) == 1
+    for line in (told, error):
+        jsonschema.validate(json.loads(line), SCHEMA)
+
+
+def test_columns_are_aligned_in_all_scripts(
+    answers: Answers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Letters of some take two columns, marks on letters none."""
+    names = ("parse", "処理する", "e\u0301te\u0301", "長" * 40)
+    answers[jm.ListJobs] = jm.JobList(tuple(summary(name=name) for name in names), 4)
+    head, *rows = printed(["jobs", "list"], capsys).splitlines()
+    at = head.index("STATE")
+    for row, wide, marks in zip(rows, (0, 4, 0, 15), (0, 0, 2, 0), strict=True):
+        assert row[at - wide + marks :].startswith("running")

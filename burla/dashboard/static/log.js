@@ -54,7 +54,7 @@
 
   // As with the page: who is not seen asks for nothing, and goes on from where it was.
   let source = null;
-  let after = "0";
+  let after = "";
   const close = () => { if (source) source.close(); source = null; };
   const open = () => {
     if (source || isOver || document.hidden) return;

@@ -67,6 +67,27 @@ def test_who_comes_back_goes_on_where_it_was(lab: Shown) -> None:
     assert reads.after == 3
 
 
+def test_who_comes_back_in_the_middle_of_a_line_gets_it_whole_and_no_other_again(
+    lab: Shown,
+) -> None:
+    watched = lab.dashboard._places.watch("lab")
+    assert watched is not None
+    first = logs.reader(watched, JOB.hex(), "")
+    says(lab, b"one\ntw", b"o")
+    assert texts(first.read()) == ["one"]
+    assert first.place == "0-2"
+    says(lab, b"one\ntw", b"o", b" and\nthree\n")
+    assert texts(logs.reader(watched, JOB.hex(), first.place).read()) == ["two and", "three"]
+
+
+def test_of_very_many_lines_a_page_gets_the_last(
+    lab: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "LINES_MAX", 3)
+    says(lab, b"".join(b"%d\n" % number for number in range(10)))
+    assert texts(reader(lab).read()) == ["7", "8", "9"]
+
+
 def test_what_is_not_kept_is_told(lab: Shown) -> None:
     says(lab, b"gone\n", b"here\n", lost=1)
     assert texts(reader(lab).read()) == ["5 B of output are not kept", "here"]
@@ -93,13 +114,13 @@ def test_the_stream_ends_with_the_job(lab: Shown) -> None:
 
     (event,) = asyncio.run(all_of_it())
     head, data = event.split(b"\n")[:2]
-    assert head == b"id: 1"
+    assert head == b"id: 1-1"
     said: dict[str, Any] = json.loads(data.removeprefix(b"data: "))
     assert said["lines"][0]["text"] == "<script>alert(1)</script>"  # the page puts it in as text
     assert said["over"] is True
 
 
-@pytest.mark.parametrize("after", ["", "x", "-1", "9" * 99, "\u0663"])
+@pytest.mark.parametrize("after", ["", "x", "-1", "9" * 99, "\u0663", "x-y", "9" * 99 + "-0"])
 def test_a_place_that_is_none_is_the_beginning(lab: Shown, after: str) -> None:
     says(lab, b"one\n", is_over=True)
     said = lab.browser.get(f"/c/lab/logs/{JOB.hex()}", params={"after": after})
