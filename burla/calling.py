@@ -70,9 +70,7 @@ def hiding_frames(results: Iterator[R]) -> Iterator[R]:
         raise
 
 
-def _begin(request: Request) -> Driven | None:
-    if request.options.resume is None:
-        return start(request)
+def _start_resumed(request: Request) -> Driven:
     from .resumed import start_resumed  # few calls need it
 
     return start_resumed(request)
@@ -90,7 +88,7 @@ def map_(request: Request) -> "list[Any] | Iterator[Any] | Job":
     if type(inputs) in (list, tuple, range) and not inputs:
         return iter(()) if options.generator else []
     refuse_green_threads()
-    caller = _begin(request)
+    caller = start(request) if options.resume is None else _start_resumed(request)
     if not options.generator:
         return [] if caller is None else caller.collect()
     if caller is None:

@@ -97,14 +97,12 @@ def read_options(
             "detach=True returns a burla.Job: give generator, ordered and with_index to its"
             " results() instead, and ask its status() how far it is"
         )
-    kept_as = _resume(resume, detach=bool(detach))
+    kept_as = None if resume is None else _resume(resume, detach=bool(detach))
     flags = (bool(generator), bool(ordered), bool(with_index))
     return Options(*flags, goes_on, timeout_s, retry, gpus, progress, bool(detach), kept_as)
 
 
-def _resume(value: object, *, detach: bool) -> str | None:
-    if value is None:
-        return None
+def _resume(value: object, *, detach: bool) -> str:
     if not isinstance(value, str):
         raise TypeError(
             f"resume must be a name for the results that are kept, or None, not {short_repr(value)}"
