@@ -14,6 +14,8 @@ from msgspec import Meta, Struct
 from .fields import Id, Line, Message
 
 PACKAGES = "packages"  # a feature: who says so knows all this
+# The blob that lists packages that travel as files, and behind a slash their parts.
+PACKAGE_FILES = "packages"
 PACKAGES_BYTES_MAX = 64 << 10
 LACKING_MAX = 1000  # packages told of that a node cannot have
 
@@ -46,6 +48,11 @@ class Preparing(Message, frozen=True):
 
     lease: Id
     text: Line  # for people; empty: it is done
+
+
+def are_files(name: str) -> bool:
+    """Return whether a blob of a job, by its name, is of packages that travel as files."""
+    return name == PACKAGE_FILES or name.startswith(f"{PACKAGE_FILES}/")
 
 
 def pack(packages: Packages) -> bytes:

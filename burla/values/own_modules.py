@@ -116,8 +116,13 @@ def serve_own_modules_again(packed: bytes | memoryview) -> bool:
 def put_down(own: OwnModules, parts: Sequence[bytes | memoryview], directory: str) -> None:
     """Write all files; several workers may do so at once."""
     made = f"{directory}.{os.getpid()}"
-    whole = [zlib.decompress(part) if packed else part
-             for part, packed in zip(parts, own.packed, strict=True)]  # fmt: skip
+    ends = [0] * len(parts)
+    for file in own.files:
+        ends[file.part] = max(ends[file.part], file.start + file.size)
+    whole = [
+        _inflate(part, end) if packed else part
+        for part, packed, end in zip(parts, own.packed, ends, strict=True)
+    ]
     folders = {made}
     os.makedirs(made, 0o755, exist_ok=True)
     for file in own.files:
@@ -129,6 +134,8 @@ def put_down(own: OwnModules, parts: Sequence[bytes | memoryview], directory: st
             folder = os.path.dirname(folder)
         mode = 0o555 if file.is_program else 0o444
         content = memoryview(whole[file.part])[file.start : file.start + file.size]
+        if len(content) != file.size:
+            raise ValueError(f"{path!r} is not all there")
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
             opened.write(content)
             os.fchmod(opened.fileno(), mode)  # whatever the umask is
@@ -141,6 +148,11 @@ def put_down(own: OwnModules, parts: Sequence[bytes | memoryview], directory: st
         if not os.path.isdir(directory):
             raise
         _remove(made, folders)  # another was quicker
+
+
+def _inflate(part: bytes | memoryview, size: int) -> bytes:
+    """Return the first bytes of what was deflated: no more than the files need."""
+    return zlib.decompressobj().decompress(part, size) if size else b""
 
 
 def _remove(directory: str, folders: set[str]) -> None:

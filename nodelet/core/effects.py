@@ -44,6 +44,7 @@ class BeginLease(Struct, frozen=True):
     keep: bool = False  # the workers of the last lease go on: they load this function, too
     blobs: tuple[int, ...] = ()  # numbers of those that `start` names
     packages: str = ""  # where imports look first; empty: as ever
+    files: str = ""  # where they look before that for packages that came as files; empty: nowhere
 
 
 class GetPackages(Struct, frozen=True):
@@ -51,6 +52,14 @@ class GetPackages(Struct, frozen=True):
 
     lease: bytes
     packed: bytes  # `package_messages.Packages`
+
+
+class GetFiles(Struct, frozen=True):
+    """Have packages of a lease ready that its caller sent as files; answer by `files_there`."""
+
+    lease: bytes
+    owner: bytes  # whose they are
+    blobs: tuple[tuple[int, int], ...]  # numbers and sizes, the list of the files first
 
 
 class LetGoOfPackages(Struct, frozen=True):
@@ -184,6 +193,7 @@ Effect = (
     | KeepBlanks
     | BeginLease
     | GetPackages
+    | GetFiles
     | LetGoOfPackages
     | KeepBlob
     | FinishBlob

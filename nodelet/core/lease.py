@@ -125,10 +125,10 @@ class Lease:
 
     # --- from the scheduler ---
 
-    def begin(self, now_s: float, packages: str = "") -> None:
-        """Let the first worker load the function; `packages`: where imports look first."""
+    def begin(self, now_s: float, places: tuple[str, str] = ("", "")) -> None:
+        """Let the first worker load the function; `places`: where imports look first."""
         self.life.enter(Phase.SERVING, now_s)
-        self._begin_lease(packages, keep=False)
+        self._begin_lease(places, keep=False)
         self._workers.want(1)
 
     def linger(self, now_s: float) -> None:
@@ -139,7 +139,7 @@ class Lease:
             self.life.enter(Phase.LINGERING, now_s)
             self.custody.store.drop_leaves()
 
-    def take_over(self, old: "Lease", now_s: float, packages: str = "") -> bool:
+    def take_over(self, old: "Lease", now_s: float, places: tuple[str, str] = ("", "")) -> bool:
         """Begin with the workers of a lease that has nothing to do; return whether that can be."""
         if not old._is_idle() or not self._workers.may_adopt(old._workers):
             return False
@@ -149,7 +149,7 @@ class Lease:
         old.life.enter(Phase.STOPPED, now_s)
         old.custody.store.drop_leaves()
         self.life.enter(Phase.SERVING, now_s)
-        self._begin_lease(packages, keep=True)
+        self._begin_lease(places, keep=True)
         self._workers.adopt(old._workers, now_s)
         return True
 
@@ -355,8 +355,9 @@ class Lease:
         """Return whether its workers may go on with another lease."""
         return self.life.serves and not self.custody.open and not self._has_failed
 
-    def _begin_lease(self, packages: str, *, keep: bool) -> None:
-        begin = BeginLease(self._start, self._function, keep, self._blobs, packages)
+    def _begin_lease(self, places: tuple[str, str], *, keep: bool) -> None:
+        files, packages = places
+        begin = BeginLease(self._start, self._function, keep, self._blobs, packages, files)
         self._effects.append(begin)
         self._function = ()  # it may be big, and this lease may be remembered for long
 

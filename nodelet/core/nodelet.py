@@ -116,11 +116,14 @@ class Nodelet:
         """Decide what follows from what has happened and from the time; return what to do."""
         if now_s >= self._beat_s:
             self._beat(now_s)
+        for lease_id in list(self.packages.awaited):
+            if self._blobs.has_all(lease_id):
+                self.packages.blobs_there(lease_id)
         if self._current() is None:
             waiting = (e for e in self.leases.values() if e.life.phase is Phase.QUEUED)
             lease = next(waiting, None)
             if lease is not None and self._has_all(lease.id):
-                lease.begin(now_s, self.packages.place_of(lease.id))
+                lease.begin(now_s, self.packages.places_of(lease.id))
         for one in list(self.leases.values()):
             one.settle(now_s)
             if one.life.phase is Phase.STOPPED:
@@ -285,15 +288,14 @@ class Nodelet:
                 Note(f"lease {past[0].id.hex()} is forgotten: too many unacknowledged leases")
             )
         blobs = self._blobs.need(said, now_s) if said.blobs else ()
-        if said.packages:
-            self.packages.need(said.lease, said.packages)
+        self.packages.need(said, blobs)
         lease = self.leases[said.lease] = Lease(
             *(said, function, self._effects, now_s, blobs, self._new_number, self._hello.ram)
         )
         kept = None if said.keep is None else self.leases.get(said.keep)
         if kept is not None:
-            packages = self.packages.place_of(lease.id)
-            if not self._has_all(lease.id) or not lease.take_over(kept, now_s, packages):
+            places = self.packages.places_of(lease.id)
+            if not self._has_all(lease.id) or not lease.take_over(kept, now_s, places):
                 kept.end(False, now_s)
 
     def _end_lease(self, said: m.EndLease, now_s: float) -> None:

@@ -1,5 +1,8 @@
 """What leases need of packages, and whether the node has it. Pure.
 
+Some are installed, others come as files of the caller's, in blobs: when these are here the shell
+puts them where later leases of this user find them as well.
+
 A lease that names packages begins when the shell says where they are. Those of a lease that is
 still there are known to be there: a loop of maps asks for nothing.
 """
@@ -8,16 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from burla.protocol import messages as m
+from burla.protocol.package_messages import are_files
 
-from .effects import Effect, GetPackages, LetGoOfPackages, Send
+from .effects import Effect, GetFiles, GetPackages, LetGoOfPackages, Send
 
 
 @dataclass(slots=True)
 class Needed:
     """What one lease needs."""
 
-    packed: bytes
+    packed: bytes  # empty: nothing is to be installed
+    files: tuple[bytes, tuple[m.Blob, ...]]  # whose, and which
+    numbers: tuple[int, ...] = ()  # of these blobs
     place: str | None = None  # where imports are to look first, empty: as ever; None: not there yet
+    files_place: str | None = None  # likewise, before that; empty: workers have the blobs instead
     said: str = ""  # what is being done for it
     refused: m.LeaseRefused | None = None  # it can never begin
 
@@ -29,23 +36,62 @@ class PackageTable:
         """Start empty; `effects` is where all it asks for is put."""
         self._effects = effects
         self._leases: dict[bytes, Needed] = {}
+        self.awaited: dict[bytes, None] = {}  # leases whose blobs with files may not be here yet
 
-    def need(self, lease: bytes, packed: bytes) -> None:
-        """Get what a lease needs."""
-        same = (e for e in self._leases.values() if e.packed == packed and e.place is not None)
-        known = next(same, None)
-        self._leases[lease] = Needed(packed, None if known is None else known.place)
-        self._effects.append(GetPackages(lease, packed))  # also to keep them
+    def need(self, start: m.StartLease, numbers: Sequence[int]) -> None:
+        """Get what a lease needs, if it needs anything; `numbers` are those of its blobs."""
+        listed = [
+            (blob, number)
+            for blob, number in zip(start.blobs, numbers, strict=False)
+            if are_files(blob.name)
+        ]
+        if not start.packages and not listed:
+            return
+        blobs, of_blobs = tuple(blob for blob, _ in listed), tuple(number for _, number in listed)
+        needed = Needed(start.packages, (start.owner, blobs), of_blobs)
+        for one in self._leases.values():
+            if one.packed == needed.packed and needed.place is None:
+                needed.place = one.place
+            if one.files == needed.files and needed.files_place is None:
+                needed.files_place = one.files_place
+        self._leases[start.lease] = needed
+        if needed.packed:
+            self._effects.append(GetPackages(start.lease, needed.packed))  # also to keep them
+        else:
+            needed.place = ""
+        if blobs:
+            self.awaited[start.lease] = None
+        else:
+            needed.files_place = ""
+
+    def blobs_there(self, lease: bytes) -> None:
+        """Take note that all blobs of a lease are here."""
+        if lease in self.awaited:
+            del self.awaited[lease]
+            needed = self._leases[lease]
+            owner, blobs = needed.files
+            pairs = zip(needed.numbers, blobs, strict=True)
+            files = tuple((number, blob.size) for number, blob in pairs)
+            self._effects.append(GetFiles(lease, owner, files))
+
+    def files_there(self, lease: bytes, place: str) -> None:
+        """Take note where files of a lease are; empty: its workers have to put them down."""
+        needed = self._leases.get(lease)
+        if needed is not None and needed.files_place is None:
+            needed.files_place = place
 
     def has_all(self, lease: bytes) -> bool:
         """Return whether a lease may begin."""
         needed = self._leases.get(lease)
-        return needed is None or (needed.place is not None and needed.refused is None)
+        if needed is None:
+            return True
+        places = (needed.place, needed.files_place)
+        return None not in places and needed.refused is None
 
-    def place_of(self, lease: bytes) -> str:
-        """Return where imports of a lease are to look first; empty: as ever."""
+    def places_of(self, lease: bytes) -> tuple[str, str]:
+        """Return where imports of a lease are to look first: for files, and then for the others."""
         needed = self._leases.get(lease)
-        return "" if needed is None else needed.place or ""
+        return ("", "") if needed is None else (needed.files_place or "", needed.place or "")
 
     def progress(self, lease: bytes, text: str) -> None:
         """Take note of what is being done for a lease."""
@@ -80,6 +126,7 @@ class PackageTable:
     def release(self, lease: bytes) -> None:
         """Take note that a lease needs nothing any more, if it does."""
         if self._leases and self._leases.pop(lease, None) is not None:
+            self.awaited.pop(lease, None)
             self._effects.append(LetGoOfPackages(lease))
 
     def snapshot(self) -> dict[str, object]:

@@ -19,6 +19,7 @@ from burla.nodelet.config import NodeletConfig, usable_ram
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
 from burla.nodelet.core.nodelet import Nodelet
+from burla.nodelet.isolation.probe import Tier
 from burla.nodelet.worker.control import LoadSettings
 from burla.nodelet.worker.folders import SHARED_VARIABLE, VARIABLE as FOLDER_VARIABLE, remove
 from burla.nodelet.worker.fresh import SEED_VARIABLE
@@ -28,13 +29,14 @@ from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
-from burla.protocol.package_messages import PACKAGES
+from burla.protocol.package_messages import PACKAGES, are_files
 from burla.system.dump import dump_on_signal
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 
 from . import blob_memory
 from .blob_memory import BlobFile, BlobMemory
+from .carried_files import CarriedFiles
 from .environments import Environments, Store
 from .installing import Installer
 from .launching import SCRATCH, Launched, make_scratch
@@ -284,6 +286,8 @@ class Agent:
                 self._blobs.drop(effect.number)
             case e.GetPackages():
                 self._environments.get(effect.lease, effect.packed)
+            case e.GetFiles():
+                self._get_files(effect)
             case e.LetGoOfPackages():
                 self._environments.let_go(effect.lease)
             case e.LoadWorker():
@@ -335,7 +339,11 @@ class Agent:
         variables[FOLDER_VARIABLE] = self._sandboxes.job_folder
         if shared := self._core.shared:
             variables[SHARED_VARIABLE] = shared
-        packages = os.pathsep.join(filter(None, (effect.packages, config.standing_place)))
+        places = (effect.files, effect.packages, config.standing_place)
+        packages = os.pathsep.join(filter(None, places))
+        listed = list(zip(start.blobs, effect.blobs, strict=False))
+        if effect.files:  # workers need not put them down
+            listed = [(blob, number) for blob, number in listed if not are_files(blob.name)]
         if packages:  # what calls start finds them, too
             path = (packages, os.environ.get("PYTHONPATH", ""))
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
@@ -351,7 +359,7 @@ class Agent:
             func_cpu=start.func_cpu,
             node=config.name,
             fragments=start.fragments,
-            blobs=[(blob.digest, blob.size, int(blob.kind), blob.name) for blob in start.blobs],
+            blobs=[(blob.digest, blob.size, int(blob.kind), blob.name) for blob, _ in listed],
             timeout_s=0.0 if start.policy is None else start.policy.timeout_s,
             packages=packages,
             func_ram=start.func_ram or 0,
@@ -359,7 +367,7 @@ class Agent:
         self._workers.begin_lease(
             effect.function,
             settings,
-            files=self._files_of(effect.blobs),
+            files=self._files_of([number for _, number in listed]),
             func_ram=start.func_ram or 0,
             budget=self._budget,
             hash_seed=None if hash_seed == self._hash_seed else hash_seed,
@@ -385,6 +393,22 @@ class Agent:
         log.warning("%s", why)
         self._core.packages.failed(lease, why, lacking)
         self._settle()
+
+    def files_there(self, lease: bytes, place: str) -> None:
+        """Take where packages of a lease are that its caller sent as files."""
+        self._core.packages.files_there(lease, place)
+        self._settle()
+
+    def _get_files(self, effect: e.GetFiles) -> None:
+        """Keep them where jobs of others cannot look; else each lease has files of its own."""
+        numbers, sizes = zip(*effect.blobs, strict=True)
+        blobs = self._files_of(numbers) if self._config.tier is Tier.UID else []
+        if blobs and self._config.packages:
+            sent = CarriedFiles(effect.owner, blobs, sizes)
+            self._environments.get_files(effect.lease, sent)
+        else:
+            self._core.packages.files_there(effect.lease, "")
+            self._has_news = True
 
     def _blob_failed(self, number: int, why: str) -> None:
         self._core.blob_failed(number, why)

@@ -17,12 +17,13 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
 from burla.protocol.package_messages import LACKING_MAX, Packages, exact_version, name_of, unpack
 
+from .carried_files import SENT, CarriedFiles
 from .installed import LOADED, installed, installed_in, lacking
 from .installing import FULL, Installer, InstallError, LackingError, compile_all
 
@@ -33,6 +34,7 @@ LEFT_S = 7 * 86400.0  # what another machine is making is not that old
 TOLD_S = 3.0  # how far an installation is is told no more often
 INSIDE = "site-packages"  # what is called so is taken for installed everywhere
 FACTS = "packages.json"
+FILES = b" files"  # behind the id of a lease: what it needs of these
 NEW, OLD = ".new-", ".old-"
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,9 @@ class Listener(Protocol):
 
     def packages_there(self, lease: bytes, place: str) -> None:
         """Take where it is; empty: this Python has all of it."""
+
+    def files_there(self, lease: bytes, place: str) -> None:
+        """Take where those are that came as files; empty: they cannot be there."""
 
     def packages_failed(self, lease: bytes, why: str, lacking: Sequence[str]) -> None:
         """Take why it cannot be, and which packages are to blame for it."""
@@ -140,15 +145,16 @@ class Store:
         """Return all, the one that was used longest ago first."""
         found = []
         with suppress(OSError):
-            for entry in os.scandir(self.root):
+            for key in self._names():
                 with suppress(OSError, ValueError, KeyError):
-                    if entry.name.startswith(".") or not entry.is_dir():
+                    path = os.path.join(self.root, key)
+                    if os.path.basename(key).startswith(".") or not os.path.isdir(path):
                         continue
-                    with open(os.path.join(entry.path, FACTS)) as file:
+                    with open(os.path.join(path, FACTS)) as file:
                         facts = json.load(file)
-                    used_s, size = entry.stat().st_mtime, int(facts["bytes"])
+                    used_s, size = os.stat(path).st_mtime, int(facts["bytes"])
                     listed, is_whole = tuple(facts["requirements"]), bool(facts.get("whole"))
-                    found.append(Kept(entry.name, used_s, size, listed, is_whole))
+                    found.append(Kept(key, used_s, size, listed, is_whole))
         return sorted(found, key=lambda one: one.used_s)
 
     def having(self, wanted: Mapping[str, str], there: Mapping[str, str]) -> str:
@@ -192,9 +198,11 @@ class Store:
 
     def remove_left(self) -> None:
         """Remove what nodelets have left that were killed."""
-        for name in os.listdir(self.root):
-            if name.endswith(".lock") and not os.path.exists(self.place(name[1:-5])):
-                self._forget_lock(name[1:-5])
+        for one in self._names():
+            folder, name = os.path.split(one)
+            key = os.path.join(folder, name[1:-5])
+            if name.endswith(".lock") and not os.path.exists(self.place(key)):
+                self._forget_lock(key)
             if name.startswith((NEW, OLD)):
                 path = os.path.join(self.root, name)
                 if _is_left(name.removeprefix(NEW).removeprefix(OLD), path):
@@ -241,7 +249,15 @@ class Store:
             os.close(fd)  # it was removed meanwhile
 
     def _lock_file(self, key: str) -> str:
-        return os.path.join(self.root, f".{key}.lock")
+        folder, name = os.path.split(key)
+        return os.path.join(self.root, folder, f".{name}.lock")
+
+    def _names(self) -> list[str]:
+        """Return the names of all that is here, also of what callers have sent."""
+        names = os.listdir(self.root)
+        with suppress(OSError):  # nobody has sent anything
+            names += (os.path.join(SENT, name) for name in os.listdir(f"{self.root}/{SENT}"))
+        return names
 
 
 class Environments:
@@ -271,13 +287,19 @@ class Environments:
         self._wanted[lease] = None
         self._begin(self._serve(lease, packed))
 
+    def get_files(self, lease: bytes, sent: CarriedFiles) -> None:
+        """Begin to have ready what a caller sent as files; keep it until `let_go`."""
+        self._wanted[lease + FILES] = None
+        self._begin(self._serve_files(lease, sent))
+
     def let_go(self, lease: bytes) -> None:
         """Note that a lease needs nothing any more; what is being made for it is made all the same.
 
         Whoever gave up waiting will try again, most likely.
         """
-        if (fd := self._wanted.pop(lease, None)) is not None:
-            os.close(fd)
+        for wanted in (lease, lease + FILES):
+            if (fd := self._wanted.pop(wanted, None)) is not None:
+                os.close(fd)
 
     async def close(self) -> None:
         """End all that is being done."""
@@ -312,6 +334,19 @@ class Environments:
             what = f"{type(error).__name__}: {error}"
             listener.packages_failed(lease, f"it cannot install packages: {what}", ())
 
+    async def _serve_files(self, lease: bytes, sent: CarriedFiles) -> None:
+        place = ""
+        try:
+            key = await asyncio.to_thread(sent.key, self._store.root)
+            if not await self._hold(lease + FILES, key):
+                await self._make(key, lambda: self._put_down(key, sent))
+            place = self._store.find(key)
+        except (InstallError, OSError) as error:  # each lease has files of its own then
+            log.warning("files of packages are not kept: %s", error)
+        except Exception:
+            log.exception("files of packages of lease %s", lease.hex())
+        self._listener.files_there(lease, place)
+
     async def _place_for(self, lease: bytes, packages: Packages) -> str:
         """Return where a lease finds what is not there as it is; empty: all of it is."""
         there = {**await asyncio.to_thread(installed), **self._standing}
@@ -326,12 +361,12 @@ class Environments:
             if other and await self._hold(lease, other):
                 return store.place(other)
         if not await self._hold(lease, key):
-            await self._make(lease, key, lacks, packages)
+            await self._make(key, lambda: self._install(lease, key, lacks, packages))
         return store.find(key)
 
     async def _hold(self, lease: bytes, key: str) -> bool:
         """Keep an environment for a lease; return whether it is there."""
-        fd = await asyncio.to_thread(self._store.hold, key)
+        fd = self._store.hold(key)  # in no thread: who is cancelled would leave it open
         is_there = bool(self._store.find(key))
         if is_there and self._store.is_open(key):
             self._finish(key)  # who made it was ended before it had
@@ -343,7 +378,7 @@ class Environments:
             os.close(fd)
         return is_there
 
-    async def _make(self, lease: bytes, key: str, lacks: Sequence[str], packages: Packages) -> None:
+    async def _make(self, key: str, work: Callable[[], Awaitable[None]]) -> None:
         """Make an environment, unless another lease has it made just now: then wait for that."""
         lock = self._making.setdefault(key, asyncio.Lock())
         try:
@@ -351,11 +386,11 @@ class Environments:
                 if self._store.find(key):
                     return
                 try:
-                    await self._install(lease, key, lacks, packages)
+                    await work()
                 except (InstallError, OSError) as error:
                     if not is_full(error) or not await self._make_room(0):
                         raise
-                    await self._install(lease, key, lacks, packages)
+                    await work()
         finally:
             if not lock.locked():
                 self._making.pop(key, None)
@@ -388,6 +423,14 @@ class Environments:
         finally:
             await asyncio.to_thread(remove, made)
 
+    async def _put_down(self, key: str, sent: CarriedFiles) -> None:
+        made = self._store.new()
+        try:
+            await sent.put_down(os.path.join(made, INSIDE))
+            await asyncio.to_thread(self._store.finish, made, key, (), is_whole=False)
+        finally:
+            await asyncio.to_thread(remove, made)
+
     async def _make_room(self, bytes_max: int | None) -> bool:
         """Remove what is too much; return whether anything was."""
         gone = await asyncio.to_thread(self._store.prune, bytes_max)
@@ -401,7 +444,7 @@ class Environments:
 
     async def _compile(self, key: str) -> None:
         with suppress(InstallError):
-            fd = await asyncio.to_thread(self._store.hold, key)
+            fd = self._store.hold(key)
             try:
                 await compile_all(self._store.place(key))
                 await asyncio.to_thread(self._store.close, key)

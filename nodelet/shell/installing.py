@@ -109,16 +109,14 @@ class Installer:
         """Let go of what was fetched of these packages."""
         if names and (uv := find_uv()):
             line = [uv, "cache", "clean", *_settings_of_uv(os.environ), *names]
-            await _run(line, self._environment(), lambda line: None)
+            await run(line, self._environment(), lambda line: None)
 
     async def forget_all(self) -> bool:
         """Let go of all that was fetched; return whether there was anything."""
         if not await asyncio.to_thread(os.path.isdir, self._cache):
             return False
         if uv := find_uv():  # which waits for others that use it
-            await _run(
-                [uv, "cache", "clean", "--no-config"], self._environment(), lambda line: None
-            )
+            await run([uv, "cache", "clean", "--no-config"], self._environment(), lambda line: None)
         else:
             await asyncio.to_thread(shutil.rmtree, self._cache, ignore_errors=True)
         return True
@@ -154,7 +152,7 @@ class Installer:
             line += ["--retries", "1", "--timeout", "10"]
             line += ["--isolated"] if sources else []
         line += [*sources, "-r", str(listed)]
-        return await _run(line, self._environment(), said.hear, directory=str(listed.parent))
+        return await run(line, self._environment(), said.hear, directory=str(listed.parent))
 
     def _environment(self) -> dict[str, str]:
         usual = {name: os.environ[name] for name in os.environ if name != "PYTHONHASHSEED"}
@@ -196,15 +194,16 @@ class _Said:
 async def compile_all(directory: str) -> None:
     """Put bytecode beside all modules, when nobody else wants the processor."""
     line = [sys.executable, "-I", "-m", "compileall", "-q", "-x", r"[/\\]tests?[/\\]", directory]
-    await _run(line, dict(os.environ), lambda line: None, nice=19)
+    await run(line, dict(os.environ), lambda line: None, nice=19)
 
 
-async def _run(
+async def run(
     line: Sequence[str],
     environment: Mapping[str, str],
     hear: Callable[[str], None],
     nice: int = 0,
     directory: str = "/",
+    inherited: Sequence[int] = (),
 ) -> str | None:
     """Run a program; return the last lines of what it said if it failed.
 
@@ -214,6 +213,7 @@ async def _run(
         hear: takes each line that it says.
         nice: how much it lets others go first.
         directory: where it runs: not where we do, for others may put files there.
+        inherited: descriptors that it has, too.
 
     Raises:
         InstallError: it cannot be run.
@@ -228,6 +228,7 @@ async def _run(
             env=environment,
             cwd=directory,
             limit=LINE_BYTES_MAX,
+            pass_fds=inherited,
             start_new_session=True,
         )
     except OSError as error:

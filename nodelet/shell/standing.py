@@ -73,5 +73,8 @@ class _Heard:
     def packages_there(self, lease: bytes, place: str) -> None:
         self.place.set_result(place)
 
+    def files_there(self, lease: bytes, place: str) -> None:
+        """Nothing comes as files here."""
+
     def packages_failed(self, lease: bytes, why: str, lacking: Sequence[str]) -> None:
         self.place.set_exception(InstallError(f"packages of this node: {why}"))

@@ -31,6 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install(site, "tiny-a", "1.0", {"tiny_a.py": "import tiny_b\nV = '1.0', tiny_b.V"}, ["tiny-b"])
     install(site, "tiny-b", "0.5", {"tiny_b/__init__.py": "V = 'b'"})
     install(site, "tiny-c", "3.0", {"tiny_c.py": "V = 'c'"})
+    install(site, "tiny-d", "4.0", {"tiny_d.py": "V = 'd'", "tiny_d.txt": os.urandom(70_000).hex()})
     return place
 
 
@@ -100,6 +101,27 @@ def test_what_no_index_has_goes_along_as_it_is_here(place: Path) -> None:
         """,
     )
     assert out == "[('1.0', 'c'), ('1.0', 'c')] [('1.0', 'c')]"
+
+
+def test_what_no_index_has_is_kept_for_this_user_where_jobs_cannot_look_around(
+    place: Path, nodes: Cluster
+) -> None:
+    out, _ = says(
+        place,
+        """
+        import os, tiny_d
+        def f(x):
+            try:
+                names = os.listdir(os.path.join(os.path.dirname(tiny_d.__file__), "../.."))
+            except OSError:
+                names = []
+            return tiny_d.V, tiny_d.__file__, os.stat(tiny_d.__file__).st_ctime_ns, names
+        a, b = rpm(f, [1])[0], rpm(lambda x: f(x), [1])[0]
+        print(a[0], a == b, "/.sent/" in a[1], a[3])
+        """,
+    )
+    is_kept = os.geteuid() == 0  # else all jobs have one user id, and each has files of its own
+    assert out == ("d True True []" if is_kept else "d False False []")
 
 
 def test_what_cannot_be_had_fails_by_name_before_any_call(place: Path) -> None:

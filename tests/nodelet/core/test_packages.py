@@ -1,11 +1,13 @@
 """A lease that needs packages begins when they are there, and says meanwhile what is done."""
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from opening import JOB, LEASE, node_hello, start_lease
 
 from burla.nodelet.core import effects as e
+from burla.nodelet.core.events import WorkersEnded
 from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import messages as m
 
@@ -30,7 +32,7 @@ def start(core: Nodelet, lease: bytes = LEASE, packed: bytes = PACKED, **more: A
 
 
 def settled(core: Nodelet) -> list[Any]:
-    kinds = (e.GetPackages, e.LetGoOfPackages, e.BeginLease)
+    kinds = (e.GetPackages, e.GetFiles, e.LetGoOfPackages, e.BeginLease)
     words = (m.Preparing, m.LeaseRefused)
     found = core.settle(1)
     core.check()
@@ -100,6 +102,69 @@ def test_a_lease_with_other_packages_waits_for_them(core: Nodelet) -> None:
     settled(core)
     core.receive(m.Linger(LEASE), (), 2)
     assert begun(start(core, NEXT, OTHER, keep=LEASE)) == []
+
+
+def blobs(*names: str) -> tuple[m.Blob, ...]:
+    """Return blobs of one byte."""
+    of_names = [(sha256(name[-1:].encode()).digest(), name) for name in names]
+    return tuple(m.Blob(digest, 1, m.BlobKind.NAMED, name) for digest, name in of_names)
+
+
+def bring(core: Nodelet, needed: tuple[m.Blob, ...], lease: bytes = LEASE) -> list[Any]:
+    for blob in needed:
+        core.receive(m.BlobPiece(lease, blob.digest, 0), [blob.name[-1:].encode()], 2)
+    return settled(core)
+
+
+def test_packages_that_come_as_files_are_asked_for_when_these_are_here(core: Nodelet) -> None:
+    needed = blobs("own", "packages", "packages/0")
+    assert start(core, packed=b"", blobs=needed, owner=b"me") == []
+    assert bring(core, needed[:2]) == []
+    (asked,) = bring(core, needed[2:])
+    assert asked == e.GetFiles(LEASE, b"me", ((2, 1), (3, 1)))
+    core.packages.files_there(LEASE, PLACE)
+    (begun,) = settled(core)
+    assert (begun.files, begun.packages) == (PLACE, "")
+
+
+def test_the_next_lease_with_the_same_files_waits_for_nothing(core: Nodelet) -> None:
+    needed = blobs("packages", "packages/0")
+    start(core, packed=b"", blobs=needed, owner=b"me")
+    bring(core, needed)
+    core.packages.files_there(LEASE, PLACE)
+    settled(core)
+    core.receive(m.Linger(LEASE), (), 3)
+    effects = start(core, NEXT, b"", blobs=needed, owner=b"me", keep=LEASE)
+    assert [one.files for one in effects if isinstance(one, e.BeginLease)] == [PLACE]
+    kept = e.GetFiles(NEXT, b"me", ((1, 1), (2, 1)))
+    assert effects.index(kept) < effects.index(e.LetGoOfPackages(LEASE))
+
+
+@pytest.mark.parametrize(("owner", "name"), [(b"other", "0"), (b"me", "1")])
+def test_files_of_another_owner_or_others_are_others(
+    core: Nodelet, owner: bytes, name: str
+) -> None:
+    needed = blobs("packages/0")
+    start(core, packed=b"", blobs=needed, owner=b"me")
+    bring(core, needed)
+    core.packages.files_there(LEASE, PLACE)
+    settled(core)
+    core.receive(m.EndLease(LEASE, False), (), 3)
+    core.take(WorkersEnded(), 3)
+    others = blobs(f"packages/{name}")
+    assert start(core, NEXT, b"", blobs=others, owner=owner) == [e.LetGoOfPackages(LEASE)]
+    assert bring(core, others, NEXT) == [e.GetFiles(NEXT, owner, ((2, 1),))]
+
+
+def test_a_lease_waits_for_packages_of_both_kinds(core: Nodelet) -> None:
+    needed = blobs("packages/0")
+    start(core, blobs=needed, owner=b"me")
+    bring(core, needed)
+    core.packages.files_there(LEASE, "")
+    assert settled(core) == []
+    core.packages.there(LEASE, PLACE)
+    (begun,) = settled(core)
+    assert (begun.files, begun.packages) == ("", PLACE)
 
 
 def test_its_state_is_told_without_secrets(core: Nodelet) -> None:

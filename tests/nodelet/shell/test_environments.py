@@ -9,11 +9,17 @@ from pathlib import Path
 
 import pytest
 from loops import in_loop
+from packages import install
 
+from burla.carried_packages import attach_packages
+from burla.distributions import Installed
 from burla.nodelet.shell import environments as env
+from burla.nodelet.shell.blob_memory import BlobFile
+from burla.nodelet.shell.carried_files import NAME_BYTES, SENT, CarriedFiles
 from burla.nodelet.shell.installed import installed
 from burla.nodelet.shell.installing import FULL, Installer, InstallError, LackingError
 from burla.protocol import package_messages as pm
+from burla.values import own_modules, packages
 
 A, B, C = b"A" * 16, b"B" * 16, b"C" * 16
 
@@ -24,6 +30,7 @@ class Heard:
     def __init__(self) -> None:
         self.said: list[tuple[bytes, str]] = []
         self.places: dict[bytes, str] = {}
+        self.files: dict[bytes, str] = {}
         self.failures: dict[bytes, tuple[str, Sequence[str]]] = {}
         self.news = asyncio.Event()
 
@@ -33,6 +40,10 @@ class Heard:
 
     def packages_there(self, lease: bytes, place: str) -> None:
         self.places[lease] = place
+        self.news.set()
+
+    def files_there(self, lease: bytes, place: str) -> None:
+        self.files[lease] = place
         self.news.set()
 
     def packages_failed(self, lease: bytes, why: str, lacking: Sequence[str]) -> None:
@@ -363,6 +374,70 @@ async def test_many_environments_stay_within_their_bytes(tmp_path: Path) -> None
     await made.close()
     assert [one.requirements for one in store.all()][-1] == ("six==0.199",)
     assert len(store.all()) <= 10
+
+
+def sent(site: Path, owner: bytes = b"me", version: str = "1") -> CarriedFiles:
+    """Return a package as a caller sends it."""
+    install(site, "tiny-k", version, {"tiny_k.py": "V = 1", "tiny.txt": os.urandom(70_000).hex()})
+    attached = attach_packages([Installed([str(site)]).by_name["tiny-k"]])
+    files = []
+    for content in attached.contents:
+        files.append(BlobFile())
+        os.pwrite(files[-1].fd, content, 0)
+    return CarriedFiles(owner, files, [blob.size for blob in attached.blobs])
+
+
+@in_loop
+async def test_what_a_caller_sent_is_there_for_its_next_lease(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    made, _, heard, store = make(tmp_path / "root")
+    files = await asyncio.to_thread(sent, tmp_path / "site-packages")
+    made.get_files(A, files)
+    await heard.wait(lambda: A in heard.files)
+    file = Path(heard.files[A], "tiny_k.py")
+    assert await asyncio.to_thread(file.read_text) == "V = 1"
+    before = await asyncio.to_thread(file.stat)
+    made.get_files(B, files)
+    await heard.wait(lambda: B in heard.files)
+    assert heard.files[A] == heard.files[B]
+    assert (await asyncio.to_thread(file.stat)).st_ino == before.st_ino
+    while made._tasks:
+        await asyncio.gather(*made._tasks)
+    made.let_go(A)
+    assert store.prune(0) == []  # another needs it
+    made.let_go(B)
+    assert [one.size > 70_000 for one in store.prune(0)] == [True]
+    assert not await asyncio.to_thread(os.path.exists, file)
+
+
+@in_loop
+async def test_nobody_else_finds_what_a_caller_sent(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    files = await asyncio.to_thread(sent, tmp_path / "site-packages")
+    other = files._replace(owner=b"other")
+    keys = {one.key(str(tmp_path / root)) for one in (files, other) for root in ("one", "two")}
+    assert len(keys) == 4  # of each owner, and of each node
+    assert files.key(str(tmp_path / "one")) in keys
+    folder = os.path.join(tmp_path, "one", SENT)
+    assert os.stat(folder).st_mode & 0o777 == 0o711
+    assert [os.stat(os.path.join(folder, one)).st_mode & 0o077 for one in os.listdir(folder)] == [0]
+
+
+def test_all_programs_call_these_the_same() -> None:
+    assert (NAME_BYTES, pm.PACKAGE_FILES) == (own_modules.NAME_BYTES, packages.NAME)
+
+
+@in_loop
+async def test_nonsense_of_a_caller_is_left_to_its_own_workers(tmp_path: Path) -> None:
+    made, _, heard, store = make(tmp_path)
+    nonsense = BlobFile()
+    os.pwrite(nonsense.fd, b"x" * 100, 0)
+    made.get_files(A, CarriedFiles(b"me", [nonsense], [100]))
+    await heard.wait(lambda: A in heard.files)
+    await made.close()
+    assert (heard.files[A], store.all()) == ("", [])
+    assert not [one for one in entries(tmp_path) if one.startswith(env.NEW)]
 
 
 @in_loop

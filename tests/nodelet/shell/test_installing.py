@@ -166,7 +166,7 @@ def test_an_index_that_cannot_be_reached_is_told_from_one_that_lacks_something()
 async def test_of_a_wheelhouse_all_that_it_lacks_is_known_without_an_installer(
     installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(installing, "_run", None)
+    monkeypatch.setattr(installing, "run", None)
     alone = Installer(str(tmp_path / "cache"), Sources(wheelhouse=str(tmp_path / "links")))
     with pytest.raises(
         LackingError, match=r"the wheelhouse of this node has no tiny-b==9\.9"

@@ -48,6 +48,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
+    wheelhouse()  # in there is no way to an index
     with Hosts() as made:
         yield made
 
