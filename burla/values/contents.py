@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 from warnings import catch_warnings, simplefilter
 
 from . import cloudpickle_parts as parts
@@ -258,6 +258,9 @@ class _ContentPickler(FunctionPickler):
             return self._take_class(obj)
         if kind is CellType:
             return _content, ("cell", _in_cell(obj))
+        if kind is TypeVar:  # it travels under an id of its own
+            bounds = obj.__bound__, obj.__constraints__, obj.__covariant__, obj.__contravariant__
+            return _content, ("type variable", obj.__name__, bounds)
         if kind is ModuleType and not self._travels(obj.__name__):
             self.modules.add(obj.__name__)
         if (found := _content_of_array(obj)) is not None:

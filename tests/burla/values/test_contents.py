@@ -126,17 +126,19 @@ def test_a_tuple_that_is_unpacked_is_another_input() -> None:
 SCRIPT = """
 import sys
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from burla.values.contents import Contents, FunctionContents
 {moved}
+Kind = TypeVar("Kind")
 LIMITS = {{"a", "b", "cc"}}
 @dataclass
-class Point:
+class Point(Generic[Kind]):
     x: int
     names: frozenset = frozenset()
 def helper(x):
     return helper(x - 1) if x in {{"one", "two", "three"}} else LIMITS
 def f(x, y={default}):
-    return helper(x) + y {comment}
+    return helper(x) + y + Point(x).x {comment}
 parts = FunctionContents(f, frozenset()).parts
 print(sorted((name, part.hex()) for name, part in parts.items()))
 print(Contents().of(Point(1, frozenset(("q", "r")))).hex(), Contents().of({{"a", "b"}}).hex())
