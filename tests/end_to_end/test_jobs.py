@@ -59,12 +59,15 @@ def test_a_job_that_fails_is_kept_with_its_error(
         remote_parallel_map(fails_at_3, [3])
     wait_until(lambda: last(capsys)["state"] == "failed", "it is over")
     (error,) = told(capsys, "errors")["errors"]
+    assert error.pop("seconds") > 0
+    assert error.pop("memory_bytes") > 0
     assert error == {
         "input": 0,
         "type": "ValueError",
         "text": "no 3\nand more",
         "node": "node0",
         "tries": 1,
+        "last_words": "",
     }
     assert told(capsys, "why")["why"] == "input 0: ValueError: no 3\nand more"
 
