@@ -1,9 +1,9 @@
 """The pages, as a web application: what is at which address."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,6 +32,10 @@ SILENT_S = 15.0  # a stream that has nothing to say says so, or what is between 
 STATIC = Path(__file__).parent / "static"
 
 
+class Ended(Exception):
+    """The dashboard has ended: nobody waits for an answer any more."""
+
+
 class Dashboard:
     """Answers what a browser asks for."""
 
@@ -41,7 +45,8 @@ class Dashboard:
         self._askers = ThreadPoolExecutor(ASKERS, "burla-asker")
         self._guard: Guard
         self._sampling: asyncio.Task[None] | None = None
-        self._is_over = asyncio.Event()
+        self._is_over = False
+        self._waiting: set[asyncio.Future[None]] = set()  # until all of this is over
         self._loop: asyncio.AbstractEventLoop | None = None  # once there are streams
 
     def application(self, port: int) -> Guard:
@@ -60,14 +65,21 @@ class Dashboard:
             Route(f"{here}/jobs/{{what}}/cancel", self._cancel, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
-        application = Starlette(routes=routes, exception_handlers={404: self._nothing_there})
+        handlers = {404: self._nothing_there, Ended: self._nothing_more}
+        application = Starlette(routes=routes, exception_handlers=handlers)
         self._guard = Guard(application, port)
         return self._guard
 
     def end(self) -> None:
         """End all streams, which would go on for ever; called by a handler of signals."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._is_over.set)
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        self._is_over = True
+        for each in self._waiting:
+            if not each.done():
+                each.set_result(None)
 
     def close(self) -> None:
         """Hang up everywhere."""
@@ -76,12 +88,39 @@ class Dashboard:
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, but not longer than all of this lasts."""
-        self._loop = asyncio.get_running_loop()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._is_over.wait(), seconds)
+        with self._until_over() as over:
+            await asyncio.wait((over,), timeout=seconds)
 
     async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._askers, function, *arguments)
+        """Return what a function returns that waits for a cluster.
+
+        Raises:
+            Ended: all of this is over, and the cluster has not answered yet.
+        """
+        loop = asyncio.get_running_loop()
+        with self._until_over() as over:
+            work = loop.run_in_executor(self._askers, function, *arguments)
+            await asyncio.wait((work, over), return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            work.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise Ended
+        return work.result()
+
+    @contextmanager
+    def _until_over(self) -> Iterator[asyncio.Future[None]]:
+        """Yield what is done when all of this is over."""
+        self._loop = asyncio.get_running_loop()
+        over = self._loop.create_future()
+        if self._is_over:
+            over.set_result(None)
+        self._waiting.add(over)
+        try:
+            yield over
+        finally:
+            self._waiting.discard(over)
+
+    async def _nothing_more(self, request: Request, error: Exception) -> Response:
+        return Response(status_code=503)
 
     async def _nothing_there(self, request: Request, error: Exception) -> Response:
         problem = {"text": "there is no such page", "remedy": "begin at the list of clusters"}
@@ -168,8 +207,11 @@ class Dashboard:
 
     async def _lines(self, reader: logs.Reader) -> AsyncGenerator[bytes]:
         is_first, silent_s = True, 0.0
-        while not self._is_over.is_set():
-            more = await self._in_thread(reader.read)
+        while not self._is_over:
+            try:
+                more = await self._in_thread(reader.read)
+            except Ended:
+                return
             silent_s += logs.EVERY_S
             if logs.is_news(more, is_first):
                 yield logs.as_event(more, reader.place)
@@ -184,18 +226,22 @@ class Dashboard:
 
     async def _sample(self) -> None:
         """Go on with charts while nobody looks, so that they are there when somebody does."""
-        while not self._is_over.is_set():
+        while not self._is_over:
             await self._sleep(SAMPLE_S)
-            for watched in await self._in_thread(self._places.sampled):
-                await self._in_thread(sample, watched)
+            with suppress(Ended):
+                for watched in await self._in_thread(self._places.sampled):
+                    await self._in_thread(sample, watched)
 
     async def _changes(
         self, page: Page, watched: Watched, what: str, facts: Facts
     ) -> AsyncGenerator[bytes]:
         before: Shown | None = None
         silent_s = 0.0
-        while not self._is_over.is_set():
-            now = await self._in_thread(shown, page, watched, what, facts, before)
+        while not self._is_over:
+            try:
+                now = await self._in_thread(shown, page, watched, what, facts, before)
+            except Ended:
+                return
             change = difference(before, now)
             before, silent_s = merged(before, now), silent_s + page.every_s
             if not change.is_nothing():

@@ -15,6 +15,7 @@ from burla.transport.request import NoAnswer, NotTaken, ask
 
 ANSWER_S = 4.0
 FRESH_S = 0.7  # an answer is taken for the present state of things for so long
+FRESH_SHARE = 20  # or for so many times as long as it took: who has much to tell is asked less
 KEPT_MAX = 256  # answers
 
 A = TypeVar("A", bound=m.Message)
@@ -34,7 +35,9 @@ class Line:
         self._why_gone = why_gone
         self._lock = threading.Lock()
         self._conversation: Conversation | None = None
-        self._known: dict[m.Message, tuple[float, m.Message | BurlaError]] = {}
+        self._known: dict[m.Message, tuple[float, m.Message | BurlaError]] = {}  # until when
+        self._silent: tuple[float, str] = 0.0, ""  # until when nobody asks again, and why
+        self._is_closed = False
 
     def ask(self, question: m.Message, answer: type[A], feature: str) -> A:
         """Return what the scheduler answers, or answered a moment ago.
@@ -44,7 +47,7 @@ class Line:
         """
         with self._lock:
             known = self._known.get(question)
-            if known is None or time.monotonic() > known[0] + FRESH_S:
+            if known is None or time.monotonic() > known[0]:
                 known = self._ask_now(question, answer, feature)
             said = known[1]
         if isinstance(said, BurlaError):
@@ -85,7 +88,10 @@ class Line:
         return said
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up; who waits for an answer gets none."""
+        self._is_closed = True
+        if (conversation := self._conversation) is not None:
+            conversation.give_up()
         with self._lock:
             self._hang_up()
 
@@ -93,6 +99,7 @@ class Line:
         self, question: m.Message, answer: type[A], feature: str
     ) -> tuple[float, m.Message | BurlaError]:
         said: m.Message | BurlaError
+        begun_s = time.monotonic()
         try:
             said, _ = self._converse(question, answer, feature)
         except (NoAnswer, NotTaken) as error:
@@ -102,19 +109,30 @@ class Line:
             said = error
         if len(self._known) >= KEPT_MAX:
             self._known.clear()
-        self._known[question] = found = time.monotonic(), said
+        now_s = time.monotonic()
+        fresh_s = FRESH_S if isinstance(said, BurlaError) else fresh_for(now_s - begun_s)
+        self._known[question] = found = now_s + fresh_s, said
         return found
 
     def _converse(
         self, question: m.Message, answer: type[A], feature: str
     ) -> tuple[m.Message, list[bytes]]:
+        if self._is_closed:
+            raise NoAnswer("the dashboard ends")
         if (why := self._why_gone()) is not None:
+            raise NoAnswer(why)
+        until_s, why = self._silent
+        if time.monotonic() < until_s:  # of many who wait for their turn, each would wait as long
             raise NoAnswer(why)
         if self._conversation is None:
             curve = curve_for(self.address)
             self._conversation = Conversation(self.address, curve, am.SchedulerToAdmin, ANSWER_S)
         self._conversation.ask(question)
-        return self._conversation.wait(lambda message: isinstance(message, answer), feature)
+        try:
+            return self._conversation.wait(lambda message: isinstance(message, answer), feature)
+        except NoAnswer as error:
+            self._silent = time.monotonic() + FRESH_S, str(error)
+            raise
 
     def _error(self, error: NoAnswer | NotTaken) -> BurlaError:
         if isinstance(error, NotTaken):
@@ -125,3 +143,8 @@ class Line:
         if self._conversation is not None:
             self._conversation.close()
             self._conversation = None
+
+
+def fresh_for(took_s: float) -> float:
+    """Return how long an answer is fresh that took so long."""
+    return max(FRESH_S, min(ANSWER_S, FRESH_SHARE * took_s))

@@ -54,6 +54,7 @@ class Conversation:
         self._welcome: Welcome | None = None
         self._heard_s = 0.0
         self._asked: Message | None = None  # whose answer has not been taken
+        self._is_given_up = False
 
     @property
     def welcome(self) -> Welcome | None:
@@ -109,6 +110,8 @@ class Conversation:
                     self._asked = None
                     return message, payload
                 continue
+            if self._is_given_up:
+                raise NoAnswer("nobody waits for it any more")
             now_s = time.monotonic()
             silent_s = now_s - max(begun_s, self._heard_s)
             allowed_s = self._answer_s if not met or silence_s is None else silence_s
@@ -117,6 +120,10 @@ class Conversation:
             if silent_s > AGAIN_S and now_s - said_s > AGAIN_S:
                 said_s = now_s
                 self._say(self._hello)
+
+    def give_up(self) -> None:
+        """Have who waits for an answer stop soon; called in any thread."""
+        self._is_given_up = True
 
     def close(self) -> None:
         """Hang up."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dashboards import ORIGIN, Shown, shown
 from msgspec.structs import replace
 from overviews import JOB, overview, record, seen, status, summary, use
 
-from burla.dashboard import pages
+from burla.dashboard import logs, pages
 from burla.dashboard.places import Place
 from burla.protocol import job_messages as jm, messages as m, overview_messages as ov
 from burla.protocol.job_messages import JobState
@@ -197,3 +198,39 @@ def test_of_a_job_that_is_over_nothing_is_counted(lab: Shown) -> None:
         watched.line._known.clear()
         pages._job(watched, JOB.hex())
         assert len(watched.history_of(JOB.hex())._points) == points
+
+
+def test_streams_end_at_once_though_a_cluster_does_not_answer(
+    lab: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C waits for nobody: neither for a thread that asks nor for those behind it."""
+    watched = lab.dashboard._places.watch("lab")
+    assert watched is not None
+    asked, goes_on = threading.Event(), threading.Event()
+
+    def look(_: Any, what: str) -> Any:
+        asked.set()
+        goes_on.wait(20)
+        raise pages.NoSuch("too late")
+
+    page = pages.Page("overview.html", ("grid",), look)
+
+    async def both() -> list[list[bytes]]:
+        facts = lab.dashboard._facts(watched, "overview", "")
+        streams = [lab.dashboard._changes(page, watched, "", facts)]
+        monkeypatch.setattr(logs.Reader, "read", lambda reader: look(reader, ""))
+        streams.append(lab.dashboard._lines(logs.Reader(watched, "")))
+
+        async def all_of(stream: Any) -> list[bytes]:
+            return [event async for event in stream]
+
+        tasks = [asyncio.create_task(all_of(stream)) for stream in streams]
+        assert await asyncio.to_thread(asked.wait, 20)
+        lab.dashboard.end()
+        return await asyncio.gather(*tasks)
+
+    try:
+        assert asyncio.run(both()) == [[], []]
+        assert not goes_on.is_set()
+    finally:
+        goes_on.set()
