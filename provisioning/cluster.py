@@ -195,6 +195,7 @@ class Cluster:
 
     def up(self, progress: Progress) -> list[Result]:
         """Start what does not run and mend what is broken; return how it went with each."""
+        refuse_out_of_reach(self.config)
         self.config = self.state.config = providers.settled(self.config)
         self._refuse_to_abandon()
         for provider, fleet in self.fleets().items():
@@ -269,6 +270,7 @@ class Cluster:
         """Note in words how what nodes install could be something else than what it should be."""
         config = self.config
         of_clouds = bool(config.gce.project) and not config.gce.wheelhouse
+        of_clouds |= "kubernetes" in config.provided and not config.kubernetes.wheelhouse
         found = [shipped.warning, *more]
         if of_clouds or (config.ssh.hosts and not config.wheelhouse):
             found.append(pins.why_open(config.index))
@@ -379,7 +381,8 @@ class Cluster:
 
         Args:
             progress: is told what is done.
-            forget: give up on members that cannot be reached; never on a provider's machines.
+            forget: give up on members that cannot be reached; never on a provider's machines,
+                but for pods: without their scheduler they end by themselves.
         """
         self.head.autoscaler.remove()
         if not self.head.is_away:
@@ -391,7 +394,7 @@ class Cluster:
                 fleet.down(progress)
             except ProvisioningError as error:
                 results.append(Result(provider, "removing", str(error)))
-                hindered = True
+                hindered = hindered or not (forget and provider == "kubernetes")
         if not hindered:
             progress(SCHEDULER, "removing")
             self.head.scheduler.remove()
@@ -448,6 +451,23 @@ class Cluster:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._connections.end()
                 raise
+
+
+def refuse_out_of_reach(config: ClusterConfig) -> None:
+    """Refuse an address of the scheduler that pods cannot reach.
+
+    Raises:
+        BadConfig: it is of this machine alone.
+    """
+    bind = config.bind
+    is_private = bind.startswith("ipc:") or is_loopback(bind)
+    of_pods = "kubernetes" in config.provided and not config.kubernetes.pod.get("hostNetwork")
+    if of_pods and is_private and not config.scheduler:
+        raise BadConfig(
+            f"bind is {bind!r}, which only this machine can reach, and no pod: set it to an address"
+            " that this machine has in the pods' network, or scheduler to that by which pods"
+            " reach it"
+        )
 
 
 def refuse_unknown(hosts: Sequence[str]) -> None:

@@ -215,13 +215,22 @@ def _config(told: KubernetesConfig) -> SingleConfig:
     if not there:
         raise ConfigError(f"there is no file {named}")
     for config in there:  # each is whole, as files are that somebody gave out
-        if (context or config.current_context) in config.contexts:
-            found = config.get(context)
-            assert found is not None, "there is no default"
-            return found
+        name = context or config.current_context
+        if name is not None and name in config.contexts:
+            return _found(config, name)
     contexts = ", ".join(sorted(name for config in there for name in config.contexts)) or "none"
     which = f"no context {context!r}" if context else "no current-context"
     raise ConfigError(f"{named} has {which} (it has: {contexts})")
+
+
+def _found(config: KubeConfig, context: str) -> SingleConfig:
+    try:
+        found = config.get(context)
+    except KeyError as error:
+        text = f"{config.fname}: the context {context!r} names {error}, of which nothing is there"
+        raise ConfigError(text) from None
+    assert found is not None, "there is no default"
+    return found
 
 
 def _settled(told: KubernetesConfig, found: SingleConfig) -> KubernetesConfig:

@@ -30,6 +30,10 @@ READY_S = 60  # a nodelet touches its ready file every few seconds
 GB = 1 << 30
 READY = f'[ $(($(date +%s) - $(stat -c %Y "$HOME/node/ready"))) -le {READY_S} ]'
 
+# Who takes machines away to save some is to leave those on which calls run; an idle pod is deleted.
+KEPT = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+KEPT |= {"karpenter.sh/do-not-disrupt": "true"}
+
 Json = dict[str, Any]
 
 
@@ -85,7 +89,7 @@ def job(owner: Owner, name: str, files: str, *, grown: bool) -> Json:
             "activeDeadlineSeconds": int(config.kubernetes.run_h * 3600),
             "ttlSecondsAfterFinished": AFTER_S,
             "template": {
-                "metadata": {"labels": metadata["labels"]},
+                "metadata": {"labels": metadata["labels"], "annotations": KEPT},
                 "spec": _pod(config, name, files, owner.scheduler),
             },
         },

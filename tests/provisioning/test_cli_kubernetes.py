@@ -34,6 +34,7 @@ def config(user: User, kubeconfig: Path, more: str = "", **other: object) -> Pat
     lines += [f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v}" for k, v in told.items()]
     lines += [
         "[kubernetes.pod]",  # what this provider has no setting for
+        "hostNetwork = true",  # as pods of the stand-in have it
         f'volumes = [{{ name = "wheels", hostPath = {{ path = "{house}" }} }}]',
         "[[kubernetes.pod.containers]]",
         'name = "node"',

@@ -8,7 +8,8 @@ import httpx2
 import pytest
 from fake_kube import FakeKube, fake_kube
 
-from burla.provisioning.cluster import Cluster
+from burla.provisioning import fleet, state
+from burla.provisioning.cluster import Cluster, refuse_out_of_reach
 from burla.provisioning.config import ClusterConfig, parse
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.install.pins import Requirements
@@ -92,11 +93,45 @@ def test_pods_that_would_not_be_found_again_are_not_left(
     assert kube.left() == []  # not even the namespace
 
 
+@pytest.mark.parametrize("forget", [False, True])
+def test_a_kubernetes_that_is_no_more_keeps_nobody_from_forgetting_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, forget: bool
+) -> None:
+    kube, _ = site
+    monkeypatch.setattr(fleet, "END_S", 0.0)
+    known = State(settled(config()), ADDRESS)
+    state.write(known)
+    kube.faults["GET jobs"] = ["away"] * 100
+    cluster = Cluster(known, pause=lambda seconds: None)
+    (result,) = cluster.down(lambda name, phase: None, forget=forget)
+    assert "does not answer" in result.why
+    assert (state.read("lab") is None) == forget
+
+
 def test_a_place_that_is_not_known_on_this_machine_keeps_nobody_from_another(site: Site) -> None:
     kube, _ = site
     before = config(kubeconfig="/nowhere", context="fake")  # as `burla restore` found it
     Cluster(State(settled(config()), ADDRESS), before=before)._refuse_to_abandon()
     assert kube.requests == []
+
+
+@pytest.mark.parametrize("bind", ["tcp://127.0.0.1:7270", "tcp://[::1]:0", "ipc:///tmp/s"])
+def test_a_scheduler_that_no_pod_can_reach_is_said_before_pods_are_made(bind: str) -> None:
+    told = {"bind": bind, "kubernetes": {"nodes": 1}}
+    with pytest.raises(BadConfig, match=r"which only this machine can reach, and no pod"):
+        refuse_out_of_reach(parse(told))
+    refuse_out_of_reach(parse({"bind": bind, "local": {"nodes": 1}}))
+    refuse_out_of_reach(parse(told | {"scheduler": "tcp://head:7270"}))  # forwarded to there
+    refuse_out_of_reach(parse(told | {"bind": "tcp://10.0.0.1:7270"}))
+    told["kubernetes"] = {"nodes": 1, "pod": {"hostNetwork": True}}
+    refuse_out_of_reach(parse(told))
+
+
+def test_a_context_whose_user_is_not_there_is_named(site: Site) -> None:
+    _, file = site
+    file.write_text(file.read_text().replace("user: ann", "user: bob"))
+    with pytest.raises(BadConfig, match=r"the context 'fake' names 'bob', of which nothing"):
+        settled(config())
 
 
 def test_inside_a_pod_kubeconfig_goes_before_the_service_account(

@@ -67,6 +67,8 @@ def test_a_job_has_all_that_ends_it_and_owns_what_it_needs(site: Site) -> None:
     assert job["spec"]["ttlSecondsAfterFinished"] == 60
     assert job["spec"]["backoffLimit"] == 0
     assert job["metadata"]["labels"]["burla-grown"] == "true"
+    kept = job["spec"]["template"]["metadata"]["annotations"]
+    assert kept["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
     uids = {one["metadata"]["name"]: one["metadata"]["uid"] for one in kube.all_of("jobs")}
     for secret in kube.all_of("secrets"):
         (owner,) = secret["metadata"]["ownerReferences"]
