@@ -5,7 +5,9 @@ from hashlib import sha256
 
 from .fields import BLOB_PIECE_BYTES, BLOB_WINDOW
 
-STALLED_S = 5.0  # without a piece for this long: what was asked for is lost, or its source is
+# Without a piece for this long what was asked for is lost, or its source is. A piece takes 10 s on
+# a slow line, and whoever is asked again while it comes sends all of it twice.
+STALLED_S = 20.0
 WRONG_MAX = 3  # times that the bytes are not those of the name; then nobody is asked again
 
 

@@ -108,7 +108,8 @@ class BigInputs:
             if not self._custody.open.common(leaf.lo, leaf.hi):
                 self._drop(leaf)
             elif leaf.asked > leaf.have and now_s >= leaf.heard_s + STALLED_S:
-                leaf.asked = leaf.have
+                leaf.heard_s = now_s
+                self._say(leaf, leaf.have, leaf.asked)
         self._ask(now_s)
 
     def ask_again(self, now_s: float) -> None:

@@ -1,9 +1,9 @@
 """Big inputs on their way from their client to the node that is to run them, piece by piece.
 
 Nothing of them is kept here: the node asks, its client sends, and what comes goes on at once. How
-much is under way is bounded for all together, and each lease has its turn. What is lost with
-anybody the node asks for again. To nodes that do not know how to ask a batch goes whole, as ever:
-its client is asked to send all of it.
+much is under way is bounded for all together, and each job has its turn and its share: so a slow
+client holds up nobody else. What is lost with anybody the node asks for again. To nodes that do not
+know how to ask a batch goes whole, as ever: its client is asked to send all of it.
 """
 
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from burla.protocol import messages as m
 from burla.protocol.input_messages import INPUT_WINDOW
 
 from .batch import LEAF_BYTES_MAX, Batch
-from .input_table import Asked, Key
+from .input_table import EARLY_MAX, LOST_S, Asked, Key
 from .job import Job
 from .lease import SERVING, Lease
 from .node import Node
@@ -34,43 +34,89 @@ def wanted(state: State, node: Node, said: m.InputWanted) -> None:
     job = state.job_of(lease)
     if lease is None or job is None or lease.node != node.id or lease.state not in SERVING:
         return
-    key, table = (said.lease, said.leaf), state.inputs
-    batch = job.work.batches.kept.get(said.batch)
+    key, table, batches = (said.lease, said.leaf), state.inputs, job.work.batches
+    batch = batches.kept.get(said.batch)
     leaf = None if batch is None else batch.leaf_at(said.leaf)
-    if job.id != said.job or leaf is None:  # it is done meanwhile
-        table.drop(key)
+    if job.id != said.job or leaf is None:
+        table.drop(key, job.id)
+        # its client has come back after its node, and says soon what it has; else it is done
+        is_early = job.id == said.job and said.leaf >= batches.entered
+        if is_early and said.start < said.stop and len(table.early) < EARLY_MAX:
+            table.early[key] = said
         return
     size = leaf.size or LEAF_BYTES_MAX  # it is here as a whole, for others
     if not said.have <= said.start <= said.stop <= size or said.stop - said.have > INPUT_WINDOW:
         raise ValueError("it asks for what is not there, or for too much")
-    asked, before = table.asked.get(key), table.waiting.get(key)
-    if before is not None and before.stop == said.start:
-        said = replace(said, start=before.start)
     if said.start == said.stop:
-        table.drop(key)
-    elif asked is None or said.start != asked.stop or not asked.have <= said.have <= asked.at:
-        table.drop(key)  # it begins anew
-        table.waiting[key] = said
+        table.drop(key, job.id)
     else:
+        _note(state, key, said)
+
+
+def _note(state: State, key: Key, said: m.InputWanted) -> None:
+    """Take note of what is wanted of a leaf; of what is on its way already, that it is missed."""
+    table = state.inputs
+    asked, before = table.asked.get(key), table.waiting(key, said.job)
+    last = before or asked
+    end = 0 if last is None else last.stop
+    if asked is None:
+        is_more = before is not None and said.start in (before.start, before.stop)
+        start = before.start if before is not None and is_more else said.start
+    else:
+        is_known = asked.have <= said.have <= asked.at
+        is_again = said.stop == end and table.silent_s(asked, state.now_s) < LOST_S
+        is_more, start = is_known and (said.start == end or is_again), asked.stop
+    if not is_more:
+        table.drop(key, said.job)  # it begins anew
+        start = said.start
+    elif asked is not None:
         table.change(asked, have=said.have)
-        table.waiting[key] = said
+    if start < said.stop:
+        table.wait(key, replace(said, start=start))
+
+
+def entered(state: State, job: Job, batch: Batch) -> None:
+    """Answer what nodes have asked about a batch before it came."""
+    early = state.inputs.early
+    for key, said in list(early.items()):
+        if (said.job, said.batch) == (job.id, batch.number):
+            del early[key]
+            node = state.nodes[state.leases[said.lease].node]
+            try:
+                wanted(state, node, said)
+            except ValueError as error:  # no fault of the client, who speaks now
+                state.note(f"ignored a question of node {node.name}: {error}")
 
 
 def admit(state: State) -> None:
-    """Pass questions on, in turn, as long as little enough is under way."""
+    """Pass questions on, a job's after another's, as long as little enough is under way."""
     table = state.inputs
-    for key, said in list(table.waiting.items()):
-        if not table.fits(said.stop - said.start):
-            return
-        del table.waiting[key]
-        asked = table.asked.get(key)
-        if asked is None:
-            asked = Asked(said, said.have, said.start, said.stop, state.now_s)
-            table.put(key, asked)
-        else:
-            asked.said = said
-            table.change(asked, stop=said.stop)
-        state.tell(state.jobs[said.job], said)
+    jobs = [job for job, line in table.lines.items() if line.waiting]
+    while jobs:
+        rest = []
+        for job in jobs:
+            first = next(iter(table.lines[job].waiting.values()))
+            if not table.is_share(job, first.stop - first.start):
+                continue
+            if not table.fits(first.stop - first.start):
+                return  # it is its turn
+            _pass_on(state, *table.take(job))
+            if table.lines[job].waiting:
+                rest.append(job)
+        jobs = rest
+
+
+def _pass_on(state: State, key: Key, said: m.InputWanted) -> None:
+    table = state.inputs
+    asked = table.asked.get(key)
+    if asked is None:
+        table.put(key, Asked(said, said.have, said.start, said.stop, state.now_s))
+    else:
+        if asked.at == asked.stop:
+            asked.heard_s = state.now_s
+        asked.said = said
+        table.change(asked, stop=said.stop)
+    state.tell(state.jobs[said.job], said)
 
 
 # --- from clients ---
@@ -78,6 +124,7 @@ def admit(state: State) -> None:
 
 def piece(state: State, job: Job, said: m.InputPiece, payload: list[bytes]) -> None:
     """Pass on a piece, if it is what the client of its job was asked for."""
+    state.clients[job.owner].sent_s = state.now_s
     lease, asked = state.leases.get(said.lease), state.inputs.asked.get((said.lease, said.leaf))
     if lease is None or asked is None or lease.job != job.id or said.start != asked.at:
         return
@@ -149,7 +196,9 @@ def expire(state: State) -> None:
 def check(state: State) -> None:
     """Assert that the table and the leases agree. Costs O(state): for tests."""
     state.inputs.check()
-    for key in (*state.inputs.asked, *state.inputs.waiting):
+    table = state.inputs
+    waiting = [key for line in table.lines.values() for key in line.waiting]
+    for key in (*table.asked, *table.early, *waiting):
         _check(state, key)
 
 

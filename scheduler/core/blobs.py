@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from burla.protocol import messages as m
-from burla.protocol.arriving import WRONG_MAX, Arriving, pieces_of
+from burla.protocol.arriving import STALLED_S, WRONG_MAX, Arriving, pieces_of
 
 from . import leases
 from .blob_table import TENANT_SHARE, Name, Needed, Reader, Stored
@@ -174,6 +174,7 @@ def _of_job_named(state: State, job: Job, digest: bytes) -> Stored | None:
 
 def piece(state: State, job: Job, said: m.BlobPiece, payload: list[bytes]) -> None:
     """Take a piece of a blob, if it is what its job's client was asked for."""
+    state.clients[job.owner].sent_s = state.now_s
     stored = _of_job_named(state, job, said.digest)
     if stored is None or stored.source != job.id:
         return
@@ -364,7 +365,7 @@ def expire(state: State) -> None:
     """Let go of what is old, ask again for what does not come, say why jobs wait."""
     for stored in list(state.blobs.by_name.values()):
         if stored.jobs:
-            if stored.source and stored.arriving.is_stalled(state.now_s):
+            if stored.source and _is_stalled(state, stored):
                 _set_source(state, stored, b"")
                 stored.arriving.forget_asked()
         elif state.now_s >= stored.used_s + KEPT_S:
@@ -375,6 +376,13 @@ def expire(state: State) -> None:
     _ask_for_more(state, state.blobs.by_name.values())
     for job in with_blobs:
         _tell(state, job)
+
+
+def _is_stalled(state: State, stored: Stored) -> bool:
+    """Return whether what a client was asked for does not come, nor anything before it."""
+    client = state.clients.get(state.jobs[stored.source].owner)
+    sends = client is not None and state.now_s < client.sent_s + STALLED_S
+    return not sends and stored.arriving.is_stalled(state.now_s)
 
 
 def _want_whole(state: State, job: Job) -> None:

@@ -21,6 +21,7 @@ class Client(Struct):
     user: str = ""  # its public key, whatever the session says; empty where there are no keys
     away_s: float | None = None  # since when it is known to be away; None: it is not
     knows_keys: bool = False  # it can be told of another key of the scheduler
+    sent_s: float = float("-inf")  # when a piece of a blob, or of a big input, came
 
     def is_absent(self, now_s: float) -> bool:
         """Return whether it is silent for longer than a reconnect or a busy process explains."""

@@ -179,6 +179,8 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
             fail(state, job, "", why, momentary=is_momentary)
     else:
         job.work.enter(batch)
+        if state.inputs.early:
+            big_inputs.entered(state, job, batch)
         if known is None:
             state.records.open[job.id].counts.bytes_in += batch.size
         state.marks.jobs[job.id] = None

@@ -45,8 +45,8 @@ def _take_out(state: State, lease: Lease, before: LeaseState, node: Node, job: J
         node.lease = lease.running = None
         assert job is not None, lease.id
         job.work.drop_lease(lease)
-        if state.inputs.asked or state.inputs.waiting:
-            state.inputs.drop_lease(lease.id)
+        if state.inputs.lines or state.inputs.early:
+            state.inputs.drop_lease(lease.id, job.id)
         is_last = not job.work.leases and not job.work.is_complete()
         record = state.records.open[job.id]
         records.lease_ends(record, node.name, state.now_s, is_last=is_last)

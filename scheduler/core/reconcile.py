@@ -53,7 +53,7 @@ def _compare_serving(state: State, node: Node, lease: Lease, claim: m.Held | Non
         for gap in has.missing(lo, hi):  # assigned, but it never arrived
             job.work.give_back(lease, *gap)
     lease.sent = Ranges()  # nor did leaves, perhaps
-    state.inputs.drop_lease(lease.id)  # it asks anew
+    state.inputs.drop_lease(lease.id, job.id)  # it asks anew
     lease.is_retracting = False
     state.marks.jobs[job.id] = None
     state.marks.leases[lease.id] = lease

@@ -28,7 +28,7 @@ def settle(state: State) -> list[Effect]:
         for lease in leases.values():
             if lease.state in SERVING:
                 _feed(state, lease)
-    if state.inputs.waiting:
+    if state.inputs.waits:
         big_inputs.admit(state)
     effects, state.effects = state.effects, []
     return effects

@@ -11,7 +11,7 @@ from burla.protocol.fields import POLICIES
 from burla.protocol.input_messages import INPUT_WINDOW, INPUTS
 from burla.scheduler.core.big_inputs import WHOLE_AGAIN_S
 from burla.scheduler.core.effects import Effect, Note, Send
-from burla.scheduler.core.input_table import STALLED_S
+from burla.scheduler.core.input_table import LOST_S, STALLED_S
 
 MIB = 1 << 20
 SIZE = 100 * MIB
@@ -111,6 +111,76 @@ def test_so_much_is_under_way_and_then_each_waits_for_its_turn() -> None:
         cluster.later(0.25)  # the second sends nothing, and holds up nobody
     effects = cluster.heard()
     assert said(effects, third.peer) == [wanted(third, 0, 0, 0, 2 * MIB, 3)]
+
+
+def test_a_slow_client_leaves_room_for_another_however_many_nodes_ask_it() -> None:
+    cluster = BigCluster()
+    cluster.core.state.inputs.bytes_max = 8 * MIB
+    slow = cluster.client()
+    cluster.big(slow, *[SIZE] * 6)
+    nodes = [cluster.asking() for _ in range(2)]
+    cluster.heard()
+    for lease, node in enumerate(nodes, 1):
+        cluster.ask(node, slow, lease - 1, 0, 0, 4 * MIB, lease=lease)
+    assert said(cluster.heard(), slow.peer) == [wanted(slow, 0, 0, 0, 4 * MIB, 1)]
+    fast = cluster.client()
+    cluster.big(fast, SIZE)
+    cluster.ask(cluster.asking(), fast, 0, 0, 0, 4 * MIB, lease=3)
+    assert said(cluster.heard(), fast.peer) == [wanted(fast, 0, 0, 0, 4 * MIB, 3)]
+
+
+def test_what_is_asked_for_again_keeps_its_turn_and_is_not_sent_twice() -> None:
+    cluster = BigCluster()
+    cluster.core.state.inputs.bytes_max = 6 * MIB
+    slow = cluster.client()
+    cluster.big(slow, *[SIZE] * 6)
+    nodes = [cluster.asking() for _ in range(2)]
+    cluster.heard()
+    for lease, node in enumerate(nodes, 1):
+        cluster.ask(node, slow, lease - 1, 0, 0, 3 * MIB, lease=lease)
+    asked = said(cluster.heard(), slow.peer)
+    assert asked == [wanted(slow, 0, 0, 0, 3 * MIB, 1)]
+    for _ in range(2):  # one piece in most of the time in which a node waits for its own
+        cluster.later(LOST_S - 1)
+        cluster.ask(nodes[0], slow, 0, 0, 0, 3 * MIB, lease=1)
+        cluster.ask(nodes[1], slow, 1, 0, 0, 3 * MIB, lease=2)
+        start = cluster.core.state.inputs.asked[ident(1), 0].at
+        cluster.say(slow.peer, piece(slow, 0, start), [PIECE])
+        assert said(cluster.heard(), slow.peer) == []
+    cluster.say(slow.peer, piece(slow, 0, 2 * MIB), [PIECE])
+    cluster.ask(nodes[0], slow, 0, 3 * MIB, 3 * MIB, 3 * MIB, lease=1)
+    assert said(cluster.heard(), slow.peer) == [wanted(slow, 1, 0, 0, 3 * MIB, 2)]
+    cluster.later(LOST_S)  # the client sends nothing at all
+    cluster.ask(nodes[1], slow, 1, 0, 0, 3 * MIB, lease=2)
+    assert said(cluster.heard(), slow.peer) == [wanted(slow, 1, 0, 0, 3 * MIB, 2)]
+
+
+def test_who_asks_again_and_wants_more_is_asked_for_the_rest() -> None:
+    cluster, node, client = serving()
+    cluster.ask(node, client, 0, 0, 0, 2 * MIB, lease=1)
+    cluster.core.state.inputs.bytes_max = 3 * MIB
+    cluster.ask(node, client, 0, 0, 2 * MIB, 4 * MIB, lease=1)  # it waits
+    cluster.ask(node, client, 0, 0, 0, 4 * MIB, lease=1)
+    cluster.heard()
+    cluster.core.state.inputs.bytes_max = 12 * MIB
+    cluster.later(0.25)
+    assert said(cluster.heard(), client.peer) == [wanted(client, 0, 0, 2 * MIB, 4 * MIB, 1)]
+
+
+def test_what_a_node_asks_before_the_inputs_have_come_is_not_forgotten() -> None:
+    cluster = BigCluster()
+    client, node = cluster.client(), cluster.asking()  # both are back after a restart
+    cluster.big(client, SIZE)
+    asked = wanted(client, 1, 0, 0, 2 * MIB, 1, batch=1)
+    cluster.say(node.peer, asked)
+    assert said(cluster.heard(), client.peer) == []
+    cluster.big(client, SIZE)
+    assert said(cluster.heard(), client.peer) == [asked]
+    assert not cluster.core.state.inputs.early
+    cluster.say(node.peer, wanted(client, 2, 0, 0, 2 * MIB, 1, batch=2))
+    cluster.say(client.peer, m.CloseJob(client.job))
+    assert not cluster.core.state.inputs.early
+    assert not cluster.core.state.inputs.lines
 
 
 def test_a_client_that_comes_back_is_asked_from_the_missing_piece() -> None:

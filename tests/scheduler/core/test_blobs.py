@@ -285,6 +285,20 @@ def test_what_does_not_come_is_asked_for_again() -> None:
     assert [w.start for w in world.asked()] == [MIB]
 
 
+def test_what_waits_behind_another_blob_of_a_slow_client_is_not_sent_twice() -> None:
+    world = World()
+    world.client()
+    other = bytes(reversed(CONTENT))
+    world.open(A, blob(CONTENT), blob(other))
+    assert {w.digest for w in world.asked()} == {blob(CONTENT).digest, blob(other).digest}
+    world.later(STALLED_S - 1)
+    world.say("anna1", m.BlobPiece(A, blob(CONTENT).digest, 0), (CONTENT[:MIB],))
+    world.later(STALLED_S - 1)
+    assert blob(other).digest not in {w.digest for w in world.asked()}
+    world.later(2)
+    assert blob(other).digest in {w.digest for w in world.asked()}
+
+
 def test_a_scheduler_that_was_started_again_asks_only_for_what_a_node_lacks() -> None:
     world = World()
     world.client()
