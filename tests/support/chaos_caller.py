@@ -3,7 +3,8 @@
     python chaos_caller.py SPEC
 
 SPEC is JSON: `seed`, `user`, `effects` (a folder) and `jobs`, each a list of inputs, mean
-milliseconds of a call, bytes of a result, and how it is called: "list", "generator" or "detached".
+milliseconds of a call, bytes of a result, how it is called ("list", "generator" or "detached"), and
+bytes of an input besides its number.
 """
 
 import hashlib
@@ -29,15 +30,30 @@ def value_of(seed: int, job: int, x: int, size: int) -> tuple[int, str, bytes]:
     return x, digest.hex(), digest * (size // len(digest))
 
 
+def input_of(seed: int, job: int, x: int, size: int) -> tuple[int, bytes]:
+    """Return an input: its number, and bytes that no other input has."""
+    digest = hashlib.sha256(f"input {seed} {job} {x}".encode()).digest()
+    return x, digest * (size // len(digest))
+
+
 def pause(seconds: float) -> None:
     """Sleep, also where the clock is a false one: `time.sleep` goes wrong with that."""
     select.select([], [], [], seconds)
 
 
 def call(
-    x: int, *, seed: int, user: str, job: int, mean_ms: float, size: int, folder: str
+    given: tuple[int, bytes],
+    *,
+    seed: int,
+    user: str,
+    job: int,
+    mean_ms: float,
+    size: int,
+    folder: str,
 ) -> object:
     """Be slow, print, and write down when and where this was."""
+    x, data = given
+    assert given == input_of(seed, job, x, len(data)), f"input {x} has come as other bytes"
     me = f"{user} {job} {x} {os.environ['BURLA_NODE']}"
     with open(f"{folder}/{os.getpid()}", "ab", 0) as effects:
         effects.write(f"begun {me} {time.monotonic_ns()}\n".encode())
@@ -47,31 +63,31 @@ def call(
     return value_of(seed, job, x, size)
 
 
-def detach(function: Callable[[int], object], inputs: int) -> Job:
+def detach(function: Callable[..., object], inputs: list[tuple[int, bytes]]) -> Job:
     """Detach a job; wait where the disk of the scheduler is full."""
     while True:
         try:
-            return remote_parallel_map(function, range(inputs), detach=True)
+            return remote_parallel_map(function, inputs, detach=True)
         except JobFailed as error:
             if "disk" not in str(error):
                 raise
         time.sleep(TRY_S)
 
 
-def run(function: Callable[[int], object], inputs: int, how: str) -> list[object]:
+def run(function: Callable[..., object], inputs: list[tuple[int, bytes]], how: str) -> list[object]:
     """Return all results of a job."""
     if how == "detached":
         return attach(detach(function, inputs).id).results()
-    return list(remote_parallel_map(function, range(inputs), generator=how == "generator"))
+    return list(remote_parallel_map(function, inputs, generator=how == "generator"))
 
 
 def main() -> None:
     """Run the jobs one after the other; end with 0 if all that came is right."""
     spec = json.loads(Path(sys.argv[1]).read_text())
-    for job, (inputs, mean_ms, size, how) in enumerate(spec["jobs"]):
+    for job, (inputs, mean_ms, size, how, big) in enumerate(spec["jobs"]):
         own = {name: spec[name] for name in ("seed", "user")}
         function = partial(call, **own, job=job, mean_ms=mean_ms, size=size, folder=spec["effects"])
-        got = run(function, inputs, how)
+        got = run(function, [input_of(spec["seed"], job, x, big) for x in range(inputs)], how)
         wanted = [value_of(spec["seed"], job, x, size) for x in range(inputs)]
         is_whole = sorted(got) == wanted  # type: ignore[type-var]
         assert is_whole, f"job {job}, {how}: {len(got)} results of {inputs}"

@@ -28,6 +28,7 @@ from burla.transport.keys import load_or_make_pair
 
 USERS = ("anna", "bert")
 NODES = 3
+BIG_BYTES = 60_000_000  # of all inputs of a job whose inputs are big
 SLOTS = 2
 DISK_BYTES = 290 << 20  # of a scheduler that may run out of it: more than it leaves free
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
@@ -147,11 +148,16 @@ class Site:
             )  # fmt: skip
         return [inputs for inputs, *_ in jobs]
 
-    def _job(self, how: str) -> tuple[int, int, int, str]:
-        """Return its inputs, mean milliseconds of a call, bytes of a result, how it is called."""
+    def _job(self, how: str) -> tuple[int, int, int, str, int]:
+        """Return its inputs, mean milliseconds of a call, bytes of a result, how it is called.
+
+        And bytes of an input, besides its number: big ones are pulled by the nodes piece by piece.
+        """
         chance = self.chance
         size = chance.choice((0, 0, 100_000))
-        return chance.randint(150, 500 if not size else 250), chance.choice((1, 20, 50)), size, how
+        many = chance.randint(150, 500 if not size else 250)
+        mean_ms, big = chance.choice((1, 20, 50)), chance.choice((0, 0, 1_200_000, 5_000_000))
+        return min(many, BIG_BYTES // big) if big else many, mean_ms, size, how, big
 
     # --- what the machine lacks for a while ---
 
