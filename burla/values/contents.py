@@ -10,9 +10,10 @@ walks it sees it. What is found by its name, as a class of a module, is what tha
 import io
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from opcode import hasconst, opmap
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 from warnings import catch_warnings, simplefilter
@@ -31,6 +32,8 @@ _NOT_OF_CLASSES = (  # what says where a class stands, and not what it does
     *("__doc__", "__module__", "__firstlineno__", "__static_attributes__"),
     *("__annotate__", "__annotate_func__", "__annotations_cache__"),
 )
+_NOTED_BY_BODIES = ("__firstlineno__", "__static_attributes__")
+_STORE_NAME = opmap["STORE_NAME"]
 
 
 def digest_of(data: Any) -> bytes:
@@ -337,7 +340,36 @@ def _of_code(code: CodeType) -> tuple[Any, ...]:
     """Return what code does, wherever it stands."""
     names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
-    return ("code", code.co_code, code.co_consts, names, counts, code.co_exceptiontable)
+    raw, consts = _without_places(code)
+    return ("code", raw, consts, names, counts, code.co_exceptiontable)
+
+
+def _without_places(code: CodeType) -> tuple[bytes, tuple[Any, ...]]:
+    """Return the bytecode and the constants of code without what the body of a class notes.
+
+    From Python 3.13 on that is its line, and a tuple of names that may have any order.
+    """
+    raw, consts = code.co_code, list(code.co_consts)
+    for name in _NOTED_BY_BODIES:
+        at = _find_store(raw, code.co_names.index(name)) if name in code.co_names else 0
+        if at < 2:
+            continue
+        operation, number = raw[at - 2], raw[at - 1]
+        raw = raw[: at - 2] + raw[at:]
+        users = [use for use, used in _pairs(raw) if use in hasconst and used == number]
+        if operation in hasconst and number < len(consts) and not users:
+            consts[number] = None
+    return raw, tuple(consts)
+
+
+def _find_store(raw: bytes, name: int) -> int:
+    """Return where a variable is set that has this number among the names; 0: nowhere."""
+    pairs = enumerate(_pairs(raw))
+    return next((2 * at for at, pair in pairs if pair == (_STORE_NAME, name)), 0)
+
+
+def _pairs(raw: bytes) -> Iterator[tuple[int, int]]:
+    return zip(raw[::2], raw[1::2], strict=True)
 
 
 @lru_cache(maxsize=4096)

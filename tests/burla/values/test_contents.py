@@ -199,6 +199,34 @@ def test_a_function_that_refers_to_what_cannot_be_pickled_has_no_digest() -> Non
         parts_of(made(GENERATED))
 
 
+CLASSES = """
+def made():
+    class Inner:
+        x = {x}
+        def __init__(self):
+            self.first, self.second, self.third, self.fourth = 1, 2, 3, 4
+    return Inner
+"""
+
+
+def test_the_line_of_a_class_does_not_count() -> None:
+    texts = [b"\n" * lines + CLASSES.format(x=7).encode() for lines in (0, 1, 30)]
+    assert len(set(map(digest_of_source, texts))) == 1
+    # what is the number of the line by chance is not taken for it
+    others = [b"\n" * (x - 3) + CLASSES.format(x=x).encode() for x in (3, 4, 5, 300, 301)]
+    assert len(set(map(digest_of_source, others))) == len(others)
+    line = [
+        sys.executable,
+        "-c",
+        f"from burla.values.contents import *\nprint(digest_of_source({texts[0]!r}))",
+    ]
+    found = [
+        subprocess.check_output(line, env={"PYTHONHASHSEED": str(seed)}, text=True)
+        for seed in range(1, 4)
+    ]
+    assert len(set(found)) == 1
+
+
 def test_comments_in_a_module_do_not_count() -> None:
     assert digest_of_source(b"x = 1\n") == digest_of_source(b"# more\n\nx = 1  # one\n")
     assert digest_of_source(b"x = 1\n") != digest_of_source(b"x = 2\n")
