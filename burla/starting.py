@@ -2,10 +2,9 @@
 
 import operator
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,6 +28,7 @@ from burla.values.free_files import FreeFiles
 from burla.values.held_parts import HeldFunction
 from burla.values.parts import FunctionPieces
 from burla.values.payloads import (
+    Batch,
     cut_batches,
     hold_function,
     is_lazy,
@@ -133,12 +133,19 @@ def start(request: Request) -> Caller | None:
     begun = begin(request, sent, pieces, is_lazy=is_windowed)
     if ahead is not None and begun.may_grow:
         ahead.ahead_s = GROW_AHEAD_S
-    parts = chain([] if first is None else [first], batches)
+    parts = _then([] if first is None else [first], batches)
     delivery = options.delivery()
     return Caller(
         *(begun.job, begun.connect, inputs, parts, begun.limits),
         *(begun.shared, window, begun.held, delivery),
     )
+
+
+def _then(first: list[Batch], rest: Iterator[Batch]) -> Iterator[Batch]:
+    """Yield what is in `first`, and then the rest; hold nothing of what was yielded."""
+    while first:
+        yield first.pop()
+    yield from rest
 
 
 @dataclass(frozen=True, slots=True)

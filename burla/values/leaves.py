@@ -167,9 +167,11 @@ def cut_batches(
         batch = _cut_batch(take, start, count_max, check, clock_s)
         if batch is None:
             return
-        yield batch
         start += batch.count
         limit = min(limit * BATCH_GROWTH, BATCH_INPUTS_MAX)
+        given = [batch]
+        del batch  # nothing is held here of what it may alias, while others go on
+        yield given.pop()
 
 
 def is_lazy(inputs: object) -> bool:

@@ -108,6 +108,10 @@ def test_big_inputs_of_all_kinds_are_what_they_were_and_each_worker_has_its_own(
         for array in arrays:
             array[:] = -1  # they were handed over
     assert sorted(seen) == wanted
+    buffers = [bytearray(1 << 21) for _ in range(3)]
+    for _ in remote_parallel_map(len, buffers, generator=True):
+        for buffer in buffers:
+            buffer.append(0)  # as nothing of ours refers to it any more
 
 
 def test_others_come_through_beside_it(made: Cluster) -> None:

@@ -25,6 +25,7 @@ from burla.values.leaves import (
     is_lazy,
     load_leaf,
 )
+from burla.values.shared_memory import SHARE_BYTES_MIN
 
 
 class Unloadable:
@@ -131,6 +132,18 @@ def test_inputs_that_are_big_are_sent_one_by_one(make: Any, lazy: bool) -> None:
     first = 1 if lazy or not isinstance(bigs[0], list) else BATCH_INPUTS_FIRST
     assert counts[0] == (first, first)  # who knows what is in a list
     assert set(counts[1:]) == {(1, 1)}
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_who_has_let_go_of_a_batch_holds_nothing_of_its_inputs(lazy: bool) -> None:
+    values = [bytearray(SHARE_BYTES_MIN + 1) for _ in range(2)]
+    batches = cut_batches(iter(values) if lazy else values)
+    batch = next(batches)
+    with pytest.raises(BufferError):
+        values[0].append(1)
+    del batch
+    values[0].append(1)
+    batches.close()  # type: ignore[attr-defined]  # a generator, which has not ended
 
 
 def test_inputs_that_are_mutable_share_nothing() -> None:
