@@ -118,7 +118,7 @@ class Line:
         self, question: m.Message, answer: type[A], feature: str
     ) -> tuple[m.Message, list[bytes]]:
         if self._is_closed:
-            raise NoAnswer("the dashboard ends")
+            raise NoAnswer("this page is of a connection that was closed: load it again")
         if (why := self._why_gone()) is not None:
             raise NoAnswer(why)
         until_s, why = self._silent

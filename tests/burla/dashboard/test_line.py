@@ -69,7 +69,7 @@ def test_who_waits_when_it_is_closed_gets_no_answer(lab: Shown) -> None:
     asked.close()
     thread.join(20)
     assert len(said) == 1
-    with pytest.raises(ClusterUnreachable, match="the dashboard ends"):
+    with pytest.raises(ClusterUnreachable, match="load it again"):
         asked.read(ov.AskOverview(), ov.Overview, ov.OVERVIEW)
 
 
