@@ -82,6 +82,10 @@ def _address(named: str | None) -> tuple[str | None, Check]:
         address = cluster_address(named)
     except errors.BadSetting as error:
         return None, Check("address", FAIL, str(error), "correct it, or run `burla login ADDRESS`")
+    if address is None and sys.platform != "linux":
+        text = "none is configured, and calls need one here: a private cluster needs Linux"
+        remedy = "`burla login ADDRESS`, with the address that whoever runs the cluster has"
+        return None, Check("address", FAIL, text, remedy)
     if address is None:
         text = "none is configured: calls run in a private cluster on this machine"
         remedy = "that is fine for one machine; `burla up` or `burla login` names a cluster"

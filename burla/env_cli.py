@@ -106,11 +106,13 @@ def _faults(needs: "Needs", cluster: str | None) -> Iterator[str]:
 @json_option
 def prune(named: str | None, as_json: bool) -> None:
     """Remove what nodes on this machine have installed, if no job uses it just now."""
-    from burla.nodelet.shell.environments import Store
-
     home = os.path.expanduser("~/.burla/*/packages")
     places = [named] if named else [*glob(home), os.path.join(cache_directory() or "", PACKAGES)]
-    removed = [one for place in filter(os.path.isdir, places) for one in Store(place).prune(0)]
+    removed = []
+    if places := list(filter(os.path.isdir, places)):
+        from burla.nodelet.shell.environments import Store  # which only Linux can load
+
+        removed = [one for place in places for one in Store(place).prune(0)]
     size = sum(one.size for one in removed)
     text = f"removed {len(removed)} environments, {size / 1e6:,.1f} MB"
     say(as_json, {"removed": len(removed), "bytes": size}, text)

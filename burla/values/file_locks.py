@@ -1,5 +1,6 @@
 """Locks of open files, as `flock` has them; Windows has no shared ones."""
 
+import errno
 import os
 import sys
 
@@ -13,7 +14,8 @@ else:
         """Lock or unlock an open file. Who asks for a shared lock has it alone.
 
         Raises:
-            OSError: another process has it.
+            BlockingIOError: another process has it, and LOCK_NB is in `how`.
+            OSError: another process has had it for ten seconds.
         """
         import msvcrt
 
@@ -22,6 +24,8 @@ else:
         try:
             kind = msvcrt.LK_NBLCK if how & LOCK_NB else msvcrt.LK_LOCK
             msvcrt.locking(file, msvcrt.LK_UNLCK if how == LOCK_UN else kind, 1)
+        except PermissionError as error:  # EACCES, where others say EWOULDBLOCK
+            raise BlockingIOError(errno.EWOULDBLOCK, error.strerror) from None
         finally:
             os.lseek(file, before, os.SEEK_SET)
 

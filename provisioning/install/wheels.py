@@ -34,6 +34,8 @@ SUFFIXES = (
     ".py",
     ".sh",
     ".typed",
+    ".md",
+    ".json",
     ".html",
     ".css",
     ".js",
@@ -109,7 +111,7 @@ NOT_FOR_NODES = (
     *(f"burla/{name}.py" for name in ("demo", "doctor", "env_cli", "job_reports", "jobs_cli")),
     *(f"burla/{name}.py" for name in ("jobs_view", "logs_cli", "job_output", "output_lines")),
     *(f"burla/{name}.py" for name in ("dashboard_cli", "private_clusters", "rotation")),
-    *(f"burla/{name}" for name in ("resume_cli.py", "skill_cli.py", "skill.md")),
+    *(f"burla/{name}" for name in ("resume_cli.py", "skill_cli.py", "skill.md", "schema.json")),
 )
 
 

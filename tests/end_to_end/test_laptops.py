@@ -101,6 +101,12 @@ def test_commands(platform: str, tcp: Cluster, tmp_path: Path) -> None:
     goes = burla("env", "show", "script.py")
     assert goes.returncode == 0, goes.stderr
     assert "numpy" in goes.stdout
+    done = burla("doctor", "--json")
+    checks = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"handshake", "nodes", "index", "isolation"} <= {check["name"] for check in checks}
+    done = burla("env", "prune")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_without_a_cluster_it_is_said_what_to_do(platform: str, tmp_path: Path) -> None:
@@ -111,3 +117,8 @@ def test_without_a_cluster_it_is_said_what_to_do(platform: str, tmp_path: Path) 
     last = done.stderr.splitlines()[-1]
     assert "ClusterError: no cluster is configured" in last
     assert "burla login" in last
+    line[-1:] = ["-m", "burla", "doctor", "--json"]
+    done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    (fails,) = (check for check in json.loads(done.stdout) if check["state"] == "fail")
+    assert (fails["name"], done.returncode, done.stderr) == ("address", 1, "")
+    assert "burla login" in fails["remedy"]

@@ -23,6 +23,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -102,8 +103,18 @@ def _refuse_files(event: str, arguments: tuple[Any, ...]) -> None:
             raise FileNotFoundError(2, "No such file or directory", path)
 
 
+def _keep_for(module: ModuleType, *names: str) -> None:
+    """Let a module go on with what it has imported, whatever is hidden from others."""
+    for name in names:
+        copy = ModuleType(name)
+        vars(copy).update(vars(vars(module)[name]))
+        vars(module)[name] = copy
+
+
 def become(name: str) -> None:
     """Look like this platform from now on."""
+    _keep_for(subprocess, "os", "signal")  # with which it waits here
+    _keep_for(shutil, "os")
     for hidden in MODULES[name]:
         sys.modules.pop(hidden, None)
     sys.meta_path.insert(0, Hidden(MODULES[name]))
@@ -113,6 +124,8 @@ def become(name: str) -> None:
                 vars(module).pop(attribute, None)
     if name == "win32":
         vars(socket)["socketpair"] = _pair
+        vars(signal)["SIGBREAK"] = signal.SIGTERM
+        vars(ssl)["enum_certificates"] = lambda store: []  # those of files are found all the same
     sys.addaudithook(_refuse_files)
     sys.platform = name
 

@@ -28,7 +28,8 @@ def test_it_holds_every_room_and_what_it_needs(tmp_path: Path) -> None:
     for folder, room in (("scheduler", "burla/scheduler"), ("nodelet", "burla/nodelet")):
         expected = {f"{room}/{file.name}" for file in (ROOT / folder).glob("*.py")}
         assert expected <= names
-    assert {"burla/py.typed", "burla/provisioning/install/bootstrap.sh"} <= names
+    data = {"burla/py.typed", "burla/schema.json", "burla/skill.md"}
+    assert {*data, "burla/provisioning/install/bootstrap.sh"} <= names
     metadata = archive.read(f"{wheels.INFO}/METADATA").decode()
     assert "Requires-Dist: pyzmq" in metadata
     assert "burla-nodelet = " in archive.read(f"{wheels.INFO}/entry_points.txt").decode()
@@ -84,7 +85,7 @@ def test_a_wheel_for_a_node_has_all_but_what_makes_machines() -> None:
     )
     left_out = set(whole.namelist()) - set(node.namelist())
     assert {name for name in left_out if name.count("/") == 1} == {
-        name for name in wheels.NOT_FOR_NODES if name.endswith(".py")
+        name for name in wheels.NOT_FOR_NODES if not name.endswith("/")
     }
     gone = {name.removesuffix(".py").split("/")[-1] for name in left_out if name.count("/") == 1}
     for name in (name for name in node.namelist() if name.endswith(".py")):
