@@ -47,7 +47,7 @@ def login(address: str | None, cluster: str | None, as_json: bool) -> None:
     command that an administrator must run once on the scheduler's machine to let you in. Does not
     connect to the cluster.
     """
-    from burla.transport.addresses import AddressError, take_apart
+    from burla.transport.addresses import FORMS, AddressError, take_apart
 
     if (address is None) == (cluster is None):
         raise click.UsageError("say which cluster: pass its ADDRESS, or --cluster and its name")
@@ -55,7 +55,7 @@ def login(address: str | None, cluster: str | None, as_json: bool) -> None:
     try:
         where = take_apart(address)
     except AddressError as error:
-        raise errors.BadSetting("ADDRESS", address, error.why) from None
+        raise errors.BadSetting("ADDRESS", address, f"{FORMS}; {error.why}") from None
     path = store_cluster(address)
     if where.key is None:
         text = f"stored in {path}; this cluster needs no key"

@@ -124,7 +124,10 @@ def _cluster(address: str, clocks: _Clocks) -> Iterator[Check]:
         how = (m.SchedulerToClient, ANSWER_S, known)
         nodes = ask(address, pair, m.ListNodes(), m.Nodes, *how).nodes
     except (NotTaken, errors.NotAuthorised, errors.BadSetting) as error:
-        remedy = "run `burla login` again, and let an administrator run the command that it prints"
+        remedy = (
+            "get the address from the cluster's administrator, run `burla login ADDRESS` with it,"
+            " and let them run the command that it prints"
+        )
         yield Check("handshake", FAIL, str(error), remedy)
         return
     except NoAnswer as error:

@@ -124,6 +124,8 @@ def _serve(words: list[str]) -> int:
     except NotAcceptedError as error:
         failure = NOT_JOINED if isinstance(error, NotAuthorisedError) else NOT_ACCEPTED
         text = f"refused by the scheduler at {config.endpoint()}: {error}"
+        if failure is NOT_JOINED:  # what users do is said in the error
+            text += ". A node gets in by a token: `burla auth token`, and --join-token-file"
         raise Complaint(failure, text) from None
 
 

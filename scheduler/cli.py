@@ -317,7 +317,10 @@ def _explained(error: OSError | zmq.ZMQError, bind: str) -> Exception:
     match error.errno:
         case errno.EADDRINUSE:
             failure = ADDRESS_IN_USE
-            why = "the address is in use, perhaps by another burla-scheduler"
+            why = (
+                "the address is in use, perhaps by another burla-scheduler: end that, or pass"
+                " another one by --bind"
+            )
         case errno.EACCES | errno.EPERM | errno.EROFS:
             why = "permission denied"
         case errno.ENOENT | errno.ENOTDIR:

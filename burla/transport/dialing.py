@@ -32,7 +32,7 @@ REFUSALS = {
     "by `burla auth add` (`burla login` prints the command)",
     "server": "the server there has a different key than this address says: either the scheduler "
     "was re-keyed, or something else is listening. Get the current address from the cluster's "
-    "administrator",
+    "administrator, and run `burla login` with it",
 }
 EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED

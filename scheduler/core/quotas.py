@@ -86,7 +86,8 @@ def excess(quotas: Quotas, usage: Usage, jobs: int, inputs: int, size: int) -> s
         if more and has + more > most:
             return (
                 f"over your quota of {what} on this cluster: {most} at once; your jobs have {has}, "
-                f"and this would add {more}"
+                f"and this would add {more}. Ask for less at once, or have an administrator raise"
+                " it (`burla auth quota USER`)"
             )
     return ""
 

@@ -129,7 +129,7 @@ def test_an_address_in_use_is_said_in_words_and_left_to_its_user(scheme: str, sh
         assert code == 75
         assert err == (
             f"burla-scheduler: cannot listen on {address}: the address is in use, "
-            "perhaps by another burla-scheduler\n"
+            "perhaps by another burla-scheduler: end that, or pass another one by --bind\n"
         )
         assert answers(address, ring if scheme == "tcp" else None)
         one.terminate()

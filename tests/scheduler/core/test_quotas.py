@@ -62,7 +62,8 @@ def over(what: str, most: int, has: int, more: int) -> str:
     """Return what a tenant is told who asks for more than its quota."""
     return (
         f"over your quota of {what} on this cluster: {most} at once; your jobs have {has}, "
-        f"and this would add {more}"
+        f"and this would add {more}. Ask for less at once, or have an administrator raise it"
+        " (`burla auth quota USER`)"
     )
 
 
