@@ -8,6 +8,8 @@ from worker_model import HandNode, assign, ran
 from burla.nodelet.core.reporting import PROMPT_S, patience_s
 from burla.protocol import messages as m
 
+UNKNOWN = (0, 0)  # of which inputs it is
+
 
 def test_outcomes_are_gathered_for_the_report_interval() -> None:
     node = HandNode()
@@ -107,7 +109,7 @@ def test_output_goes_ahead_of_the_outcomes_that_it_belongs_to() -> None:
     node.print(worker.number, 2, b"oh\n")
     node.finish(worker)
     output, outcome = node.said()
-    assert output == m.Output(LEASE, 1, (1, 2))
+    assert output == m.Output(LEASE, 1, (1, 2), inputs=(UNKNOWN, UNKNOWN))
     assert node.payload[id(output)] == [b"hello\n", b"oh\n"]
     assert isinstance(outcome, m.Outcomes)
     assert outcome.output == 2
@@ -121,7 +123,7 @@ def test_output_of_a_running_call_goes_soon() -> None:
     node.said()
     node.print(1, 1, b"x")
     node.pass_time(0.06)
-    assert node.said() == [m.Output(LEASE, 1, (1,))]
+    assert node.said() == [m.Output(LEASE, 1, (1,), inputs=(UNKNOWN,))]
 
 
 def test_the_beginning_of_a_line_waits_for_its_rest() -> None:
@@ -166,7 +168,7 @@ def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
     node.pass_time(0.05)
     node.said()
     node.hear(m.ReplayOutput(JOB, LEASE, 2))
-    assert node.said() == [m.Output(LEASE, 3, (1, 2), replay=True)]
+    assert node.said() == [m.Output(LEASE, 3, (1, 2), replay=True, inputs=(UNKNOWN, UNKNOWN))]
     node.hear(m.AckOutput(LEASE, 3))
     node.hear(m.ReplayOutput(JOB, LEASE, 0))
     assert node.said() == [m.Output(LEASE, 4, (2,), replay=True)]
