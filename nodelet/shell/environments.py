@@ -322,10 +322,11 @@ class Environments:
             place = await self._place_for(lease, packages)
             listener.packages_there(lease, place)
         except LackingError as error:
-            names = ", ".join(_shown(packages, name) for name in error.names)
-            what = "packages" if len(error.names) > 1 else "package"
+            lacks = list(dict.fromkeys(error.names))
+            names = ", ".join(_shown(packages, name) for name in lacks)
+            what = "packages" if len(lacks) > 1 else "package"
             why = f"it cannot have the {what} {names}: {error}"
-            listener.packages_failed(lease, why, error.names[:LACKING_MAX])
+            listener.packages_failed(lease, why, lacks[:LACKING_MAX])
         except (InstallError, OSError, ValueError) as error:
             text = str(error) or type(error).__name__
             listener.packages_failed(lease, f"it cannot install packages: {text}", ())
@@ -527,8 +528,8 @@ def is_full(error: Exception) -> bool:
 
 def _shown(packages: Packages, name: str) -> str:
     """Return a package as it was asked for."""
-    named = (one for one in packages.requirements if name_of(one) == name)
-    return next(named, name).replace("==", " ")
+    named = [one.replace("==", " ") for one in packages.requirements if name_of(one) == name]
+    return " and ".join(named) or name  # some are asked for twice, and differently
 
 
 def _size_of(directory: str) -> int:

@@ -33,7 +33,10 @@ _BEGIN = (
     "os.nice(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 )
 _BUSY = re.compile(r"\s*(Downloading|Building|Downloaded|Built|Collecting) ([\w.-]+)")
-_IDLE = ("Using ", "hint:", "WARNING: Location")  # what it says that helps nobody
+_IDLE = (  # what it says that helps nobody
+    *("Using ", "hint:", "WARNING: Location", "Prepared ", "Downloading ", "Downloaded "),
+    *("warning: Failed to hardlink", "If the cache and target", "If this is intentional"),
+)
 _UNREACHABLE = re.compile(
     r"(?i)failed to fetch|error sending request|could not connect|dns error|connection refused|"
     r"timed out|network is unreachable|name resolution|max retries|retrying \(|newconnectionerror"
@@ -88,7 +91,8 @@ class Installer:
         if text is None:
             return
         if any(words in text for words in FULL):
-            raise InstallError(text)
+            root = os.path.dirname(os.path.dirname(target))
+            raise InstallError(f"the disk of {root} or {self._cache} is full: {text}")
         lacking: list[str] = []
         left = list(requirements)
         while True:

@@ -244,10 +244,14 @@ async def test_the_one_used_longest_ago_goes_first_and_none_that_is_in_use(tmp_p
     for number, lease in enumerate((A, B)):
         made.get(lease, packed(f"six==0.{number}"))
         await heard.wait(partial(heard.places.__contains__, lease))
+    while made._tasks:
+        await asyncio.gather(*made._tasks)
     assert len(store.all()) == 2  # both are in use, whatever the bound is
     made.let_go(A)
     made.get(b"C" * 16, packed("six==0.3"))
     await heard.wait(lambda: len(heard.places) == 3)
+    while made._tasks:
+        await asyncio.gather(*made._tasks)
     await made.close()
     assert [one.requirements for one in store.all()] == [("six==0.1",), ("six==0.3",)]
 
@@ -408,6 +412,18 @@ async def test_what_a_caller_sent_is_there_for_its_next_lease(tmp_path: Path) ->
     made.let_go(B)
     assert [one.size > 70_000 for one in store.prune(0)] == [True]
     assert not await asyncio.to_thread(os.path.exists, file)
+
+
+@in_loop
+async def test_what_is_asked_for_twice_is_named_once(tmp_path: Path) -> None:
+    made, _, heard, _ = make(tmp_path, LackingError(["six", "six"], "no solution"))
+    made.get(A, pm.pack(pm.Packages(("six==0.1", "six==0.2"), is_whole=False)))
+    await heard.wait(lambda: heard.failures)
+    await made.close()
+    assert heard.failures[A] == (
+        "it cannot have the package six 0.1 and six 0.2: no solution",
+        ["six"],
+    )
 
 
 @in_loop

@@ -239,7 +239,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
 def test_a_disk_that_fills_up_in_the_middle_is_told_and_mended_when_there_is_room(
     hosts: Hosts, made: Cluster, wheels: Wheels
 ) -> None:
-    host = hosts.add(home="size=200m")
+    host = hosts.add(home="size=300m")
     wanted = want(wheels, made.address, name="filled")
     ballast = host.root("/root/ballast")
 
