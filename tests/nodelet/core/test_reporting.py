@@ -171,7 +171,7 @@ def test_missed_output_is_replayed_until_it_is_acknowledged() -> None:
     assert node.said() == [m.Output(LEASE, 3, (1, 2), replay=True, inputs=(UNKNOWN, UNKNOWN))]
     node.hear(m.AckOutput(LEASE, 3))
     node.hear(m.ReplayOutput(JOB, LEASE, 0))
-    assert node.said() == [m.Output(LEASE, 4, (2,), replay=True)]
+    assert node.said() == [m.Output(LEASE, 4, (2,), replay=True, inputs=(UNKNOWN,))]
 
 
 def test_much_output_stops_the_workers_and_none_is_lost() -> None:
