@@ -156,12 +156,13 @@ class Job:
             raise TypeError(f"output must be True or False, not {output!r}")
         options = read_options(generator=generator, ordered=ordered, with_index=with_index)
         facts = self._facts()
-        caller = self._caller(facts, options, shows_output=output)
+        caller, replay = self._caller(facts, options, shows_output=output)
         if not generator:
             facts = self._watch(lambda facts: facts.total is not None or facts.state in sm.ENDED)
             if facts.total is None:  # it ended while inputs were sent: that is raised
                 return list(caller.stream())
-            return caller.collect(facts.total)
+            found, given = caller.collect(facts.total), replay.given
+            return [one for at, one in enumerate(found) if at not in given] if given else found
         results = caller.stream()
         next(results)
         return results
@@ -217,7 +218,9 @@ class Job:
         finally:
             line.close()
 
-    def _caller(self, facts: sm.StoredJob, options: Options, *, shows_output: bool) -> Caller:
+    def _caller(
+        self, facts: sm.StoredJob, options: Options, *, shows_output: bool
+    ) -> tuple[Caller, Replay]:
         """Return what collects the results, as for a job that is attached."""
         secret = secret_of(self._address, facts.job, facts.key)
         policy = facts.policy or m.CallPolicy()
@@ -237,7 +240,7 @@ class Job:
         def connect() -> Any:
             raise AssertionError("a job that is read has no thread")
 
-        return Caller(job, connect, (), iter(()), {}, *nothing, delivery)
+        return Caller(job, connect, (), iter(()), {}, *nothing, delivery), replay
 
 
 def attach(job_id: str) -> Job:

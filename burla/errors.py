@@ -13,6 +13,7 @@
     ├── JobFailed              the job as a whole: the function could not be loaded, and the like
     │   ├── CallerAway             this process was away for longer than the cluster waits
     │   └── JobNotFound            there is no such detached job of this user
+    ├── JobDetached            the job goes on without this process, as it was asked to; has `job`
     └── CallFailed             the call of one input; has `burla_input_index`
         ├── WorkerDied             its process died, again and again
         ├── NodeLost               the nodes that ran it were lost, one after the other
@@ -151,6 +152,21 @@ class JobNotFound(JobFailed):
             " there is over, or it belongs to another user or cluster"
         )
         self.job_id = job_id
+
+
+class JobDetached(BurlaError):
+    r"""The job goes on without this process: Ctrl-\ was pressed, or `burla jobs detach` called.
+
+    Attributes:
+        job: the `burla.Job`, which has all results, also those that were here.
+    """
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+        super().__init__(
+            f"the job is detached and goes on without this process. All of its results:"
+            f' burla.attach("{job.id}").results()'
+        )
 
 
 class CallFailed(BurlaError):

@@ -272,6 +272,20 @@ class JobsCancelled(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jo
     data: list[Job]
 
 
+class JobHandedOver(Struct, frozen=True, kw_only=True):
+    """A job that goes on without its script."""
+
+    job: str  # its id
+    detached: str  # the id under which it goes on
+
+
+class JobDetached(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.detach"):
+    """What `burla jobs detach` says."""
+
+    schema: Literal[1] = 1
+    data: JobHandedOver
+
+
 class JobErrors(Struct, frozen=True, kw_only=True, tag_field="kind", tag="jobs.errors"):
     """What `burla jobs errors` says."""
 
@@ -300,7 +314,17 @@ class Failed(Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):
     error: Problem
 
 
-Report = JobsListed | JobShown | JobExplained | JobsCancelled | JobErrors | JobLog | Top | Failed
+Report = (
+    JobsListed
+    | JobShown
+    | JobExplained
+    | JobsCancelled
+    | JobDetached
+    | JobErrors
+    | JobLog
+    | Top
+    | Failed
+)
 
 
 def schema() -> dict[str, object]:

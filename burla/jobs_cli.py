@@ -167,6 +167,29 @@ def cancel(job: tuple[str, ...], cluster: str | None, as_json: bool) -> None:
         raise admin.NoJob(refused)
 
 
+@jobs.command()
+@click.argument("job")
+@cluster_option
+@json_option
+def detach(job: str, cluster: str | None, as_json: bool) -> None:
+    r"""Let a job that runs go on without its script, which ends with burla.JobDetached.
+
+    JOB is its id, or the first digits of that. What its script has of results is kept, and not run
+    again. In the terminal of the script, Ctrl-\ does the same.
+    """
+    from . import job_reports as jr
+    from .detaching import detach as detach_job
+
+    address = address_in_use(cluster)
+    found, stored = detach_job(address, job[:256])
+    told = jr.JobHandedOver(job=found.summary.job.hex(), detached=stored)
+    lines = [
+        f"detached job {told.job[:8]} of {found.summary.user}: {found.summary.name}",
+        f'It goes on as {stored}: burla.attach("{stored}").results()',
+    ]
+    _say(as_json, jr.JobDetached(data=told), lines)
+
+
 @click.command()
 @click.option("--once", is_flag=True, help="Show it once, and end.")
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from burla.core.adopting import Adopting
 from burla.core.batches import Window
 from burla.core.commands import Reopen
 from burla.core.effects import Lacking
@@ -16,7 +17,9 @@ from burla.core.read_ahead import GROW_AHEAD_S, InOrder, ReadAhead
 from burla.core.session import Session
 from burla.limits import GB
 from burla.protocol import messages as m
+from burla.protocol.detach_messages import TRIES_MAX, id_of
 from burla.protocol.digest import digest_of
+from burla.shell.attached import Attached
 from burla.shell.caller import Caller
 from burla.shell.clients import client_for, close_idle
 from burla.shell.io_thread import IoThread
@@ -42,6 +45,7 @@ from .arguments import Shape, name_of
 from .attachments import Attachments, attach
 from .carried_packages import attach_packages, warning_of
 from .config import cluster_address, may_grow, reconnect_timeout_s
+from .errors import BurlaError, JobDetached, JobFailed
 from .modules import found_modules, new_sent, packed_environment
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested
@@ -63,6 +67,8 @@ from .surroundings import TOKEN, packed_surroundings
 from .variables import Chosen
 
 if TYPE_CHECKING:
+    from burla.shell.handing_over import Stored
+
     from .detached import Job as DetachedJob
 
 KINDS = {False: m.BlobKind.PART, True: m.BlobKind.BYTES_PART}  # of a part: was it a `bytes`?
@@ -99,15 +105,15 @@ class _Cluster:
     memory: str | None = None  # where files in memory are shared with it
     free_files: FreeFiles | None = None  # of what jobs leave each other there
 
-    def secret(self, detached: bytes | None = None) -> bytes:
+    def secret(self, job: bytes, *, is_kept: bool) -> bytes:
         """Return one for a new job; empty where nobody else can listen.
 
         That of a detached job is known to whoever has its user's key, by the id of the job.
         """
-        if self.address is not None and detached is not None:
+        if self.address is not None and is_kept:
             from .detached import secret_of
 
-            return secret_of(self.address, detached)
+            return secret_of(self.address, job)
         if self.address is None or take_apart(self.address).key is None:
             return b""
         return os.urandom(m.SECRET_BYTES_MAX)
@@ -135,6 +141,8 @@ def start(request: Request) -> Caller | None:
         ahead.ahead_s = GROW_AHEAD_S
     parts = _then([] if first is None else [first], batches)
     delivery = options.delivery()
+    if not is_kept:
+        begun.job.detacher = begun.detacher
     return Caller(
         *(begun.job, begun.connect, inputs, parts, begun.limits),
         *(begun.shared, window, begun.held, delivery),
@@ -157,6 +165,7 @@ class Begun:
     limits: dict[str, object]  # arguments of the call by name, for errors
     shared: SharedInputs
     held: HeldFunction  # to be released with the job
+    detacher: Callable[[Attached], BurlaError | None]
     may_grow: bool
     parts: str | None  # where parts of functions lie that its workers can map, too
 
@@ -187,7 +196,8 @@ def begin(request: Request, sent: Sent, pieces: FunctionPieces, *, is_lazy: bool
         directory = None if memory is None else directory_of(memory, spec.job.hex())
         shared = SharedInputs(directory, cluster.free_files, os.cpu_count() or 1)
         job.remedy = luggage.add
-        return Begun(job, cluster.connect, _limits(spec), shared, held, spec.grow, place)
+        more = luggage.detach, spec.grow, place
+        return Begun(job, cluster.connect, _limits(spec), shared, held, *more)
     except BaseException:
         held.release()
         raise
@@ -234,7 +244,7 @@ def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob
         max_parallelism=None if most is None else min(m.NUMBER_MAX, operator.index(most)),
         unpack=request.shape.unpack,
         environment=b"",
-        secret=cluster.secret(job if is_kept else None),
+        secret=cluster.secret(job, is_kept=is_kept),
         grow=cluster.address is not None and may_grow(request.grow),  # this machine cannot
         lazy=is_lazy,
         hash_seed=own_seed(),
@@ -264,6 +274,7 @@ class Luggage:
     held: HeldFunction
     attached: Attachments  # own modules and files
     needs: Needs  # packages
+    tried: int = 0  # how often it was to be detached
 
     def session(self) -> Session:
         """Return the job, which is not open yet."""
@@ -285,6 +296,44 @@ class Luggage:
         names = frozenset(one.name for one in needs.carried)
         remember_lacking(self.cluster.address or "", lacking.packages)
         return Reopen(spec.job, spec, contents, names)
+
+    def detach(self, attached: Attached) -> BurlaError | None:
+        """Detach the job while it runs: see `hand_over`."""
+        from burla.shell.handing_over import hand_over  # few calls need it
+
+        return hand_over(attached, self._stored)
+
+    def _stored(self) -> "Stored":
+        """Return the stored job that this one becomes.
+
+        Raises:
+            BurlaError: it cannot.
+        """
+        from burla.shell.handing_over import Stored
+
+        from . import detached
+
+        address = self.cluster.address
+        if address is None:
+            raise JobFailed("a private cluster ends with this process")
+        tried, self.tried = self.tried, self.tried + 1
+        job = id_of(self.plain.job, tried) if tried < TRIES_MAX else os.urandom(16)
+        secret = self.cluster.secret(job, is_kept=True)
+        plain, contents = self._packed()
+        spec = msgspec.structs.replace(
+            plain,
+            job=job,
+            topic=os.urandom(16),
+            lazy=False,
+            secret=secret,
+            detached=TOKEN,
+            adopted=True,
+        )
+        session = Adopting(spec, self.held.frames, contents, make_room)
+        made = Job(session, self.cluster.thread, spec.name, spinner=False, token=TOKEN)
+        return Stored(
+            made, secret, lambda: JobDetached(detached.Job(job.hex(), address, spec.name))
+        )
 
     def _packed(self) -> tuple[m.OpenJob, dict[bytes, memoryview]]:
         """Return the job, and the content of its blobs by digest."""

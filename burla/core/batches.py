@@ -32,6 +32,14 @@ class Batch(Struct):
     left: int  # inputs without outcome
     contents: dict[int, Content] = {}  # of big leaves, which the nodes ask for, by first input
 
+    def leaves(self) -> list[tuple[int, Frames | Content]]:
+        """Return how many inputs each leaf has, and its frames, or where they are."""
+        rest = iter(self.payload)
+        return [
+            (leaf.count, self.contents.get(leaf.start) or list(islice(rest, leaf.frames)))
+            for leaf in self.message.leaves
+        ]
+
     def whole(self) -> tuple[m.Inputs, list[bytes]]:
         """Return it as it goes to who does not know how to ask."""
         rest, leaves, payload = iter(self.payload), [], list[bytes]()
@@ -89,6 +97,12 @@ class Batches:
         batch = self._open[number] = Batch(message, payload, size, at - start, contents)
         self._starts.append(start)
         return batch
+
+    def skip(self, to: int) -> None:
+        """Let the next inputs begin at an index; those before it are done."""
+        if to > self.end:
+            self.done.add(self.end, to)
+            self.end = to
 
     def get(self, number: int) -> Batch | None:
         """Return a batch, if it is not complete."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from burla.protocol.detach_messages import GivenBefore, OutcomesBefore
 from burla.protocol.messages import OpenJob
 
 from .effects import Content, Frames
@@ -61,4 +62,32 @@ class AskStatus(Struct, frozen=True):
     job: bytes
 
 
-Command = AskStatus | AddBatch | EndInputs | Consumed | Written | Reopen | Close
+class AddBefore(Struct, frozen=True):
+    """Let an adopted job have outcomes from before it was detached."""
+
+    job: bytes
+    message: OutcomesBefore | GivenBefore
+    payload: Frames = ()
+
+
+class HandInputs(Struct, frozen=True):
+    """Let an adopted job have the inputs of another one that have no outcome."""
+
+    job: bytes
+    of: bytes
+
+
+class Hold(Struct, frozen=True):
+    """Take no further outcomes of the job, and say `Held`: it is being detached."""
+
+    job: bytes
+
+
+class Release(Struct, frozen=True):
+    """Take outcomes of the job again: all that was not acknowledged is told anew."""
+
+    job: bytes
+
+
+ForSession = AskStatus | AddBatch | EndInputs | Consumed | Written | Reopen | Close | AddBefore
+Command = ForSession | HandInputs | Hold | Release

@@ -9,14 +9,16 @@ from typing import Literal, assert_never
 
 from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.blob_messages import BLOBS
+from burla.protocol.detach_messages import ADOPT, BeforeStored, DetachAsked
 from burla.protocol.fields import POLICIES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.job_messages import JOBS, JobShown
 from burla.protocol.key_messages import ServerKey
 from burla.protocol.package_messages import PACKAGES
 
-from .commands import Command
-from .effects import Broken, Effect, Forget, Rejected, Send, Status, Subscribe
+from .adopting import TOO_OLD, Adopting
+from .commands import Command, HandInputs, Hold, Release
+from .effects import Broken, DetachWanted, Effect, Forget, Held, Rejected, Send, Status, Subscribe
 from .session import AboutJob, Session, Wanted
 
 SILENCE_S = 600.0  # a scheduler that says nothing for this long is gone; by default
@@ -49,6 +51,8 @@ class Connection:
         self._takes_blobs = False
         self._bytes_max = 0  # that the scheduler takes of a job at once; 0: it did not say
         self._has_store = False  # it keeps detached jobs
+        self._adopts = False  # it takes over jobs that run
+        self._held: set[bytes] = set()  # jobs that are being detached
         self._has_policies = False  # it knows what is to become of calls that fail
         self._tells_status = False  # it can say how a job stands
         self._has_packages = False  # it knows what a function needs of packages
@@ -83,7 +87,21 @@ class Connection:
         session = self.sessions.get(command.job)
         if session is None:
             return []
-        return self._after(session, session.handle(command, now_s), now_s)
+        effects: list[Effect] = []
+        match command:
+            case Hold():
+                self._held.add(session.id)
+                return [Held(session.id, tuple(session.batches.done))]
+            case Release():
+                self._held.discard(session.id)
+                if self._welcomed:
+                    effects = self._connect(session, now_s)
+            case HandInputs():
+                if isinstance(session, Adopting):
+                    effects = session.adopt(self.sessions.get(command.of))
+            case _:
+                effects = session.handle(command, now_s)
+        return self._after(session, effects, now_s)
 
     def break_all(self, why: str) -> list[Effect]:
         """Fail all jobs because the cluster has ended."""
@@ -110,7 +128,12 @@ class Connection:
         match message:
             case m.JobOutcomes() | m.JobOutput() | m.JobRunning() | m.LeaseLost():
                 return self.hear_of_job(message, payload, now_s)
+            case DetachAsked():
+                is_ours = message.job in self.sessions
+                return [DetachWanted(message.job, message.by)] if is_ours else []
             case m.JobStatus() | m.JobFailed() | m.CallLost() | sm.InputsStored():
+                return self.hear_of_job(message, payload, now_s)
+            case BeforeStored():
                 return self.hear_of_job(message, payload, now_s)
             case m.BlobWanted() | m.InputWanted() | m.BatchWanted():
                 return self._send_wanted(message, now_s)
@@ -136,9 +159,13 @@ class Connection:
     def hear_of_job(self, message: AboutJob, payload: list[bytes], now_s: float) -> list[Effect]:
         """Take what the scheduler says or publishes about a job."""
         session = self.sessions.get(message.job)
-        if session is None:
+        if session is None or (self._held and self._is_held(message)):
             return []
         return self._after(session, session.receive(message, payload, now_s), now_s)
+
+    def _is_held(self, message: AboutJob) -> bool:
+        """Return whether a message is not taken, as its job is being detached: it comes again."""
+        return isinstance(message, m.JobOutcomes) and message.job in self._held
 
     def _send_wanted(self, wanted: Wanted, now_s: float) -> list[Effect]:
         """Send what a job's nodes, or the scheduler, have asked for."""
@@ -206,6 +233,7 @@ class Connection:
         self._has_packages = PACKAGES in welcome.features
         self._takes_sizes = INPUTS in welcome.features
         self._has_store = sm.STORE in welcome.features
+        self._adopts = self._has_store and ADOPT in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
         for session in list(self.sessions.values()):
@@ -213,6 +241,8 @@ class Connection:
         return effects
 
     def _connect(self, session: Session, now_s: float) -> list[Effect]:
+        if isinstance(session, Adopting) and not self._adopts:
+            return session.refuse(TOO_OLD)
         return session.connect(
             now_s,
             self._bytes_max,
@@ -276,6 +306,7 @@ class Connection:
         if not session.over:
             return effects
         del self.sessions[session.id]
+        self._held.discard(session.id)
         if session.is_detached and session.went_well:
             return effects  # it goes on without us
         self._closed.append(session.id)

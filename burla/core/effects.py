@@ -128,6 +128,20 @@ class Lacking(Struct, frozen=True):
     text: str  # why, for people
 
 
+class DetachWanted(Struct, frozen=True):
+    """Somebody wants the job to be detached."""
+
+    job: bytes
+    by: str = ""  # who, if it was not the user at the terminal
+
+
+class Held(Struct, frozen=True):
+    """No further outcomes of the job come; these inputs have theirs."""
+
+    job: bytes
+    done: tuple[Range, ...]
+
+
 # --- the last of a job ---
 
 
@@ -167,5 +181,6 @@ class Rejected(Struct, frozen=True):
 
 End = Finish | Fail | Broken | Rejected
 Report = ReportWaiting | ReportHanging | ReportRetried
-ForCaller = Deliver | Slots | Status | Lacking | Write | Warn | Report | End
+Asked = Lacking | DetachWanted | Held
+ForCaller = Deliver | Slots | Status | Asked | Write | Warn | Report | End
 Effect = Send | Subscribe | Forget | ForCaller

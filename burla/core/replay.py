@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.codec import WireError, unpack_runs
+from burla.protocol.detach_messages import GivenBefore
 from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Ranges
 from burla.protocol.stored_records import scan
@@ -17,7 +18,7 @@ from .gathering import Gathering, Room, plain_room
 from .session import loss_of
 
 Said = Deliver | Write | Fail | Finish
-_Records = m.JobOutcomes | m.JobOutput | m.CallLost | m.JobFailed
+_Records = m.JobOutcomes | m.JobOutput | m.CallLost | m.JobFailed | GivenBefore
 
 
 class Replay:
@@ -33,6 +34,7 @@ class Replay:
             room: makes the memory in which a big outcome is gathered.
         """
         self.done = Ranges()
+        self.given = Ranges()  # of these, results that were given away before it was detached
         self._job, self._secret, self._goes_on, self._room = job, secret, goes_on, room
         self._gathering: dict[bytes, Gathering] = {}
         self._written: dict[bytes, Ranges] = {}  # by lease: chunks of output
@@ -66,6 +68,12 @@ class Replay:
                 return self._outcomes(message, payload)
             case m.JobOutput():
                 return self._output(message, payload)
+            case GivenBefore():
+                for lo, hi in message.ranges:
+                    for start, stop in self.done.missing(lo, hi):
+                        self.done.add(start, stop)
+                        self.given.add(start, stop)
+                return []
             case m.CallLost():
                 if message.index in self.done:
                     return []

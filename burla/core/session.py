@@ -15,6 +15,7 @@ from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.arriving import pieces_of
 from burla.protocol.codec import WireError, read_runs, unpack_runs
 from burla.protocol.deaths import Death
+from burla.protocol.detach_messages import BeforeStored
 from burla.protocol.job_messages import ShowJob
 from burla.protocol.mac import NOT_SEALED, is_sealed
 from burla.protocol.ranges import Range
@@ -23,11 +24,12 @@ from burla.protocol.too_large import size_of, too_large
 from .batches import Batches
 from .commands import (
     AddBatch,
+    AddBefore,
     AskStatus,
     Close,
-    Command,
     Consumed,
     EndInputs,
+    ForSession,
     Reopen,
     Written,
 )
@@ -71,6 +73,7 @@ AboutJob = (
     | m.JobFailed
     | m.CallLost
     | sm.InputsStored
+    | BeforeStored
 )
 Wanted = m.BlobWanted | m.InputWanted | m.BatchWanted
 TOO_OLD = (
@@ -117,7 +120,7 @@ class Session:
         self.is_detached = spec.detached is not None  # it ends here when all of it is stored there
         self._connected = False
         self._bytes_max = 0
-        self._batches = Batches(spec.job)
+        self.batches = Batches(spec.job)
         self._failed = False  # an outcome is an error: only output is awaited
         self._leases = Leases()
         self._waiting = Waiting()
@@ -160,7 +163,7 @@ class Session:
         self._known |= {"has_policies": has_policies, "has_packages": has_packages}
         self._known |= {"tells_status": tells_status}
         self._known |= {"has_store": has_store, "takes_sizes": takes_sizes}
-        self._batches.sends_whole = self.is_detached or not takes_sizes  # stored ones are whole
+        self.batches.sends_whole = self.is_detached or not takes_sizes  # stored ones are whole
         if self.is_detached and not has_store:
             self._fail(m.JobFailed(self.id, "", NO_STORE))
             return self._settle()
@@ -173,11 +176,11 @@ class Session:
             spec = replace(spec, packages=b"")
         if self.opened:
             spec = replace(
-                spec, resumed=True, done=_greatest(self._batches.done), tried=self._retried.open()
+                spec, resumed=True, done=_greatest(self.batches.done), tried=self._retried.open()
             )
         elif self._carried:  # it was open, and has failed
             self._send(m.CloseJob(self.id))
-            spec = replace(spec, done=_greatest(self._batches.done))
+            spec = replace(spec, done=_greatest(self.batches.done))
         self.opened = True
         function = self._function
         if spec.blobs and not takes_blobs:
@@ -192,11 +195,11 @@ class Session:
             spec = replace(spec, blobs=())
         if not self._send_if_taken(spec, function):
             return self._settle()
-        for batch in self._batches.open():
-            if not self._send_if_taken(*self._batches.to_send(batch)):
+        for batch in self.batches.open():
+            if not self._send_if_taken(*self.batches.to_send(batch)):
                 return self._settle()
-        if self._batches.total is not None:
-            self._send(m.InputsEnd(self.id, self._batches.total))
+        if self.batches.total is not None:
+            self._send(m.InputsEnd(self.id, self.batches.total))
         for lease in self._leases.known.values():
             if lease.acks.safe:
                 self._acknowledge(lease)
@@ -214,17 +217,17 @@ class Session:
 
     # --- what the caller asks ---
 
-    def handle(self, command: Command, now_s: float) -> list[Effect]:
+    def handle(self, command: ForSession, now_s: float) -> list[Effect]:
         """Do what the calling thread asks; nothing once the job is over."""
         if self.over:
             return []
         match command:
             case AddBatch():
-                batch = self._batches.add(command.leaves, command.size, last=command.last)
-                self._send_if_taken(*self._batches.to_send(batch))
+                batch = self.batches.add(command.leaves, command.size, last=command.last)
+                self._send_if_taken(*self.batches.to_send(batch))
             case EndInputs():
-                self._batches.total = self._batches.end
-                self._send(m.InputsEnd(self.id, self._batches.end))
+                self.batches.total = self.batches.end
+                self._send(m.InputsEnd(self.id, self.batches.end))
             case Consumed():
                 if (lease := self._leases.known.get(command.lease)) is not None:
                     self._make_safe(lease, command.seq, now_s)
@@ -244,6 +247,8 @@ class Session:
                     return self.connect(now_s, **self._known)
             case Close():
                 self._end()
+            case AddBefore():
+                pass  # of an adopted job
             case _:
                 assert_never(command)
         return self._settle()
@@ -266,7 +271,7 @@ class Session:
             case m.JobOutput():
                 self._take_output(message, payload, now_s)
             case m.JobRunning():
-                self._hanging.hear(message, self._batches.done, self._batches.end, now_s)
+                self._hanging.hear(message, self.batches.done, self.batches.end, now_s)
             case m.LeaseLost():
                 self._hanging.lose(message.lease)
                 lease = self._leases.of(message.lease, message.node)
@@ -285,9 +290,11 @@ class Session:
                     self._effects.append(Lacking(self.id, message.packages, message.text))
             case sm.InputsStored():
                 self._take_stored(message)
+            case BeforeStored():
+                pass
             case m.CallLost():
-                if message.index < self._batches.end:
-                    fresh, freed = self._batches.finish(message.index, message.index + 1)
+                if message.index < self.batches.end:
+                    fresh, freed = self.batches.finish(message.index, message.index + 1)
                     if fresh:
                         part = Part(*loss_of(message, fresh))
                         self._effects.append(Deliver(self.id, b"", 0, "", (part,), 1, freed))
@@ -312,7 +319,7 @@ class Session:
             self._look_for_output(lease, now_s)
         if why := self._waiting.take_due(now_s):
             self._effects.append(ReportWaiting(self.id, why))
-        batches = self._batches
+        batches = self.batches
         if which := self._hanging.take_due(batches.done, batches.total, now_s):
             self._effects.append(ReportHanging(self.id, which))
         return self._settle()
@@ -321,7 +328,7 @@ class Session:
         """Assert what holds between any two calls. Costs O(state): for tests."""
         assert not self._effects
         if not self.over:
-            self._batches.check()
+            self.batches.check()
         self._leases.check()
         if self._is_complete() and not self._leases.lacking:
             assert self.over
@@ -340,12 +347,12 @@ class Session:
         self._hanging.outcome_s = now_s
         lease.output.announce(said.output, now_s)
         self._leases.look(lease)
-        self._retried.take(one for one in said.tried if one.index not in self._batches.done)
+        self._retried.take(one for one in said.tried if one.index not in self.batches.done)
         parts, inputs, freed = [], 0, 0
         for run, frames in runs:
             if self._failed:
                 break
-            fresh, freed_now = self._batches.finish(run.lo, run.hi)
+            fresh, freed_now = self.batches.finish(run.lo, run.hi)
             if not fresh:
                 continue
             for lo, hi in fresh:
@@ -372,13 +379,13 @@ class Session:
 
     def _take_stored(self, said: sm.InputsStored) -> None:
         """Let go of inputs that the scheduler has on its disk."""
-        if not self.is_detached or said.stop > self._batches.end:
+        if not self.is_detached or said.stop > self.batches.end:
             return
-        fresh, freed = self._batches.finish(0, said.stop)
+        fresh, freed = self.batches.finish(0, said.stop)
         inputs = sum(hi - lo for lo, hi in fresh)
         if inputs:
             self._effects.append(Deliver(self.id, b"", 0, "", (), inputs, freed))
-        self._batches.is_stored = said.total is not None and said.total == self._batches.total
+        self.batches.is_stored = said.total is not None and said.total == self.batches.total
 
     def _take_fragment(
         self, said: m.JobOutcomes, fragment: m.Fragment, payload: list[bytes], now_s: float
@@ -393,7 +400,7 @@ class Session:
             return
         size = sum(map(len, payload))
         if fragment.at == 0 and 0 < size < fragment.size:
-            is_wanted = bool(self._batches.done.missing(fragment.index, fragment.index + 1))
+            is_wanted = bool(self.batches.done.missing(fragment.index, fragment.index + 1))
             room = self._room(fragment.size) if is_wanted and not self._failed else None
             lease.gathering = Gathering(fragment, room)
         gathering = lease.gathering
@@ -420,7 +427,7 @@ class Session:
             return []
         for run, _ in runs:
             single = run.kind != m.Kind.RESULTS
-            if not run.lo < run.hi <= self._batches.end or (single and run.hi != run.lo + 1):
+            if not run.lo < run.hi <= self.batches.end or (single and run.hi != run.lo + 1):
                 return []
         return runs
 
@@ -472,10 +479,10 @@ class Session:
                         said = m.BlobPiece(self.id, wanted.digest, start)
                         self._send(said, [bytes(content[start:stop])])
             case m.InputWanted():
-                for piece, frames in self._batches.pieces(wanted):
+                for piece, frames in self.batches.pieces(wanted):
                     self._send(piece, frames)
             case m.BatchWanted():
-                if (batch := self._batches.get(wanted.batch)) is not None:
+                if (batch := self.batches.get(wanted.batch)) is not None:
                     self._send_if_taken(*batch.whole())
             case _:
                 assert_never(wanted)
@@ -485,8 +492,8 @@ class Session:
 
     def _is_complete(self) -> bool:
         if self.is_detached:
-            return self._batches.is_stored
-        return self._failed or self._batches.done.total == self._batches.total
+            return self.batches.is_stored
+        return self._failed or self.batches.done.total == self.batches.total
 
     def _settle(self) -> list[Effect]:
         """Finish a job that has all it can get; hand over the effects."""
@@ -508,7 +515,7 @@ class Session:
 
     def _end(self) -> None:
         self.over = True
-        self._batches.drop()
+        self.batches.drop()
 
     def _send_if_taken(self, message: m.OpenJob | m.Inputs, payload: Frames) -> bool:
         """Send what the scheduler takes; else fail, without a byte sent, and return False."""

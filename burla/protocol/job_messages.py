@@ -273,7 +273,16 @@ class CancelJob(Message, frozen=True):
     job: Word  # as in ShowJob, but never empty
 
 
-JobQuestion = ListJobs | ShowJob | CancelJob
+class DetachJob(Message, frozen=True):
+    """client -> scheduler: let a job be detached by its client. Answered by JobShown.
+
+    Only to a scheduler that has said `ADOPT`. With `why` in the answer its client is not asked.
+    """
+
+    job: Word  # as in ShowJob
+
+
+JobQuestion = ListJobs | ShowJob | CancelJob | DetachJob
 
 # --- scheduler -> client ---
 
@@ -286,7 +295,7 @@ class JobList(Message, frozen=True):
 
 
 class JobShown(Message, frozen=True):
-    """scheduler -> client: answer to ShowJob and CancelJob."""
+    """scheduler -> client: answer to ShowJob, CancelJob and DetachJob."""
 
     record: JobRecord | None
     why: Why = ""  # there is none, or nothing was done, and why

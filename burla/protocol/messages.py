@@ -161,6 +161,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     packages: PackedPackages = b""  # that the function needs; likewise
     # only to a scheduler that keeps such jobs: it outlives its caller; a note to who reads of it
     detached: Opaque | None = None
+    adopted: bool = False  # it was attached: what its client has of it is safe before calls begin
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -241,6 +242,7 @@ ClientToScheduler = (
     | jm.ListJobs
     | jm.ShowJob
     | jm.CancelJob
+    | jm.DetachJob
     | om.ReadOutput
     | ov.AskOverview
     | ov.AskNode

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from .detach_messages import BeforeStored, DetachAsked, GivenBefore, OutcomesBefore
 from .fields import Bulk, CallPolicy, Count, Id, Line, Message, Opaque, Seconds, Text, Word
 
 STORE = "store"  # a feature of a Welcome: who says so keeps detached jobs
@@ -79,7 +80,7 @@ class EndStored(Message, frozen=True):
     delete: bool = False
 
 
-ClientAboutStore = AskStored | ReadStored | EndStored
+ClientAboutStore = AskStored | ReadStored | EndStored | OutcomesBefore | GivenBefore
 
 # --- scheduler -> client ---
 
@@ -118,7 +119,7 @@ class StoredPart(Bulk, frozen=True, kw_only=True):
     facts: StoredJob | None  # None: there is no such job of this user
 
 
-SchedulerAboutStore = InputsStored | StoredJobs | StoredPart
+SchedulerAboutStore = InputsStored | StoredJobs | StoredPart | BeforeStored | DetachAsked
 
 # --- in the scheduler: to what keeps the jobs, and what that writes down ---
 

@@ -14,19 +14,21 @@ from contextlib import suppress
 from typing import Any
 
 from burla.core.batches import Window
-from burla.core.effects import Deliver, Finish, Lacking, Part, Slots
+from burla.core.effects import Deliver, DetachWanted, Finish, Lacking, Part, Slots
 from burla.protocol.messages import Kind
-from burla.protocol.ranges import Range
+from burla.protocol.ranges import Range, Ranges
 from burla.values.payloads import Batch, HeldFunction
 from burla.values.shared_memory import size_of
 from burla.values.sharing import SharedInputs
 
+from .attached import NOT_THIS, Attached, ReadOn, say_refused
 from .delivery import Delivery, InOrder, Opener, with_indices
 from .io_thread import IoThread
 from .job import Event, Job
 from .partial import Partial, attach
 from .progress import SHOW_S
 from .putting import Aliased, put_down
+from .quitting import Quitting
 from .raising import raise_if_bad
 from .stored import StoredJob
 
@@ -68,6 +70,7 @@ class Driven:
 
     job: Job | StoredJob
     aliased: Aliased | None = None  # big inputs, while only we wait here
+    is_here = False  # it is waited for here, and by nobody who drives others, too
 
     def collecting(self, inputs: int = 0) -> Steps:
         """Do what `collect` does, and leave the waiting to who drives it: see `Steps`."""
@@ -80,10 +83,12 @@ class Driven:
     def collect(self, inputs: int = 0) -> list[Any]:
         """Return all results in the order of the inputs; so many were handed in before."""
         self._wait_here()
-        return self._drive(self.collecting(inputs))
+        with Quitting(self):
+            return self._drive(self.collecting(inputs))
 
     def _wait_here(self) -> None:
         """Note that no code of the caller goes on, but where it is yielded to."""
+        self.is_here = True
         if self.aliased is not None:
             self.aliased.is_allowed = True
 
@@ -110,7 +115,8 @@ class Driven:
             step = next(steps)
             while True:
                 if type(step) is not Values:
-                    step = _go_on(self.job, steps, step)
+                    with Quitting(self):
+                        step = _go_on(self.job, steps, step)
                     continue
                 if self.aliased is not None:
                     self.aliased.settle()
@@ -165,6 +171,7 @@ class Caller(Driven):
         self._shared, self._function = shared, function
         self.aliased: Aliased = Aliased()
         self._stored: list[tuple[Range, ...]] = []  # what is among the results of a list
+        self._failures: list[tuple[Part, str]] = []  # likewise, and those of them that are errors
         self._open_part: tuple[Part, str] | None = None  # what is being put there
         self._kept_back = InOrder()  # what waits for earlier outcomes
         self._late: list[Event] = []  # what came while the end of the output was waited for
@@ -310,6 +317,8 @@ class Caller(Driven):
                 self._window.note(event)
             elif isinstance(event, Lacking):
                 self.job.supply(event)
+            elif isinstance(event, DetachWanted):
+                self._detach(results)
             else:
                 break
         if isinstance(event, Deliver):
@@ -346,6 +355,34 @@ class Caller(Driven):
             self._unshown_s = None
             self.job.show()
 
+    def _detach(self, results: list[Any] | None) -> None:
+        """Let the scheduler have the job, and raise that; or say why that cannot be.
+
+        Raises:
+            JobDetached: it has it.
+        """
+        if not isinstance(self.job, Job):
+            return  # it is detached
+        if not self.is_here or self.job.detacher is None:
+            say_refused(self.job, NOT_THIS)
+            return
+        self.aliased.settle()
+        is_lazy = self._total is None
+        inputs = ReadOn(self._batches, self._window, self.job.printer, is_lazy=is_lazy)
+        stored = Ranges(part for parts in self._stored for part in parts)
+        parts = [*self._kept_back.rest(), *self._failures]
+        try:
+            error = self.job.detacher(
+                Attached(
+                    *(self.job, self._connect, self._limits, inputs, self._early),
+                    *(results, stored, self._delivery.goes_on, parts),
+                )
+            )
+        finally:
+            self._batches = inputs.close()
+        if error is not None:
+            raise error
+
     # --- outcomes ---
 
     def _parts_of(self, delivered: Deliver) -> Sequence[Part]:
@@ -367,6 +404,8 @@ class Caller(Driven):
                 at += hi - lo
         else:
             results[run.lo] = values[0]
+            if run.kind in (Kind.ERROR, Kind.DEATH):
+                self._failures.append((part, node))
         self._stored.append(part.fresh)
         self._open_part = None
 
@@ -411,7 +450,7 @@ class Caller(Driven):
 
     def _finish_output(self) -> Steps:
         """Return when what was printed before an error is shown."""
-        while isinstance(event := (yield from self._next_event()), Deliver | Slots):
+        while isinstance(event := (yield from self._next_event()), Deliver | Slots | DetachWanted):
             self._late.append(event)
         if isinstance(event, Finish):
             self.job.printer.wait_written()

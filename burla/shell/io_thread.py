@@ -18,12 +18,14 @@ from burla.core.connection import SILENCE_S, Connection
 from burla.core.effects import (
     Broken,
     Deliver,
+    DetachWanted,
     Effect,
     Fail,
     Finish,
     ForCaller,
     Forget,
     Frames,
+    Held,
     Lacking,
     Rejected,
     ReportHanging,
@@ -266,6 +268,8 @@ class IoThread:
                 case Send():
                     self._send(effect.message, effect.payload)
                 case Deliver() | Slots() | Status() | Lacking() | Write() | Warn():
+                    self._jobs[effect.job](effect)
+                case DetachWanted() | Held():
                     self._jobs[effect.job](effect)
                 case ReportWaiting() | ReportHanging() | ReportRetried():
                     self._jobs[effect.job](effect)

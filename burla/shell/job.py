@@ -9,18 +9,29 @@ import threading
 import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from typing import Any, assert_never
 
-from burla.core.commands import AddBatch, AskStatus, Close, Consumed, EndInputs, Reopen, Written
+from burla.core.commands import (
+    AddBatch,
+    AskStatus,
+    Close,
+    Command,
+    Consumed,
+    EndInputs,
+    Reopen,
+    Written,
+)
 from burla.core.effects import (
     Broken,
     Content,
     Deliver,
+    DetachWanted,
     End,
     Fail,
     Finish,
     ForCaller,
     Frames,
+    Held,
     Lacking,
     Rejected,
     ReportHanging,
@@ -33,7 +44,7 @@ from burla.core.effects import (
 )
 from burla.core.progress import Meter, Progress
 from burla.core.session import Session
-from burla.errors import JobFailed
+from burla.errors import BurlaError, JobFailed
 
 from .command_queue import LocalError, Reached
 from .io_thread import IoThread
@@ -42,7 +53,9 @@ from .progress import JobProgress, line_about, place_for, waiting_line
 
 SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is no harm in late
 
-Event = Deliver | Slots | Lacking | End | LocalError
+Event = Deliver | Slots | Lacking | DetachWanted | Held | End | LocalError
+
+GOES_ON = Deliver | Slots | Lacking | DetachWanted | Held | LocalError  # it is not over by that
 
 
 class Job:
@@ -72,6 +85,7 @@ class Job:
         self.id = session.id
         self.name = name
         self.spinner = spinner
+        self.detacher: Callable[[Any], BurlaError | None] | None = None  # takes `Attached`
         self.remedy: Callable[[Lacking], Reopen | None] | None = None  # packs such files
         self.pid = os.getpid()  # a child that is forked from it must keep away
         self.printer = Printer(sys.stdout, sys.stderr, self._written, self._failed, token)
@@ -158,8 +172,16 @@ class Job:
             return None
         if event is None:
             return None
-        self._over = not isinstance(event, Deliver | Slots | Lacking | LocalError)
+        self._over = not isinstance(event, GOES_ON)
         return event
+
+    def ask_to_detach(self) -> None:
+        """Have who waits for an event detach the job. May be called in a handler of a signal."""
+        self._put(DetachWanted(self.id))
+
+    def do(self, command: Command) -> None:
+        """Have the other thread do something for the job, or for the one it becomes."""
+        self._thread.post(command)
 
     def wake(self) -> None:
         """Let who waits for an event look around. May be called in any thread."""
@@ -198,7 +220,7 @@ class Job:
         """Stop the job unless it is over, and its output. May be called in any thread."""
         if self.pid != os.getpid():
             return  # this is a forked child
-        self.remedy = None  # it has the inputs, and this is part of a ring
+        self.remedy = self.detacher = None  # they have the inputs, and this is part of a ring
         if not self._over:
             self._over = True
             self._thread.post(Close(self.id))
@@ -212,7 +234,7 @@ class Job:
             case Deliver():
                 self.meter.done += what.inputs
                 self._put(what)
-            case Slots() | Lacking() | LocalError():
+            case Slots() | Lacking() | DetachWanted() | Held() | LocalError():
                 self._put(what)
             case Finish() | Fail() | Broken() | Rejected():
                 self._put(what)

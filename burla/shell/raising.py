@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from typing import assert_never
 
-from burla.core.effects import Broken, Deliver, Fail, Finish, Lacking, Rejected, Slots
+from burla.core.effects import (
+    Broken,
+    Deliver,
+    DetachWanted,
+    Fail,
+    Finish,
+    Held,
+    Lacking,
+    Rejected,
+    Slots,
+)
 from burla.errors import (
     CallerAway,
     ClusterError,
@@ -59,7 +69,7 @@ def raise_if_bad(
             raise Unsatisfiable(event.argument, value, event.text, is_private=job.is_private)
         case LocalError():
             raise event.error
-        case Finish() | Deliver() | Slots() | Lacking():
+        case Finish() | Deliver() | Slots() | Lacking() | DetachWanted() | Held():
             pass
         case _:
             assert_never(event)

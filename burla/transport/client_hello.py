@@ -5,6 +5,7 @@ import socket
 import sys
 
 from burla.protocol import VERSION, messages as m
+from burla.protocol.detach_messages import ADOPT
 from burla.protocol.key_messages import KEYS
 
 
@@ -17,7 +18,7 @@ def new_hello() -> m.ClientHello:
         session=os.urandom(16),
         user=user_name()[:256],
         host=socket.gethostname()[:256],
-        features=(KEYS,),
+        features=(KEYS, ADOPT),
     )
 
 

@@ -20,6 +20,7 @@ class Client(Struct):
     unreachable_s: float | None = None
     user: str = ""  # its public key, whatever the session says; empty where there are no keys
     away_s: float | None = None  # since when it is known to be away; None: it is not
+    can_detach: bool = False  # it can be asked to detach a job of its own
     knows_keys: bool = False  # it can be told of another key of the scheduler
     sent_s: float = float("-inf")  # when a piece of a blob, or of a big input, came
 

@@ -1,6 +1,7 @@
 """Who speaks on which connection: Hellos, and connections that change hands or are given up."""
 
 from burla.protocol import messages as m
+from burla.protocol.detach_messages import ADOPT
 from burla.protocol.key_messages import KEYS
 
 from . import jobs, nodes, operators, quarantine, renewing
@@ -24,6 +25,7 @@ def client_hello(state: State, peer: bytes, hello: m.ClientHello, user: str) -> 
     name = f"key {user[:8]}" if user else f"{hello.user}@{hello.host}"
     client = Client(hello.session, peer, hello.python, name, state.now_s, user=user)
     client.knows_keys = KEYS in hello.features
+    client.can_detach = ADOPT in hello.features
     state.clients[hello.session] = state.peers[peer] = client
     if old is not None:  # its CloseJob may have been lost
         for job in state.jobs.values():

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from msgspec.structs import replace
 
 from burla.protocol import job_messages as jm, output_messages as om
+from burla.protocol.detach_messages import DetachAsked
 from burla.protocol.messages import HEADER_BYTES_MAX
 
 from . import following, leases, telling
@@ -43,6 +44,8 @@ def answer(
             return _shown(state, found, brief=said.brief)
         case jm.CancelJob():
             return _cancel(state, client, said.job, tenant)
+        case jm.DetachJob():
+            return _detach(state, client, said.job, tenant)
 
 
 def read_output(state: State, client: Client, said: om.ReadOutput, *, sees_all: bool) -> None:
@@ -138,6 +141,30 @@ def _cancel(state: State, client: Client, digits: str, tenant: str | None) -> jm
     for lease in list(job.work.leases.values()):
         leases.end(state, lease, discard=True)
     return _shown(state, found)
+
+
+def _detach(state: State, client: Client, digits: str, tenant: str | None) -> jm.JobShown:
+    """Ask the client of a job to detach it: what it has of outcomes only it can give."""
+    found = _find(state, digits, tenant) if digits else "say which job"
+    if isinstance(found, str):
+        state.record(client.user, "detach job", None, found)
+        return jm.JobShown(None, found)
+    job = state.jobs.get(found.id)
+    if job is None or job.failed or job.work.is_complete():
+        return _shown(state, found, f"job {found.id.hex()} is over already")
+    owner = state.clients.get(job.owner)
+    if job.spec.detached is not None:
+        why = f"job {found.id.hex()} is detached already"
+    elif owner is None or not owner.peer:
+        why = f"the client of job {found.id.hex()} is not connected at present"
+    elif not owner.can_detach:
+        why = f"the client of job {found.id.hex()} runs an older burla, which cannot detach it"
+    else:
+        why = ""
+        who = state.tenants.users.get(client.user, client.name)
+        state.send(owner.peer, DetachAsked(found.id, who[:256]))
+    state.record(client.user, "detach job", job.id, why or "ok")
+    return _shown(state, found, why)
 
 
 def file(state: State) -> None:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from burla.protocol import (
     admin_messages as am,
+    detach_messages as dm,
     job_messages as jm,
     messages as m,
     output_messages as om,
@@ -318,7 +319,7 @@ class Scheduler:
                 _tell_nodes(state, client)
             case m.Heartbeat() | m.ClientHello():
                 pass
-            case jm.ListJobs() | jm.ShowJob() | jm.CancelJob():
+            case jm.ListJobs() | jm.ShowJob() | jm.CancelJob() | jm.DetachJob():
                 answer = questions.answer(state, client, said, sees_all=self._sees_all)
                 state.send(client.peer, answer)
             case om.ReadOutput():
@@ -327,6 +328,8 @@ class Scheduler:
                 told = overview.answer(state, client, said, sees_all=self._sees_all)
                 state.send(client.peer, told)
             case sm.AskStored() | sm.ReadStored() | sm.EndStored():  # the shell has a store, or not
+                pass
+            case dm.OutcomesBefore() | dm.GivenBefore():
                 pass
             case _:
                 assert_never(said)

@@ -30,6 +30,7 @@ from burla.protocol.codec import (
     encode,
     split,
 )
+from burla.protocol.detach_messages import ADOPT
 from burla.protocol.fields import POLICIES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.job_messages import JOBS
@@ -454,7 +455,7 @@ class Server:
             return
         try:
             if type(effect.message) is Welcome:
-                features = FEATURES if self._keeping is None else (*FEATURES, STORE)
+                features = FEATURES if self._keeping is None else (*FEATURES, STORE, ADOPT)
                 full = replace(effect.message, time_s=time.time(), features=features)
                 self._send(effect.peer, encode(full))
             elif isinstance(effect.message, Bulk) and effect.payload:

@@ -8,11 +8,11 @@ carry out the effects that it returns, in order.
 
 from collections.abc import Iterable, Sequence
 
-from burla.protocol import messages as m, store_messages as sm
+from burla.protocol import detach_messages as dm, messages as m, store_messages as sm
 from burla.protocol.store_messages import StoredState
 from burla.scheduler.core.store_limits import Limits
 
-from . import ending, members, readers, uploads
+from . import adopting, ending, members, readers, uploads
 from .effects import Effect, Log, Note, Recheck, ToCore
 from .kept_job import KeptJob, Pending
 from .members import Members
@@ -85,6 +85,9 @@ class Keeper:
                     job := state.of(tenant, message.about)
                 ) is not None and job.upload.source == peer:
                     uploads.piece(state, job, message, payload)
+            case dm.OutcomesBefore() | dm.GivenBefore():
+                if (job := state.of(tenant, message.job)) is not None and job.upload.source == peer:
+                    adopting.hear(state, job, message, payload)
             case sm.AskStored(job=None):
                 mine = [job for job in state.jobs.values() if state.is_of(tenant, job)]
                 readers.tell(state, peer, mine)
@@ -132,11 +135,16 @@ class Keeper:
         if any(members.may_begin(job) for job in changed.values()):
             self._members.begin_next(state)
         for job in changed.values():
+            adopting.look(state, job)
+            if job.id not in state.jobs:
+                continue
             uploads.tell(state, job)
             if not job.is_ended:
                 members.feed(state, job)
                 ending.look(state, job)
             self._readers.wake(state, job)
+        if any(job.spec.adopted and members.may_begin(job) for job in changed.values()):
+            self._members.begin_next(state)  # it is whole now
         return state.take_effects()
 
     def _is_on_disk(self, job: KeptJob, entry: Pending) -> None:
@@ -145,6 +153,7 @@ class Keeper:
             uploads.is_on_disk(state, job, entry)
         elif isinstance(said, OutcomeRecord):
             job.free(job.progress.note(said, sum(map(len, entry.payload))))
+            adopting.is_on_disk(state, job, said)
             if isinstance(said, m.JobOutput):
                 last = said.number + len(said.streams) - 1
                 state.to_core(job, m.AckOutput(said.lease, last))

@@ -74,6 +74,7 @@ class Upload(Struct):
     source: bytes = b""  # who sends its inputs
     unheard_s: float | None = None  # since when that is gone
     told: int = -1  # inputs that it knows to be on the disk
+    before: int = 0  # of an adopted job: messages about its outcomes that have come
     blobs: dict[bytes, Arriving] = field(default_factory=dict)  # that are not whole on the disk
 
 
@@ -146,7 +147,9 @@ class KeptJob:
         return self.has_all_inputs() and not self.upload.blobs
 
     def has_all_inputs(self) -> bool:
-        """Return whether all inputs are on the disk."""
+        """Return whether all inputs are on the disk; of an adopted job those without outcome."""
+        if self.spec.adopted:
+            return self.total is not None and (self.is_kept or not self.missing())
         return self.total is not None and self.stored() == self.total
 
     def slim(self) -> None:

@@ -148,6 +148,8 @@ def may_begin(job: KeptJob) -> bool:
     """Return whether the core could have a job that it has not."""
     if job.peer or job.is_ended or job.blocked or job.upload.blobs:
         return False
+    if job.spec.adopted and not job.is_kept:
+        return False
     return job.is_written_down() and job.total != 0
 
 
@@ -169,7 +171,7 @@ def feed(state: State, job: KeptJob) -> None:
         state.effects.append(LoadBatch(job.id, *place))
     elif job.feeding.at == len(job.batches) and not job.feeding.has_end and job.has_all_inputs():
         job.feeding.has_end = True
-        state.to_core(job, m.InputsEnd(job.id, job.stored()))
+        state.to_core(job, m.InputsEnd(job.id, job.total or 0))
 
 
 def feed_now(state: State, job: KeptJob, said: m.Inputs, payload: Sequence[bytes]) -> None:

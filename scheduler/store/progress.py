@@ -10,10 +10,13 @@ from msgspec import Struct, field
 
 from burla.protocol import messages as m
 from burla.protocol.codec import WireError, read_runs
+from burla.protocol.detach_messages import GivenBefore
 from burla.protocol.ranges import Range, Ranges
 from burla.protocol.store_messages import StoreEnded
 
-OutcomeRecord = m.JobOutcomes | m.JobOutput | m.CallLost | m.JobFailed | m.LeaseLost | StoreEnded
+OutcomeRecord = (
+    m.JobOutcomes | m.JobOutput | m.CallLost | m.JobFailed | m.LeaseLost | GivenBefore | StoreEnded
+)
 
 
 class LeaseSeen(Struct):
@@ -58,6 +61,10 @@ class Progress(Struct):
                     lease.output = max(lease.output, said.number + len(said.streams) - 1)
             case m.CallLost():
                 return self._finish(said.index, said.index + 1, is_failure=True)
+            case GivenBefore():
+                return [
+                    new for part in said.ranges for new in self._finish(*part, is_failure=False)
+                ]
             case m.JobFailed():
                 self.failure = said
             case m.LeaseLost():

@@ -35,7 +35,8 @@ def open_(
     """
     known = state.jobs.get(spec.job)
     if known is None:
-        why = LOST if spec.done else _why_not(state, spec, function, tenant)
+        is_lost = spec.done or (spec.adopted and spec.resumed)
+        why = LOST if is_lost else _why_not(state, spec, function, tenant)
         if why:
             state.effects.append(ToPeer(peer, m.JobFailed(spec.job, "", why)))
             return
@@ -55,6 +56,9 @@ def open_(
     if known.end_said is not None and not known.is_whole():
         why = ending.ended_early(known, known.end_said.said)
         state.effects.append(ToPeer(peer, m.JobFailed(known.id, "", why)))
+        return
+    if spec.adopted and spec.resumed and not known.is_kept:
+        refuse(state, known, "the connection to the scheduler was lost in the middle of it")
         return
     for arriving in known.upload.blobs.values():
         arriving.forget_asked()
@@ -117,17 +121,19 @@ def hear(
         return
     stop = said.start + sum(leaf.count for leaf in said.leaves)
     frames = sum(leaf.frames for leaf in said.leaves)
-    if said.start != job.end or stop == said.start or frames != len(payload):
+    is_next = said.start >= job.end if job.spec.adopted else said.start == job.end
+    if not is_next or stop == said.start or frames != len(payload):
         return  # it is here already, or it is no batch
     size = sum(map(len, payload))
-    if why := _why_no_more(state, job, size):
+    if why := why_no_more(state, job, size):
         refuse(state, job, why)
         return
     job.end = stop
     state.append(job, Log.INPUTS, said, payload)
 
 
-def _why_no_more(state: State, job: KeptJob, size: int) -> str:
+def why_no_more(state: State, job: KeptJob, size: int) -> str:
+    """Return why nothing more of a job on its way in can be kept; empty: it can."""
     if state.is_full(size):
         return "the disk of the scheduler's store is full: the job is not kept"
     if state.sizes.get(job.opened.tenant, 0) + size > state.limits.bytes_max:

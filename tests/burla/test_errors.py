@@ -1,4 +1,5 @@
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ SAMPLES: list[BurlaError] = [
     errors.JobFailed("no"),
     errors.CallerAway("away", 900.0, 600.0),
     errors.JobNotFound("00" * 16),
+    errors.JobDetached(SimpleNamespace(id="00" * 16)),
     errors.WorkerDied(17, "signal SIGSEGV", 3, call="input 17 = 0 · node n", last_words="bye\n"),
     errors.NoSharedFiles("there is none"),
     errors.NodeLost(7, ("a", "b", "a"), call="input 7 = 3 · node a"),

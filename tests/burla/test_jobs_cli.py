@@ -8,9 +8,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from burla import cli, job_reports
+from burla import cli, detaching, job_reports
 from burla.job_output import Printed
 from burla.protocol import job_messages as jm, messages as m
+from burla.protocol.detach_messages import ADOPT
 from burla.protocol.job_messages import JobState
 
 JOB = bytes(range(16))
@@ -66,13 +67,17 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> dict[type[m.Message], Any]:
         jm.ListJobs: jm.JobList((summary(), summary(JobState.COMPLETE, maps=30)), 5),
         jm.ShowJob: jm.JobShown(record()),
         jm.CancelJob: jm.JobShown(record()),
+        jm.DetachJob: jm.JobShown(record()),
         m.ListNodes: m.Nodes((node("n1"), node("n2", m.NodeState.LOST))),
     }
 
     def put(address: str, question: m.Message, *answer: Any, feature: str = "") -> Any:
         assert address == "ipc:///s"
-        assert feature == ("" if isinstance(question, m.ListNodes) else jm.JOBS)
+        wanted = {m.ListNodes: "", jm.DetachJob: ADOPT}.get(type(question), jm.JOBS)
+        assert feature == wanted
         return said[type(question)]
+
+    monkeypatch.setattr(detaching, "_stored", lambda address, job: "ab" * 16)
 
     def output_of(address: str, job: str, *, follow: bool) -> Iterator[Printed]:
         assert address == "ipc:///s"
@@ -90,6 +95,7 @@ COMMANDS = {
     "jobs.why": ["jobs", "why"],
     "jobs.errors": ["jobs", "errors", "0001"],
     "jobs.cancel": ["jobs", "cancel", "0001", "0001"],
+    "jobs.detach": ["jobs", "detach", "0001"],
     "jobs.logs": ["jobs", "logs", "0001"],
     "top": ["top", "--once"],
 }
@@ -137,12 +143,14 @@ def test_there_is_a_command_for_each_kind_of_the_schema() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["jobs", "show", "77"], ["jobs", "cancel", "77"], ["jobs", "why"]]
+    "words",
+    [["jobs", "show", "77"], ["jobs", "cancel", "77"], ["jobs", "detach", "77"], ["jobs", "why"]],
 )
 def test_where_there_is_no_such_job_it_is_said(
     words: list[str], answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers[jm.ShowJob] = answers[jm.CancelJob] = jm.JobShown(None, "there is no job 77")
+    said_no = jm.JobShown(None, "there is no job 77")
+    answers[jm.ShowJob] = answers[jm.CancelJob] = answers[jm.DetachJob] = said_no
     said = json.loads(printed([*words, "--json"], capsys, 1))
     jsonschema.validate(said, SCHEMA)
     assert (said["error"]["kind"], said["error"]["text"]) == ("no_job", "there is no job 77")

@@ -3,12 +3,11 @@
 import os
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from marked import Caller, caller
-from terminals import at_terminal
+from terminals import at_terminal, read_until
 from waiting import LATE_S, wait_until
 
 pytestmark = pytest.mark.slow
@@ -33,25 +32,6 @@ def interrupted(function, inputs=range(6)):
         return True
     return False
 """
-
-
-def read_until(terminal: int, text: str) -> str:
-    """Return what the terminal shows up to `text`, or all of it when that never comes."""
-    shown = b""
-    os.set_blocking(terminal, False)
-    until = time.monotonic() + LATE_S
-    while text.encode() not in shown and time.monotonic() < until:
-        with suppress(BlockingIOError):
-            try:
-                data = os.read(terminal, 4096)
-            except OSError as error:
-                if isinstance(error, BlockingIOError):
-                    raise
-                break  # the other end is closed
-            shown += data
-            continue
-        time.sleep(0.01)
-    return shown.decode()
 
 
 @pytest.mark.parametrize("function", ["stay", "stubborn"])

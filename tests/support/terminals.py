@@ -6,8 +6,9 @@ import pty
 import struct
 import subprocess
 import termios
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from waiting import LATE_S
 
@@ -40,3 +41,22 @@ def at_terminal(
 def set_size(end: int, columns: int, lines: int) -> None:
     """Let a terminal have another size."""
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+def read_until(terminal: int, text: str) -> str:
+    """Return what the terminal shows up to `text`, or all of it when that never comes."""
+    shown = b""
+    os.set_blocking(terminal, False)
+    until = time.monotonic() + LATE_S
+    while text.encode() not in shown and time.monotonic() < until:
+        with suppress(BlockingIOError):
+            try:
+                data = os.read(terminal, 4096)
+            except OSError as error:
+                if isinstance(error, BlockingIOError):
+                    raise
+                break  # the other end is closed
+            shown += data
+            continue
+        time.sleep(0.01)
+    return shown.decode()

@@ -388,7 +388,7 @@ class SimClient:
                 caller.error = effect.text
             case c.ReportWaiting() | c.ReportHanging() | c.ReportRetried():
                 pass
-            case c.Slots() | c.Status():
+            case c.Slots() | c.Status() | c.DetachWanted() | c.Held():
                 pass
             case _:
                 assert_never(effect)

@@ -7,6 +7,7 @@ from opening import client_hello, node_hello, open_job
 
 from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.codec import encode
+from burla.protocol.detach_messages import ADOPT, DetachAsked
 from burla.protocol.job_messages import JobState
 from burla.scheduler.core.effects import Effect, Record, Send
 from burla.scheduler.core.quotas import Quotas, Tenants
@@ -61,7 +62,7 @@ def test_everybody_sees_their_own_jobs_and_administrators_all() -> None:
     assert (names(said), said.total) == (["bert"], 2)
 
 
-@pytest.mark.parametrize("question", [jm.ShowJob, jm.CancelJob])
+@pytest.mark.parametrize("question", [jm.ShowJob, jm.CancelJob, jm.DetachJob])
 def test_of_anothers_job_nobody_learns_whether_it_is_there(question: Any) -> None:
     core = scheduler()
     for job in (JOBS[BERT].hex(), JOBS[BERT].hex()[:8], "ffff"):
@@ -152,3 +153,18 @@ def test_a_list_fits_into_a_message_whatever_callers_call_their_functions() -> N
     assert isinstance(sent.message, jm.JobList)
     assert len(encode(sent.message)[0]) < m.HEADER_BYTES_MAX
     assert 100 < len(sent.message.jobs) < sent.message.total == jm.LISTED_MAX
+
+
+def test_the_client_of_a_job_is_asked_to_detach_it_by_its_user_or_an_administrator() -> None:
+    core = scheduler()
+    anna = JOBS[ANNA]
+    assert "older burla" in answer(core, ANNA, jm.DetachJob(anna.hex())).why
+    hello = client_hello(bytes(16), features=(ADOPT,))
+    core.receive(ANNA.encode(), hello, [], 0.0, ANNA)
+    for key, who in ((ANNA, "anna"), (ROOT, "root")):
+        heard = asked(core, key, jm.DetachJob(anna.hex()[:6]))
+        told = [e.message for e in heard if isinstance(e, Send) and e.peer == ANNA.encode()]
+        assert DetachAsked(anna, who) in told
+    assert answer(core, BERT, jm.DetachJob(anna.hex())).record is None
+    core.receive(ANNA.encode(), m.CloseJob(anna), [], 1.0, ANNA)
+    assert "is over already" in answer(core, ANNA, jm.DetachJob(anna.hex())).why

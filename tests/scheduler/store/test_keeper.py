@@ -1,9 +1,9 @@
 """The keeper of detached jobs, as a conversation; what disks and deaths do: tests/simulation."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from keepers import HELLO, JOB, LEASE, PEER, USERS, Stage, heard, opens, outcomes_of
 from opening import open_job
 from outcomes import payload_of, table_of
 
@@ -14,100 +14,15 @@ from burla.scheduler.store.effects import (
     Append,
     Delete,
     DropBlob,
-    Effect,
     LoadBlob,
     ReadPart,
     Recheck,
     ToCore,
     ToPeer,
-    WriteBlob,
 )
-from burla.scheduler.store.keeper import Keeper
 from burla.scheduler.store.members import IDLE_S
-from burla.scheduler.store.state import AGAIN_S, FREE_MIN, PENDING_MAX, Ways
+from burla.scheduler.store.state import AGAIN_S, FREE_MIN, PENDING_MAX
 from burla.scheduler.store.uploads import UPLOAD_S
-
-JOB, PEER, LEASE = b"J" * 16, b"p" * 16, b"L" * 16
-HELLO = ("3.11", "u", "h")
-USERS = {"key1": "ann", "key2": "ann", "key3": "bob"}
-
-
-def tenant_of(key: str) -> str:
-    return USERS.get(key, key)
-
-
-class Stage:
-    """A keeper whose disk does at once what it is told, unless it is full."""
-
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.keys = ["key1", "key2"]
-        self.is_there = True
-        ways = Ways(lambda: b"s" * 16, tenant_of, lambda _: self.keys, lambda _: self.is_there)
-        self.keeper = Keeper(limits or Limits(), ways)
-        self.now_s = 0.0
-        self.full = ""
-        self.done: list[Effect] = []
-        self.at(0.0)
-
-    def at(self, now_s: float, room: int = 1 << 40) -> None:
-        self.now_s = now_s
-        self.keeper.at(now_s, 1000.0 + now_s, room)
-
-    def do(self, effects: Sequence[Effect]) -> list[Effect]:
-        """Return all that follows, with what is written on the disk at once."""
-        todo, told = list(effects), list[Effect]()
-        while todo:
-            told.append(effect := todo.pop(0))
-            if isinstance(effect, Append | WriteBlob):
-                if self.full:
-                    todo += self.keeper.not_written(effect.job, self.full)
-                else:
-                    todo += self.keeper.written([effect.job])
-            self.keeper.check()
-        self.done += told
-        return told
-
-    def say(
-        self, message: m.Message, payload: Sequence[bytes] = (), key: str = "key1"
-    ) -> list[Any]:
-        assert self.keeper.takes(message)
-        told = self.do(self.keeper.hear(PEER, key, HELLO, message, list(payload)))
-        return [effect.message for effect in told if isinstance(effect, ToPeer)]
-
-    def core(self, message: m.Message, payload: Sequence[bytes] = ()) -> list[Any]:
-        """Let the core say something; return what it is told."""
-        job = self.keeper.state.jobs[JOB]
-        return heard(self.do(self.keeper.hear_core(job.peer, message, payload)))
-
-    def expire(self, now_s: float, room: int = 1 << 40) -> list[Effect]:
-        self.at(now_s, room)
-        return self.do(self.keeper.expire())
-
-    def store(self, **more: Any) -> list[Any]:
-        """Detach a job of two inputs."""
-        self.say(open_job(JOB, detached=b"note", **more), [b"function"])
-        leaf = m.Leaf(0, 0, 2, 1)
-        return self.say(m.Inputs(job=JOB, batch=0, start=0, leaves=(leaf,), total=2), [b"leaf"])
-
-    def status(self, key: str = "key1") -> sm.StoredJob:
-        (told,) = self.say(sm.AskStored(JOB), key=key)
-        (facts,) = told.jobs
-        assert isinstance(facts, sm.StoredJob)
-        return facts
-
-
-def heard(effects: Sequence[Effect]) -> list[Any]:
-    return [effect.message for effect in effects if isinstance(effect, ToCore)]
-
-
-def opens(effects: Sequence[Effect]) -> list[m.OpenJob]:
-    return [said for said in heard(effects) if isinstance(said, m.OpenJob)]
-
-
-def outcomes(seq: int, lo: int, hi: int, **more: Any) -> tuple[m.JobOutcomes, list[bytes]]:
-    runs = table_of([m.Run(lo, hi, m.Kind.RESULTS, 1)])
-    said = m.JobOutcomes(job=JOB, lease=LEASE, seq=seq, node="n", runs=runs, output=0, **more)
-    return said, payload_of(runs)
 
 
 def test_a_job_is_acknowledged_when_all_of_it_is_on_the_disk_and_given_to_the_core() -> None:
@@ -122,9 +37,9 @@ def test_a_job_is_acknowledged_when_all_of_it_is_on_the_disk_and_given_to_the_co
 def test_outcomes_are_acknowledged_when_they_are_on_the_disk_and_the_last_one_ends_it() -> None:
     stage = Stage()
     stage.store()
-    assert stage.core(*outcomes(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
+    assert stage.core(*outcomes_of(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
     assert stage.status().done == 1
-    assert stage.core(*outcomes(2, 1, 2)) == [m.AckOutcomes(LEASE, 2), m.CloseJob(JOB)]
+    assert stage.core(*outcomes_of(2, 1, 2)) == [m.AckOutcomes(LEASE, 2), m.CloseJob(JOB)]
     assert stage.status().state is StoredState.DONE
 
 
@@ -153,8 +68,8 @@ def test_a_running_job_waits_while_the_disk_is_full_and_its_nodes_tell_all_again
     stage = Stage()
     stage.store()
     stage.full = "no space left"
-    assert stage.core(*outcomes(1, 0, 1)) == []
-    assert stage.core(*outcomes(2, 1, 2)) == []
+    assert stage.core(*outcomes_of(1, 0, 1)) == []
+    assert stage.core(*outcomes_of(2, 1, 2)) == []
     assert "no space left" in stage.status().said
     stage.full = ""
     assert heard(stage.expire(AGAIN_S + 1, room=FREE_MIN)) == [m.Heartbeat()]
@@ -162,7 +77,7 @@ def test_a_running_job_waits_while_the_disk_is_full_and_its_nodes_tell_all_again
     (again,) = [one for one in said if isinstance(one, m.OpenJob)]
     assert again.resumed
     assert again.done == ()
-    assert stage.core(*outcomes(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
+    assert stage.core(*outcomes_of(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
 
 
 def test_a_disk_that_fails_in_the_middle_of_an_upload_costs_the_job_and_it_is_told() -> None:
@@ -177,8 +92,8 @@ def test_a_disk_that_fails_in_the_middle_of_an_upload_costs_the_job_and_it_is_to
 def test_each_user_has_so_many_bytes_and_a_job_that_needs_more_waits() -> None:
     stage = Stage(Limits(bytes_max=1500))
     stage.store()
-    assert stage.core(*outcomes(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
-    assert stage.core(outcomes(2, 1, 2)[0], [bytes(2000)]) == []
+    assert stage.core(*outcomes_of(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
+    assert stage.core(outcomes_of(2, 1, 2)[0], [bytes(2000)]) == []
     assert "over your quota of bytes of detached jobs" in stage.status().said
     other = b"K" * 16
     (failed,) = stage.say(open_job(other, detached=b""), [bytes(2000)])
@@ -188,14 +103,14 @@ def test_each_user_has_so_many_bytes_and_a_job_that_needs_more_waits() -> None:
 def test_what_is_behind_a_gap_comes_again_or_is_taken_for_lost() -> None:
     stage = Stage()
     stage.store()
-    assert stage.core(*outcomes(2, 1, 2)) == []
-    assert stage.core(*outcomes(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
+    assert stage.core(*outcomes_of(2, 1, 2)) == []
+    assert stage.core(*outcomes_of(1, 0, 1)) == [m.AckOutcomes(LEASE, 1)]
     stage.expire(1.0)
-    assert stage.core(*outcomes(3, 1, 2)) == []
+    assert stage.core(*outcomes_of(3, 1, 2)) == []
     assert not any(isinstance(one, m.OpenJob) for one in heard(stage.expire(5.0)))
     said = heard(stage.expire(7.0))
     assert any(isinstance(one, m.OpenJob) and one.done == ((0, 1),) for one in said)
-    assert m.AckOutcomes(LEASE, 3) in stage.core(*outcomes(3, 1, 2))
+    assert m.AckOutcomes(LEASE, 3) in stage.core(*outcomes_of(3, 1, 2))
 
 
 def test_a_caller_that_ends_before_all_is_stored_leaves_nothing() -> None:
@@ -260,7 +175,7 @@ def test_who_waits_for_news_is_answered_when_there_are_some_or_the_time_is_over(
     assert isinstance(empty, sm.StoredPart)
     assert (empty.is_all, empty.next_at) == (True, 0)
     stage.say(sm.ReadStored(JOB, 0, 0, 10.0))
-    stage.core(*outcomes(1, 0, 1))
+    stage.core(*outcomes_of(1, 0, 1))
     assert any(isinstance(effect, ReadPart) for effect in stage.done)
 
 
@@ -278,7 +193,7 @@ def test_a_job_is_stopped_and_stays_unless_it_is_deleted(delete: bool) -> None:
 def test_a_job_is_kept_for_a_time_after_it_has_ended() -> None:
     stage = Stage(Limits(keep_s=100.0))
     stage.store()
-    stage.core(*outcomes(1, 0, 2))
+    stage.core(*outcomes_of(1, 0, 2))
     assert stage.status().until_s == 1100.0
     assert Delete(JOB) not in stage.expire(99.0)
     assert Delete(JOB) in stage.expire(101.0)
@@ -339,7 +254,7 @@ def test_jobs_go_on_that_the_core_has_forgotten_or_ended(said: m.Message) -> Non
 def test_a_job_is_looked_at_again_once_at_a_time() -> None:
     stage = Stage()
     stage.store()
-    stage.core(*outcomes(1, 0, 2))
+    stage.core(*outcomes_of(1, 0, 2))
     assert Recheck(JOB) in stage.do(stage.keeper.damaged(JOB, 1))
     assert Recheck(JOB) not in stage.do(stage.keeper.damaged(JOB, 1))
     stage.do(stage.keeper.rechecked(JOB, None))
@@ -428,7 +343,7 @@ def test_the_keeper_is_nobody_whose_jobs_are_over() -> None:
     stage = Stage()
     stage.store()
     assert len(stage.keeper.state.users) == 1
-    stage.core(*outcomes(1, 0, 2))
+    stage.core(*outcomes_of(1, 0, 2))
     stage.expire(1.0)
     assert len(stage.keeper.state.users) == 1
     stage.expire(IDLE_S + 2)
@@ -447,7 +362,7 @@ def test_uploads_that_are_being_written_do_not_hold_up_outcomes() -> None:
     stage.say(open_job(other, detached=b""), [b"function"])
     said = m.Inputs(job=other, batch=0, start=0, leaves=(leaf,), total=1)
     waits = stage.keeper.hear(PEER, "key1", HELLO, said, [big])
-    outcome = stage.keeper.hear_core(stage.keeper.state.jobs[JOB].peer, *outcomes(1, 0, 1))
+    outcome = stage.keeper.hear_core(stage.keeper.state.jobs[JOB].peer, *outcomes_of(1, 0, 1))
     assert any(isinstance(effect, Append) for effect in outcome)
     assert stage.status().said == ""
     stage.do([*waits, *outcome])
@@ -467,7 +382,7 @@ def test_a_blob_goes_with_the_last_job_that_names_it() -> None:
 def test_damage_that_is_found_while_a_job_goes_on_is_looked_at_when_it_has_ended() -> None:
     stage = Stage()
     stage.store()
-    stage.core(*outcomes(1, 0, 1))
+    stage.core(*outcomes_of(1, 0, 1))
     assert Recheck(JOB) not in stage.do(stage.keeper.damaged(JOB, 1))
-    stage.core(*outcomes(2, 1, 2))
+    stage.core(*outcomes_of(2, 1, 2))
     assert stage.done.count(Recheck(JOB)) == 1
