@@ -5,7 +5,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +51,15 @@ def hosts() -> Iterator[Hosts]:
     wheelhouse()  # in there is no way to an index
     with Hosts() as made:
         yield made
+
+
+@contextmanager
+def killed(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill a process at the end, also if what needs it fails: else who waits for it hangs."""
+    try:
+        yield
+    finally:
+        process.kill()
 
 
 def silent(phase: str) -> None:
@@ -277,9 +286,12 @@ def test_from_an_index_only_our_own_wheel_is_shipped(
             (tmp_path / "simple" / project).mkdir(parents=True)
             shutil.copy(path, tmp_path / "simple" / project)
     serve = ["python3", "-m", "http.server", "0", "--bind", "10.213.7.1", "-d", str(tmp_path)]
-    with subprocess.Popen(
-        serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as server:
+    with (
+        subprocess.Popen(
+            serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as server,
+        killed(server),
+    ):
         assert server.stdout is not None
         port = server.stdout.readline().split(" port ")[1].split()[0]
         host = hosts.add()
@@ -300,7 +312,6 @@ def test_from_an_index_only_our_own_wheel_is_shipped(
         assert not list(host.root("/root").rglob("evil.py"))
         sent.write_bytes(good)
         up(hosts, host, wanted, ours)
-        server.kill()
     assert where() == {"indexed"}
     assert len(list(host.root("/root/.burla/test/wheels").iterdir())) == 1
     down(hosts, host, wanted)
