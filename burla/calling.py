@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from burla.shell.caller import Driven
+from burla.shipping.packages import read_packages
+from burla.shipping.shipped_files import find_files
 
 from .arguments import check_arguments, decide_unpack
 from .monkey_patches import refuse_green_threads
@@ -14,8 +16,6 @@ from .nested import is_nested, list_here, put_here, run_here
 from .options import read_options
 from .original import Dynamic, check_foreign, plain_limits
 from .own_frames import hide_own_frames
-from .packages import read_packages
-from .shipped_files import find_files
 from .starting import Request, detach as detach_job, start
 from .variables import read_env
 
@@ -71,7 +71,7 @@ def hiding_frames(results: Iterator[R]) -> Iterator[R]:
 
 
 def _start_resumed(request: Request) -> Driven:
-    from .resumed import start_resumed  # few calls need it
+    from burla.resume.resumed import start_resumed  # few calls need it
 
     return start_resumed(request)
 

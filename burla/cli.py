@@ -9,21 +9,21 @@ from typing import Any, TextIO
 
 import click
 
+from burla.commands import failures
+from burla.commands.auth import auth, login
+from burla.commands.cluster import backup, doctor, down, gc, nodes, restore, status, up
+from burla.commands.dashboard import dashboard
+from burla.commands.env import env
+from burla.commands.failures import Failure
+from burla.commands.jobs import jobs, schema, top
+from burla.commands.logs import logs
+from burla.commands.options import address_in_use, cluster_option
+from burla.commands.resume import resume
+from burla.commands.skill import skill
 from burla.protocol.printable import printable
 from burla.system.exit_codes import COMMANDS, EXIT_FAILED, EXIT_OK, described
 
-from . import failures
-from .auth_cli import auth, login
-from .cli_options import address_in_use, cluster_option
-from .cluster_cli import backup, doctor, down, gc, nodes, restore, status, up
 from .config import CLUSTER_VARIABLE
-from .dashboard_cli import dashboard
-from .env_cli import env
-from .failures import Failure
-from .jobs_cli import jobs, schema, top
-from .logs_cli import logs
-from .resume_cli import resume
-from .skill_cli import skill
 
 # A line of \b alone keeps click from filling the paragraph after it.
 HELP = """Run a Python function on every input, on many computers at once, as if it ran here.
@@ -111,7 +111,7 @@ for _command in (
 @cluster_option
 def demo(cluster: str | None) -> None:
     """Show burla at work: a first job, a million tiny calls, real work."""
-    from . import demo as show
+    from burla.commands import demo as show
 
     if cluster is not None:
         os.environ[CLUSTER_VARIABLE] = address_in_use(cluster) or ""

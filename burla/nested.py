@@ -13,6 +13,7 @@ from typing import Any
 
 from burla.shell.outcomes import exception_of
 from burla.shell.partial import Partial, attach
+from burla.shipping.shipped_files import Shipped
 from burla.values.calls import bind_any
 from burla.values.payloads import (
     NotLoadableError,
@@ -33,7 +34,6 @@ from .errors import CallTimeout
 from .nested_limit import call_within
 from .options import Options
 from .own_frames import hide_own_frames
-from .shipped_files import Shipped
 from .variables import Chosen
 
 INSTEAD = (ResultNotPicklableError, NotLoadableError, SystemExit, GeneratorExit)

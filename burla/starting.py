@@ -24,6 +24,20 @@ from burla.shell.caller import Caller
 from burla.shell.clients import client_for, close_idle
 from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
+from burla.shipping.attachments import Attachments, attach
+from burla.shipping.carried_packages import attach_packages, warning_of
+from burla.shipping.modules import found_modules, new_sent, packed_environment
+from burla.shipping.own_modules import Found
+from burla.shipping.packages import (
+    NOTHING,
+    Needs,
+    Wanted,
+    as_lacking,
+    packages_needed,
+    packages_of_settings,
+    remember_lacking,
+)
+from burla.shipping.shipped_files import Shipped, dump_files
 from burla.system.hash_seed import own_seed
 from burla.transport.addresses import take_apart
 from burla.values.calls import Guarded
@@ -42,27 +56,13 @@ from burla.values.shared_memory import make_room
 from burla.values.sharing import SharedInputs, directory_of, parts_in
 
 from .arguments import Shape, name_of
-from .attachments import Attachments, attach
-from .carried_packages import attach_packages, warning_of
 from .config import cluster_address, may_grow, reconnect_timeout_s
 from .errors import BurlaError, JobDetached, JobFailed
-from .modules import found_modules, new_sent, packed_environment
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested
 from .options import Options
 from .own_frames import warn_caller
-from .own_modules import Found
-from .packages import (
-    NOTHING,
-    Needs,
-    Wanted,
-    as_lacking,
-    packages_needed,
-    packages_of_settings,
-    remember_lacking,
-)
 from .private_cluster import LocalCluster, is_current, private_cluster
-from .shipped_files import Shipped, dump_files
 from .surroundings import TOKEN, packed_surroundings
 from .variables import Chosen
 

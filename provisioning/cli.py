@@ -1,4 +1,4 @@
-"""What `burla up`, `down`, `status` and `nodes ...` do; their options are in burla/cluster_cli.py.
+"""What `burla up`, `down`, `status` and `nodes ...` do; whose options are in burla/commands.
 
 Data goes to stdout, progress to stderr. Each returns the exit code.
 """

@@ -50,10 +50,10 @@ from burla.protocol.package_messages import checked
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.plan import stamp
 from burla.provisioning.core.steps import DIRECTORY, NAME
-from burla.requirement_files import read_file
 from burla.scheduler.auth.quota_store import Limits
 from burla.scheduler.config import AWAY_LIMIT_MIN_S, ConfigError, metrics_address
 from burla.scheduler.core.admission import is_name
+from burla.shipping.requirement_files import read_file
 from burla.system.logs import LEVELS
 
 from .provider_settings import (

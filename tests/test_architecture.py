@@ -25,6 +25,9 @@ ROOMS = {
     "burla/shell": "burla.shell",
     "burla/private": "burla.private",
     "burla/interfaces": "burla.interfaces",
+    "burla/shipping": "burla.shipping",
+    "burla/resume": "burla.resume",
+    "burla/commands": "burla.commands",
     "burla/dashboard/core": "burla.dashboard.core",
     "burla/dashboard": "burla.dashboard",
     "burla": "burla",
@@ -66,22 +69,36 @@ MAY_IMPORT = {
         *("burla.transport", "burla.system"),
     },
     "burla/interfaces": {
-        *("burla.arguments", "burla.config", "burla.errors", "burla.modules", "burla.nested"),
-        *("burla.calling", "burla.monkey_patches", "burla.options", "burla.own_frames"),
-        *("burla.packages", "burla.parallel_map", "burla.resumed", "burla.retry"),
-        *("burla.shipped_files", "burla.starting"),
-        "burla.variables",
+        *("burla.arguments", "burla.config", "burla.errors", "burla.nested", "burla.calling"),
+        *("burla.monkey_patches", "burla.options", "burla.own_frames", "burla.parallel_map"),
+        *("burla.retry", "burla.starting", "burla.variables", "burla.shipping", "burla.resume"),
         *("burla.core", "burla.shell", "burla.protocol", "burla.values", "burla.transport"),
     },
-    "burla/dashboard/core": {"burla.protocol", "burla.job_reports", "burla.jobs_view"},
+    "burla/shipping": {
+        *("burla.config", "burla.errors", "burla.shell.streams"),
+        *("burla.protocol", "burla.values"),
+    },
+    "burla/resume": {
+        *("burla.arguments", "burla.errors", "burla.starting"),
+        *("burla.shipping", "burla.core", "burla.shell"),
+        *("burla.protocol", "burla.values", "burla.system"),
+    },
+    "burla/commands": {
+        *("burla.config", "burla.detached", "burla.errors"),
+        *("burla.parallel_map", "burla.private_cluster"),
+        *("burla.resume", "burla.shipping", "burla.shell"),
+        *("burla.protocol", "burla.transport", "burla.values", "burla.system"),
+    },
+    "burla/dashboard/core": {
+        *("burla.protocol", "burla.commands.job_reports", "burla.commands.jobs_view"),
+    },
     "burla/dashboard": {
         *("burla.dashboard.core", "burla.protocol", "burla.transport", "burla.shell"),
-        *("burla.errors", "burla.failures", "burla.jobs_view"),
-        *("burla.job_output", "burla.output_lines"),
+        *("burla.errors", "burla.commands"),
     },
     "burla": {
-        *("burla.core", "burla.shell", "burla.interfaces"),
-        *("burla.protocol", "burla.transport", "burla.values", "burla.system"),
+        *("burla.core", "burla.shell", "burla.interfaces", "burla.shipping", "burla.resume"),
+        *("burla.protocol", "burla.transport", "burla.values", "burla.system", "burla.commands"),
     },
     "scheduler/core": {"burla.protocol"},
     "scheduler/store": {"burla.protocol", "burla.scheduler.core.store_limits"},
@@ -128,19 +145,15 @@ MAY_IMPORT = {
         *("burla.provisioning.gce", "burla.provisioning.slurm"),
         "burla.provisioning.kubernetes",
         *("burla.scheduler.auth", "burla.scheduler.core.admission", "burla.scheduler.config"),
-        *("burla.protocol", "burla.transport", "burla.system", "burla.requirement_files"),
+        *("burla.protocol", "burla.transport", "burla.system", "burla.shipping.requirement_files"),
     },
     "perf": {name for room, name in ROOMS.items() if room != "tests"},
 }
 PRODUCT = set(MAY_IMPORT) - {"perf"}
 COMMANDS = {
     "burla/cli.py",
-    "burla/cli_options.py",
-    "burla/auth_cli.py",
-    "burla/cluster_cli.py",
-    "burla/env_cli.py",
-    "burla/dashboard_cli.py",
-    "burla/jobs_cli.py",
+    *(f"burla/commands/{name}.py" for name in ("auth", "cluster", "dashboard", "env", "jobs")),
+    *(f"burla/commands/{name}.py" for name in ("logs", "options", "resume")),
 }  # may import any room, inside a command
 
 ANYWHERE = {

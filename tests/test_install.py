@@ -65,7 +65,7 @@ class TestWheel:
     pytestmark = slow_build
 
     def test_it_holds_every_source_file_and_nothing_else(self, wheel: Path) -> None:
-        expected = {"burla/py.typed", "burla/schema.json", "burla/skill.md"} | {
+        expected = {"burla/py.typed", "burla/commands/schema.json", "burla/commands/skill.md"} | {
             f"burla/provisioning/{name}.sh" for name in SCRIPTS
         }
         for folder in ("templates", "static"):

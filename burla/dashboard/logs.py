@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import msgspec
 from msgspec import Struct
 
+from burla.commands.job_output import LeftOut, next_place, printed_in
+from burla.commands.jobs_view import size
+from burla.commands.output_lines import Line, Lines, safe, which
 from burla.errors import BurlaError
-from burla.job_output import LeftOut, next_place, printed_in
-from burla.jobs_view import size
-from burla.output_lines import Line, Lines, safe, which
 from burla.protocol.output_messages import OUTPUT, KeptOutput, ReadOutput
 
 from .places import Watched

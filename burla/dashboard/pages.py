@@ -6,10 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from burla.commands.failures import failure_of
 from burla.dashboard.core import cells as grid, job as one_job, node as one_node, overview
 from burla.dashboard.core.difference import Shown, are_same_nodes
 from burla.errors import BurlaError
-from burla.failures import failure_of
 from burla.protocol.job_messages import JOBS, OPEN_STATES, JobList, JobShown, ListJobs, ShowJob
 from burla.protocol.overview_messages import (
     OVERVIEW,

@@ -6,8 +6,8 @@ from typing import Any
 
 import jinja2
 
+from burla.commands.jobs_view import size
 from burla.dashboard.core.overview import compact
-from burla.jobs_view import size
 
 
 @cache

@@ -9,8 +9,8 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from burla.arguments import check_function
-from burla.modules import new_sent
-from burla.packages import names_in
+from burla.shipping.modules import new_sent
+from burla.shipping.packages import names_in
 from burla.values.explain import name_of, why_not_picklable
 from burla.values.frames import Pieces
 from burla.values.leaves import ATOMS

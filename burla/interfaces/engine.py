@@ -18,15 +18,15 @@ from weakref import WeakSet
 from burla.arguments import Shape, check_arguments
 from burla.config import cluster_address
 from burla.core.progress import Progress
-from burla.modules import found_modules, new_sent
 from burla.monkey_patches import refuse_green_threads
 from burla.nested import is_nested
 from burla.options import read_options
 from burla.own_frames import hide_own_frames
-from burla.packages import packages_needed, packages_of_settings, read_packages
 from burla.parallel_map import Files, Packages, remote_parallel_map
 from burla.retry import Retry
-from burla.shipped_files import find_files
+from burla.shipping.modules import found_modules, new_sent
+from burla.shipping.packages import packages_needed, packages_of_settings, read_packages
+from burla.shipping.shipped_files import find_files
 from burla.starting import Begun, Request, begin
 from burla.values.calls import call
 from burla.values.many import Many

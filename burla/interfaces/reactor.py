@@ -221,7 +221,7 @@ class Reactor:
 def _start(request: Request) -> Driven | None:
     if request.options.resume is None:
         return start(request)
-    from burla.resumed import start_resumed  # few maps need it
+    from burla.resume.resumed import start_resumed  # few maps need it
 
     return start_resumed(request)
 

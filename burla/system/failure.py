@@ -1,6 +1,7 @@
 """Errors for programs: how a command says with --json what went wrong, and what each kind means.
 
-Kinds are promised: one may be added, none is renamed. Those of exceptions are in burla/failures.py.
+Kinds are promised: one may be added, none is renamed. Those of exceptions are in
+burla/commands/failures.py.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from .exit_codes import (
     EXIT_USAGE,
 )
 
-SCHEMA = 1  # version of what is printed as JSON in an envelope; see burla/job_reports.py
+SCHEMA = 1  # version of what is printed as JSON in an envelope; see burla/commands/job_reports.py
 
 
 @dataclass(frozen=True)

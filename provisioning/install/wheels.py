@@ -107,11 +107,7 @@ def needs() -> list[str]:
 
 NOT_FOR_NODES = (
     *("burla/provisioning/", "burla/scheduler/", "burla/private/", "burla/dashboard/"),
-    *(f"burla/{name}.py" for name in ("__main__", "auth_cli", "cli", "cli_options", "cluster_cli")),
-    *(f"burla/{name}.py" for name in ("demo", "doctor", "env_cli", "job_reports", "jobs_cli")),
-    *(f"burla/{name}.py" for name in ("jobs_view", "logs_cli", "job_output", "output_lines")),
-    *(f"burla/{name}.py" for name in ("dashboard_cli", "private_clusters", "rotation")),
-    *(f"burla/{name}" for name in ("resume_cli.py", "skill_cli.py", "skill.md", "schema.json")),
+    *("burla/commands/", "burla/cli.py", "burla/__main__.py"),
 )
 
 

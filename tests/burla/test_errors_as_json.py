@@ -17,9 +17,10 @@ import click
 import jsonschema
 import pytest
 
-from burla import cli, failures
+from burla import cli
+from burla.commands import failures
 
-SCHEMA = json.loads(Path(cli.__file__).with_name("schema.json").read_text("utf-8"))
+SCHEMA = json.loads((Path(cli.__file__).parent / "commands/schema.json").read_text("utf-8"))
 VALID = jsonschema.Draft202012Validator(SCHEMA)
 KEY = "3f" * 32
 
@@ -175,9 +176,9 @@ def machine(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/")
     monkeypatch.setattr("burla.transport.request.ANSWER_S", 0.05)
-    monkeypatch.setattr("burla.doctor.ANSWER_S", 0.05)
-    monkeypatch.setattr("burla.job_output.ANSWER_S", 0.05)
-    monkeypatch.setattr("burla.cluster_cli._best_isolation", lambda address: ("uid", ""))
+    monkeypatch.setattr("burla.commands.doctor.ANSWER_S", 0.05)
+    monkeypatch.setattr("burla.commands.job_output.ANSWER_S", 0.05)
+    monkeypatch.setattr("burla.commands.cluster._best_isolation", lambda address: ("uid", ""))
     monkeypatch.chdir(tmp_path)
     BROKEN[request.param](tmp_path, monkeypatch)
     return tmp_path

@@ -109,7 +109,7 @@ def running() -> Iterator[list[BaseException]]:
 
 
 def _open_job() -> str:
-    from burla import admin
+    from burla.commands import admin
     from burla.config import cluster_address
     from burla.protocol.job_messages import JOBS, JobList, ListJobs
 

@@ -15,7 +15,8 @@ from terminals import at_terminal, read_until
 from waiting import LATE_S, wait_until
 
 import burla
-from burla import admin, remote_parallel_map as rpm
+from burla import remote_parallel_map as rpm
+from burla.commands import admin
 from burla.protocol.job_messages import JOBS, JobList, ListJobs
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from waiting import wait_until
 
 import burla
 from burla import remote_parallel_map as rpm
-from burla.checkpoints import all_kept
+from burla.resume.checkpoints import all_kept
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared")]
 

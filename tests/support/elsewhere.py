@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from burla.arguments import decide_unpack
-from burla.modules import environment, new_sent
 from burla.shell.outcomes import exception_of
+from burla.shipping.modules import environment, new_sent
 from burla.values.payloads import (
     apply_environment,
     are_atoms,

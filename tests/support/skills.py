@@ -6,7 +6,7 @@ from importlib.resources import files
 
 def page() -> str:
     """Return it."""
-    return files("burla").joinpath("skill.md").read_text("utf-8")
+    return files("burla.commands").joinpath("skill.md").read_text("utf-8")
 
 
 def blocks(text: str, kind: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from burla.jobs_view import duration, size
+from burla.commands.jobs_view import duration, size
 from burla.protocol.node_messages import NodeState
 from burla.protocol.overview_messages import NodeShown, NodeTurn, TenantUse
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from burla.jobs_view import duration
+from burla.commands.jobs_view import duration
 from burla.protocol.job_messages import OPEN_STATES, JobState, JobSummary
 from burla.protocol.node_messages import NodeState
 from burla.protocol.overview_messages import NodeSeen, Overview

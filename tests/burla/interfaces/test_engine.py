@@ -9,7 +9,7 @@ import pytest
 import burla
 from burla.interfaces import engine as engines
 from burla.interfaces.engine import Engine, Settings
-from burla.packages import Wanted
+from burla.shipping.packages import Wanted
 
 
 class Sink:

@@ -17,7 +17,7 @@ def locking(file, how, count):
 sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, LK_LOCK=1, LK_UNLCK=0, locking=locking)
 sys.modules["fcntl"] = None
 sys.platform = "win32"
-from burla.checkpoint_files import ResultsFile
+from burla.resume.checkpoint_files import ResultsFile
 from pathlib import Path
 print(ResultsFile(Path(sys.argv[1])).try_lock())
 """

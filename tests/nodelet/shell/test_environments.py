@@ -11,14 +11,14 @@ import pytest
 from loops import in_loop
 from packages import install
 
-from burla.carried_packages import attach_packages
-from burla.distributions import Installed
 from burla.nodelet.shell import environments as env
 from burla.nodelet.shell.blob_memory import BlobFile
 from burla.nodelet.shell.carried_files import NAME_BYTES, SENT, CarriedFiles
 from burla.nodelet.shell.installed import installed
 from burla.nodelet.shell.installing import FULL, Installer, InstallError, LackingError
 from burla.protocol import package_messages as pm
+from burla.shipping.carried_packages import attach_packages
+from burla.shipping.distributions import Installed
 from burla.values import own_modules, packages
 
 A, B, C = b"A" * 16, b"B" * 16, b"C" * 16

@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 from overviews import record
 
+from burla.commands.job_reports import details_of
 from burla.dashboard.core.timeline import LINES_MAX, NODES_MAX, WIDTH_MIN, timeline
-from burla.job_reports import details_of
 from burla.protocol import job_messages as jm
 
 LEASES = (jm.LeaseSpan("n1", 0.0, 50.0, 4, True), jm.LeaseSpan("n2", 25.0, 10.0, 4))

@@ -1,0 +1,1 @@
+"""The `burla` commands, and the views, reports and failures that they print."""

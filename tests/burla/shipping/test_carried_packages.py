@@ -1,0 +1,113 @@
+"""Packages that no index has are there as they are installed here."""
+
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packages import install
+
+from burla.shipping import carried_packages
+from burla.shipping.attachments import Attachments
+from burla.shipping.distributions import Distribution, Installed
+from burla.values import packages as served
+
+
+@pytest.fixture(autouse=True)
+def imports() -> Iterator[None]:
+    """Have the import path as it was, and nothing served."""
+    path, hooks = sys.path[:], set(sys.modules)
+    yield
+    sys.path[:] = path
+    served._served = []
+    for name in set(sys.modules) - hooks:
+        del sys.modules[name]
+
+
+def chosen(site: Path, big: int = 0) -> list[Distribution]:
+    modules = {"tiny_k/__init__.py": "W = 'carried'", "tiny_k/data.txt": "x" * big}
+    install(site, "tiny-k", "1.5", modules)
+    install(site, "tiny-l", "2", {"tiny_l.py": "W = 'too'"})
+    installed = Installed([str(site)])
+    return [installed.by_name["tiny-k"], installed.by_name["tiny-l"]]
+
+
+def all_of(attached: Attachments) -> dict[str, bytes | memoryview]:
+    named = {blob.name: data for blob, data in zip(attached.blobs, attached.contents, strict=True)}
+    return {**dict(attached.inline), **named}
+
+
+@pytest.mark.parametrize("big", [10, 100_000])
+def test_they_are_imported_with_their_data_and_versions(tmp_path: Path, big: int) -> None:
+    attached = carried_packages.attach_packages(chosen(tmp_path / "site-packages", big))
+    assert bool(attached.blobs) == (big > 99_999 and not attached.inline)
+    served.serve_packages("", all_of(attached), str(tmp_path / "lease"))
+    module = importlib.import_module("tiny_k")
+    assert module.W == "carried"
+    file = Path(str(module.__file__))
+    assert file.is_relative_to(tmp_path / "lease")
+    assert (file.parent / "data.txt").read_text() == "x" * big
+    assert importlib.import_module("tiny_l").W == "too"
+    assert importlib.metadata.version("tiny-k") == "1.5"
+
+
+def test_they_are_packed_once(tmp_path: Path) -> None:
+    packages = chosen(tmp_path / "site-packages")
+    assert carried_packages.attach_packages(packages) is carried_packages.attach_packages(packages)
+
+
+def test_the_next_job_does_not_have_them(tmp_path: Path) -> None:
+    attached = carried_packages.attach_packages(chosen(tmp_path / "site-packages"))
+    before = sys.path[:]
+    served.serve_packages("", all_of(attached), str(tmp_path / "lease"))
+    assert sys.path != before
+    served.serve_packages("", {}, str(tmp_path / "lease"))
+    assert sys.path == before
+
+
+def test_what_was_built_for_another_machine_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    install(site, "tiny-so", "1", {"tiny_so.cpython-311-other.so": ""})
+    attached = carried_packages.attach_packages([Installed([str(site)]).by_name["tiny-so"]])
+    monkeypatch.setattr(served, "platform", lambda: "elsewhere")
+    with pytest.raises(ImportError, match=r"tiny-so.*was built for"):
+        served.serve_packages("", all_of(attached), str(tmp_path / "lease"))
+
+
+def test_a_directory_that_jobs_cannot_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ImportError, match="--packages-directory"):
+        served.serve_packages(str(tmp_path / "none"), {}, str(tmp_path))
+
+
+def test_an_old_backport_does_not_shadow_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    install(tmp_path, "sched", "0", {"sched.py": "raise ImportError('of Python 2')"})
+    sys.path.insert(0, str(tmp_path / "own"))
+    sys.modules.pop("sched", None)
+    before = sys.path[:]
+    served.serve_packages(str(tmp_path), {}, "/nowhere")
+    assert importlib.import_module("sched").scheduler
+    assert sys.path.index(str(tmp_path)) < sys.path.index(str(tmp_path / "own"))
+    served.serve_packages("", {}, "/nowhere")
+    assert sys.path == before
+
+
+def test_an_environment_comes_before_what_this_python_has(tmp_path: Path) -> None:
+    install(tmp_path, "msgspec", "0", {"tiny_first.py": ""})
+    (tmp_path / "more.pth").write_text(f"{tmp_path}/more\n")
+    (tmp_path / "more").mkdir()
+    served.serve_packages(str(tmp_path), {}, "/nowhere")
+    libraries = [one for one in sys.path if one.endswith("site-packages")]
+    assert sys.path.index(str(tmp_path)) < sys.path.index(libraries[0])
+    assert f"{tmp_path}/more" in sys.path
+    assert importlib.metadata.version("msgspec") == "0"
+
+
+def test_too_much_is_told_with_the_biggest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carried_packages, "BYTES_MAX", 1000)
+    with pytest.raises(ValueError, match="tiny-k"):
+        carried_packages.attach_packages(chosen(tmp_path / "site-packages", 2000))

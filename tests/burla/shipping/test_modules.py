@@ -1,0 +1,75 @@
+import os
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from burla.shipping.modules import by_value_modules, environment
+
+
+@pytest.fixture
+def module_names() -> Iterator[list[str]]:
+    """Names that are taken out of sys.modules afterwards."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_the_environment_is_plain_data_with_absolute_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", "lib", "/absolute", "/absolute", "b\udcff"])
+    told = environment()
+    here = os.fsencode(str(tmp_path))
+    assert told["path"] == [here, here + b"/lib", b"/absolute", here + b"/b\xff"]
+    assert told["directory"] == here
+    assert msgpack.unpackb(msgpack.packb(dict(told))) == told
+
+
+def test_a_working_directory_that_is_gone_is_no_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(sys, "path", ["", "/absolute"])
+    told = environment()
+    assert told["directory"] is None
+    assert told["path"] == [b"/absolute"]
+
+
+def test_installed_and_importable_modules_do_not_travel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_names: list[str]
+) -> None:
+    (tmp_path / "burla_test_beside.py").write_text("")
+    (tmp_path / "burla_test_package").mkdir()
+    (tmp_path / "burla_test_package" / "__init__.py").write_text("")
+    (tmp_path / "burla_test_package" / "inner.py").write_text("")
+    (tmp_path / "burla_test_space").mkdir()
+    (tmp_path / "burla_test_space" / "inner.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names = ["burla_test_beside", "burla_test_package.inner", "burla_test_space.inner"]
+    module_names += [*names, "burla_test_package", "burla_test_space"]
+    for name in names:
+        __import__(name)
+    importable = ("burla", "numpy", "os", "msgpack")
+    assert not [name for name in by_value_modules() if name.startswith(importable)]
+
+
+def test_modules_that_no_worker_could_import_travel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module_names: list[str]
+) -> None:
+    sys.modules["burla_test_made"] = types.ModuleType("burla_test_made")
+    module_names += ["burla_test_made", "burla_test_lost"]
+    with monkeypatch.context() as patch:
+        (tmp_path / "burla_test_lost.py").write_text("")
+        patch.syspath_prepend(str(tmp_path))
+        __import__("burla_test_lost")
+        assert "burla_test_lost" not in by_value_modules()
+    assert by_value_modules() >= {"burla_test_made", "burla_test_lost"}
