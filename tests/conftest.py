@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
-WORKERS_SPARE = 1  # beyond one per CPU: most tests wait most of the time, but not all
+WORKERS_SPARE = 2  # beyond one per CPU: most tests wait most of the time, but not all
 # Begun first, so that the workers end at about the same time; of three that follow each other about
 # one mostly waits, and the others compute.
 LONGEST = (
@@ -17,6 +17,13 @@ LONGEST = (
     *("security/test_broken.py", "provisioning/test_cli_slurm.py", "end_to_end/test_traps.py"),
     *("perf/test_cases.py", "provisioning/test_cli_ssh.py", "security/test_matrix.py"),
     *("simulation/test_simulation.py", "end_to_end/test_absence.py", "end_to_end/test_nodes.py"),
+    *("chaos/test_chaos.py", "provisioning/test_cli_kubernetes.py", "end_to_end/test_laptops.py"),
+    *(
+        "end_to_end/test_dashboard.py",
+        "end_to_end/test_notebooks.py",
+        "provisioning/test_providers.py",
+    ),
+    *("provisioning/kubernetes/test_provisioner.py", "end_to_end/test_big_results.py"),
     *("end_to_end/test_hash_seeds.py", "provisioning/test_head_systemd.py"),
     *("provisioning/gce/test_provisioner.py", "security/test_isolation_matrix.py"),
     *("provisioning/test_cli_local.py", "provisioning/test_upgrade.py"),
