@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from tempfile import TemporaryDirectory
 
 import pytest
 import zmq
@@ -18,7 +19,8 @@ class Following:
     def __init__(self) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.channel = Channel(self.context, None, lambda: 0.0)
-        self.endpoint = self.channel.bind(f"ipc:///tmp/burla-test-{os.urandom(6).hex()}", ipv6=True)
+        self.place = TemporaryDirectory(prefix="b", dir="/tmp")  # short: a socket lies in it
+        self.endpoint = self.channel.bind(f"ipc://{self.place.name}/s", ipv6=True)
         self.sockets: list[zmq.Socket[bytes]] = []
 
     def knock(self, user: str, *said: bytes) -> zmq.Socket[bytes]:
@@ -51,6 +53,7 @@ class Following:
             socket.close(0)
         self.channel.close()
         self.context.term()
+        self.place.cleanup()
 
 
 def play(scene: Callable[[Following], None]) -> None:
