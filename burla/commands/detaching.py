@@ -33,7 +33,7 @@ def detach(address: str | None, digits: str) -> tuple["JobRecord", str]:
     while True:
         now = admin.put(address, ShowJob(job.hex(), brief=True), JobShown, feature=JOBS).record
         is_over = now is None or now.summary.state not in OPEN_STATES
-        if stored := _stored(address, job):
+        if stored := _stored(address, job) or (_opened(address, job) if is_over else ""):
             return said.record, stored
         if is_over:
             why = f"job {job.hex()} is over. If it is detached, its script has said its new id"
@@ -51,4 +51,14 @@ def _stored(address: str, job: bytes) -> str:
         with suppress(JobNotFound):
             if stored.status().state != "sent":
                 return stored.id
+    return ""
+
+
+def _opened(address: str, job: bytes) -> str:
+    """Return the id under which a job of another user goes on; empty: there is none."""
+    for tried in range(TRIES_MAX):
+        stored = id_of(job, tried).hex()
+        shown = admin.put(address, ShowJob(stored, brief=True), JobShown, feature=JOBS)
+        if shown.record is not None:
+            return stored
     return ""

@@ -9,7 +9,8 @@ from typing import Any
 from .job import Job
 from .stored import StoredJob
 
-SIGNAL = signal.SIGQUIT
+# Windows has none, but the key that ends programs: Ctrl-Break.
+SIGNAL: int = getattr(signal, "SIGQUIT", 0) or getattr(signal, "SIGBREAK", 0)
 
 
 class Quitting:
@@ -24,7 +25,7 @@ class Quitting:
 
     def __enter__(self) -> None:
         """Take it in the main thread, if it has its default action."""
-        if type(self._whose.job) is StoredJob:  # it goes on anyway
+        if not SIGNAL or type(self._whose.job) is StoredJob:  # a stored one goes on anyway
             return
         if threading.current_thread() is not threading.main_thread():
             return

@@ -68,14 +68,25 @@ def wait_two_stay(made: Cluster, place: Path, done: int) -> set[int]:
     return {x for x in ran(place) if x >= done}
 
 
+def check_times(place: Path, stayed: set[int]) -> None:
+    """Fail if a call has run twice whose outcome was here when the job was detached.
+
+    Those that ran then run once more; so may one that its worker had claimed with one of them.
+    """
+    counted = ran(place)
+    twice = {x for x, times in counted.items() if times == 2}
+    assert set(counted) == set(range(12))
+    assert max(counted.values()) == 2
+    assert stayed <= twice <= set(range(7, 12))
+
+
 def check(results: list[object], place: Path, stayed: set[int]) -> None:
-    """Look at all results, and that no call ran twice but those that ran at that moment."""
+    """Look at all results, and how often each call ran."""
     assert str(results[3]) == "three"
     assert results[2] == bytes(3 << 20)
     rest = [x for x in range(12) if x not in (2, 3)]
     assert [results[x] for x in rest] == [[x] for x in rest]
-    counted = ran(place)
-    assert counted == Counter(range(12)) + Counter(stayed)
+    check_times(place, stayed)
 
 
 def test_ctrl_backslash_at_a_terminal_detaches_a_list(shared: Cluster, tmp_path: Path) -> None:
@@ -122,7 +133,7 @@ def test_the_command_detaches_an_iterator_which_has_given_some(
     had = eval((tmp_path / "had").read_text())
     results = dict(job.results(with_index=True, output=False))
     assert sorted([*had, *results]) == list(range(12))
-    assert ran(tmp_path) == Counter(range(12)) + Counter(stayed)
+    check_times(tmp_path, stayed)
     assert len(had) == 7
     job.delete()
 
