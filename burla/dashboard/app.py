@@ -18,7 +18,8 @@ from starlette.staticfiles import StaticFiles
 from burla.dashboard.core.difference import Shown, difference, merged
 from burla.errors import BurlaError
 from burla.protocol import VERSION
-from burla.protocol.job_messages import JOBS, CancelJob, JobShown
+from burla.protocol.detach_messages import ADOPT
+from burla.protocol.job_messages import JOBS, CancelJob, DetachJob, JobShown
 
 from . import logs
 from .guard import Guard
@@ -63,6 +64,7 @@ class Dashboard:
             Route(f"{here}/events/{{page}}/{{what:path}}", self._events),
             Route(f"{here}/logs/{{what}}", self._logs),
             Route(f"{here}/jobs/{{what}}/cancel", self._cancel, methods=["POST"]),
+            Route(f"{here}/jobs/{{what}}/detach", self._detach, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ]
         handlers = {404: self._nothing_there, Ended: self._nothing_more}
@@ -253,7 +255,17 @@ class Dashboard:
             await self._sleep(page.every_s)
 
     async def _cancel(self, request: Request) -> Response:
-        """Stop a job, as a form of ours asks for."""
+        """Stop a job."""
+        return await self._ask_for(request, CancelJob, JOBS)
+
+    async def _detach(self, request: Request) -> Response:
+        """Let a job go on without its script."""
+        return await self._ask_for(request, DetachJob, ADOPT)
+
+    async def _ask_for(
+        self, request: Request, question: type[CancelJob | DetachJob], feature: str
+    ) -> Response:
+        """Ask the cluster to do something with a job, as a form of ours says."""
         if not await self._guard.has_form_key(request):
             problem = {"text": "this form is not from the page", "remedy": "load the page again"}
             return HTMLResponse(self._whole("alone.html", {"problem": problem}), 403)
@@ -262,9 +274,9 @@ class Dashboard:
             return Response(status_code=404)
         job = request.path_params["what"]
         try:
-            question = CancelJob(job[:WORD_CHARS_MAX])
-            said = await self._in_thread(watched.line.put, question, JobShown, JOBS)
-            if said.record is None:
+            wanted = question(job[:WORD_CHARS_MAX])
+            said = await self._in_thread(watched.line.put, wanted, JobShown, feature)
+            if said.record is None or said.why:
                 raise NoSuch(said.why)
         except (BurlaError, NoSuch) as error:
             facts = self._facts(watched, "", "") | {"problem": problem_of(error), "events": ""}

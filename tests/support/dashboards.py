@@ -14,6 +14,7 @@ from burla.dashboard.app import Dashboard
 from burla.dashboard.guard import Guard
 from burla.dashboard.places import Place, Places
 from burla.protocol import job_messages as jm, messages as m, overview_messages as ov
+from burla.protocol.detach_messages import ADOPT
 
 PORT = 8123
 HOST = f"127.0.0.1:{PORT}"
@@ -44,6 +45,7 @@ def usual_answers() -> dict[type[m.Message], Answer]:
         jm.ListJobs: jm.JobList((summary(), summary(jm.JobState.WAITING, why="number 1")), 2),
         jm.ShowJob: jm.JobShown(record()),
         jm.CancelJob: jm.JobShown(record()),
+        jm.DetachJob: jm.JobShown(record()),
     }
 
 
@@ -51,7 +53,7 @@ def usual_answers() -> dict[type[m.Message], Answer]:
 def shown(path: Path, *more: Place) -> Iterator[Shown]:
     """Run a scheduler and a dashboard in front of it; `more`: other clusters."""
     fake = FakeScheduler(path)
-    features = (jm.JOBS, ov.OVERVIEW)
+    features = (jm.JOBS, ov.OVERVIEW, ADOPT)
     fake.welcome = m.Welcome(b"s" * 16, "0", f"{fake.address}.pub", features=features)
     place = Place("lab", "lab", fake.address, "a test", is_meant=True)
     dashboard = Dashboard(Places(lambda: [place, *more]))

@@ -132,6 +132,14 @@ def test_what_cannot_be_cancelled_says_why(lab: Shown) -> None:
     assert "there is no job 77" in said.text
 
 
+def test_what_cannot_be_detached_says_why(lab: Shown) -> None:
+    lab.answers[jm.DetachJob] = jm.JobShown(record(), "job 77 is detached already")
+    key = {"key": lab.guard.form_key}
+    said = lab.browser.post("/c/lab/jobs/77/detach", headers={"origin": ORIGIN}, data=key)
+    assert said.status_code == 409
+    assert "is detached already" in said.text
+
+
 def test_everybody_but_an_administrator_sees_their_own_quotas(lab: Shown) -> None:
     lab.answers[ov.AskOverview] = overview(sees_all=False)
     assert "An administrator sees all users" in html(lab, "/c/lab/users")

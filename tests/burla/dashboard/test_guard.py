@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from dashboards import HOST, ORIGIN, PORT, Shown, shown
 
-from burla.protocol.job_messages import CancelJob
+from burla.protocol.job_messages import CancelJob, DetachJob
 
 JOB = "/c/lab/jobs/00010203"
 
@@ -74,8 +74,11 @@ def test_what_another_page_asks_for_is_refused(lab: Shown, origin: str) -> None:
     assert len(lab.asked) == before
 
 
-def test_a_job_is_cancelled_by_a_form_of_ours_only(lab: Shown) -> None:
-    path, ours = f"{JOB}/cancel", {"origin": ORIGIN}
+@pytest.mark.parametrize(("what", "question"), [("cancel", CancelJob), ("detach", DetachJob)])
+def test_something_is_done_with_a_job_by_a_form_of_ours_only(
+    lab: Shown, what: str, question: type[CancelJob | DetachJob]
+) -> None:
+    path, ours = f"{JOB}/{what}", {"origin": ORIGIN}
     key = {"key": lab.guard.form_key}
     assert lab.browser.post(path, data=key).status_code == 403  # no origin
     assert lab.browser.post(path, headers=ours).status_code == 403  # no key
@@ -85,10 +88,10 @@ def test_a_job_is_cancelled_by_a_form_of_ours_only(lab: Shown) -> None:
     assert lab.browser.post(path, headers=cross, data=key).status_code == 403
     assert lab.stranger(**ours).post(path, data=key).status_code == 403  # no cookie
     assert lab.browser.get(path).status_code in (404, 405)  # nothing changes by a GET
-    assert not any(isinstance(said, CancelJob) for said in lab.asked)
+    assert not any(isinstance(said, question) for said in lab.asked)
     said = lab.browser.post(path, headers=ours, data=key)
     assert (said.status_code, said.headers["location"][:12]) == (303, "/c/lab/jobs/")
-    assert [said for said in lab.asked if isinstance(said, CancelJob)] == [CancelJob("00010203")]
+    assert [said for said in lab.asked if isinstance(said, question)] == [question("00010203")]
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS"])
