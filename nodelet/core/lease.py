@@ -445,12 +445,12 @@ class Lease:
     def _interrupt(self, now_s: float) -> None:
         """End the calls that run; who runs one would go on with the next."""
         busy = [worker for worker in self._dispatcher.workers.values() if worker.is_busy()]
-        if now_s >= self._interrupt_s:
-            self._must_interrupt = False
-            self._effects += [Interrupt(worker.number) for worker in busy]
         for worker in busy:
             if worker.unstarted():
                 self._steals.take_all(worker)
+        if now_s >= self._interrupt_s:
+            self._must_interrupt = False
+            self._effects += [Interrupt(worker.number) for worker in busy]
 
     def _stopped(self, now_s: float) -> None:
         self.life.enter(Phase.STOPPED, now_s)

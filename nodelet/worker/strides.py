@@ -112,7 +112,7 @@ class Walker:
             at = self._run(span, at)
             span.drop(at)
             rest = self._claimed - at
-            if rest and self._claim_ns > CLAIM_NS_MAX:
+            if rest and (self._stop is not None or self._claim_ns > CLAIM_NS_MAX):
                 self._stop = self._claimed = at
                 rest = 0
             if rest <= 0 and (self._stop is not None or at >= self._slate.hi):
@@ -176,6 +176,10 @@ class Walker:
         if error is not None:
             self._outcomes.add_error(done, error, took, span)
             at += 1
+            if isinstance(
+                error, KeyboardInterrupt
+            ):  # as likely as not the lease ends: begin no more
+                self._stop = at
         elif odd is not _NONE:
             self._note_result(done, odd, took, span)
             at += 1

@@ -155,7 +155,7 @@ def test_an_error_is_the_outcome_of_its_input_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, asyncio.CancelledError]
+    "error", [SystemExit, GeneratorExit, StopIteration, asyncio.CancelledError]
 )
 def test_odd_exceptions_are_errors_like_any_other(error: type[BaseException]) -> None:
     def call(x: int) -> int:
@@ -166,6 +166,24 @@ def test_odd_exceptions_are_errors_like_any_other(error: type[BaseException]) ->
     got = run(_run(call, range(6)))
     assert isinstance(got[3].exception, error)
     assert got[:3] + got[4:] == [0, 1, 2, 4, 5]
+
+
+def test_after_a_keyboard_interrupt_nothing_more_of_the_span_is_called() -> None:
+    """It may be the one that ends the lease, and then no other call is to begin."""
+
+    def call(x: int) -> int:
+        if x == 103:
+            raise KeyboardInterrupt
+        return x
+
+    async def main() -> tuple[int, int]:
+        async with machine() as m:
+            (worker,) = await m.lease(call, 1)
+            m.assign(worker, 0, 1000, leaves_of(range(1000)))
+            await m.until(lambda: len(m.settled) == 1)
+            return max(outcome.hi for _, outcome in m.outcomes), m.settled[0][2]
+
+    assert run(main()) == (104, 104)
 
 
 def test_a_result_that_cannot_be_pickled_is_an_error_of_its_input() -> None:
