@@ -16,16 +16,18 @@ SIGNAL: int = getattr(signal, "SIGQUIT", 0) or getattr(signal, "SIGBREAK", 0)
 class Quitting:
     """Takes the signal meanwhile, unless somebody else does."""
 
-    __slots__ = ("_is_ours", "_whose")
+    __slots__ = ("_has_asked", "_is_ours", "_whose")
 
     def __init__(self, whose: Any) -> None:
         """Prepare; `whose`: has a `job` that may be another one by then."""
         self._whose = whose
         self._is_ours = False
+        self._has_asked = False
 
     def __enter__(self) -> None:
         """Take it in the main thread, if it has its default action."""
-        if not SIGNAL or type(self._whose.job) is StoredJob:  # a stored one goes on anyway
+        job = self._whose.job
+        if not SIGNAL or type(job) is StoredJob or job.is_private:  # goes on anyway; ends with us
             return
         if threading.current_thread() is not threading.main_thread():
             return
@@ -40,6 +42,10 @@ class Quitting:
             signal.signal(SIGNAL, signal.SIG_DFL)
 
     def _take(self, *_: object) -> None:
+        if self._has_asked:  # who asks once more does not want to wait
+            signal.signal(SIGNAL, signal.SIG_DFL)
+            signal.raise_signal(SIGNAL)
+        self._has_asked = True
         job = self._whose.job
         if type(job) is Job:
             job.ask_to_detach()

@@ -30,7 +30,9 @@ USERS = ("anna", "bert")
 NODES = 3
 BIG_BYTES = 60_000_000  # of all inputs of a job whose inputs are big
 SLOTS = 2
-DISK_BYTES = 290 << 20  # of a scheduler that may run out of it: more than it leaves free
+DISK_BYTES = (
+    420 << 20
+)  # of a scheduler that may run out of it: more than it leaves free, and its jobs
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 LOOPBACK = "127.0.0.1"
 
