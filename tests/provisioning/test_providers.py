@@ -38,9 +38,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_the_provider_of_the_page_makes_nodes_drains_and_gives_them_up(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_provider_of_the_page_makes_nodes_drains_and_gives_them_up(path: Path) -> None:
     (source,) = [part.split("```")[0] for part in PAGE.read_text().split("```python\n")[1:]]
     installed(path, "processes", "burla_processes:Processes", source)
     config = parse({"name": "lab", "providers": {"processes": {"nodes": 2, "cpus": 1}}})
@@ -52,7 +50,6 @@ def test_the_provider_of_the_page_makes_nodes_drains_and_gives_them_up(
             there = fleet.up(lambda name, phase: None)
             assert [machine.state for machine in there] == ["ready", "ready"]
             assert all(machine.labels["burla-cluster"] == "lab" for machine in there)
-            monkeypatch.setenv("BURLA_CLUSTER", made.address)
             assert remote_parallel_map(abs, [-1, -2, -3]) == [1, 2, 3]
             rental.provisioner.drain(there[0], 60.0)
 

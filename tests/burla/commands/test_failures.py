@@ -10,6 +10,7 @@ import burla.provisioning
 from burla import errors
 from burla.commands import failures
 from burla.commands.admin import NoJob
+from burla.commands.resume import NothingKept
 from burla.provisioning.core.machines import ProvisioningError
 from burla.system import exit_codes
 
@@ -24,7 +25,8 @@ def below(kind: type[BaseException]) -> Iterator[type[BaseException]]:
 def all_errors() -> list[type[BaseException]]:
     for found in pkgutil.walk_packages(burla.provisioning.__path__, "burla.provisioning."):
         importlib.import_module(found.name)
-    ours = [*below(errors.BurlaError), *below(ProvisioningError), *below(NoJob)]
+    kinds = (errors.BurlaError, ProvisioningError, NoJob, NothingKept)
+    ours = [found for kind in kinds for found in below(kind)]
     return [kind for kind in ours if kind.__module__.startswith("burla.")]
 
 
