@@ -127,6 +127,8 @@ class Line:
         if self._conversation is None:
             curve = curve_for(self.address)
             self._conversation = Conversation(self.address, curve, am.SchedulerToAdmin, ANSWER_S)
+            if self._is_closed:  # meanwhile, by who saw no conversation that could be given up
+                raise NoAnswer("this page is of a connection that was closed: load it again")
         self._conversation.ask(question)
         try:
             return self._conversation.wait(lambda message: isinstance(message, answer), feature)

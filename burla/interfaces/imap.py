@@ -8,8 +8,8 @@ the inputs that come later.
 import multiprocessing
 import threading
 import time
+from _queue import SimpleQueue
 from collections.abc import Callable, Iterable, Iterator, Sized
-from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from burla.nested import is_nested

@@ -14,10 +14,10 @@ import functools
 import os
 import threading
 import time
+from _queue import SimpleQueue
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from .file_locks import LOCK_EX, LOCK_NB, LOCK_UN, flock

@@ -151,11 +151,11 @@ def test_the_page_about_jobs_works(
     job = last(capsys)["job"]
     text = PAGE.read_text("utf-8")
     commands = text.split("```bash\n")[1].split("```")[0].splitlines()
-    assert len(commands) == 7
+    assert len(commands) == 8
     for line in commands:
         words = line.partition("#")[0].replace("3f2a", job).split()
         words += ["--once"] * (words[1] == "top")
-        assert cli.main(words[1:]) == (words[2] == "cancel"), line  # for it is over
+        assert cli.main(words[1:]) == (words[2] in ("cancel", "detach")), line  # for it is over
     shows, lists = (part.split("```")[0] for part in text.split("```python\n")[1:])
     bin_ = Path(sys.executable).parent
     said = subprocess.run(

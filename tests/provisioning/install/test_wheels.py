@@ -28,7 +28,7 @@ def test_it_holds_every_room_and_what_it_needs(tmp_path: Path) -> None:
     for folder, room in (("scheduler", "burla/scheduler"), ("nodelet", "burla/nodelet")):
         expected = {f"{room}/{file.name}" for file in (ROOT / folder).glob("*.py")}
         assert expected <= names
-    data = {"burla/py.typed", "burla/schema.json", "burla/skill.md"}
+    data = {"burla/py.typed", "burla/commands/schema.json", "burla/commands/skill.md"}
     assert {*data, "burla/provisioning/install/bootstrap.sh"} <= names
     metadata = archive.read(f"{wheels.INFO}/METADATA").decode()
     assert "Requires-Dist: pyzmq" in metadata
