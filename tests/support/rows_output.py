@@ -86,12 +86,12 @@ def shifted_grants(directory: Path) -> None:
             if spy.poll(0, zmq.POLLOUT):
                 spy.send(b"\x01" + os.urandom(16), zmq.DONTWAIT)
         lease = job_that_prints(anna, node, topic)
-        heard = []
+        heard: list[tuple[m.JobOutput, list[bytes]]] = []
 
         def all_arrives() -> bool:  # over the channel, or directly
             node.say(m.Output(lease, 1, (1,)), [b"anna's\n"])
-            if anna.socket.poll(10):
-                heard.append(anna.hear(m.JobOutput)[1])
+            anna.socket.poll(10)
+            heard.extend(anna.heard(m.JobOutput))
             return bool(socket.poll(50)) and bool(heard)
 
         wait_until(all_arrives, "she hears it, and follows again after the socket was made anew")

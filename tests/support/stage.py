@@ -81,6 +81,18 @@ class Peer:
             self.dialer.look()
         self.socket.send_multipart(encode(message, payload))
 
+    def heard(self, kind: type[M]) -> list[tuple[M, list[bytes]]]:
+        """Return all messages of a kind that are here; what else is, is passed over."""
+        found = []
+        while self.socket.poll(0):
+            directions = m.SchedulerToClient | m.SchedulerToNodelet | m.SchedulerToJoining
+            said, payload = decode(self.socket.recv_multipart(), directions)
+            if isinstance(said, kind):
+                found.append((said, payload))
+            else:
+                self.passed_over.append(said)
+        return found
+
     def hear(self, kind: type[M]) -> tuple[M, list[bytes]]:
         """Return the next message of a kind; what else comes is passed over."""
         until_s = time.monotonic() + LATE_S
