@@ -27,7 +27,9 @@ class Quitting:
     def __enter__(self) -> None:
         """Take it in the main thread, if it has its default action."""
         job = self._whose.job
-        if not SIGNAL or type(job) is StoredJob or job.is_private:  # goes on anyway; ends with us
+        if not SIGNAL or type(job) is StoredJob:  # a stored one goes on anyway
+            return
+        if isinstance(job, Job) and job.is_private:  # it ends with this process
             return
         if threading.current_thread() is not threading.main_thread():
             return
