@@ -2,6 +2,7 @@
 
 import os
 import sys
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -102,17 +103,18 @@ def _lines(
     yield from lines.rest()
 
 
-class _Writer:
+class _Writer(ABC):
     """Writes lines to stdout."""
 
+    @abstractmethod
     def write(self, line: "Line | LeftOut") -> None:
         """Write one."""
-        raise NotImplementedError
 
     def flush(self) -> None:
         """Let what was written be seen."""
         sys.stdout.flush()
 
+    @abstractmethod
     def end(self) -> None:
         """Write what is missing at the end."""
 
@@ -130,6 +132,9 @@ class _JsonWriter(_Writer):
         tell = jr.log_line_of(line) if isinstance(line, Line) else jr.left_out_of(line)
         report = jr.JobLog(data=tell)
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+
+    def end(self) -> None:
+        """Write nothing: each report is whole."""
 
 
 class _TextWriter(_Writer):

@@ -8,6 +8,7 @@ So they are fed ahead: for a moment at the call, and at least one batch between 
 import os
 import time
 from _queue import Empty
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -65,20 +66,20 @@ Step = float | None | Values
 Steps = Generator[Step, Event | None, list[Any] | Raised]
 
 
-class Driven:
+class Driven(ABC):
     """What goes in steps: `collecting` a list, or `streaming`."""
 
     job: Job | StoredJob
     aliased: Aliased | None = None  # big inputs, while only we wait here
     is_here = False  # it is waited for here, and by nobody who drives others, too
 
+    @abstractmethod
     def collecting(self, inputs: int = 0) -> Steps:
         """Do what `collect` does, and leave the waiting to who drives it: see `Steps`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def streaming(self) -> Steps:
         """Do what `stream` does, likewise."""
-        raise NotImplementedError
 
     def collect(self, inputs: int = 0) -> list[Any]:
         """Return all results in the order of the inputs; so many were handed in before."""
