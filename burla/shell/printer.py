@@ -8,6 +8,7 @@ import codecs
 import threading
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import groupby
 from typing import TextIO
@@ -20,10 +21,11 @@ from burla.values.records import RecordReader
 from .cells import context_of_cell
 from .progress import JobProgress
 from .records import hand_over
-from .streams import is_one_place
+from .streams import is_one_place, is_written_in_pieces
 
 ABANDON_S = 1.0  # a writer that hangs in a full pipe is left to itself after this long
 BATCH_MAX = 64  # written before it is flushed and acknowledged
+HOLD_S = 0.25  # output of calls waits so long for code of the caller that may be in a `print`
 
 
 class Printer:
@@ -62,8 +64,14 @@ class Printer:
         self._context = context_of_cell()  # filters of log records may look into it, too
         self._starting = threading.Lock()
         self._progress: JobProgress | None = None  # of a job that takes long enough to be shown
-        self._drawing = threading.Lock()  # held while its line is written or wiped
+        self._drawing = (
+            threading.Lock()
+        )  # held while its line is written or wiped, and see `_turn_to_write`
         self._is_paused = False  # the caller's own code runs, which may print
+        self._may_write: threading.Event | None = None
+        if is_written_in_pieces(stdout) or is_written_in_pieces(stderr):
+            self._may_write = threading.Event()
+            self._may_write.set()
         self._went_well = False
 
     @property
@@ -94,20 +102,27 @@ class Printer:
 
     def pause(self) -> bool:
         """Let the caller's code print: nothing is drawn until `resume`; False: it was so."""
-        if (progress := self._progress) is None or self._is_paused:
+        if self._is_paused:
             return False
         self._is_paused = True
-        # whoever draws may hang in a full pipe
-        if self._drawing.acquire(timeout=ABANDON_S):
+        if self._may_write is not None:
+            self._may_write.clear()
+        if self._progress is None and self._may_write is None:
+            return True
+        # whoever draws or writes may hang in a full pipe
+        if self._drawing.acquire(timeout=HOLD_S if self._progress is None else ABANDON_S):
             try:
-                progress.clear()
+                if self._progress is not None:
+                    self._progress.clear()
             finally:
                 self._drawing.release()
         return True
 
     def resume(self) -> None:
-        """Draw again."""
+        """Draw again, and write at once."""
         self._is_paused = False
+        if self._may_write is not None:
+            self._may_write.set()
 
     def wait_written(self, *, went_well: bool = False) -> None:
         """Return when all is written and the thread has ended; nobody may `put` any more.
@@ -115,6 +130,7 @@ class Printer:
         `went_well`: the job is complete, so that its summary is shown.
         """
         self._went_well = went_well
+        self.resume()
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
@@ -122,6 +138,8 @@ class Printer:
     def abandon(self) -> None:
         """Write nothing more. May be called in any thread, also by the garbage collector."""
         self._abandoned = True
+        if self._may_write is not None:
+            self._may_write.set()
         thread = self._thread
         if thread is not None:
             self._queue.put(None)
@@ -133,12 +151,8 @@ class Printer:
         try:
             while (batch := self._next_batch()) is not None and not self._abandoned:
                 self._clear(batch)
-                for what in batch:
-                    if isinstance(what, Write):
-                        self._write_output(what)
-                    else:
-                        self._write(STDERR, "\n" * self._in_line + what + "\n")
-                self._flush()
+                with self._turn_to_write(batch):
+                    self._write_batch(batch)
                 newest = {what.lease: what.number for what in batch if isinstance(what, Write)}
                 for lease, number in newest.items():
                     self._written(lease, number)
@@ -178,6 +192,25 @@ class Printer:
         if self._progress is not None and batch:
             with self._drawing:
                 self._progress.clear()
+
+    def _turn_to_write(self, batch: Sequence[Write | str]) -> AbstractContextManager[object]:
+        """Return what keeps output out of lines that the caller's code writes in pieces.
+
+        That code may run for as long as it likes: it is waited for once, and not for long.
+        """
+        if self._may_write is None or not batch:
+            return nullcontext()
+        if not self._may_write.wait(HOLD_S):
+            self._may_write.set()
+        return self._drawing
+
+    def _write_batch(self, batch: Sequence[Write | str]) -> None:
+        for what in batch:
+            if isinstance(what, Write):
+                self._write_output(what)
+            else:
+                self._write(STDERR, "\n" * self._in_line + what + "\n")
+        self._flush()
 
     def _tick(self) -> None:
         """Show how far the job is, if it is time to."""

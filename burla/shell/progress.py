@@ -37,6 +37,8 @@ COLUMNS_MIN = 20  # with less there is no room for anything
 VARIABLE = "BURLA_PROGRESS"
 WAYS = ("live", "lines", "off")
 CLEAR = "\r\x1b[J"  # the cursor stays at the beginning of the line, wherever a resize puts that
+# A line that was made for a wider terminal is cut: what wraps would not be cleared as a whole.
+WRAP_OFF, WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 
 
 def waiting_line(name: str, why: str) -> str:
@@ -87,7 +89,7 @@ class Terminal:
         self._turn += 1
         line = live_line(said, columns, turn=self._turn, color=self._color)
         self._is_shown = True
-        self._write(f"{CLEAR}{line}\r")
+        self._write(f"{CLEAR}{WRAP_OFF}{line}{WRAP_ON}\r")
 
     def clear(self) -> None:
         """Wipe the line."""

@@ -29,3 +29,12 @@ def is_one_place(one: object, other: object) -> bool:
         return False
     # the null device too: nobody reads any order there
     return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
+
+
+def is_written_in_pieces(file: object) -> bool:
+    """Return whether a `print` may come as several writes, between which other threads write.
+
+    A stream with a buffer takes a line as a whole. Without one (`python -u`, most containers), and
+    in a notebook, each argument, blank and line end of a `print` goes out by itself.
+    """
+    return file is not None and (type(file) is not io.TextIOWrapper or file.write_through)

@@ -205,6 +205,8 @@ def test_a_terminal_stays_whole(shared: Cluster, tmp_path: Path) -> None:
     screen = pyte.HistoryScreen(80, 50)
     stream = pyte.ByteStream(screen)
     env = os.environ | {"TERM": "xterm"}
+    # without a buffer each `print` of the script would come in pieces, with others between them
+    env.pop("PYTHONUNBUFFERED", None)
     lived = 0
     line = [sys.executable, str(script)]
     size = {"columns": screen.columns, "lines": screen.lines}
@@ -221,7 +223,7 @@ def test_a_terminal_stays_whole(shared: Cluster, tmp_path: Path) -> None:
                 is_stopped = True
                 os.write(ours, b"\x03")
         assert process.wait(20) == 0
-    assert lived > 5, "it was shown"
+    assert lived > 1, "it was shown"
     lines = [line.rstrip() for line in screen.display if line.strip()]
     printed = [line for line in lines if line.startswith("printed")]
     assert sorted(printed) == sorted(f"printed {x}" for x in range(0, 100, 10))

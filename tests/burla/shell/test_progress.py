@@ -14,7 +14,7 @@ import pytest
 from burla.core.effects import Write
 from burla.core.progress import Meter, Progress
 from burla.protocol.messages import STDERR, STDOUT
-from burla.shell import progress
+from burla.shell import printer as printer_module, progress
 from burla.shell.printer import Printer
 from burla.shell.progress import JobProgress, Lines, Notebook, Terminal, place_for
 
@@ -142,6 +142,66 @@ def test_a_resize_leaves_nothing_behind(screen: Screen) -> None:
         assert len(screen.lines()) == 1
     printer.abandon()
     assert screen.lines() == []
+
+
+def test_a_line_that_was_made_before_a_resize_does_not_wrap(screen: Screen) -> None:
+    """Nobody can help that: the size is asked for, the terminal shrinks, the line is written."""
+    screen.resize(120)
+    place = Terminal(screen, {"NO_COLOR": "1"})  # type: ignore[arg-type]
+    said = Meter("function_with_a_long_name", 0.0).look(1.0)
+    screen.screen.resize(columns=20)
+    place.show(said)
+    assert len(screen.lines()) == 1
+    place.clear()
+    assert screen.lines() == []
+    screen.write("wrapped " * 4)
+    assert len(screen.lines()) == 2, "whatever else is written wraps as ever"
+
+
+def test_output_does_not_get_into_a_print_that_is_written_in_pieces(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(printer_module, "HOLD_S", 20.0)
+    printer = printer_on(screen)
+    printer.pause()
+    screen.write("mine")
+    put(printer, 1, "of a call\n")
+    wait(printer._queue.empty)
+    assert screen.lines() == ["mine"]
+    screen.write(" 0\n")
+    printer.resume()
+    printer.wait_written()
+    assert screen.lines() == ["mine 0", "of a call"]
+
+
+def test_output_does_not_wait_for_code_that_takes_long(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    class Impatient(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.extend([timeout or 0.0] * (not self.is_set()))
+            return self.is_set()
+
+    printer = printer_on(screen)
+    printer._may_write = Impatient()
+    printer.pause()
+    for number in range(1, 4):
+        put(printer, number, f"{number}\n")
+        wait(lambda number=number: len(screen.lines()) == number)  # type: ignore[misc]
+    printer.abandon()
+    assert waits == [printer_module.HOLD_S], "once, until the caller is back"
+
+
+def test_who_hangs_in_a_full_pipe_does_not_hold_up_the_caller(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(printer_module, "HOLD_S", 0.001)
+    printer = printer_on(screen)
+    with printer._drawing:
+        assert printer.pause()
+    printer.abandon()
 
 
 def test_the_callers_own_prints_are_not_written_over(screen: Screen) -> None:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from burla.shell.streams import is_one_place
+from burla.shell.streams import is_one_place, is_written_in_pieces
 
 
 class Tee(io.TextIOWrapper):
@@ -32,3 +32,13 @@ def test_streams_are_one_place_if_they_are_one_file_or_one_object(tmp_path: Path
 def test_a_class_of_the_callers_may_write_elsewhere(tmp_path: Path) -> None:
     with Tee((tmp_path / "a").open("wb")) as tee, (tmp_path / "a").open("a") as again:
         assert not is_one_place(tee, again)
+
+
+def test_a_print_comes_in_pieces_where_nothing_holds_a_line_together(tmp_path: Path) -> None:
+    with (tmp_path / "a").open("w") as buffered:
+        assert not is_written_in_pieces(buffered)
+        buffered.reconfigure(write_through=True)
+        assert is_written_in_pieces(buffered)
+    assert not is_written_in_pieces(None)
+    with Tee((tmp_path / "a").open("wb")) as tee:
+        assert is_written_in_pieces(tee)
