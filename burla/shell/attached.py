@@ -88,4 +88,5 @@ class Attached:
 
 def say_refused(job: Job, why: str) -> None:
     """Say in a line that a job is not detached, and why."""
+    job.is_refused = True
     job.printer.put(line_about(job.name, f"it is not detached, and goes on here: {why}"))

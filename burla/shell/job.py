@@ -91,6 +91,7 @@ class Job:
         self.printer = Printer(sys.stdout, sys.stderr, self._written, self._failed, token)
         self._session = session
         self._thread = thread
+        self.is_refused = False  # it could not be detached, which may be asked for once more
         self._over = False
         self._is_unsaid = False  # inputs were added of which the other thread has not heard
         self.meter = Meter(name, time.monotonic())
@@ -177,6 +178,7 @@ class Job:
 
     def ask_to_detach(self) -> None:
         """Have who waits for an event detach the job. May be called in a handler of a signal."""
+        self.is_refused = False
         self._put(DetachWanted(self.id))
 
     def do(self, command: Command) -> None:

@@ -44,11 +44,12 @@ class Quitting:
             signal.signal(SIGNAL, signal.SIG_DFL)
 
     def _take(self, *_: object) -> None:
-        if self._has_asked:  # who asks once more does not want to wait
+        job = self._whose.job
+        is_refused = type(job) is Job and job.is_refused
+        if self._has_asked and not is_refused:  # who asks once more does not want to wait
             signal.signal(SIGNAL, signal.SIG_DFL)
             signal.raise_signal(SIGNAL)
         self._has_asked = True
-        job = self._whose.job
         if type(job) is Job:
             job.ask_to_detach()
 

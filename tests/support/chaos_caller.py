@@ -1,10 +1,11 @@
-"""A user's program under chaos: maps that leave a record of all that happened, as it was seen here.
+r"""A user's program under chaos: maps that leave a record of all that happened, as seen here.
 
     python chaos_caller.py SPEC
 
 SPEC is JSON: `seed`, `user`, `effects` (a folder) and `jobs`, each a list of inputs, mean
 milliseconds of a call, bytes of a result, how it is called ("list", "generator" or "detached"), and
-bytes of an input besides its number.
+bytes of an input besides its number. At SIGURG a job that is attached is detached, as by Ctrl-\.
+In the file `kept`, here, is which jobs the scheduler has in its store: numbers, and their ids.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import json
 import os
 import random
 import select
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from burla import Job, attach, remote_parallel_map
-from burla.errors import JobFailed
+from burla.errors import JobDetached, JobFailed
 
 TRY_S = 0.5  # until a detached job is tried again that was refused for a full disk
 
@@ -74,20 +76,46 @@ def detach(function: Callable[..., object], inputs: list[tuple[int, bytes]]) -> 
         time.sleep(TRY_S)
 
 
-def run(function: Callable[..., object], inputs: list[tuple[int, bytes]], how: str) -> list[object]:
+def run(
+    function: Callable[..., object], inputs: list[tuple[int, bytes]], how: str, number: int
+) -> list[object]:
     """Return all results of a job."""
     if how == "detached":
-        return attach(detach(function, inputs).id).results()
-    return list(remote_parallel_map(function, inputs, generator=how == "generator"))
+        return read(detach(function, inputs), number)
+    got: list[object] = []
+    try:
+        for one in remote_parallel_map(function, inputs, generator=how == "generator"):
+            got.append(one)  # what was had is not given again
+    except JobDetached as error:
+        return got + read(error.job, number)
+    return got
+
+
+def read(job: Job, number: int) -> list[object]:
+    """Return all results of a job in the store."""
+    with open("kept", "a") as file:
+        file.write(f"{number} {job.id}\n")
+    return attach(job.id).results()
+
+
+_pressed: list[object] = [signal.SIG_DFL]  # handlers that have had it
+
+
+def press_quit(*_: object) -> None:
+    r"""Press Ctrl-\, if that would not end this program: twice would."""
+    if (handler := signal.getsignal(signal.SIGQUIT)) not in _pressed:
+        _pressed.append(handler)
+        signal.raise_signal(signal.SIGQUIT)
 
 
 def main() -> None:
     """Run the jobs one after the other; end with 0 if all that came is right."""
+    signal.signal(signal.SIGURG, press_quit)
     spec = json.loads(Path(sys.argv[1]).read_text())
     for job, (inputs, mean_ms, size, how, big) in enumerate(spec["jobs"]):
         own = {name: spec[name] for name in ("seed", "user")}
         function = partial(call, **own, job=job, mean_ms=mean_ms, size=size, folder=spec["effects"])
-        got = run(function, [input_of(spec["seed"], job, x, big) for x in range(inputs)], how)
+        got = run(function, [input_of(spec["seed"], job, x, big) for x in range(inputs)], how, job)
         wanted = [value_of(spec["seed"], job, x, size) for x in range(inputs)]
         is_whole = sorted(got) == wanted  # type: ignore[type-var]
         assert is_whole, f"job {job}, {how}: {len(got)} results of {inputs}"

@@ -1,5 +1,6 @@
 """What happens to a cluster under chaos, and what callers see of it."""
 
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -97,6 +98,13 @@ def take_descriptors(site: Site) -> None:
     site.take_descriptors(site.chance.choice(daemons(site)), site.chance.uniform(0.5, 3))
 
 
+def detach_job(site: Site) -> None:
+    """A user's program is told to detach what it waits for."""
+    caller = site.caller()
+    if caller is not None:
+        caller.send_signal(signal.SIGURG)  # which nobody dies of
+
+
 @dataclass(frozen=True)
 class Fault:
     """Something that happens to a cluster, again and again."""
@@ -151,9 +159,22 @@ def happen_any_on_a_net(site: Site) -> None:
     FAULTS[site.chance.choice([*ANYWHERE, *more])].happen(site)
 
 
+def detach_in_the_middle(site: Site) -> None:
+    """A job is detached while something else happens."""
+    detach_job(site)
+    time.sleep(site.chance.uniform(0, 0.3))
+    happen_any(site)
+
+
 ALL = {
     **FAULTS,
     "all of these, mixed": Fault(happen_any, "nothing; as above", repeats=True, every_s=(1.0, 3.0)),
+    "detached midway": Fault(
+        detach_job, "`burla.JobDetached`; what runs then is run again", repeats=True
+    ),
+    "detached midway, mixed": Fault(
+        detach_in_the_middle, "`burla.JobDetached`; as above", repeats=True, every_s=(1.0, 3.0)
+    ),
     "mixed, with a network": Fault(
         happen_any_on_a_net, "nothing; as above", repeats=True, every_s=(1.0, 3.0), needs=NET
     ),

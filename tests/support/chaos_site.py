@@ -35,6 +35,7 @@ DISK_BYTES = (
 )  # of a scheduler that may run out of it: more than it leaves free, and its jobs
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 LOOPBACK = "127.0.0.1"
+Calls = tuple[int, int, int, str, int]  # a job, as chaos_caller.py is told of it
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,11 @@ class Site:
         with made.scheduler.stdout as out:
             assert out.readline().strip() == made.address
 
-    def start_caller(self, user: str, seed: int) -> list[int]:
-        """Start a user's program; return how many inputs each of its jobs has."""
+    def start_caller(self, user: str, seed: int, *jobs: Calls) -> list[int]:
+        """Start a user's program; return how many inputs each of its jobs has.
+
+        Without `jobs` chance says what they are.
+        """
         home = self.made.directory / user
         effects = self.made.directory / "effects"
         home.mkdir()
@@ -137,7 +141,8 @@ class Site:
         ring = self.made.keyring
         assert isinstance(ring, Keyring)
         ring.add(load_or_make_pair(str(home / "user.key"), "a test"), Role.CLIENT, user)
-        jobs = [self._job(how) for how in self.chance.sample(("list", "generator", "detached"), 2)]
+        hows = self.chance.sample(("list", "generator", "detached"), 2)
+        jobs = jobs or tuple(map(self._job, hows))
         spec = {"seed": seed, "user": user, "effects": str(effects), "jobs": jobs}
         (home / "spec.json").write_text(json.dumps(spec))
         program = Path(__file__).with_name("chaos_caller.py")
@@ -150,7 +155,7 @@ class Site:
             )  # fmt: skip
         return [inputs for inputs, *_ in jobs]
 
-    def _job(self, how: str) -> tuple[int, int, int, str, int]:
+    def _job(self, how: str) -> Calls:
         """Return its inputs, mean milliseconds of a call, bytes of a result, how it is called.
 
         And bytes of an input, besides its number: big ones are pulled by the nodes piece by piece.
