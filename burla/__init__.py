@@ -108,10 +108,13 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    from burla.system.interrupts import HeldInterrupts
+
     if name == "shared":  # of the cluster in use now
         return import_module(".shared_files", __name__).shared_directory()
     module = _MODULES.get(name, "errors")
-    value = getattr(import_module(f".{module}", __name__), name)
+    with HeldInterrupts():
+        value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
 

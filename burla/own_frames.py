@@ -75,7 +75,9 @@ def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
         traceback = traceback.tb_next
     kept = None
     for entry in reversed(entries):
-        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+        # None where an interrupt came between two lines, which the constructor does not take
+        line = entry.tb_lineno or entry.tb_frame.f_code.co_firstlineno
+        kept = TracebackType(kept, entry.tb_frame, entry.tb_lasti, line)
     return kept
 
 

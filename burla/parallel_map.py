@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+from burla.system.interrupts import HeldInterrupts
+
 from .own_frames import hide_own_frames
 
 if TYPE_CHECKING:
@@ -402,6 +404,8 @@ def remote_parallel_map(
     try:
         if "burla.calling" not in sys.modules:
             _start_ahead(function_, inputs, detach=detach)
+            with HeldInterrupts():
+                from . import calling  # noqa: F401
         from .calling import map_, request_of
 
         return map_(
@@ -444,12 +448,14 @@ def _start_ahead(function: object, inputs: object, *, detach: object) -> None:
     if detach or is_empty or not callable(function) or not hasattr(type(inputs), "__iter__"):
         return
     with suppress(Exception):
-        from .config import cluster_address
-        from .monkey_patches import refuse_green_threads
+        with HeldInterrupts():
+            from .config import cluster_address
+            from .monkey_patches import refuse_green_threads
 
         refuse_green_threads()
         is_nested = os.environ.get("BURLA_WORKER_PID") == str(os.getpid())
         if not is_nested and cluster_address() is None:
-            from .private_cluster import private_cluster
+            with HeldInterrupts():
+                from .private_cluster import private_cluster
 
             private_cluster()

@@ -198,6 +198,8 @@ class Cluster:
         refuse_out_of_reach(self.config)
         self.config = self.state.config = providers.settled(self.config)
         self._refuse_to_abandon()
+        if not self.head.is_away:
+            self.head.bind()  # refused before anything is fetched
         for provider, fleet in self.fleets().items():
             if provider != "gce":  # nothing is started where there is none
                 fleet.provisioner.observe()

@@ -47,16 +47,22 @@ class Head:
         Raises:
             ProvisioningError: it does not start.
         """
-        config = self.state.config
         if not self.is_away:
-            bind = bind_of(config.bind or self._private_address(), self.state.address)
-            self._start_scheduler(bind, progress)
-        self.state.address = self.state.address or reached_at(config.scheduler, "")
+            self._start_scheduler(self.bind(), progress)
+        self.state.address = self.state.address or reached_at(self.state.config.scheduler, "")
         state.write(self.state)
         if self.has_keys() and not self.is_away:
             self._keys.let_in_user()
         progress(SCHEDULER, "ready")
         return self.state.address
+
+    def bind(self) -> str:
+        """Return where our scheduler is to listen.
+
+        Raises:
+            BadConfig: there is no such place, or other machines could not reach it.
+        """
+        return bind_of(self.state.config.bind or self._private_address(), self.state.address)
 
     def _start_scheduler(self, bind: str, progress: Progress) -> None:
         """Start our scheduler, or another version or settings of it; jobs go on meanwhile."""

@@ -85,6 +85,19 @@ def test_an_exception_that_refuses_attributes_is_no_trouble() -> None:
     assert names_of(caught(lambda: ours("g()")(shy))) == ["<lambda>", "shy"]
 
 
+def test_a_frame_without_a_line_is_no_trouble() -> None:
+    def raising() -> None:
+        raise ValueError
+
+    raising.__code__ = raising.__code__.replace(co_linetable=b"")
+    error = caught(lambda: ours("g()")(raising))
+    assert isinstance(error, ValueError)
+    # the module traceback cannot show such a frame
+    frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+    assert frames == ["caught", "<lambda>", "raising"]
+    error.__traceback__ = None
+
+
 def test_all_frames_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "full")
     assert names_of(caught(calling_ours)) == ["calling_ours", "f", "mine"]

@@ -120,6 +120,28 @@ def test_ctrl_c_while_the_private_cluster_starts_leaves_nothing(
         wait_until(lambda: not script.left(), "its temporary directory is empty")
 
 
+def test_ctrl_c_while_the_first_call_imports_comes_behind_it(tmp_path: Path) -> None:
+    source = """
+import signal, sys
+from burla import remote_parallel_map
+
+class Impatient:
+    def find_spec(self, name, *rest):
+        if name in ("burla.private_cluster", "burla.protocol.codec", "msgspec"):
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Impatient())
+for moment in ("private cluster", "codec"):
+    try:
+        remote_parallel_map(abs, [-1])
+    except KeyboardInterrupt:
+        print("interrupted")
+print(remote_parallel_map(abs, [-1]))
+"""
+    with caller(source, tmp_path) as script:
+        assert script.wait_end() == (0, "interrupted\ninterrupted\n[1]\n", "")
+
+
 def test_ctrl_c_at_any_moment_is_raised_once_and_harms_nothing(tmp_path: Path) -> None:
     source = f"""{CALLS}
 chance = random.Random(3)
