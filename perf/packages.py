@@ -22,7 +22,7 @@ SMALL = (
 LARGE = (
     *("pandas", "scipy", "pyarrow", "polars", "duckdb", "scikit-learn=sklearn", "matplotlib"),
     *("opencv-python-headless=cv2", "google-cloud-storage=google.cloud.storage", "boto3", "h5py"),
-    *("xgboost", "spacy", "transformers", "numba"),
+    *("spacy", "transformers", "numba", "beautifulsoup4=bs4", "torch"),
 )
 MAP_S = 300.0  # one that takes longer hangs
 SCRIPT = """
