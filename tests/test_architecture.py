@@ -76,7 +76,7 @@ MAY_IMPORT = {
     },
     "burla/shipping": {
         *("burla.config", "burla.errors", "burla.shell.streams"),
-        *("burla.protocol", "burla.values"),
+        *("burla.protocol", "burla.system", "burla.values"),
     },
     "burla/resume": {
         *("burla.arguments", "burla.errors", "burla.starting"),

@@ -105,7 +105,10 @@ def _faults(needs: "Needs", cluster: str | None) -> Iterator[str]:
 @click.option("--directory", "named", help="Where a node installs packages (default: all here).")
 @json_option
 def prune(named: str | None, as_json: bool) -> None:
-    """Remove what nodes on this machine have installed, if no job uses it just now."""
+    """Remove what nodes on this machine have installed, if no job uses it just now.
+
+    So is what was packed of your own installed packages to be sent.
+    """
     home = os.path.expanduser("~/.burla/*/packages")
     places = [named] if named else [*glob(home), os.path.join(cache_directory() or "", PACKAGES)]
     removed = []
@@ -114,5 +117,9 @@ def prune(named: str | None, as_json: bool) -> None:
 
         removed = [one for place in places for one in Store(place).prune(0)]
     size = sum(one.size for one in removed)
+    if named is None:
+        from burla.shipping.packed_files import PackedFiles
+
+        size += sum(PackedFiles().prune(0))
     text = f"removed {len(removed)} environments, {size / 1e6:,.1f} MB"
     say(as_json, {"removed": len(removed), "bytes": size}, text)

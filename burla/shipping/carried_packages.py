@@ -1,10 +1,14 @@
 """Packages that go along as the files that are installed here, for nodes that cannot have them.
 
-They travel as the caller's own modules do: little with the job, more as blobs.
+They travel as the caller's own modules do: little with the job, more as blobs. The bytecode that is
+beside a module here goes with it: else each node compiles all that it imports of them.
 """
 
+import importlib.util
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from zlib import compress
 
@@ -13,14 +17,20 @@ import msgpack
 from burla.values.own_modules import OwnFile, OwnModules, pack_own_modules, platform
 from burla.values.packages import NAME
 
-from .attachments import PACKAGES_MAX, Attachments, attach, join_small
+from .attachments import PACKAGES_MAX, Attachments, Named, attach, join_small
 from .distributions import Distribution
+from .packed_files import PackedFiles
 
 WARN_BYTES = 10_000_000  # more than this is told
 BYTES_MAX = 2 << 30  # of all of them together
 ALONE_BYTES_MIN = 64 << 10  # of a package that is a part of its own: the next job may have others
 KEPT_MAX = 4  # of what was packed last
 TOLD_MAX = 3
+KEPT_BYTES_MIN = 1 << 20  # less is packed as fast as it is found
+THREADS_MAX = 4  # that deflate, which needs no lock of the interpreter
+UNCHECKED = (1).to_bytes(4, "little")  # flags of bytecode that is read whatever its source is
+PYC_HEADER_BYTES = 16  # see PEP 552
+TESTS = frozenset(("test", "tests"))  # hardly ever imported
 
 _Key = tuple[tuple[str, str, str], ...]
 _packed: dict[_Key, Attachments] = {}
@@ -39,7 +49,7 @@ def attach_packages(chosen: Sequence[Distribution]) -> Attachments:
     if attached is None:
         if len(_packed) >= KEPT_MAX:
             del _packed[next(iter(_packed))]
-        attached = _packed[key] = _attach(chosen)
+        attached = _packed[key] = attach(_packed_or_kept(chosen))
     return attached
 
 
@@ -73,7 +83,24 @@ def files_of(one: Distribution) -> list[str]:
     return [file for file in one.files if "__pycache__" not in file and not file.endswith(".pyc")]
 
 
-def _attach(chosen: Sequence[Distribution]) -> Attachments:
+def _packed_or_kept(chosen: Sequence[Distribution]) -> Named:
+    """Return them packed, as an earlier process of this user has left them if nothing has changed.
+
+    Raises:
+        ValueError: they are too big, or cannot be read.
+    """
+    if _checked_size(chosen) < KEPT_BYTES_MIN:
+        return _pack(chosen)
+    kept = PackedFiles()
+    key = _state_of(chosen)
+    named = kept.find(key)
+    if named is None:
+        named = _pack(chosen)
+        kept.keep(key, named)
+    return named
+
+
+def _checked_size(chosen: Sequence[Distribution]) -> int:
     sizes = {one.name: size_of(one) for one in chosen}
     if sum(sizes.values()) > BYTES_MAX:
         biggest = sorted(sizes, key=lambda name: -sizes[name])[:TOLD_MAX]
@@ -83,6 +110,25 @@ def _attach(chosen: Sequence[Distribution]) -> Attachments:
             f" {BYTES_MAX / 1e6:,.0f} MB can be sent; the biggest: {told}. Give the nodes an index"
             " that has them, or install them there"
         )
+    return sum(sizes.values())
+
+
+def _state_of(chosen: Sequence[Distribution]) -> bytes:
+    """Return what is another when any file is: some are edited where they are installed."""
+    state = blake2b(repr((platform(), sys.version_info)).encode(), digest_size=20)
+    for one in sorted(chosen, key=lambda one: one.name):
+        state.update(repr((one.name, one.version, one.info)).encode())
+        for name in files_of(one):
+            try:
+                found = os.stat(os.path.join(one.site, name))
+            except OSError:
+                continue  # removed by hand
+            facts = (name, found.st_size, found.st_mtime_ns, found.st_ino, found.st_mode)
+            state.update(repr(facts).encode())
+    return state.digest()
+
+
+def _pack(chosen: Sequence[Distribution]) -> Named:
     contents, listed = [], []
     for one in chosen:
         files, content = _read(one)
@@ -107,8 +153,12 @@ def _attach(chosen: Sequence[Distribution]) -> Attachments:
     for _, content in parts:
         digest.update(content)
     own = own._replace(name=digest.hexdigest())
-    packed = [(f"{NAME}/{number}", compress(content, 1)) for number, content in parts]
-    return attach([(NAME, pack_own_modules(own)), *packed])
+    with ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1)) as threads:
+        deflated = threads.map(lambda part: compress(part[1], 1), parts)
+        packed = [
+            (f"{NAME}/{number}", data) for (number, _), data in zip(parts, deflated, strict=True)
+        ]
+    return [(NAME, pack_own_modules(own)), *packed]
 
 
 def _read(one: Distribution) -> tuple[list[OwnFile], bytes]:
@@ -124,7 +174,34 @@ def _read(one: Distribution) -> tuple[list[OwnFile], bytes]:
         except OSError as error:
             raise ValueError(f"{path} of {one.name} cannot be read: {error.strerror}") from None
         is_program = os.access(path, os.X_OK)
-        files.append(OwnFile(os.fsencode(name), b"", 0, start, len(content), is_program))
-        contents.append(content)
-        start += len(content)
+        more = _bytecode_of(name, path, content) if name.endswith(".py") else ()
+        for each, data, runs in ((name, content, is_program), *more):
+            files.append(OwnFile(os.fsencode(each), b"", 0, start, len(data), runs))
+            contents.append(data)
+            start += len(data)
     return files, b"".join(contents)
+
+
+def _bytecode_of(name: str, path: str, source: bytes) -> Iterator[tuple[str, bytes, bool]]:
+    """Yield the file with the bytecode of a module, if there is one and it is of this source.
+
+    It says when its source was changed here, which is not when a node has written that down: so it
+    is made to say that there is nothing to compare, as those of read-only systems do.
+    """
+    folder, slash, file = name.rpartition("/")
+    if sys.implementation.cache_tag is None or TESTS & set(folder.split("/")):
+        return
+    try:
+        with open(importlib.util.cache_from_source(path, optimization=""), "rb") as opened:
+            data = opened.read()
+        changed_s = int(os.stat(path).st_mtime)
+    except OSError:
+        return  # it was never imported
+    facts = (0, changed_s & 0xFFFFFFFF, len(source) & 0xFFFFFFFF)
+    expected = b"".join(fact.to_bytes(4, "little") for fact in facts)
+    if data[:PYC_HEADER_BYTES] != importlib.util.MAGIC_NUMBER + expected:
+        return
+    digest = importlib.util.source_hash(source)
+    header = importlib.util.MAGIC_NUMBER + UNCHECKED + digest
+    there = f"{folder}{slash}__pycache__/{file[: -len('.py')]}.{sys.implementation.cache_tag}.pyc"
+    yield there, header + data[PYC_HEADER_BYTES:], False

@@ -32,6 +32,17 @@ _BEGIN = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.umask(0o022); "
     "os.nice(int(sys.argv[1])); os.execv(sys.argv[2], sys.argv[2:])"
 )
+# Bytecode of all modules that have none: what came with a caller's files has its own.
+_COMPILE = """\
+import compileall, os, sys
+from importlib.util import cache_from_source
+for folder, folders, files in os.walk(sys.argv[1]):
+    folders[:] = [one for one in folders if one not in ("test", "tests", "__pycache__")]
+    for file in files:
+        path = os.path.join(folder, file)
+        if file.endswith(".py") and not os.path.exists(cache_from_source(path)):
+            compileall.compile_file(path, quiet=2)
+"""
 _BUSY = re.compile(r"\s*(Downloading|Building|Downloaded|Built|Collecting) ([\w.-]+)")
 _IDLE = (  # what it says that helps nobody
     *("Using ", "hint:", "WARNING: Location", "Prepared ", "Downloading ", "Downloaded "),
@@ -197,7 +208,7 @@ class _Said:
 
 async def compile_all(directory: str) -> None:
     """Put bytecode beside all modules, when nobody else wants the processor."""
-    line = [sys.executable, "-I", "-m", "compileall", "-q", "-x", r"[/\\]tests?[/\\]", directory]
+    line = [sys.executable, "-I", "-c", _COMPILE, directory]
     await run(line, dict(os.environ), lambda line: None, nice=19)
 
 

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.metadata
+import os
+import py_compile
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,11 @@ from burla.values import packages as served
 
 
 @pytest.fixture(autouse=True)
-def imports() -> Iterator[None]:
-    """Have the import path as it was, and nothing served."""
+def imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Have the import path as it was, nothing served, and nothing packed before."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(carried_packages, "_packed", {})
+    monkeypatch.setattr(carried_packages, "KEPT_BYTES_MIN", 0)
     path, hooks = sys.path[:], set(sys.modules)
     yield
     sys.path[:] = path
@@ -56,6 +61,75 @@ def test_they_are_imported_with_their_data_and_versions(tmp_path: Path, big: int
 def test_they_are_packed_once(tmp_path: Path) -> None:
     packages = chosen(tmp_path / "site-packages")
     assert carried_packages.attach_packages(packages) is carried_packages.attach_packages(packages)
+
+
+def contents(packages: list[Distribution]) -> dict[str, bytes]:
+    """Return what another process would send."""
+    carried_packages._packed.clear()
+    attached = carried_packages.attach_packages(packages)
+    return {name: bytes(data) for name, data in all_of(attached).items()}
+
+
+def test_another_process_packs_nothing_that_was_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = chosen(tmp_path / "site-packages", 100_000)
+    first = contents(packages)
+    monkeypatch.delattr(carried_packages, "_pack")
+    assert contents(packages) == first
+
+
+def test_a_file_that_was_edited_where_it_is_installed_is_sent_as_it_is(tmp_path: Path) -> None:
+    packages = chosen(tmp_path / "site-packages")
+    before = contents(packages)
+    (tmp_path / "site-packages/tiny_l.py").write_text("W = 'new'")  # of the same length
+    assert contents(packages) != before
+    carried_packages._packed.clear()
+    attached = carried_packages.attach_packages(packages)
+    served.serve_packages("", all_of(attached), str(tmp_path / "lease"))
+    assert importlib.import_module("tiny_l").W == "new"
+
+
+def bytecode_at_the_node(tmp_path: Path, packages: list[Distribution]) -> list[str]:
+    attached = carried_packages.attach_packages(packages)
+    served.serve_packages("", all_of(attached), str(tmp_path / "lease"))
+    found = (tmp_path / "lease").rglob("*.pyc")
+    return sorted(path.name.partition(".")[0] for path in found)
+
+
+def test_bytecode_goes_along_and_is_taken_for_that_of_the_source(tmp_path: Path) -> None:
+    packages = chosen(tmp_path / "site-packages")
+    for name in ("tiny_k/__init__.py", "tiny_l.py"):
+        py_compile.compile(str(tmp_path / "site-packages" / name))
+    assert bytecode_at_the_node(tmp_path, packages) == ["__init__", "tiny_l"]
+    compiled: list[object] = []
+    loader = importlib.machinery.SourceFileLoader
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "source_to_code", lambda *words, **more: compiled.append(words))
+        module = importlib.import_module("tiny_k")
+    assert module.W == "carried"
+    assert not compiled
+    assert str(tmp_path / "lease") in str(module.__file__)
+
+
+def test_bytecode_of_another_source_stays_behind(tmp_path: Path) -> None:
+    packages = chosen(tmp_path / "site-packages")
+    source = tmp_path / "site-packages/tiny_l.py"
+    py_compile.compile(str(source))
+    source.write_text("W = 'now'")
+    os.utime(source, (1, 1))
+    assert bytecode_at_the_node(tmp_path, packages) == []
+    assert importlib.import_module("tiny_l").W == "now"
+
+
+def test_bytecode_of_tests_and_of_other_pythons_stays_behind(tmp_path: Path) -> None:
+    site = tmp_path / "site-packages"
+    install(site, "tiny-m", "1", {"tiny_m/tests/a.py": "", "tiny_m/b.py": ""})
+    py_compile.compile(str(site / "tiny_m/tests/a.py"))
+    (site / "tiny_m/__pycache__").mkdir()
+    (site / "tiny_m/__pycache__/b.cpython-39.pyc").write_bytes(b"old")
+    there = bytecode_at_the_node(tmp_path, [Installed([str(site)]).by_name["tiny-m"]])
+    assert there == []
 
 
 def test_the_next_job_does_not_have_them(tmp_path: Path) -> None:
