@@ -54,14 +54,19 @@ def forget_own_modules(kept: frozenset[str]) -> None:
     Args:
         kept: names of modules that stay, wherever they come from.
     """
-    standard = os.path.dirname(os.__file__)
-    packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    installed = tuple(os.path.join(path, "") for path in (standard, *packages))
+    installed = installed_places()
     # All are looked at first: a namespace package looks for the package that it is in.
-    places = {name: _place_of(sys.modules[name]) for name in sys.modules.keys() - kept}
+    places = {name: place_of(sys.modules[name]) for name in sys.modules.keys() - kept}
     for name, place in places.items():
         if place and not place.startswith(installed):
             del sys.modules[name]
+
+
+def installed_places() -> tuple[str, ...]:
+    """Return with what the places of all modules begin that are installed or standard."""
+    standard = os.path.dirname(os.__file__)
+    packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    return tuple(os.path.join(path, "") for path in (standard, *packages))
 
 
 def compile_once() -> None:
@@ -90,7 +95,7 @@ def _source_to_code(loader: Any, data: Any, path: Any, **options: Any) -> Any:
     return known[1]
 
 
-def _place_of(module: ModuleType) -> str:
+def place_of(module: ModuleType) -> str:
     """Return where a module lies; empty: nowhere, it is built in or was made by code."""
     file = getattr(module, "__file__", None)
     if isinstance(file, str):

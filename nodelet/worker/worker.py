@@ -21,6 +21,7 @@ from burla.nodelet.isolation.linux import set_dumpable
 from burla.values import payloads
 from burla.values.calls import bind_any, unguard
 from burla.values.free_results import FreeResults
+from burla.values.leading import import_ahead
 from burla.values.shared_memory import kept, map_part
 from burla.values.sharing import SharedResults, directory_of
 
@@ -170,6 +171,8 @@ class Worker:
             self._blobs.close()
             function, retried = unguard(loaded)
             self._applied.finish()
+            if is_first:
+                import_ahead(function)
             call = payloads.bind_call(function, settings.unpack)
             call_any = bind_any(function, call)
         except BaseException as error:  # importing the caller's modules may raise anything

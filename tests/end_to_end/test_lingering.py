@@ -174,3 +174,33 @@ def test_a_loop_imports_what_is_slow_once_a_worker(
     print(os.stat({imports!r}).st_size <= 2)
     """
     assert succeed(source, tmp_path, private=private) == "True\n"
+
+
+def test_what_calls_begin_with_importing_is_imported_once_a_node(tmp_path: Path) -> None:
+    """The workers are forked from one that has it; the error of an import is that of the calls."""
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    imports = str(tmp_path / "imports")
+    (installed / "heavy.py").write_text(HEAVY.format(imports=imports, begin=""))
+    (installed / "broken.py").write_text("raise OSError('not here')")
+    source = f"""
+    import os, sys, time
+    sys.path.insert(0, {str(installed)!r})
+    from burla import remote_parallel_map
+
+    def f(x):
+        import heavy
+        time.sleep(0.02)  # so that both workers get one
+        return heavy.__name__, os.getpid()
+
+    def g(x):
+        import broken
+
+    got = remote_parallel_map(f, range(8))
+    print({{name for name, _ in got}}, len({{pid for _, pid in got}}), os.stat({imports!r}).st_size)
+    try:
+        remote_parallel_map(g, [1])
+    except OSError as error:
+        print(error)
+    """
+    assert succeed(source, tmp_path) == "{'heavy'} 2 1\nnot here\n"
