@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,10 @@ LONGEST = (
 # How long an example takes says more about the machine than about us.
 settings.register_profile("burla", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("burla")
+
+# Without its bytecode each of the thousands of processes that tests start compiles all of it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Whoever runs in the background may ignore these; what the tests start would then, too.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
