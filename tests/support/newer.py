@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from broken import HALF_WRITTEN, forget_compiled
+
 import burla
 from burla.protocol import VERSION
 
@@ -11,8 +13,9 @@ def newer(directory: Path) -> Path:
     """Return a folder with this burla as version 9.9.0."""
     top = Path(burla.__file__).resolve().parent.parent
     for name in ("burla", "scheduler", "nodelet", "provisioning"):
-        skip = shutil.ignore_patterns("__pycache__")
+        skip = shutil.ignore_patterns(*HALF_WRITTEN)
         shutil.copytree(top / name, directory / name, symlinks=True, ignore=skip)
     about = directory / "burla/protocol/__init__.py"
     about.write_text(about.read_text().replace(VERSION, "9.9.0"))
+    forget_compiled(about)
     return directory
