@@ -13,8 +13,8 @@ from burla.shipping.shipped_files import find_files
 from .arguments import check_arguments, decide_unpack
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested, list_here, put_here, run_here
-from .options import read_options
-from .original import Dynamic, check_foreign, plain_limits
+from .options import read_machines, read_options
+from .original import Dynamic, plain_limits, refuse_image, warn_of_machines
 from .own_frames import hide_own_frames
 from .starting import Request, detach as detach_job, start
 from .variables import read_env
@@ -50,14 +50,16 @@ def request_of(
         TypeError: one is of a wrong kind; the text names it.
         ValueError: one has an impossible value.
     """
-    check_foreign(image, region, disk_gb)
+    refuse_image(image)
+    machines = read_machines(region, disk_gb)
     options = read_options(**of_calls)
     limits = (*plain_limits(func_cpu, func_ram), max_parallelism)
     chosen, shipped, needed = read_env(env), find_files(files), read_packages(packages)
     check_arguments(function_, inputs, *limits, spinner, unpack, grow)
     shape = decide_unpack(function_, unpack, inputs)
     return Request(
-        function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options, needed
+        *(function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options, needed),
+        machines=machines,
     )
 
 
@@ -82,6 +84,7 @@ def map_(request: Request) -> "list[Any] | Iterator[Any] | Job":
     if options.is_detached:
         return detach_job(request)
     if is_nested():
+        warn_of_machines(request.machines)
         put_here(request.shipped)
         here = run_here(request.function, inputs, request.shape, request.chosen, options)
         return hiding_frames(here) if options.generator else list_here(here, options)

@@ -4,19 +4,22 @@ Pure: everything here is decided before anything is started or sent.
 """
 
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 from burla.core.progress import Progress
-from burla.protocol.messages import NUMBER_MAX, CallPolicy
+from burla.protocol.messages import NUMBER_MAX, CallPolicy, Machines
 from burla.shell.delivery import Delivery
 from burla.values.payloads import short_repr
 
 from .errors import CallTimeout, WorkerDied
 from .retry import Retry, read_retries
 
+DISK_GB_MAX = 65_536  # of one machine: the largest disk of a cloud
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 NAME_CHARS_MAX = 256  # of what results are kept under
 SECONDS_MAX = 10 * 366 * 24 * 3600  # ten years: what is longer is a mistake
 
@@ -100,6 +103,32 @@ def read_options(
     kept_as = None if resume is None else _resume(resume, detach=bool(detach))
     flags = (bool(generator), bool(ordered), bool(with_index))
     return Options(*flags, goes_on, timeout_s, retry, gpus, progress, bool(detach), kept_as)
+
+
+def read_machines(region: object = None, disk_gb: object = None) -> Machines | None:
+    """Return what machines that are made for a call are to be like; None: as they are.
+
+    Raises:
+        TypeError: an argument is of a wrong kind; the text names it.
+        ValueError: one has an impossible value.
+    """
+    if region is None and disk_gb is None:
+        return None
+    if region is not None and not isinstance(region, str):
+        raise TypeError(f"region must be a name, or None, not {short_repr(region)}")
+    if region is not None and not _REGION.fullmatch(region):
+        raise ValueError(
+            f"region must be the name of a region or zone, as 'us-central1', not"
+            f" {short_repr(region)}"
+        )
+    if disk_gb is not None:
+        if isinstance(disk_gb, bool) or not hasattr(type(disk_gb), "__index__"):
+            what = "a whole number of GB for each machine, or None"
+            raise TypeError(f"disk_gb must be {what}, not {short_repr(disk_gb)}")
+        if not 1 <= operator.index(disk_gb) <= DISK_GB_MAX:  # type: ignore[arg-type]  # it has one
+            raise ValueError(f"disk_gb must be 1 to {DISK_GB_MAX}, not {short_repr(disk_gb)}")
+    size = 0 if disk_gb is None else operator.index(disk_gb)  # type: ignore[arg-type]  # likewise
+    return Machines(region or "", size)
 
 
 def _resume(value: object, *, detach: bool) -> str:

@@ -1,10 +1,11 @@
 """Arguments of the original Burla that mean something else here, or nothing: said, not passed over.
 
-Pure, but for the warning.
+Pure, but for the warning. What machines that are made are to be like is checked in options.py.
 """
 
 from typing import Any, Literal
 
+from burla.protocol.messages import Machines
 from burla.values.payloads import short_repr
 
 from .own_frames import warn_caller
@@ -25,8 +26,8 @@ def plain_limits(func_cpu: Any, func_ram: Any) -> tuple[Any, Any]:
     return cpu, ram
 
 
-def check_foreign(image: object = None, region: object = None, disk_gb: object = None) -> None:
-    """Refuse or warn of what has no meaning here.
+def refuse_image(image: object) -> None:
+    """Refuse to run calls in an image.
 
     Raises:
         ValueError: calls cannot run in a container.
@@ -37,13 +38,13 @@ def check_foreign(image: object = None, region: object = None, disk_gb: object =
             " What function and modules import goes along by itself, or by packages=: leave image"
             " out. For nodes that are pods, the cluster's file names one (image of [kubernetes])"
         )
-    settings = (
-        ("region", region, "zones of [gce], node_selector of [kubernetes]"),
-        ("disk_gb", disk_gb, "disk_gb of [gce] and [kubernetes]"),
-    )
-    for name, value, setting in settings:
-        if value is not None:
-            warn_caller(
-                f"{name}={short_repr(value)} has no effect on a call: the cluster's file says"
-                f" where and how machines are made ({setting})"
-            )
+
+
+def warn_of_machines(machines: Machines | None) -> None:
+    """Say that no machine is made for a call, so that it does not matter where or how."""
+    if machines is not None:
+        names = " and ".join(f"{name}={value!r}" for name, value in machines.said().items())
+        warn_caller(
+            f"{names} has no effect: that is for machines that are made for this call, and without"
+            " grow=True and a cluster of yours there are none"
+        )

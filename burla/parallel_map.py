@@ -371,8 +371,10 @@ def remote_parallel_map(
             and says how many it took over. Errors are not kept. If the function has changed, which
             a line on stderr says, everything is called. See `burla resume`.
         image: refused: calls run in no container.
-        region: without effect, which a warning says.
-        disk_gb: likewise.
+        region: where machines are made for this job (see `grow`): a region of their cloud, or a
+            zone. Nodes that are there serve it wherever they are. If nobody makes machines for it,
+            or who does cannot choose, that is said on stderr.
+        disk_gb: GB of disk that those machines have at least, likewise.
 
     Returns:
         The results in the order of the inputs; with `generator=True` in order of completion, unless

@@ -61,6 +61,7 @@ from .errors import BurlaError, JobDetached, JobFailed
 from .monkey_patches import refuse_green_threads
 from .nested import is_nested
 from .options import Options
+from .original import warn_of_machines
 from .own_frames import warn_caller
 from .private_cluster import LocalCluster, is_current, private_cluster
 from .surroundings import TOKEN, packed_surroundings
@@ -93,6 +94,7 @@ class Request:
     options: Options
     packages: Wanted | None = None  # None: as the settings say
     names: frozenset[str] = frozenset()  # of modules that the calls refer to, beside the function
+    machines: m.Machines | None = None  # what those that are made for it are to be like
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,9 @@ def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob
     """Return the job as far as it is known before its function is."""
     ram, most = request.func_ram, request.max_parallelism
     job, is_kept = os.urandom(16), request.options.is_detached
+    grow = cluster.address is not None and may_grow(request.grow)  # this machine cannot
+    if not grow:
+        warn_of_machines(request.machines)
     return m.OpenJob(
         job=job,
         topic=os.urandom(16),
@@ -245,12 +250,13 @@ def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob
         unpack=request.shape.unpack,
         environment=b"",
         secret=cluster.secret(job, is_kept=is_kept),
-        grow=cluster.address is not None and may_grow(request.grow),  # this machine cannot
+        grow=grow,
         lazy=is_lazy,
         hash_seed=own_seed(),
         fragments=True,
         policy=request.options.policy(),
         detached=TOKEN if is_kept else None,
+        machines=request.machines if grow else None,
     )
 
 

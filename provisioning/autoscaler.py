@@ -7,14 +7,15 @@ keep the others from being done. It may die at any time; whoever starts it again
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from burla.protocol import messages as m
 from burla.provisioning.core import plan
 from burla.provisioning.core.machines import Machine, Provisioner, ProvisioningError, Shape, named
-from burla.provisioning.core.plan import Limits
+from burla.provisioning.core.plan import Limits, Order
 from burla.transport.request import NoAnswer, NotTaken
 
 BACKOFF_S = 60.0  # no machine is asked for so long after one failed; doubles
@@ -22,6 +23,7 @@ BACKOFF_MAX_S = 600.0
 WHY_MAX = 500  # characters of what callers are told of machines
 UNSEEN_S = 60.0  # a ready machine whose node the scheduler has not heard of for so long is idle
 NO_SHAPE = Shape(0)  # no machine is made
+PLAIN = m.Machines()  # as the cluster's file has them
 
 Ask = Callable[[m.AskDemand], m.Demand]
 T = TypeVar("T")
@@ -51,61 +53,118 @@ class Autoscaler:
     _trouble: str = ""
     _backoff_s: float = BACKOFF_S
     _pause_until_s: float = -float("inf")
+    # of kinds that jobs want: who wants what cannot be had keeps nobody else from growing
+    _paused: dict[m.Machines, tuple[float, str]] = field(default_factory=dict)  # until, and why
+    _made_for: dict[str, m.Machines] = field(default_factory=dict)  # name -> like what
+    _there: frozenset[str] = frozenset()  # names, at the last look
     _logged: str = ""
 
-    def look(self) -> int:
-        """Delete what is not needed; return how many machines to make now."""
+    def look(self) -> tuple[Order, ...]:
+        """Delete what is not needed; return what machines to make now."""
         demand = self._say(self._deleted)
         there = self._attempt(self.provisioner.observe)
         if there is None:
             self._doing = "cannot list machines right now"
-            count = 0
+            orders: tuple[Order, ...] = ()
         else:
             names = {machine.name for machine in there}
             self._deleted &= names
+            self._there = frozenset(names)
             if demand is not None:
                 self._joined |= {node.name for node in demand.nodes}
             self._joined &= names
             # of which have joined, a silent scheduler may know more than we do
             known = plan.believed(there, names if demand is None else self._joined)
             self._attempt(lambda: self._delete_lost(known))
-            count = self._act(demand, known) if demand is not None else 0
+            orders = self._act(demand, known) if demand is not None else ()
         if (self._doing, self._shape) != self._told:
             self._say(self._deleted)
-        return count
+        return orders
 
-    def make(self, count: int) -> None:
+    def make(self, orders: Sequence[Order]) -> None:
         """Make machines for jobs; may take minutes."""
-        log.info("making %d machines", count)
-        try:
-            made = self.provisioner.create(count, grown=True)
-        except ProvisioningError as error:
-            self._back_off(str(error))
-        else:
-            log.info("made %s", named(machine.name for machine in made))
+        # what was made before was there at the last look, if it still is
+        kept = {name: like for name, like in self._made_for.items() if name in self._there}
+        self._made_for = kept
+        for order in orders:
+            wanted: dict[str, Any] = order.like.said()
+            log.info("making %d machines%s", order.count, f" with {wanted}" if wanted else "")
+            try:
+                made = self.provisioner.create(order.count, grown=True, **wanted)
+            except ProvisioningError as error:
+                self._fail(order.like, str(error))
+            else:
+                self._made_for |= {machine.name: order.like for machine in made}
+                log.info("made %s", named(machine.name for machine in made))
 
-    def _act(self, demand: m.Demand, there: Sequence[Machine]) -> int:
+    def _fail(self, like: m.Machines, why: str) -> None:
+        """Ask for no such machine for a while."""
+        if like == PLAIN:
+            self._back_off(why)
+        else:
+            self._log(f"no machine was made with {like.said()}: {why}")
+            self._paused[like] = self.clock_s() + BACKOFF_S, why
+
+    def _act(self, demand: m.Demand, there: Sequence[Machine]) -> tuple[Order, ...]:
         self._attempt(lambda: self._delete_late(demand.nodes, there))
         self._attempt(lambda: self._delete_idle(demand.nodes, there))
-        return self._attempt(lambda: self._missing(demand.wishes, there)) or 0
+        return self._attempt(lambda: self._missing(demand.wishes, there)) or ()
 
     # --- growing ---
 
-    def _missing(self, wishes: Sequence[m.Wish], there: Sequence[Machine]) -> int:
+    def _missing(self, wishes: Sequence[m.Wish], there: Sequence[Machine]) -> tuple[Order, ...]:
         if not self.limits.max_nodes:
             self._doing = ""
-            return 0
+            return ()
         self._doing, self._shape = "cannot look up the machine type right now", NO_SHAPE
         self._shape = self.provisioner.shape()
-        wanted = sum(plan.wanted(wish, self._shape, self.python) for wish in wishes)
-        growth = plan.grow(wanted, there, self.limits, self.provisioner.price_per_h())
-        coming = sum(machine.state in plan.COMING for machine in there)
+        wanted, never = self._wanted(wishes)
+        comes = [machine.name for machine in there if machine.state in plan.COMING]
+        coming = Counter(self._made_for.get(name, PLAIN) for name in comes)
+        lacking = plan.lacking(wanted, coming)
+        # those that come count for what they were made for only
+        growth = plan.grow(
+            sum(lacking.values()) + len(comes), there, self.limits, self.provisioner.price_per_h()
+        )
         count = growth.count if self.clock_s() >= self._pause_until_s else 0
-        if coming or count:
-            self._doing = f"machines on their way: {coming + count}{_waits_for(there)}"
+        if comes or count:
+            doing = f"machines on their way: {len(comes) + count}{_waits_for(there)}"
         else:
-            self._doing = self._trouble if growth.count else growth.why
-        return count
+            doing = self._trouble if growth.count else growth.why
+        self._doing = "; ".join(filter(None, (doing, named(never, 2)[:WHY_MAX])))
+        return tuple(plan.orders(count, lacking))
+
+    def _wanted(self, wishes: Sequence[m.Wish]) -> tuple[Counter[m.Machines], dict[str, None]]:
+        """Return how many machines of each kind would help, and why others are not made."""
+        now_s = self.clock_s()
+        self._paused = {like: said for like, said in self._paused.items() if now_s < said[0]}
+        wanted: Counter[m.Machines] = Counter()
+        never: dict[str, None] = {}
+        for wish in wishes:
+            count = plan.wanted(wish, self._shape, self.python)
+            like = self._heeded(wish.machines or PLAIN)
+            why = self._why_not(like) if count else ""
+            if why:
+                never[why] = None
+            elif count:
+                wanted[like] += count
+        return wanted, never
+
+    def _heeded(self, like: m.Machines) -> m.Machines:
+        """Return what of it this provider heeds."""
+        heeded: dict[str, Any] = {k: v for k, v in like.said().items() if k in self._heeds()}
+        return m.Machines(**heeded)
+
+    def _heeds(self) -> tuple[str, ...]:
+        return tuple(sorted(getattr(self.provisioner, "heeds", ())))
+
+    def _why_not(self, like: m.Machines) -> str:
+        if like == PLAIN:
+            return ""
+        if said := self._paused.get(like):
+            return f"no machine with {_told(like)} right now, trying again later: {said[1]}"
+        why: str = getattr(self.provisioner, "why_not", _never)(**like.said())
+        return why
 
     def _back_off(self, why: str) -> None:
         self._log(f"no machine was made: {why}")
@@ -195,7 +254,10 @@ class Autoscaler:
         shape, names = self._shape, tuple(sorted(retire))
         try:
             return self.ask(
-                m.AskDemand(self.name, self._doing, shape.cpus, shape.ram, names, shape.gpus)
+                m.AskDemand(
+                    *(self.name, self._doing, shape.cpus, shape.ram, names, shape.gpus),
+                    self._heeds() if self.limits.max_nodes else (),
+                )
             )
         except (NoAnswer, NotTaken, ProvisioningError) as error:
             self._log(f"cannot ask the scheduler: {error}")
@@ -219,6 +281,14 @@ def _waits_for(machines: Sequence[Machine]) -> str:
     """Return in brackets what machines wait for that their provider has no room for yet."""
     whys = dict.fromkeys(m.why for m in machines if m.state == "creating" and m.why)
     return f" ({named(whys, 2)[:WHY_MAX]})" if whys else ""
+
+
+def _told(like: m.Machines) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in like.said().items())
+
+
+def _never(**wanted: object) -> str:
+    return ""
 
 
 def _is_retired(node: m.NodeStatus) -> bool:

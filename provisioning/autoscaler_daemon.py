@@ -62,9 +62,9 @@ async def serve(autoscaler: Autoscaler, look_s: float = LOOK_S) -> None:
         while True:
             # a look that began before the end of a `make` may not have seen what that has made
             is_making = making is not None and not making.done()
-            count = await _do(autoscaler.look)
-            if count and not is_making:
-                making = group.create_task(_do(partial(autoscaler.make, count)))
+            orders = await _do(autoscaler.look)
+            if orders and not is_making:
+                making = group.create_task(_do(partial(autoscaler.make, orders)))
             await asyncio.sleep(look_s)
 
 

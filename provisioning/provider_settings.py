@@ -12,6 +12,7 @@ from burla.provisioning.core.machines import BadConfig
 
 GPUS_MAX = 16  # of one machine: the most that any machine type takes
 RUN_H_MAX = 120 * 24  # Compute Engine's longest max_run_duration
+DISK_GB_MAX = 65_536  # Compute Engine's largest disk
 CPUS_MAX = 8192  # of a nodelet
 NODES_MAX = 1000  # of one kind; a typing error should not become a bill
 KUBERNETES_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -29,6 +30,7 @@ class GceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine_types: tuple[str, ...] = ("n2-standard-8",)  # in order of preference
     image: str = "projects/debian-cloud/global/images/family/debian-12"
     disk_gb: int = 20
+    disk_gb_max: int = 1000  # that a job may ask for
     gpus: int = 0  # attached to each machine, beside those that its type has (g2, a2, a3)
     gpu_type: str = ""  # of those, e.g. nvidia-tesla-t4
     network: str = "global/networks/default"
@@ -55,6 +57,8 @@ class GceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         must(0 < self.run_h <= RUN_H_MAX, "gce.run_h", self.run_h, f"up to {RUN_H_MAX} h")
         must(0 < self.boot_s < math.inf, "gce.boot_s", self.boot_s, "more than 0 seconds")
         must(0 <= self.gpus <= GPUS_MAX, "gce.gpus", self.gpus, f"0 to {GPUS_MAX}")
+        for name, size in (("disk_gb", self.disk_gb), ("disk_gb_max", self.disk_gb_max)):
+            must(1 <= size <= DISK_GB_MAX, f"gce.{name}", size, f"1 to {DISK_GB_MAX}")
         kinds = "set together with gce.gpus, e.g. nvidia-tesla-t4"
         must(bool(self.gpus) == bool(self.gpu_type), "gce.gpu_type", self.gpu_type, kinds)
         if is_used:

@@ -10,7 +10,7 @@ from typing import Literal, assert_never
 from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.detach_messages import ADOPT, BeforeStored, DetachAsked
-from burla.protocol.fields import POLICIES
+from burla.protocol.fields import MACHINES, POLICIES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.job_messages import JOBS, JobShown
 from burla.protocol.key_messages import ServerKey
@@ -57,6 +57,7 @@ class Connection:
         self._tells_status = False  # it can say how a job stands
         self._has_packages = False  # it knows what a function needs of packages
         self._takes_sizes = False  # it takes the sizes of big inputs for them
+        self._knows_machines = False  # it knows what machines made for jobs are to be like
         self._hello_s = now_s
         self._heard_s: float | None = None
         self._beat_s = now_s + m.BEAT_S
@@ -232,6 +233,7 @@ class Connection:
         self._tells_status = JOBS in welcome.features
         self._has_packages = PACKAGES in welcome.features
         self._takes_sizes = INPUTS in welcome.features
+        self._knows_machines = MACHINES in welcome.features
         self._has_store = sm.STORE in welcome.features
         self._adopts = self._has_store and ADOPT in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
@@ -252,6 +254,7 @@ class Connection:
             has_packages=self._has_packages,
             has_store=self._has_store,
             takes_sizes=self._takes_sizes,
+            knows_machines=self._knows_machines,
         )
 
     def _end_all(self, why: str) -> list[Effect]:

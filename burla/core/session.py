@@ -82,6 +82,8 @@ TOO_OLD = (
     " arguments out"
 )
 
+OLDER = "has no effect: the scheduler of the cluster runs an older burla, which does not know it"
+
 NO_STORE = (
     "the scheduler of the cluster runs an older burla, or has no store, and cannot keep a job whose"
     " caller goes: an administrator upgrades it with `burla up`, or leave detach out"
@@ -145,6 +147,7 @@ class Session:
         has_packages: bool = False,
         has_store: bool = True,
         takes_sizes: bool = False,
+        knows_machines: bool = True,
     ) -> list[Effect]:
         """Note that the scheduler listens: tell it all that it may not know.
 
@@ -157,12 +160,14 @@ class Session:
             has_packages: it knows what a function needs of packages.
             has_store: it keeps detached jobs.
             takes_sizes: it takes the sizes of big inputs for them; else they are sent whole.
+            knows_machines: it knows what machines that are made for a job are to be like.
         """
         self._connected, self._bytes_max = True, bytes_max
         self._known = {"bytes_max": bytes_max, "takes_blobs": takes_blobs}
         self._known |= {"has_policies": has_policies, "has_packages": has_packages}
         self._known |= {"tells_status": tells_status}
         self._known |= {"has_store": has_store, "takes_sizes": takes_sizes}
+        self._known |= {"knows_machines": knows_machines}
         self.batches.sends_whole = self.is_detached or not takes_sizes  # stored ones are whole
         if self.is_detached and not has_store:
             self._fail(m.JobFailed(self.id, "", NO_STORE))
@@ -174,6 +179,10 @@ class Session:
         spec = replace(self._spec, topic=self.topic)
         if spec.packages and not has_packages:
             spec = replace(spec, packages=b"")
+        if spec.machines is not None and not knows_machines:
+            notice = f"{' and '.join(spec.machines.said())} {OLDER}"
+            self._effects += [Warn(self.id, new) for new in self._waiting.new(notice)]
+            spec = replace(spec, machines=None)
         if self.opened:
             spec = replace(
                 spec, resumed=True, done=_greatest(self.batches.done), tried=self._retried.open()
@@ -279,6 +288,7 @@ class Session:
                 lease.gathering = None
             case m.JobStatus():
                 self._waiting.hear(message.waiting, now_s)
+                self._effects += [Warn(self.id, new) for new in self._waiting.new(message.notice)]
                 if self._spec.lazy and message.slots != self._slots:
                     self._slots = message.slots
                     self._effects.append(Slots(self.id, message.slots))

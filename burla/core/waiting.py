@@ -1,10 +1,11 @@
-"""Why nothing of a job runs, and when the user is to hear of it. Pure."""
+"""Why nothing of a job runs, what else is said of it, and when the user is to hear that. Pure."""
 
 import math
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 REPORT_S = 1.0  # a job that waits longer says why
+NOTICES_MAX = 8  # of one job
 
 
 class Waiting(Struct):
@@ -15,6 +16,7 @@ class Waiting(Struct):
     _status: str = ""  # why nothing of it runs, as the scheduler said
     _why: str = ""
     _reported: str = ""
+    _notices: set[str] = field(default_factory=set)  # that the user has seen
 
     def stall(self, why: str, now_s: float) -> None:
         """Note why the scheduler does nothing for the job; empty: it listens."""
@@ -34,6 +36,13 @@ class Waiting(Struct):
             return ""
         self._reported, self.due_s = self._why, math.inf
         return self._why
+
+    def new(self, notice: str) -> tuple[str, ...]:
+        """Return the notice if there is one that the user has not seen."""
+        if not notice or notice in self._notices or len(self._notices) >= NOTICES_MAX:
+            return ()
+        self._notices.add(notice)
+        return (notice,)
 
     def _reconsider(self, now_s: float) -> None:
         why = self._stalled or self._status

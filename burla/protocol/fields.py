@@ -164,6 +164,21 @@ class CallPolicy(Struct, frozen=True, array_like=True):
         return min(WAIT_S_MAX, wait_s) * (1 - self.jitter * chance)
 
 
+MACHINES = "machines"  # a feature: who says so knows what those are to be like
+
+
+class Machines(Struct, frozen=True, array_like=True):
+    """What machines that are made for a job are to be like; whoever makes them may not heed it."""
+
+    region: Word = ""  # where; empty: anywhere
+    disk_gb: Count = 0  # of each, at least; 0: as it is
+
+    def said(self) -> dict[str, str | int]:
+        """Return what is wanted, by the names that its caller knows."""
+        values: dict[str, str | int] = {"region": self.region, "disk_gb": self.disk_gb}
+        return {name: value for name, value in values.items() if value}
+
+
 class Try(Struct, frozen=True, array_like=True):
     """A call that has failed and is to be called again."""
 

@@ -74,6 +74,7 @@ from .fields import (
     Line as Line,
     LongCall as LongCall,
     LongCalls as LongCalls,
+    Machines as Machines,
     Message as Message,
     Minor as Minor,
     Names as Names,
@@ -162,6 +163,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     # only to a scheduler that keeps such jobs: it outlives its caller; a note to who reads of it
     detached: Opaque | None = None
     adopted: bool = False  # it was attached: what its client has of it is safe before calls begin
+    machines: Machines | None = None  # that are made for it; only to who has said `MACHINES`
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -327,6 +329,7 @@ class JobStatus(Message, frozen=True):
     job: Id
     waiting: Text  # why nothing of it runs; empty while it has a lease
     slots: Count = 0  # of all its leases; told if it is `lazy`
+    notice: Line = ""  # that the user is to see, once
 
 
 class JobFailed(Message, frozen=True):

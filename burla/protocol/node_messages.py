@@ -11,8 +11,10 @@ from .fields import (
     Count,
     Gpus,
     Line,
+    Machines,
     Message,
     Minor,
+    Names,
     Positive,
     Seconds,
     Word,
@@ -36,6 +38,7 @@ class AskDemand(Message, frozen=True):
     ram: Count  # likewise, in bytes; 0: not known
     retire: Annotated[tuple[Word, ...], Meta(max_length=NODES_MAX)] = ()  # not leased: it deletes
     gpus: Count = 0  # of a node that it would make
+    heeds: Names = ()  # which fields of `Machines`, by name
 
 
 class NodeState(StrEnum):
@@ -82,6 +85,7 @@ class Wish(Struct, frozen=True, array_like=True):
     waited_s: Seconds  # since its first lease began; without one, since it was opened
     fits: bool  # some node that is connected could run it
     func_gpu: Count = 0  # devices per call
+    machines: Machines | None = None  # what those are to be like
 
 
 class Demand(Message, frozen=True):

@@ -72,6 +72,10 @@ class Place:
         """Return the region that the zone lies in."""
         return self.zone.rpartition("-")[0]
 
+    def lies_in(self, region: str) -> bool:
+        """Return whether this is in a region, or zone; empty: in any."""
+        return region in ("", self.zone, self.region())
+
     def __str__(self) -> str:
         """Return words for people."""
         return f"{self.machine_type}{' spot' if self.spot else ''} in {self.zone}"
@@ -86,14 +90,19 @@ class Places:
     spot: str  # "never", "prefer", "only"
     _until_s: dict[Place, float] = field(default_factory=dict)
 
-    def open(self, now_s: float) -> Iterator[Place]:
-        """Yield places to ask: all zones, then the next machine type, then without spot."""
+    def open(self, now_s: float, region: str = "") -> Iterator[Place]:
+        """Yield places to ask: all zones, then the next machine type, then without spot.
+
+        Args:
+            now_s: when.
+            region: or zone in which they are to lie; empty: in any.
+        """
         kinds = {"never": (False,), "prefer": (True, False), "only": (True,)}[self.spot]
         for spot in kinds:
             for machine_type in self.machine_types:
                 for zone in self.zones:
                     place = Place(zone, machine_type, spot)
-                    if self._until_s.get(place, 0.0) <= now_s:
+                    if place.lies_in(region) and self._until_s.get(place, 0.0) <= now_s:
                         yield place
 
     def close(self, place: Place, refusal: Refusal, now_s: float) -> None:

@@ -5,7 +5,7 @@ Pure: what is said here is said to all kinds of machines alike (ssh, gce, ...).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from burla.protocol.printable import printable as printable  # for all kinds of machines
 
@@ -90,7 +90,10 @@ class Transport(Protocol):
 
 
 class Provisioner(Protocol):
-    """Gets machines and gives them up. Calls block; one `create` at a time, beside the others."""
+    """Gets machines and gives them up. Calls block; one `create` at a time, beside the others.
+
+    One that heeds what jobs want of machines says so by two attributes more: see `Heeding`.
+    """
 
     def observe(self) -> list[Machine]:
         """Return all machines of the cluster that exist, in whatever state."""
@@ -133,6 +136,21 @@ class Provisioner(Protocol):
         Raises:
             ProvisioningError: it cannot be removed.
         """
+
+
+class Heeding(Provisioner, Protocol):
+    """A provisioner that makes machines as jobs want them, where and how they can be had.
+
+    What is wanted comes by the names in `heeds`, each only if it is wanted.
+    """
+
+    heeds: frozenset[str]  # of region, disk_gb
+
+    def why_not(self, **wanted: Any) -> str:
+        """Return why no machine is ever made so; empty: it can be tried."""
+
+    def create(self, count: int, *, grown: bool = False, **wanted: Any) -> list[Machine]:
+        """As that of `Provisioner`."""
 
 
 def tail(text: str, lines_max: int = 6) -> str:

@@ -7,10 +7,10 @@ provider makes from labelled ones only, and `is_ours` looks again.
 import hashlib
 import math
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from burla.protocol.messages import Wish
+from burla.protocol.messages import Machines, Wish
 
 from .machines import Machine, Shape
 
@@ -41,6 +41,14 @@ class Growth:
 
     count: int
     why: str = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Machines that are to be made now."""
+
+    count: int
+    like: Machines  # as the jobs want them that they are for
 
 
 def alive(machines: Iterable[Machine]) -> list[Machine]:
@@ -168,6 +176,20 @@ def grow(
     if affordable < room:
         limit = f"grow.max_cost_per_h = {limits.max_cost_per_h:g}"
     return Growth(count, f"the cluster is at its limit ({limit})")
+
+
+def lacking(wanted: Mapping[Machines, int], coming: Mapping[Machines, int]) -> dict[Machines, int]:
+    """Return how many of each kind are wanted and not on their way; none of another kind counts."""
+    left = {like: count - coming.get(like, 0) for like, count in wanted.items()}
+    return {like: count for like, count in left.items() if count > 0}
+
+
+def orders(count: int, lacking: Mapping[Machines, int]) -> Iterator[Order]:
+    """Yield what to make of what is lacking, `count` in all."""
+    for like, most in lacking.items():
+        if now := min(count, most):
+            count -= now
+            yield Order(now, like)
 
 
 def shrink(

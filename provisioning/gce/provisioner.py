@@ -54,7 +54,9 @@ class OutOfPlaces(ProvisioningError):
 
 
 class Gce:
-    """The virtual machines of one cluster; see `machines.Provisioner`."""
+    """The virtual machines of one cluster; see `machines.Heeding`."""
+
+    heeds = frozenset(("region", "disk_gb"))
 
     def __init__(
         self,
@@ -194,12 +196,26 @@ class Gce:
 
     # --- create ---
 
-    def create(self, count: int, *, grown: bool = False) -> list[Machine]:
-        """Ask for machines; see `machines.Provisioner`."""
+    def why_not(self, *, region: str = "", disk_gb: int = 0) -> str:
+        """Return why none is made so; see `machines.Heeding`.
+
+        Where machines may be, and how big a disk is paid for, the cluster's file decides.
+        """
+        zones, most = self.gce.zones, max(self.gce.disk_gb, self.gce.disk_gb_max)
+        if not any(Place(zone, "", spot=False).lies_in(region) for zone in zones):
+            return f"no machine for region={region!r}: they are made in {named(zones)} (gce.zones)"
+        if disk_gb > most:
+            return f"no machine for disk_gb={disk_gb}: it is at most {most} (gce.disk_gb_max)"
+        return ""
+
+    def create(
+        self, count: int, *, grown: bool = False, region: str = "", disk_gb: int = 0
+    ) -> list[Machine]:
+        """Ask for machines; see `machines.Heeding`."""
 
         def one(_: int) -> Machine | ProvisioningError:
             try:
-                return self._create_one(grown)
+                return self._create_one(grown, region, disk_gb)
             except ProvisioningError as error:
                 return error
 
@@ -211,13 +227,13 @@ class Gce:
             raise errors[0]
         return machines
 
-    def _create_one(self, grown: bool) -> Machine:
+    def _create_one(self, grown: bool, region: str, disk_gb: int) -> Machine:
         said: list[str] = []
-        for place in self._places.open(time.monotonic()):
+        for place in self._places.open(time.monotonic(), region):
             self._pause(0.0)  # the autoscaler's process may end here
             name = f"burla-{label(self.config.name)[:40]}-{uuid.uuid4().hex[:8]}"
             try:
-                self._insert(place, name, grown)
+                self._insert(place, name, grown, disk_gb)
             except Refused as refused:
                 answer = refused.answer
                 if answer.refusal is Refusal.NO:
@@ -228,9 +244,10 @@ class Gce:
                 continue
             return Machine(name, place.zone, "gce", "creating", grown=grown)
         why = named(said, 3) or "none of the places had any a few minutes ago"
-        raise OutOfPlaces(f"no capacity anywhere: {why}. Add zones or machine types")
+        where = f"in {region}" if region else "anywhere"
+        raise OutOfPlaces(f"no capacity {where}: {why}. Add zones or machine types")
 
-    def _insert(self, place: Place, name: str, grown: bool) -> None:
+    def _insert(self, place: Place, name: str, grown: bool, disk_gb: int) -> None:
         """Make one machine.
 
         Raises:
@@ -239,7 +256,7 @@ class Gce:
         request = types.InsertInstanceRequest(
             project=self.gce.project,
             zone=place.zone,
-            instance_resource=self._resource(place, name, grown),
+            instance_resource=self._resource(place, name, grown, disk_gb),
             request_id=str(uuid.uuid4()),  # the same in all tries: they make one machine together
         )
         try:
@@ -283,7 +300,7 @@ class Gce:
             text = operation.http_error_message
             raise Refused(classify(operation.http_error_status_code, "", text))
 
-    def _resource(self, place: Place, name: str, grown: bool) -> Any:
+    def _resource(self, place: Place, name: str, grown: bool, disk_gb: int) -> Any:
         gce = self.gce
         run_s = int(gce.run_h * 3600)
         zone = f"zones/{place.zone}"
@@ -298,7 +315,7 @@ class Gce:
             boot=True,
             auto_delete=True,
             initialize_params=types.AttachedDiskInitializeParams(
-                source_image=gce.image, disk_size_gb=gce.disk_gb
+                source_image=gce.image, disk_size_gb=max(gce.disk_gb, disk_gb)
             ),
         )
         interface = types.NetworkInterface(network=gce.network)

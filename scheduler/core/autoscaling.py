@@ -20,6 +20,7 @@ from .status import node_statuses
 HEARD_S = 360.0  # what was said counts this long: `burla up` stops autoscalers for minutes
 EXPECTED_S = 30.0  # after the scheduler's start; autoscalers ask every few seconds
 AUTOSCALERS_MAX = 16
+NOBODY = "nobody makes machines for this cluster ([grow] of its file)"
 NOT_HERE = "; no autoscaler is running: `burla up` starts one if the cluster's file has [grow]"
 NOT_ASKED = "; pass grow=True to get machines, or run `burla up` for those of the cluster's file"
 
@@ -37,6 +38,7 @@ class Autoscalers(Struct):
 
     expected_s: float = 0.0  # until then one may be about to speak
     _said: dict[str, _Said] = field(default_factory=dict)  # by name
+    _settled: set[bytes] = field(default_factory=set)  # jobs that know what of theirs is not heeded
 
     def ask(self, state: State, said: m.AskDemand, user: str) -> m.Demand:
         """Take what one says; return what it wants to know. Costs O(nodes + jobs).
@@ -76,6 +78,25 @@ class Autoscalers(Struct):
         if now_s < self.expected_s and not self._said:
             return True
         return any(_fits(job, said.ask) for said in self._said.values())
+
+    def tell_unheeded(self, state: State) -> None:
+        """Tell callers once what of their wishes nobody heeds who makes machines."""
+        self._settled &= state.jobs.keys()
+        for job in state.jobs.values():
+            wanted = job.spec.machines
+            if wanted is None or job.id in self._settled or job.failed or job.is_away:
+                continue
+            makers = [said.ask for said in self._said.values() if said.ask.cpus]
+            is_early = state.now_s < max(self.expected_s, job.opened_s + EXPECTED_S)
+            if not makers and is_early:
+                continue
+            self._settled.add(job.id)
+            heeded = {name for ask in makers for name in ask.heeds}
+            if ignored := [name for name in wanted.said() if name not in heeded]:
+                by = ", ".join(sorted(ask.name for ask in makers))
+                why = f"it is not heeded by what makes machines here ({by})" if makers else NOBODY
+                notice = f"{' and '.join(ignored)} has no effect: {why}"
+                state.tell(job, m.JobStatus(job.id, job.said, job.slots_said, notice))
 
     def _retire(self, state: State) -> None:
         """Lease nodes no more that are named, if they are idle; and all others again."""
@@ -122,4 +143,5 @@ def _wish(job: Job, fits: bool, now_s: float) -> m.Wish:
         waited_s=max(0.0, now_s - since_s),
         fits=fits,
         func_gpu=job.func_gpu,
+        machines=job.spec.machines,
     )

@@ -29,6 +29,7 @@ def tick(state: State, autoscalers: Autoscalers) -> None:
     absence.expire(state)
     operators.expire(state)
     autoscalers.expire(state)
+    autoscalers.tell_unheeded(state)
     for job in list(state.jobs.values()):
         jobs.expire(state, job)
         if job.id in state.jobs:

@@ -31,7 +31,7 @@ from burla.protocol.codec import (
     split,
 )
 from burla.protocol.detach_messages import ADOPT
-from burla.protocol.fields import POLICIES
+from burla.protocol.fields import MACHINES, POLICIES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.job_messages import JOBS
 from burla.protocol.key_messages import KEYS, RenewKey, ServerKey
@@ -96,7 +96,7 @@ COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 # Of messages in pieces, per peer: one value of the largest size, and what counts besides.
 UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
-FEATURES = (KEYS, BLOBS, INPUTS, POLICIES, JOBS, PACKAGES, OUTPUT, OVERVIEW)
+FEATURES = (KEYS, BLOBS, INPUTS, POLICIES, JOBS, PACKAGES, OUTPUT, OVERVIEW, MACHINES)
 OUTBOX_RETRY_S = sockets.RETRY_S
 INSIDE_BYTES = 256  # of the name of who speaks in this process: no routing id is so long
 DIRECT = b"direct".ljust(INSIDE_BYTES)  # who is at the other end of a direct line

@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from burla import Retry, remote_parallel_map as rpm
-from burla.options import Options, read_options
-from burla.protocol.messages import NUMBER_MAX, CallPolicy
+from burla.options import DISK_GB_MAX, Options, read_machines, read_options
+from burla.protocol.messages import NUMBER_MAX, CallPolicy, Machines
 
 
 def test_usually_nothing_is_asked_of_the_cluster() -> None:
@@ -139,3 +139,32 @@ def test_what_cannot_be_meant_is_refused_at_once(
     monkeypatch.setenv("BURLA_CLUSTER", "ipc:///nowhere")
     with pytest.raises(error, match=text):
         rpm(len, ["a"], **names)
+
+
+def test_machines_are_wanted_as_they_are_said_to_be() -> None:
+    assert read_machines() is None
+    assert read_machines("us-east1-b") == Machines("us-east1-b")
+    assert read_machines(None, DISK_GB_MAX) == Machines(disk_gb=DISK_GB_MAX)
+    assert read_machines("eu", 5) == Machines("eu", 5)
+
+
+@pytest.mark.parametrize(
+    ("region", "disk_gb", "kind", "words"),
+    [
+        (7, None, TypeError, "region must be a name, or None, not 7"),
+        ("", None, ValueError, "region must be the name of a region or zone"),
+        ("us east", None, ValueError, "not 'us east'"),
+        ("eu\n", None, ValueError, "region must be"),
+        ("x" * 64, None, ValueError, "region must be"),
+        (None, True, TypeError, "disk_gb must be a whole number of GB .* not True"),
+        (None, 1.5, TypeError, "disk_gb must be a whole number"),
+        (None, "50", TypeError, "disk_gb must be a whole number"),
+        (None, 0, ValueError, "disk_gb must be 1 to 65536, not 0"),
+        (None, 10**30, ValueError, "disk_gb must be 1 to 65536"),
+    ],
+)
+def test_machines_that_cannot_be_are_refused(
+    region: object, disk_gb: object, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        read_machines(region, disk_gb)

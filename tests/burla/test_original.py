@@ -1,10 +1,18 @@
 """Arguments of the original Burla: taken, refused or said to be without effect."""
 
+import os
+import warnings
+from typing import Any
+
 import pytest
 
 from burla import remote_parallel_map as rpm
 from burla.calling import request_of
 from burla.original import plain_limits
+from burla.protocol.messages import Machines
+from burla.starting import _Cluster, _specify
+
+WANTED = Machines(region="us-east1")
 
 
 def test_dynamic_is_what_the_cluster_does_where_nothing_is_said() -> None:
@@ -26,8 +34,27 @@ def test_an_image_is_refused_with_what_to_do() -> None:
         rpm(abs, [1], image="python:3.12")  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("name", ["region", "disk_gb"])
-def test_what_is_without_effect_is_said(name: str) -> None:
-    said: dict[str, object] = {name: "here" if name == "region" else 50}
-    with pytest.warns(UserWarning, match=f"{name}=.* has no effect on a call"):
-        request_of(abs, [1], **said)  # type: ignore[arg-type]
+def test_in_a_call_no_machine_is_made_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURLA_WORKER_PID", str(os.getpid()))
+    words = "region='us-east1' and disk_gb=50 has no effect.* grow=True and a cluster of yours"
+    with pytest.warns(UserWarning, match=words) as warned:
+        assert rpm(abs, [-1], region="us-east1", disk_gb=50, grow=True) == [1]
+    assert [one.filename for one in warned] == [__file__]  # at the line of the caller
+
+
+@pytest.mark.parametrize(
+    ("address", "grow", "wanted"),
+    [("ipc:///s", True, WANTED), ("ipc:///s", False, None), (None, True, None)],
+)
+def test_only_a_cluster_that_may_grow_is_told_what_machines_are_to_be_like(
+    address: str | None, grow: bool, wanted: Machines | None
+) -> None:
+    request = request_of(abs, [1], grow=grow, region="us-east1")
+    no_io: Any = None
+    place = _Cluster(no_io, no_io, address)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert _specify(request, place, is_lazy=False).machines == wanted
+    assert [str(one.message)[:33] for one in warned] == ["region='us-east1' has no effect: "] * (
+        wanted is None
+    )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from autoscaled import BOOT_S, FREE, LONG, Site, make
@@ -13,6 +14,7 @@ from burla.protocol import messages as m
 from burla.provisioning.autoscaler import BACKOFF_S
 from burla.provisioning.autoscaler_daemon import Stopping, serve
 from burla.provisioning.config import parse
+from burla.provisioning.core.machines import Machine
 from burla.provisioning.core.plan import Limits
 from burla.provisioning.gce.provisioner import Gce
 
@@ -299,7 +301,7 @@ def test_each_that_never_joins_makes_the_next_pause_longer(site: Site) -> None:
         site.look()
         assert site.gce.alive() == []
         ended_s = site.clock[0]
-        while site.autoscaler.look() == 0:
+        while not site.autoscaler.look():
             site.clock[0] += 10.0
         pauses.append(site.clock[0] - ended_s)
     assert pauses == [60.0, 120.0, 240.0, 480.0, 600.0]
@@ -363,3 +365,78 @@ def test_told_to_end_it_begins_no_machine_more(tmp_path: Path) -> None:
         one = Gce(parse({"name": "lab", "gce": where}), "", lambda name: None, pause=pause)
         assert len(one.create(20)) == 3
         assert len(gce.alive()) == 3
+
+
+def like(region: str = "", disk_gb: int = 0) -> m.Wish:
+    """Return the wish of a job that nothing fits, for a machine as it wants it."""
+    machines = m.Machines(region, disk_gb)
+    return m.Wish("3.11", 1, None, 1, None, 0, 0.0, 0.0, fits=False, machines=machines)
+
+
+def made(site: Site) -> list[tuple[str, str]]:
+    """Return the zone and the disk of each machine."""
+    bodies = [vm.body for vm in site.gce.vms.values()]
+    disks = [body["disks"][0]["initializeParams"]["diskSizeGb"] for body in bodies]
+    zones = [body["zone"].rpartition("/")[2] for body in bodies]
+    return sorted(zip(zones, disks, strict=True))
+
+
+def test_machines_are_made_where_and_as_jobs_want_them(site: Site) -> None:
+    site.told.wishes = [like("us-central1-b"), like("us-central1", 50), like(disk_gb=3), like()]
+    assert site.look() == 4
+    zones = [("us-central1-a", "20"), ("us-central1-a", "20"), ("us-central1-a", "50")]
+    assert made(site) == [*zones, ("us-central1-b", "20")]
+    assert site.told.asked[-1].heeds == ("disk_gb", "region")
+    assert site.look() == 0  # they are on their way
+    site.told.wishes = [like("us-central1-b"), like("us-central1-b")]
+    assert site.look() == 1  # the others were not made for these
+    site.join()
+    assert site.look() == 1  # one machine at least for who waits: at the limit
+
+
+def test_what_cannot_be_had_is_told_and_keeps_nobody_else_from_growing(site: Site) -> None:
+    site.told.wishes = [like("europe-west4"), like(disk_gb=2000), like()]
+    assert site.look() == 1
+    doing = site.told.asked[-1].doing
+    assert doing == (
+        "machines on their way: 1; no machine for region='europe-west4': they are made in"
+        " us-central1-a, us-central1-b (gce.zones), no machine for disk_gb=2000: it is at most"
+        " 1000 (gce.disk_gb_max)"
+    )
+
+
+def test_a_place_without_capacity_pauses_those_who_want_it_and_no_others(site: Site) -> None:
+    site.gce.faults["insert"] = ["capacity", "capacity"]  # with spot, and without
+    site.told.wishes = [like("us-central1-b")]
+    site.look()
+    assert site.gce.alive() == []
+    assert site.doing().startswith("no machine with region='us-central1-b' right now, trying again")
+    site.told.wishes.append(like())
+    assert site.look() == 1
+    site.autoscaler.provisioner._places._until_s.clear()  # type: ignore[attr-defined]  # its clock is the machine's
+    site.clock[0] += BACKOFF_S
+    assert site.look() == 1
+    assert [zone for zone, _ in made(site)] == ["us-central1-a", "us-central1-b"]
+
+
+class Plain:
+    """A provider that takes no wishes."""
+
+    def __init__(self, provisioner: Gce) -> None:
+        self._provisioner = provisioner
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("heeds", "why_not"):
+            raise AttributeError(name)
+        return getattr(self._provisioner, name)
+
+    def create(self, count: int, *, grown: bool = False) -> list[Machine]:
+        return self._provisioner.create(count, grown=grown)
+
+
+def test_a_provider_that_heeds_no_wishes_makes_machines_as_ever(site: Site) -> None:
+    site.autoscaler.provisioner = Plain(site.autoscaler.provisioner)  # type: ignore[arg-type]
+    site.told.wishes = [like("europe-west4", 2000), like()]
+    assert site.look() == 2
+    assert site.told.asked[-1].heeds == ()
+    assert [disk for _, disk in made(site)] == ["20", "20"]

@@ -54,10 +54,10 @@ class Site:
     clock: list[float]
 
     def look(self) -> int:
-        count = self.autoscaler.look()
-        if count:
-            self.autoscaler.make(count)
-        return count
+        orders = self.autoscaler.look()
+        if orders:
+            self.autoscaler.make(orders)
+        return sum(order.count for order in orders)
 
     def join(self, *names: str) -> None:
         """Let machines say that they are ready, and the scheduler know their nodes."""

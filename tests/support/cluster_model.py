@@ -139,6 +139,7 @@ class ModelClient:
     grow: bool = False
     lazy: bool = False
     policy: m.CallPolicy | None = None
+    machines: m.Machines | None = None
     lost: dict[int, tuple[str, ...]] = field(default_factory=dict)
     func_cpu: int = 1
     have: Ranges = field(default_factory=Ranges)
@@ -148,6 +149,7 @@ class ModelClient:
     function: bytes = b"function"
     failed: str = ""
     waiting: str = ""
+    notices: list[str] = field(default_factory=list)
     deliver: bool = True  # False: what the scheduler sends gets lost (the connection is cut)
     silent: bool = False  # it stands still
 
@@ -163,6 +165,7 @@ class ModelClient:
             grow=self.grow,
             lazy=self.lazy,
             policy=self.policy,
+            machines=self.machines,
             digest=digest_of([self.function]),
             resumed=resumed,
             done=tuple(self.have),
@@ -191,6 +194,7 @@ class ModelClient:
                 self.have.add(message.index, message.index + 1)
             case m.JobStatus():
                 self.waiting = message.waiting
+                self.notices += [message.notice] * bool(message.notice)
             case _:
                 pass
         return None
@@ -237,11 +241,13 @@ class ModelCluster:
         lazy: bool = False,
         func_cpu: int = 1,
         policy: m.CallPolicy | None = None,
+        machines: m.Machines | None = None,
     ) -> ModelClient:
         number = self._number()
         client = ModelClient(ident(number), b"c%d" % number, ident(1000 + number))
         client.max_parallelism, client.user, client.grow = max_parallelism, user, grow
         client.func_cpu, client.lazy, client.policy = func_cpu, lazy, policy
+        client.machines = machines
         self.clients[client.peer] = client
         self.say(client.peer, client.hello())
         self.say(client.peer, client.open(), [b"function"])

@@ -1,8 +1,17 @@
-"""The user hears why nothing happens, once a reason has lasted."""
+"""The user hears why nothing happens, once a reason has lasted, and at once what has no effect."""
 
 import math
 
-from burla.core.waiting import REPORT_S, Waiting
+import msgspec
+from opening import open_job
+
+from burla.core.effects import Send, Warn
+from burla.core.session import OLDER, Session
+from burla.core.waiting import NOTICES_MAX, REPORT_S, Waiting
+from burla.protocol import messages as m
+
+JOB = b"j" * 16
+SPEC = open_job(JOB)
 
 
 def test_a_reason_is_reported_once_it_has_lasted() -> None:
@@ -48,3 +57,31 @@ def test_a_repeated_word_does_not_put_the_report_off() -> None:
     waiting.hear("no node", 1)
     waiting.hear("no node", 1.9)
     assert waiting.due_s == 1 + REPORT_S
+
+
+def opened() -> Session:
+    session = Session(SPEC, [b"function"], prompt=True)
+    session.connect(0)
+    return session
+
+
+def test_a_notice_is_shown_once_and_changes_nothing_else() -> None:
+    session = opened()
+    session.receive(m.JobStatus(JOB, "no node"), [], now_s=1)
+    said = m.JobStatus(JOB, "no node", notice="region has no effect")
+    assert session.receive(said, [], now_s=1.5) == [Warn(JOB, "region has no effect")]
+    assert session.receive(said, [], now_s=1.6) == []
+    assert session.next_deadline_s() == 1 + REPORT_S
+    many = [m.JobStatus(JOB, "", notice=str(number)) for number in range(99)]
+    shown = [effect for one in many for effect in session.receive(one, [], now_s=2)]
+    assert len(shown) == NOTICES_MAX - 1
+
+
+def test_an_older_scheduler_is_not_told_of_machines_and_that_is_said_once() -> None:
+    machines = m.Machines("eu", 50)
+    spec = msgspec.structs.replace(SPEC, machines=machines)
+    assert Session(spec, [], prompt=True).connect(0) == [Send(spec, [])]
+    session = Session(spec, [], prompt=True)
+    warning = Warn(JOB, f"region and disk_gb {OLDER}")
+    assert sorted(session.connect(0, knows_machines=False), key=repr) == [Send(SPEC, []), warning]
+    assert warning not in session.connect(1, knows_machines=False)

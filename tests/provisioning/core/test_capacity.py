@@ -56,6 +56,19 @@ def test_a_place_without_capacity_is_not_asked_for_a_while_and_its_neighbours_ar
     assert [place.zone for place in places.open(EXHAUSTED_S)] == ["r-a", "r-b"]
 
 
+def test_a_place_is_chosen_by_region_or_zone() -> None:
+    places = Places(["us-east1-b", "us-east1-c", "us-east4-a"], ["big"], "never")
+
+    def zones(region: str) -> list[str]:
+        return [place.zone for place in places.open(0.0, region)]
+
+    assert zones("us-east1") == ["us-east1-b", "us-east1-c"]
+    assert zones("us-east4-a") == ["us-east4-a"]
+    assert zones("us-east") == zones("us") == []
+    places.close(Place("us-east1-b", "big", False), Refusal.CAPACITY, 0.0)
+    assert zones("us-east1") == ["us-east1-c"]
+
+
 def test_a_quota_rules_out_the_region_and_no_other() -> None:
     places = Places(["r-a", "r-b", "q-a"], ["big"], "never")
     places.close(Place("r-a", "big", False), Refusal.QUOTA, 0.0)

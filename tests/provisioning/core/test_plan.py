@@ -5,14 +5,17 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, strategies as st
 
-from burla.protocol.messages import Wish
+from burla.protocol.messages import Machines, Wish
 from burla.provisioning.core.machines import Machine, Shape
 from burla.provisioning.core.plan import (
     MADE_BY,
     Limits,
+    Order,
     believed,
     grow,
+    lacking,
     missing,
+    orders,
     orphans,
     paid_for,
     shrink,
@@ -104,6 +107,16 @@ def test_a_machine_runs_as_many_calls_as_it_has_devices_for() -> None:
 def test_those_on_their_way_are_not_asked_for_again() -> None:
     assert grow(2, machines("ready", "creating", "joining"), LIMITS, 1.0).count == 0
     assert grow(3, machines("ready", "creating", "joining"), LIMITS, 1.0).count == 1
+
+
+def test_those_on_their_way_count_for_what_they_were_made_for() -> None:
+    plain, east, west = Machines(), Machines("us-east1"), Machines("us-west1", 50)
+    wanted = {plain: 2, east: 1, west: 3}
+    left = lacking(wanted, {plain: 5, west: 1})
+    assert left == {east: 1, west: 2}
+    assert list(orders(99, left)) == [Order(1, east), Order(2, west)]
+    assert list(orders(2, left)) == [Order(1, east), Order(1, west)]
+    assert list(orders(0, left)) == []
 
 
 def test_all_that_runs_counts_against_both_limits() -> None:

@@ -545,8 +545,8 @@ def test_after_any_faults_nothing_is_left_when_it_is_down_or_when_its_time_is_ov
                 one.create(random.randrange(1, 5))
             grown = autoscaler(file, Told(wishes=[LONG]), [0.0])
             with suppress(ProvisioningError):
-                if count := grown.look():
-                    grown.make(count)
+                if orders := grown.look():
+                    grown.make(orders)
             if killed:
                 kube.pass_time(24 * 3600 + 60)
                 kube.pass_time(120)

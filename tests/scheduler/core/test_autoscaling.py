@@ -9,7 +9,7 @@ from opening import client_hello
 from burla.protocol import messages as m
 from burla.protocol.codec import encode
 from burla.protocol.messages import WISHES_MAX
-from burla.scheduler.core.autoscaling import EXPECTED_S, HEARD_S
+from burla.scheduler.core.autoscaling import EXPECTED_S, HEARD_S, NOBODY
 from burla.scheduler.core.effects import Effect, Send
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.core.scheduler import Scheduler
@@ -31,12 +31,13 @@ class Autoscaler:
         cpus: int = 0,
         ram: int = 0,
         gpus: int = 0,
+        heeds: tuple[str, ...] = (),
         name: str = "lab/gce",
         then: Sequence[Effect] = (),
     ) -> m.Demand:
         """Return the answer; nothing else comes of it, but for what is expected `then`."""
         self.cluster.heard()
-        self.cluster.say(ADMIN, m.AskDemand(name, doing, cpus, ram, retire, gpus))
+        self.cluster.say(ADMIN, m.AskDemand(name, doing, cpus, ram, retire, gpus, heeds))
         first, *others = self.cluster.heard()
         assert others == list(then)
         assert isinstance(first, Send)
@@ -246,3 +247,49 @@ def test_calls_that_want_gpus_wait_for_machines_with_as_many() -> None:
     autoscaler.ask(cpus=8, gpus=1)
     autoscaler.wait(6)
     assert "n1 has no GPUs" in client.failed
+
+
+MACHINES = m.Machines("us-east1", 50)
+
+
+def test_what_machines_are_to_be_like_is_told_who_makes_them() -> None:
+    cluster = ModelCluster()
+    client = cluster.client(grow=True, machines=MACHINES)
+    cluster.inputs(client, 1)
+    autoscaler = Autoscaler(cluster)
+    (wish,) = autoscaler.ask(cpus=8, heeds=("disk_gb", "region")).wishes
+    assert wish.machines == MACHINES
+    autoscaler.wait(EXPECTED_S + 1)
+    assert client.notices == []
+
+
+def test_what_nobody_heeds_is_told_once_of_each_job() -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    client = cluster.client(grow=True, machines=MACHINES)
+    cluster.inputs(client, 1)
+    autoscaler = Autoscaler(cluster)
+    autoscaler.ask()  # it does not know yet what it makes
+    autoscaler.wait(1)
+    assert client.notices == []
+    autoscaler.ask(cpus=8, heeds=("region",), name="lab/x")
+    autoscaler.ask(cpus=8, name="lab/slurm")
+    autoscaler.wait(1)
+    assert client.notices == [
+        "disk_gb has no effect: it is not heeded by what makes machines here (lab/slurm, lab/x)"
+    ]
+    assert node.active() is not None  # it runs all the same
+    autoscaler.ask(cpus=8)
+    autoscaler.wait(EXPECTED_S)
+    assert len(client.notices) == 1
+
+
+def test_where_nobody_makes_machines_that_is_told_after_a_while() -> None:
+    cluster = ModelCluster()
+    cluster.node()
+    client = cluster.client(grow=True, machines=MACHINES)
+    plain = cluster.client(grow=True)
+    for _ in range(round(EXPECTED_S) * 4 + 4):
+        cluster.later(0.25)
+    assert client.notices == [f"region and disk_gb has no effect: {NOBODY}"]
+    assert plain.notices == []
