@@ -364,3 +364,13 @@ class RemoteError(CallFailed):
     type_name: str = ""
     text: str = ""
     remote_traceback: str = ""
+
+
+# What the original calls them, for scripts that catch them by name: only where ours means the same.
+
+InputTooBig = InputTooLarge
+NoCompatibleNodes = Unsatisfiable
+NodeDisconnected = NodeLost
+ClusterShutdown = ClusterRestarted = ClusterLost
+MainServiceTimeout = ClusterUnreachable
+UnauthorizedError = NotAuthorised

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+import burla
 from burla import errors
 from burla.errors import BurlaError, CallFailed, WorkerDied
 
@@ -66,3 +67,12 @@ def test_a_worker_that_died_is_told_with_input_end_and_last_words(how: str, hint
     assert error.burla_input_index == 17
     for part in ("input 17", how, "3 times", hint, "last words:\nlast"):
         assert part in str(error)
+
+
+def test_scripts_of_the_original_catch_ours_by_its_names() -> None:
+    assert burla.InputTooBig is burla.InputTooLarge
+    assert burla.NoCompatibleNodes is burla.Unsatisfiable
+    assert burla.NodeDisconnected is burla.NodeLost
+    assert burla.ClusterShutdown is burla.ClusterRestarted is burla.ClusterLost
+    assert burla.MainServiceTimeout is burla.ClusterUnreachable
+    assert burla.UnauthorizedError is burla.NotAuthorised
