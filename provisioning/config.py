@@ -297,7 +297,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if "nodes" in said and not (providers or other):
             flags = ", ".join(f"--{name}" for name in BUILT_IN)
             raise BadConfig(
-                f"--nodes needs {flags} or --provider: say which kind of machine to make"
+                f"--nodes needs {flags}, --provider or --local: say which kind of node to make"
             )
         tables: dict[str, dict[str, Any]] = {name: {} for name in (*providers, "")}
         for name in providers:

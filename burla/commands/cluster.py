@@ -81,7 +81,9 @@ def _drop(address: str) -> None:
 @click.option("--slurm", is_flag=True, help="Make nodes by the Slurm of this machine.")
 @click.option("--kubernetes", is_flag=True, help="Make nodes as pods of Kubernetes.")
 @click.option("--provider", metavar="NAME", help="Make nodes by a provider installed by you.")
-@click.option("--nodes", type=int, help="How many nodes for one of these (default: 1).")
+@click.option(
+    "--nodes", type=int, help="How many nodes for one of these, or with --local (default: 1)."
+)
 @click.option("--max-nodes", type=int, help="Limit up to which jobs with grow=True may add nodes.")
 @click.option("--project", help="Google Cloud project that pays for --gce.")
 @click.option(
@@ -121,13 +123,17 @@ def up(
     missing, and changes nothing else.
     """
     from burla.provisioning import cli
+    from burla.provisioning.config import BUILT_IN
 
     said = {
         name: value
         for name, value in settings.items()
         if value is not None and value is not False and value != ()
     }
-    return cli.up(file, cluster, hosts, int(local), said, as_json, _adopt, cluster_address)
+    here = int(local)
+    if local and not any(name in said for name in (*BUILT_IN, "provider")):
+        here = said.pop("nodes", 1)
+    return cli.up(file, cluster, hosts, here, said, as_json, _adopt, cluster_address)
 
 
 @click.command()

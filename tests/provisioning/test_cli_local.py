@@ -301,6 +301,7 @@ def test_a_toml_file_says_it_all(user: User, tmp_path: Path) -> None:
         (["up", "--ssh", "h.invalid"], 78, "there is no host of this name"),
         (["up", "--local", "--bind", "nonsense"], 78, "bind: 'nonsense' is not the address"),
         (["up", "--local", "--scheduler", "tcp://h:1"], 78, "tcp:// goes without keys"),
+        (["up", "--local", "--nodes", "2000"], 78, "local.nodes is 2000"),
         (["up", "nowhere.toml"], 78, "nowhere.toml cannot be read"),
         (["status"], 69, "there is no cluster 'default'"),
         (["nodes", "add", "h"], 69, "there is no cluster 'default'"),

@@ -57,7 +57,9 @@ def test_options_say_what_a_file_could() -> None:
     )
     assert (theirs.grows_by, theirs.provided) == ("x", ("x",))
     assert theirs.with_fewer("x").providers == {"x": {"nodes": 1}}
-    with pytest.raises(BadConfig, match="--nodes needs --gce, --slurm, --kubernetes or --provider"):
+    with pytest.raises(
+        BadConfig, match="--nodes needs --gce, --slurm, --kubernetes, --provider or --local"
+    ):
         ClusterConfig().with_options({"nodes": 3})
     with pytest.raises(BadConfig, match="the project that pays"):
         ClusterConfig().with_options({"gce": True})
