@@ -136,6 +136,18 @@ def _adopt(state: State, node: Node, job: Job, claim: m.Held) -> None:
         state.marks.jobs[job.id] = None
 
 
+def await_jobs(state: State, now_s: float) -> None:
+    """Take note that jobs which nodes may hold something of are still being read from a disk.
+
+    To be said again and again meanwhile: nodes go on with what they have of them.
+    """
+    until_s = now_s + ORPHAN_S
+    state.former.settled_s = max(state.former.settled_s, until_s)
+    for node in state.nodes.values():
+        for lease in node.orphans.values():
+            lease.until_s = max(lease.until_s, until_s)
+
+
 def expire(state: State, node: Node) -> None:
     """End the leases whose client did not come back in time."""
     for lease in list(node.orphans.values()):

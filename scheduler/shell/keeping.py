@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from burla.protocol import messages as m, store_messages as sm
+from burla.scheduler.core import reconcile
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.effects import Effect as CoreEffect, Send
 from burla.scheduler.core.scheduler import Scheduler
@@ -51,6 +52,7 @@ TURN_EVENTS = 512  # dealt with in one turn of the loop
 READ_THREADS = 2
 ROOM_S = 1.0  # how often is looked how much is free on the disk
 UPKEEP_S = 0.25
+FIND_S = 600.0  # that nodes keep what they have of jobs which are not found yet
 AGAIN_S = 5.0  # a store that cannot be opened or listed is tried again after so long
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Keeping:
         self._pool: ThreadPoolExecutor | None = None
         self._parts = PartReads()
         self._is_finding = False
+        self._found_by_s = float("-inf")  # so long nodes keep what they have of those jobs
         self._again_s: float | None = None  # when the store is tried again
         self._early: list[tuple[bytes, str, m.Message, list[bytes]]] = []  # said meanwhile
         self._due_s = 0.0
@@ -95,6 +98,7 @@ class Keeping:
         """
         self._do, self._wake = carry_out, wake
         if (self._directory / "jobs").is_dir():
+            self._found_by_s = self._clock_s() + FIND_S
             self._try_open()
 
     def is_busy(self) -> bool:
@@ -163,6 +167,8 @@ class Keeping:
                 room, ways = self._files.room, (self._room.note, self._room.fail)
                 self._in_pool("look how much is free", room, *ways)
             self._parts.forget_gone(self._is_there)
+            if self._clock_s() < self._found_by_s:
+                reconcile.await_jobs(self._core.state, self._clock_s())
             if not self._is_finding:
                 self._carry_out(self._keeper.expire())
 
@@ -223,7 +229,7 @@ class Keeping:
         effects: list[Effect] = []
         for found in sorted(jobs, key=lambda one: one.opened.made_s if one.opened else 0.0):
             effects += self._keeper.restored(found)
-        self._is_finding = False
+        self._is_finding, self._found_by_s = False, float("-inf")
         effects += self._keeper.begin()
         for said in self._early:
             self._events.append(partial(self._hear, *said))

@@ -1,13 +1,17 @@
 """Faults of the disk cost a job or a while, and never the scheduler."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from opening import LEASE, PYTHON, node_hello, open_job
 
-from burla.protocol import store_messages as sm
+from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.store_messages import StoredState
+from burla.protocol.stored_records import pack
+from burla.scheduler.core.lease import LeaseState
 from burla.scheduler.core.scheduler import Scheduler
 from burla.scheduler.core.store_limits import Limits
 from burla.scheduler.shell import keeping as module
@@ -25,8 +29,8 @@ class Stage:
 
     def __init__(self, directory: Path) -> None:
         self.now_s = 0.0
-        core = Scheduler(bytes(16), "0", "pub")
-        self.keeping = Keeping(directory, Limits(), core, lambda _: [""], lambda: self.now_s)
+        self.core = Scheduler(bytes(16), "0", "pub")
+        self.keeping = Keeping(directory, Limits(), self.core, lambda _: [""], lambda: self.now_s)
         self.said: list[object] = []
         self.woken = asyncio.Event()
         self.keeping.begin(self.said.extend, self.woken.set)
@@ -65,6 +69,53 @@ def test_reads_that_fail_are_logged_and_nobody_waits_for_them(
         (sent,) = stage.said
         assert isinstance(sent.message, sm.StoredPart)  # type: ignore[attr-defined]
         assert sent.message.is_all  # type: ignore[attr-defined]
+        stage.keeping.close()
+
+    asyncio.run(play())
+
+
+def write_down(directory: Path) -> None:
+    """Let a job of two inputs be in a store."""
+    folder = directory / "jobs" / JOB.hex()
+    folder.mkdir(parents=True)
+    leaves = (m.Leaf(batch=0, start=0, count=2, frames=1),)
+    records = [
+        (sm.StoreOpened(JOB, "", "", PYTHON, "u", "h", 1.0), []),
+        (open_job(JOB, detached=b""), [b"function"]),
+        (m.Inputs(job=JOB, batch=0, start=0, leaves=leaves, total=2), [b"inputs"]),
+    ]
+    parts = [part for said, payload in records for part in pack(said, payload)]
+    (folder / "inputs-0.log").write_bytes(b"".join(parts))
+
+
+@pytest.mark.parametrize("days", [0, 1])
+def test_nodes_go_on_with_a_job_that_takes_long_to_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    """What they run of it is not run again; but nobody waits for ever for a disk that hangs."""
+    write_down(tmp_path)
+    real, may_read = StoreReading.jobs, threading.Event()
+
+    def jobs(self: StoreReading) -> list[bytes]:
+        assert may_read.wait(20)
+        return real(self)
+
+    monkeypatch.setattr(StoreReading, "jobs", jobs)
+
+    async def play() -> None:
+        stage = Stage(tmp_path)
+        held = m.Held(LEASE, JOB, 2, (m.Span(0, 0, 2),), stopped=False)
+        stage.core.receive(b"n" * 16, node_hello(held=(held,)), [], 0.0)
+        for _ in range(60):
+            stage.now_s += 1.0 + days * 86400
+            stage.core.note_heard(b"n" * 16, stage.now_s, "")
+            stage.keeping.turn()
+            stage.core.expire(stage.now_s)
+        may_read.set()
+        await stage.turn_until(lambda: not stage.keeping._is_finding)
+        stage.keeping.turn()
+        state = stage.core.state.leases[LEASE].state
+        assert state is (LeaseState.STOPPING if days else LeaseState.ACTIVE)
         stage.keeping.close()
 
     asyncio.run(play())
