@@ -1,9 +1,9 @@
-"""The head of a cluster in one file, and back: keys, who may use it, quotas, records, its settings.
+"""The head of a cluster in one file, and back: keys, who may use it, quotas, its settings.
 
 Jobs are not in it, and need not be: clients and nodes hold them, and go on with a scheduler that
-has the same address and keys. Detached jobs (gigabytes, which change all the time) are not in it
-either: they stay in the store of the old head. What daemons make anew (logs, sockets, process ids)
-is left out.
+has the same address and keys. Detached jobs, which may be gigabytes, and the records of jobs are in
+it if that is asked for (job_backup.py). What daemons make anew (logs, sockets, process ids) is left
+out.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import os
 import re
 import tarfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -22,19 +23,18 @@ import msgspec
 from burla.protocol import VERSION
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.steps import NAME
-from burla.scheduler.config import STORE
 
-from . import state as st
+from . import job_backup, state as st
 from .state import State
 
 MANIFEST = "burla-backup.json"
-FORMAT = 1
+FORMAT, FORMAT_WITH_JOBS = 1, 2
 FILES_MAX = 10_000
 FILE_BYTES_MAX = 1 << 30
 MADE_ANEW = re.compile(
     r"(?!audit[.-]).*\.(pid|child|log|log\.\d+|ready|served|token|new|lock|s)"
     r"|(scheduler|autoscaler|local-\d+)\.sh"
-    r"|s|s\.pub|scheduler-state\.json|(s\.)?jobs\.sqlite3.*|\..*"
+    r"|s|s\.pub|scheduler-state\.json|\..*"
 )
 
 
@@ -54,8 +54,13 @@ def default_file(cluster: str) -> Path:
     return Path(f"burla-{cluster}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz")
 
 
-def save(state: State, file: Path) -> Manifest:
+def save(state: State, file: Path, *, with_jobs: bool = False) -> Manifest:
     """Write all of a cluster's head into `file`, which is made; return what is in it.
+
+    Args:
+        state: of the cluster.
+        file: must not be there.
+        with_jobs: also the records of its jobs, and the detached ones with their results.
 
     Raises:
         BadConfig: the file is there already, or cannot be written.
@@ -63,7 +68,7 @@ def save(state: State, file: Path) -> Manifest:
     name = state.config.name
     there = dict(_files(st.directory_of(name)))
     manifest = Manifest(
-        format=FORMAT,
+        format=FORMAT_WITH_JOBS if with_jobs else FORMAT,
         burla=VERSION,
         cluster=name,
         address=state.address,
@@ -74,10 +79,16 @@ def save(state: State, file: Path) -> Manifest:
     try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            with os.fdopen(descriptor, "wb") as out, tarfile.open(fileobj=out, mode="w:gz") as tar:
+            level = 1 if with_jobs else 9  # what is big is not worth the time
+            with (
+                os.fdopen(descriptor, "wb") as out,
+                tarfile.open(fileobj=out, mode="w:gz", compresslevel=level) as tar,
+            ):
                 _add(tar, MANIFEST, msgspec.json.encode(manifest))
                 for path, data in there.items():
                     _add(tar, path, data)
+                if with_jobs:
+                    job_backup.save(tar, st.directory_of(name))
                 tar.close()
                 out.flush()
                 os.fsync(out.fileno())
@@ -87,7 +98,7 @@ def save(state: State, file: Path) -> Manifest:
     except FileExistsError:
         raise BadConfig(f"{file} is there already: name another file") from None
     except OSError as error:
-        raise BadConfig(f"cannot write {file}: {error.strerror}") from None
+        raise BadConfig(f"cannot write {file}: {error.strerror or error}") from None
     return manifest
 
 
@@ -118,10 +129,20 @@ def restore(file: Path) -> Manifest:
         try:
             # the last one makes it a cluster: half of one is none
             for path in sorted(manifest.files, key=lambda path: path == st.FILE):
+                if path == st.FILE and manifest.format == FORMAT_WITH_JOBS:
+                    _restore_jobs(file, directory)
                 _write(directory / path, there[path])
         except OSError as error:
             raise BadConfig(f"cannot restore to {directory}: {error}") from None
     return manifest
+
+
+def _restore_jobs(file: Path, directory: Path) -> None:
+    try:
+        with tarfile.open(file, "r:gz") as tar:
+            job_backup.restore(tar, directory)
+    except (EOFError, zlib.error, tarfile.TarError) as error:
+        raise BadConfig(f"{file} is damaged: {error}") from None
 
 
 def _files(directory: Path) -> Iterator[tuple[str, bytes]]:
@@ -129,8 +150,8 @@ def _files(directory: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not path.is_file() or MADE_ANEW.fullmatch(path.name):
             continue
-        if STORE in path.relative_to(directory).parts[:-1]:
-            continue  # detached jobs: gigabytes, which change all the time
+        if job_backup.is_of_jobs(path.relative_to(directory)):
+            continue
         with suppress(FileNotFoundError):  # it has just been replaced, or removed
             yield path.relative_to(directory).as_posix(), path.read_bytes()
 
@@ -162,7 +183,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     Raises:
         TarError: it has what no backup has.
     """
-    for number, entry in enumerate(tar):
+    for number, entry in enumerate(job_backup.heads(tar)):
         path = PurePosixPath(entry.name)
         is_inside = not path.is_absolute() and ".." not in path.parts and path.parts
         if not (entry.isfile() and is_inside) or number > FILES_MAX or entry.size > FILE_BYTES_MAX:
@@ -177,7 +198,7 @@ def _manifest(file: Path, data: bytes) -> Manifest:
         found = msgspec.json.decode(data, type=Manifest)
     except msgspec.MsgspecError:
         raise BadConfig(f"{file} is not a backup of a cluster") from None
-    if found.format != FORMAT:
+    if found.format not in (FORMAT, FORMAT_WITH_JOBS):
         raise BadConfig(
             f"{file} was made by burla {found.burla}, whose backups have format {found.format}:"
             " restore it with that version"

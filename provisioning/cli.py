@@ -266,12 +266,13 @@ def collect(state: State, json: bool) -> int:
     return EXIT_OK
 
 
-def save(state: State, file: Path | None, json: bool) -> int:
-    """Write the head of a cluster into a file: keys, users, quotas, records, settings."""
+def save(state: State, file: Path | None, json: bool, *, with_jobs: bool = False) -> int:
+    """Write the head of a cluster into a file: keys, users, quotas, settings; perhaps its jobs."""
     file = file or backup.default_file(state.config.name)
-    made = backup.save(state, file)
+    made = backup.save(state, file, with_jobs=with_jobs)
     text = (
-        f"{len(made.files)} files of the cluster {made.cluster!r} are in {file}. It has the secret"
+        f"{len(made.files)} files of the cluster {made.cluster!r}{' and its jobs' * with_jobs}"
+        f" are in {file}. It has the secret"
         " keys of the cluster: keep it as safe as those. `burla restore` brings them back"
     )
     _say_backup(file, made, text, json)

@@ -233,17 +233,23 @@ def _wrong_keys(address: str | None) -> list[str]:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--with-jobs",
+    is_flag=True,
+    help="Also detached jobs with their inputs and results, which may be gigabytes, and what"
+    " `burla jobs` tells.",
+)
 @cluster_option
 @json_option
-def backup(file: Path | None, cluster: str | None, as_json: bool) -> int:
+def backup(file: Path | None, with_jobs: bool, cluster: str | None, as_json: bool) -> int:
     """Save the head of a cluster in FILE (default: burla-NAME-TIME.tar.gz here).
 
     That is what a new head needs to go on where this one was: keys, who may use the cluster,
-    quotas, records and settings. Can be done while the cluster works. FILE has secret keys in it.
+    quotas and settings. Can be done while the cluster works. FILE has secret keys in it.
     """
     from burla.provisioning import cli
 
-    return cli.save(_state(cluster), file, as_json)
+    return cli.save(_state(cluster), file, as_json, with_jobs=with_jobs)
 
 
 @click.command()

@@ -93,7 +93,7 @@ def manifest(**said: object) -> bytes:
     [
         ({}, "is not a backup of a cluster"),
         ({backup.MANIFEST: b"x"}, "is not a backup of a cluster"),
-        ({backup.MANIFEST: manifest(format=2)}, "restore it with that version"),
+        ({backup.MANIFEST: manifest(format=3)}, "restore it with that version"),
         ({backup.MANIFEST: manifest(cluster="../lab")}, "is not a backup of a cluster"),
         ({backup.MANIFEST: manifest(files={"cluster.json": "0"})}, "is damaged: cluster.json"),
         ({"../x": b""}, "does not belong into a backup"),
