@@ -19,6 +19,7 @@ from burla.limits import GB
 from burla.protocol import messages as m
 from burla.protocol.detach_messages import TRIES_MAX, id_of
 from burla.protocol.digest import digest_of
+from burla.protocol.mac import has_blake3
 from burla.shell.attached import Attached
 from burla.shell.caller import Caller
 from burla.shell.clients import client_for, close_idle
@@ -240,6 +241,7 @@ def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob
     grow = cluster.address is not None and may_grow(request.grow)  # this machine cannot
     if not grow:
         warn_of_machines(request.machines)
+    secret = cluster.secret(job, is_kept=is_kept)
     return m.OpenJob(
         job=job,
         topic=os.urandom(16),
@@ -249,11 +251,12 @@ def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob
         max_parallelism=None if most is None else min(m.NUMBER_MAX, operator.index(most)),
         unpack=request.shape.unpack,
         environment=b"",
-        secret=cluster.secret(job, is_kept=is_kept),
+        secret=secret,
         grow=grow,
         lazy=is_lazy,
         hash_seed=own_seed(),
         fragments=True,
+        blake3=bool(secret) and not is_kept and has_blake3(),  # any version may read what is kept
         policy=request.options.policy(),
         detached=TOKEN if is_kept else None,
         machines=request.machines if grow else None,
@@ -334,6 +337,7 @@ class Luggage:
             secret=secret,
             detached=TOKEN,
             adopted=True,
+            blake3=False,
         )
         session = Adopting(spec, self.held.frames, contents, make_room)
         made = Job(session, self.cluster.thread, spec.name, spinner=False, token=TOKEN)

@@ -173,13 +173,13 @@ PURE = {
 PURE_NEEDS = {  # a list of what is allowed: what is not on it may read a clock or a socket
     *("__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"),
     *("heapq", "hmac", "itertools", "math", "operator", "typing", "msgspec", "msgpack"),
-    *("re", "shlex", "struct", "types", "xxhash"),
+    *("blake3", "re", "shlex", "struct", "types", "xxhash"),
 }
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "compile", "__import__"}
 
 DEPENDENCIES = {  # as imported; pyproject.toml has them as installed
     *("zmq", "msgpack", "msgspec", "cloudpickle", "uvloop", "rich", "click"),
-    *("xxhash", "packaging", "uv"),
+    *("blake3", "xxhash", "packaging", "uv"),
     *(
         "paramiko",
         "google",

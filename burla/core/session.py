@@ -270,7 +270,8 @@ class Session:
             return []
         match message:
             case m.JobOutcomes():
-                if self._spec.secret and not is_sealed(self._spec.secret, message, payload):
+                spec = self._spec
+                if not is_sealed(spec.secret, message, payload, blake3=spec.blake3):
                     self._effects.append(Fail(self.id, "", NOT_SEALED.format(message.node or "?")))
                     self._end()
                 elif message.fragment is None:

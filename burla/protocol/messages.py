@@ -164,6 +164,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     detached: Opaque | None = None
     adopted: bool = False  # it was attached: what its client has of it is safe before calls begin
     machines: Machines | None = None  # that are made for it; only to who has said `MACHINES`
+    blake3: bool = False  # its outcomes may be sealed with BLAKE3, see mac.py
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -409,6 +410,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     owner: Owner = b""  # whose blobs they are: nobody else's are the same, whatever their bytes
     policy: CallPolicy | None = None  # only to a node that has said that it knows it
     packages: PackedPackages = b""  # likewise
+    blake3: bool = False  # as in OpenJob
 
 
 class Assign(Bulk, frozen=True, kw_only=True):

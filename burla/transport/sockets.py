@@ -251,10 +251,29 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[bytes]) -> bool:
     last = len(frames) - 1
     try:
         for at, frame in enumerate(frames):  # once the first is taken, libzmq takes them all
-            socket.send(frame, _MORE if at < last else _NOW, copy=copy)
+            sent = frame if copy else _of_libzmq(frame)
+            socket.send(sent, _MORE if at < last else _NOW, copy=copy)
     except zmq.Again:
         return False
     return True
+
+
+def hold(data: bytes | bytearray | memoryview) -> memoryview:
+    """Return a copy of many bytes, which is sent in place."""
+    return zmq.Frame(data, copy=True).buffer
+
+
+def _of_libzmq(frame: object) -> Any:
+    """Return the frame that libzmq has, if these are all of its bytes: it goes out as it is.
+
+    For any other memory a thread of pyzmq must hear of it when it went out: that takes longer than
+    to copy a MiB.
+    """
+    if type(frame) is memoryview:
+        held: Any = frame.obj
+        if type(held) is zmq.Frame and len(held) == frame.nbytes:
+            return held
+    return frame
 
 
 def _cost(frames: Sequence[bytes]) -> int:

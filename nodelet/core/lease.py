@@ -86,7 +86,12 @@ class Lease:
         self.life = Life(start.lease, now_s)
         self.custody = Custody(start.slots, new_number)
         self.report = Report(
-            start.lease, start.outcome_window, start.report_s, start.slots, start.secret
+            start.lease,
+            start.outcome_window,
+            start.report_s,
+            start.slots,
+            start.secret,
+            blake3=start.blake3,
         )
         self._start = start
         self._function, self._blobs = function, blobs

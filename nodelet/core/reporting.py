@@ -22,10 +22,17 @@ class Report:
     """The two streams of a lease, and what makes them flow."""
 
     def __init__(
-        self, lease: bytes, window: int, report_s: float, slots: int, secret: bytes = b""
+        self,
+        lease: bytes,
+        window: int,
+        report_s: float,
+        slots: int,
+        secret: bytes = b"",
+        *,
+        blake3: bool = False,
     ) -> None:
         """Start with `slots` dry slots, which the scheduler knows of; seal by `secret`."""
-        self.outcomes = OutcomeStream(lease, window, secret)
+        self.outcomes = OutcomeStream(lease, window, secret, blake3=blake3)
         self.output = OutputStream(lease)
         self._report_s = report_s
         self._told_dry = slots

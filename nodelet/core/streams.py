@@ -47,8 +47,11 @@ class _Kept(Struct, frozen=True):
 class OutcomeStream:
     """Outcomes of one lease, from a worker's pipe to the acknowledgement."""
 
-    def __init__(self, lease: bytes, window: int, secret: bytes = b"") -> None:
+    def __init__(
+        self, lease: bytes, window: int, secret: bytes = b"", *, blake3: bool = False
+    ) -> None:
         """Keep at most `window` bytes unacknowledged, but always one message; seal by `secret`."""
+        self._blake3 = blake3
         self.held = Ranges()  # indices whose outcomes are here
         self.due_since_s: float | None = None  # when the oldest unsent run came
         self._lease, self._window, self._secret = lease, window, secret
@@ -151,7 +154,8 @@ class OutcomeStream:
 
     def _keep(self, message: Outcomes, payload: list[bytes], size: int) -> Send:
         """Return what sends a message under the next number, and keep it."""
-        message = replace(message, seal=seal(self._secret, message, payload))
+        made = seal(self._secret, message, payload, blake3=self._blake3)
+        message = replace(message, seal=made)
         self._seq += 1
         self._gathered -= size
         self._kept_bytes += size

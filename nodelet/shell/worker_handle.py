@@ -23,6 +23,7 @@ from burla.nodelet.worker.pipes import (
 )
 from burla.nodelet.worker.slate import CELLS, AgentSlate
 from burla.protocol import messages as m
+from burla.transport import sockets
 
 from .blob_memory import BlobFile
 from .output import OutputPipes
@@ -173,7 +174,8 @@ def make_handle(
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     pipes = OutputPipes()
     pipes.shown = slate.output
-    handle = WorkerHandle(number, page, ours, pipes, slate, Parser(buffer), state)
+    parser = Parser(buffer, hold=sockets.hold)
+    handle = WorkerHandle(number, page, ours, pipes, slate, parser, state)
     return handle, (theirs.detach(), *pipes.writers)
 
 

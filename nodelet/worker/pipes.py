@@ -131,12 +131,14 @@ class Parser:
         buffer: bytearray,
         bytes_max: int = MESSAGE_BYTES_MAX,
         frames_max: int = MESSAGE_FRAMES_MAX,
+        hold: Callable[[memoryview], memoryview] = lambda part: memoryview(bytes(part)),
     ) -> None:
         """Read through `buffer`, which several parsers may share as long as each read is parsed.
 
-        Nothing larger than the other two say is a message.
+        Nothing larger than the next two say is a message. `hold` copies a fragment out of the
+        memory that the next one is read into.
         """
-        self._buffer = buffer
+        self._buffer, self._hold = buffer, hold
         self._bytes_max, self._frames_max = bytes_max, frames_max
         self._rest = b""  # the beginning of a message, when it is small
         self._big: memoryview | None = None  # room for a whole message that is not complete
@@ -226,7 +228,7 @@ class Parser:
     def _begin_flow(self, head: tuple[int, ...], size: int) -> "_Flow":
         if not FRAGMENT_BYTES < size <= self._bytes_max or head[3] != 1:
             raise BadMessageError(f"a value of {size} bytes that flows")
-        self._flow = _Flow(head, size)
+        self._flow = _Flow(head, size, self._hold)
         return self._flow
 
     def _flowed(self, flow: "_Flow", got: int) -> Iterator[Message]:
@@ -247,13 +249,18 @@ class Parser:
 class _Flow:
     """A value that is read in fragments."""
 
-    def __init__(self, head: tuple[int, ...], size: int) -> None:
-        self._head, self._size = head, size
+    def __init__(
+        self, head: tuple[int, ...], size: int, hold: Callable[[memoryview], memoryview]
+    ) -> None:
+        self._head, self._size, self._hold = head, size, hold
         self._at = 0  # where the fragment begins that is read now
+        self._memory = memoryview(
+            bytearray(FRAGMENT_BYTES)
+        )  # for all of them: new memory costs as much as to fill it
         self._begin()
 
     def _begin(self) -> None:
-        self._fragment = memoryview(bytearray(min(FRAGMENT_BYTES, self._size - self._at)))
+        self._fragment = self._memory[: self._size - self._at]
         self.room = self._fragment  # what of it is still empty
 
     def fill(self, got: int) -> Message | None:
@@ -261,7 +268,7 @@ class _Flow:
         self.room = self.room[got:]
         if len(self.room):
             return None
-        whole = _build(self._head, (len(self._fragment),), self._fragment)
+        whole = _build(self._head, (len(self._fragment),), self._hold(self._fragment))
         fragment = whole._replace(at=self._at, size=self._size)
         self._at += len(self._fragment)
         self._begin()

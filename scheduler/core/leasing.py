@@ -77,6 +77,7 @@ def start(state: State, job: Job, node: Node) -> None:
         keep=keep,
         hash_seed=job.spec.hash_seed,
         fragments=job.spec.fragments,
+        blake3=job.spec.blake3,
         policy=job.spec.policy,
         packages=job.spec.packages if node.has_packages else b"",
         over=leases.take_untold(state, node),

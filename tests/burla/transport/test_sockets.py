@@ -1,6 +1,7 @@
 """Real sockets on loopback: nothing stalls, nothing is lost without a word."""
 
 import asyncio
+import ctypes
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -140,3 +141,39 @@ def test_an_alarm_rings_sooner_when_it_is_told_to_and_at_once_when_it_was_rung_b
         assert not alarm.is_set()
 
     asyncio.run(main())
+
+
+def test_a_big_frame_that_came_is_passed_on_in_place_and_stays_as_it_is(make: Make) -> None:
+    """A relay would else wake a thread for each, and copy nothing less."""
+    pairs = [[make(zmq.PAIR) for _ in range(2)] for _ in range(2)]
+    for name, (one, other) in enumerate(pairs):
+        one.bind(f"inproc://{name}")
+        other.connect(f"inproc://{name}")
+    value = bytes(range(256)) * sockets.COPY_BYTES
+    assert sockets.send(pairs[0][0], [b"first", value])
+    ((_, came),) = sockets.take_in_place(pairs[0][1])
+    assert sockets.send(pairs[1][0], [b"again", came])
+    assert sockets.send(pairs[1][0], [b"part", memoryview(came)[5:]])  # type: ignore[list-item]  # any buffer
+    whole, part = sockets.take_in_place(pairs[1][1])
+    assert [bytes(x) for x in whole] == [b"again", value]
+    assert [bytes(x) for x in part] == [b"part", value[5:]]
+    assert _address(whole[1]) == _address(came) != _address(part[1])
+    assert came == value
+
+
+def test_what_is_held_is_a_copy_that_goes_out_in_place(make: Make) -> None:
+    pair = [make(zmq.PAIR) for _ in range(2)]
+    pair[0].bind("inproc://held")
+    pair[1].connect("inproc://held")
+    memory = bytearray(b"x" * 2 * sockets.COPY_BYTES)
+    held = sockets.hold(memoryview(memory)[: sockets.COPY_BYTES])
+    memory[:] = bytes(len(memory))
+    for _ in range(2):  # what is not acknowledged is sent again
+        assert sockets.send(pair[0], [held])  # type: ignore[list-item]  # any buffer
+    for (frame,) in sockets.take_in_place(pair[1]):
+        assert frame == held == b"x" * sockets.COPY_BYTES
+        assert _address(frame) == _address(held)
+
+
+def _address(buffer: object) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # type: ignore[arg-type]  # writable

@@ -80,7 +80,7 @@ def test_a_big_message_is_read_in_place_and_the_next_one_follows(pair: Pair) -> 
 
 
 def test_a_value_that_flows_is_read_in_fragments_and_the_next_message_follows(pair: Pair) -> None:
-    value = bytes(range(256)) * (10 << 10)
+    value = b"".join(number.to_bytes(4, "big") for number in range(640 << 10))
     frames: list[Frame] = [value[:100], memoryview(value)[100:]]
     flows = Message(Kind.RESULT, Flag.FLOWS | Flag.END, 1, 7, 8, 8, 9, frames)
     unsent = [*pack(SOME), *pack(flows), *pack(SOME)]

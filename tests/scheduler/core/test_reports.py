@@ -70,10 +70,14 @@ def test_leases_carry_what_the_client_can_take() -> None:
     node = cluster.node(1)
     client = cluster.client()
     started = [e.message for e in cluster.heard() if isinstance(e, Send) and e.peer == node.peer]
-    assert [x.fragments for x in started if isinstance(x, m.StartLease)] == [False]
-    spec = replace(client.open(), job=ident(77), fragments=True)
+    assert [(x.fragments, x.blake3) for x in started if isinstance(x, m.StartLease)] == [
+        (False, False)
+    ]
+    spec = replace(client.open(), job=ident(77), fragments=True, blake3=True)
     cluster.say(client.peer, m.CloseJob(client.job))
     cluster.stop(node)
     cluster.say(client.peer, spec, [b"function"])
     started = [e.message for e in cluster.heard() if isinstance(e, Send) and e.peer == node.peer]
-    assert [x.fragments for x in started if isinstance(x, m.StartLease)] == [True]
+    assert [(x.fragments, x.blake3) for x in started if isinstance(x, m.StartLease)] == [
+        (True, True)
+    ]
