@@ -263,7 +263,7 @@ class Cluster:
         see_all = [name for name in config.provided if name not in ("gce", "kubernetes")]
         if config.local.nodes or see_all:
             write_packages(self.config, self.directory)
-        if "slurm" in see_all:  # its nodes see what is here
+        if {"slurm", "pbs"}.intersection(see_all):  # their nodes see what is here
             install_packages(package_options(self.config, self.directory))
         progress(PACKAGES, "ready")
         return given

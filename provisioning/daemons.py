@@ -31,7 +31,7 @@ UNITS = Path("/etc/systemd/system")
 # What a daemon needs of the environment of the command that starts it; a unit has nothing of it.
 NEEDED = re.compile(
     r"HOME|PATH|LANG|TZ|KUBECONFIG|BURLA_\w+_DIR|\w+_proxy"
-    r"|(LC|XDG|GOOGLE|CLOUDSDK|SLURM|KUBERNETES|AWS|AZURE)_\w+"
+    r"|(LC|XDG|GOOGLE|CLOUDSDK|SLURM|PBS|KUBERNETES|AWS|AZURE)_\w+"
 )
 
 

@@ -177,7 +177,11 @@ def _of_others(name: str, config: ClusterConfig, head: Head) -> Rental:
 
 
 def _found(name: str) -> Callable[[Site], Provisioner]:
-    """Return the provider of somebody else that is installed under a name."""
+    """Return the provider that is installed under a name: one of PBS is part of burla."""
+    if name == "pbs":
+        from burla.provisioning.pbs.provisioner import Pbs  # few clusters have it
+
+        return Pbs
     points = entry_points(group=GROUP)
     found = {point.name: point for point in points}.get(name)
     if found is None:

@@ -46,6 +46,7 @@ ROOMS = {
     "provisioning/ssh": "burla.provisioning.ssh",
     "provisioning/gce": "burla.provisioning.gce",
     "provisioning/slurm": "burla.provisioning.slurm",
+    "provisioning/pbs": "burla.provisioning.pbs",
     "provisioning/kubernetes": "burla.provisioning.kubernetes",
     "provisioning": "burla.provisioning",
     "perf": "perf",
@@ -135,6 +136,7 @@ MAY_IMPORT = {
         *("burla.provisioning.core", "burla.provisioning.config"),
         *("burla.scheduler.core.admission", "burla.system"),
     },
+    "provisioning/pbs": {"burla.provisioning.core", "burla.provisioning.slurm.batch"},
     "provisioning/kubernetes": {
         *("burla.provisioning.core", "burla.provisioning.install", "burla.provisioning.config"),
         *("burla.provisioning.provider_settings", "burla.scheduler.core.admission"),
@@ -143,7 +145,7 @@ MAY_IMPORT = {
     "provisioning": {
         *("burla.provisioning.core", "burla.provisioning.install", "burla.provisioning.ssh"),
         *("burla.provisioning.gce", "burla.provisioning.slurm"),
-        "burla.provisioning.kubernetes",
+        *("burla.provisioning.kubernetes", "burla.provisioning.pbs"),
         *("burla.scheduler.auth", "burla.scheduler.core.admission", "burla.scheduler.config"),
         *("burla.protocol", "burla.transport", "burla.system", "burla.shipping.requirement_files"),
     },

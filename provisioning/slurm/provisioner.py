@@ -6,31 +6,21 @@ its walltime ends and drains; whoever submits needs no more than sbatch, squeue 
 
 import getpass
 import shlex
-import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from burla.provisioning.config import ClusterConfig, log_options, package_options
-from burla.provisioning.core.machines import (
-    BadConfig,
-    JoinToken,
-    Machine,
-    ProvisioningError,
-    Shape,
-    printable,
-    tail,
-)
+from burla.provisioning.core.machines import BadConfig, JoinToken, Machine, Shape
 from burla.provisioning.core.plan import CLUSTER, MADE_BY, MANAGED
-from burla.provisioning.core.steps import READY_S_MAX
 from burla.scheduler.core.admission import TOKEN_S
 from burla.system.launch import command
 
+from .batch import call, is_ready
+
 COMMENT = "burla "  # begins those of tasks; what follows says which burla has made them
 GROWN = "+grown"  # ends the name of what was made for a job; no cluster has such a name
-CALL_S = 60.0  # slurmctld may be busy
 STATES = {
     "PENDING": "creating",
     "CONFIGURING": "creating",
@@ -104,19 +94,12 @@ class Slurm:
 
     def _seen(self, machine: Machine, state: str, reason: str) -> Machine:
         phase = "ended" if state in ENDED else STATES.get(state, "ending")
-        if phase == "joining" and self._is_ready(machine.name):
+        if phase == "joining" and is_ready(self.directory / f"{machine.name}.ready"):
             phase = "ready"
         why = f"Slurm says: {reason}" if phase == "creating" and reason != "None" else ""
         if phase == "ending" and state != "COMPLETING":
             why = f"Slurm says: {state}"
         return replace(machine, state=phase, why=why)
-
-    def _is_ready(self, name: str) -> bool:
-        try:
-            heard_s = (self.directory / f"{name}.ready").stat().st_mtime
-        except OSError:
-            return False
-        return time.time() - heard_s <= READY_S_MAX
 
     def create(self, count: int, *, grown: bool = False) -> list[Machine]:
         """Submit one array; see `machines.Provisioner`."""
@@ -186,21 +169,4 @@ class Slurm:
 
 
 def _call(line: list[str], stdin: str = "") -> str:
-    """Return what a command of Slurm says.
-
-    Raises:
-        ProvisioningError: it fails, or is not there.
-    """
-    try:
-        done = subprocess.run(
-            line, input=stdin, capture_output=True, text=True, timeout=CALL_S, check=False
-        )
-    except FileNotFoundError:
-        raise BadConfig(
-            f"{line[0]} is not installed here: run this on a machine with Slurm"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise ProvisioningError(f"{line[0]} did not answer within {CALL_S:.0f} s") from None
-    if done.returncode != 0:
-        raise ProvisioningError(f"{line[0]}: {tail(done.stderr) or 'failed without saying why'}")
-    return printable(done.stdout, lines=True)
+    return call(line, "Slurm", stdin)
