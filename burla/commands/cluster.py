@@ -80,7 +80,11 @@ def _drop(address: str) -> None:
 )
 @click.option("--slurm", is_flag=True, help="Make nodes by the Slurm of this machine.")
 @click.option("--kubernetes", is_flag=True, help="Make nodes as pods of Kubernetes.")
-@click.option("--provider", metavar="NAME", help="Make nodes by another provider: pbs, or one that you installed.")
+@click.option(
+    "--provider",
+    metavar="NAME",
+    help="Make nodes by another provider: pbs, or one that you installed.",
+)
 @click.option(
     "--nodes", type=int, help="How many nodes for one of these, or with --local (default: 1)."
 )
