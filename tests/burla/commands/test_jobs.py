@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import overviews
 import pytest
+from msgspec.structs import replace
+from overviews import JOB, summary
 
 from burla import cli
 from burla.commands import detaching, job_reports
@@ -15,36 +18,19 @@ from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.detach_messages import ADOPT
 from burla.protocol.job_messages import JobState
 
-JOB = bytes(range(16))
 SCHEMA = json.loads(Path(job_reports.__file__).with_name("schema.json").read_text("utf-8"))
-OPTIONS = jm.JobOptions(2, 3 << 30, 10, True, True, 5.0, 2)
-
-
-def summary(state: JobState = JobState.RUNNING, **more: Any) -> jm.JobSummary:
-    usual: dict[str, Any] = {"job": JOB, "user": "anna", "name": "parse", "state": state}
-    usual |= {"opened_ago_s": 100.0, "took_s": 90.0, "total": 1000, "done": 400, "failed": 3}
-    usual |= {"retried": 2, "slots": 8, "nodes": 2, "why": ""}
-    return jm.JobSummary(**(usual | more))
 
 
 def record(state: JobState = JobState.RUNNING, **more: Any) -> jm.JobRecord:
-    return jm.JobRecord(
-        summary=summary(state, **more),
-        options=OPTIONS,
-        python="3.11",
-        waited_s=7.0,
-        waits=(jm.Wait("number 1 in line, the node is busy", 0.5, 6.5),),
-        nodes=(jm.NodeShare("n1", 2, 4, 80.0, 300, True), jm.NodeShare("n2", 1, 4, 8.0, 1, False)),
-        more_nodes=3,
+    """Return what is kept of a job by who keeps most of it."""
+    return replace(
+        overviews.record(state, **more),
         faults=(
             jm.Fault(7, "ValueError", "no\nsecond line", "n1", 3, 1.5, 34 << 20, "so\nfar"),
             jm.Fault(9, "KeyError", "'x'", "n2"),
             jm.Fault(11, "ValueError", "", ""),
         ),
-        slow=(m.LongCall(5, 6, 30.0), m.LongCall(20, 30, 4.0)),
         durations=((10, 300), (20, 100)),
-        bytes_in=123_456,
-        bytes_out=5_000_000,
         slowest=(
             jm.SlowCall(5, 6, 30.0, "n1", 5_000_000, "working"),
             jm.SlowCall(20, 30, 4.0, "n2"),
@@ -53,7 +39,6 @@ def record(state: JobState = JobState.RUNNING, **more: Any) -> jm.JobRecord:
         leases=(jm.LeaseSpan("n1", 0.5, 80.0, 4, True),),
         calls=(jm.CallSpan("n1", 7, 8, 1.0, 2.0, True),),
         running=(jm.Lasting("n1", 17, 18, 75.0), jm.Lasting("n2", 0, 0, 20.0)),
-        lasting=(jm.Lasting("n1", 17, 18, 75.0), jm.Lasting("n2", 0, 0, 20.0)),
     )
 
 
