@@ -2,6 +2,9 @@
 
 The machines are network namespaces of this one, each with a real sshd (hosts.py), so they share its
 processors. What nodes install is fetched before the clock runs, as for machines without an index.
+
+Then a script with a package of its own (own_package.py) runs there, which needs numpy and pandas
+that no index gives the nodes; if this Python has them: `pip install pandas`.
 """
 
 import json
@@ -15,12 +18,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from burla.provisioning.core.machines import ProvisioningError
 from burla.provisioning.install.wheels import gather
 
+from . import own_package
 from .hosts import NETWORK, Hosts
 from .measure import Options, Series
 from .peers import BURLA
@@ -30,6 +35,12 @@ WARM_S_MAX = 10.0  # the goal: a second run, on machines that are nodes already
 COMMAND_S_MAX = 300.0  # one that takes longer hangs
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 PROGRAMS = ("sshd", "ssh-keygen", "ip", "unshare", "nsenter")
+PROGRAM_SERIES = (  # name, which phases, note
+    ("first result", own_package.FIRST, "of numpy, pandas and an own package, after `burla up`"),
+    ("second job", (own_package.SECOND,), "to its first result; the goal is under 0.5 s"),
+    ("after an edit", (own_package.EDIT,), "of the own package: new code; the goal is 0.5 s"),
+    ("after an upgrade", (own_package.UPGRADE,), "of one small package; the goal is 3 s"),
+)
 SCRIPT = """
 import sys, time
 from burla import remote_parallel_map
@@ -57,10 +68,14 @@ class Round:
     warm: float
     machine: float  # median over the machines, as are the phases
     phases: dict[str, float]
+    program: dict[str, float]  # its phases, and what came after; empty: pandas is not here
 
 
 def measure(options: Options) -> Iterator[Series]:
-    """Yield the way to the first result, `burla up` itself, its phases, and a second run."""
+    """Yield the way to the first result, `burla up` itself, its phases, and a second run.
+
+    And likewise a script with packages, if there are any to be had.
+    """
     _check()
     with tempfile.TemporaryDirectory(prefix="up", dir="/tmp") as folder:
         try:
@@ -86,6 +101,22 @@ def measure(options: Options) -> Iterator[Series]:
     warm = Series("up/second run", {BURLA: [each.warm for each in rounds]})
     warm.notes.append(f"`burla up` again, nothing to do; the goal is under {WARM_S_MAX:g} s")
     yield warm
+    yield from _programs([each.program for each in rounds])
+
+
+def _programs(rounds: list[dict[str, float]]) -> Iterator[Series]:
+    """Yield what was measured of the script with packages."""
+    if not all(rounds):
+        print("perf: up: pandas is not here, so no script needs it", file=sys.stderr)
+        return
+    for name, what, note in PROGRAM_SERIES:
+        series = Series(
+            f"up/program/{name}", {BURLA: [sum(one[x] for x in what) for one in rounds]}
+        )
+        if len(what) > 1:
+            series.seconds |= {each: [one[each] for one in rounds] for each in what}
+        series.notes.append(note)
+        yield series
 
 
 def _check() -> None:
@@ -123,6 +154,7 @@ def _round(folder: Path, number: int) -> Round:
             up_s = time.monotonic() - began_s
             command = [sys.executable, "-c", SCRIPT, str(MACHINES)]
             first_s = float(_run(home, command, said["scheduler"])) - began_s
+            program = _program(home, said["scheduler"]) if find_spec("pandas") else {}
             began_s = time.monotonic()
             again = _burla(home, "up", str(file))
             warm_s = time.monotonic() - began_s
@@ -131,7 +163,16 @@ def _round(folder: Path, number: int) -> Round:
             with suppress(SystemExit):  # there is none, or what is wrong has been said
                 _burla(home, "down", "--cluster", "lab")
     seconds = [node["seconds"] for node in said["nodes"]]
-    return Round(first_s, up_s, warm_s, statistics.median(seconds), _phases(up_s, said["nodes"]))
+    machine_s = statistics.median(seconds)
+    return Round(first_s, up_s, warm_s, machine_s, _phases(up_s, said["nodes"]), program)
+
+
+def _program(home: Path, cluster: str) -> dict[str, float]:
+    """Return the phases of the script with packages, in seconds, by name."""
+    own_package.write(folder := home / "program")
+    said = _run(home, [sys.executable, "main.py"], cluster, folder)
+    told: dict[str, float] = json.loads(said)
+    return told
 
 
 def _phases(up_s: float, nodes: list[dict[str, Any]]) -> dict[str, float]:
@@ -152,13 +193,13 @@ def _burla(home: Path, *words: str) -> dict[str, Any]:
     return said
 
 
-def _run(home: Path, line: list[str], cluster: str) -> str:
+def _run(home: Path, line: list[str], cluster: str, folder: Path | None = None) -> str:
     env = {"HOME": str(home), "PATH": os.environ["PATH"]}
     env |= {"BURLA_CLUSTER": cluster} if cluster else {}
     done = subprocess.run(
         line,
         env=env,
-        cwd=home,
+        cwd=folder or home,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
