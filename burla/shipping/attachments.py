@@ -12,7 +12,7 @@ from burla.protocol import messages as m
 
 INLINE_BYTES_MAX = 64 << 10  # below it costs less than to name it
 NAMED_MAX = 36  # of one kind; the function has blobs, too
-PACKAGES_MAX = 8  # of files of packages
+PACKAGES_MAX = 8  # of packages, with one that describes them and one of the small
 
 Named = Sequence[tuple[str, bytes]]
 
@@ -39,9 +39,7 @@ def attach(named: Named) -> Attachments:
     return Attachments((), tuple(blobs), tuple(data for _, data in named))
 
 
-def join_small(
-    pieces: Sequence[bytes], alone_from: int, named_max: int = NAMED_MAX
-) -> tuple[list[tuple[int, int]], Named]:
+def join_small(pieces: Sequence[bytes], alone_from: int) -> tuple[list[tuple[int, int]], Named]:
     """Return the parts that pieces are sent in, and for each piece its part and where it begins.
 
     Small ones go together, the biggest ones alone: so a change of one sends only its part anew.
@@ -49,10 +47,9 @@ def join_small(
     Args:
         pieces: any number.
         alone_from: so many bytes make a big one.
-        named_max: how many parts there may be, with one that describes them.
     """
     by_size = sorted(range(len(pieces)), key=lambda at: -len(pieces[at]))
-    alone = [at for at in by_size[: named_max - 2] if len(pieces[at]) >= alone_from]
+    alone = [at for at in by_size[: NAMED_MAX - 2] if len(pieces[at]) >= alone_from]
     parts = {at: number for number, at in enumerate(alone, 1)}
     places, small, start = [], [], 0
     for at, piece in enumerate(pieces):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
+from typing import NamedTuple
 from zlib import compress
 
 import msgpack
@@ -17,7 +18,7 @@ import msgpack
 from burla.values.own_modules import OwnFile, OwnModules, pack_own_modules, platform
 from burla.values.packages import NAME
 
-from .attachments import PACKAGES_MAX, Attachments, Named, attach, join_small
+from .attachments import PACKAGES_MAX, Attachments, Named, attach
 from .distributions import Distribution
 from .packed_files import PackedFiles
 
@@ -26,7 +27,6 @@ BYTES_MAX = 2 << 30  # of all of them together
 ALONE_BYTES_MIN = 64 << 10  # of a package that is a part of its own: the next job may have others
 KEPT_MAX = 4  # of what was packed last
 TOLD_MAX = 3
-KEPT_BYTES_MIN = 1 << 20  # less is packed as fast as it is found
 THREADS_MAX = 4  # that deflate, which needs no lock of the interpreter
 UNCHECKED = (1).to_bytes(4, "little")  # flags of bytecode that is read whatever its source is
 PYC_HEADER_BYTES = 16  # see PEP 552
@@ -49,7 +49,7 @@ def attach_packages(chosen: Sequence[Distribution]) -> Attachments:
     if attached is None:
         if len(_packed) >= KEPT_MAX:
             del _packed[next(iter(_packed))]
-        attached = _packed[key] = attach(_packed_or_kept(chosen))
+        attached = _packed[key] = attach(_pack(chosen))
     return attached
 
 
@@ -83,24 +83,45 @@ def files_of(one: Distribution) -> list[str]:
     return [file for file in one.files if "__pycache__" not in file and not file.endswith(".pyc")]
 
 
-def _packed_or_kept(chosen: Sequence[Distribution]) -> Named:
-    """Return them packed, as an earlier process of this user has left them if nothing has changed.
+class _Part(NamedTuple):
+    """Some packages, in one piece."""
+
+    files: list[OwnFile]  # where each begins in it
+    content: bytes  # deflated
+
+
+def _pack(chosen: Sequence[Distribution]) -> Named:
+    """Return them packed: each big one by itself, so that what has not changed is not sent again.
 
     Raises:
         ValueError: they are too big, or cannot be read.
     """
-    if _checked_size(chosen) < KEPT_BYTES_MIN:
-        return _pack(chosen)
-    kept = PackedFiles()
-    key = _state_of(chosen)
-    named = kept.find(key)
-    if named is None:
-        named = _pack(chosen)
-        kept.keep(key, named)
-    return named
+    sizes = _checked_sizes(chosen)
+    by_size = sorted(chosen, key=lambda one: -sizes[one.name])
+    alone = [one for one in by_size[: PACKAGES_MAX - 2] if sizes[one.name] >= ALONE_BYTES_MIN]
+    names = {one.name for one in alone}
+    small = [one for one in chosen if one.name not in names]
+    with ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1)) as threads:
+        parts = [_part_of(small), *threads.map(_packed_or_kept, alone)]
+    own = OwnModules(
+        name="",
+        platform=platform(),
+        files=[file._replace(part=at) for at, part in enumerate(parts) for file in part.files],
+        packed=[True] * len(parts),
+        tops=[],
+        archives=[],
+        extensions=[one.name for one in chosen if one.is_binary],
+        refused={},
+    )
+    digest = blake2b(msgpack.packb(own), digest_size=16)
+    for part in parts:
+        digest.update(part.content)
+    own = own._replace(name=digest.hexdigest())
+    named = [(f"{NAME}/{at}", part.content) for at, part in enumerate(parts)]
+    return [(NAME, pack_own_modules(own)), *named]
 
 
-def _checked_size(chosen: Sequence[Distribution]) -> int:
+def _checked_sizes(chosen: Sequence[Distribution]) -> dict[str, int]:
     sizes = {one.name: size_of(one) for one in chosen}
     if sum(sizes.values()) > BYTES_MAX:
         biggest = sorted(sizes, key=lambda name: -sizes[name])[:TOLD_MAX]
@@ -110,60 +131,49 @@ def _checked_size(chosen: Sequence[Distribution]) -> int:
             f" {BYTES_MAX / 1e6:,.0f} MB can be sent; the biggest: {told}. Give the nodes an index"
             " that has them, or install them there"
         )
-    return sum(sizes.values())
+    return sizes
 
 
-def _state_of(chosen: Sequence[Distribution]) -> bytes:
+def _packed_or_kept(one: Distribution) -> _Part:
+    """Return a package packed, as it was for an earlier job or script if nothing has changed."""
+    kept, key = PackedFiles(), _state_of(one)
+    found = kept.find(key)
+    if found is not None:
+        (_, files), (_, content) = found
+        return _Part([OwnFile(*file) for file in msgpack.unpackb(files)], content)
+    part = _part_of([one])
+    kept.keep(key, [("files", msgpack.packb(part.files)), ("content", part.content)])
+    return part
+
+
+def _state_of(one: Distribution) -> bytes:
     """Return what is another when any file is: some are edited where they are installed."""
-    state = blake2b(repr((platform(), sys.version_info)).encode(), digest_size=20)
-    for one in sorted(chosen, key=lambda one: one.name):
-        state.update(repr((one.name, one.version, one.info)).encode())
-        for name in files_of(one):
-            try:
-                found = os.stat(os.path.join(one.site, name))
-            except OSError:
-                continue  # removed by hand
-            facts = (name, found.st_size, found.st_mtime_ns, found.st_ino, found.st_mode)
-            state.update(repr(facts).encode())
+    about = (platform(), sys.version_info, one.name, one.version, one.info)
+    state = blake2b(repr(about).encode(), digest_size=20)
+    for name in files_of(one):
+        try:
+            found = os.stat(os.path.join(one.site, name))
+        except OSError:
+            continue  # removed by hand
+        facts = (name, found.st_size, found.st_mtime_ns, found.st_ino, found.st_mode)
+        state.update(repr(facts).encode())
     return state.digest()
 
 
-def _pack(chosen: Sequence[Distribution]) -> Named:
-    contents, listed = [], []
-    for one in chosen:
-        files, content = _read(one)
-        listed.append(files)
-        contents.append(content)
-    places, parts = join_small(contents, ALONE_BYTES_MIN, PACKAGES_MAX)
-    own = OwnModules(
-        name="",
-        platform=platform(),
-        files=[
-            file._replace(part=part, start=start + file.start)
-            for files, (part, start) in zip(listed, places, strict=True)
-            for file in files
-        ],
-        packed=[True] * len(parts),
-        tops=[],
-        archives=[],
-        extensions=[one.name for one in chosen if one.is_binary],
-        refused={},
-    )
-    digest = blake2b(msgpack.packb(own), digest_size=16)
-    for _, content in parts:
-        digest.update(content)
-    own = own._replace(name=digest.hexdigest())
-    with ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1)) as threads:
-        deflated = threads.map(lambda part: compress(part[1], 1), parts)
-        packed = [
-            (f"{NAME}/{number}", data) for (number, _), data in zip(parts, deflated, strict=True)
-        ]
-    return [(NAME, pack_own_modules(own)), *packed]
+def _part_of(packages: Sequence[Distribution]) -> _Part:
+    files: list[OwnFile] = []
+    contents: list[bytes] = []
+    start = 0
+    for one in packages:
+        for name, data, is_program in _read(one):
+            files.append(OwnFile(os.fsencode(name), b"", 0, start, len(data), is_program))
+            contents.append(data)
+            start += len(data)
+    return _Part(files, compress(b"".join(contents), 1))
 
 
-def _read(one: Distribution) -> tuple[list[OwnFile], bytes]:
-    """Return the files of a package, which all lie in one piece."""
-    files, contents, start = [], [], 0
+def _read(one: Distribution) -> Iterator[tuple[str, bytes, bool]]:
+    """Yield the files of a package: name, content, whether it may be executed."""
     for name in dict.fromkeys(files_of(one)):
         path = os.path.join(one.site, name)
         try:
@@ -173,13 +183,9 @@ def _read(one: Distribution) -> tuple[list[OwnFile], bytes]:
             continue  # removed by hand; an import of it fails here, too
         except OSError as error:
             raise ValueError(f"{path} of {one.name} cannot be read: {error.strerror}") from None
-        is_program = os.access(path, os.X_OK)
-        more = _bytecode_of(name, path, content) if name.endswith(".py") else ()
-        for each, data, runs in ((name, content, is_program), *more):
-            files.append(OwnFile(os.fsencode(each), b"", 0, start, len(data), runs))
-            contents.append(data)
-            start += len(data)
-    return files, b"".join(contents)
+        yield name, content, os.access(path, os.X_OK)
+        if name.endswith(".py"):
+            yield from _bytecode_of(name, path, content)
 
 
 def _bytecode_of(name: str, path: str, source: bytes) -> Iterator[tuple[str, bytes, bool]]:

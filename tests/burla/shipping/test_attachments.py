@@ -1,10 +1,16 @@
 """How what goes along with a function is sent."""
 
 from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from packages import install
 
 from burla.protocol import messages as m
 from burla.protocol.messages import BLOBS_MAX
+from burla.shipping import carried_packages
 from burla.shipping.attachments import INLINE_BYTES_MAX, NAMED_MAX, PACKAGES_MAX, attach, join_small
+from burla.shipping.distributions import Installed
 from burla.values.parts import PARTS_MAX
 
 
@@ -36,6 +42,16 @@ def test_the_biggest_pieces_are_parts_of_their_own() -> None:
 
 def test_all_kinds_together_are_no_more_blobs_than_a_job_may_have() -> None:
     assert PARTS_MAX + 2 * NAMED_MAX + PACKAGES_MAX <= BLOBS_MAX
-    places, parts = join_small([b"x"] * 100, 1, PACKAGES_MAX)
-    assert len(parts) == PACKAGES_MAX - 1
-    assert len(places) == 100
+
+
+def test_no_more_packages_are_parts_of_their_own_than_there_may_be_blobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(carried_packages, "ALONE_BYTES_MIN", 1)
+    names = [f"tiny-{number}" for number in range(PACKAGES_MAX + 5)]
+    for name in names:
+        install(tmp_path, name, "1", {f"{name.replace('-', '_')}.py": ""})
+    installed = Installed([str(tmp_path)])
+    packed = carried_packages._pack([installed.by_name[name] for name in names])
+    assert len(packed) == PACKAGES_MAX

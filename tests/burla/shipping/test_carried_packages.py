@@ -22,7 +22,6 @@ def imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Have the import path as it was, nothing served, and nothing packed before."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(carried_packages, "_packed", {})
-    monkeypatch.setattr(carried_packages, "KEPT_BYTES_MIN", 0)
     path, hooks = sys.path[:], set(sys.modules)
     yield
     sys.path[:] = path
@@ -70,24 +69,55 @@ def contents(packages: list[Distribution]) -> dict[str, bytes]:
     return {name: bytes(data) for name, data in all_of(attached).items()}
 
 
-def test_another_process_packs_nothing_that_was_packed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the packages whose files are read, as they are."""
+    names: list[str] = []
+    original = carried_packages._read
+
+    def noting(one: Distribution) -> Iterator[tuple[str, bytes, bool]]:
+        names.append(one.name)
+        return original(one)
+
+    monkeypatch.setattr(carried_packages, "_read", noting)
+    return names
+
+
+def test_another_process_reads_no_big_package_that_was_packed(
+    tmp_path: Path, read: list[str]
 ) -> None:
     packages = chosen(tmp_path / "site-packages", 100_000)
     first = contents(packages)
-    monkeypatch.delattr(carried_packages, "_pack")
     assert contents(packages) == first
+    assert read == ["tiny-l", "tiny-k", "tiny-l"]
 
 
-def test_a_file_that_was_edited_where_it_is_installed_is_sent_as_it_is(tmp_path: Path) -> None:
-    packages = chosen(tmp_path / "site-packages")
+def test_after_an_upgrade_of_one_the_others_are_not_packed_again(
+    tmp_path: Path, read: list[str]
+) -> None:
+    site = tmp_path / "site-packages"
+    packages = chosen(site, 100_000)
+    install(site, "tiny-n", "1", {"tiny_n.txt": "y" * 100_000})
+    one = Installed([str(site)]).by_name["tiny-n"]
+    first = contents([*packages, one])
+    read.clear()
+    install(site, "tiny-n", "2", {"tiny_n.txt": "z" * 100_000})
+    newer = Distribution("tiny-n", "2", str(site), str(site / "tiny_n-2.dist-info"))
+    second = contents([*packages, newer])
+    assert sorted(read) == ["tiny-l", "tiny-n"]
+    assert len(set(first.values()) & set(second.values())) == 2  # big ones, and the small together
+
+
+@pytest.mark.parametrize("big", [10, 100_000])
+def test_a_file_that_was_edited_where_it_is_installed_is_sent_as_it_is(
+    tmp_path: Path, big: int
+) -> None:
+    packages = chosen(tmp_path / "site-packages", big)
     before = contents(packages)
-    (tmp_path / "site-packages/tiny_l.py").write_text("W = 'new'")  # of the same length
+    (tmp_path / "site-packages/tiny_k/__init__.py").write_text("W = 'edited  '")  # as long
     assert contents(packages) != before
-    carried_packages._packed.clear()
-    attached = carried_packages.attach_packages(packages)
-    served.serve_packages("", all_of(attached), str(tmp_path / "lease"))
-    assert importlib.import_module("tiny_l").W == "new"
+    served.serve_packages("", contents(packages), str(tmp_path / "lease"))
+    assert importlib.import_module("tiny_k").W == "edited  "
 
 
 def bytecode_at_the_node(tmp_path: Path, packages: list[Distribution]) -> list[str]:
