@@ -46,7 +46,7 @@ from msgspec.structs import replace
 
 from burla.protocol import VERSION
 from burla.protocol.fields import SHARED_IS, is_shared
-from burla.protocol.package_messages import checked
+from burla.protocol.package_messages import checked, split_hashes
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.core.plan import stamp
 from burla.provisioning.core.steps import DIRECTORY, NAME
@@ -215,6 +215,12 @@ class ClusterConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 checked(one)
             except ValueError as error:
                 raise BadConfig(f"node.packages: {error}") from None
+            bare, hashes = split_hashes(one)
+            if hashes:
+                raise BadConfig(
+                    f"node.packages: {bare!r} has --hash, which is not followed for packages of all"
+                    " jobs: take hashes out; what versions nodes get is found out once"
+                )
 
     def _check_providers(self) -> None:
         self.gce.check(is_used=bool(self.gce.nodes) or self.grows_by == "gce")

@@ -16,7 +16,8 @@ from .fields import Id, Line, Message
 PACKAGES = "packages"  # a feature: who says so knows all this
 # The blob that lists packages that travel as files, and behind a slash their parts.
 PACKAGE_FILES = "packages"
-PACKAGES_BYTES_MAX = 64 << 10
+PACKAGES_BYTES_MAX = 256 << 10  # a list with the hashes of all wheels of 50 packages
+HASH_OPTION = " --hash="
 LACKING_MAX = 1000  # packages told of that a node cannot have
 
 PackedPackages = Annotated[bytes, Meta(max_length=PACKAGES_BYTES_MAX)]
@@ -33,13 +34,14 @@ _REQUIREMENT = re.compile(
     r" *(?P<marker>;[A-Za-z0-9_.,<>=!~'\"() +*-]*)?"
 )
 _OPTION = re.compile(r"\s-")  # what an installer would take for one
+_HASHES = re.compile(r"(?: --hash=sha(?:256|384|512):[0-9a-f]{64,128})+")
 _EXACT = re.compile(r"== *([A-Za-z0-9.!+_-]+)")
 
 
 class Packages(Struct, frozen=True, array_like=True):
     """What a function needs, by name and version."""
 
-    requirements: tuple[str, ...]  # of one line each; see `checked`
+    requirements: tuple[str, ...]  # of one line each, perhaps with hashes; see `checked`
     is_whole: bool = True  # these are all: what they require themselves is among them
 
 
@@ -81,13 +83,22 @@ def checked(requirement: str) -> str:
     Raises:
         ValueError: it is none.
     """
-    is_plain = requirement.isprintable() and not _OPTION.search(requirement)
-    if not is_plain or not _REQUIREMENT.fullmatch(requirement):
+    bare, hashes = split_hashes(requirement)
+    is_plain = bare.isprintable() and not _OPTION.search(bare)
+    if not is_plain or not _REQUIREMENT.fullmatch(bare):
         raise ValueError(
             f"{requirement!r} is no name of a package with versions, as pandas>=2: addresses, paths"
             " and options are not for nodes to follow"
         )
+    if hashes and not _HASHES.fullmatch(hashes):
+        raise ValueError(f"{requirement!r}: a hash is written --hash=sha256: and 64 hex digits")
     return requirement
+
+
+def split_hashes(requirement: str) -> tuple[str, str]:
+    """Return a requirement without the hashes that its files may have, and those, as options."""
+    bare, option, hashes = requirement.partition(HASH_OPTION)
+    return bare, option + hashes
 
 
 def canonical(name: str) -> str:
@@ -97,13 +108,13 @@ def canonical(name: str) -> str:
 
 def name_of(requirement: str) -> str:
     """Return which package a requirement names."""
-    match = _REQUIREMENT.fullmatch(requirement)
+    match = _REQUIREMENT.fullmatch(split_hashes(requirement)[0])
     return canonical(match["name"]) if match is not None else ""
 
 
 def exact_version(requirement: str) -> str:
     """Return the one version that a requirement takes anywhere; empty: there may be others."""
-    match = _REQUIREMENT.fullmatch(requirement)
+    match = _REQUIREMENT.fullmatch(split_hashes(requirement)[0])
     if match is None or match["marker"] or match["extras"]:
         return ""
     exact = _EXACT.fullmatch(match["version"])

@@ -195,11 +195,12 @@ def _listed(wanted: Wanted, installed: Installed) -> Needs:
     """Return what a caller has listed: as it is here if it is here, else as an index has it."""
     from packaging.requirements import Requirement
 
-    roots, open_ = {}, []
+    roots, open_, meant = {}, [], []
     for text in wanted.requirements:
-        needed = Requirement(text)
+        needed = Requirement(pm.split_hashes(text)[0])
         if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
             continue
+        meant.append(text)
         one = installed.by_name.get(pm.canonical(needed.name))
         is_met = one is not None and needed.specifier.contains(one.version, prereleases=True)
         if one is not None and is_met and not needed.extras:
@@ -209,7 +210,7 @@ def _listed(wanted: Wanted, installed: Installed) -> Needs:
     if wanted.is_whole:
         carried = tuple(one for one in roots.values() if one.origin and one.files)
         names = {one.name for one in carried}
-        pins = tuple(x for x in wanted.requirements if pm.name_of(x) not in names)
+        pins = tuple(x for x in meant if pm.name_of(x) not in names)
         here = MappingProxyType(roots)
         return Needs(pm.pack(pm.Packages(pins)) if pins else b"", carried, here)
     needs = _pinned(roots, installed)
@@ -299,7 +300,10 @@ def read_packages(packages: object) -> Wanted | None:
     if isinstance(packages, str | os.PathLike):
         return _read_word(os.fspath(packages))
     if isinstance(packages, list | tuple) and all(isinstance(one, str) for one in packages):
-        return Wanted("", tuple(_checked(one) for one in packages))
+        from .requirement_files import are_hashed
+
+        listed = tuple(_checked(one) for one in packages)
+        return Wanted("", listed, are_hashed(listed, "packages"))
     raise TypeError(f"packages must be {EXPECTED}, not {short_repr(packages)}")
 
 
@@ -333,7 +337,7 @@ def _checked(requirement: str) -> str:
     from packaging.requirements import InvalidRequirement, Requirement
 
     try:
-        Requirement(requirement)
+        Requirement(pm.split_hashes(requirement)[0])
         return pm.checked(requirement.strip())
     except InvalidRequirement as error:
         raise ValueError(f"packages: {requirement!r} is no requirement: {error}") from None

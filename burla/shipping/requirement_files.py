@@ -4,12 +4,16 @@ import importlib.metadata
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+from burla.protocol.package_messages import HASH_OPTION, split_hashes
 
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 _OTHER_FILE = re.compile(r"(?:-r|--requirement(?=[\s=]))\s*=?\s*(\S.*)")
-_OPTIONS = re.compile(r"\s+--.*$")  # of one requirement, as its hashes
+_OPTIONS = re.compile(r"\s+--.*$")  # of one requirement
+_HASH = re.compile(r"\s--hash(?:=|\s+)(\S+)")
+_EXACT = re.compile(r"===?\s*[^\s*,]+\s*$")
 NO_INDEX = frozenset(("git", "path", "directory", "url"))  # sources in a lock file
 WITHOUT_EFFECT = ("--prefer-binary", "--only-binary")  # nodes take wheels anyway
 DEPTH_MAX = 8  # of requirements files that name others
@@ -33,7 +37,8 @@ def read_file(path: str) -> tuple[list[str], bool]:
         if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
             raise ValueError(f"{path}: project.dependencies is no list of requirements")
         return listed, False
-    return list(_of_requirements(path, 0)), False
+    listed = list(_of_requirements(path, 0))
+    return listed, are_hashed(listed, path)
 
 
 def _toml(path: str) -> dict[str, Any]:
@@ -58,7 +63,30 @@ def _of_requirements(path: str, depth: int) -> Iterator[str]:
         elif line.startswith("-"):
             _check_option(line, path)
         else:
-            yield _OPTIONS.sub("", line)
+            yield _OPTIONS.sub("", line) + "".join(
+                f"{HASH_OPTION}{digest}" for digest in _HASH.findall(line)
+            )
+
+
+def are_hashed(listed: Sequence[str], where: str) -> bool:
+    """Return whether requirements have hashes; then, as for pip, these are all of them.
+
+    Raises:
+        ValueError: only some have, or one takes several versions.
+    """
+    if not any(HASH_OPTION in one for one in listed):
+        return False
+    for one in listed:
+        bare, hashes = split_hashes(one)
+        if hashes and _EXACT.search(bare.partition(";")[0]):
+            continue
+        lacks = "names no exact version with ==" if hashes else "has no --hash"
+        raise ValueError(
+            f"{where}: {bare!r} {lacks}, and others have hashes: then all must, with what they"
+            " require; `uv pip compile --generate-hashes` writes such a file. Or take all hashes"
+            " out"
+        )
+    return True
 
 
 def _check_option(line: str, path: str) -> None:

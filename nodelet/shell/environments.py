@@ -21,7 +21,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, Protocol
 
-from burla.protocol.package_messages import LACKING_MAX, Packages, exact_version, name_of, unpack
+from burla.protocol.package_messages import (
+    HASH_OPTION,
+    LACKING_MAX,
+    Packages,
+    exact_version,
+    name_of,
+    split_hashes,
+    unpack,
+)
 
 from .carried_files import SENT, CarriedFiles
 from .installed import LOADED, installed, installed_in, lacking
@@ -355,7 +363,8 @@ class Environments:
         if not lacks:
             return ""
         key, store = key_of(lacks, packages.is_whole), self._store
-        if packages.is_whole and not store.find(key):
+        has_hashes = any(HASH_OPTION in one for one in packages.requirements)
+        if packages.is_whole and not has_hashes and not store.find(key):  # others had none checked
             wanted = {name_of(one): exact_version(one) for one in packages.requirements}
             wanted = {name: wanted[name] for name in wanted if name not in LOADED}
             other = await asyncio.to_thread(store.having, wanted, there)
@@ -528,7 +537,8 @@ def is_full(error: Exception) -> bool:
 
 def _shown(packages: Packages, name: str) -> str:
     """Return a package as it was asked for."""
-    named = [one.replace("==", " ") for one in packages.requirements if name_of(one) == name]
+    asked = [split_hashes(one)[0] for one in packages.requirements if name_of(one) == name]
+    named = [one.replace("==", " ") for one in asked]
     return " and ".join(named) or name  # some are asked for twice, and differently
 
 

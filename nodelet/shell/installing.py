@@ -19,7 +19,13 @@ from glob import glob
 from pathlib import Path
 
 from burla.nodelet.core.sources import Sources
-from burla.protocol.package_messages import canonical, exact_version, name_of
+from burla.protocol.package_messages import (
+    HASH_OPTION,
+    canonical,
+    exact_version,
+    name_of,
+    split_hashes,
+)
 
 INSTALL_S = 1800.0  # the most that one installation may take
 TRIES_MAX = 50  # to find out which of many packages cannot be had: an installer names one or two
@@ -158,6 +164,8 @@ class Installer:
         ]
         line += ["--no-deps"] if is_whole else []
         line += ["--dry-run"] if is_trial else []
+        if any(HASH_OPTION in one for one in requirements):
+            line += ["--require-hashes"]  # as the caller's file says
         sources = self._sources.options()
         if find_uv():
             line += ["--python", sys.executable, "--link-mode", "hardlink", "--color", "never"]
@@ -184,7 +192,8 @@ class _Said:
     """What an installer says of how far it is, in our words."""
 
     def __init__(self, requirements: Sequence[str], tell: Callable[[str], None]) -> None:
-        self._names = {name_of(one): one.partition(";")[0].strip() for one in requirements}
+        shown = {name_of(one): split_hashes(one)[0].partition(";")[0] for one in requirements}
+        self._names = {name: text.strip() for name, text in shown.items()}
         self._tell = tell
         self._done: dict[str, None] = {}
         first = ", ".join(self._shown(name) for name in list(self._names)[:3])
@@ -273,10 +282,10 @@ async def run(
 def _named_in(text: str, requirements: Sequence[str]) -> list[str]:
     """Return the packages that a text names as such that cannot be had."""
     words = {name_of(word) for word in re.findall(r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?", text)}
-    exact = {one.replace(" ", "").lower() for one in requirements}
+    exact = {one: split_hashes(one)[0].replace(" ", "").lower() for one in requirements}
     # versions are named with them, as "pandas==9.9": who is only mentioned is not
-    said = {one for one in exact if one in text.replace(" ", "").lower()}
-    chosen = [name_of(one) for one in requirements if one.replace(" ", "").lower() in said]
+    said = text.replace(" ", "").lower()
+    chosen = [name_of(one) for one, version in exact.items() if version in said]
     return chosen or [name for one in requirements if (name := name_of(one)) in words]
 
 

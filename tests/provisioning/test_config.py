@@ -175,6 +175,10 @@ def test_packages_of_nodes_are_listed_there_or_in_a_file_beside(tmp_path: Path) 
     for wrong in ("git+https://x/y", "-e .", "a @ file:///a"):
         with pytest.raises(BadConfig, match=r"node\.packages: .*is no name of a package"):
             parse({"node": {"packages": [wrong]}})
+    (tmp_path / "requirements.txt").write_text(f"polars==1.0 --hash=sha256:{'0' * 64}\n")
+    file.write_text('[node]\npackages = "requirements.txt"\n')
+    with pytest.raises(BadConfig, match=r"'polars==1.0' has --hash"):
+        load(file)
 
 
 def test_other_packages_make_machines_of_providers_stale_and_versions_found_do_not() -> None:

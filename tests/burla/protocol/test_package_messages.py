@@ -21,6 +21,7 @@ def test_what_is_packed_is_unpacked() -> None:
         'six==1.16; sys_platform == "linux"',
         "pandas (>=2)",
         "numpy==2.*",
+        f"numpy==2.1 --hash=sha256:{'a' * 64} --hash=sha512:{'0' * 128}",
         "six; (python_version < '4' or platform_machine == \"x86-64\") and extra != 'a_b'",
     ],
 )
@@ -48,11 +49,23 @@ def test_names_with_versions_are_taken(requirement: str) -> None:
         "a; x == 'b' # c",
         "a; x == 'b' --pre",
         "a == 1 -e",
+        "-e. --hash=sha256:00",
     ],
 )
 def test_what_no_index_gives_by_name_is_refused(requirement: str) -> None:
     with pytest.raises(ValueError, match="no name of a package"):
         pm.unpack(pm.pack(pm.Packages((requirement,))))
+
+
+@pytest.mark.parametrize("more", ["", "sha256:00", "md5:00", f"sha256:{'a' * 64} -e ."])
+def test_what_is_no_hash_is_refused(more: str) -> None:
+    with pytest.raises(ValueError, match="hex digits"):
+        pm.unpack(pm.pack(pm.Packages((f"six==1 --hash={more}",))))
+
+
+def test_a_requirement_with_hashes_is_of_its_package_and_version() -> None:
+    hashed = f"Six==1.16 --hash=sha256:{'a' * 64}"
+    assert (pm.name_of(hashed), pm.exact_version(hashed)) == ("six", "1.16")
 
 
 @pytest.mark.parametrize("packed", [b"", b"\x00", b"\x92\xa1a\xc3", b"\xff" * 9])

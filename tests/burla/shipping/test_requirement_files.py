@@ -24,7 +24,7 @@ def test_a_requirements_file_is_read(tmp_path: Path) -> None:
         --only-binary :all:
         scipy\t# after a tab
         pandas>=2 \\
-            --hash=sha256:00
+            --config-settings="a=b"
         -r more.txt
         --requirement=more.txt
         -rmore.txt
@@ -33,6 +33,29 @@ def test_a_requirements_file_is_read(tmp_path: Path) -> None:
     assert said == (["numpy==2.1", "scipy", "pandas>=2", *["six"] * 3], False)
     (tmp_path / "more.txt").write_text("\ufeffsix\n", encoding="utf-8")  # of an editor
     assert read_file(str(tmp_path / "more.txt")) == (["six"], False)
+
+
+HASH = f"--hash=sha256:{'0' * 64}"
+OTHER = f"--hash=sha256:{'1' * 64}"
+
+
+def test_hashes_are_read_and_the_list_is_then_all_that_is_installed(tmp_path: Path) -> None:
+    text = f"""\
+        six==1.16 ; python_version >= "3" \\
+            {HASH} \\
+            {OTHER.replace("=", " ", 1)}  # of the wheel
+        tiny==2 {HASH}
+        """
+    six = f'six==1.16 ; python_version >= "3" {HASH} {OTHER}'
+    assert read(tmp_path / "requirements.txt", text) == ([six, f"tiny==2 {HASH}"], True)
+
+
+@pytest.mark.parametrize(
+    ("line", "lacks"), [("six==1", "has no --hash"), (f"six>=1 {HASH}", "no exact version")]
+)
+def test_hashes_that_do_not_tell_all_are_refused(tmp_path: Path, line: str, lacks: str) -> None:
+    with pytest.raises(ValueError, match=rf"'six.*{lacks}.*generate-hashes"):
+        read(tmp_path / "requirements.txt", f"tiny==2 {HASH}\n{line}\n")
 
 
 def test_what_cannot_be_had_by_name_is_refused(tmp_path: Path) -> None:

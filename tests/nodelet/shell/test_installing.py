@@ -1,5 +1,6 @@
 """Installers: what they are told, what they say, and which packages they cannot have."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -91,6 +92,23 @@ async def test_nothing_is_installed_that_was_not_asked_for(
     target = tmp_path / "made" / "site-packages"
     await install(installer, target, "tiny-a==1.0")
     assert not (target / "tiny_b").exists()
+
+
+@in_loop
+async def test_files_have_the_hashes_that_are_asked_for(
+    installer: Installer, tmp_path: Path
+) -> None:
+    wheel = tmp_path / "links/tiny_b-2.0-py3-none-any.whl"
+    digest, wrong = hashlib.sha256(wheel.read_bytes()).hexdigest(), "0" * 64
+    hashed = f"tiny-b==2.0 --hash=sha256:{wrong} --hash=sha256:{digest}"
+    said = await install(installer, tmp_path / "a/site-packages", hashed)
+    assert said[0] == "installing tiny-b 2.0"
+    assert (tmp_path / "a/site-packages/tiny_b/__init__.py").exists()
+    other = f"tiny-b==2.0 --hash=sha256:{wrong}"
+    with pytest.raises(LackingError, match=r"(?i)hash") as caught:
+        await install(installer, tmp_path / "b/site-packages", other)
+    assert caught.value.names == ["tiny-b"]
+    assert not (tmp_path / "b/site-packages/tiny_b").exists()
 
 
 @in_loop
