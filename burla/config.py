@@ -165,7 +165,7 @@ def adopt_cluster(address: str, before: str = "") -> str:
     settings, path = _settings()
     stored = settings.get("cluster")
     stored = _up_to_date(stored) if isinstance(stored, str) else stored
-    if stored not in (None, before, address):
+    if stored not in (None, before, address) and not _is_same_place(stored, address):
         text = f"Your scripts and commands go on using {stored} (stored in {path})."
         return f"{text} To use this one instead: burla login {shlex.quote(address)}"
     path = store_cluster(address)
@@ -174,6 +174,16 @@ def adopt_cluster(address: str, before: str = "") -> str:
     return (
         text if named == address else f"{text} where {CLUSTER_VARIABLE} is not set, as it is here"
     )
+
+
+def _is_same_place(stored: object, address: str) -> bool:
+    """Return whether two addresses differ only in the key: it was made anew at its place."""
+    from burla.transport.addresses import AddressError, take_apart
+
+    try:
+        return take_apart(str(stored)).endpoint == take_apart(address).endpoint
+    except AddressError:
+        return False
 
 
 def drop_cluster(address: str) -> None:

@@ -72,9 +72,10 @@ class ClusterUnreachable(ClusterError):
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(
-            f"no cluster answers at {address}: {why}. Check that burla-scheduler runs there and"
-            " that the address (BURLA_CLUSTER, or `burla login`) is right; without one, functions"
-            " run on this machine"
+            f"no cluster answers at {address}: {why}. Check that burla-scheduler runs there"
+            " (`burla up` on its machine starts it) and that the address (BURLA_CLUSTER, or"
+            " `burla login`) is right; `burla doctor` looks at the whole way. Without an address,"
+            " functions run on this machine"
         )
         self.address = address
 

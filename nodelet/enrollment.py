@@ -13,6 +13,7 @@ from burla.protocol.codec import WireError, decode, encode
 from burla.transport import sockets
 from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.keys import ClientCurve
+from burla.transport.reaching import why_unreachable
 
 JOIN_S = 30.0  # the scheduler may be starting just now
 POLL_MS = 100
@@ -75,4 +76,6 @@ def _wait_joined(
                 raise NotJoinedError(REFUSALS["server"])
             case None:
                 pass
-    raise NoAnswerError(f"no answer from {endpoint} within {JOIN_S:.0f} s")
+    why = why_unreachable(endpoint)
+    waited = f"no answer from {endpoint} within {JOIN_S:.0f} s"
+    raise NoAnswerError(f"{waited}; {why}" if why else waited)

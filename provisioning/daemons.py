@@ -110,7 +110,7 @@ class Daemon:
         if done.returncode != 0:
             self.remove()
             said = tail(done.stderr) or "its log is empty"
-            raise StepFailed(f"the {self.name} does not serve after {wait_s} s at most: {said}")
+            raise StepFailed(f"{self.name} does not serve after {wait_s} s at most: {said}")
 
     def write(self, module: str, *arguments: str, once: Mapping[str, Path] | None = None) -> None:
         """Write how it is started the next time; see `start`."""

@@ -309,6 +309,9 @@ def _check_free(bind: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
+BIND_REMEDY = "`ip address` lists those it has; tcp://0.0.0.0:PORT means all of them"
+
+
 def _explained(error: OSError | zmq.ZMQError, bind: str) -> Exception:
     """Return in words what keeps it from listening; what is none of that, as it is."""
     if (file := getattr(error, "filename", None)) is not None:  # the audit log, or the like
@@ -326,7 +329,9 @@ def _explained(error: OSError | zmq.ZMQError, bind: str) -> Exception:
         case errno.ENOENT | errno.ENOTDIR:
             why = "no such directory"
         case errno.EADDRNOTAVAIL:
-            why = "this machine has no such address"
+            why = f"this machine has no such address: {BIND_REMEDY}"
+        case errno.ENODEV:  # so libzmq says it, of names too
+            why = f"that is no address of this machine, as a number: {BIND_REMEDY}"
         case _:
             return error
     return Complaint(failure, f"cannot listen on {bind}: {why}")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,8 +73,10 @@ class SchedulerConfig:
                 object.__setattr__(self, "nodes_file", nodes)
             store = Path(path).with_name(f"{Path(path).name}.{STORE}")
         elif self.keys is None or not os.path.lexists(self.keys / SERVER_KEY):
+            where = "" if self.keys is None else f" --dir {shlex.quote(str(self.keys))}"
             raise ConfigError(
-                f"refusing to listen on {self.bind} without keys: run `burla-scheduler init` first"
+                f"refusing to listen on {self.bind} without keys: run"
+                f" `burla-scheduler init{where}` first"
             )
         else:
             object.__setattr__(self, "state_file", self.keys / STATE_FILE)

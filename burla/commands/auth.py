@@ -44,10 +44,11 @@ def login(address: str | None, cluster: str | None, as_json: bool) -> None:
     """Use the cluster at ADDRESS from now on, with a key of your own.
 
     Stores the address in your settings, makes a key for you if you have none, and prints the
-    command that an administrator must run once on the scheduler's machine to let you in. Does not
-    connect to the cluster.
+    command that an administrator must run once on the scheduler's machine to let you in. Whether
+    something listens there is looked at, no more.
     """
     from burla.transport.addresses import FORMS, AddressError, take_apart
+    from burla.transport.reaching import why_unreachable
 
     if (address is None) == (cluster is None):
         raise click.UsageError("say which cluster: pass its ADDRESS, or --cluster and its name")
@@ -57,6 +58,8 @@ def login(address: str | None, cluster: str | None, as_json: bool) -> None:
     except AddressError as error:
         raise errors.BadSetting("ADDRESS", address, f"{FORMS}; {error.why}") from None
     path = store_cluster(address)
+    if why := why_unreachable(where.endpoint):
+        click.echo(f"burla: warning: {why}; `burla doctor` looks at the way there", err=True)
     if where.key is None:
         text = f"stored in {path}; this cluster needs no key"
         say(as_json, {"address": address, "settings": path}, text)

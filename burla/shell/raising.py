@@ -26,6 +26,8 @@ from burla.errors import (
     Refused,
     Unsatisfiable,
 )
+from burla.transport.addresses import take_apart
+from burla.transport.reaching import why_unreachable
 
 from .command_queue import LocalError
 from .delivery import Opener
@@ -51,7 +53,8 @@ def raise_if_bad(
         case Broken(how="ended"):
             raise ClusterError(f"{event.why}\nThe next call starts a new private cluster")
         case Broken():
-            raise ClusterUnreachable(address, event.why)
+            why = why_unreachable(take_apart(address).endpoint)
+            raise ClusterUnreachable(address, f"{event.why}; {why}" if why else event.why)
         case Rejected(not_authorised=True):
             raise NotAuthorised(f"{address.partition('?')[0]}: {event.reason}")
         case Rejected():

@@ -21,6 +21,7 @@ from .client_hello import new_hello
 from .descriptors import lack
 from .dialing import REFUSALS, Dialer
 from .keys import ClientCurve
+from .reaching import silence
 from .request import NoAnswer, NotTaken
 
 POLL_MS = 100  # between two looks at keys and time
@@ -116,7 +117,7 @@ class Conversation:
             silent_s = now_s - max(begun_s, self._heard_s)
             allowed_s = self._answer_s if not met or silence_s is None else silence_s
             if silent_s > allowed_s:
-                raise NoAnswer(f"no answer for {silent_s:.0f} s")
+                raise NoAnswer(silence(self._address, f"for {silent_s:.0f} s"))
             if silent_s > AGAIN_S and now_s - said_s > AGAIN_S:
                 said_s = now_s
                 self._say(self._hello)

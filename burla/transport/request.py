@@ -17,6 +17,7 @@ from .client_hello import new_hello
 from .descriptors import lack
 from .dialing import REFUSALS, Dialer
 from .keys import ClientCurve, KeyPair, Replaced
+from .reaching import silence
 
 A = TypeVar("A", bound=Message)
 POLL_MS = 50  # between two looks whether the keys are refused
@@ -65,7 +66,7 @@ def ask(
     answer_s = ANSWER_S if answer_s is None else answer_s
     with _connected(address, pair, known) as (dealer, dialer):
         sockets.send(dealer, encode(new_hello()))
-        for said in _answers(dealer, dialer, direction, answer_s):
+        for said in _answers(address, dealer, dialer, direction, answer_s):
             match said:
                 case Welcome():
                     if feature and feature not in said.features:
@@ -99,7 +100,7 @@ def greet(
     """
     with _connected(address, pair, known) as (dealer, dialer):
         sockets.send(dealer, encode(new_hello()))
-        for said in _answers(dealer, dialer, direction, answer_s):
+        for said in _answers(address, dealer, dialer, direction, answer_s):
             match said:
                 case Welcome():
                     return said
@@ -134,7 +135,7 @@ def _connected(
 
 
 def _answers(
-    dealer: zmq.Socket[bytes], dialer: Dialer, direction: Any, answer_s: float
+    address: str, dealer: zmq.Socket[bytes], dialer: Dialer, direction: Any, answer_s: float
 ) -> Iterator[Message]:
     until = time.monotonic() + answer_s
     while time.monotonic() < until:
@@ -149,4 +150,4 @@ def _answers(
                 dialer.learn(said)
             else:
                 yield said
-    raise NoAnswer(f"no answer within {answer_s:.0f} s")
+    raise NoAnswer(silence(address, f"within {answer_s:.0f} s"))

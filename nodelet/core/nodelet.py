@@ -124,14 +124,18 @@ class Nodelet:
             lease = next(waiting, None)
             if lease is not None and self._has_all(lease.id):
                 lease.begin(now_s, self.packages.places_of(lease.id))
+        # it may be gone for good, or have another key by now
+        is_silent = now_s - self._heard_s >= UNHEARD_S
         for one in list(self.leases.values()):
+            if self._leaving and is_silent and one.life.phase is Phase.LINGERING:
+                one.end(True, now_s)
             one.settle(now_s)
             if one.life.phase is Phase.STOPPED:
                 self._blobs.release(one.id, now_s)
                 self.packages.release(one.id)
                 if one.report.is_empty():
                     self._forget(one)
-        is_released = self._released or self._welcomed is None
+        is_released = self._released or self._welcomed is None or is_silent
         if self._leaving and is_released and not self.leases and not self._left:
             self._left = True
             self._effects.append(Leave())

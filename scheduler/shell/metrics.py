@@ -72,7 +72,9 @@ class Metrics(Collector):
             app, kind = make_wsgi_app(registry), _server_class(host)
             self._server = make_server(host, port, app, kind, _Handler)
         except OSError as error:
-            raise ConfigError(f"--metrics {host}:{port}: {error.strerror or error}") from None
+            why = f"--metrics {host}:{port}: {error.strerror or error}"
+            remedy = "pass a port that is free, and an address that this machine has"
+            raise ConfigError(f"{why}; {remedy}") from None
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="burla-metrics", daemon=True
         )

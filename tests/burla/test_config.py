@@ -142,6 +142,9 @@ def test_a_time_that_is_none_is_refused(said: str, monkeypatch: pytest.MonkeyPat
         reconnect_timeout_s()
 
 
+AT = (("h:1", "a"), ("h:1", "b"), ("h:2", "b"))
+
+
 def test_the_first_cluster_is_adopted_and_follows_its_address(directory: Path) -> None:
     write(directory, "# mine\ngrow = true\n")
     assert "from now on" in adopt_cluster("ipc:///a")
@@ -153,6 +156,15 @@ def test_the_first_cluster_is_adopted_and_follows_its_address(directory: Path) -
     assert cluster_address() == "ipc:///b"
     drop_cluster("ipc:///b")
     assert (directory / "config.toml").read_text() == "# mine\ngrow = true\n"
+
+
+def test_a_cluster_that_was_made_anew_at_its_place_is_adopted(directory: Path) -> None:
+    """Its old address leads to nothing any more."""
+    old, new, other = (f"burla://{host}?key={key * 64}" for host, key in AT)
+    adopt_cluster(old)
+    assert "from now on" in adopt_cluster(new)
+    assert cluster_address() == new
+    assert "go on using" in adopt_cluster(other)
 
 
 def test_it_is_told_that_the_environment_goes_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """`burla-scheduler` as a process: what it says, where it listens, how it ends."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from keyring import Keyring
 
 from burla.protocol.codec import decode, encode
 from burla.protocol.messages import Heartbeat, HelloRequired
+from burla.scheduler import cli
 from burla.scheduler.config import ConfigError, SchedulerConfig
 from burla.scheduler.core.admission import Role
 from burla.transport.addresses import AddressError, take_apart
@@ -161,7 +163,7 @@ def test_a_file_that_is_no_socket_is_not_touched(short: Path) -> None:
 @pytest.mark.parametrize(
     ("bind", "code", "words"),
     [
-        ("tcp://0.0.0.0:0", 78, "run `burla-scheduler init` first"),
+        ("tcp://0.0.0.0:0", 78, "without keys: run `burla-scheduler init --dir /"),
         ("127.0.0.1:7270", 2, "'127.0.0.1:7270' is not the address of a scheduler"),
         ("ipc:///no/such/place/s", 78, "no such directory"),
     ],
@@ -171,6 +173,20 @@ def test_an_address_that_cannot_be_used_is_explained(
 ) -> None:
     found, err = ended("--bind", bind, "--dir", str(tmp_path))
     assert (found, words in err, "Traceback" in err) == (code, True, False), err
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENODEV, "that is no address of this machine, as a number: `ip address` lists"),
+        (errno.EADDRNOTAVAIL, "this machine has no such address: `ip address` lists"),
+        (errno.EADDRINUSE, "end that, or pass another one by --bind"),
+    ],
+)
+def test_what_keeps_it_from_listening_is_explained(number: int, words: str) -> None:
+    said = str(cli._explained(zmq.ZMQError(number), "tcp://h:1"))
+    assert said.startswith("cannot listen on tcp://h:1: ")
+    assert words in said
 
 
 @pytest.mark.slow

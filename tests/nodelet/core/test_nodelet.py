@@ -8,7 +8,7 @@ from worker_model import SCHEDULER, HandNode, assign, hello, ran
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.effects import StoredLeaf
-from burla.nodelet.core.nodelet import SILENCE_S, Nodelet
+from burla.nodelet.core.nodelet import SILENCE_S, UNHEARD_S, Nodelet
 from burla.protocol import messages as m
 from burla.protocol.messages import Kind, Span
 
@@ -230,6 +230,35 @@ def test_it_leaves_at_once_if_no_scheduler_knows_it() -> None:
     node.start(0.0)
     node.leave()
     assert node.settle(0.5)[-1] == e.Leave()
+
+
+def test_it_leaves_soon_if_its_scheduler_is_silent_and_nothing_runs() -> None:
+    """Such as one whose keys were made anew: it will not know this node again."""
+    node = HandNode()
+    node.hear(m.Welcome(SCHEDULER, "0", "pub"))
+    node.leave()
+    node.pass_time(UNHEARD_S - 1)
+    assert e.Leave() not in node.effects
+    node.pass_time(2.0)
+    assert e.Leave() in node.effects
+
+
+def test_a_lease_that_only_lingers_does_not_keep_it_from_leaving_a_silent_scheduler() -> None:
+    node = HandNode()
+    node.serve()
+    node.hear(m.Linger(LEASE))
+    node.leave()
+    node.pass_time(UNHEARD_S + 1)
+    node.end()
+    assert e.Leave() in node.effects
+
+
+def test_it_does_not_leave_a_call_that_runs_though_its_scheduler_is_silent() -> None:
+    node = HandNode()
+    node.serve()
+    node.leave()
+    node.pass_time(UNHEARD_S + 5)
+    assert e.Leave() not in node.effects
 
 
 def test_that_the_scheduler_answers_is_noted_now_and_then() -> None:
