@@ -4,6 +4,7 @@ Each is `{"schema": 1, "kind": KIND, "data": ...}`. Fields may be added; none go
 meaning while `schema` is the same number. Times are ISO 8601 in UTC, durations are seconds.
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -331,6 +332,8 @@ def schema() -> dict[str, object]:
     """Return the JSON schema of all reports: what `schema.json` holds."""
     found = msgspec.json.schema(Report)
     for each in found["$defs"].values():
+        if "description" in each:  # Python 3.13 takes the indentation away, others do not
+            each["description"] = inspect.cleandoc(each["description"])
         each["required"] = list(each["properties"])  # `schema` has a default here, for brevity
     about = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -217,8 +217,12 @@ class RecordFile:
     def _connect(self) -> sqlite3.Connection:
         """Return a connection, whose file must be there: it is never made with others' rights."""
         database = sqlite3.connect(f"file:{_quoted(self._path)}?mode=rw", uri=True)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.Error:  # it is damaged, or no such file at all
+            database.close()
+            raise
         return database
 
     def _complain(self, what: str, error: Exception) -> None:
