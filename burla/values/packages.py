@@ -84,7 +84,9 @@ def _put_down(attached: Mapping[str, bytes | memoryview], place: str) -> str:
     if own.extensions and own.platform != platform():
         raise ImportError(
             f"no index of this node has {', '.join(own.extensions)}, and what the caller has was"
-            f" built for {own.platform}; this node is {platform()}"
+            f" built for {own.platform}; this node is {platform()}. Give the nodes an index or a"
+            " wheelhouse that has it, or [node] packages in the cluster's file; or call from a"
+            " machine like them"
         )
     parts = [attached[f"{NAME}/{number}"] for number in range(len(own.packed))]
     put_down(own, parts, directory)

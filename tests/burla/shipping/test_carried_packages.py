@@ -1,7 +1,8 @@
 """Packages that no index has are there as they are installed here."""
 
-import importlib
+import importlib.machinery
 import importlib.metadata
+import importlib.util
 import os
 import py_compile
 import sys
@@ -171,6 +172,27 @@ def test_the_next_job_does_not_have_them(tmp_path: Path) -> None:
     assert sys.path == before
 
 
+def test_what_is_pure_is_there_on_other_machines_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = chosen(tmp_path / "site-packages")
+    monkeypatch.setattr(carried_packages, "platform", lambda: "elsewhere")
+    served.serve_packages("", contents(packages), str(tmp_path / "lease"))
+    assert importlib.import_module("tiny_l").W == "too"
+
+
+def test_native_code_comes_whole_and_can_be_loaded(tmp_path: Path) -> None:
+    compiled = Installed(sys.path).by_name["msgpack"]
+    served.serve_packages("", contents([compiled]), str(tmp_path / "lease"))
+    (there,) = (tmp_path / "lease").rglob("_cmsgpack*.so")
+    original = next(file for file in compiled.files if file.endswith(there.name))
+    assert there.read_bytes() == (Path(compiled.site) / original).read_bytes()
+    loader = importlib.machinery.ExtensionFileLoader("msgpack._cmsgpack", str(there))
+    spec = importlib.util.spec_from_loader("msgpack._cmsgpack", loader)
+    assert spec is not None
+    assert importlib.util.module_from_spec(spec).__name__ == "msgpack._cmsgpack"
+
+
 def test_what_was_built_for_another_machine_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +200,7 @@ def test_what_was_built_for_another_machine_is_named(
     install(site, "tiny-so", "1", {"tiny_so.cpython-311-other.so": ""})
     attached = carried_packages.attach_packages([Installed([str(site)]).by_name["tiny-so"]])
     monkeypatch.setattr(served, "platform", lambda: "elsewhere")
-    with pytest.raises(ImportError, match=r"tiny-so.*was built for"):
+    with pytest.raises(ImportError, match=r"tiny-so.*was built for.*Give the nodes an index"):
         served.serve_packages("", all_of(attached), str(tmp_path / "lease"))
 
 
