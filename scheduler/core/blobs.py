@@ -24,6 +24,11 @@ from .state import State
 
 KEPT_S = 600.0  # that no job has needed: a blob goes then, or when its room is needed
 ASKED_MAX = 4  # blobs of which one client is asked for a part at a time
+LACKING_REMEDY = (
+    "A detached job has nobody to send files of packages later. Call the function on one input"
+    " without detach=True first, in the same script: from then on they go along. Or have the nodes"
+    " given them (burla up --package), or say by packages= which it does need"
+)
 
 # --- jobs come and go ---
 
@@ -355,6 +360,8 @@ def refused(state: State, node: Node, said: m.LeaseRefused) -> None:
         leases.end(state, lease, discard=True)
     else:
         text = f"node {node.name} cannot serve this job: {said.why}"
+        if said.packages and job.spec.detached is not None:  # else its client sends files
+            text = f"{text}\n{LACKING_REMEDY}"
         fail(state, job, "", text, packages=said.packages)
 
 

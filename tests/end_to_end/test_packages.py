@@ -97,10 +97,10 @@ def test_what_no_index_has_goes_along_as_it_is_here(place: Path) -> None:
         """
         import tiny_a, tiny_c
         f = lambda x: (tiny_a.V[0], tiny_c.V)
-        print(rpm(f, [1, 2]), rpm(f, [1]))
+        print(rpm(f, [1, 2]), rpm(f, [1]), rpm(f, [1], detach=True).results())
         """,
     )
-    assert out == "[('1.0', 'c'), ('1.0', 'c')] [('1.0', 'c')]"
+    assert out == "[('1.0', 'c'), ('1.0', 'c')] [('1.0', 'c')] [('1.0', 'c')]"
 
 
 def test_what_no_index_has_is_kept_for_this_user_where_jobs_cannot_look_around(

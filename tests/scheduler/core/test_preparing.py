@@ -17,14 +17,16 @@ CLIENT, ONE, TWO = b"client", b"one", b"two"
 class World:
     """A scheduler with a client, and nodes by name."""
 
-    def __init__(self, *nodes: bytes, features: tuple[str, ...] = (PACKAGES,)) -> None:
+    def __init__(
+        self, *nodes: bytes, features: tuple[str, ...] = (PACKAGES,), **job: Any
+    ) -> None:
         self.core = Scheduler(bytes(16), "0", "pub")
         self.said: list[tuple[bytes, Any]] = []
         self.say(CLIENT, client_hello(CLIENT.ljust(16)))
         for node in nodes:
             hello = node_hello(node.ljust(16), name=node.decode(), features=features)
             self.say(node, hello)
-        self.say(CLIENT, open_job(JOB, packages=b"packed"))
+        self.say(CLIENT, open_job(JOB, packages=b"packed", **job))
         leaf = m.Leaf(0, 0, 64, 1)
         self.say(CLIENT, m.Inputs(job=JOB, batch=0, start=0, leaves=(leaf,), total=64), [b"x"])
 
@@ -82,6 +84,15 @@ def test_a_job_that_has_not_begun_fails_by_name_and_may_be_opened_anew() -> None
     world.say(ONE, m.Stopped(world.lease(ONE).lease))
     world.say(CLIENT, open_job(JOB))
     assert world.lease(ONE).packages == b""
+
+
+def test_a_detached_job_that_lacks_packages_says_what_to_do() -> None:
+    """Nobody opens it anew: its client may be gone."""
+    world = World(ONE, detached=b"")
+    [failed] = world.refuses(ONE)
+    assert failed.packages == ("six",)
+    assert failed.text.startswith("node one cannot serve this job: no six\nat all\n")
+    assert "without detach=True first" in failed.text
 
 
 def test_a_job_that_runs_elsewhere_goes_on_there() -> None:
