@@ -30,6 +30,7 @@ from burla.scheduler.store.effects import (
     Effect,
     LoadBatch,
     LoadBlob,
+    LoadSpec,
     Note,
     ReadPart,
     Recheck,
@@ -283,6 +284,8 @@ class Keeping:
                     self._files.put(effect)
                 case LoadBatch():
                     self._load_batch(effect)
+                case LoadSpec():
+                    self._load_spec(effect)
                 case LoadBlob():
                     self._load_blob(effect)
                 case ReadPart():
@@ -301,6 +304,16 @@ class Keeping:
             f"read inputs of job {what.job.hex()[:8]}",
             partial(self._files.reading.load_batch, what),
             lambda read: keeper.loaded(what.job, what.number, *read),
+            partial(keeper.not_read, what.job),
+        )
+
+    def _load_spec(self, what: LoadSpec) -> None:
+        assert self._files is not None
+        keeper = self._keeper
+        self._in_pool(
+            f"read the function of job {what.job.hex()[:8]}",
+            partial(self._files.reading.load_spec, what),
+            lambda read: keeper.spec_loaded(what.job, *read),
             partial(keeper.not_read, what.job),
         )
 

@@ -17,7 +17,7 @@ from burla.protocol import messages as m, stored_records
 from burla.protocol.stored_records import Record
 from burla.scheduler.core.leasing import owner_of
 from burla.scheduler.store import recovery
-from burla.scheduler.store.effects import LoadBatch, LoadBlob, Log, ReadPart
+from burla.scheduler.store.effects import LoadBatch, LoadBlob, LoadSpec, Log, ReadPart
 from burla.scheduler.store.recovery import Damage, Found, Segment
 
 from .part_reads import Frame
@@ -156,12 +156,28 @@ class StoreReading:
             OSError: it cannot be read now.
         """
         path = log_path(self.directory, what.job, Log.INPUTS, what.segment)
+        said, frames = self._load(path, what, m.Inputs)
+        return (said, frames) if isinstance(said, m.Inputs) else (None, [])
+
+    def load_spec(self, what: LoadSpec) -> tuple[m.OpenJob | None, list[bytes]]:
+        """Return how a job was opened, and its function; None: it is damaged.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
+        path = log_path(self.directory, what.job, Log.INPUTS, 0)
+        said, frames = self._load(path, what, m.OpenJob)
+        return (said, frames) if isinstance(said, m.OpenJob) else (None, [])
+
+    @staticmethod
+    def _load(
+        path: Path, what: LoadBatch | LoadSpec, kind: type[m.Message]
+    ) -> tuple[m.Message | None, list[bytes]]:
         try:
             with path.open("rb", buffering=0) as file:
                 read = _reader(file.fileno())
                 for record in stored_records.scan(read, what.at, what.end):
-                    said = record.message(m.Inputs)
-                    if record.is_whole and isinstance(said, m.Inputs):
+                    if record.is_whole and (said := record.message(kind)) is not None:
                         return said, record.frames(_body(read, record))
                     break
         except FileNotFoundError as error:

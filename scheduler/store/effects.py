@@ -68,6 +68,14 @@ class LoadBatch(Struct, frozen=True):
     end: int
 
 
+class LoadSpec(Struct, frozen=True):
+    """Read how a job was opened, with its function, and tell `spec_loaded`."""
+
+    job: bytes
+    at: int
+    end: int
+
+
 class LoadBlob(Struct, frozen=True):
     """Read bytes of a blob, and tell `blob_loaded`."""
 
@@ -123,6 +131,7 @@ Effect = (
     | DropBlob
     | Delete
     | LoadBatch
+    | LoadSpec
     | LoadBlob
     | ReadPart
     | Recheck

@@ -194,6 +194,14 @@ class Keeper:
             members.loaded(self.state, job, number, said, payload)
         return self.state.take_effects()
 
+    def spec_loaded(
+        self, job_id: bytes, spec: m.OpenJob | None, function: list[bytes]
+    ) -> list[Effect]:
+        """Take how a job was opened, as it was read; None: it is not there any more."""
+        if (job := self.state.jobs.get(job_id)) is not None:
+            self._members.spec_loaded(self.state, job, spec, function)
+        return self.state.take_effects()
+
     def blob_loaded(self, job_id: bytes, said: m.BlobPiece, payload: list[bytes]) -> list[Effect]:
         """Take a piece of a blob that was read; nothing: it is not there any more."""
         job = self.state.jobs.get(job_id)
@@ -210,6 +218,7 @@ class Keeper:
         job = self.state.jobs.get(job_id)
         if job is not None and not job.is_ended:
             ending.close(self.state, job)
+            job.opening.is_awaited = False
             self.state.block(job, "the scheduler cannot read what it has stored of it: see its log")
         return self.state.take_effects()
 
@@ -256,7 +265,7 @@ class Keeper:
         job = self.state.jobs.get(job_id)
         is_complete = job is not None and job.state is StoredState.DONE and not job.pending
         if job is not None and is_complete and found is not None and found.spec is not None:
-            job.spec, job.function, job.progress = found.spec, found.function, found.progress
+            job.opening.at, job.progress = found.spec_at, found.progress
             job.forget_pending()
             self._settle(job)
             self._members.begin_next(self.state)
@@ -334,6 +343,9 @@ class Keeper:
             self._sweep_s = state.now_s + SWEEP_S
             self._delete_old()
             self._members.forget_idle(state)
+            for job in state.live.values():
+                if not job.peer and job.is_written_down():
+                    job.lighten()
         self._members.begin_next(state)
         return state.take_effects()
 

@@ -54,6 +54,15 @@ class Feeding(Struct):
         return not self.left or (self.size + size <= WINDOW_BYTES and self.inputs < WINDOW_INPUTS)
 
 
+class Opening(Struct):
+    """What the core is told when it gets a job, besides what is known of it here."""
+
+    function: list[bytes]
+    at: tuple[int, int] = (0, 0)  # where it lies with the environment, in the first segment
+    is_light: bool = False  # they are on the disk only
+    is_awaited: bool = False  # they are being read
+
+
 class Came(Struct):
     """What has come of a lease, also what is still being written: all up to here, in order.
 
@@ -84,7 +93,7 @@ class KeptJob:
     def __init__(self, opened: StoreOpened, spec: m.OpenJob, function: Sequence[bytes]) -> None:
         """Begin a job of which nothing is on the disk yet."""
         self.id = opened.job
-        self.opened, self.spec, self.function = opened, spec, list(function)
+        self.opened, self.spec, self.opening = opened, spec, Opening(list(function))
         self.state = StoredState.WAITING
         self.is_kept = False  # all of it is on the disk, and its caller may go
         self.said = ""  # why it waits, or has failed
@@ -112,7 +121,8 @@ class KeptJob:
         """Return a job as it was found on the disk."""
         assert found.opened is not None
         assert found.spec is not None
-        job = cls(found.opened, found.spec, found.function)
+        job = cls(found.opened, found.spec, ())
+        job.opening.at, job.opening.is_light = found.spec_at, True
         job.batches, job.total, job.progress = found.batches, found.total, found.progress
         job.places = found.places
         job.written = {log: (place.segment, place.at) for log, place in found.places.items()}
@@ -154,8 +164,14 @@ class KeptJob:
 
     def slim(self) -> None:
         """Let go of what is needed no more once it has ended: it is on the disk."""
-        self.spec = replace(self.spec, environment=b"")
-        self.function, self.came = [], {}
+        self.lighten()
+        self.came = {}
+
+    def lighten(self) -> None:
+        """Let go of what only the core needs: it is read again when that gets the job."""
+        if not self.opening.is_light:
+            self.spec = replace(self.spec, environment=b"")
+            self.opening.function, self.opening.is_light = [], True
 
     def is_written_down(self) -> bool:
         """Return whether its function is on the disk."""

@@ -4,13 +4,14 @@ For each kind of caller (its key, Python, name) it is one client. The jobs of on
 the order in which they came; so many at once as the core has room for their inputs.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from burla.protocol import VERSION, messages as m
 
-from .effects import LoadBatch, LoadBlob, Log, ToCore
+from .effects import LoadBatch, LoadBlob, LoadSpec, Log, ToCore
 from .ending import close, fail
 from .kept_job import Came, Feeding, KeptJob
 from .recovery import BatchAt
@@ -37,13 +38,18 @@ class Members:
 
     def begin_next(self, state: State) -> None:
         """Let the core have further jobs, as far as it has room."""
+        if not (waiting := [job for job in state.live.values() if may_begin(job)]):
+            return
+        awaited = (job for job in state.live.values() if job.opening.is_awaited)
+        opening = Counter(job.opened.tenant for job in awaited)
         room: dict[str, list[int]] = {}  # by tenant: of jobs, of bytes
-        for job in [job for job in state.live.values() if may_begin(job)]:
+        for job in waiting:
             tenant = job.opened.tenant
             if (left := room.get(tenant)) is None:
                 mine = state.with_core.get(tenant, {}).values()
                 used = sum(one.feeding.size for one in mine)
-                left = room[tenant] = [self._most(state, tenant) - len(mine), CORE_BYTES_MAX - used]
+                jobs = self._most(state, tenant) - len(mine) - opening[tenant]
+                left = room[tenant] = [jobs, CORE_BYTES_MAX - used]
             if left[0] > 0 and left[1] > 0:
                 self.open(state, job)
                 left[0] -= 1
@@ -78,6 +84,10 @@ class Members:
 
     def open(self, state: State, job: KeptJob) -> None:
         """Let the core have a job; if it has it, it is to know what is on the disk."""
+        if job.opening.is_light:
+            job.opening.is_awaited = True
+            state.effects.append(LoadSpec(job.id, *job.opening.at))
+            return
         peer = self._peer_of(state, job)
         if not peer:
             close(state, job)
@@ -94,8 +104,21 @@ class Members:
         )
         state.give_to_core(job, peer)
         job.was_open, job.feeding = True, Feeding()
-        state.to_core(job, spec, job.function)
+        state.to_core(job, spec, job.opening.function)
         feed(state, job)
+
+    def spec_loaded(
+        self, state: State, job: KeptJob, spec: m.OpenJob | None, function: Sequence[bytes]
+    ) -> None:
+        """Take what the core is to have of a job; None: it is not there any more."""
+        if not job.opening.is_awaited:
+            return
+        job.opening.is_awaited = False
+        if spec is None:
+            fail(state, job, "its function is damaged on the scheduler's disk")
+        elif may_begin(job):
+            job.spec, job.opening.function, job.opening.is_light = spec, list(function), False
+            self.open(state, job)
 
     def _peer_of(self, state: State, job: KeptJob) -> bytes:
         opened = job.opened
@@ -146,7 +169,7 @@ class Members:
 
 def may_begin(job: KeptJob) -> bool:
     """Return whether the core could have a job that it has not."""
-    if job.peer or job.is_ended or job.blocked or job.upload.blobs:
+    if job.peer or job.opening.is_awaited or job.is_ended or job.blocked or job.upload.blobs:
         return False
     if job.spec.adopted and not job.is_kept:
         return False

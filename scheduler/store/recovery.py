@@ -8,6 +8,7 @@ segments of a log are read as a whole, which a crash may have torn; of others th
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from burla.protocol import messages as m
 from burla.protocol.store_messages import StoreOpened
@@ -62,8 +63,8 @@ class Found(Struct):
     """All that there is of a job."""
 
     opened: StoreOpened | None = None
-    spec: m.OpenJob | None = None
-    function: list[bytes] = field(default_factory=list)
+    spec: m.OpenJob | None = None  # without its environment
+    spec_at: tuple[int, int] = (0, 0)  # where it lies with the function, and where that ends
     batches: list[BatchAt] = field(default_factory=list)
     total: int | None = None
     blobs: frozenset[bytes] = frozenset()  # of its user, that are whole
@@ -95,9 +96,7 @@ def _note_input(found: Found, segment: Segment, record: Record) -> None:
         case StoreOpened():
             found.opened = said
         case m.OpenJob():
-            found.spec = said
-            body = segment.read(record.body_at, record.end - record.body_at)
-            found.function = record.frames(body)
+            found.spec, found.spec_at = replace(said, environment=b""), (record.at, record.end)
         case m.Inputs():
             add_batch(found.batches, said, segment.number, record)
             if said.total is not None:

@@ -178,6 +178,8 @@ def is_on_disk(state: State, job: KeptJob, entry: Pending) -> None:
             members.feed_now(state, job, said, entry.payload)
         case m.InputsEnd() as said:
             job.total = said.total
+        case m.OpenJob():
+            job.opening.at = entry.at, entry.at + entry.size
         case m.BlobPiece() as said if entry.is_last:
             job.upload.blobs.pop(said.digest, None)
         case _:

@@ -16,6 +16,7 @@ from burla.provisioning.config import ClusterConfig
 from burla.provisioning.core.machines import BadConfig
 from burla.provisioning.state import State
 from burla.scheduler.shell.store_reading import StoreReading
+from burla.scheduler.store.effects import LoadSpec
 from burla.scheduler.store.recovery import Found
 
 JOB, OTHER, LEASE, DIGEST = b"J" * 16, b"K" * 16, b"L" * 16, b"D" * 32
@@ -85,7 +86,8 @@ def test_detached_jobs_come_back_as_they_were_at_that_moment(
     one = found(store)
     assert one.damages == []  # what was torn is not in it
     assert one.progress.leases[LEASE].seq == 11
-    assert (one.total, len(one.batches), one.function) == (2, 1, [b"function"])
+    _, function = StoreReading(store).load_spec(LoadSpec(JOB, *one.spec_at))
+    assert (one.total, len(one.batches), function) == (2, 1, [b"function"])
     assert [path.read_bytes() for path in store.glob("blobs/*/*")] == [b"bytes"]
     assert not (store / "lock").exists()
     with closing(sqlite3.connect(table)) as restored:

@@ -7,8 +7,9 @@ from opening import open_job
 from outcomes import payload_of, table_of
 
 from burla.protocol import messages as m, store_messages as sm
+from burla.protocol.stored_records import scan
 from burla.scheduler.core.store_limits import Limits
-from burla.scheduler.store.effects import Append, Effect, ToCore, ToPeer, WriteBlob
+from burla.scheduler.store.effects import Append, Effect, LoadSpec, Log, ToCore, ToPeer, WriteBlob
 from burla.scheduler.store.keeper import Keeper
 from burla.scheduler.store.state import Ways
 
@@ -31,6 +32,8 @@ class Stage:
         self.keeper = Keeper(limits or Limits(), ways)
         self.now_s = 0.0
         self.full = ""
+        self.is_damaged = False  # what is read back
+        self.written: dict[tuple[bytes, int], bytes] = {}  # by job and place: what came in
         self.done: list[Effect] = []
         self.at(0.0)
 
@@ -43,14 +46,28 @@ class Stage:
         todo, told = list(effects), list[Effect]()
         while todo:
             told.append(effect := todo.pop(0))
+            if isinstance(effect, Append) and effect.segment == 0 and effect.log is Log.INPUTS:
+                self.written[effect.job, effect.at] = b"".join(effect.frames)
             if isinstance(effect, Append | WriteBlob):
                 if self.full:
                     todo += self.keeper.not_written(effect.job, self.full)
                 else:
                     todo += self.keeper.written([effect.job])
+            elif isinstance(effect, LoadSpec):
+                todo += self.keeper.spec_loaded(effect.job, *self._read(effect))
             self.keeper.check()
         self.done += told
         return told
+
+    def _read(self, what: LoadSpec) -> tuple[m.OpenJob | None, list[bytes]]:
+        data = self.written[what.job, what.at]
+        if self.is_damaged:
+            return None, []
+        record = next(scan(lambda at, size: data[at : at + size]))
+        said = record.message(m.OpenJob)
+        assert isinstance(said, m.OpenJob)
+        assert what.at + record.end == what.end
+        return said, record.frames(data[record.body_at :])
 
     def say(
         self, message: m.Message, payload: Sequence[bytes] = (), key: str = "key1"

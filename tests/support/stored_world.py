@@ -22,6 +22,7 @@ from burla.scheduler.store.effects import (
     Delete,
     Effect,
     LoadBatch,
+    LoadSpec,
     Log,
     Note,
     SaveFacts,
@@ -198,6 +199,8 @@ class StoredWorld(World):
                     self._do([s.Send(effect.peer, effect.message, effect.payload)])
                 case LoadBatch():
                     self._load(effect)
+                case LoadSpec():
+                    self._load_spec(effect)
                 case Delete():
                     self.disk.delete(effect.job)
                 case _:
@@ -257,6 +260,14 @@ class StoredWorld(World):
         payload = record.frames(bytes(file[record.body_at : record.end]))
         assert isinstance(said, m.Inputs)
         self._after(0.001, lambda: self.keeper.loaded(what.job, what.number, said, payload))
+
+    def _load_spec(self, what: LoadSpec) -> None:
+        file = self.disk.files[what.job, Log.INPUTS, 0]
+        record = next(scan(lambda at, size: bytes(file[at : at + size]), what.at, what.end))
+        said = record.message(InputRecord)
+        function = record.frames(bytes(file[record.body_at : record.end]))
+        assert isinstance(said, m.OpenJob)
+        self._after(0.001, lambda: self.keeper.spec_loaded(what.job, said, function))
 
     # --- what it has come to ---
 

@@ -17,9 +17,7 @@ CLIENT, ONE, TWO = b"client", b"one", b"two"
 class World:
     """A scheduler with a client, and nodes by name."""
 
-    def __init__(
-        self, *nodes: bytes, features: tuple[str, ...] = (PACKAGES,), **job: Any
-    ) -> None:
+    def __init__(self, *nodes: bytes, features: tuple[str, ...] = (PACKAGES,), **job: Any) -> None:
         self.core = Scheduler(bytes(16), "0", "pub")
         self.said: list[tuple[bytes, Any]] = []
         self.say(CLIENT, client_hello(CLIENT.ljust(16)))

@@ -112,8 +112,8 @@ def test_nodes_go_on_with_a_job_that_takes_long_to_be_found(
             stage.keeping.turn()
             stage.core.expire(stage.now_s)
         may_read.set()
-        await stage.turn_until(lambda: not stage.keeping._is_finding)
-        stage.keeping.turn()
+        with_core = stage.keeping._keeper.state.with_core
+        await stage.turn_until(lambda: bool(with_core))
         state = stage.core.state.leases[LEASE].state
         assert state is (LeaseState.STOPPING if days else LeaseState.ACTIVE)
         stage.keeping.close()

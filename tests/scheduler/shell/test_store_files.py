@@ -18,6 +18,7 @@ from burla.scheduler.store.effects import (
     Append,
     Delete,
     DropBlob,
+    LoadSpec,
     Log,
     ReadPart,
     SaveFacts,
@@ -25,6 +26,7 @@ from burla.scheduler.store.effects import (
 )
 
 JOB, LEASE = b"J" * 16, b"L" * 16
+OPEN = open_job(JOB, detached=b"", environment=b"HOME")
 OPENED = StoreOpened(JOB, "ann", "key", "3.11", "u", "h", 1.0)
 
 
@@ -73,7 +75,7 @@ def store(directory: Path) -> Iterator[Store]:
 
 
 def filled(made: Store) -> None:
-    for message, payload in ((OPENED, []), (open_job(JOB, detached=b""), [b"function"])):
+    for message, payload in ((OPENED, []), (OPEN, [b"function"])):
         assert made.append(Log.INPUTS, message, payload) == ""
     for seq in (1, 2, 3):
         assert made.append(Log.OUTCOMES, outcomes(seq), [b"r" * 9]) == ""
@@ -89,8 +91,10 @@ def test_what_was_told_as_written_is_found_by_the_next_scheduler(tmp_path: Path)
     with store(tmp_path) as made:
         assert made.files.reading.jobs() == [JOB]
         found = made.files.reading.find(JOB)
-    assert found is not None
-    assert (found.opened, found.function) == (OPENED, [b"function"])
+        assert found is not None
+        said, function = made.files.reading.load_spec(LoadSpec(JOB, *found.spec_at))
+    assert (found.opened, function) == (OPENED, [b"function"])
+    assert said == OPEN
     assert found.progress.leases[LEASE].seq == 3
     assert found.damages == []
     assert (tmp_path / "jobs").stat().st_mode & 0o77 == 0

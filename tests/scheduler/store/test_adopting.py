@@ -184,6 +184,7 @@ def found(stage: Stage) -> Found:
     return Found(
         opened=job.opened,
         spec=job.spec,
+        spec_at=job.opening.at,
         batches=list(job.batches),
         total=job.total,
         progress=job.progress,
@@ -207,6 +208,7 @@ def test_after_a_restart_a_whole_job_goes_on_and_calls_only_what_has_no_outcome(
     adopt(stage)
     stage.say(m.InputsEnd(JOB, 10))
     other = Stage()
+    other.written = stage.written
     other.do(other.keeper.restored(found(stage)))
     (opened,) = opens(other.do(other.keeper.begin()))
     assert opened.done == ((0, 4), (5, 8))

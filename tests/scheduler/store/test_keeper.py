@@ -56,6 +56,34 @@ def test_nobody_learns_of_the_job_of_another_user_and_all_keys_of_its_user_may_a
     assert stage.status().state is StoredState.WAITING
 
 
+def test_what_only_the_core_needs_of_a_job_that_waits_is_on_the_disk_alone() -> None:
+    """Its function, and the environment of its caller: there may be ten thousand of a user."""
+    stage = Stage()
+    stage.keys = []  # none counts at present
+    stage.store(environment=b"HOME=/")
+    job = stage.keeper.state.jobs[JOB]
+    stage.expire(2.0)
+    assert (job.opening.function, job.spec.environment, job.peer) == ([], b"", b"")
+    stage.keys = ["key1"]
+    (opened,) = opens(stage.expire(2 * AGAIN_S))
+    assert opened.environment == b"HOME=/"
+    (said,) = [one for one in stage.done if isinstance(one, ToCore) and one.message == opened]
+    assert list(said.payload) == [b"function"]
+    assert stage.core(*outcomes_of(1, 0, 2)) == [m.AckOutcomes(LEASE, 1), m.CloseJob(JOB)]
+    assert (job.opening.function, job.spec.environment) == ([], b"")
+
+
+def test_a_function_that_is_damaged_on_the_disk_fails_its_job_in_words() -> None:
+    stage = Stage()
+    stage.keys = []
+    stage.store()
+    stage.expire(2.0)
+    stage.keys, stage.is_damaged = ["key1"], True
+    assert opens(stage.expire(2 * AGAIN_S)) == []
+    assert stage.status().state is StoredState.FAILED
+    assert stage.status().said == "its function is damaged on the scheduler's disk"
+
+
 def test_where_the_disk_is_full_new_jobs_are_refused_in_words() -> None:
     stage = Stage()
     stage.at(0.0, room=FREE_MIN)
