@@ -176,6 +176,9 @@ def adopt_cluster(address: str, before: str = "") -> str:
     )
 
 
+REPAIR = "Correct it, or remove it and run `burla login ADDRESS`"
+
+
 def _is_same_place(stored: object, address: str) -> bool:
     """Return whether two addresses differ only in the key: it was made anew at its place."""
     from burla.transport.addresses import AddressError, take_apart
@@ -246,7 +249,7 @@ def _read(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             settings = tomllib.load(file)
     except (OSError, ValueError) as error:
-        raise BadSetting("the settings file", path, f"readable TOML; {error}") from None
+        raise BadSetting("the settings file", path, f"readable TOML; {error}. {REPAIR}") from None
     unknown = sorted(set(settings) - set(KEYS))
     if unknown:  # a misspelt "cluster" must not silently mean a private one
         expected = f"without unknown settings ({', '.join(unknown)}); known: {', '.join(KEYS)}"

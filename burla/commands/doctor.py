@@ -122,7 +122,10 @@ def _cluster(address: str, clocks: _Clocks) -> Iterator[Check]:
             clocks.scheduler_s = min(0.0, ahead_s) + max(0.0, behind_s)
         how = (m.SchedulerToClient, ANSWER_S, known)
         nodes = ask(address, pair, m.ListNodes(), m.Nodes, *how).nodes
-    except (NotTaken, errors.NotAuthorised, errors.BadSetting) as error:
+    except errors.BadSetting as error:
+        yield Check("handshake", FAIL, str(error), "correct what the text names")
+        return
+    except (NotTaken, errors.NotAuthorised) as error:
         remedy = (
             "get the address from the cluster's administrator, run `burla login ADDRESS` with it,"
             " and let them run the command that it prints"

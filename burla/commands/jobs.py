@@ -204,9 +204,12 @@ def detach(job: str, cluster: str | None, as_json: bool) -> None:
 def top(once: bool, interval: float, cluster: str | None, as_json: bool) -> None:
     """Show jobs and nodes as they are now, again and again, until Ctrl-C.
 
-    With --json, and where stdout is no terminal, a report each time.
+    With --json, and where stdout is no terminal, a report each time. A cluster that does not answer
+    any more is said to be so, and asked again.
     """
-    from . import job_reports as jr
+    from burla.errors import BurlaError
+
+    from . import failures, job_reports as jr
     from .jobs_view import cluster_lines
 
     address = address_in_use(cluster)
@@ -222,14 +225,28 @@ def top(once: bool, interval: float, cluster: str | None, as_json: bool) -> None
     def lines(found: "jr.Cluster", rows: int = LISTED + 2) -> list[str]:
         return cluster_lines(found, time.strftime("%H:%M:%S"), rows)
 
+    def look_again() -> "jr.Cluster | BurlaError":
+        try:
+            return look()
+        except BurlaError as error:
+            return error
+
     found = look()  # before the screen is another one: what is wrong is said on this one
+    now: jr.Cluster | BurlaError = found
     if as_json or once or not sys.stdout.isatty():
         while True:
-            _say(as_json, jr.Top(data=found), [] if as_json else [*lines(found), ""])
+            if not isinstance(now, BurlaError):
+                _say(as_json, jr.Top(data=now), [] if as_json else [*lines(now), ""])
+            elif as_json:
+                click.echo(
+                    failures.as_json(failures.failure_of(now) or failures.INTERNAL, f"{now}")
+                )
+            else:
+                click.echo(f"burla: {now}", err=True)
             if once:
                 return
             time.sleep(interval)
-            found = look()
+            now = look_again()
     from rich.console import Console  # which takes long to import
     from rich.live import Live
     from rich.text import Text
@@ -240,10 +257,14 @@ def top(once: bool, interval: float, cluster: str | None, as_json: bool) -> None
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
-            text = Text("\n".join(lines(found, console.height)), no_wrap=True, overflow="ellipsis")
+            if isinstance(now, BurlaError):  # what was seen last stays
+                shown = [f"NOT LIVE: {now}", *lines(found, console.height - 1)]
+            else:
+                found, shown = now, lines(now, console.height)
+            text = Text("\n".join(shown), no_wrap=True, overflow="ellipsis")
             live.update(text, refresh=True)
             time.sleep(interval)
-            found = look()
+            now = look_again()
 
 
 @click.command()

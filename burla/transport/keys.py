@@ -115,7 +115,8 @@ def load_pair(path: str) -> KeyPair:
     try:
         return pair_of(parse_key(lines[0] if len(lines) == 1 else ""))
     except ValueError:
-        raise KeyFileError(f"{path} holds no secret key") from None
+        text = f"{path} holds no secret key: bring it back from a copy, or remove it and make a new"
+        raise KeyFileError(f"{text} one, as `burla login ADDRESS` does") from None
 
 
 def load_or_make_pair(path: str, what: str) -> KeyPair:
@@ -254,7 +255,8 @@ def _check_place(path: str) -> None:
             raise KeyFileMissingError(f"{path} is not there: {here}: {error.strerror}") from None
         # in a sticky directory, as /tmp is, others can make files but not exchange ours
         if mode & 0o002 and (first or not mode & stat.S_ISVTX):
-            raise KeyFileError(f"{path} is refused: every user can write to {here}")
+            text = f"{path} is refused: every user can write to {here}, and so exchange it."
+            raise KeyFileError(f"{text} If none has, run chmod o-w {here}; else make new keys")
         if here == os.path.dirname(here):
             return
         here, first = os.path.dirname(here), False

@@ -12,10 +12,11 @@ from msgspec.structs import replace
 from overviews import JOB, summary
 
 from burla import cli
-from burla.commands import detaching, job_reports
+from burla.commands import admin, detaching, job_reports
 from burla.commands.job_output import Printed
+from burla.errors import ClusterUnreachable
 from burla.protocol import job_messages as jm, messages as m
-from burla.protocol.detach_messages import ADOPT
+from burla.protocol.detach_messages import ADOPT, id_of
 from burla.protocol.job_messages import JobState
 
 SCHEMA = json.loads(Path(job_reports.__file__).with_name("schema.json").read_text("utf-8"))
@@ -257,6 +258,80 @@ def test_top_goes_on_until_it_is_stopped(
     lines = printed(["top", "--json", "--interval", "7"], capsys, 130).splitlines()
     assert looks == [7.0] * 3
     assert [json.loads(line)["kind"] for line in lines] == ["top"] * 3 + ["error"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_top_says_that_nothing_answers_and_goes_on(
+    as_json: bool,
+    answers: Answers,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+    usual = admin.put
+
+    def put(*told: Any, **more: Any) -> Any:
+        if looks == 1:
+            raise ClusterUnreachable("ipc:///s", "no answer within 5 s")
+        return usual(*told, **more)
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("burla.commands.admin.put", put)
+    monkeypatch.setattr("burla.commands.jobs.time.sleep", sleep)
+    assert cli.main(["top", *["--json"] * as_json]) == 130
+    out, err = capsys.readouterr()
+    if as_json:
+        said = [json.loads(line) for line in out.splitlines()]
+        for one in said:
+            jsonschema.validate(one, SCHEMA)
+        assert [one["kind"] for one in said] == ["top", "error", "top", "error"]
+        assert said[1]["error"]["kind"] == "cluster_unreachable"
+    else:
+        assert out.count("nodes: 1 leased, 1 lost") == 2
+        assert err.startswith("burla: no cluster answers at ipc:///s: no answer within 5 s")
+
+
+@pytest.mark.parametrize("tried", [0, 1])
+def test_an_administrator_is_told_under_which_id_the_job_of_another_goes_on(
+    tried: int,
+    answers: Answers,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is stored belongs to its user: only that it has a record is seen."""
+    wanted = id_of(JOB, tried).hex()
+
+    def put(address: str, question: m.Message, *more: Any, feature: str = "") -> Any:
+        if not isinstance(question, jm.ShowJob):
+            return answers[type(question)]
+        assert question.brief
+        if question.job == JOB.hex():
+            return jm.JobShown(record(JobState.ENDED))
+        return jm.JobShown(record() if question.job == wanted else None, "there is no such job")
+
+    monkeypatch.setattr(detaching, "_stored", lambda address, job: "")
+    monkeypatch.setattr("burla.commands.admin.put", put)
+    said = printed(["jobs", "detach", "0001"], capsys)
+    assert f'It goes on as {wanted}: burla.attach("{wanted}").results()' in said
+
+
+def test_a_job_that_ended_before_it_was_detached_is_said_to_be_over(
+    answers: Answers, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put(address: str, question: m.Message, *more: Any, feature: str = "") -> Any:
+        if isinstance(question, jm.ShowJob) and question.job != JOB.hex():
+            return jm.JobShown(None, "there is no such job")
+        return jm.JobShown(record(JobState.COMPLETE))
+
+    monkeypatch.setattr(detaching, "_stored", lambda address, job: "")
+    monkeypatch.setattr("burla.commands.admin.put", put)
+    assert cli.main(["jobs", "detach", "0001"]) == 1
+    assert f"job {JOB.hex()} is over" in capsys.readouterr().err
 
 
 def test_of_several_jobs_all_are_cancelled_that_can_be(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from burla.protocol import admin_messages as am, messages as m
 from burla.transport import reaching
@@ -49,11 +50,19 @@ def test_a_name_that_leads_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_name_server_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    over = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *told, **more: over.wait(20))
+    over, asked = threading.Event(), []
+
+    def getaddrinfo(*told: object, **more: object) -> None:
+        asked.append(threading.current_thread())
+        over.wait(20)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(reaching, "LOOK_S", 0.001)
     assert "no name server answers" in why_unreachable("tcp://h:7270")
     over.set()
+    wait_until(lambda: bool(asked), "it was asked")
+    asked[0].join(20)
 
 
 @pytest.mark.parametrize(
