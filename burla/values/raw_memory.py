@@ -30,6 +30,7 @@ class _C(NamedTuple):
     address_of: Callable[[Any], int]
     acquire: Callable[[Any], Any]  # returns what `release` takes, with the address in `buf`
     release: Callable[[Any], None]
+    untrack: Callable[[object], None]
     exported: Callable[[mmap.mmap, int], Any]
     error: Callable[[], int]
 
@@ -65,6 +66,8 @@ def _c() -> _C:
     get, release = ctypes.pythonapi.PyObject_GetBuffer, ctypes.pythonapi.PyBuffer_Release
     get.argtypes = [ctypes.py_object, ctypes.POINTER(Buffer), number]
     release.argtypes, release.restype = [ctypes.POINTER(Buffer)], None
+    untrack = ctypes.pythonapi.PyObject_GC_UnTrack
+    untrack.argtypes, untrack.restype = [ctypes.py_object], None
 
     def acquire(part: Any) -> Buffer:
         buffer = Buffer()
@@ -79,6 +82,7 @@ def _c() -> _C:
         address_of=lambda region: ctypes.addressof(ctypes.c_char.from_buffer(region)),
         acquire=acquire,
         release=release,
+        untrack=untrack,
         exported=lambda region, size: (ctypes.c_char * size).from_buffer(region),
         error=ctypes.get_errno,
     )
@@ -115,10 +119,21 @@ def map_privately(file: int, size: int, at: int = 0) -> mmap.mmap:
     return region
 
 
+def when_gone(owner: object, call: Callable[..., None], *arguments: object) -> None:
+    """Have `call` made when the memory of `owner` is about to go, and not before.
+
+    The garbage collector calls what waits for the end of a cycle before any `__del__` in it, which
+    may use the memory still, or keep it. So it is not told of `owner`, which refers to nothing
+    that could refer back: that goes when whoever refers to it has gone.
+    """
+    _c().untrack(owner)
+    weakref.finalize(owner, call, *arguments).atexit = False
+
+
 def lend(region: mmap.mmap, size: int, given_back: Callable[[], None]) -> memoryview:
     """Return the first bytes of a region; `given_back` is called when nothing refers to them."""
     exported = _c().exported(region, size)
-    weakref.finalize(exported, given_back).atexit = False
+    when_gone(exported, given_back)
     return memoryview(exported).cast("B")
 
 

@@ -12,7 +12,6 @@ import mmap
 import os
 import struct
 import sys
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
@@ -20,7 +19,7 @@ from weakref import WeakSet
 
 from .file_locks import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, OPEN_PRIVATELY, flock
 from .kept_mappings import KeptMappings
-from .raw_memory import Window, map_privately
+from .raw_memory import Window, map_privately, when_gone
 
 INPUT = b"\x02"  # tags of references; a value that was sent begins with b"\x01" or b"\x80"
 RESULT = b"\x03"
@@ -263,7 +262,7 @@ def _take_result(file: int, path: str, size: int) -> memoryview:
     try:
         if len(_mappings) < MAPPINGS_MAX:
             value = _map(file, size)
-            weakref.finalize(value.obj, keeper.give_back, held).atexit = False
+            when_gone(value.obj, keeper.give_back, held)
         else:
             value = _copy(file, size)
             flock(file, LOCK_UN)

@@ -3,6 +3,7 @@
 import fcntl
 import gc
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,38 @@ def test_results_that_are_held_never_change(cluster: Cluster) -> None:
     seen = {int(array[0]) % 1000 for array in held}
     assert len(seen) == len(held)
     assert all((array == array[0]).all() for array in held)
+
+
+class Memory:
+    """What arrives as a view of memory that it had."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content * FLOATS * 8
+
+    def __reduce_ex__(self, protocol: object) -> tuple[object, tuple[object]]:
+        return memoryview, (pickle.PickleBuffer(self._content),)
+
+
+def test_who_ends_in_a_cycle_has_its_result_until_nothing_refers_to_it(cluster: Cluster) -> None:
+    """Else a worker writes the next result into the one that the end of something still uses."""
+    saved, seen = list[memoryview](), list[list[Path]]()
+
+    class Ends:
+        def __init__(self) -> None:
+            self.value, self.itself = cluster.result(Memory(b"a")), self
+
+        def __del__(self) -> None:
+            seen.append(sorted(cluster.free.glob("*")))
+            saved.append(self.value)
+
+    Ends()
+    gc.collect()
+    assert seen == [[]]
+    cluster.result(Memory(b"b"))
+    assert saved == [b"a" * FLOATS * 8]
+    saved.clear()
+    gc.collect()
+    assert len(list(cluster.free.iterdir())) == 2
 
 
 def test_ten_results_take_no_descriptor(cluster: Cluster) -> None:

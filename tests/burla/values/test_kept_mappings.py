@@ -1,6 +1,7 @@
 """What a worker keeps mapped of the files of inputs."""
 
 import fcntl
+import gc
 import os
 from pathlib import Path
 
@@ -97,6 +98,40 @@ def test_two_values_in_one_file_do_not_see_each_other(kept: KeptMappings, tmp_pa
     del one, two
     assert len(mappings_of(path)) == 1
     assert lent(kept, path)[0] == ord("a")
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_who_ends_in_a_cycle_has_the_value_until_nothing_refers_to_it(
+    kept: KeptMappings, tmp_path: Path, is_kept: bool
+) -> None:
+    """The collector calls what waits for the end of a cycle before any `__del__` in it."""
+    path, saved = make(tmp_path / "one"), list[memoryview]()
+    seen = list[tuple[int, bytes, bool]]()
+
+    class Ends:
+        def __init__(self) -> None:
+            self.value, self.itself = lent(kept, path), self
+
+        def __del__(self) -> None:
+            seen.append((kept.lent, bytes(self.value[:1]), write_anew(path, b"b")))
+            if is_kept:
+                saved.append(self.value)
+            self.value[0] = ord("x")
+
+    Ends()
+    gc.collect()
+    assert seen == [(1, b"a", False)]
+    assert kept.lent == len(saved)
+    if saved:
+        assert not write_anew(path, b"b")
+        other = lent(kept, path)
+        assert (saved[0][0], other[0]) == (ord("x"), ord("a"))
+        del other
+    saved.clear()
+    gc.collect()
+    assert kept.lent == 0
+    assert write_anew(path, b"c")
+    assert bytes(lent(kept, path)) == b"c" * SIZE
 
 
 def test_a_child_that_was_forked_meanwhile_keeps_the_value(
