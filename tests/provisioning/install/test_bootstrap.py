@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,8 @@ from burla.shell import clients
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+LOOK_S = 0.02  # whether a step is carried out
 PHASES = ["shipping", "environment", "installing", "setting up", "starting", "joining"]
-STEPS = ["ship", "venv", "install", "service", "start"]  # those of the phases before the last
 
 
 @pytest.fixture(scope="module")
@@ -139,39 +140,101 @@ def test_a_connection_cut_while_it_is_removed_is_mended_by_removing_again(
     assert host.files() == before
 
 
-@pytest.mark.parametrize(
-    ("phase", "systemd"),
-    [
-        *((phase, False) for phase in (*PHASES[:3], "joining")),
-        *((phase, True) for phase in PHASES[3:]),
-    ],
-)
-def test_a_connection_cut_in_a_step_is_mended_by_the_next_run(
-    hosts: Hosts, made: Cluster, wheels: Wheels, phase: str, systemd: bool
+def test_connections_cut_in_one_step_after_the_other_are_mended_by_the_next_run(
+    hosts: Hosts, made: Cluster, wheels: Wheels
 ) -> None:
-    host = hosts.add(systemd=systemd)
-    wanted = want(wheels, made.address, name=f"cut-{phase.replace(' ', '-')}")
+    host, wanted = hosts.add(), want(wheels, made.address, name="cut")
     before = host.files()
-
-    def cut(begun: str) -> None:
-        if begun == phase:
-            pool.submit(cut_when_it_runs, host)
-
-    with ThreadPoolExecutor(1) as pool, suppress(ConnectionLost):
-        up(hosts, host, wanted, wheels, cut)
-        assert phase in ("setting up", "starting", "joining")  # may be over before the line is cut
-    phases = up(hosts, host, wanted, wheels)
-    done = PHASES[: PHASES.index(phase)]
-    assert not [again for again in phases if again in done and again != "environment"]
+    done: list[str] = []  # what need not be done again
+    for phase in (*PHASES[:3], "joining"):
+        assert not repeated(break_off(hosts, host, wanted, wheels, phase, Host.cut), done)
+        done = PHASES[: PHASES.index(phase)]
+    assert not repeated(up(hosts, host, wanted, wheels), done)
     assert where() == {wanted.name}
     down(hosts, host, wanted)
     assert host.processes() == []
     assert host.files() == before
 
 
-def cut_when_it_runs(host: Host, step: str = "burla") -> None:
-    """Cut the line as soon as a step, or a certain one, is carried out there."""
-    wait_until(lambda: any(step in line(p) for p in host.processes()), "a step")
+def test_a_machine_that_stops_dead_in_one_step_after_the_other_is_mended_by_the_next_run(
+    hosts: Hosts, made: Cluster, wheels: Wheels
+) -> None:
+    """Every process of the step is killed, as by a power cut; only its files are left."""
+    host, wanted = hosts.add(), want(wheels, made.address, name="dead")
+    for phase in PHASES[:3]:
+        break_off(hosts, host, wanted, wheels, phase, kill_all)
+    up(hosts, host, wanted, wheels)
+    assert where() == {wanted.name}
+    down(hosts, host, wanted)
+
+
+def test_with_systemd_what_breaks_off_in_a_step_is_mended_by_the_next_run(
+    hosts: Hosts, made: Cluster, wheels: Wheels
+) -> None:
+    """Each time the settings are others, which takes these steps again."""
+    host = hosts.add(systemd=True)
+    before = host.files()
+    for number, phase in enumerate(PHASES[3:]):
+        wanted = want(wheels, made.address, name=f"cut-{number}")
+        break_off(hosts, host, wanted, wheels, phase, Host.cut)
+        assert not repeated(up(hosts, host, wanted, wheels), PHASES[: PHASES.index(phase)])
+        assert where() == {wanted.name}
+    for number, phase in enumerate(PHASES[3:5]):  # those that are a step there
+        wanted = want(wheels, made.address, name=f"dead-{number}")
+        break_off(hosts, host, wanted, wheels, phase, kill_all)
+        up(hosts, host, wanted, wheels)
+        assert where() == {wanted.name}
+    down(hosts, host, wanted)
+    assert host.processes() == []
+    assert host.files() == before
+
+
+def break_off(
+    hosts: Hosts,
+    host: Host,
+    wanted: Wanted,
+    wheels: Wheels,
+    phase: str,
+    breaking: Callable[[Host], None],
+) -> list[str]:
+    """Begin to make a host a node and have it break in a phase; return those that were begun."""
+    begun: list[str] = []
+    over = threading.Event()
+
+    def report(now: str) -> None:
+        begun.append(now)
+        if now == phase:
+            pool.submit(until_over)
+
+    def until_over() -> None:  # the step that was seen may be the one before, which just ends
+        while not over.wait(LOOK_S):
+            if carries_out(host):
+                breaking(host)
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            with suppress(ProvisioningError):
+                up(hosts, host, wanted, wheels, report)
+                assert phase in PHASES[3:]  # these may be over before it breaks
+        finally:
+            over.set()
+    assert phase in begun
+    return begun
+
+
+def repeated(phases: list[str], done: list[str]) -> list[str]:
+    """Return what was done again that had been done; an environment without all is made anew."""
+    return [phase for phase in phases if phase in done and phase != "environment"]
+
+
+def carries_out(host: Host, step: str = "burla") -> bool:
+    """Return whether a step, or a certain one, is carried out there."""
+    return any(step in line(process) for process in host.processes())
+
+
+def cut_when_it_runs(host: Host, step: str) -> None:
+    """Cut the line as soon as a certain step is carried out there."""
+    wait_until(lambda: carries_out(host, step), "a step")
     host.cut()
 
 
@@ -182,30 +245,8 @@ def line(process: psutil.Process) -> list[str]:
         return []
 
 
-@pytest.mark.parametrize(
-    ("step", "systemd"),
-    [*((step, False) for step in STEPS[:3]), *((step, True) for step in STEPS[3:])],
-)
-def test_a_machine_that_stops_dead_in_a_step_is_mended_by_the_next_run(
-    hosts: Hosts, made: Cluster, wheels: Wheels, step: str, systemd: bool
-) -> None:
-    """Every process of the step is killed, as by a power cut; only its files are left."""
-    host = hosts.add(systemd=systemd)
-    wanted = want(wheels, made.address, name=f"dead-{step}")
-
-    def kill(begun: str) -> None:
-        if begun == PHASES[STEPS.index(step)]:
-            pool.submit(kill_all, host)
-
-    with ThreadPoolExecutor(1) as pool, suppress(ProvisioningError):
-        up(hosts, host, wanted, wheels, kill)
-    up(hosts, host, wanted, wheels)
-    assert where() == {wanted.name}
-    down(hosts, host, wanted)
-
-
 def kill_all(host: Host) -> None:
-    wait_until(lambda: any("burla" in line(p) for p in host.processes()), "a step")
+    """End all that runs there, but for what each machine has."""
     while left := host.processes():  # one may have started another just before it was killed
         for process in left:
             with suppress(psutil.Error):
