@@ -43,8 +43,8 @@ def refuse_image(image: object) -> None:
 def warn_of_machines(machines: Machines | None) -> None:
     """Say that no machine is made for a call, so that it does not matter where or how."""
     if machines is not None:
-        names = " and ".join(f"{name}={value!r}" for name, value in machines.said().items())
+        names = ", ".join(f"{name}={value!r}" for name, value in machines.said().items())
         warn_caller(
-            f"{names} has no effect: that is for machines that are made for this call, and without"
-            " grow=True and a cluster of yours there are none"
+            f"without effect: {names} (it is for machines that are made for this call: there are"
+            " none without grow=True and a cluster of yours)"
         )

@@ -103,7 +103,8 @@ class Autoscaler:
             self._back_off(why)
         else:
             self._log(f"no machine was made with {like.said()}: {why}")
-            self._paused[like] = self.clock_s() + BACKOFF_S, why
+            # another dict: a look may walk this one
+            self._paused = {**self._paused, like: (self.clock_s() + BACKOFF_S, why)}
 
     def _act(self, demand: m.Demand, there: Sequence[Machine]) -> tuple[Order, ...]:
         self._attempt(lambda: self._delete_late(demand.nodes, there))
@@ -159,10 +160,11 @@ class Autoscaler:
         return tuple(sorted(getattr(self.provisioner, "heeds", ())))
 
     def _why_not(self, like: m.Machines) -> str:
+        """Return why there is none like it, without what a job has said: all callers see it."""
         if like == PLAIN:
             return ""
         if said := self._paused.get(like):
-            return f"no machine with {_told(like)} right now, trying again later: {said[1]}"
+            return f"no machine right now where some jobs want them, trying again later: {said[1]}"
         why: str = getattr(self.provisioner, "why_not", _never)(**like.said())
         return why
 
@@ -281,10 +283,6 @@ def _waits_for(machines: Sequence[Machine]) -> str:
     """Return in brackets what machines wait for that their provider has no room for yet."""
     whys = dict.fromkeys(m.why for m in machines if m.state == "creating" and m.why)
     return f" ({named(whys, 2)[:WHY_MAX]})" if whys else ""
-
-
-def _told(like: m.Machines) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in like.said().items())
 
 
 def _never(**wanted: object) -> str:

@@ -82,7 +82,7 @@ TOO_OLD = (
     " arguments out"
 )
 
-OLDER = "has no effect: the scheduler of the cluster runs an older burla, which does not know it"
+OLDER = "the scheduler of the cluster runs an older burla, which does not know of it"
 
 NO_STORE = (
     "the scheduler of the cluster runs an older burla, or has no store, and cannot keep a job whose"
@@ -180,7 +180,7 @@ class Session:
         if spec.packages and not has_packages:
             spec = replace(spec, packages=b"")
         if spec.machines is not None and not knows_machines:
-            notice = f"{' and '.join(spec.machines.said())} {OLDER}"
+            notice = f"without effect: {', '.join(spec.machines.said())} ({OLDER})"
             self._effects += [Warn(self.id, new) for new in self._waiting.new(notice)]
             spec = replace(spec, machines=None)
         if self.opened:

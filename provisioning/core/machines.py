@@ -147,7 +147,10 @@ class Heeding(Provisioner, Protocol):
     heeds: frozenset[str]  # of region, disk_gb
 
     def why_not(self, **wanted: Any) -> str:
-        """Return why no machine is ever made so; empty: it can be tried."""
+        """Return why no machine is ever made so; empty: it can be tried.
+
+        All callers who wait see it: do not repeat what is wanted, which one of them has said.
+        """
 
     def create(self, count: int, *, grown: bool = False, **wanted: Any) -> list[Machine]:
         """As that of `Provisioner`."""

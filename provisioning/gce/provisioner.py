@@ -203,9 +203,9 @@ class Gce:
         """
         zones, most = self.gce.zones, max(self.gce.disk_gb, self.gce.disk_gb_max)
         if not any(Place(zone, "", spot=False).lies_in(region) for zone in zones):
-            return f"no machine for region={region!r}: they are made in {named(zones)} (gce.zones)"
+            return f"a job asks for another region than those of gce.zones: {named(zones)}"
         if disk_gb > most:
-            return f"no machine for disk_gb={disk_gb}: it is at most {most} (gce.disk_gb_max)"
+            return f"a job asks for bigger disks than of {most} GB (gce.disk_gb_max)"
         return ""
 
     def create(

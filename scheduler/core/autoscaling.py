@@ -20,7 +20,7 @@ from .status import node_statuses
 HEARD_S = 360.0  # what was said counts this long: `burla up` stops autoscalers for minutes
 EXPECTED_S = 30.0  # after the scheduler's start; autoscalers ask every few seconds
 AUTOSCALERS_MAX = 16
-NOBODY = "nobody makes machines for this cluster ([grow] of its file)"
+NOBODY = "nobody makes machines for this cluster: see [grow] of its file"
 NOT_HERE = "; no autoscaler is running: `burla up` starts one if the cluster's file has [grow]"
 NOT_ASKED = "; pass grow=True to get machines, or run `burla up` for those of the cluster's file"
 
@@ -94,8 +94,8 @@ class Autoscalers(Struct):
             heeded = {name for ask in makers for name in ask.heeds}
             if ignored := [name for name in wanted.said() if name not in heeded]:
                 by = ", ".join(sorted(ask.name for ask in makers))
-                why = f"it is not heeded by what makes machines here ({by})" if makers else NOBODY
-                notice = f"{' and '.join(ignored)} has no effect: {why}"
+                why = f"it is not heeded by what makes machines here, {by}" if makers else NOBODY
+                notice = f"without effect: {', '.join(ignored)} ({why})"
                 state.tell(job, m.JobStatus(job.id, job.said, job.slots_said, notice))
 
     def _retire(self, state: State) -> None:

@@ -36,7 +36,7 @@ def test_an_image_is_refused_with_what_to_do() -> None:
 
 def test_in_a_call_no_machine_is_made_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BURLA_WORKER_PID", str(os.getpid()))
-    words = "region='us-east1' and disk_gb=50 has no effect.* grow=True and a cluster of yours"
+    words = "without effect: region='us-east1', disk_gb=50 .* grow=True and a cluster of yours"
     with pytest.warns(UserWarning, match=words) as warned:
         assert rpm(abs, [-1], region="us-east1", disk_gb=50, grow=True) == [1]
     assert [one.filename for one in warned] == [__file__]  # at the line of the caller
@@ -55,6 +55,5 @@ def test_only_a_cluster_that_may_grow_is_told_what_machines_are_to_be_like(
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         assert _specify(request, place, is_lazy=False).machines == wanted
-    assert [str(one.message)[:33] for one in warned] == ["region='us-east1' has no effect: "] * (
-        wanted is None
-    )
+    told = ["without effect: region='us-east1' "] * (wanted is None)
+    assert [str(one.message)[:34] for one in warned] == told

@@ -399,9 +399,9 @@ def test_what_cannot_be_had_is_told_and_keeps_nobody_else_from_growing(site: Sit
     assert site.look() == 1
     doing = site.told.asked[-1].doing
     assert doing == (
-        "machines on their way: 1; no machine for region='europe-west4': they are made in"
-        " us-central1-a, us-central1-b (gce.zones), no machine for disk_gb=2000: it is at most"
-        " 1000 (gce.disk_gb_max)"
+        "machines on their way: 1; a job asks for another region than those of gce.zones:"
+        " us-central1-a, us-central1-b, a job asks for bigger disks than of 1000 GB"
+        " (gce.disk_gb_max)"
     )
 
 
@@ -410,7 +410,7 @@ def test_a_place_without_capacity_pauses_those_who_want_it_and_no_others(site: S
     site.told.wishes = [like("us-central1-b")]
     site.look()
     assert site.gce.alive() == []
-    assert site.doing().startswith("no machine with region='us-central1-b' right now, trying again")
+    assert site.doing().startswith("no machine right now where some jobs want them, trying again")
     site.told.wishes.append(like())
     assert site.look() == 1
     site.autoscaler.provisioner._places._until_s.clear()  # type: ignore[attr-defined]  # its clock is the machine's

@@ -82,6 +82,6 @@ def test_an_older_scheduler_is_not_told_of_machines_and_that_is_said_once() -> N
     spec = msgspec.structs.replace(SPEC, machines=machines)
     assert Session(spec, [], prompt=True).connect(0) == [Send(spec, [])]
     session = Session(spec, [], prompt=True)
-    warning = Warn(JOB, f"region and disk_gb {OLDER}")
+    warning = Warn(JOB, f"without effect: region, disk_gb ({OLDER})")
     assert sorted(session.connect(0, knows_machines=False), key=repr) == [Send(SPEC, []), warning]
     assert warning not in session.connect(1, knows_machines=False)

@@ -276,7 +276,7 @@ def test_what_nobody_heeds_is_told_once_of_each_job() -> None:
     autoscaler.ask(cpus=8, name="lab/slurm")
     autoscaler.wait(1)
     assert client.notices == [
-        "disk_gb has no effect: it is not heeded by what makes machines here (lab/slurm, lab/x)"
+        "without effect: disk_gb (it is not heeded by what makes machines here, lab/slurm, lab/x)"
     ]
     assert node.active() is not None  # it runs all the same
     autoscaler.ask(cpus=8)
@@ -291,5 +291,5 @@ def test_where_nobody_makes_machines_that_is_told_after_a_while() -> None:
     plain = cluster.client(grow=True)
     for _ in range(round(EXPECTED_S) * 4 + 4):
         cluster.later(0.25)
-    assert client.notices == [f"region and disk_gb has no effect: {NOBODY}"]
+    assert client.notices == [f"without effect: region, disk_gb ({NOBODY})"]
     assert plain.notices == []
