@@ -54,6 +54,7 @@ _IDLE = (  # what it says that helps nobody
     *("Using ", "hint:", "WARNING: Location", "Prepared ", "Downloading ", "Downloaded "),
     *("warning: Failed to hardlink", "If the cache and target", "If this is intentional"),
 )
+_OTHER_HASH = re.compile(r"(?i)hash mismatch|do not match the hashes")
 _UNREACHABLE = re.compile(
     r"(?i)failed to fetch|error sending request|could not connect|dns error|connection refused|"
     r"timed out|network is unreachable|name resolution|max retries|retrying \(|newconnectionerror"
@@ -110,6 +111,8 @@ class Installer:
         if any(words in text for words in FULL):
             root = os.path.dirname(os.path.dirname(target))
             raise InstallError(f"the disk of {root} or {self._cache} is full: {text}")
+        if _OTHER_HASH.search(text):  # files of the caller's would only hide it
+            raise InstallError(f"an index has other files than the hashes are of: {text}")
         lacking: list[str] = []
         left = list(requirements)
         while True:
