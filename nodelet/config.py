@@ -65,6 +65,7 @@ class NodeletConfig:
     sources: Sources = field(default_factory=Sources)  # where packages come from
     standing: tuple[str, ...] = ()  # requirements that are there for all jobs
     standing_place: str = ""  # where these are found; empty: nowhere
+    is_private: bool = False  # all jobs are those of one program
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.

@@ -46,6 +46,7 @@ def run(address: str, owner: Owner, hash_seed: int, begun: tuple[str, Launched] 
         state_file=Path(owner.directory, STATE_FILE),
         hash_seed=hash_seed,
         gpus=usable_gpus(),
+        is_private=True,
     )
     return told(
         lambda: daemon.run(lambda: _run(scheduler, nodelet, begun), owner),

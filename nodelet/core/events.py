@@ -23,6 +23,7 @@ class WorkerState(Enum):
     COPYING = auto()  # being forked from a template
     READY = auto()
     TEMPLATE = auto()  # has the function and only forks
+    PRELOADER = auto()  # has imported modules and only forks those that load a function
     GONE = auto()
 
 

@@ -152,6 +152,7 @@ class Agent:
             config.confinement,
             hash_seed=self._hash_seed,
             gpus=[gpu.id for gpu in config.gpus],
+            preloads=config.is_private,
         )
         self._blobs = BlobMemory(self._blob_failed)
         self._environments = _environments_of(config, self)

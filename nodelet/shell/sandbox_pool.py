@@ -85,6 +85,7 @@ class SandboxPool:
         *,
         hash_seed: int,
         gpus: Sequence[str] = (),
+        preloads: bool = False,
     ) -> None:
         """Tell `owner` what happens; without `confinement` workers are as we are.
 
@@ -95,7 +96,9 @@ class SandboxPool:
             confinement: in what.
             hash_seed: of the workers.
             gpus: ids of the devices, which each lease in turn may have.
+            preloads: what several leases import is kept for the next.
         """
+        self._preloads = preloads
         self._gpus = gpus
         self._hash_seed = hash_seed
         self._owner = owner
@@ -189,7 +192,8 @@ class SandboxPool:
             self._owner.on_zygote_death()
 
     def _pool(self, launch: Launch) -> WorkerPool:
-        return WorkerPool(self._owner, launch, self._numbers, Devices(self._gpus))
+        devices = Devices(self._gpus)
+        return WorkerPool(self._owner, launch, self._numbers, devices, self._preloads)
 
     async def _make_spare(self) -> WorkerPool:
         """Return a new sandbox; its blanks are forked after a while.

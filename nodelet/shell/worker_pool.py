@@ -52,6 +52,7 @@ from .blob_memory import BlobFile
 from .devices import Devices
 from .launching import Launch, Launched, launch_zygote
 from .observer import Observer
+from .preloading import IDLE_S, IMPORT_S, Preloading
 from .traffic import Traffic
 from .worker_handle import Carrying, WorkerHandle, make_handle, report_of
 from .zygote_client import ZygoteClient
@@ -66,6 +67,7 @@ CRASHES: tuple[Ending, ...] = tuple(
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 )
 NOTICE_BYTES_MAX = 4 << 10  # a worker's word, which goes on as it is
+IDLE = (WorkerState.BLANK, WorkerState.PRELOADER)  # they are of no lease
 OUTCOMES = (Kind.NOTHING, Kind.RESULTS, Kind.RESULT, Kind.ERROR)
 
 
@@ -120,6 +122,7 @@ class WorkerPool:
         launch: Launch,
         numbers: Iterator[int] | None = None,
         devices: Devices | None = None,
+        preloads: bool = False,
     ) -> None:
         """Begin with nothing.
 
@@ -128,6 +131,7 @@ class WorkerPool:
             launch: starts the zygote.
             numbers: of workers.
             devices: GPUs, for jobs that want some.
+            preloads: what several jobs import is kept for the next.
         """
         self._owner = owner
         self._launch = launch
@@ -137,6 +141,7 @@ class WorkerPool:
         self._pages = deque(range(PAGES))  # the page freed last is used last
         self._load: _Load | None = None  # the function of the lease; None: there is none
         self._devices = devices or Devices(())
+        self._preloading = Preloading(preloads, self.kill)
         self._without_device = 0  # workers that load when another has given its devices back
         self._hash_seed: int | None = None  # of its workers; None: that of the zygote
         self._is_shared = False  # its workers may write to a directory that others cannot
@@ -224,8 +229,10 @@ class WorkerPool:
         self._hash_seed = hash_seed
         self._is_shared = bool(shared)
         self._load = _Load(function, settings, files, gpus)
+        if not keep:
+            self._preloading.begin(settings)
         for handle in self._handles.values():
-            if handle.state is not WorkerState.BLANK:  # of a template: it is for its copies
+            if handle.state not in IDLE:  # of a template: it is for its copies
                 handle.change_function(self._load.packed(self._devices.variables(handle.number)))
         ready = [h for h in self._handles.values() if h.state is WorkerState.READY]
         for handle in ready[:1]:  # the first span is for it, and on its way
@@ -239,13 +246,20 @@ class WorkerPool:
         elif not self._is_dead:
             # one that the zygote forks after it has heard of the directory can surely write to it
             may_be_blank = self._hash_seed is None and not self._is_shared
-            blanks = self._blanks() if may_be_blank else ()
-            handle = next(iter(blanks), None) or self._make(None, self._hash_seed)
+            preloader = self._preloading.source() if may_be_blank and not self._load.gpus else None
+            if preloader is not None:
+                handle = self._make(self._handles[preloader])
+                self._preloading.ask(handle.number)
+            else:
+                blanks = self._blanks() if may_be_blank else ()
+                handle = next(iter(blanks), None) or self._make(None, self._hash_seed)
             self._devices.take(handle.number, self._load.gpus)
             handle.state = WorkerState.LOADING
-            self._traffic.send(
-                handle, list(self._load.packed(self._devices.variables(handle.number)))
-            )
+            load = list(self._load.packed(self._devices.variables(handle.number)))
+            if preloader is None:
+                self._traffic.send(handle, load)
+            else:  # when it is there: it may come when the lease is over, and then loads nothing
+                handle.change_function(load)
 
     def make_template(self, worker: int) -> None:
         """Let a worker do nothing from now on but fork others."""
@@ -271,15 +285,27 @@ class WorkerPool:
         if self._is_dead:
             self._ended.set_result(None)
         else:
-            self._zygote.send(c.EndLease([handle.page for handle in self._blanks()]))
+            kept = [handle.page for handle in self._blanks()]
+            preloader = self._handles.get(self._preloading.worker or 0)
+            if preloader is None:
+                self._zygote.send(c.EndLease(kept))
+            else:
+                self._zygote.send(c.EndLease([*kept, preloader.page], preloader.page))
         await self._ended
-        for handle in [h for h in self._handles.values() if h.state is not WorkerState.BLANK]:
+        for handle in [h for h in self._handles.values() if h.state not in IDLE]:
             if events := self._traffic.drain(handle):
                 self._owner.tell(events)
             self._let_go(handle)
         self._ended = None
         self._load = None
         self._without_device = 0
+        if self._preloading.end() and not self._is_dead:
+            handle = next(iter(self._blanks()), None) or self._make(None)
+            self._traffic.send(handle, self._preloading.order(handle.number))
+            handle.state = WorkerState.PRELOADER
+            self._loop.call_later(IMPORT_S, self._preloading.give_up, handle.number)
+        if self._preloading.worker is not None:
+            self._loop.call_later(IDLE_S, self._preloading.expire, self._preloading.jobs)
         if 2 * len(self._blanks()) < self._blanks_wanted:
             self._refill()
         else:  # forking now would be in the way of a call that comes at once
@@ -360,7 +386,8 @@ class WorkerPool:
         else:
             handle.change_function(template.load)  # what the template has loaded may be over
             # one message of a hundred bytes each: the socket has room, or the template is dead
-            template.send_fds(pack(Message(Kind.FORK, a=page)), fds)
+            looks = template.state is WorkerState.PRELOADER and self._preloading.looks()
+            template.send_fds(pack(Message(Kind.FORK, a=page, b=int(looks))), fds)
         for fd in fds:
             os.close(fd)
         self._traffic.watch(handle)
@@ -373,6 +400,9 @@ class WorkerPool:
 
         Whoever dies closes it as well; then the zygote tells soon what it died of.
         """
+        is_asked = handle.number in self._preloading.asked
+        if handle.state is WorkerState.PRELOADER:
+            self._preloading.gone(handle.number)
         if handle.pid and is_junk:
             self.kill(handle.number, BROKEN)
         elif handle.pid:
@@ -380,6 +410,10 @@ class WorkerPool:
         elif handle.state is WorkerState.COPYING:  # its template was dropped, or has died
             self._let_go(handle)
             self._owner.tell([NotCopied()])
+        elif is_asked and self._ended is None:  # the preloader has ended instead
+            self._preloading.drop()
+            self._let_go(handle)
+            self.load_worker()
 
     def _understand(self, handle: WorkerHandle, messages: list[Message]) -> list[WorkerEvent]:
         """Return what messages mean; if one is junk, those before it, and close the handle."""
@@ -412,6 +446,15 @@ class WorkerPool:
                 return [Copied(number)]
             case Kind.HELLO, WorkerState.TEMPLATE if message.b:
                 return [TemplateServes(number)]
+            case Kind.HELLO, WorkerState.LOADING if number in self._preloading.asked:
+                handle.pid = message.a
+                self._preloading.gone(number)
+                self._zygote.send(c.Adopt(handle.pid))
+                self._traffic.send(handle, handle.take_load())
+                return []
+            case Kind.HELLO, WorkerState.PRELOADER if message.b:
+                self._preloading.serves()
+                return []
             case Kind.HELLO, _:
                 return []
             case Kind.NOTICE, _:
@@ -419,6 +462,7 @@ class WorkerPool:
                 return [Printed(number, NOTICE, line.rstrip(b"\n") + b"\n")]
             case Kind.LOADED, WorkerState.LOADING:
                 handle.state = WorkerState.READY
+                self._preloading.learn(message.frames)
                 return [Loaded(number, message.a / 1e9, bool(message.b))]
             case Kind.LOADED, _:
                 return []
@@ -428,7 +472,7 @@ class WorkerPool:
             case Kind.FORK_FAILED, _:
                 copies = [h for h in self._handles.values() if h.page == message.a]
                 for copy in copies:
-                    if copy.state is WorkerState.COPYING:
+                    if copy.state in (WorkerState.COPYING, WorkerState.LOADING):
                         self._on_death(copy, ("fork", message.b))
                 return []
             case _:
@@ -461,7 +505,7 @@ class WorkerPool:
         """Tell what a dead worker still wrote, then its death."""
         events = self._traffic.drain(handle)
         state, stride = handle.state, handle.stride()
-        is_told = self._load is not None and self._ended is None and state is not WorkerState.BLANK
+        is_told = self._load is not None and self._ended is None and state not in IDLE
         if is_told:
             events += self._observer.read_memory()  # the kernel may have killed it for memory
             killed_for = handle.killed_for if how == KILLED else ""
@@ -476,6 +520,7 @@ class WorkerPool:
 
     def _let_go(self, handle: WorkerHandle) -> None:
         if self._handles.pop(handle.number, None) is not None:
+            self._preloading.gone(handle.number)
             self._traffic.forget(handle)
             self._pages.append(handle.page)
             self._devices.give_back(handle.number)

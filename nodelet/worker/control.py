@@ -56,6 +56,7 @@ class EndLease(NamedTuple):
     """Kill all below you but the workers of these pages, wipe the scratch; answered by Ended."""
 
     kept: list[int]
+    preloader: int = -1  # the one of them that forks others: those go, too
 
 
 # --- zygote -> agent ---
@@ -144,17 +145,23 @@ class LoadSettings(NamedTuple):
         return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment
 
 
+class Modules(NamedTuple):
+    """Installed modules: in a LOADED message, what was imported; in a PRELOAD, what is to be."""
+
+    names: list[str]
+
+
 ToZygote = Fork | Adopt | Signal | Kill | Share | EndLease
 FromZygote = Ready | Forked | NotForked | Died | Ended
 ToSupervisor = OpenSandbox
 FromSupervisor = Ready | Opened | Failed | Gone
-Word = ToZygote | FromZygote | ToSupervisor | FromSupervisor | LoadSettings
+Word = ToZygote | FromZygote | ToSupervisor | FromSupervisor | LoadSettings | Modules
 
 _WORDS: dict[str, type[Word]] = {
     word.__name__: word
     for word in (
         *(Ready, Fork, Adopt, Signal, Kill, Share, EndLease, Forked, NotForked, Died, Ended),
-        *(OpenSandbox, Opened, Failed, Gone, LoadSettings),
+        *(OpenSandbox, Opened, Failed, Gone, LoadSettings, Modules),
     )
 }
 _W = TypeVar("_W", bound=Word)

@@ -46,11 +46,14 @@ class Kind(IntEnum):
 
     LOAD = 1  # down; settings, environment, function. lo: frames of the environment
     SPAN = 2  # down; leaves. lo, hi: the span; a: left; b: slots
-    FORK = 3  # down, to a template; a: page of the slate; carries three descriptors
+    FORK = 3  # down, to a template; a: page of the slate; b: 1: look first whether modules are as
+    # they were; carries three descriptors
     TEMPLATE = 4  # down: serve as a template from now on
     EXIT = 5  # down: leave
+    PRELOAD = 6  # down; settings, modules: import them, and serve as a template without a function
     HELLO = 16  # up: here I am. a: pid
-    LOADED = 17  # up. a: ns that it took; b: 1 if this process may serve as a template
+    LOADED = 17  # up; if it took long: modules. a: ns that it took; b: 1 if this process may
+    # serve as a template
     LOAD_FAILED = 18  # up; the packed exception
     NOTHING = 19  # up: [lo, hi) is empty; for its flag only
     RESULTS = 20  # up: results of [lo, hi) in one pickle

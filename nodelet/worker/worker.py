@@ -25,7 +25,7 @@ from burla.values.leading import import_ahead
 from burla.values.shared_memory import kept, map_part
 from burla.values.sharing import SharedResults, directory_of
 
-from . import control, forks, fresh, limits
+from . import control, forks, fresh, limits, preloaded
 from .blobs import JobBlobs
 from .control import LoadSettings
 from .folders import VARIABLE, enter, own_modules_place
@@ -82,6 +82,7 @@ class Worker:
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._has_one_output = False
         self._applied = Applied()
+        self._preloaded: preloaded.Preloaded | None = None  # that it has, as a template
         self._free_results = FreeResults()
 
     def serve(self) -> NoReturn:
@@ -126,6 +127,8 @@ class Worker:
                 self._load(message)
             case Kind.TEMPLATE:
                 self._serve_as_template()
+            case Kind.PRELOAD:
+                self._preload(message)
             case Kind.EXIT:
                 flush_output()
                 os._exit(EXIT_OK)
@@ -195,7 +198,11 @@ class Worker:
         if is_first:  # else it is known to be ready, and the outcomes that follow tell the rest
             # others need not start a Python, too: they can be forked from this one
             took = time.perf_counter_ns() - (self._started_ns or started)
-            self._say(Message(Kind.LOADED, a=took, b=int(limits.may_fork())))
+            may_fork = limits.may_fork()
+            frames = []
+            if may_fork and took >= preloaded.SLOW_NS:
+                frames = [control.encode(preloaded.installed_since(self._modules))]
+            self._say(Message(Kind.LOADED, a=took, b=int(may_fork), frames=frames))
 
     def _results_in(self, memory: bytes | None, settings: LoadSettings) -> SharedResults | None:
         """Return where big results of the job are put down; None: nowhere, they are sent.
@@ -238,6 +245,18 @@ class Worker:
 
     # --- template ---
 
+    def _preload(self, message: Message) -> NoReturn:
+        """Import what jobs in these surroundings import, and fork those that load a function."""
+        settings, modules = (control.decode(bytes(frame)) for frame in message.frames)
+        assert isinstance(settings, LoadSettings)
+        assert isinstance(modules, control.Modules)
+        environment = msgpack.unpackb(settings.environment)
+        self._applied.begin(environment["surroundings"], settings.variables, settings.func_cpu)
+        self._preloaded = preloaded.preload(modules, settings, environment)
+        if self._preloaded is None or not limits.may_fork():
+            os._exit(EXIT_OK)
+        self._serve_as_template()
+
     def _serve_as_template(self) -> NoReturn:
         """Fork workers that have the function already, each with descriptors from the agent."""
         gc.freeze()  # a collection in a child would copy every page it looks at
@@ -248,6 +267,8 @@ class Worker:
                 os._exit(EXIT_OK)
             message = unpack_header(data)
             if message.kind != Kind.FORK or len(fds) != 3:
+                os._exit(EXIT_OK)
+            if message.b and self._preloaded is not None and self._preloaded.has_changed():
                 os._exit(EXIT_OK)
             self._fork(message.a, (fds[0], fds[1], fds[2]))
 
@@ -275,10 +296,11 @@ class Worker:
         if self._has_one_output:
             forks.join_output()
         copy = Worker(sock, self._pages, page)
-        assert self._loaded is not None
-        copy._loaded, copy._modules = self._loaded, self._modules
-        copy._has_one_output, copy._applied = self._has_one_output, self._applied
-        copy._walker.load(self._loaded)
+        copy._applied = self._applied
+        if self._loaded is not None:  # else it is to load a function
+            copy._loaded, copy._modules = self._loaded, self._modules
+            copy._has_one_output = self._has_one_output
+            copy._walker.load(self._loaded)
         copy.serve()
 
 

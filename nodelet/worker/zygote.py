@@ -66,6 +66,7 @@ class Zygote:
         self._pages: dict[int, int] = {}  # worker's page -> pid
         self._workers: set[int] = set()  # pids the agent knows, not reaped
         self._orphans: dict[int, tuple[str, int]] = {}  # reaped, but not (yet) known to the agent
+        self._preloader = 0  # the one of them that forks others; 0: none does
         self._ending: frozenset[int] | None = None  # pids to keep, while a lease is ended
 
     def run(self) -> NoReturn:
@@ -107,7 +108,8 @@ class Zygote:
                     kill_tree(pid, spared=self._workers)
             case c.Share(directory):
                 self._share(directory)
-            case c.EndLease(kept):
+            case c.EndLease(kept, preloader):
+                self._preloader = self._pages.get(preloader, 0)
                 self._ending = frozenset(self._pages[page] for page in kept if page in self._pages)
             case other:
                 raise AssertionError(other)
@@ -170,6 +172,8 @@ class Zygote:
     def _end_round(self, keep: frozenset[int]) -> None:
         """Kill all but `keep`; say so when nothing else is left."""
         left = [pid for pid in children_of(os.getpid()) if pid not in keep]
+        if self._preloader in self._workers:  # what it has forked is below it for a moment
+            left += children_of(self._preloader)
         if not self._agent:
             self._kill_namespace()
             left = []

@@ -204,3 +204,37 @@ def test_what_calls_begin_with_importing_is_imported_once_a_node(tmp_path: Path)
         print(error)
     """
     assert succeed(source, tmp_path) == "{'heavy'} 2 1\nnot here\n"
+
+
+def test_a_loop_of_other_functions_imports_only_in_its_first_maps(tmp_path: Path) -> None:
+    """Each map has processes of its own, and a package that was changed is imported anew."""
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    imports = str(tmp_path / "imports")
+    (installed / "heavy.py").write_text(HEAVY.format(imports=imports, begin=""))
+    source = f"""
+    import os, sys, time
+    sys.path.insert(0, {str(installed)!r})
+    from burla import remote_parallel_map
+
+    def run(number):
+        def f(x):
+            import heavy
+            return getattr(heavy, "WORD", ""), number, os.getpid()
+
+        before = os.stat({imports!r}).st_size if os.path.exists({imports!r}) else 0
+        ((word, got, pid),) = remote_parallel_map(f, [1])
+        assert got == number and pid not in pids
+        pids.add(pid)
+        return word, os.stat({imports!r}).st_size - before
+
+    pids = set()
+    until = time.monotonic() + 60
+    while run(len(pids)) != ("", 0):
+        assert time.monotonic() < until
+    print(run(100), run(101), len(pids) >= 5)
+    with open({str(installed / "heavy.py")!r}, "a") as file:
+        file.write("WORD = 'new'")
+    print(run(102))
+    """
+    assert succeed(source, tmp_path, private=True) == "('', 0) ('', 0) True\n('new', 1)\n"

@@ -16,6 +16,7 @@ WORDS: list[c.Word] = [
     c.Kill(77),
     c.Share("/mnt/data"),
     c.EndLease([1, 2, 3]),
+    c.EndLease([1, 2, 3], 2),
     c.Forked(3, 77),
     c.NotForked(3, 11),
     c.Died(77, "signal", 9),
@@ -25,6 +26,7 @@ WORDS: list[c.Word] = [
     c.Failed(5, "no user id is free"),
     c.Gone(5, 1),
     c.LoadSettings(True, b"env", {"BURLA_NODE": "n"}, 2, "n"),
+    c.Modules(["numpy", "numpy.linalg"]),
 ]
 
 
