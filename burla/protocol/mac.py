@@ -33,7 +33,7 @@ def seal(
 ) -> bytes:
     """Return the seal of one whole message; empty without a secret.
 
-    `blake3`: who looks at it takes BLAKE3, too, of a fifth of the time; it is made if it is here.
+    `blake3`: who looks at it takes one of BLAKE3, too, which takes a fifth of the time.
     """
     if not secret:
         return b""
@@ -76,9 +76,9 @@ def has_blake3() -> bool:
 
 @cache
 def _blake3() -> Callable[..., Any] | None:
-    try:
-        import blake3  # few processes need it; and there is no wheel of it for some machines
-    except ImportError:
+    try:  # few processes need it, and there is no wheel of it for some machines
+        from blake3 import blake3
+    except ImportError:  # or a file of the user has its name
         return None
-    made: Callable[..., Any] = blake3.blake3
+    made: Callable[..., Any] = blake3
     return made

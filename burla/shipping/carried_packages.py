@@ -8,7 +8,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from typing import NamedTuple
 from zlib import compress
@@ -101,6 +100,9 @@ def _pack(chosen: Sequence[Distribution]) -> Named:
     alone = [one for one in by_size[: PACKAGES_MAX - 2] if sizes[one.name] >= ALONE_BYTES_MIN]
     names = {one.name for one in alone}
     small = [one for one in chosen if one.name not in names]
+    # Once the main thread of a script has ended it cannot be imported: others may still call.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1)) as threads:
         parts = [_part_of(small), *threads.map(_packed_or_kept, alone)]
     own = OwnModules(
