@@ -177,8 +177,11 @@ class Installer:
             line += ["--disable-pip-version-check", "--no-input", "--no-compile"]
             line += ["--retries", "1", "--timeout", "10"]
             line += ["--isolated"] if sources else []
+        environment = self._environment()
+        if find_uv() and environment.get(NO_INDEX):  # which uv takes as an option alone
+            line += ["--no-index"]
         line += [*sources, "-r", str(listed)]
-        return await run(line, self._environment(), said.hear, directory=str(listed.parent))
+        return await run(line, environment, said.hear, directory=str(listed.parent))
 
     def _environment(self) -> dict[str, str]:
         usual = {name: os.environ[name] for name in os.environ if name != "PYTHONHASHSEED"}
@@ -356,19 +359,20 @@ def _settings_of_uv(environment: Mapping[str, str]) -> list[str]:
     return ["--no-config"]
 
 
+NO_INDEX = "UV_NO_INDEX"  # this is for us: no uv reads it
 # Which setting of uv is which of pip.
 _SAME = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
     "find-links": "UV_FIND_LINKS",
-    "no-index": "UV_NO_INDEX",
+    "no-index": NO_INDEX,
     "trusted-host": "UV_INSECURE_HOST",
     "cert": "SSL_CERT_FILE",
 }
 # What says where packages come from, to either.
 _OF_INDEXES = (
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS"),
-    *("UV_NO_INDEX", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"),
+    *(NO_INDEX, "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"),
 )
 
 
@@ -393,8 +397,8 @@ def settings_of_pip(environment: Mapping[str, str]) -> dict[str, str]:
         value = " ".join(told.get(name, "").split())
         if value and not (name == "no-index" and value.lower() in ("0", "false", "no", "off")):
             found[variable] = value.replace(" ", ",") if name == "find-links" else value
-    if "UV_NO_INDEX" in found:
-        found["UV_NO_INDEX"] = "1"
+    if NO_INDEX in found:
+        found[NO_INDEX] = "1"
     return found
 
 

@@ -95,6 +95,19 @@ async def test_nothing_is_installed_that_was_not_asked_for(
 
 
 @in_loop
+async def test_no_index_is_asked_where_pip_is_told_to_ask_none(
+    installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = "http://127.0.0.1:9/simple"
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
+        monkeypatch.setenv(name, nowhere)
+    with pytest.raises(LackingError) as caught:
+        await install(installer, tmp_path / "a/site-packages", "no-such-package==1")
+    assert caught.value.names == ["no-such-package"]
+    assert "127.0.0.1" not in str(caught.value)
+
+
+@in_loop
 async def test_files_have_the_hashes_that_are_asked_for(
     installer: Installer, tmp_path: Path
 ) -> None:
