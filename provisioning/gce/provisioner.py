@@ -219,6 +219,7 @@ class Gce:
             except ProvisioningError as error:
                 return error
 
+        packed_wheel(METADATA_BYTES_MAX)  # kept; else each of the threads would pack it
         with ThreadPoolExecutor(PARALLEL_MAX) as pool:
             made = list(pool.map(one, range(count)))
         machines = [m for m in made if isinstance(m, Machine)]

@@ -17,6 +17,7 @@ from waiting import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 LATE_S = 5.0
+SENT_MAX = 256 << 20
 SERVER, WATCH, INTAKE = (f"scheduler/shell/{name}.py" for name in ("server", "watch", "intake"))
 DOOR = "scheduler/shell/door.py"
 ZAP, AUTHORIZER = "scheduler/auth/zap.py", "scheduler/auth/authorizer.py"
@@ -87,6 +88,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
             if hasattr(room, name):
                 monkeypatch.setattr(room, name, late)
     monkeypatch.setattr(wait_until, "__defaults__", (LATE_S,))
+    monkeypatch.setattr(endless, "SENT_MAX", SENT_MAX)
 
 
 @pytest.mark.parametrize(("row", "changes"), HOLES)

@@ -1,7 +1,9 @@
 """Machines of Compute Engine against a stand-in: refusals, faults, and never an orphan."""
 
+import lzma
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from burla.provisioning.core.plan import orphans
 from burla.provisioning.fleet import Fleet
 from burla.provisioning.gce import provisioner as provisioning
 from burla.provisioning.gce.provisioner import POLL_S, Gce, OutOfPlaces, label
+from burla.provisioning.install import wheels
 from burla.provisioning.install.pins import Requirements
 
 pytestmark = pytest.mark.usefixtures("loopback_only")
@@ -65,6 +68,25 @@ def test_a_machine_is_made_with_all_that_ends_it(cloud: tuple[FakeGce, str]) -> 
     assert {"key": "burla-requirements", "value": "burla --hash=sha256:0\n"} in body["metadata"][
         "items"
     ]
+
+
+def test_what_all_machines_are_told_is_packed_once(
+    cloud: tuple[FakeGce, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[int] = []
+
+    def compress(data: bytes, **how: Any) -> bytes:
+        packed.append(len(data))
+        time.sleep(0.1)  # the other machines need it meanwhile
+        return b"packed"
+
+    monkeypatch.setattr(lzma, "compress", compress)
+    wheels.packed_wheel.cache_clear()
+    try:
+        assert len(provisioner(cloud[1]).create(3)) == 3
+    finally:
+        wheels.packed_wheel.cache_clear()
+    assert len(packed) == 1
 
 
 def test_a_wheelhouse_on_the_image_is_believed(cloud: tuple[FakeGce, str]) -> None:
