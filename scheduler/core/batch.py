@@ -85,7 +85,8 @@ class Batches:
         self.entered = 0  # indices [0, entered) have been sent by the client
         self._charge = charge
         self._starts: list[int] = []  # of all batches ever entered, ascending
-        self._numbers: list[int] = []  # theirs; a resumed job lacks those that were done before
+        self._stops: list[int] = []  # where they end: a resumed job lacks those that were done
+        self._numbers: list[int] = []
 
     def append(self, batch: Batch) -> None:
         """Enter the next batch; `keep` it, too, if it is needed.
@@ -96,6 +97,7 @@ class Batches:
         if self._numbers and batch.number <= self._numbers[-1]:
             raise ValueError(f"batch {batch.number} comes after batch {self._numbers[-1]}")
         self._starts.append(batch.start)
+        self._stops.append(batch.stop)
         self._numbers.append(batch.number)
         self.entered = batch.stop
 
@@ -106,8 +108,7 @@ class Batches:
             ValueError: it was not.
         """
         at = bisect_right(self._starts, batch.start) - 1
-        stop = self._starts[at + 1] if at + 1 < len(self._starts) else self.entered
-        known = at >= 0 and (self._starts[at], self._numbers[at], stop)
+        known = at >= 0 and (self._starts[at], self._numbers[at], self._stops[at])
         if known != (batch.start, batch.number, batch.stop):
             raise ValueError(f"batch {batch.number} is not the one that was entered")
 
@@ -143,8 +144,7 @@ class Batches:
         found = []
         starts, count = self._starts, len(self._starts)
         for at in range(max(0, bisect_right(starts, lo) - 1), count):
-            stop = starts[at + 1] if at + 1 < count else self.entered
-            first, last = max(lo, starts[at]), min(hi, stop)
+            first, last = max(lo, starts[at]), min(hi, self._stops[at])
             if first < last:
                 found.append(Span(self._numbers[at], first, last))
             if last == hi:

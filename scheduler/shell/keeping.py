@@ -167,6 +167,7 @@ class Keeping:
             if self._files is not None and self._room.is_due(self._clock_s()):
                 room, ways = self._files.room, (self._room.note, self._room.fail)
                 self._in_pool("look how much is free", room, *ways)
+                self._parts.ask_again()
             self._parts.forget_gone(self._is_there)
             if self._clock_s() < self._found_by_s:
                 reconcile.await_jobs(self._core.state, self._clock_s())
@@ -354,7 +355,7 @@ class Keeping:
 
         about = f"read outcomes of job {what.asked.job.hex()[:8]}"
         read_part = partial(self._files.reading.read_part, what)
-        self._in_pool(about, read_part, then, lambda: then(([], what.stop, 1)))
+        self._in_pool(about, read_part, then, partial(_put_off, self._parts, what))
 
     def _recheck(self, job: bytes) -> None:
         assert self._files is not None
@@ -365,6 +366,12 @@ class Keeping:
             partial(keeper.rechecked, job),
             partial(keeper.rechecked, job, None),
         )
+
+
+def _put_off(parts: PartReads, what: ReadPart) -> list[Effect]:
+    """Have a part read later: its client must not take it for read."""
+    parts.put_off(what)
+    return []
 
 
 class _Room:

@@ -29,6 +29,7 @@ class PartReads:
         """Start with nobody."""
         self._waiting: dict[bytes, ReadPart] = {}  # by client
         self._begun: dict[bytes, ReadPart] = {}
+        self._put_off: dict[bytes, ReadPart] = {}  # that could not be read
         self._sent: dict[bytes, list[weakref.ref[Frame]]] = {}
 
     def is_waiting(self) -> bool:
@@ -40,6 +41,16 @@ class PartReads:
         begun = self._begun.get(what.peer)
         if begun is None or begun.asked != what.asked:
             self._waiting[what.peer] = what
+
+    def put_off(self, what: ReadPart) -> None:
+        """Have a part that cannot be read now read later, unless its client asks for another."""
+        self._begun.pop(what.peer, None)
+        self._put_off.setdefault(what.peer, what)
+
+    def ask_again(self) -> None:
+        """Have read what was put off."""
+        put_off, self._put_off = self._put_off, {}
+        self._waiting = put_off | self._waiting
 
     def take(self) -> list[ReadPart]:
         """Return what is to be read now."""

@@ -4,6 +4,7 @@ In threads beside the one that writes; nothing but damage is changed.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -27,6 +28,7 @@ GONE = ".gone"  # its folder while it is deleted
 DAMAGED = ".damaged-"  # and Unix time: a job that cannot be used
 PART = ".part"  # a blob of which not all is here
 TORN_SEGMENTS = 2  # of a log, that may have been written to in the group that a crash has torn
+MOMENTARY = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # the scheduler lacks something for a while
 PART_BYTES = 4 << 20  # of outcomes, told in one answer; one record always is
 
 log = logging.getLogger(__name__)
@@ -206,7 +208,11 @@ class StoreReading:
         return pieces
 
     def read_part(self, what: ReadPart) -> tuple[list[bytes], tuple[int, int], int]:
-        """Return records in frames, where the next part begins, and how many are damaged."""
+        """Return records in frames, where the next part begins, and how many are damaged.
+
+        Raises:
+            OSError: it cannot be read now, though nothing may be wrong with it.
+        """
         job, segment, at = what.asked.job, what.asked.segment, what.asked.at
         stop_segment, stop_at = what.stop
         path = log_path(self.directory, job, Log.OUTCOMES, segment)
@@ -232,6 +238,8 @@ class StoreReading:
                 if end < limit and end - at < PART_BYTES:  # nobody knows where the next one begins
                     damaged, end = damaged + 1, limit
         except OSError as error:
+            if error.errno in MOMENTARY:
+                raise
             log.error("job %s: cannot read its outcomes: %s", job.hex()[:8], error)
             return frames, what.stop, damaged + 1
         if end >= limit and segment < stop_segment:

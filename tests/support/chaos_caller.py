@@ -66,12 +66,12 @@ def call(
 
 
 def detach(function: Callable[..., object], inputs: list[tuple[int, bytes]]) -> Job:
-    """Detach a job; wait where the disk of the scheduler is full."""
+    """Detach a job; wait where the scheduler has no disk or descriptors left for it."""
     while True:
         try:
             return remote_parallel_map(function, inputs, detach=True)
         except JobFailed as error:
-            if "disk" not in str(error):
+            if "disk" not in str(error) and "Too many open files" not in str(error):
                 raise
         time.sleep(TRY_S)
 

@@ -158,3 +158,17 @@ def test_leases_with_room_are_counted_along() -> None:
     work.drop_lease(lease)
     assert (work.held, work.unstarted, work.slots, work.pending.total) == (0, 0, 0, 8)
     work.check()
+
+
+def test_a_batch_before_one_that_was_never_sent_may_come_again() -> None:
+    """A client that goes on does not send what was done; its outcomes before may be lost later."""
+    work = work_of(batch(0, 0, 8), batch(2, 12, 20), done=((8, 12),), resumed=True)
+    lease = lease_of(work)
+    work.assign(lease, 8, 0.02)
+    work.finish(lease, 0, 8)
+    work.undo(((8, 12),))
+    work.enter(batch(0, 0, 8))
+    work.check()
+    work.release_limbo()
+    assert list(work.pending) == [(0, 8), (12, 20)]
+    work.check()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from opening import LEASE, PYTHON, node_hello, open_job
+from opening import LEASE, PYTHON, client_hello, node_hello, open_job
 
 from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.store_messages import StoredState
@@ -20,7 +20,7 @@ from burla.scheduler.shell.store_files import StoreFiles
 from burla.scheduler.shell.store_reading import StoreReading
 from burla.scheduler.store.effects import LoadBatch, LoadBlob, ReadPart, Recheck
 
-JOB = b"J" * 16
+JOB, PEER = b"J" * 16, b"p" * 16
 FACTS = sm.StoredJob(JOB, "f", StoredState.DONE, 1, 1, 1, 0, 0, 0, 0, "", "", None)
 
 
@@ -55,16 +55,22 @@ def test_reads_that_fail_are_logged_and_nobody_waits_for_them(
     async def play() -> None:
         (tmp_path / "jobs").mkdir()
         stage = Stage(tmp_path)
+        stage.core.receive(PEER, client_hello(), [], 0.0)
         stage.keeping._carry_out(
             [
                 LoadBatch(JOB, 0, 0, 0, 9),
                 LoadBlob(JOB, "ann", b"D" * 32, 0, 9),
-                ReadPart(b"p", sm.ReadStored(JOB, 0, 0), (0, 9), FACTS),
+                ReadPart(PEER, sm.ReadStored(JOB, 0, 0), (0, 9), FACTS),
                 Recheck(JOB),
             ]
         )
         stage.keeping.turn()
         await stage.turn_until(lambda: caplog.text.count("Too many open files") == 4)
+        assert stage.said == []  # who reads is not told that there is nothing
+        monkeypatch.undo()
+        stage.now_s += module.ROOM_S
+        stage.keeping.turn()
+        stage.keeping.turn()
         await stage.turn_until(lambda: bool(stage.said))
         (sent,) = stage.said
         assert isinstance(sent.message, sm.StoredPart)  # type: ignore[attr-defined]
