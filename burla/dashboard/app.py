@@ -134,6 +134,7 @@ class Dashboard:
             "version": VERSION,
             "place": None,
             "root": "",
+            "home": self._guard.home,
             "stale": False,
             "events": "",
             "page": "",
@@ -146,7 +147,7 @@ class Dashboard:
         places = await self._in_thread(self._places.all)
         is_clear = len(places) == 1 or any(place.is_meant for place in places[:1])
         if is_clear and "all" not in request.query_params:
-            return RedirectResponse(f"/c/{places[0].key}/", 303)
+            return RedirectResponse(f"{self._root(places[0].key)}/", 303)
         return HTMLResponse(self._whole("clusters.html", {"places": places}))
 
     async def _watched(self, request: Request) -> Watched | None:
@@ -171,9 +172,13 @@ class Dashboard:
         more = {"parts": now.parts, "stale": now.stale}
         return HTMLResponse(self._whole(page.template, facts | more))
 
+    def _root(self, key: str) -> str:
+        """Return the path of the pages of a cluster."""
+        return f"{self._guard.home}/c/{key}"
+
     def _facts(self, watched: Watched, name: str, what: str) -> Facts:
         """Return what templates are told besides what is shown."""
-        root = f"/c/{watched.place.key}"
+        root = self._root(watched.place.key)
         events = f"{root}/events/{name}" + (f"/{quote(what)}" if what else "")
         return {
             "place": watched.place,
@@ -281,4 +286,5 @@ class Dashboard:
         except (BurlaError, NoSuch) as error:
             facts = self._facts(watched, "", "") | {"problem": problem_of(error), "events": ""}
             return HTMLResponse(self._whole("alone.html", facts), 409)
-        return RedirectResponse(f"/c/{watched.place.key}/jobs/{said.record.summary.job.hex()}", 303)
+        found = said.record.summary.job.hex()
+        return RedirectResponse(f"{self._root(watched.place.key)}/jobs/{found}", 303)

@@ -4,8 +4,13 @@ Every user of this machine reaches its loopback, and so does every page that a b
 browser shows the token of the URL once and has a cookie from then on; the Host is ours (a name of
 somebody else's may resolve to 127.0.0.1); what changes something comes from a page of ours.
 
+A cookie knows no ports: a browser shows it to other servers on 127.0.0.1, too, whosever they are.
+But it knows paths. So all pages lie under one that is random, and the cookie is for that only:
+whoever does not know it cannot make a browser show the cookie elsewhere.
+
 The browser that the command starts has another token, for every user sees with which words a
-program is started: that one counts once, and only for a connection of this user's.
+program is started: that one counts only for a connection of this user's, and once where the system
+does not tell whose a connection is.
 """
 
 import hmac
@@ -17,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .peers import is_of_this_user
+from .peers import is_of_this_user, is_told
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self';"
@@ -60,10 +65,11 @@ class Guard:
         self._app, self._port = app, port
         self._hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
         self._origins = {f"http://{host}" for host in self._hosts}
-        self._cookie = f"burla-{port}"  # cookies know no ports
+        self._cookie = f"burla-{port}"
+        self.home = f"/{secrets.token_urlsafe(16)}"  # the path of all pages
         self._session = secrets.token_urlsafe(32)
         self.token = secrets.token_urlsafe(32)
-        self.first_token = secrets.token_urlsafe(32)  # of the browser that we start; empty: used
+        self.first_token = secrets.token_urlsafe(32)  # of the browser that we start; empty: used up
         self.form_key = secrets.token_urlsafe(32)  # stands in each form of ours
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,10 +84,15 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        refusal = self._refusal(Request(scope))
+        path = scope["path"]
+        is_home = path.startswith(f"{self.home}/")
+        if is_home:
+            inner = path.removeprefix(self.home)
+            scope = {**scope, "path": inner}
+        refusal = self._refusal(Request(scope), is_home=is_home)
         await (self._app if refusal is None else refusal)(scope, receive, send_guarded)
 
-    def _refusal(self, request: Request) -> Response | None:
+    def _refusal(self, request: Request, *, is_home: bool) -> Response | None:
         """Return what is said to a request instead of an answer; None: it may have one."""
         headers = request.headers
         if headers.getlist("host") != [headers.get("host")] or headers["host"] not in self._hosts:
@@ -102,7 +113,7 @@ class Guard:
         is_known = _equal(request.cookies.get(self._cookie, ""), self._session)
         if request.method == "GET" and TOKEN in request.query_params:
             return self._enter(request, is_known=is_known)
-        if is_known:
+        if is_known and is_home:
             return None
         return page(
             "The dashboard does not know this browser",
@@ -124,24 +135,26 @@ class Guard:
         another page had been followed.
         """
         given = request.query_params[TOKEN]
-        # a browser that is known may come again by the address that it has in its history
         if not (is_known or _equal(given, self.token) or self._is_first(request, given)):
             return page(
                 "This token is not the one",
                 "Open the dashboard by the address that <code>burla dashboard</code> printed last."
                 " Each start of the command makes a new one.",
             )
-        answer = page("burla", "The dashboard opens.", status=200, leads_to="/")
-        answer.set_cookie(self._cookie, self._session, path="/", httponly=True, samesite="strict")
+        answer = page("burla", "The dashboard opens.", status=200, leads_to=f"{self.home}/")
+        answer.set_cookie(
+            self._cookie, self._session, path=self.home, httponly=True, samesite="strict"
+        )
         return answer
 
     def _is_first(self, request: Request, given: str) -> bool:
-        """Return whether this is the browser that we have started; it is that once."""
+        """Return whether this is the browser that we have started."""
         if not self.first_token or not _equal(given, self.first_token):
             return False
         if request.client is None or not is_of_this_user(self._port, request.client.port):
             return False
-        self.first_token = ""
+        if not is_told():
+            self.first_token = ""
         return True
 
     async def has_form_key(self, request: Request) -> bool:

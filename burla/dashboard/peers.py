@@ -8,6 +8,11 @@ ESTABLISHED = "01"
 LOOPBACK = "0100007F"  # 127.0.0.1, as it stands there
 
 
+def is_told() -> bool:
+    """Return whether this system tells whose a connection is."""
+    return os.access(SOCKETS, os.R_OK)
+
+
 def is_of_this_user(port: int, peer: int) -> bool:
     """Return whether a connection to a port of loopback, from the port `peer`, is this user's.
 

@@ -1,5 +1,6 @@
 """The dashboard in a real browser: every page, live while a job runs; nobody else gets in."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -50,8 +51,10 @@ def _stream(url: str) -> Any:
     """Return a stream of changes, as a page has one, of which the first have come."""
     cookies = urllib.request.HTTPCookieProcessor()
     opener = urllib.request.build_opener(cookies)
-    opener.open(url).close()
-    stream = opener.open(f"{url.partition('?')[0]}c/_/events/overview")
+    with opener.open(url) as entered:
+        home = re.search(r"url=/([^/]+/)", entered.read().decode())
+    assert home is not None
+    stream = opener.open(f"{url.partition('?')[0]}{home[1]}c/_/events/overview")
     assert stream.readline().startswith(b"data: ")
     return stream
 

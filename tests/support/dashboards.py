@@ -34,7 +34,7 @@ class Shown:
 
     def stranger(self, **headers: str) -> TestClient:
         """Return a browser that has no cookie."""
-        base = headers.pop("base", ORIGIN)
+        base = headers.pop("base", ORIGIN + self.guard.home)
         return TestClient(self.guard, base, headers=headers, follow_redirects=False)
 
 
@@ -58,7 +58,7 @@ def shown(path: Path, *more: Place) -> Iterator[Shown]:
     place = Place("lab", "lab", fake.address, "a test", is_meant=True)
     dashboard = Dashboard(Places(lambda: [place, *more]))
     guard = dashboard.application(PORT)
-    browser = TestClient(guard, ORIGIN, follow_redirects=False)
+    browser = TestClient(guard, ORIGIN + guard.home, follow_redirects=False)
     with fake.running():
         made = Shown(dashboard, guard, browser, usual_answers())
 

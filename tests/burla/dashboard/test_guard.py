@@ -1,6 +1,7 @@
 """Who may speak to the dashboard: only a browser that was shown the token, by our own address."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from dashboards import HOST, ORIGIN, PORT, Shown, shown
@@ -43,7 +44,29 @@ def test_the_token_gives_a_cookie_that_no_other_page_can_use(lab: Shown) -> None
     assert "SameSite=strict" in cookie
     assert lab.guard.token not in cookie  # who reads the one has not the other
     assert lab.guard.token not in said.text
-    assert 'content="0; url=/"' in said.text  # a page of ours leads on: no token stays in sight
+    # a page of ours leads on: no token stays in sight
+    assert f'content="0; url={lab.guard.home}/"' in said.text
+
+
+def test_other_servers_of_this_machine_are_not_shown_the_cookie(lab: Shown) -> None:
+    """A browser shows a cookie at all ports of 127.0.0.1, but not at other paths."""
+    said = lab.stranger(base=ORIGIN).get("/", params={"token": lab.guard.token})
+    assert f"Path={lab.guard.home}" in said.headers["set-cookie"]
+    assert len(lab.guard.home) > 20
+    assert lab.guard.token not in lab.guard.home
+    browser = lab.stranger(base=ORIGIN)
+    browser.get("/", params={"token": lab.guard.token})
+    asked = [browser.build_request("GET", path) for path in ("/", "/c/lab/", "/static/app.js")]
+    assert [request.headers.get("cookie") for request in asked] == [None] * 3
+    assert browser.get(f"{lab.guard.home}/c/lab/").status_code == 200
+
+
+def test_the_cookie_opens_nothing_but_the_pages_under_their_path(lab: Shown) -> None:
+    cookie = f"burla-{PORT}={lab.guard._session}"
+    stranger = lab.stranger(base=ORIGIN, cookie=cookie)
+    for path in ("/", "/c/lab/", f"/x{lab.guard.home}/c/lab/", f"{lab.guard.home}x/c/lab/"):
+        assert stranger.get(path).status_code == 403
+    assert stranger.get(f"{lab.guard.home}/c/lab/").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -90,7 +113,8 @@ def test_something_is_done_with_a_job_by_a_form_of_ours_only(
     assert lab.browser.get(path).status_code in (404, 405)  # nothing changes by a GET
     assert not any(isinstance(said, question) for said in lab.asked)
     said = lab.browser.post(path, headers=ours, data=key)
-    assert (said.status_code, said.headers["location"][:12]) == (303, "/c/lab/jobs/")
+    led = said.headers["location"]
+    assert (said.status_code, led.startswith(f"{lab.guard.home}/c/lab/jobs/")) == (303, True)
     assert [said for said in lab.asked if isinstance(said, question)] == [question("00010203")]
 
 
@@ -121,7 +145,7 @@ def test_only_what_is_to_be_served_is(lab: Shown, path: str) -> None:
     assert lab.browser.get(path).status_code == 404
 
 
-def test_the_browser_that_is_started_gets_in_once_and_only_as_this_user(
+def test_the_browser_that_is_started_gets_in_only_as_this_user(
     lab: Shown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All users of the machine see the address among the words that it is started with."""
@@ -140,7 +164,18 @@ def test_the_browser_that_is_started_gets_in_once_and_only_as_this_user(
     browser = lab.stranger()
     assert browser.get("/", params=first).status_code == 200
     assert asked == [(PORT, 50000)] * 2
-    assert lab.stranger().get("/", params=first).status_code == 403
-    assert lab.stranger().get("/", params={"token": ""}).status_code == 403
     assert browser.get("/", params=first).status_code == 200  # from its history
     assert browser.get("/c/lab/").status_code == 200
+    is_ours = False
+    assert lab.stranger().get("/", params=first).status_code == 403
+
+
+def test_where_nobody_tells_whose_a_connection_is_the_first_token_counts_once(
+    lab: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("burla.dashboard.peers.SOCKETS", Path("/nowhere"))
+    monkeypatch.setattr(lab.guard, "first_token", "f" * 43)
+    first = {"token": lab.guard.first_token}
+    assert lab.stranger().get("/", params=first).status_code == 200
+    assert lab.stranger().get("/", params=first).status_code == 403
+    assert lab.stranger().get("/", params={"token": ""}).status_code == 403
