@@ -313,7 +313,11 @@ def wanted(state: State, node: Node, said: m.BlobWanted) -> None:
     size = said.stop - said.start
     if not 0 < size <= m.BLOB_WINDOW or said.stop > stored.arriving.size:
         raise ValueError("it asks for what is not there, or for too much")
-    stored.readers[lease.id] = Reader(said.start, said.stop)
+    reader = stored.readers.get(lease.id)
+    if reader is not None and reader.stop == said.start:  # what it waits for is not here yet
+        reader.stop = said.stop
+    else:
+        stored.readers[lease.id] = Reader(said.start, said.stop)
     lease.lacking[said.digest] = None
     if not stored.arriving.is_whole():
         stored.is_wanted = True

@@ -166,6 +166,10 @@ def test_nodes_get_it_as_it_comes_and_the_client_sends_it_once() -> None:
     assert world.sent() == [("node2", 0, MIB)]
     world.say("anna1", m.BlobPiece(A, digest, MIB), (CONTENT[MIB : 2 * MIB],))
     assert sorted(world.sent()) == [("node1", MIB, 2 * MIB), ("node2", MIB, 2 * MIB)]
+    # a node that has half of what it asked for asks for more: without a gap to what is not here yet
+    world.say("node1", m.BlobWanted(one, digest, m.BLOB_WINDOW, m.BLOB_WINDOW + 2 * MIB))
+    world.say("anna1", m.BlobPiece(A, digest, 2 * MIB), (CONTENT[2 * MIB : 3 * MIB],))
+    assert sorted(world.sent()) == [("node1", 2 * MIB, 3 * MIB), ("node2", 2 * MIB, 3 * MIB)]
     assert [w.start for w in asked] == [0]
 
 
