@@ -32,6 +32,12 @@ def test_a_slow_contender_takes_part_once() -> None:
     assert series.seconds == {"slow": [9.0], "quick": [1.0, 1.0, 1.0]}
 
 
+def test_a_contender_takes_part_until_it_has_had_its_time() -> None:
+    runs = {"slow": lambda: 3.0, "quick": lambda: 1.0}
+    series = in_turn(Series("case"), 5, runs, slow_s=5)
+    assert series.seconds == {"slow": [3.0, 3.0], "quick": [1.0] * 5}
+
+
 def test_the_schedules_that_are_computed_are_right() -> None:
     assert ideal_s([1, 1, 1, 1, 4], 2) == 4
     assert in_order_s([1, 1, 1, 1, 4], 2) == 6
