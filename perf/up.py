@@ -30,7 +30,7 @@ from .hosts import NETWORK, Hosts
 from .measure import Options, Series
 from .peers import BURLA
 
-MACHINES = 3
+MACHINES = 3  # fewer on a small scale
 WARM_S_MAX = 10.0  # the goal: a second run, on machines that are nodes already
 COMMAND_S_MAX = 300.0  # one that takes longer hangs
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -85,10 +85,11 @@ def measure(options: Options) -> Iterator[Series]:
         Path(folder, "house").mkdir()
         for path in house.paths.values():
             shutil.copy(path, Path(folder, "house"))
-        rounds = [_round(Path(folder), number) for number in range(options.rounds)]
+        machines = max(1, round(MACHINES * min(1.0, options.scale)))
+        rounds = [_round(Path(folder), number, machines) for number in range(options.rounds)]
     first = Series("up/first result", {BURLA: [each.first for each in rounds]})
     first.notes.append(
-        f"from `burla up` on {MACHINES} bare machines to the first of a map's results"
+        f"from `burla up` on {machines} bare machines to the first of a map's results"
     )
     yield first
     whole = Series("up/burla up", {BURLA: [each.up for each in rounds]})
@@ -96,7 +97,7 @@ def measure(options: Options) -> Iterator[Series]:
     phases = Series("up/phases", {BURLA: [each.machine for each in rounds]})
     for phase in rounds[0].phases:
         phases.seconds[phase] = [each.phases.get(phase, 0.0) for each in rounds]
-    phases.notes.append(f"medians over {MACHINES} machines at once; the first line is all of it")
+    phases.notes.append(f"medians over {machines} machines at once; the first line is all of it")
     yield phases
     warm = Series("up/second run", {BURLA: [each.warm for each in rounds]})
     warm.notes.append(f"`burla up` again, nothing to do; the goal is under {WARM_S_MAX:g} s")
@@ -135,11 +136,11 @@ def _check() -> None:
         )
 
 
-def _round(folder: Path, number: int) -> Round:
+def _round(folder: Path, number: int, machines: int) -> Round:
     home = folder / str(number)
     home.mkdir()
     with Hosts() as hosts:
-        for _ in range(MACHINES):
+        for _ in range(machines):
             hosts.add()
         shutil.copytree(hosts.ssh, home / ".ssh")
         file = home / "lab.toml"
@@ -152,7 +153,7 @@ def _round(folder: Path, number: int) -> Round:
             began_s = time.monotonic()
             said = _burla(home, "up", str(file))
             up_s = time.monotonic() - began_s
-            command = [sys.executable, "-c", SCRIPT, str(MACHINES)]
+            command = [sys.executable, "-c", SCRIPT, str(machines)]
             first_s = float(_run(home, command, said["scheduler"])) - began_s
             program = _program(home, said["scheduler"]) if find_spec("pandas") else {}
             began_s = time.monotonic()

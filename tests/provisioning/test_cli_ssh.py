@@ -1,4 +1,4 @@
-"""`burla up` on three SSH hosts, from nothing to a map, and back to nothing."""
+"""`burla up` on SSH hosts, from nothing to a map, and back to nothing."""
 
 import json
 import time
@@ -38,19 +38,19 @@ def hosts(user: User) -> Iterator[Hosts]:
         yield made
 
 
-def test_three_bare_machines_become_a_cluster_and_are_as_before_when_it_is_down(
+def test_bare_machines_become_a_cluster_and_are_as_before_when_it_is_down(
     user: User, hosts: Hosts
 ) -> None:
-    three = [hosts.add() for _ in range(3)]
-    before = [host.files() for host in three]
+    two = [hosts.add() for _ in range(2)]
+    before = [host.files() for host in two]
     at_home(user, hosts)
     file = lab(user, hosts)
-    names = [host.address for host in three]
+    names = [host.address for host in two]
     with marked() as mark:
         began_s = time.monotonic()
         said = user.said("up", str(file))
         up_s = time.monotonic() - began_s
-        assert (said["ready"], said["failed"]) == (3, 0)
+        assert (said["ready"], said["failed"]) == (2, 0)
         used = user.use(said["scheduler"])
         first_s = time.monotonic() - began_s
         assert any(name in used for name in names)
@@ -61,19 +61,19 @@ def test_three_bare_machines_become_a_cluster_and_are_as_before_when_it_is_down(
         again = user.said("up", str(file))
         assert all(list(node["phases"]) == ["probing"] for node in again["nodes"])
 
-        assert user.said("status", "--cluster", "lab")["ready"] == 3
+        assert user.said("status", "--cluster", "lab")["ready"] == 2
         user.burla("nodes", "drain", names[0], "--cluster", "lab")
         phases = [n["phase"] for n in user.said("status", "--cluster", "lab", code=1)["nodes"]]
-        assert phases == ["stopped", "ready", "ready"]
+        assert phases == ["stopped", "ready"]
         user.burla("nodes", "remove", names[0], "--cluster", "lab")
-        assert three[0].files() == before[0]
+        assert two[0].files() == before[0]
         user.burla("nodes", "add", f"root@{names[0]}", "--cluster", "lab")
-        assert user.said("status", "--cluster", "lab")["ready"] == 3
+        assert user.said("status", "--cluster", "lab")["ready"] == 2
 
         assert user.said("down", "--cluster", "lab")["failed"] == 0
         assert mark.processes() == []
-    assert [host.processes() for host in three] == [[]] * 3
-    assert [host.files() for host in three] == before
+    assert [host.processes() for host in two] == [[]] * 2
+    assert [host.files() for host in two] == before
     assert [f for f in user.files() if f != "lab.toml" and "burla/" in f] == []
 
 
@@ -98,23 +98,23 @@ def test_one_that_fails_is_told_and_the_others_are_ready(user: User, hosts: Host
         user.burla("down", "--cluster", "lab")
 
 
-def test_over_tcp_three_machines_join_by_tokens_and_a_map_runs_over_them(
+def test_over_tcp_machines_join_by_tokens_and_a_map_runs_over_them(
     user: User, hosts: Hosts
 ) -> None:
-    three = [hosts.add() for _ in range(3)]
-    before = [host.files() for host in three]
+    two = [hosts.add() for _ in range(2)]
+    before = [host.files() for host in two]
     at_home(user, hosts)
     file = lab(user, hosts, f"tcp://{NETWORK}.1:0")
     with marked() as mark:
         said = user.said("up", str(file))
-        assert (said["ready"], said["failed"]) == (3, 0)
+        assert (said["ready"], said["failed"]) == (2, 0)
         address = said["scheduler"]
         assert address.startswith(f"burla://{NETWORK}.1:")
         user.environment["BURLA_CLUSTER"] = address
-        assert set(user.python(ALL).split()) == {host.address for host in three}
+        assert set(user.python(ALL).split()) == {host.address for host in two}
         folder = user.home / ".local/state/burla/lab/keys"
-        assert keys(user, folder) == ["admin", "node", "node", "node"]
-        assert [host.files().count(".burla/lab/token") for host in three] == [0] * 3
+        assert keys(user, folder) == ["admin", "node", "node"]
+        assert [host.files().count(".burla/lab/token") for host in two] == [0] * 2
 
         again = user.said("up", str(file))  # nothing to do, so no token is made
         assert all(list(node["phases"]) == ["probing"] for node in again["nodes"])
@@ -122,23 +122,23 @@ def test_over_tcp_three_machines_join_by_tokens_and_a_map_runs_over_them(
         pid = int((folder.parent / "scheduler.pid").read_text().split()[0])
         psutil.Process(pid).kill()  # begun again it has the same keys, and the port of before
         assert user.said("up", str(file))["scheduler"] == address
-        assert set(user.python(ALL).split()) == {host.address for host in three}
+        assert set(user.python(ALL).split()) == {host.address for host in two}
 
-        three[0].call("kill -TERM $(cut -d' ' -f1 /root/.burla/lab/pid)")
-        wait_until(lambda: not three[0].processes(), "no node there")
-        assert user.said("up", str(file))["ready"] == 3  # with a new token for the key it has
-        assert keys(user, folder) == ["admin", "node", "node", "node"]
+        two[0].call("kill -TERM $(cut -d' ' -f1 /root/.burla/lab/pid)")
+        wait_until(lambda: not two[0].processes(), "no node there")
+        assert user.said("up", str(file))["ready"] == 2  # with a new token for the key it has
+        assert keys(user, folder) == ["admin", "node", "node"]
 
         used = user.burla("auth", "token", "--dir", str(folder)).stdout.strip()
-        assert "already used" in refused(three[1], address, "ab" * 32)
-        joined = refused(three[1], address, used, "timeout -s TERM 10")
+        assert "already used" in refused(two[1], address, "ab" * 32)
+        joined = refused(two[1], address, used, "timeout -s TERM 10")
         assert "cannot join" not in joined
-        assert "already used" in refused(three[1], address, used)
+        assert "already used" in refused(two[1], address, used)
 
         assert user.said("down", "--cluster", "lab")["failed"] == 0
         assert mark.processes() == []
-    assert [host.processes() for host in three] == [[]] * 3
-    assert [host.files() for host in three] == before
+    assert [host.processes() for host in two] == [[]] * 2
+    assert [host.files() for host in two] == before
     left = [".config/burla/user.key", "lab.toml"]
     assert [f for f in user.files() if f == "lab.toml" or "burla/" in f] == left
 

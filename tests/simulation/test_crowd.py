@@ -14,7 +14,7 @@ from world import Caller
 from perf.shares import FAIR, FIRST_S, fair_s
 
 SEED = os.environ.get("BURLA_SEED")
-SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("BURLA_CROWDS", "150")))
+SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("BURLA_CROWDS", "80")))
 # A node serves one job, so a small job on a big node wastes most of it; twice is what that costs.
 QUIET_FACTOR, QUIET_S = 2.0, 0.5  # the constant: joining, forking, handing over, the last calls
 

@@ -7,7 +7,7 @@ import pytest
 from network import Faults
 from stored_world import StoredWorld, detach
 
-SEEDS = range(int(os.environ.get("BURLA_SEEDS", "40")))
+SEEDS = range(int(os.environ.get("BURLA_SEEDS", "25")))
 FAILED = [2595]  # before
 NO_FAULTS = Faults(repeat=0.0, drop_published=0.0, cut_every_s=0.0)
 
