@@ -95,6 +95,7 @@ class Machine:
     Workers are made, and custody is kept, by the same parts as in the core.
     """
 
+    cuts: bool
     workers: WorkerPool = field(init=False)
     ready: list[int] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)  # 0: forked from a template
@@ -155,12 +156,12 @@ class Machine:
                 self._tell("output")
             case Died():
                 self._take_death(event)
-            case Looked():
+            case Looked() if self.cuts:
                 for number in self._watchdog.look(self._custody, event.strides, time.monotonic()):
                     self.workers.signal(number, CUT_SIGNAL)
             case Reading():
                 self.readings.append(event)
-            case WorkersEnded() | Stolen():
+            case WorkersEnded() | Stolen() | Looked():
                 pass
 
     def _admit(self, worker: int, load_s: float) -> None:
@@ -303,6 +304,10 @@ class Machine:
                 found[index] = one
         return found
 
+    def count(self) -> int:
+        """Return how many outcomes have come."""
+        return sum(outcome.hi - outcome.lo for _, outcome in self.outcomes)
+
     def assign_again(self, leaves: Sequence[StoredLeaf], **how: Any) -> None:
         """From now on assign what a worker gives back to it again."""
         seen = [0, 0]
@@ -329,8 +334,7 @@ class Machine:
             lo, hi = number * share, min(len(inputs), (number + 1) * share)
             if lo < hi:
                 self.assign(worker, lo, hi, leaves, left=0, slots=workers)
-        missing = len(inputs)
-        await self.until(lambda: sum(o.hi - o.lo for _, o in self.outcomes) == missing)
+        await self.until(lambda: self.count() == len(inputs))
         await self.workers.end_lease()
         results = self.results()
         return [results[index] for index in range(len(inputs))]
@@ -345,10 +349,18 @@ async def poll(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def machine(
-    blanks: int = 0, scratch: Path | None = None, devices: Devices | None = None
+    blanks: int = 0,
+    scratch: Path | None = None,
+    devices: Devices | None = None,
+    *,
+    cuts: bool = False,
 ) -> AsyncIterator[Machine]:
-    """Start the workers of a machine, and end them with all that is below."""
-    one = Machine()
+    """Start the workers of a machine, and end them with all that is below.
+
+    `cuts`: strides that last too long are cut, so that workers give back what they do not begin.
+    On a busy machine that may be any.
+    """
+    one = Machine(cuts)
     launch = launch_module("zygote", HASH_SEED, str(scratch or ""))
     one.workers = WorkerPool(one, launch, devices=devices)
     await one.workers.start()

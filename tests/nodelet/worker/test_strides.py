@@ -20,8 +20,10 @@ from burla.values import payloads
 pytestmark = pytest.mark.slow
 
 
-async def _run(function: Any, inputs: Any, workers: int = 1, **how: Any) -> list[Any]:
-    async with machine(workers) as m:
+async def _run(
+    function: Any, inputs: Any, workers: int = 1, *, cuts: bool = False, **how: Any
+) -> list[Any]:
+    async with machine(workers, cuts=cuts) as m:
         return await m.run(function, inputs, workers, **how)
 
 
@@ -231,19 +233,19 @@ def test_a_stuck_call_in_a_stride_of_many_gives_back_the_rest(tmp_path: Path) ->
         return x
 
     async def main() -> None:
-        async with machine() as m:
+        async with machine(cuts=True) as m:
             first, second = await m.lease(call, 2)
             leaves = leaves_of(range(60_000))
             cell = m.assign(first, 0, 60_000, leaves)
             await m.until(lambda: bool(m.given_back))
             # all outcomes before it have come, though their stride is not over
-            assert sum(o.hi - o.lo for _, o in m.outcomes) == stuck_at
+            assert m.count() == stuck_at
             ((worker, of, lo, hi),) = m.given_back
             assert (worker, of, lo, hi) == (first, cell, stuck_at + 1, 60_000)
             assert m.steal(first, cell, 0) is None
             m.assign(second, lo, hi, leaves)
             await m.until(lambda: len(m.settled) == 1)
-            assert sum(o.hi - o.lo for _, o in m.outcomes) == 60_000 - 1
+            assert m.count() == 60_000 - 1
             gate.write_text("go on")
             await m.until(lambda: len(m.settled) == 2)
             assert m.settled[1] == (first, cell, stuck_at + 1, stuck_at + 1)
@@ -263,14 +265,14 @@ def test_a_cut_gives_mutable_results_that_were_gathered(tmp_path: Path) -> None:
         return [x] if x > 3000 else x
 
     async def main() -> None:
-        async with machine() as m:
+        async with machine(cuts=True) as m:
             (worker,) = await m.lease(call, 1)
             leaves = leaves_of(range(5000))
             m.assign_again(leaves)
             m.assign(worker, 0, 5000, leaves)
-            await m.until(lambda: sum(o.hi - o.lo for _, o in m.outcomes) == 4000)
+            await m.until(lambda: m.count() == 4000)
             gate.write_text("go on")
-            await m.until(lambda: sum(o.hi - o.lo for _, o in m.outcomes) == 5000)
+            await m.until(lambda: m.count() == 5000)
             assert m.results() == {x: [x] if x > 3000 else x for x in range(5000)}
 
     run(main())
@@ -288,7 +290,7 @@ def test_the_cut_leaves_the_users_own_signals_alone() -> None:
             return rang == [signal.SIGALRM] and signal.getitimer(signal.ITIMER_REAL) == (0, 0)
         return x
 
-    assert run(_run(call, range(1000)))[500] is True
+    assert run(_run(call, range(1000), cuts=True))[500] is True
 
 
 def test_stealing_from_a_running_worker_loses_nothing() -> None:
