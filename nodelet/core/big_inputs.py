@@ -16,6 +16,8 @@ from .custody import Custody
 from .effects import DropBlob, Effect, FinishBlob, KeepBlob, Send, StoredLeaf
 
 STALLED_S = 20.0  # without a piece for this long what was asked for is lost; a slow line takes 10
+PAUSE_S = 1.0  # until what could not be kept just now is asked for once more
+TRIES_MAX = 30  # in each of which it could not be kept
 ASKED_MIN = 2 << 20  # bytes of one question, or all that is left of a leaf
 
 
@@ -32,6 +34,8 @@ class _Leaf:
         self.have = 0  # bytes from its beginning
         self.asked = 0  # likewise, that will be there when all has come that was asked for
         self.heard_s = 0.0  # when something of it came last, or was asked for first
+        self.tries = 0  # in which it could not be kept
+        self.again_s = 0.0  # it is not asked for before
 
     def is_whole(self) -> bool:
         """Return whether all of it is here."""
@@ -118,13 +122,22 @@ class BigInputs:
             leaf.asked = leaf.have
         self._ask(now_s)
 
-    def failed(self, number: int, why: str) -> bool:
-        """Take note that a leaf cannot be kept; return whether it is one of these."""
+    def failed(self, number: int, why: str, now_s: float, *, may_pass: bool = False) -> bool:
+        """Take note that a leaf cannot be kept; return whether it is one of these.
+
+        What may pass, as a lack of descriptors, is waited for, unless workers have it already.
+        """
         leaf = self._leaves.get(number)
         if leaf is None:
             return False
-        self._refuse(leaf.size, why)
-        self._drop(leaf)
+        if may_pass and leaf.tries < TRIES_MAX and not leaf.is_whole():
+            leaf.tries += 1
+            leaf.again_s = now_s + PAUSE_S
+            leaf.have = leaf.asked = 0
+            self._effects.append(DropBlob(number))
+        else:
+            self._refuse(leaf.size, why)
+            self._drop(leaf)
         return True
 
     def _refuse(self, size: int, why: str) -> None:
@@ -157,6 +170,8 @@ class BigInputs:
             return
         room = INPUT_WINDOW - sum([leaf.asked - leaf.have for leaf in self._leaves.values()])
         for leaf in sorted(self._leaves.values(), key=_first):
+            if now_s < leaf.again_s:
+                continue
             rest = leaf.size - leaf.asked
             if rest and room < min(rest, ASKED_MIN):
                 return

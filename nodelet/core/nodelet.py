@@ -93,10 +93,12 @@ class Nodelet:
         if isinstance(event, Reading) and event.available < low(event.total):
             self._blobs.drop_unneeded()
 
-    def blob_failed(self, number: int, why: str) -> None:
-        """Take note that a blob, or a big input, cannot be kept."""
-        if not any(lease.big.failed(number, why) for lease in self.leases.values()):
-            self._blobs.failed(number, why)
+    def blob_failed(self, number: int, why: str, now_s: float, *, may_pass: bool = False) -> None:
+        """Take note that a blob, or a big input, cannot be kept, perhaps only just now."""
+        for lease in self.leases.values():
+            if lease.big.failed(number, why, now_s, may_pass=may_pass):
+                return
+        self._blobs.failed(number, why)
 
     def leave(self) -> None:
         """Take no more work; `Leave` comes when what was begun is done and delivered."""

@@ -411,8 +411,8 @@ class Agent:
             self._core.packages.files_there(effect.lease, "")
             self._has_news = True
 
-    def _blob_failed(self, number: int, why: str) -> None:
-        self._core.blob_failed(number, why)
+    def _blob_failed(self, number: int, why: str, may_pass: bool) -> None:
+        self._core.blob_failed(number, why, self._clock_s(), may_pass=may_pass)
         self._has_news = True
 
     def _files_of(self, numbers: Sequence[int]) -> list[BlobFile]:

@@ -6,6 +6,7 @@ the kernel lets nobody write to it any more; what a function writes is in pages 
 memory is free when the node has let go of the blob and the last worker that maps it has ended.
 """
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from burla.transport import descriptors
 
 # linux/fcntl.h; Python names them from 3.8 on only where libc does
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+_PASSING = (errno.EMFILE, errno.ENFILE)  # others may close some the next moment
 
 IDLE_SHARE = 4  # one of so many descriptors, at most, is a blob's that no lease needs
 
@@ -39,13 +42,18 @@ class BlobFile:
 class BlobMemory:
     """The blobs of this node, by number."""
 
-    def __init__(self, failed: Callable[[int, str], None]) -> None:
-        """Start empty; `failed` is told of a blob that cannot be kept, and why."""
+    def __init__(self, failed: Callable[[int, str, bool], None]) -> None:
+        """Start empty; `failed` is told of a blob that cannot be kept, why, and if it may pass."""
         self._failed = failed
         self._files: dict[int, BlobFile] = {}
+        self._broken: set[int] = set()  # what lacks bytes: what follows these is not kept either
 
     def keep(self, what: KeepBlob) -> None:
         """Write bytes behind those that are there."""
+        if what.start == 0:
+            self._broken.discard(what.number)
+        elif what.number in self._broken:
+            return
         try:
             if what.number not in self._files:
                 self._files[what.number] = BlobFile()
@@ -56,7 +64,9 @@ class BlobMemory:
                     written = os.pwrite(file, left, at)
                     at, left = at + written, left[written:]
         except OSError as error:  # no memory, no descriptor
-            self._failed(what.number, os.strerror(error.errno or 0))
+            self._broken.add(what.number)
+            self._files.pop(what.number, None)
+            self._failed(what.number, os.strerror(error.errno or 0), error.errno in _PASSING)
 
     def finish(self, number: int) -> None:
         """Let nobody write to it any more."""
@@ -66,6 +76,7 @@ class BlobMemory:
     def drop(self, number: int) -> None:
         """Let go of it; who maps it has it still."""
         self._files.pop(number, None)
+        self._broken.discard(number)
 
     def files(self, numbers: Sequence[int]) -> list[BlobFile]:
         """Return all of these.

@@ -16,15 +16,22 @@ from burla.scheduler.core.warm_leases import WARM_S_MAX
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shared")]
 
 
-def test_a_loop_of_maps_runs_in_the_same_processes() -> None:
-    def pid(x: int) -> int:
-        time.sleep(0.02)  # so that both workers get one
+def test_a_loop_of_maps_runs_in_the_same_processes(tmp_path: Path) -> None:
+    def pid(folder: Path, x: int) -> int:
+        (folder / str(x)).touch()
+        while len(list(folder.iterdir())) < 2:  # so both workers get one
+            time.sleep(0.001)
         return os.getpid()
 
-    first = set(remote_parallel_map(pid, range(2)))
+    def both(name: str) -> set[int]:
+        folder = tmp_path / name
+        folder.mkdir()
+        return set(remote_parallel_map(pid, [(folder, 0), (folder, 1)]))
+
+    first = both("first")
     assert len(first) == 2
-    for _ in range(5):
-        assert set(remote_parallel_map(pid, range(2))) == first
+    for turn in range(5):
+        assert both(str(turn)) == first
 
 
 def test_another_function_or_other_options_mean_other_processes() -> None:

@@ -5,7 +5,7 @@ from opening import JOB, LEASE
 from worker_model import SCHEDULER, HandNode
 
 from burla.nodelet.core import effects as e
-from burla.nodelet.core.big_inputs import STALLED_S
+from burla.nodelet.core.big_inputs import STALLED_S, TRIES_MAX
 from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import messages as m
 from burla.protocol.input_messages import INPUT_WINDOW
@@ -130,11 +130,48 @@ def test_an_input_that_cannot_be_kept_fails_the_job() -> None:
     send(one, 0, 3 * MIB, 0, MIB)
     one.said()
     (number,) = one.kept
-    one.core.blob_failed(number, "no memory")
+    one.core.blob_failed(number, "no memory", one.clock.now_s)
     one.settle()
     (refused, _) = one.said()
     assert isinstance(refused, m.LeaseRefused)
     assert "an input of 3,145,728 bytes cannot be kept" in refused.why
+
+
+def test_an_input_that_cannot_be_kept_just_now_is_asked_for_again_in_a_while() -> None:
+    one = node(3 * MIB)
+    send(one, 0, 3 * MIB, 0, MIB)
+    (number,) = one.kept
+    one.said()
+    one.core.blob_failed(number, "no descriptor", one.clock.now_s, may_pass=True)
+    one.settle()
+    assert one.said() == []
+    one.pass_time(5)
+    assert one.said() == [wanted(0, 0, 0, 3 * MIB)]
+    send(one, 0, 3 * MIB, MIB, 2 * MIB)  # that was on its way
+    send(one, 0, 3 * MIB, 0, 3 * MIB)
+    assert one.assigned() == [(0, 1)]
+
+
+def test_an_input_that_can_never_be_kept_fails_the_job_in_the_end() -> None:
+    one = node(3 * MIB)
+    refused: list[m.Message] = []
+    for _ in range(TRIES_MAX + 1):
+        send(one, 0, 3 * MIB, 0, MIB)
+        (number,) = one.kept
+        one.core.blob_failed(number, "no descriptor", one.clock.now_s, may_pass=True)
+        one.pass_time(5)
+        refused += [said for said in one.said() if isinstance(said, m.LeaseRefused)]
+    assert len(refused) == 1
+
+
+def test_an_input_that_workers_have_already_is_not_asked_for_again() -> None:
+    one = node(3 * MIB)
+    send(one, 0, 3 * MIB, 0, 3 * MIB)
+    (number,) = one.kept
+    one.said()
+    one.core.blob_failed(number, "no descriptor", one.clock.now_s, may_pass=True)
+    one.settle()
+    assert isinstance(one.said()[0], m.LeaseRefused)
 
 
 def test_an_input_that_is_bigger_than_the_node_is_refused_at_once() -> None:

@@ -12,7 +12,7 @@ from burla.nodelet.shell.blob_memory import BlobMemory, idle_max
 from burla.values.shared_memory import map_part
 
 
-def failed(number: int, why: str) -> None:
+def failed(number: int, why: str, may_pass: bool) -> None:
     raise AssertionError((number, why))
 
 
@@ -59,7 +59,7 @@ def test_what_is_dropped_is_closed_when_nobody_refers_to_it_any_more() -> None:
 
 
 def test_memory_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, str]] = []
+    told: list[tuple[int, str, bool]] = []
     memory = BlobMemory(lambda *what: told.append(what))
 
     def fail(fd: int, data: bytes, at: int) -> int:
@@ -67,7 +67,31 @@ def test_memory_that_cannot_be_had_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(os, "pwrite", fail)
     memory.keep(KeepBlob(7, 0, [b"x"]))
-    assert told == [(7, os.strerror(errno.ENOMEM))]
+    assert told == [(7, os.strerror(errno.ENOMEM), False)]
+
+
+def test_what_has_a_hole_is_not_kept_until_it_comes_from_the_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[int, str, bool]] = []
+    memory = BlobMemory(lambda *what: told.append(what))
+
+    def fail(name: str, flags: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "memfd_create", fail)
+        memory.keep(KeepBlob(7, 0, [b"ab"]))
+    assert told == [(7, os.strerror(errno.EMFILE), True)]
+    memory.keep(KeepBlob(7, 2, [b"cd"]))
+    memory.finish(7)
+    with pytest.raises(LookupError):
+        memory.files([7])
+    memory.keep(KeepBlob(7, 0, [b"ab"]))
+    memory.keep(KeepBlob(7, 2, [b"cd"]))
+    memory.finish(7)
+    (file,) = memory.files([7])
+    assert os.pread(file.fd, 9, 0) == b"abcd"
 
 
 def test_what_is_not_there_shifts_nothing_behind_it() -> None:
