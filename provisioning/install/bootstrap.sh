@@ -192,7 +192,7 @@ install() { # what is half installed is thrown away by making the environment an
     else
         set -- "$@" -r "$DIRECTORY/tmp/requirements.txt"
         # No source packages: what builds them would come without hashes.
-        ! grep -q -e --hash= "$DIRECTORY/tmp/requirements.txt" || set -- "$@" --require-hashes --only-binary :all:
+        ! has_hashes || set -- "$@" --require-hashes --only-binary :all:
     fi
     shipped_uv || {
         said=$(umask 022 && HOME=$home TMPDIR=$DIRECTORY/tmp PYTHONPATH=$PIP \
@@ -204,21 +204,35 @@ install() { # what is half installed is thrown away by making the environment an
     rm "$DIRECTORY/building"
 }
 
-shipped_uv() { # installs with the uv among shipped wheels, in a third of the time; if it cannot, pip says why
-    [ -n "$WHEELHOUSE" ] && [ -n "$REQUIREMENTS" ] || return 1
-    set -- "$WHEELHOUSE"/uv-[0-9]*.whl
-    [ -f "$1" ] || return 1
-    # It runs before it is installed, so it is looked at first, as pip would.
-    grep -q -e "--hash=sha256:$(sha256sum < "$1" | cut -d' ' -f1)" "$DIRECTORY/tmp/requirements.txt" || return 1
+shipped_uv() { # installs with the uv of a wheelhouse, in a third of the time; if it cannot, pip says why
+    [ -n "$WHEELHOUSE" ] || return 1
+    uv=''
+    for file in "$WHEELHOUSE"/uv-[0-9]*linux*_"$(uname -m)".whl; do
+        [ ! -f "$file" ] || ! is_allowed "$file" || uv=$file
+    done
+    [ -n "$uv" ] || return 1
+    set -- --no-build --no-index --find-links "$WHEELHOUSE"
+    if [ -z "$REQUIREMENTS" ]; then set -- "$@" "$WHEEL"
+    else
+        set -- "$@" -r "$DIRECTORY/tmp/requirements.txt"
+        ! has_hashes || set -- "$@" --require-hashes
+    fi
     (umask 022
-     "$BASE" -I -m zipfile -e "$1" "$DIRECTORY/tmp/uv" || exit 1
-     set -- "$DIRECTORY"/tmp/uv/uv-*.data/scripts/uv
-     chmod 755 "$1" || exit 1
-     HOME=$DIRECTORY/tmp TMPDIR=$DIRECTORY/tmp "$1" --quiet --no-config --offline --cache-dir "$DIRECTORY/tmp/cache" \
-         pip install --python "$DIRECTORY/venv/bin/python" --link-mode hardlink --no-build --require-hashes --no-index \
-         --find-links "$WHEELHOUSE" -r "$DIRECTORY/tmp/requirements.txt") > /dev/null 2>&1 && return
+     "$BASE" -I -m zipfile -e "$uv" "$DIRECTORY/tmp/uv" || exit 1
+     uv=$(echo "$DIRECTORY"/tmp/uv/uv-*.data/scripts/uv)
+     chmod 755 "$uv" || exit 1
+     env -i PATH="$PATH" HOME="$DIRECTORY/tmp" TMPDIR="$DIRECTORY/tmp" "$uv" --quiet --no-config --offline \
+         --cache-dir "$DIRECTORY/tmp/cache" pip install --python "$DIRECTORY/venv/bin/python" --link-mode hardlink \
+         "$@") > /dev/null 2>&1 && return
     rm -rf "$DIRECTORY/tmp/uv" "$DIRECTORY/tmp/cache" # the disk may be full
     return 1
+}
+
+has_hashes() { grep -q -e --hash= "$DIRECTORY/tmp/requirements.txt"; }
+
+is_allowed() { # whether a wheel may run before it is installed: it is looked at as pip would look at it
+    [ -n "$REQUIREMENTS" ] && has_hashes || return 0 # its folder is believed
+    grep -q -e "--hash=sha256:$(sha256sum < "$1" | cut -d' ' -f1)" "$DIRECTORY/tmp/requirements.txt"
 }
 
 requirements() { # what may be installed, of stdin; the line of our own wheel gets the place that it has here

@@ -15,7 +15,7 @@ from newer import newer
 from seen import in_background
 from users import User
 from waiting import LATE_S, wait_until
-from wanted import wheelhouse
+from wanted import installers, wheelhouse
 
 from burla.provisioning.install.wheels import WHEEL
 
@@ -71,7 +71,7 @@ with open("results", "a", buffering=1) as log:
 
 
 def test_machines_come_one_is_preempted_in_the_middle_and_all_go(
-    user: User, cloud: tuple[FakeGce, str]
+    user: User, cloud: tuple[FakeGce, str], tmp_path: Path
 ) -> None:
     gce, endpoint = cloud
     file = config(user, endpoint)
@@ -80,6 +80,7 @@ def test_machines_come_one_is_preempted_in_the_middle_and_all_go(
         said = user.said("up", str(file))
         assert (said["ready"], said["failed"]) == (2, 0), said
         assert sorted(node["name"] for node in said["nodes"]) == gce.alive()
+        assert installers(tmp_path / gce.alive()[0] / ".burla/vm") == {"uv"}
         assert any(name in user.use(said["scheduler"]) for name in gce.alive())
 
         results = user.home / "results"

@@ -11,7 +11,7 @@ from marked import marked
 from seen import in_background
 from users import User
 from waiting import wait_until
-from wanted import wheelhouse
+from wanted import installers, wheelhouse
 
 from burla.provisioning.install.wheels import WHEEL
 
@@ -75,7 +75,9 @@ def test_pods_come_are_used_drained_grown_evicted_and_nothing_is_left(
         assert (said["ready"], said["failed"]) == (2, 0), said
         assert sorted(node["name"] for node in said["nodes"]) == kube.alive()
         user.environment["BURLA_CLUSTER"] = said["scheduler"]
-        log = next(iter(kube.running.values())).home / "tmp/burla/node/node.log"
+        node = next(iter(kube.running.values())).home / "tmp/burla/node"
+        assert installers(node) == {"uv"}
+        log = node / "node.log"
         # Without any rights of root; which of the two is a matter of this kernel.
         assert re.search("isolation: (namespaces|landlock)", log.read_text())
 

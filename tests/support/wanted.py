@@ -41,3 +41,9 @@ def want(wheels: Wheels, scheduler: str, **other: Any) -> Wanted:
         "script": script_digest(),
     }
     return Wanted(**said | other)
+
+
+def installers(node: Path) -> set[str]:
+    """Return what has installed the packages of a node in this folder."""
+    found = node.glob("venv/lib/python*/site-packages/*.dist-info/INSTALLER")
+    return {file.read_text().strip() for file in found}

@@ -15,7 +15,7 @@ import pytest
 from clusters import Cluster, cluster
 from hosts import PYTHONS, Host, Hosts
 from waiting import wait_until
-from wanted import MINOR, want, wheelhouse
+from wanted import MINOR, installers, want, wheelhouse
 
 from burla import remote_parallel_map
 from burla.provisioning.core.machines import ConnectionLost, ProvisioningError, StepFailed
@@ -112,6 +112,7 @@ def test_a_bare_machine_becomes_a_node_and_is_as_before_when_it_is_removed(
     wanted = want(wheels, made.address, name="fresh")
     assert up(hosts, host, wanted, wheels) == ["probing", *PHASES, "probing"]
     assert where() == {"fresh"}
+    assert installers(host.root("/root/.burla/test")) == {"uv"}
     assert up(hosts, host, wanted, wheels) == ["probing"]  # a second run does nothing
     down(hosts, host, wanted)
     assert host.processes() == []
@@ -354,6 +355,7 @@ def test_from_an_index_only_our_own_wheel_is_shipped(
         sent.write_bytes(good)
         up(hosts, host, wanted, ours)
     assert where() == {"indexed"}
+    assert installers(host.root("/root/.burla/test")) == {"pip"}
     assert len(list(host.root("/root/.burla/test/wheels").iterdir())) == 1
     down(hosts, host, wanted)
 
