@@ -110,6 +110,8 @@ def _check_inputs(inputs: object) -> None:
 
 
 def _check_count(name: str, value: Any, what: str) -> None:
+    if type(value) is int and value >= 1:  # as nearly always
+        return
     if isinstance(value, bool) or not hasattr(type(value), "__index__"):
         raise TypeError(f"{name} must be a whole number of {what}, not {short_repr(value)}")
     if operator.index(value) < 1:

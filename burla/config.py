@@ -1,10 +1,12 @@
 """The caller's settings, and where each comes from: keyword, else environment, else file."""
 
 import contextlib
+import functools
 import os
 import re
 from typing import Any
 
+from burla.system.environ import variable
 from burla.system.paths import SERVER_KEYS_FILE, USER_KEY_FILE, settings_directory
 from burla.transport.addresses import FORMS, AddressError, connect_address
 
@@ -31,7 +33,7 @@ def cluster_address(cluster: str | None = None) -> str | None:
     """
     if cluster is not None:
         return _checked(cluster, "cluster")
-    named = os.environ.get(CLUSTER_VARIABLE)
+    named = variable(b"BURLA_CLUSTER")
     if named is not None:
         return _checked(named, CLUSTER_VARIABLE)
     settings, path = _settings()
@@ -132,7 +134,12 @@ def _checked(address: object, source: str) -> str:
 def settings_path() -> str | None:
     """Return where the settings file is, or would be; None: nowhere."""
     directory = settings_directory()
-    return None if directory is None else os.path.join(directory, FILE)
+    return None if directory is None else _file_in(directory)
+
+
+@functools.lru_cache(maxsize=8)
+def _file_in(directory: str) -> str:
+    return os.path.join(directory, FILE)
 
 
 def store_cluster(address: str) -> str:

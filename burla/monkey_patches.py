@@ -14,6 +14,8 @@ def refuse_green_threads() -> None:
     Raises:
         ClusterError: one of them has; says which, and what to do.
     """
+    if "gevent.monkey" not in sys.modules and "eventlet.patcher" not in sys.modules:
+        return
     for name, is_patched in (("gevent", _by_gevent), ("eventlet", _by_eventlet)):
         if is_patched():
             raise ClusterError(

@@ -14,6 +14,7 @@ from typing import Any
 from burla.shell.outcomes import exception_of
 from burla.shell.partial import Partial, attach
 from burla.shipping.shipped_files import Shipped
+from burla.system.environ import variable
 from burla.values.calls import bind_any
 from burla.values.payloads import (
     NotLoadableError,
@@ -41,7 +42,8 @@ INSTEAD = (ResultNotPicklableError, NotLoadableError, SystemExit, GeneratorExit)
 
 def is_nested() -> bool:
     """Return whether this process is a worker."""
-    return os.environ.get("BURLA_WORKER_PID") == str(os.getpid())
+    worker = variable(b"BURLA_WORKER_PID")
+    return worker is not None and worker == str(os.getpid())
 
 
 def put_here(files: Iterable[Shipped]) -> None:

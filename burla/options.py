@@ -83,6 +83,13 @@ def read_options(
         TypeError: an argument is of a wrong kind; the text names it.
         ValueError: one has an impossible value, or contradicts another.
     """
+    if (
+        generator is ordered is with_index is detach is False
+        and return_exceptions is raise_errors is timeout is retries is progress is resume is None
+        and type(func_gpu) is int
+        and func_gpu == 0
+    ):
+        return _USUAL
     for name, value in (
         *(("generator", generator), ("ordered", ordered), ("with_index", with_index)),
         ("detach", detach),
@@ -103,6 +110,9 @@ def read_options(
     kept_as = None if resume is None else _resume(resume, detach=bool(detach))
     flags = (bool(generator), bool(ordered), bool(with_index))
     return Options(*flags, goes_on, timeout_s, retry, gpus, progress, bool(detach), kept_as)
+
+
+_USUAL = Options()  # nothing is said
 
 
 def read_machines(region: object = None, disk_gb: object = None) -> Machines | None:
@@ -150,12 +160,13 @@ def _resume(value: object, *, detach: bool) -> str:
 
 
 def _gpus(value: Any) -> int:
-    text = f"func_gpu must be a number of GPUs for each call, 0 or more, not {short_repr(value)}"
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(text)
-    count = operator.index(value)
+    is_number = not isinstance(value, bool) and hasattr(value, "__index__")
+    count = operator.index(value) if is_number else -1
     if count < 0:
-        raise ValueError(text)
+        text = (
+            f"func_gpu must be a number of GPUs for each call, 0 or more, not {short_repr(value)}"
+        )
+        raise ValueError(text) if is_number else TypeError(text)
     return min(count, NUMBER_MAX)
 
 

@@ -21,6 +21,8 @@ def plain_limits(func_cpu: Any, func_ram: Any) -> tuple[Any, Any]:
     node that runs short of it runs fewer calls, and calls again what was killed for it. A call that
     keeps more than one CPU busy takes it from its neighbours, which the kernel sees to.
     """
+    if type(func_cpu) is int and func_ram is None:
+        return func_cpu, None
     cpu = 1 if isinstance(func_cpu, str) and func_cpu == DYNAMIC else func_cpu
     ram = None if isinstance(func_ram, str) and func_ram == DYNAMIC else func_ram
     return cpu, ram

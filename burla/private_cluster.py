@@ -59,6 +59,7 @@ class LocalCluster:
         """Take charge of a running daemon and of the directory that holds its socket and log."""
         self.address = address_in(directory)
         self._directory = directory
+        self._path = os.path.join(directory, SOCKET)
         self._daemon = daemon
         self._socket: tuple[int, int] | None = None  # its file; None: not seen yet
         self._results: HeldResults | None = None  # that lie in our memory; None: in none yet
@@ -73,8 +74,9 @@ class LocalCluster:
             tail = _tail(os.path.join(self._directory, LOG))
             return f"the private cluster of this process ended by {how_it_died(status)}{tail}"
         if silent_s >= CUT_OFF_S and self.is_cut_off():
-            path = os.path.join(self._directory, SOCKET)
-            return f"somebody removed {path}, the socket of the private cluster of this process"
+            return (
+                f"somebody removed {self._path}, the socket of the private cluster of this process"
+            )
         return None
 
     def is_cut_off(self) -> bool:
@@ -82,7 +84,7 @@ class LocalCluster:
         if self._socket is None:
             return False
         try:
-            status = os.stat(os.path.join(self._directory, SOCKET))
+            status = os.stat(self._path)
         except OSError:
             return True
         return (status.st_dev, status.st_ino) != self._socket
@@ -94,11 +96,10 @@ class LocalCluster:
         """
         if self._socket is not None:
             return True
-        path = os.path.join(self._directory, SOCKET)
         until = time.monotonic() + timeout_s
         while True:
             with contextlib.suppress(OSError):
-                status = os.stat(path)
+                status = os.stat(self._path)
                 self._socket = (status.st_dev, status.st_ino)
                 return True
             if time.monotonic() > until or self.failed() is not None:

@@ -1,10 +1,10 @@
 """How a job begins: function and first inputs are made ready, the cluster is found, all is sent."""
 
+import functools
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +25,7 @@ from burla.shell.caller import Caller
 from burla.shell.clients import client_for, close_idle
 from burla.shell.io_thread import IoThread
 from burla.shell.job import Job
-from burla.shipping.attachments import Attachments, attach
+from burla.shipping.attachments import NO_ATTACHMENTS, Attachments, attach
 from burla.shipping.carried_packages import attach_packages, warning_of
 from burla.shipping.modules import found_modules, new_sent, packed_environment
 from burla.shipping.own_modules import Found
@@ -197,13 +197,19 @@ def begin(request: Request, sent: Sent, pieces: FunctionPieces, *, is_lazy: bool
         told = request.options.progress
         job = Job(session, cluster.thread, spec.name, request.spinner, TOKEN, told)
         directory = None if memory is None else directory_of(memory, spec.job.hex())
-        shared = SharedInputs(directory, cluster.free_files, os.cpu_count() or 1)
+        shared = SharedInputs(directory, cluster.free_files, _cpus())
         job.remedy = luggage.add
         more = luggage.detach, spec.grow, place
         return Begun(job, cluster.connect, _limits(spec), shared, held, *more)
     except BaseException:
         held.release()
         raise
+
+
+@functools.cache
+def _cpus() -> int:
+    """Return how many there are, which takes 14 us to find out."""
+    return os.cpu_count() or 1
 
 
 def detach(request: Request) -> "DetachedJob":
@@ -383,7 +389,7 @@ def _attachments(request: Request, found: Found | None) -> Attachments:
     own = None if found is None else found.travels
     if own is not None and own.warning:
         warn_caller(own.warning)
-    attached = Attachments() if own is None else own.attached
+    attached = NO_ATTACHMENTS if own is None else own.attached
     return (
         attached.joined_with(attach(dump_files(request.shipped))) if request.shipped else attached
     )
@@ -394,6 +400,8 @@ def _blobs_of(held: HeldFunction) -> list[m.Blob]:
 
 
 def _digest_of(held: HeldFunction, attached: Attachments) -> bytes:
+    if not held.parts and not attached.blobs:  # as nearly always
+        return digest_of(held.frames)
     digests = [part.digest for part, _ in held.parts]
     return digest_of([*held.frames, *digests, *(blob.digest for blob in attached.blobs)])
 
@@ -408,7 +416,7 @@ def _cluster() -> _Cluster:
         private = private_cluster()
         thread = _connect_to(private)
         return _Cluster(_connect_private, thread, None, private.memory, private.free_files)
-    connect = partial(client_for, address, None, ANSWER_S, reconnect_timeout_s())
+    connect = functools.partial(client_for, address, None, ANSWER_S, reconnect_timeout_s())
     return _Cluster(connect, connect(), address)
 
 

@@ -9,7 +9,7 @@ import locale
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -182,19 +182,19 @@ def _pattern(pattern: Any) -> Pattern | None:
 
 
 def _look_at_decimals() -> tuple[Any, ...]:
-    now = decimal.getcontext()
-    limits = now.prec, now.rounding, now.Emin, now.Emax, now.capitals, now.clamp
-    return (*limits, *now.traps.values())
+    # as it is pickled: to walk its table of traps takes ten times as long
+    *limits, _, traps = _reduce(decimal.getcontext())[1]
+    return (*limits, *traps)
 
 
-_SIGNALS = [signal.__name__ for signal in decimal.Context().traps]
+_reduce: Callable[[decimal.Context], Any] = decimal.Context.__reduce__
 _PLAIN = (28, decimal.ROUND_HALF_EVEN, -999999, 999999, 1, 0)
 _PLAIN_TRAPS = ["InvalidOperation", "DivisionByZero", "Overflow"]
 
 
 def _decimals(look: tuple[Any, ...]) -> Decimals | None:
     limits = look[:6]
-    traps = [name for name, is_set in zip(_SIGNALS, look[6:], strict=True) if is_set]
+    traps = [signal.__name__ for signal in look[6:]]
     if limits == _PLAIN and set(traps) == set(_PLAIN_TRAPS):
         return None
     return Decimals._make([*limits, traps])

@@ -29,9 +29,12 @@ class Ranges:
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
         """Start with the union of `ranges`."""
         told = tuple(ranges)
-        self._lo: list[int] = [lo for lo, _ in told]
-        self._hi: list[int] = [hi for _, hi in told]
-        self.total = sum(self._hi) - sum(self._lo)  # how many indices are in the set
+        self._lo: list[int] = [lo for lo, _ in told] if told else []
+        self._hi: list[int] = [hi for _, hi in told] if told else []
+        self.total = 0  # how many indices are in the set
+        if not told:
+            return
+        self.total = sum(self._hi) - sum(self._lo)
         if all(map(lt, self._lo, self._hi)) and all(map(lt, self._hi, self._lo[1:])):
             return  # they are so already, as nearly always
         self._lo, self._hi, self.total = [], [], 0

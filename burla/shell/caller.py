@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, final
 
 from burla.core.batches import Window
 from burla.core.effects import Deliver, DetachWanted, Finish, Lacking, Part, Slots
@@ -41,6 +41,7 @@ BUSY_FIRST_S, BUSY_S = 0.001, 0.005
 FIRST_S = 0.01
 
 
+@final
 class Values:
     """Results to hand over, before the next step."""
 
@@ -314,6 +315,8 @@ class Caller(Driven):
                 self._feed(results)
             self.job.flush()
             event = yield from self._next_event()
+            if type(event) is Deliver or type(event) is Finish:
+                break
             if isinstance(event, Slots):
                 self._window.note(event)
             elif isinstance(event, Lacking):
@@ -322,7 +325,7 @@ class Caller(Driven):
                 self._detach(results)
             else:
                 break
-        if isinstance(event, Deliver):
+        if type(event) is Deliver:
             self._window.free(event)
             for part in event.parts:
                 for lo, hi in part.fresh:
@@ -331,7 +334,7 @@ class Caller(Driven):
                 size = sum(size_of(part.frames) for part in event.parts)
                 self._window.in_order.take(event.inputs, size)
             return event
-        if not isinstance(event, Finish):
+        if type(event) is not Finish:
             self._raise_if_bad(event)
         return None
 
@@ -486,7 +489,7 @@ class Caller(Driven):
 
 def _go_on(job: Job | StoredJob, steps: Steps, step: Step) -> Step:
     """Wait for what `steps` waits for, and return what comes next."""
-    assert not isinstance(step, Values)
+    assert type(step) is not Values
     try:
         event = job.wait_event(step)
     except BaseException as error:  # Ctrl-C

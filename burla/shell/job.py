@@ -55,7 +55,8 @@ SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is
 
 Event = Deliver | Slots | Lacking | DetachWanted | Held | End | LocalError
 
-GOES_ON = Deliver | Slots | Lacking | DetachWanted | Held | LocalError  # it is not over by that
+# by these it is not over
+GOES_ON = frozenset((Deliver, Slots, Lacking, DetachWanted, Held, LocalError))
 
 
 class Job:
@@ -173,7 +174,7 @@ class Job:
             return None
         if event is None:
             return None
-        self._over = not isinstance(event, GOES_ON)
+        self._over = type(event) not in GOES_ON
         return event
 
     def ask_to_detach(self) -> None:

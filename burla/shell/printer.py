@@ -68,10 +68,8 @@ class Printer:
             threading.Lock()
         )  # held while its line is written or wiped, and see `_turn_to_write`
         self._is_paused = False  # the caller's own code runs, which may print
-        self._may_write: threading.Event | None = None
-        if is_written_in_pieces(stdout) or is_written_in_pieces(stderr):
-            self._may_write = threading.Event()
-            self._may_write.set()
+        self._in_pieces = is_written_in_pieces(stdout) or is_written_in_pieces(stderr)
+        self._may_write: threading.Event | None = None  # while that code may write in pieces
         self._went_well = False
 
     @property
@@ -105,9 +103,9 @@ class Printer:
         if self._is_paused:
             return False
         self._is_paused = True
-        if self._may_write is not None:
-            self._may_write.clear()
-        if self._progress is None and self._may_write is None:
+        if self._in_pieces:
+            self._may_write = threading.Event()
+        if self._progress is None and not self._in_pieces:
             return True
         # whoever draws or writes may hang in a full pipe
         if self._drawing.acquire(timeout=HOLD_S if self._progress is None else ABANDON_S):
@@ -121,8 +119,9 @@ class Printer:
     def resume(self) -> None:
         """Draw again, and write at once."""
         self._is_paused = False
-        if self._may_write is not None:
-            self._may_write.set()
+        may_write, self._may_write = self._may_write, None
+        if may_write is not None:
+            may_write.set()
 
     def wait_written(self, *, went_well: bool = False) -> None:
         """Return when all is written and the thread has ended; nobody may `put` any more.
@@ -138,8 +137,9 @@ class Printer:
     def abandon(self) -> None:
         """Write nothing more. May be called in any thread, also by the garbage collector."""
         self._abandoned = True
-        if self._may_write is not None:
-            self._may_write.set()
+        may_write, self._may_write = self._may_write, None
+        if may_write is not None:
+            may_write.set()
         thread = self._thread
         if thread is not None:
             self._queue.put(None)
@@ -198,10 +198,11 @@ class Printer:
 
         That code may run for as long as it likes: it is waited for once, and not for long.
         """
-        if self._may_write is None or not batch:
+        if not self._in_pieces or not batch:
             return nullcontext()
-        if not self._may_write.wait(HOLD_S):
-            self._may_write.set()
+        may_write = self._may_write
+        if may_write is not None and not may_write.wait(HOLD_S):
+            may_write.set()
         return self._drawing
 
     def _write_batch(self, batch: Sequence[Write | str]) -> None:

@@ -30,6 +30,9 @@ class Attachments(NamedTuple):
         return Attachments(self.inline + other.inline, blobs, contents)
 
 
+NO_ATTACHMENTS = Attachments()
+
+
 def attach(named: Named) -> Attachments:
     """Return how these go along."""
     if sum(len(data) for _, data in named) <= INLINE_BYTES_MAX:

@@ -8,7 +8,7 @@ import functools
 import importlib.machinery
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from types import GeneratorType, ModuleType
 from typing import NamedTuple
@@ -86,13 +86,13 @@ def _look_around(memory: str | None, travels: bool, attached: Inline = ()) -> _L
     path = _import_path(directory)
     if travels:  # what lies elsewhere under names of ours is not ours
         path = _installed_entries(path)
-    argv = tuple([arg for arg in getattr(sys, "argv", [""]) if isinstance(arg, str)])
+    argv = _texts(getattr(sys, "argv", [""]))
     main = vars(sys.modules["__main__"]) if "__main__" in sys.modules else {}
     file, package = main.get("__file__"), main.get("__package__")
     return _Look(
         path=path,
         directory=directory,
-        shadowed=tuple(_shadowed(path)),
+        shadowed=_shadowed(path),
         argv=argv,
         main_file=file if isinstance(file, str) else None,
         main_package=package if isinstance(package, str) else None,
@@ -111,7 +111,11 @@ def _directory() -> str | None:
 
 
 def _import_path(directory: str | None) -> tuple[str, ...]:
-    return _absolute(tuple([entry for entry in sys.path if isinstance(entry, str)]), directory)
+    return _absolute(_texts(sys.path), directory)
+
+
+def _texts(entries: Iterable[object]) -> tuple[str, ...]:
+    return tuple([one for one in entries if type(one) is str or isinstance(one, str)])
 
 
 @functools.lru_cache(maxsize=8)
@@ -156,23 +160,32 @@ def _describe(around: _Look, surroundings: bytes) -> Environment:
     )
 
 
-def _shadowed(path: Sequence[str]) -> list[str]:
+def _shadowed(path: tuple[str, ...]) -> tuple[str, ...]:
     """Return the modules of the standard library instead of which others are found in `path`.
 
     Workers have imported some of the former already.
     """
-    standard = os.path.join(os.path.dirname(os.__file__), "")
     found: set[str] = set()
-    for entry in path:
-        if os.path.join(entry, "").startswith(standard):
-            break  # the standard library itself; what comes later shadows nothing
+    for entry in _before_standard(path):
         found |= _standard_names_in(entry)
+    if not found:
+        return ()
     names = []
     for name in sorted(found):
         loaded = getattr(sys.modules.get(name), "__file__", None)
-        if name not in sys.builtin_module_names and not str(loaded).startswith(standard):
+        if name not in sys.builtin_module_names and not str(loaded).startswith(_STANDARD):
             names.append(name)  # else the caller has the standard one, from before
-    return names
+    return tuple(names)
+
+
+_STANDARD = os.path.join(os.path.dirname(os.__file__), "")
+
+
+@functools.lru_cache(maxsize=8)
+def _before_standard(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what is looked at before the standard library: what comes later shadows nothing."""
+    inside = (at for at, one in enumerate(path) if os.path.join(one, "").startswith(_STANDARD))
+    return path[: next(inside, len(path))]
 
 
 _listings: dict[str, tuple[int, frozenset[str]]] = {}  # by directory, with its mtime

@@ -39,6 +39,7 @@ _part("dispatch_table", Pickler)  # reducers by type: cloudpickle's own and copy
 should_pickle_by_reference = _part("_should_pickle_by_reference")  # can the other side import it?
 lookup_module_and_qualname = _part("_lookup_module_and_qualname")  # where it can be imported from
 code_reduce = _part("_code_reduce")  # a code object as a call of `types.CodeType`
+builtin_type = _part("_builtin_type")  # gives that class, which has no name in `builtins`
 
 # Classes by value: made empty, tracked by an id, then filled.
 class_reduce = _part("_class_reduce")  # by reference if it can be imported, else as the next

@@ -6,8 +6,7 @@ import any of them. An encoded value is a list of frames, each at most FRAME_BYT
 """
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .environment import apply_environment, compile_once, forget_own_modules
@@ -104,8 +103,11 @@ def dump_function(
 
     Args and errors are those of `take_apart_function`.
     """
-    with _saying_too_large(function, name):
-        return take_apart_function(function, sample=sample, sent=sent, name=name).cut()
+    pieces = take_apart_function(function, sample=sample, sent=sent, name=name)
+    try:
+        return pieces.cut()
+    except TooLargeError as error:
+        raise _too_large(function, name, error) from None
 
 
 def take_apart_function(
@@ -158,19 +160,17 @@ def hold_function(
     Raises:
         ValueError: it is too large to be sent.
     """
-    with _saying_too_large(function, None):
-        return hold(pieces, directory)
-
-
-@contextmanager
-def _saying_too_large(function: Callable[..., Any], name: str | None) -> Iterator[None]:
     try:
-        yield
+        return hold(pieces, directory)
     except TooLargeError as error:
-        raise ValueError(
-            f"function_ {name or name_of(function)!r} cannot be sent: with all that it refers to it"
-            f" has {error}. Pass big data as inputs, or let the function read it where it runs"
-        ) from None
+        raise _too_large(function, None, error) from None
+
+
+def _too_large(function: Callable[..., Any], name: str | None, error: TooLargeError) -> ValueError:
+    return ValueError(
+        f"function_ {name or name_of(function)!r} cannot be sent: with all that it refers to it"
+        f" has {error}. Pass big data as inputs, or let the function read it where it runs"
+    )
 
 
 def load_function(frames: Frames, parts: Sequence[Arrived] = ()) -> Callable[..., Any]:

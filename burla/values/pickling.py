@@ -589,4 +589,6 @@ def _fill_function(function: FunctionType, state: Any) -> None:
 _OURS: set[object] = {
     *(parts.make_function, parts.function_setstate, _Globals),
     *(_job_globals, _fill_function, _make_class, _fill_class, _known_class),
+    parts.builtin_type,  # with the code of each function
+    *(int, float, complex, bool, str, bytes, list, tuple, dict, set),  # what inputs are, mostly
 }

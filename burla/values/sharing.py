@@ -36,12 +36,12 @@ Cut = TypeVar("Cut")
 
 def directory_of(memory: str, job: str) -> str:
     """Return the directory of a job's files, below that of its cluster."""
-    return os.path.join(memory, job)
+    return f"{memory}/{job}"
 
 
 def parts_in(memory: str) -> str:
     """Return the directory of the parts of functions, likewise; no job is called so."""
-    return os.path.join(memory, "parts")
+    return f"{memory}/parts"
 
 
 class SharedInputs:
@@ -70,9 +70,11 @@ class SharedInputs:
     def open(self) -> None:
         """Make the directory, if that is possible; from now on leaves are put down."""
         if self._directory is not None:
-            with suppress(OSError):
+            try:
                 os.mkdir(self._directory, 0o700)
-                self._sharing = True
+            except OSError:
+                return
+            self._sharing = True
 
     def has_room(self) -> bool:
         """Return whether one more leaf may be put down; one always may."""

@@ -20,8 +20,11 @@ TEXT_CHARS_MAX = 1 << 20  # of one string; a longer one is data
 
 def named_in_text(function: FunctionType) -> list[str]:
     """Return the globals of `function` that its strings name, if it evaluates any; sorted."""
-    codes = list(_codes_in(function.__code__))
-    used = {name for code in codes for name in code.co_names}
+    codes = [function.__code__]
+    used: set[str] = set()
+    for code in codes:  # also those that are found meanwhile
+        codes += [const for const in code.co_consts if type(const) is CodeType]
+        used.update(code.co_names)
     if used.isdisjoint(_EVALUATES):
         return []
     texts = [text for code in codes for const in code.co_consts for text in _texts_in(const)]
@@ -33,13 +36,6 @@ def named_in_text(function: FunctionType) -> list[str]:
     if not used.isdisjoint(_BY_ANY_NAME):
         found |= _definitions_in(known)
     return sorted(name for name in found - used if name in known and not _is_dunder(name))
-
-
-def _codes_in(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from _codes_in(const)
 
 
 def _texts_in(const: object) -> Iterator[str]:

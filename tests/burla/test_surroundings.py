@@ -62,11 +62,14 @@ def test_filters_limits_and_decimals() -> None:
 
     with warnings.catch_warnings(), decimal.localcontext() as context:
         assert look().decimals is None
-        context.prec = 50
+        context.flags[decimal.Rounded] = True  # what has happened is nobody's business
+        assert look().decimals is None
+        context.prec, context.traps[decimal.Inexact] = 50, True
         warnings.filterwarnings("ignore", "some text", Mine, lineno=3)
         told = look()
         assert told.decimals is not None
         assert told.decimals.precision == 50
+        assert {"Inexact", "DivisionByZero"} <= set(told.decimals.traps)
         assert told.filters[0].message is not None
         assert told.filters[0].message.text == "some text"
         assert told.filters[0].category == (Mine.__module__, Mine.__qualname__)

@@ -185,8 +185,8 @@ def test_output_does_not_wait_for_code_that_takes_long(
             return self.is_set()
 
     printer = printer_on(screen)
-    printer._may_write = Impatient()
     printer.pause()
+    printer._may_write = Impatient()
     for number in range(1, 4):
         put(printer, number, f"{number}\n")
         wait(lambda number=number: len(screen.lines()) == number)  # type: ignore[misc]
