@@ -17,8 +17,10 @@ GROW_VARIABLE = "BURLA_GROW"
 PACKAGES_VARIABLE = "BURLA_PACKAGES"
 RECONNECT_VARIABLE = "BURLA_RECONNECT_TIMEOUT_S"
 FILE = "config.toml"
+SETTINGS_FILE = "the settings file"  # as errors name it
 KEYS = ("cluster", "grow", "packages", "reconnect_timeout_s")
 RECONNECT_TIMEOUT_S = 600.0
+WHOLE = "`burla status` on the machine of its administrator prints the whole address"
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -128,7 +130,7 @@ def _checked(address: object, source: str) -> str:
     try:
         return connect_address(address)
     except AddressError as error:
-        raise BadSetting(source, address, f"{FORMS}; {error.why}") from None
+        raise BadSetting(source, address, f"{FORMS}; {error.why}. {WHOLE}") from None
 
 
 def settings_path() -> str | None:
@@ -228,7 +230,7 @@ def _replace(path: str, lines: list[str]) -> None:
             file.write("\n".join(lines) + "\n")
         os.replace(f"{path}.new", path)
     except OSError as error:
-        raise BadSetting("the settings file", path, f"writable; {error.strerror}") from None
+        raise BadSetting(SETTINGS_FILE, path, f"writable; {error.strerror}") from None
 
 
 def server_keys_path() -> str | None:
@@ -256,9 +258,10 @@ def _read(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             settings = tomllib.load(file)
     except (OSError, ValueError) as error:
-        raise BadSetting("the settings file", path, f"readable TOML; {error}. {REPAIR}") from None
+        raise BadSetting(SETTINGS_FILE, path, f"readable TOML; {error}. {REPAIR}") from None
     unknown = sorted(set(settings) - set(KEYS))
     if unknown:  # a misspelt "cluster" must not silently mean a private one
         expected = f"without unknown settings ({', '.join(unknown)}); known: {', '.join(KEYS)}"
-        raise BadSetting("the settings file", path, expected)
+        newer = "Or a newer burla has written it: use that here, too"
+        raise BadSetting(SETTINGS_FILE, path, f"{expected}. {REPAIR}. {newer}")
     return settings

@@ -63,6 +63,8 @@ def up(
         with suppress(NoCluster):
             name = state_of(None, in_use()).config.name
     config = c.load(file) if file is not None else ClusterConfig()
+    if config.local.nodes or local:
+        _check_python(config, file)
     config = changed(config, name=name or config.name)
     known = st.read(config.name)
     if file is None and known is not None:  # the same again, and perhaps more
@@ -87,6 +89,21 @@ def up(
     return _up(state, json, adopt, by_file=file is not None, before=before)
 
 
+def _check_python(config: ClusterConfig, file: Path | None) -> None:
+    """Refuse a Python of nodes on this machine that is not the one that they would run.
+
+    Raises:
+        BadConfig: the file names another one.
+    """
+    if config.python == c.MINOR:
+        return
+    raise BadConfig(
+        f"python is {config.python!r} in {file}: nodes on this machine run the Python that runs"
+        f" `burla up`, which is {c.MINOR}. Install burla for Python {config.python} and run"
+        f" `python{config.python} -m burla up {file}`, or leave python out"
+    )
+
+
 def _up(
     state: State,
     json: bool,
@@ -109,12 +126,17 @@ def _up(
         print(as_json(state.config.name, cluster.state.address, results, warnings=cluster.warnings))
     address = cluster.state.address
     view.warn(cluster.warnings)
-    advice = (
-        f"{adopt(address, address_before)}.\nElsewhere: export BURLA_CLUSTER={shlex.quote(address)}"
-    )
+    advice = _advice(address, address_before, adopt)
     usable = not results or any(not result.why for result in results)
     view.summarize(results, "ready", advice if usable else "")
     return _code(results)
+
+
+def _advice(address: str, before: str, adopt: Adopt) -> str:
+    """Make the cluster the one in use, if it has come so far as to have an address; say so."""
+    if not address:
+        return ""
+    return f"{adopt(address, before)}.\nElsewhere: export BURLA_CLUSTER={shlex.quote(address)}"
 
 
 def _touched(known: State | None) -> set[str]:

@@ -86,7 +86,10 @@ def write(state: State) -> None:
     directory = directory_of(state.config.name)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     new = directory / f"{FILE}.new"
-    new.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
+    try:
+        new.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=1) + b"\n")
+    except OSError as error:  # of a full disk it names no file
+        raise OSError(error.errno, error.strerror, str(new)) from None
     new.replace(directory / FILE)
 
 

@@ -23,7 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burla import errors
-from burla.config import CLUSTER_VARIABLE, cluster_address, settings_path, user_key_path
+from burla.config import (
+    CLUSTER_VARIABLE,
+    SETTINGS_FILE,
+    cluster_address,
+    settings_path,
+    user_key_path,
+)
 from burla.protocol import VERSION, messages as m
 from burla.shell.curves import curve_for
 from burla.system.paths import settings_directory, state_directory
@@ -38,6 +44,7 @@ DESCRIPTORS_MIN, DESCRIPTORS_GOOD = 256, 4096
 DISK_MIN, DISK_GOOD = 100 << 20, 1 << 30  # bytes
 SKEW_S, SKEW_S_MAX = 60.0, 300.0  # a join token lasts ten minutes
 INDEX = "https://pypi.org/simple"
+SHARED_MEMORY = "/dev/shm"
 
 # Of this machine, the tier that it allows, and why none better; keys that lie on this machine.
 Isolation = Callable[[str], tuple[str, str]]
@@ -80,7 +87,7 @@ def _address(named: str | None) -> tuple[str | None, Check]:
     try:
         address = cluster_address(named)
     except errors.BadSetting as error:
-        return None, Check("address", FAIL, str(error), "correct it, or run `burla login ADDRESS`")
+        return None, Check("address", FAIL, str(error), _address_remedy(error.name))
     if address is None and sys.platform != "linux":
         text = "none is configured, and calls need one here: a private cluster needs Linux"
         remedy = "`burla login ADDRESS`, with the address that whoever runs the cluster has"
@@ -95,6 +102,17 @@ def _address(named: str | None) -> tuple[str | None, Check]:
     elif CLUSTER_VARIABLE in os.environ:
         source = CLUSTER_VARIABLE
     return address, Check("address", PASS, f"{address} (from {source})")
+
+
+def _address_remedy(name: str) -> str:
+    """Return how to mend what `name` says: `burla login` writes a file, which others go before."""
+    if name == CLUSTER_VARIABLE:
+        return f"correct it, or `unset {CLUSTER_VARIABLE}` and run `burla login ADDRESS`"
+    if name == SETTINGS_FILE:
+        return "correct that file, or remove it and run `burla login ADDRESS`"
+    if name == "cluster":
+        return "pass another --cluster"
+    return "run `burla login ADDRESS`"
 
 
 @dataclass
@@ -189,7 +207,8 @@ def _versions(scheduler: str, nodes: tuple[m.NodeStatus, ...]) -> Check:
     text += f", {', '.join(pythons)} on nodes" if pythons else ""
     if pythons and python not in pythons:
         remedy = (
-            f"call with Python {pythons[0]}, or make nodes with {python} (`python` in the file)"
+            f"call with Python {pythons[0]}, or make nodes with {python}: run `burla up` with it"
+            f' for nodes on the scheduler\'s machine; for others, python = "{python}" in its file'
         )
         return Check("versions", FAIL, text, remedy)
     if scheduler != VERSION:
@@ -242,7 +261,7 @@ def _descriptors() -> Check:
 def _disks() -> Iterator[Check]:
     """Yield how much is free where we write; each file system once."""
     seen = set()
-    wanted = [tempfile.gettempdir(), "/dev/shm", state_directory(), settings_directory()]
+    wanted = [tempfile.gettempdir(), SHARED_MEMORY, state_directory(), settings_directory()]
     for path in filter(None, wanted):
         there = Path(path)
         while not there.exists() and there != there.parent:
@@ -254,7 +273,14 @@ def _disks() -> Iterator[Check]:
         free = shutil.disk_usage(there).free
         text = f"{free / (1 << 30):.3g} GiB are free at {there}"
         state = FAIL if free < DISK_MIN else WARN if free < DISK_GOOD else PASS
-        yield Check("disk", state, text, "" if state == PASS else "make room there")
+        yield Check("disk", state, text, "" if state == PASS else _disk_remedy(there))
+
+
+def _disk_remedy(there: Path) -> str:
+    if there != Path(SHARED_MEMORY):
+        return "make room there"
+    larger = f"`mount -o remount,size=2g {SHARED_MEMORY}`, or `--shm-size 2g` of a container"
+    return f"remove what is left there, or make it larger: {larger}"
 
 
 def _isolation(isolation: Isolation, address: str | None) -> Check:

@@ -55,6 +55,10 @@ SENT_S = 0.1  # the most that a caller waits for its inputs to be sent; there is
 
 Event = Deliver | Slots | Lacking | DetachWanted | Held | End | LocalError
 
+LACKING_REMEDY = (
+    "This machine has no such files to send along. Ask for a version that the nodes' index has as a"
+    " wheel, install it here if it can be had here, or say by packages= which the calls do need"
+)
 # by these it is not over
 GOES_ON = frozenset((Deliver, Slots, Lacking, DetachWanted, Held, LocalError))
 
@@ -152,7 +156,7 @@ class Job:
         """
         command = None if self.remedy is None else self.remedy(lacking)
         if command is None:
-            raise JobFailed(lacking.text)
+            raise JobFailed(f"{lacking.text}\n{LACKING_REMEDY}")
         self._thread.post(command)
 
     def wait_sent(self) -> None:

@@ -16,7 +16,9 @@ IPC_PATH_BYTES_MAX = 107 - len(".pub")
 FORMS = "burla://HOST:PORT?key=KEY or ipc://PATH"
 BIND_FORMS = "tcp://HOST:PORT or ipc://PATH"
 ANY_HOST = ("0.0.0.0", "[::]", "*")
-KEY_TEXT = re.compile(r"[0-9a-f]{64}")
+KEY_DIGITS = 64
+KEY_TEXT = re.compile(rf"[0-9a-f]{{{KEY_DIGITS}}}")
+QUOTES = ("'", '"', "`")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?")
 
 
@@ -58,6 +60,8 @@ def take_apart(text: str) -> Endpoint:
     Raises:
         AddressError: `text` is nothing that one could connect to.
     """
+    if text.strip()[:1] in QUOTES or text.strip()[-1:] in QUOTES:
+        raise AddressError(text, "quotes are no part of an address: take them out")
     scheme, separator, rest = text.strip().partition("://")
     if separator and scheme == "ipc":
         return Endpoint(f"ipc://{_checked_path(text, rest, FORMS)}", None)
@@ -69,8 +73,19 @@ def take_apart(text: str) -> Endpoint:
     place, question, query = rest.partition("?")
     name, _, key = query.partition("=")
     if not question or name != "key" or not KEY_TEXT.fullmatch(key.lower()):
-        raise AddressError(text, "it does not end with ?key= and the 64 digits of a key")
+        why = "it does not end with ?key= and the 64 digits of a key"
+        raise AddressError(text, f"{why}{_wrong_digits(key)}")
     return Endpoint(_tcp(text, place, 1, FORMS), bytes.fromhex(key))
+
+
+def _wrong_digits(key: str) -> str:
+    """Return what is wrong with the digits of a key; empty: there are none."""
+    if not key:
+        return ""
+    if len(key) != KEY_DIGITS:
+        return f", but with {len(key)}"
+    wrong = next((sign for sign in key if sign not in "0123456789abcdefABCDEF"), "")
+    return f", but with {wrong!r} among them" if wrong else ""
 
 
 def publisher_endpoint(told: str, scheduler: str) -> str:
@@ -107,7 +122,9 @@ def ipc_path(address: str) -> str | None:
 
 
 def _tcp(text: str, place: str, port_min: int, forms: str) -> str:
-    host, _, port = place.rpartition(":")
+    host, colon, port = place.rpartition(":")
+    if not colon:
+        raise AddressError(text, f"there is no :PORT behind {place!r}", forms)
     _check_host(text, host, forms)
     if not (port.isascii() and port.isdigit() and port_min <= int(port[:6]) <= 65535):
         raise AddressError(text, f"{port!r} is not a port from {port_min} to 65535", forms)

@@ -91,7 +91,11 @@ def unsatisfiable(
     reasons = "; ".join(why for _, why in misfits[:MISFITS_SAID])
     if argument == "python":  # not an argument of the call
         text = f"no node of the cluster runs this Python version ({reasons})"
-        remedy = f'an administrator sets python = "{job.python}" in its file and says `burla up`'
+        remedy = (
+            f"an administrator makes nodes with {job.python}: on the scheduler's own machine by"
+            f" running `burla up` with Python {job.python}, elsewhere by"
+            f' python = "{job.python}" in the cluster\'s file'
+        )
         return "", f"{text}: run your script with one that they run, or {remedy}"
     if argument == "policy":  # of several, of which the caller knows those that were given
         text = "no node of the cluster knows return_exceptions, timeout, retries and func_gpu"

@@ -74,7 +74,8 @@ def _why_not(state: State, spec: m.OpenJob, function: list[bytes], tenant: str) 
         return (
             f"the disk of the scheduler's store is full: {free:,} MiB are free, of which"
             f" {FREE_MIN >> 20} stay so. Delete detached jobs that you need no more"
-            " (burla.Job.delete), or call without detach"
+            " (burla.Job.delete), have an administrator make room on the scheduler's machine, or"
+            " call without detach"
         )
     if state.sizes.get(tenant, 0) + size > state.limits.bytes_max:
         return f"{state.over_quota(tenant)}. Delete some that you need no more (burla.Job.delete)"

@@ -82,6 +82,8 @@ def test_what_is_no_address_is_an_error_that_repeats_it_wherever_it_came_from(
         ("cluster = 7", "7"),
         ("cluster = ", "readable TOML"),
         ('clusters = "tcp://h:1"', "unknown settings (clusters)"),
+        ("version = 2", "remove it and run `burla login ADDRESS`. Or a newer burla"),
+        ("cluster = 'burla://h:1'", "`burla status` on the machine of its administrator"),
     ],
 )
 def test_a_file_that_is_not_understood_is_not_passed_over(

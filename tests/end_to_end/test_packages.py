@@ -137,9 +137,11 @@ def test_what_cannot_be_had_fails_by_name_before_any_call(place: Path) -> None:
                 print(rpm(f, [1], packages=packages))
             except Exception as error:
                 print(type(error).__name__, str(error).splitlines()[0])
+                print(str(error).splitlines()[-1])
         """,
     )
-    first, second, *rest = out.splitlines()
+    first, remedy, second, _, *rest = out.splitlines()
+    assert "or say by packages= which the calls do need" in remedy
     assert first.startswith("JobFailed node node")
     assert "cannot have the package tiny-b 9.9: " in first
     assert second.endswith("ModuleNotFoundError: No module named 'tiny_a'")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace as replaced
 
+from burla.provisioning import cli
 from burla.provisioning.cluster import Cluster
 from burla.provisioning.config import (
     ClusterConfig,
@@ -201,3 +202,24 @@ def test_nodelets_of_this_file_system_are_told_of_packages(tmp_path: Path) -> No
     assert package_options(ClusterConfig(), tmp_path) == []
     house = replaced(config, wheelhouse="/house")
     assert package_options(house, tmp_path)[2:] == ["--wheelhouse", "/house"]
+
+
+def test_nodes_on_this_machine_run_the_python_that_makes_them(tmp_path: Path) -> None:
+    """Another one in the file would be passed over, and callers with it be refused for ever."""
+    file = tmp_path / "lab.toml"
+    file.write_text('name = "python-lab"\npython = "3.99"\n[local]\nnodes = 1\n')
+    with pytest.raises(BadConfig, match=r"`python3.99 -m burla up .*lab\.toml`, or leave python"):
+        cli.up(file, None, (), 0, {}, False, lambda *words: "", lambda: None)
+
+
+def test_a_cluster_without_an_address_is_not_stored_as_the_one_in_use() -> None:
+    """An empty one in the settings would be an error of every script that needs none."""
+    stored = []
+
+    def adopt(address: str, before: str) -> str:
+        stored.append(address)
+        return "stored"
+
+    assert cli._advice("", "", adopt) == ""
+    assert cli._advice("ipc:///s", "", adopt) == "stored.\nElsewhere: export BURLA_CLUSTER=ipc:///s"
+    assert stored == ["ipc:///s"]

@@ -23,6 +23,15 @@ def test_what_is_written_is_read_again() -> None:
     assert state.read("other") is None
 
 
+def test_a_disk_that_is_full_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    new = tmp_path / "lab" / f"{state.FILE}.new"
+    new.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        state.write(State(parse({"name": "lab"}), "", {}))
+    assert caught.value.filename == str(new)
+
+
 @pytest.mark.parametrize("text", ["", "{}", '{"config": {"nane": 1}}', '{"config": {"join_s": 0}}'])
 def test_a_file_that_is_not_ours_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "lab" / state.FILE

@@ -13,6 +13,7 @@ import pytest
 
 from burla.commands import doctor
 from burla.commands.doctor import Check
+from burla.config import settings_path, store_cluster
 from burla.protocol import VERSION, messages as m
 from burla.transport.keys import load_or_make_pair
 
@@ -76,6 +77,29 @@ def test_a_machine_without_a_cluster_is_well() -> None:
 def test_what_is_no_address_fails_there(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BURLA_CLUSTER", address)
     assert bad(looked()) == ["address"]
+
+
+def test_what_is_said_of_an_address_is_what_mends_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`burla login` writes the settings file: it helps only where nothing goes before that."""
+    file = Path(str(settings_path()))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("clustre = 1\n")
+    assert "remove it and run `burla login" in looked()["address"].remedy
+    file.unlink()
+    store_cluster(f"burla://h:1?key={KEY}")
+    file.write_text("cluster = 7\n")
+    assert looked()["address"].remedy == "run `burla login ADDRESS`"
+    store_cluster(f"burla://h:1?key={KEY}")
+    monkeypatch.setenv("BURLA_CLUSTER", "nonsense")
+    assert "`unset BURLA_CLUSTER`" in looked()["address"].remedy
+    assert looked("nonsense")["address"].remedy == "pass another --cluster"
+
+
+def test_shared_memory_that_is_small_is_made_larger() -> None:
+    assert "--shm-size" in doctor._disk_remedy(Path("/dev/shm"))
+    assert doctor._disk_remedy(Path("/tmp")) == "make room there"
 
 
 def test_names_and_ports_that_lead_nowhere_are_told_apart(home: Path) -> None:

@@ -59,6 +59,25 @@ def test_an_address_without_a_key_is_no_address() -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        (f"burla://h:1?key={KEY[1:]}", "the 64 digits of a key, but with 63"),
+        (f"burla://h:1?key={KEY}/", "but with 65"),
+        (f"burla://h:1?key=O{KEY[1:]}", "but with 'O' among them"),
+        ("burla://h:1", "the 64 digits of a key"),
+        (f"burla://h?key={KEY}", "there is no :PORT behind 'h'"),
+        (f'"burla://h:1?key={KEY}"', "quotes are no part"),
+        (f" 'burla://h:1?key={KEY}'", "quotes are no part"),
+        ("", "begins with neither"),
+    ],
+)
+def test_what_is_misspelt_in_an_address_is_said(address: str, why: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        take_apart(address)
+    assert why in caught.value.why
+
+
+@pytest.mark.parametrize(
     ("told", "scheduler", "used"),
     [
         ("tcp://0.0.0.0:2", "tcp://h:1", "tcp://h:2"),

@@ -26,6 +26,7 @@ from outcomes import outcomes
 
 from burla.protocol import messages as m
 from burla.scheduler.core.effects import Forget, Note, Publish, Send
+from burla.scheduler.core.pending_reasons import unsatisfiable
 from burla.scheduler.core.quotas import BYTES_MAX
 from burla.scheduler.core.scheduler import Scheduler
 from burla.scheduler.core.warm_leases import WARM_S_MAX
@@ -389,6 +390,18 @@ def test_what_no_node_could_ever_run_fails_and_names_the_argument() -> None:
         to(client, waits),
         to(client, m.JobFailed(client.job, "func_cpu", text)),
     ]
+
+
+def test_a_caller_with_another_python_hears_how_each_kind_of_node_gets_it() -> None:
+    cluster = ModelCluster()
+    cluster.node()
+    state = cluster.core.state
+    job = state.jobs[cluster.client().job]
+    job.python = "3.99"
+    found = unsatisfiable(job, state.nodes.values())
+    assert found is not None
+    assert f"n1 runs Python {PYTHON}, you run 3.99): run your script with one" in found[1]
+    assert 'by running `burla up` with Python 3.99, elsewhere by python = "3.99"' in found[1]
 
 
 def test_a_private_cluster_refuses_at_once_what_its_one_node_never_can_run() -> None:

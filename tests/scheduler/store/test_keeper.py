@@ -89,6 +89,7 @@ def test_where_the_disk_is_full_new_jobs_are_refused_in_words() -> None:
     stage.at(0.0, room=FREE_MIN)
     (failed,) = stage.say(open_job(JOB, detached=b""), [b"function"])
     assert "the disk of the scheduler's store is full: 256 MiB are free" in failed.text
+    assert "an administrator make room on the scheduler's machine" in failed.text
     assert not stage.keeper.state.jobs
 
 
