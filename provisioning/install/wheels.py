@@ -16,6 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.parser import HeaderParser
 from functools import cache as once
@@ -45,6 +46,7 @@ SUFFIXES = (
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same files make the same wheel, byte for byte
 INFO = f"burla-{VERSION}.dist-info"
 DOWNLOAD_S = 600.0
+KEPT_MAX = 4  # wheels for nodes, of 270 KB
 COMPLETE = "complete"  # lies in a folder that has all
 WHEEL_FILE = "Wheel-Version: 1.0\nGenerator: burla\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
@@ -120,8 +122,12 @@ def make_wheel(*, compress: bool = True, for_node: bool = False) -> bytes:
             and the command `burla`: it has to fit into what a cloud machine may be told.
     """
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    return _packed(dict(_sources()), method, for_node=for_node)
+
+
+def _packed(sources: Mapping[str, bytes], method: int, *, for_node: bool) -> bytes:
     without = NOT_FOR_NODES if for_node else ()
-    files = {name: data for name, data in _sources() if not name.startswith(without)}
+    files = {name: data for name, data in sources.items() if not name.startswith(without)}
     if for_node:
         files = {n: stripped(data) if n.endswith(".py") else data for n, data in files.items()}
     distribution, metadata = _metadata()
@@ -209,15 +215,54 @@ def _write(path: Path, data: bytes) -> None:
     """Write a file at once: another run may be reading it."""
     if path.exists() and path.read_bytes() == data:
         return
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-    os.replace(file.name, path)
+    descriptor, new = tempfile.mkstemp(dir=path.parent)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
+
+
+# --- for nodes that are told all at once ---
 
 
 @once
 def wheel_for_node() -> bytes:
     """Return our wheel as it is packed for nodes."""
-    return make_wheel(compress=False, for_node=True)
+    return lzma.decompress(xz_for_node())
+
+
+@once
+def xz_for_node() -> bytes:
+    """Return that wheel, compressed: kept for later runs, by a digest of what it is made of."""
+    sources, (distribution, metadata) = dict(_sources()), _metadata()
+    made_of = hashlib.sha256(metadata.encode())
+    for name, data in [("", _entry_points(distribution, True).encode()), *sources.items()]:
+        made_of.update(f"{name} {len(data)}\n".encode() + data)
+    kept: Path | None = None
+    with suppress(ProvisioningError, OSError, EOFError, lzma.LZMAError):
+        kept = cache() / f"node-{made_of.hexdigest()[:24]}.xz"
+        data = kept.read_bytes()
+        lzma.decompress(data)  # who wrote it may have had a full disk
+        with suppress(OSError):  # it may be a cache that is only read
+            kept.touch()
+        return data
+    wheel = lzma.compress(_packed(sources, zipfile.ZIP_STORED, for_node=True), preset=9)
+    if kept is not None:
+        with suppress(OSError):  # there it is for later runs only
+            _keep(kept, wheel)
+    return wheel
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Write a kept wheel; delete those used longest ago, of which a checkout makes many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, data)
+    kept = sorted(path.parent.glob("node-*.xz"), key=lambda one: one.stat().st_mtime)
+    for old in kept[:-KEPT_MAX]:
+        old.unlink(missing_ok=True)
 
 
 @once
@@ -230,5 +275,5 @@ def pinned_for_node(python: str, index: str) -> pins.Requirements:
 @once
 def packed_wheel(part_max: int) -> list[str]:
     """Return our wheel for a node, packed, as texts of at most `part_max` characters."""
-    text = base64.b85encode(lzma.compress(wheel_for_node(), preset=9)).decode()
+    text = base64.b85encode(xz_for_node()).decode()
     return [text[begin : begin + part_max] for begin in range(0, len(text), part_max)]

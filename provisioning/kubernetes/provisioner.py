@@ -9,13 +9,11 @@ Lists and no watches: a look every few seconds is what asks, and finds all that 
 missed. lightkube blocks, so none of this runs on the scheduler's loop.
 """
 
-import lzma
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache as once
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,7 +34,7 @@ from burla.provisioning.core.machines import (
 )
 from burla.provisioning.core.plan import CLUSTER, MANAGED
 from burla.provisioning.install import bootstrap
-from burla.provisioning.install.wheels import pinned_for_node, wheel_for_node
+from burla.provisioning.install.wheels import pinned_for_node, xz_for_node
 from burla.provisioning.provider_settings import kubernetes_name
 from burla.scheduler.core.admission import TOKEN_S
 
@@ -251,7 +249,7 @@ class Kubernetes:
         files = {
             "bootstrap.sh": bootstrap.script(),
             "pod.sh": SCRIPT.read_bytes(),
-            "wheel.xz": packed_wheel(),
+            "wheel.xz": xz_for_node(),  # a ConfigMap takes 1 MiB
             "requirements.txt": self._requirements().encode(),
             "packages.txt": "".join(f"{one}\n" for one in self.config.node.given()).encode(),
         }
@@ -339,9 +337,3 @@ class Kubernetes:
 
 def _is_final(refusals: Sequence[str]) -> bool:
     return not all(map(is_passing, refusals))
-
-
-@once
-def packed_wheel() -> bytes:
-    """Return our wheel for a node, packed: a ConfigMap takes 1 MiB."""
-    return lzma.compress(wheel_for_node(), preset=9)

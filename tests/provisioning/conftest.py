@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 from users import User
+from wanted import CACHE
 
 LOOPBACK = ("127.", "::1")
 _asked: list[str] | None = None  # hosts besides loopback that were asked for; None: nobody watches
+
+
+@pytest.fixture(autouse=True)
+def _cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what can be made again with that of all tests, not with that of who runs them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE))
 
 
 @pytest.fixture

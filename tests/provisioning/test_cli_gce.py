@@ -15,7 +15,7 @@ from newer import newer
 from seen import in_background
 from users import User
 from waiting import LATE_S, wait_until
-from wanted import installers, wheelhouse
+from wanted import give_packed_wheel, installers, wheelhouse
 
 from burla.provisioning.install.wheels import WHEEL
 
@@ -34,6 +34,7 @@ def cloud(tmp_path: Path) -> Iterator[tuple[FakeGce, str]]:
 def config(
     user: User, endpoint: str, grow: dict[str, object] | None = None, **other: object
 ) -> Path:
+    give_packed_wheel(user.home)
     house = next(path.parent for name, path in wheelhouse().paths.items() if name != WHEEL)
     told = {
         "nodes": 2,

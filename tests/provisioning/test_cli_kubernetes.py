@@ -11,7 +11,7 @@ from marked import marked
 from seen import in_background
 from users import User
 from waiting import wait_until
-from wanted import installers, wheelhouse
+from wanted import give_packed_wheel, installers, wheelhouse
 
 from burla.provisioning.install.wheels import WHEEL
 
@@ -27,6 +27,7 @@ def site(tmp_path: Path) -> Iterator[tuple[FakeKube, Path]]:
 
 
 def config(user: User, kubeconfig: Path, more: str = "", **other: object) -> Path:
+    give_packed_wheel(user.home)
     house = next(path.parent for name, path in wheelhouse().paths.items() if name != WHEEL)
     told: dict[str, object] = {"nodes": 2, "kubeconfig": str(kubeconfig), "cpus": 1, "ram_gb": 0.5}
     told |= {"wheelhouse": "/mnt/wheels", "boot_s": 60.0} | other

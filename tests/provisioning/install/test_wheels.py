@@ -6,6 +6,7 @@ import lzma
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,59 @@ def test_our_wheel_packed_in_parts_is_whole_and_fits_into_metadata() -> None:
     wheel = lzma.decompress(base64.b85decode("".join(parts)))
     assert wheel == wheels.make_wheel(compress=False, for_node=True)
     assert sum(map(len, parts)) < 480_000  # 512 KB with all else that a cloud machine is told
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Keep wheels in a folder of this test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    wheels.xz_for_node.cache_clear()
+    yield tmp_path / "burla/wheels"
+    wheels.xz_for_node.cache_clear()
+
+
+def again() -> bytes:
+    """Return our wheel for a node, as a later run finds it."""
+    wheels.xz_for_node.cache_clear()
+    return lzma.decompress(wheels.xz_for_node())
+
+
+def test_the_wheel_for_nodes_is_made_once_for_all_runs(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "_sources", lambda: [("burla/x.py", b"X = 1")])
+    made = again()
+    assert made == wheels.make_wheel(compress=False, for_node=True)
+    (file,) = kept.iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    whole = file.read_bytes()
+    file.write_bytes(lzma.compress(b"found"))
+    assert again() == b"found"
+    file.write_bytes(whole[: len(whole) // 2])  # the disk was full
+    assert again() == made
+    assert file.read_bytes() == whole
+
+
+def test_other_sources_make_another_wheel_and_few_are_kept(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(wheels.KEPT_MAX + 2):
+        source = f"X = {number}".encode()
+        monkeypatch.setattr(wheels, "_sources", lambda source=source: [("burla/x.py", source)])
+        made = zipfile.ZipFile(io.BytesIO(again()))
+        assert made.read("burla/x.py") == source
+    assert len(list(kept.iterdir())) == wheels.KEPT_MAX
+
+
+def test_where_nothing_can_be_kept_the_wheel_is_made_all_the_same(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wheels, "_sources", lambda: [("burla/x.py", b"")])
+    kept.parent.write_text("a file in the way")
+    assert zipfile.is_zipfile(io.BytesIO(again()))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    assert zipfile.is_zipfile(io.BytesIO(again()))
 
 
 def test_a_wheel_for_a_node_has_all_but_what_makes_machines() -> None:

@@ -28,7 +28,7 @@ Site = tuple[FakeKube, Path]
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     found = Requirements("burla --hash=sha256:0\n")
     monkeypatch.setattr(provisioning, "pinned_for_node", lambda python, index: found)
-    monkeypatch.setattr(provisioning, "packed_wheel", lambda: b"wheel")
+    monkeypatch.setattr(provisioning, "xz_for_node", lambda: b"wheel")
     monkeypatch.setenv("BURLA_STATE_DIR", str(tmp_path / "state"))
     with fake_kube(tmp_path) as made:
         monkeypatch.setenv("KUBECONFIG", str(made[1]))

@@ -34,7 +34,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what nodes install without asking an index, and without packing it each time."""
     found = Requirements("burla --hash=sha256:0\n")
     monkeypatch.setattr(provisioning, "pinned_for_node", lambda python, index: found)
-    monkeypatch.setattr(provisioning, "packed_wheel", lambda: b"wheel")
+    monkeypatch.setattr(provisioning, "xz_for_node", lambda: b"wheel")
     monkeypatch.delenv("KUBECONFIG", raising=False)
 
 
@@ -142,7 +142,7 @@ def test_what_nodes_are_made_of_fits_into_a_configmap(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, file = site
-    monkeypatch.setattr(provisioning, "packed_wheel", lambda: os.urandom(480_000))
+    monkeypatch.setattr(provisioning, "xz_for_node", lambda: os.urandom(480_000))
     monkeypatch.setattr(bootstrap, "script", lambda: os.urandom(100_000))
     assert len(pods(file).create(1)) == 1
 
