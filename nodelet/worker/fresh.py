@@ -22,9 +22,10 @@ def command(module: str, *words: object) -> list[str]:
     The words are texts there.
     """
     home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
-    optimize = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-    # -P: the working directory may hold a `random.py`
-    line = [sys.executable, "-P", *optimize, "-c", _PROGRAM.format(module)]
+    options = ["-P"]  # the working directory may hold a `random.py`
+    options += ["-B"] * sys.dont_write_bytecode
+    options += ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+    line = [sys.executable, *options, "-c", _PROGRAM.format(module)]
     return [*line, home, *map(str, words)]
 
 
