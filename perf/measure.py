@@ -75,8 +75,8 @@ def in_turn(
     """Call each of `runs` once per round and note the seconds that it returns in `series`.
 
     Round 0 counts like any other: what must be warm is warmed before. A contender that took more
-    than `slow_s`, all rounds together, sits out those that are left: a run of all cases stays under
-    ten minutes. What is quick, of which single rounds tell little, has all rounds.
+    than `slow_s`, all rounds together, sits out those that are left, or a run of all cases would
+    take half an hour. What is quick, of which single rounds tell little, has all rounds.
     """
     for _ in range(rounds):
         for name, run in runs.items():
