@@ -113,6 +113,14 @@ def _is_shut(directory: bytes) -> bool:
     return False
 
 
+def _is_in_folder() -> bool:
+    """Return whether calls work in the folder of their job, as the caller's is not here."""
+    try:
+        return os.path.samefile(".", os.environ[VARIABLE])
+    except (KeyError, OSError):
+        return False
+
+
 def _is_writable() -> bool:
     """Return whether a file could be made here; no such question leaves one."""
     try:
@@ -132,13 +140,20 @@ def notice(name: str, node: str) -> bytes:
 
 
 def explain(error: BaseException, node: str) -> None:
-    """Add to an error what the user may not know: that the caller's directory is only read."""
+    """Add to an error what the user may not know: which files are here, and where to write."""
     name = getattr(error, "filename", None)
-    if isinstance(error, FileNotFoundError) and f"/{OWN_MODULES}/" in str(name):
-        error.add_note(
-            "burla: with your own modules go what lies in their packages, and small files beside "
-            "modules; hand others over by files=, or let the function read them where they are"
-        )
+    if isinstance(error, FileNotFoundError) and isinstance(name, str):
+        if f"/{OWN_MODULES}/" in name:
+            error.add_note(
+                "burla: with your own modules go what lies in their packages, and small files "
+                "beside modules; hand others over by files=, or let the function read them where "
+                "they are"
+            )
+        elif _is_in_folder():
+            error.add_note(
+                f"burla: there is no {name!r} on node {node}, which has no files of yours but those"
+                " that files= names: they lie in the folder that calls work in"
+            )
     if not isinstance(error, OSError) or error.errno not in (errno.EROFS, errno.EACCES):
         return
     if isinstance(name, str) and not os.path.isabs(name) and not _is_writable():

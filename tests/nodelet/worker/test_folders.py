@@ -103,6 +103,26 @@ def test_an_error_of_a_relative_path_says_that_the_directory_is_only_read(
     ]  # fmt: skip
 
 
+def test_a_file_that_is_not_on_the_node_has_a_way_to_get_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def notes(name: object) -> str:
+        error = FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+        folders.explain(error, "n1")
+        return "".join(getattr(error, "__notes__", ()))
+
+    monkeypatch.setenv(folders.VARIABLE, str(folder))
+    monkeypatch.chdir(folder.parent)
+    assert notes("data.csv") == "", "the caller's directory is here"
+    monkeypatch.chdir(folder)
+    assert "no 'data.csv' on node n1" in notes("data.csv")
+    assert "files=" in notes("/home/anna/data.csv")
+    assert notes(None) == notes(b"data.csv") == ""
+    assert "own modules" in notes(f"/x/{folders.OWN_MODULES}/data.csv")
+    monkeypatch.delenv(folders.VARIABLE)
+    assert notes("data.csv") == ""
+
+
 def test_whether_a_file_could_be_made_is_asked_without_making_one(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
