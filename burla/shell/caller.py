@@ -315,7 +315,7 @@ class Caller(Driven):
                 self._feed(results)
             self.job.flush()
             event = yield from self._next_event()
-            if type(event) is Deliver or type(event) is Finish:
+            if isinstance(event, Deliver | Finish):
                 break
             if isinstance(event, Slots):
                 self._window.note(event)
@@ -325,7 +325,7 @@ class Caller(Driven):
                 self._detach(results)
             else:
                 break
-        if type(event) is Deliver:
+        if isinstance(event, Deliver):
             self._window.free(event)
             for part in event.parts:
                 for lo, hi in part.fresh:
@@ -334,7 +334,7 @@ class Caller(Driven):
                 size = sum(size_of(part.frames) for part in event.parts)
                 self._window.in_order.take(event.inputs, size)
             return event
-        if type(event) is not Finish:
+        if not isinstance(event, Finish):
             self._raise_if_bad(event)
         return None
 

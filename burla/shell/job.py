@@ -59,8 +59,7 @@ LACKING_REMEDY = (
     "This machine has no such files to send along. Ask for a version that the nodes' index has as a"
     " wheel, install it here if it can be had here, or say by packages= which the calls do need"
 )
-# by these it is not over
-GOES_ON = frozenset((Deliver, Slots, Lacking, DetachWanted, Held, LocalError))
+GOES_ON = Deliver | Slots | Lacking | DetachWanted | Held | LocalError  # it is not over by that
 
 
 class Job:
@@ -178,7 +177,7 @@ class Job:
             return None
         if event is None:
             return None
-        self._over = type(event) not in GOES_ON
+        self._over = not isinstance(event, GOES_ON)
         return event
 
     def ask_to_detach(self) -> None:
