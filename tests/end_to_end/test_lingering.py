@@ -187,6 +187,8 @@ def test_what_calls_begin_with_importing_is_imported_once_a_node(tmp_path: Path)
     """The workers are forked from one that has it; the error of an import is that of the calls."""
     installed = tmp_path / "site-packages"
     installed.mkdir()
+    workers = tmp_path / "workers"
+    workers.mkdir()
     imports = str(tmp_path / "imports")
     (installed / "heavy.py").write_text(HEAVY.format(imports=imports, begin=""))
     (installed / "broken.py").write_text("raise OSError('not here')")
@@ -197,7 +199,9 @@ def test_what_calls_begin_with_importing_is_imported_once_a_node(tmp_path: Path)
 
     def f(x):
         import heavy
-        time.sleep(0.02)  # so that both workers get one
+        open(f"{workers}/{{os.getpid()}}", "w").close()
+        while len(os.listdir({str(workers)!r})) < 2:  # so both workers get one
+            time.sleep(0.001)
         return heavy.__name__, os.getpid()
 
     def g(x):
