@@ -137,6 +137,7 @@ class SocketWaiter:
         self._fd = socket.FD
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm()
+        self._waits = False
         self.wake, self.hurry = self._alarm.wake, self._alarm.hurry
         self._loop.add_reader(self._fd, self.wake)
 
@@ -147,11 +148,24 @@ class SocketWaiter:
         """
         if not self._alarm.is_set() and is_readable(self._socket):
             self.wake()
-        await self._alarm.wait(timeout_s)
+        self._waits = True
+        try:
+            await self._alarm.wait(timeout_s)
+        finally:
+            self._waits = False
 
     def readable(self) -> bool:
         """Return whether a message waits; also makes libzmq process what its FD announced."""
         return is_readable(self._socket)
+
+    def used(self) -> None:
+        """Take note that somebody has sent on the socket, perhaps while it is waited for.
+
+        That may have eaten the edge: then nobody would hear of what has come until something else
+        happens.
+        """
+        if self._waits and is_readable(self._socket):
+            self.wake()
 
     def close(self) -> None:
         """Forget the FD. To be called before the socket is closed."""

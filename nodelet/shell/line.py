@@ -152,8 +152,9 @@ class SocketLine:
             pieces = split(message, payload)
         for piece, frames in pieces:
             self._outbox.send(self._dealer, encode(piece, frames))
-        if self._waits and (self._outbox.waiting or self._waiter.readable()):
-            self._waiter.wake()  # a send may eat the sign that something has come
+        if self._waits and self._outbox.waiting:
+            self._waiter.wake()
+        self._waiter.used()
 
     def end(self) -> None:
         """Watch the socket no more."""

@@ -113,6 +113,8 @@ class Channel:
             return False
         if self._outbox or not sockets.send(self.socket, frames):
             self._outbox.put(frames)
+        if self._on_readable is not None and self.is_waiting():
+            self._on_readable()  # a send may eat the sign that something has come
         return True
 
     def is_waiting(self) -> bool:

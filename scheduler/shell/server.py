@@ -231,6 +231,7 @@ class Server:
         self._outboxes: dict[bytes, Outbox] = {}  # of peers whose pipe is full
         self._blobs = BlobFiles(self._send_piece, self._lose_blob)
         self._wake: Callable[[], None] = lambda: None  # while it serves: look around at once
+        self._used: Callable[[], None] = lambda: None  # likewise: something was sent
         self._direct: DirectEnd | None = None
         self.to_file: Callable[[ToFile], None] = lambda what: None
         self.publish: Callable[[], None] = lambda: None  # metrics, now and then
@@ -244,7 +245,7 @@ class Server:
     async def serve(self, alive: Callable[[], None] = lambda: None) -> None:
         """Take, decide, carry out; until cancelled. Calls `alive` at each of the core's ticks."""
         waiter = SocketWaiter(self._router)
-        self._wake = waiter.wake
+        self._wake, self._used = waiter.wake, waiter.used
         self._channel.watch(waiter.wake)
         self._watch.follow(waiter.wake)
         if (keeping := self._keeping) is not None:
@@ -504,9 +505,11 @@ class Server:
         try:
             if not sockets.send(self._router, framed):
                 self._outboxes.setdefault(peer, Outbox()).put(framed)
+                self._wake()
         except zmq.ZMQError as error:
             _check_unreachable(error)
             self._unreachable(peer)
+        self._used()
 
     def _give_up(self, peer: bytes) -> None:
         """Drop a peer that asks and asks, or is told and told, and never reads."""

@@ -1,6 +1,7 @@
 """Who is granted which topic, and what happens to those who knock everywhere."""
 
 import os
+import select
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
 
@@ -99,6 +100,22 @@ def test_a_topic_that_nobody_follows_any_more_is_not_published() -> None:
         assert not at.channel.publish(ANNA, [bytes(16), b"x"])
         at.say(socket, ANNA, b"\1" + bytes(16))
         assert at.channel.publish(ANNA, [bytes(16), b"x"])
+
+    play(scene)
+
+
+def test_a_subscription_that_comes_while_something_is_published_is_heard_of() -> None:
+    def scene(at: Following) -> None:
+        topic, told = os.urandom(16), []
+        anna = at.knock(ANNA, b"\1" + topic)
+        at.channel._on_readable = lambda: told.append(True)
+        anna.send(b"\1" + os.urandom(16))
+        descriptor = at.channel.socket.FD
+        assert select.select([descriptor], [], [], 20)[0]
+        while select.select([descriptor], [], [], 0)[0]:  # until a send has eaten the edge
+            assert at.channel.publish(ANNA, [topic, b"x"])
+        at.channel._on_readable = None  # there is no loop to forget it
+        assert told
 
     play(scene)
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import select
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
@@ -18,6 +20,8 @@ from burla.protocol import codec, messages as m
 from burla.protocol.codec import decode, encode, split
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core.admission import Role
+from burla.scheduler.core.effects import Send
+from burla.scheduler.core.scheduler import Scheduler
 from burla.scheduler.shell import server
 from burla.transport import sockets
 from burla.transport.addresses import take_apart
@@ -123,6 +127,38 @@ def test_a_job_goes_from_client_to_node_and_back(kind: str, tmp_path: Path) -> N
     kept = {"keys"} if kind == "tcp" else {"s.jobs.sqlite3"}
     there = {path.name for path in tmp_path.iterdir()} - {"s.nodes"}  # once nodes are known
     assert there == kept
+
+
+def test_what_comes_while_something_is_sent_is_heard_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is sent out of turn, as at a nodelet's word on a direct line, can eat the wake-up."""
+    serving_now: list[tuple[server.Server, zmq.Socket[bytes]]] = []
+
+    class Seen(server.Server):
+        def __init__(self, core: Scheduler, router: zmq.Socket[bytes], *others: Any) -> None:
+            super().__init__(core, router, *others)
+            serving_now.append((self, router))
+
+    monkeypatch.setattr(server, "Server", Seen)
+    monkeypatch.setattr(Scheduler, "next_deadline_s", lambda core: 1e9)  # nothing else wakes it
+
+    async def play() -> None:
+        async with serving(f"ipc://{tmp_path}/s") as (context, address):
+            client = Peer(context, address, None)
+            await client.say(client_hello(SESSION))
+            await client.hear(m.Welcome)
+            seen, router = serving_now[0]
+            peer = next(peer for peer, _ in seen._core.peers())
+            # no turn of the loop from here on, until the edge is eaten
+            assert sockets.send(client.socket, encode(client_hello(SESSION)))
+            assert select.select([router.FD], [], [], 10)[0]
+            while select.select([router.FD], [], [], 0)[0]:
+                seen.send(Send(peer, m.Heartbeat()))
+            await client.hear(m.Welcome)
+            client.close()
+
+    asyncio.run(play())
 
 
 def test_malformed_frames_disturb_nobody(tmp_path: Path) -> None:
