@@ -135,8 +135,12 @@ class Printer:
             self._thread.join()
 
     def abandon(self) -> None:
-        """Write nothing more. May be called in any thread, also by the garbage collector."""
+        """Write nothing more. May be called in any thread, also by the garbage collector.
+
+        Nobody is told of anything any more, so that who was is not part of a ring with this.
+        """
         self._abandoned = True
+        self._written, self._failed = _nobody_written, _nobody_failed
         may_write, self._may_write = self._may_write, None
         if may_write is not None:
             may_write.set()
@@ -296,3 +300,11 @@ class Printer:
         flush = getattr(file, "flush", None)
         if flush is not None and not getattr(file, "closed", False):
             flush()
+
+
+def _nobody_written(lease: bytes, number: int) -> None:
+    """Tell nobody."""
+
+
+def _nobody_failed(error: BaseException) -> None:
+    """Tell nobody."""

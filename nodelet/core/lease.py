@@ -111,13 +111,7 @@ class Lease:
             may_fork=not (start.policy and start.policy.func_gpu),  # CUDA does not outlive a fork
         )
         self._steals = Steals(self.id, self.custody, effects)
-        self._reports = Reports(
-            self._workers,
-            self.report,
-            self._complete,
-            self._again,
-            effects,
-        )
+        self._reports = Reports(self._workers, self.report, effects)
         self._long = LongCalls(self.id, self._dispatcher.workers, self._workers.watchdog, now_s)
         self._timeouts = Timeouts(timeout_s)
         self._late: list[int] = []  # workers that are interrupted: what waits behind is others'
@@ -219,7 +213,7 @@ class Lease:
         """Take what a worker did, or what was seen of them."""
         match event:
             case Reported():
-                self._reports.take(event, now_s)
+                self._reports.take(event, self, now_s)
             case Stolen():
                 self._stolen(event)
             case Printed():
@@ -244,8 +238,8 @@ class Lease:
                 self.report.output.finish(event.worker)
                 if self._timeouts.has_limit():
                     for report in noted(self._dispatcher.workers, event):
-                        self._reports.take(Reported(event.worker, [report]), now_s)
-                self._reports.forget(event.worker, now_s)
+                        self._reports.take(Reported(event.worker, [report]), self, now_s)
+                self._reports.forget(event.worker, self, now_s)
                 if (verdict := self._workers.died(event, now_s)) is not None:
                     index, death = verdict
                     if (
@@ -254,7 +248,7 @@ class Lease:
                         and self._retries.again(index, "CallTimeout", now_s)
                     ):
                         return
-                    self._complete(Run(index, index + 1, Kind.DEATH, 1), [death.encode()], now_s)
+                    self.complete(Run(index, index + 1, Kind.DEATH, 1), [death.encode()], now_s)
             case WorkersEnded():
                 if self.life.phase is Phase.STOPPING:
                     self._stopped(now_s)
@@ -380,7 +374,7 @@ class Lease:
             if (index := queue.pop_first()) is not None:
                 kind, frames = reason
                 run = Run(index, index + 1, kind, len(frames))
-                self._complete(run, frames, now_s, stops=True)
+                self.complete(run, frames, now_s, stops=True)
             return
         for one in dispatcher.assign(now_s):
             if len(dispatcher.workers[one.worker].cells) == 1:
@@ -404,7 +398,7 @@ class Lease:
             self._effects.append(ResumeReading())
         self._is_paused = is_full
 
-    def _complete(
+    def complete(
         self,
         run: Run,
         frames: Sequence[bytes],
@@ -440,7 +434,7 @@ class Lease:
             self._has_failed = True
             self.report.hurry()
 
-    def _again(self, index: int, why: str, now_s: float) -> bool:
+    def again(self, index: int, why: str, now_s: float) -> bool:
         """Return whether a call that has failed is called again; then its time begins anew."""
         if not (self.life.serves and self._retries.again(index, why, now_s)):
             return False

@@ -3,7 +3,8 @@
 A value that flows comes in fragments, as its worker writes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from burla.protocol.messages import Kind, Run
 
@@ -15,9 +16,15 @@ from .reporting import Report
 from .tallying import SLOW_S
 from .turns import Turns
 
-# a run, its frames, when; and the report
-Complete = Callable[[Run, Sequence[bytes], float, CellReport], None]
-Again = Callable[[int, str, float], bool]  # index, type of its error, when -> it is called again
+
+class Taker(Protocol):
+    """Who is told of outcomes, each time: who kept it would be in a ring, freed late."""
+
+    def complete(self, run: Run, frames: Sequence[bytes], now_s: float, report: CellReport) -> None:
+        """Take an outcome, or a part of one."""
+
+    def again(self, index: int, why: str, now_s: float) -> bool:
+        """Take an error of type `why`; return whether its call is called again."""
 
 
 class Reports:
@@ -27,8 +34,6 @@ class Reports:
         self,
         workers: LeaseWorkers,
         report: Report,
-        complete: Complete,
-        again: Again,
         effects: list[Effect],
     ) -> None:
         """Begin without a word.
@@ -36,15 +41,13 @@ class Reports:
         Args:
             workers: of the lease.
             report: where their output goes.
-            complete: takes outcomes, and parts of them.
-            again: takes errors after which calls are called again, and says whether they are.
             effects: where all that is asked for is put.
         """
         self.turns = Turns()
         self._workers, self._report = workers, report
-        self._complete, self._again, self._effects = complete, again, effects
+        self._effects = effects
 
-    def take(self, event: Reported, now_s: float) -> None:
+    def take(self, event: Reported, taker: Taker, now_s: float) -> None:
         """Take outcomes, and what is given back; who contradicts itself is killed."""
         worker = self._workers.ready.get(event.worker)
         if worker is None or worker.is_broken:
@@ -54,22 +57,22 @@ class Reports:
                 self._effects.append(PauseReading(worker.number))
                 continue
             try:
-                self._take(worker, report, now_s)
+                self._take(worker, report, taker, now_s)
             except BrokenWorkerError as error:
                 self._workers.kill_broken(worker, error)
                 return
             if report.fragment is not None and report.is_whole():
-                self._go_on(now_s)
+                self._go_on(taker, now_s)
 
-    def forget(self, worker: int, now_s: float) -> None:
+    def forget(self, worker: int, taker: Taker, now_s: float) -> None:
         """Drop what has come of a value of a worker that is gone."""
         self.turns.forget(worker)
-        self._go_on(now_s)
+        self._go_on(taker, now_s)
 
-    def _take(self, worker: Worker, report: CellReport, now_s: float) -> None:
+    def _take(self, worker: Worker, report: CellReport, taker: Taker, now_s: float) -> None:
         if not report.is_whole():
             worker.expect(report)
-            self._complete(Run(report.lo, report.hi, report.kind, 1), (), now_s, report)
+            taker.complete(Run(report.lo, report.hi, report.kind, 1), (), now_s, report)
             return
         self._workers.take_report(worker, report, now_s)
         words = self._workers.words
@@ -78,18 +81,18 @@ class Reports:
         if report.frames:
             words.call_ended(worker.number)
         why = report.retry_why
-        if why is not None and self._again(report.lo, why, now_s):
+        if why is not None and taker.again(report.lo, why, now_s):
             return
         if report.frames:
             if report.kind is Kind.ERROR or not worker.is_busy():
                 self._report.output.mark(worker.number)  # else it may be in the next line
             run = Run(report.lo, report.hi, report.kind, len(report.frames))
-            self._complete(run, report.frames, now_s, report)
+            taker.complete(run, report.frames, now_s, report)
 
-    def _go_on(self, now_s: float) -> None:
+    def _go_on(self, taker: Taker, now_s: float) -> None:
         """Let the next big value flow, if there is one and none does."""
         while (turn := self.turns.next()) is not None:
             worker, reports = turn
             if worker in self._workers.ready:
                 self._effects.append(ResumeReading(worker))
-                self.take(Reported(worker, reports), now_s)
+                self.take(Reported(worker, reports), taker, now_s)

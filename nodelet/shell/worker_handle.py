@@ -29,7 +29,7 @@ from .blob_memory import BlobFile
 from .output import OutputPipes
 
 SOCKET_BYTES = 1 << 20  # each way; with the usual 200 KiB both sides wake far more often
-KINDS = {
+KINDS: dict[int, m.Kind] = {
     Kind.RESULTS: m.Kind.RESULTS,
     Kind.RESULT: m.Kind.RESULT,
     Kind.ERROR: m.Kind.ERROR,
@@ -196,7 +196,7 @@ def report_of(message: Message) -> CellReport:
         cell,
         lo,
         hi,
-        KINDS[Kind(kind)],
+        KINDS[kind],
         max(0, nanoseconds) / 1e9,
         frames,  # type: ignore[arg-type]  # any buffer
         stop if flags & (Flag.STOP | Flag.END) else None,

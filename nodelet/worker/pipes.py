@@ -10,8 +10,8 @@ import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from enum import IntEnum, IntFlag
-from typing import Any, NamedTuple
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
 
 from burla.limits import FRAGMENT_BYTES, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 
@@ -68,16 +68,16 @@ class Kind(IntEnum):
 FACTS = struct.Struct("<qqq")
 
 
-class Flag(IntFlag):
-    """What a message says besides its kind."""
+class Flag:
+    """What a message says besides its kind: bits. An IntFlag takes a microsecond for each `&`."""
 
-    CAREFUL = 1  # on SPAN: strides of one
-    STOP = 2  # on outcomes: nothing at or behind `a` is run of this span, ever
-    END = 4  # on outcomes: the span is over at `a`; its cell is free
-    FLOWS = 8  # on outcomes: one big value, which is read in fragments
-    RETRY = 16  # on an error: the call may be called again
-    TOLD = 32  # on an error: its type and its text, a line each, follow as one more frame
-    FACTS = 64  # on the outcome of one call: what is known of it (`FACTS`) is the last frame
+    CAREFUL: Final = 1  # on SPAN: strides of one
+    STOP: Final = 2  # on outcomes: nothing at or behind `a` is run of this span, ever
+    END: Final = 4  # on outcomes: the span is over at `a`; its cell is free
+    FLOWS: Final = 8  # on outcomes: one big value, which is read in fragments
+    RETRY: Final = 16  # on an error: the call may be called again
+    TOLD: Final = 32  # on an error: its type and its text, a line each, follow as one more frame
+    FACTS: Final = 64  # on the outcome of one call: what is known of it (`FACTS`) is the last frame
 
 
 class Message(NamedTuple):

@@ -204,3 +204,11 @@ def test_it_takes_the_descriptors_it_may_have() -> None:
         assert first_line(process) == "300 300"
         process.terminate()
         process.communicate()
+
+
+def test_what_is_imported_is_not_looked_at_by_each_garbage_collection() -> None:
+    code = TINY.replace('print("runs"', "import gc; print(gc.get_freeze_count() > 1000")
+    with tiny(code=code) as process:
+        assert first_line(process) == "True"
+        process.terminate()
+        process.communicate()

@@ -163,6 +163,13 @@ def test_an_alarm_rings_sooner_when_it_is_told_to_and_at_once_when_it_was_rung_b
         alarm.wake()
         await alarm.wait(None)
         assert not alarm.is_set()
+        waiting = asyncio.create_task(alarm.wait(None))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        alarm.wake()  # nobody waits any more
+        alarm.wake()
+        await alarm.wait(None)
 
     asyncio.run(main())
 

@@ -1,5 +1,8 @@
 """A lease whose job is over lingers: its workers go on with another, or end."""
 
+import gc
+import weakref
+
 from opening import LEASE, start_lease
 from outcomes import runs_of
 from worker_model import SCHEDULER, HandNode, assign, ran
@@ -40,6 +43,19 @@ def test_the_workers_go_on_and_are_dealt_work_at_once() -> None:
     assert [said.lease for said in node.outcomes()] == [OTHER, OTHER]
     assert list(node.core.leases) == [OTHER]
     node.core.check()
+
+
+def test_a_lease_that_is_forgotten_is_freed_at_once() -> None:
+    """A loop of maps would else leave one ring after the other to the garbage collector."""
+    node = lingering()
+    lease = weakref.ref(node.core.leases[LEASE])
+    gc.disable()
+    try:
+        start_again(node)
+        assert list(node.core.leases) == [OTHER]
+        assert lease() is None
+    finally:
+        gc.enable()
 
 
 def test_what_a_job_had_as_inputs_goes_with_it_and_does_not_linger() -> None:
