@@ -91,7 +91,8 @@ MAY_IMPORT = {
         *("burla.protocol", "burla.transport", "burla.values", "burla.system"),
     },
     "burla/dashboard/core": {
-        *("burla.protocol", "burla.commands.job_reports", "burla.commands.jobs_view"),
+        *("burla.protocol", "burla.commands.jobs_view"),
+        *("burla.commands.job_reports", "burla.commands.report_types"),
     },
     "burla/dashboard": {
         *("burla.dashboard.core", "burla.protocol", "burla.transport", "burla.shell"),

@@ -12,7 +12,7 @@ from .options import address_in_use, cluster_option, json_option
 if TYPE_CHECKING:
     from burla.protocol.job_messages import JobQuestion, JobRecord, JobShown
 
-    from .job_reports import Report
+    from .report_types import Report
 
 LISTED = 50  # unless --limit says otherwise
 TOP_S = 2.0
@@ -80,13 +80,13 @@ def list_jobs(only_open: bool, limit: int, cluster: str | None, as_json: bool) -
     """
     from burla.protocol.job_messages import JOBS, JobList, ListJobs
 
-    from . import admin, job_reports as jr
+    from . import admin, job_reports as jr, report_types as rt
     from .jobs_view import jobs_lines
 
     said = admin.put(address_in_use(cluster), ListJobs(limit, only_open), JobList, feature=JOBS)
     now_s = time.time()
-    found = jr.Jobs(jobs=[jr.job_of(one, now_s) for one in said.jobs], total=said.total)
-    _say(as_json, jr.JobsListed(data=found), [] if as_json else jobs_lines(found))
+    found = rt.Jobs(jobs=[jr.job_of(one, now_s) for one in said.jobs], total=said.total)
+    _say(as_json, rt.JobsListed(data=found), [] if as_json else jobs_lines(found))
 
 
 @jobs.command()
@@ -98,11 +98,11 @@ def show(job: str, cluster: str | None, as_json: bool) -> None:
 
     JOB is its id, or the first digits of that.
     """
-    from . import job_reports as jr
+    from . import job_reports as jr, report_types as rt
     from .jobs_view import details_lines
 
     found = jr.details_of(_record(cluster, job), time.time())
-    _say(as_json, jr.JobShown(data=found), [] if as_json else details_lines(found))
+    _say(as_json, rt.JobShown(data=found), [] if as_json else details_lines(found))
 
 
 @jobs.command()
@@ -114,11 +114,11 @@ def why(job: str, cluster: str | None, as_json: bool) -> None:
 
     JOB is its id, or the first digits of that (default: the job that was opened last).
     """
-    from . import job_reports as jr
+    from . import job_reports as jr, report_types as rt
     from .jobs_view import reason_lines
 
     found = jr.reason_of(_record(cluster, job))
-    _say(as_json, jr.JobExplained(data=found), [] if as_json else reason_lines(found))
+    _say(as_json, rt.JobExplained(data=found), [] if as_json else reason_lines(found))
 
 
 @jobs.command()
@@ -130,11 +130,11 @@ def errors(job: str, cluster: str | None, as_json: bool) -> None:
 
     JOB is its id, or the first digits of that (default: the job that was opened last).
     """
-    from . import job_reports as jr
+    from . import job_reports as jr, report_types as rt
     from .jobs_view import errors_lines
 
     found = jr.errors_of(_record(cluster, job))
-    _say(as_json, jr.JobErrors(data=found), [] if as_json else errors_lines(found))
+    _say(as_json, rt.JobErrors(data=found), [] if as_json else errors_lines(found))
 
 
 @jobs.command()
@@ -148,7 +148,7 @@ def cancel(job: tuple[str, ...], cluster: str | None, as_json: bool) -> None:
     """
     from burla.protocol.job_messages import CancelJob
 
-    from . import admin, job_reports as jr
+    from . import admin, job_reports as jr, report_types as rt
 
     found, refused = [], ""
     for one in job:  # all of them, whatever is wrong with one
@@ -162,7 +162,7 @@ def cancel(job: tuple[str, ...], cluster: str | None, as_json: bool) -> None:
                 f"cancelled job {found[-1].job[:8]} of {found[-1].user}: {found[-1].function}"
             )
     if as_json and (found or not refused):
-        _say(as_json, jr.JobsCancelled(data=found), [])
+        _say(as_json, rt.JobsCancelled(data=found), [])
     if refused:
         raise admin.NoJob(refused)
 
@@ -177,17 +177,17 @@ def detach(job: str, cluster: str | None, as_json: bool) -> None:
     JOB is its id, or the first digits of that. What its script has of results is kept, and not run
     again. In the terminal of the script, Ctrl-\ does the same.
     """
-    from . import job_reports as jr
+    from . import report_types as rt
     from .detaching import detach as detach_job
 
     address = address_in_use(cluster)
     found, stored = detach_job(address, job[:256])
-    told = jr.JobHandedOver(job=found.summary.job.hex(), detached=stored)
+    told = rt.JobHandedOver(job=found.summary.job.hex(), detached=stored)
     lines = [
         f"detached job {told.job[:8]} of {found.summary.user}: {found.summary.name}",
         f'It goes on as {stored}: burla.attach("{stored}").results()',
     ]
-    _say(as_json, jr.JobDetached(data=told), lines)
+    _say(as_json, rt.JobDetached(data=told), lines)
 
 
 @click.command()
@@ -209,12 +209,12 @@ def top(once: bool, interval: float, cluster: str | None, as_json: bool) -> None
     """
     from burla.errors import BurlaError
 
-    from . import failures, job_reports as jr
+    from . import failures, job_reports as jr, report_types as rt
     from .jobs_view import cluster_lines
 
     address = address_in_use(cluster)
 
-    def look() -> "jr.Cluster":
+    def look() -> "rt.Cluster":
         from burla.protocol.job_messages import JOBS, JobList, ListJobs
 
         from . import admin
@@ -222,21 +222,21 @@ def top(once: bool, interval: float, cluster: str | None, as_json: bool) -> None
         said = admin.put(address, ListJobs(LISTED), JobList, feature=JOBS)
         return jr.cluster_of(said, admin.list_nodes(address), time.time())
 
-    def lines(found: "jr.Cluster", rows: int = LISTED + 2) -> list[str]:
+    def lines(found: "rt.Cluster", rows: int = LISTED + 2) -> list[str]:
         return cluster_lines(found, time.strftime("%H:%M:%S"), rows)
 
-    def look_again() -> "jr.Cluster | BurlaError":
+    def look_again() -> "rt.Cluster | BurlaError":
         try:
             return look()
         except BurlaError as error:
             return error
 
     found = look()  # before the screen is another one: what is wrong is said on this one
-    now: jr.Cluster | BurlaError = found
+    now: rt.Cluster | BurlaError = found
     if as_json or once or not sys.stdout.isatty():
         while True:
             if not isinstance(now, BurlaError):
-                _say(as_json, jr.Top(data=now), [] if as_json else [*lines(now), ""])
+                _say(as_json, rt.Top(data=now), [] if as_json else [*lines(now), ""])
             elif as_json:
                 click.echo(
                     failures.as_json(failures.failure_of(now) or failures.INTERNAL, f"{now}")

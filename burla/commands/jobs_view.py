@@ -6,7 +6,7 @@ from unicodedata import category, combining, east_asian_width
 
 from burla.values.records import readable
 
-from .job_reports import Call, Cluster, Details, Error, Errors, Job, Jobs, Lasting, Reason
+from .report_types import Call, Cluster, Details, Error, Errors, Job, Jobs, Lasting, Reason
 
 DIGITS = 8  # of an id: as many as tell jobs apart
 NAME_CHARS, USER_CHARS, WHY_CHARS = 32, 16, 80

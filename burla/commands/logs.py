@@ -126,11 +126,11 @@ class _JsonWriter(_Writer):
         """Write one."""
         import msgspec
 
-        from . import job_reports as jr
+        from . import job_reports as jr, report_types as rt
         from .output_lines import Line
 
         tell = jr.log_line_of(line) if isinstance(line, Line) else jr.left_out_of(line)
-        report = jr.JobLog(data=tell)
+        report = rt.JobLog(data=tell)
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
 
     def end(self) -> None:

@@ -21,7 +21,7 @@ from .exit_codes import (
     EXIT_USAGE,
 )
 
-SCHEMA = 1  # version of what is printed as JSON in an envelope; see burla/commands/job_reports.py
+SCHEMA = 1  # version of what is printed as JSON in an envelope; see burla/commands/report_types.py
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from terminals import at_terminal, set_size
 from waiting import wait_until
 
 from burla import cli, errors, remote_parallel_map
-from burla.commands.job_reports import schema
+from burla.commands.report_types import schema
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ from clusters import Cluster, run_script
 from skills import blocks, commands_of, page
 
 from burla import cli
-from burla.commands.job_reports import schema
+from burla.commands.report_types import schema
 
 pytestmark = pytest.mark.slow
 LOOKS = ("jobs", "top", "schema", "nodes list", "resume list", "env")  # changes nothing

@@ -2,8 +2,9 @@
 
 from msgspec import Struct
 
-from burla.commands.job_reports import Details, Error, Reason, details_of, reason_of
+from burla.commands.job_reports import details_of, reason_of
 from burla.commands.jobs_view import duration, size
+from burla.commands.report_types import Details, Error, Reason
 from burla.protocol.job_messages import OPEN_STATES, JobRecord
 
 from .colours import Colours

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
-from burla.commands.job_reports import Details
 from burla.commands.jobs_view import duration
+from burla.commands.report_types import Details
 
 NODES_MAX = 24  # those with the most to show
 LINES_MAX = 12  # of one node: calls that overlap are drawn below each other

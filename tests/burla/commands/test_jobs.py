@@ -12,14 +12,14 @@ from msgspec.structs import replace
 from overviews import JOB, summary
 
 from burla import cli
-from burla.commands import admin, detaching, job_reports
+from burla.commands import admin, detaching, report_types
 from burla.commands.job_output import Printed
 from burla.errors import ClusterUnreachable
 from burla.protocol import job_messages as jm, messages as m
 from burla.protocol.detach_messages import ADOPT, id_of
 from burla.protocol.job_messages import JobState
 
-SCHEMA = json.loads(Path(job_reports.__file__).with_name("schema.json").read_text("utf-8"))
+SCHEMA = json.loads(Path(report_types.__file__).with_name("schema.json").read_text("utf-8"))
 
 
 def record(state: JobState = JobState.RUNNING, **more: Any) -> jm.JobRecord:
@@ -95,7 +95,7 @@ def printed(words: list[str], capsys: pytest.CaptureFixture[str], code: int = 0)
 
 
 def test_the_schema_in_the_wheel_is_that_of_the_types(capsys: pytest.CaptureFixture[str]) -> None:
-    assert job_reports.schema() == SCHEMA
+    assert report_types.schema() == SCHEMA
     assert json.loads(printed(["schema"], capsys)) == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
