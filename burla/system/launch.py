@@ -5,6 +5,7 @@ has the same burla as this one, wherever that was found, and nothing that lies b
 script or in the working directory (`random.py`, `msgpack.py`) is taken for a library.
 """
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -100,9 +101,13 @@ def _run(module: str, paths: str, arguments: list[str]) -> None:
     assert spec is not None, home
     assert spec.loader is not None, home
     sys.modules["burla"] = package = importlib.util.module_from_spec(spec)
+    gc.disable()  # nothing of what is imported is ever garbage
     spec.loader.exec_module(package)
+    main = importlib.import_module(module).main
+    gc.freeze()
+    gc.enable()
     sys.argv[0] = module
-    sys.exit(importlib.import_module(module).main(arguments))
+    sys.exit(main(arguments))
 
 
 if __name__ == "__main__":

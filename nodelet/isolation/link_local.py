@@ -9,14 +9,13 @@ group. A unit of `burla up` has systemd do the same for all of the node.
 import ctypes
 import errno
 import os
-import platform
 import socket
 import struct
 
 from . import linux
 
 METADATA = "169.254.169.254"
-_SYSCALL_BPF = {"x86_64": 321, "aarch64": 280}.get(platform.machine())
+_SYSCALL_BPF = {"x86_64": 321, "aarch64": 280}.get(os.uname().machine)
 
 # linux/bpf.h
 _PROG_LOAD, _PROG_ATTACH = 5, 8

@@ -7,7 +7,6 @@ reason; where a machine lacks a thing (another system, an old kernel), that is E
 import ctypes
 import errno
 import os
-import platform
 import struct
 from collections.abc import Iterable
 
@@ -32,8 +31,9 @@ _LANDLOCK_CREATE_RULESET_VERSION, _LANDLOCK_RULE_PATH_BENEATH = 1, 1
 # These numbers are the same on all machines since mount_setattr's time; older ones are looked up.
 _SYSCALL_MOUNT_SETATTR = 442
 _SYSCALL_LANDLOCK = 444  # create_ruleset, add_rule, restrict_self
-_SYSCALL_CAPSET = {"x86_64": 126, "aarch64": 91}.get(platform.machine())
-_SYSCALL_KEYCTL = {"x86_64": 250, "aarch64": 219}.get(platform.machine())
+_MACHINE = os.uname().machine
+_SYSCALL_CAPSET = {"x86_64": 126, "aarch64": 91}.get(_MACHINE)
+_SYSCALL_KEYCTL = {"x86_64": 250, "aarch64": 219}.get(_MACHINE)
 
 _OPTIONS = {"ro": MS_RDONLY, "nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC}
 _RELATIME, _NOATIME, _NODIRATIME = 1 << 21, 1 << 10, 1 << 11

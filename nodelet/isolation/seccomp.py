@@ -8,7 +8,7 @@ was let in by Landlock. `by_descriptor` does so for Python.
 
 import ctypes
 import errno
-import platform
+import os
 import struct
 
 from . import linux
@@ -45,7 +45,7 @@ _PR_GET_SECCOMP, _PR_SET_SECCOMP, _MODE_FILTER = 21, 22, 2
 
 def is_there() -> bool:
     """Return whether this machine can filter, and we know its numbers."""
-    if platform.machine() not in _DENIED:
+    if os.uname().machine not in _DENIED:
         return False
     try:
         linux.prctl(_PR_GET_SECCOMP)
@@ -60,7 +60,7 @@ def restrict() -> None:
     Raises:
         OSError: the kernel cannot.
     """
-    program = filter_of(platform.machine())
+    program = filter_of(os.uname().machine)
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
     linux.prctl(_PR_SET_SECCOMP, _MODE_FILTER, header)

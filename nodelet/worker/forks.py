@@ -9,10 +9,12 @@ import resource
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from .dumps import describe_crashes
+from .processes import Wakeup
 
 FD_ABOVE = 500  # where our descriptor goes: `os.closerange(3, 256)` and the like pass below it
 FD_HEADROOM = 8  # below the limit on descriptors, when that is lower
@@ -36,10 +38,10 @@ _crash = -1  # where faulthandler describes a crash of this process
 _streams: list[io.TextIOWrapper] = []
 
 
-def reset_signals() -> None:
-    """Handle and block no signal but as a fresh interpreter does."""
+def reset_signals(numbers: Iterable[int] = ()) -> None:
+    """Handle and block no signal, or none of `numbers`, but as a fresh interpreter does."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
+    for number in numbers or signal.valid_signals():
         if number not in _FIXED:
             wanted = _NOT_DEFAULT.get(number, signal.SIG_DFL)
             with suppress(OSError):  # those that the C library keeps for itself
@@ -50,6 +52,9 @@ def reset_signals() -> None:
 
 def enter_worker(fds: tuple[int, int, int], memory: int, page: int) -> socket.socket:
     """Make a child of the zygote a worker: own session, own output, nothing inherited.
+
+    Does little: each page that is written to after a fork, be it a reference count, costs as much
+    as a hundred calls. What can be done once is done by `prepare`, before.
 
     Args:
         fds: of the command socket, stdout and stderr.
@@ -62,8 +67,7 @@ def enter_worker(fds: tuple[int, int, int], memory: int, page: int) -> socket.so
     sock = _place(fds)
     _crash = describe_crashes(memory, page, sock.fileno())
     close_all_but({sock.fileno(), _crash})
-    _open_streams()
-    reset_signals()
+    reset_signals(Wakeup.SIGNALS)
     return sock
 
 
@@ -84,9 +88,13 @@ def enter_copy(fds: tuple[int, int, int], template: socket.socket, page: int) ->
 
 def _offer_to_oom_killer() -> None:
     """Let the kernel rather kill this process, and what it forks, than others without memory."""
-    with suppress(OSError), open("/proc/self/oom_score_adj", "r+b", buffering=0) as file:
-        if int(file.read()) < OOM_SCORE:
-            file.write(b"%d" % OOM_SCORE)
+    with suppress(OSError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            if int(os.read(fd, 16)) < OOM_SCORE:
+                os.pwrite(fd, b"%d" % OOM_SCORE, 0)
+        finally:
+            os.close(fd)
 
 
 def _place(fds: tuple[int, int, int]) -> socket.socket:
@@ -122,6 +130,34 @@ def _fd_limit() -> int:
 def join_output() -> None:
     """Let stderr go where stdout goes, in the order in which both are written."""
     os.dup2(1, 2)
+
+
+def prepare() -> None:
+    """Make this process one that forks workers: what can be the same in all of them is made here.
+
+    Or a worker itself, if nobody has forked it.
+    """
+    reset_signals()
+    null = os.open(os.devnull, os.O_RDONLY)
+    reader, writer = os.pipe()  # the streams look once at what they write to: pipes, in workers
+    with _placed_instead((null, writer, writer)):
+        _open_streams()
+    for fd in (null, reader, writer):
+        os.close(fd)
+
+
+@contextmanager
+def _placed_instead(fds: tuple[int, int, int]) -> Iterator[None]:
+    """Let 0, 1 and 2 be these, for a while."""
+    before = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in range(3)]
+    try:
+        for place, fd in enumerate(fds):
+            os.dup2(fd, place)
+        yield
+    finally:
+        for place, fd in enumerate(before):
+            os.dup2(fd, place)
+            os.close(fd)
 
 
 def _open_streams() -> None:

@@ -11,8 +11,8 @@ import burla
 
 SEED_VARIABLE = "PYTHONHASHSEED"
 _PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1]); from burla.nodelet.worker.{} import main; "
-    "main(sys.argv[2:])"
+    "import gc, sys; gc.disable(); sys.path.append(sys.argv[1]); "  # no import is ever garbage
+    "from burla.nodelet.worker.{} import main; gc.enable(); main(sys.argv[2:])"
 )
 
 

@@ -5,6 +5,7 @@ blocking, the agent never blocks. What comes from a worker is not trusted: user 
 any descriptor of its process, so every field is checked and every size bounded before it is used.
 """
 
+import mmap
 import signal
 import socket
 import struct
@@ -131,7 +132,7 @@ class Parser:
 
     def __init__(
         self,
-        buffer: bytearray,
+        buffer: bytearray | mmap.mmap,
         bytes_max: int = MESSAGE_BYTES_MAX,
         frames_max: int = MESSAGE_FRAMES_MAX,
         hold: Callable[[memoryview], memoryview] = lambda part: memoryview(bytes(part)),

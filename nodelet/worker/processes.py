@@ -25,6 +25,8 @@ class Wakeup:
     A process has one, which takes its signal handlers.
     """
 
+    SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # those that it takes
+
     def __init__(self, control: socket.socket, owner: int) -> None:
         """Listen to `control`.
 

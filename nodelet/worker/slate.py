@@ -109,6 +109,9 @@ def _cell(words: memoryview, cell: int) -> memoryview:
     return words[begin : begin + CELL_WORDS]
 
 
+_WIPED = memoryview(bytes(PAGE_BYTES)).cast("q")
+
+
 class AgentSlate:
     """The agent's side: it opens cells, lowers `hi`, and looks."""
 
@@ -116,8 +119,7 @@ class AgentSlate:
         """Take over a page, which is wiped: its last worker is gone."""
         self._words = words
         self._cells = [_cell(words, i) for i in range(CELLS)]
-        for at in range(len(words)):
-            words[at] = 0
+        words[:] = _WIPED
         self.output = words[_OUTPUT : _OUTPUT + 2]  # for who reads it
 
     def open(self, cell: int, lo: int, hi: int) -> None:

@@ -8,7 +8,6 @@ however it ends, the supervisor kills all sandboxes, removes what it has made, a
 It must never import zmq, asyncio or uvloop, run user code, or have a second thread.
 """
 
-import gc
 import os
 import signal
 import socket
@@ -235,9 +234,6 @@ def main(argv: list[str]) -> NoReturn:
     control = socket.socket(fileno=int(argv[0]))
     become_subreaper()
     hide_seed()
-    forks.reset_signals()
+    worker.prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker.rehearse()  # what is imported or cached on first use then is so in all workers
-    gc.collect()
-    gc.freeze()  # a collection in a worker would copy every page it looks at
     Supervisor(control, int(argv[1]), argv[2], Confinement.parse(argv[3])).run()

@@ -6,6 +6,7 @@ definitions: the zygote imports it once for all workers. It never imports zmq or
 
 import errno
 import gc
+import mmap
 import os
 import select
 import socket
@@ -53,8 +54,8 @@ from .surroundings import Applied
 
 EXIT_OK = 0
 # A blank that waits longer rehearses, which costs as much as to fork it: sooner it would be in the
-# way of small jobs, and of the start of other nodes on this machine.
-IDLE_S = 0.5
+# way of small jobs, and of the start of this node and of others on this machine.
+IDLE_S = 2.0
 EXIT_BROKEN = 70  # the agent is gone, or our own code failed
 EXIT_INTERRUPTED = 130
 CLOSED = (errno.EBADF, errno.ENOTSOCK)  # the function closed our socket
@@ -74,7 +75,9 @@ class Worker:
         self._started_ns = started_ns  # when its own Python was; None: it was forked
         self._sock = sock
         self._pages = pages
-        self._parser = Parser(bytearray(READ_BYTES), ORDER_BYTES_MAX, ORDER_FRAMES_MAX)
+        # not a bytearray, which is written to all over when it is made
+        buffer = mmap.mmap(-1, READ_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._parser = Parser(buffer, ORDER_BYTES_MAX, ORDER_FRAMES_MAX)
         self._parser.carry()
         self._walker = Walker(sock, WorkerSlate(pages(page)))
         self._leaves = LeafMemory()
@@ -304,6 +307,14 @@ class Worker:
         copy.serve()
 
 
+def prepare() -> None:
+    """Make this process one that forks workers."""
+    forks.prepare()
+    rehearse()  # what is imported or cached on first use then is so in all workers
+    gc.collect()
+    gc.freeze()  # a collection in a worker would copy every page it looks at
+
+
 def rehearse() -> None:
     """Load a function and run a span of one call for nobody, all the way from bytes to bytes.
 
@@ -370,6 +381,7 @@ def main(argv: list[str]) -> NoReturn:
         from burla.nodelet.isolation import by_descriptor  # most do without
 
         by_descriptor.install()
+    forks.prepare()
     run((sock, out, err), Memory(slates), page, started_ns=started_ns)
 
 

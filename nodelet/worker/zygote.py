@@ -7,7 +7,6 @@ ends, however it ends, the zygote kills all its descendants, wipes the scratch d
 It must never import zmq, asyncio or uvloop, run user code, or have a second thread.
 """
 
-import gc
 import os
 import select
 import signal
@@ -17,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from . import control as c, forks, worker
+from . import control as c, worker
 from .folders import remove
 from .fresh import hide_seed
 from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
@@ -236,10 +235,7 @@ def main(argv: list[str]) -> NoReturn:
     os.set_inheritable(memory.fd, False)
     hide_seed()
     become_subreaper()
-    forks.reset_signals()
-    worker.rehearse()  # what is imported or cached on first use then is so in all workers
-    gc.collect()
-    gc.freeze()  # a collection in a worker would copy every page it looks at
+    worker.prepare()
     if argv[4:]:
         from burla.nodelet.isolation.restrict import (
             seal,  # a private cluster does without, and without what it imports

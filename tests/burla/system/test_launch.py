@@ -12,8 +12,9 @@ from burla.system import launch
 pytestmark = pytest.mark.slow
 
 SHOW = """
-import sys, burla, msgpack, random
+import gc, sys, burla, msgpack, random
 def main(arguments):
+    assert gc.isenabled()
     print(burla.__file__, msgpack.__file__, random.__file__, *arguments, sep="\\n")
     return 3
 """
