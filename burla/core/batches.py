@@ -81,7 +81,7 @@ class Batches:
         parts, payload = [], list[bytes]()
         contents: dict[int, Content] = {}
         for count, frames in leaves:
-            if isinstance(frames, Sequence):
+            if type(frames) is tuple or isinstance(frames, Sequence):
                 parts.append(m.Leaf(number, at, count, len(frames)))
                 payload += frames
             else:

@@ -50,6 +50,8 @@ def _struct(fields: list[tuple[str, Clean]], value: Struct) -> Struct:
 
 
 def _tuple(clean: Clean, value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not value:
+        return value
     cleaned = tuple(map(clean, value))
     is_same = all(after is before for after, before in zip(cleaned, value, strict=True))
     return value if is_same else cleaned

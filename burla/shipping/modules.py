@@ -6,6 +6,7 @@ they stand at the call. `__main__` always travels by value, and so do modules th
 
 import functools
 import importlib.machinery
+import operator
 import os
 import sys
 from collections.abc import Iterable
@@ -213,7 +214,6 @@ _MODULE_SUFFIXES = frozenset(("", *(s[1:] for s in importlib.machinery.all_suffi
 class _Asked(NamedTuple):
     """Which loaded modules a worker of this machine cannot import by itself."""
 
-    key: tuple[object, ...] = ()
     lost: frozenset[str] = frozenset()  # they go by value
     carried: CarriedBy | None = None  # gives those of hooks, if there are hooks
     otherwise: frozenset[str] = frozenset()  # all that go in one of these ways
@@ -222,6 +222,29 @@ class _Asked(NamedTuple):
 
 
 _asked = _Asked()
+
+
+class _Seen(NamedTuple):
+    """On what that depends: the objects, for another may get the id of one that is gone."""
+
+    path: tuple[str, ...]
+    modules: list[object]
+    hooks: list[object]
+
+    def is_same(self, other: "_Seen") -> bool:
+        """Return whether both are equal, without a word to objects that may compare themselves."""
+        return (
+            self.path == other.path
+            and _are_same(self.modules, other.modules)
+            and _are_same(self.hooks, other.hooks)
+        )
+
+
+def _are_same(some: list[object], others: list[object]) -> bool:
+    return len(some) == len(others) and all(map(operator.is_, some, others))
+
+
+_last: tuple[_Seen, _Asked] | None = None
 
 
 def new_sent() -> Sent:
@@ -271,21 +294,21 @@ def by_value_modules() -> frozenset[str]:
 
 
 def _sort_modules() -> _Asked:
-    global _asked
-    loaded = tuple(map(id, sys.modules.values()))
-    hooks = (*map(id, sys.meta_path), *map(id, sys.path_hooks))
-    key = (tuple(map(str, sys.path)), loaded, hooks)
-    asked = _asked  # another thread may replace it
-    if asked.key != key:  # a loop of maps asks again and again
-        lost = frozenset(_find_by_value_modules())
-        is_relative = not all(map(os.path.isabs, key[0]))
-        if has_hooks():
-            of_hooks = frozenset(filter(can_be_carried, _loaded_by_hooks(lost)))
-            carried = partial(carried_modules, of_hooks)
-            asked = _Asked(key, lost - of_hooks, carried, lost | of_hooks, is_relative, len(loaded))
-        else:
-            asked = _Asked(key, lost, None, lost, is_relative, len(loaded))
-        _asked = asked
+    global _asked, _last
+    path = tuple(map(str, sys.path))
+    seen = _Seen(path, list(sys.modules.values()), [*sys.meta_path, *sys.path_hooks])
+    last = _last  # another thread may replace it
+    if last is not None and last[0].is_same(seen):  # a loop of maps asks again and again
+        return last[1]
+    lost = frozenset(_find_by_value_modules())
+    is_relative, loaded = not all(map(os.path.isabs, path)), len(seen.modules)
+    if has_hooks():
+        of_hooks = frozenset(filter(can_be_carried, _loaded_by_hooks(lost)))
+        carried = partial(carried_modules, of_hooks)
+        asked = _Asked(lost - of_hooks, carried, lost | of_hooks, is_relative, loaded)
+    else:
+        asked = _Asked(lost, None, lost, is_relative, loaded)
+    _asked, _last = asked, (seen, asked)
     return asked
 
 

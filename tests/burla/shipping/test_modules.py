@@ -73,3 +73,21 @@ def test_modules_that_no_worker_could_import_travel(
         __import__("burla_test_lost")
         assert "burla_test_lost" not in by_value_modules()
     assert by_value_modules() >= {"burla_test_made", "burla_test_lost"}
+
+
+def test_what_stands_for_a_module_is_known_as_itself_and_not_asked_whether_it_is_equal(
+    module_names: list[str],
+) -> None:
+    class Odd(types.ModuleType):
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError("it compares itself")
+
+    module_names.append("burla_test_odd")
+    for _ in range(2):
+        sys.modules["burla_test_odd"] = Odd("burla_test_odd")
+        assert "burla_test_odd" in by_value_modules()
+        assert "burla_test_odd" in by_value_modules()
+    sys.modules["burla_test_odd"] = os  # in the same place
+    assert "burla_test_odd" not in by_value_modules()
