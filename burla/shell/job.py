@@ -9,6 +9,7 @@ import threading
 import time
 from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, assert_never
 
 from burla.core.commands import (
@@ -205,11 +206,9 @@ class Job:
         place = place_for(stderr, os.environ) if self.spinner else None
         if place is None and self._callback is None:
             return
-        self._progress = JobProgress(self.meter, self._ask, place, self._callback)
+        ask = partial(self._thread.post, AskStatus(self.id))  # not of ours: that would be a ring
+        self._progress = JobProgress(self.meter, ask, place, self._callback)
         self.printer.show(self._progress)
-
-    def _ask(self) -> None:
-        self._thread.post(AskStatus(self.id))
 
     def finish(self) -> None:
         """Return when all output of a job that is complete is written, and say how it went."""

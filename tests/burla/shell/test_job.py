@@ -7,21 +7,27 @@ from types import SimpleNamespace
 import pytest
 from opening import open_job
 
+from burla.core.progress import Progress
 from burla.core.session import Session
 from burla.shell.job import Job
 
 
 @pytest.mark.parametrize("prints", [False, True])
+@pytest.mark.parametrize("shows", [False, True])
 def test_a_job_that_is_closed_is_freed_at_once(
-    prints: bool, capsys: pytest.CaptureFixture[str]
+    prints: bool, shows: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With its function and inputs: else they wait for a garbage collector, which looks at all."""
     session = Session(open_job(b"J" * 16), [], prompt=True)
     thread = SimpleNamespace(post=lambda command: None)  # nothing is sent
-    job = Job(session, thread, "f", False)  # type: ignore[arg-type]
+    told: list[Progress] = []
+    job = Job(session, thread, "f", False, callback=told.append)  # type: ignore[arg-type]
+    if shows:
+        job.show()
     if prints:
         job.printer.put("a line")
-        job.printer.wait_written()
+    job.finish()
+    assert told
     freed = weakref.ref(job)
     gc.disable()
     try:
