@@ -51,18 +51,22 @@ class DirectEnd:
 
         For who is through with what it does: it may have heard something when this returns.
         """
-        if self._is_busy or self.other._is_busy:
+        other = self.other
+        if not (other._waiting or self._waiting):
+            return  # as mostly
+        if self._is_busy or other._is_busy:
             return  # whoever is at it goes on
-        self._is_busy = self.other._is_busy = True
+        self._is_busy = other._is_busy = True
         try:
             for _ in range(ROUNDS_MAX):
-                if not self.other._have_turn() and not self._have_turn():
+                has_heard = bool(other._waiting) and other._have_turn()
+                if not has_heard and not (self._waiting and self._have_turn()):
                     return
         finally:
-            self._is_busy = self.other._is_busy = False
+            self._is_busy = other._is_busy = False
 
     def _turn_soon(self) -> None:
-        if not self._is_due and self._may_hear():
+        if self._waiting and not self._is_due and self._may_hear():
             self._is_due = True
             self._loop.call_soon(self._on_due)
 
@@ -86,6 +90,9 @@ class DirectEnd:
         return True
 
     def _next(self) -> Iterator[Said]:
+        if len(self._waiting) == 1:
+            yield self._waiting.popleft()
+            return
         until_s = time.monotonic() + DRAIN_S
         for _ in range(min(DRAIN_MESSAGES, len(self._waiting))):
             yield self._waiting.popleft()
