@@ -12,9 +12,9 @@ from burla.shipping.shipped_files import find_files
 
 from .arguments import check_arguments, decide_unpack
 from .monkey_patches import refuse_green_threads
-from .nested import is_nested, list_here, put_here, run_here
-from .options import read_machines, read_options
-from .original import Dynamic, plain_limits, refuse_image, warn_of_machines
+from .nested import is_nested, list_here, put_here, refuse_image, run_here
+from .options import read_image, read_machines, read_options
+from .original import Dynamic, plain_limits, warn_of_machines
 from .own_frames import hide_own_frames
 from .starting import Request, detach as detach_job, start
 from .variables import read_env
@@ -50,7 +50,6 @@ def request_of(
         TypeError: one is of a wrong kind; the text names it.
         ValueError: one has an impossible value.
     """
-    refuse_image(image)
     machines = read_machines(region, disk_gb)
     options = read_options(**of_calls)
     limits = (*plain_limits(func_cpu, func_ram), max_parallelism)
@@ -60,6 +59,7 @@ def request_of(
     return Request(
         *(function_, inputs, shape, *limits, spinner, grow, chosen, shipped, options, needed),
         machines=machines,
+        image=read_image(image, options.func_gpu),
     )
 
 
@@ -85,6 +85,7 @@ def map_(request: Request) -> "list[Any] | Iterator[Any] | Job":
         return detach_job(request)
     if is_nested():
         warn_of_machines(request.machines)
+        refuse_image(request.image)
         put_here(request.shipped)
         here = run_here(request.function, inputs, request.shape, request.chosen, options)
         return hiding_frames(here) if options.generator else list_here(here, options)

@@ -66,6 +66,19 @@ def put_here(files: Iterable[Shipped]) -> None:
                 target.write(content)
 
 
+def refuse_image(image: str) -> None:
+    """Refuse to run calls in an image.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if image:
+        raise ValueError(
+            f"image={image!r} cannot be used inside a call: what a call maps runs in the process"
+            " of the call, in the image of that: leave image out"
+        )
+
+
 def list_here(results: Iterator[Any], options: Options) -> list[Any]:
     """Return what `run_here` yields; an error carries the results before it."""
     found: list[Any] = []

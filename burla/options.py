@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any
 
 from burla.core.progress import Progress
+from burla.protocol.image_messages import checked_image
 from burla.protocol.messages import NUMBER_MAX, CallPolicy, Machines
 from burla.shell.delivery import Delivery
 from burla.values.payloads import short_repr
@@ -139,6 +140,30 @@ def read_machines(region: object = None, disk_gb: object = None) -> Machines | N
             raise ValueError(f"disk_gb must be 1 to {DISK_GB_MAX}, not {short_repr(disk_gb)}")
     size = 0 if disk_gb is None else operator.index(disk_gb)  # type: ignore[arg-type]  # likewise
     return Machines(region or "", size)
+
+
+def read_image(image: object = None, gpus: int = 0) -> str:
+    """Return the image in which calls are to run; empty: in none.
+
+    Raises:
+        TypeError: it is of a wrong kind.
+        ValueError: it is no name of one, or cannot be had with the other arguments.
+    """
+    if image is None:
+        return ""
+    if not isinstance(image, str):
+        what = "the name of a container image, as 'python:3.12-slim', or None"
+        raise TypeError(f"image must be {what}, not {short_repr(image)}")
+    try:
+        checked_image(image)
+    except ValueError as error:
+        raise ValueError(f"image={short_repr(image)}: {error}") from None
+    if gpus:
+        raise ValueError(
+            f"image={image!r} and func_gpu={gpus}: images do not have the driver of a node's GPUs,"
+            " so calls in them get none: leave one of the two out"
+        )
+    return image
 
 
 def _resume(value: object, *, detach: bool) -> str:

@@ -6,7 +6,6 @@ Pure, but for the warning. What machines that are made are to be like is checked
 from typing import Any, Literal
 
 from burla.protocol.messages import Machines
-from burla.values.payloads import short_repr
 
 from .own_frames import warn_caller
 
@@ -26,20 +25,6 @@ def plain_limits(func_cpu: Any, func_ram: Any) -> tuple[Any, Any]:
     cpu = 1 if isinstance(func_cpu, str) and func_cpu == DYNAMIC else func_cpu
     ram = None if isinstance(func_ram, str) and func_ram == DYNAMIC else func_ram
     return cpu, ram
-
-
-def refuse_image(image: object) -> None:
-    """Refuse to run calls in an image.
-
-    Raises:
-        ValueError: calls cannot run in a container.
-    """
-    if image is not None:
-        raise ValueError(
-            f"image={short_repr(image)}: calls run in the Python of the nodes, not in containers."
-            " What function and modules import goes along by itself, or by packages=: leave image"
-            " out. For nodes that are pods, the cluster's file names one (image of [kubernetes])"
-        )
 
 
 def warn_of_machines(machines: Machines | None) -> None:

@@ -74,6 +74,11 @@ if TYPE_CHECKING:
     from .detached import Job as DetachedJob
 
 KINDS = {False: m.BlobKind.PART, True: m.BlobKind.BYTES_PART}  # of a part: was it a `bytes`?
+NO_NODES = (
+    "image={!r}: no cluster is set (BURLA_CLUSTER, `burla login`), and calls of a private cluster"
+    " run in no image: `burla up --local` makes a cluster of this machine, whose nodes run images"
+    " if podman or docker is here; or leave image out"
+)
 ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
 ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
 
@@ -96,6 +101,7 @@ class Request:
     packages: Wanted | None = None  # None: as the settings say
     names: frozenset[str] = frozenset()  # of modules that the calls refer to, beside the function
     machines: m.Machines | None = None  # what those that are made for it are to be like
+    image: str = ""  # in which the calls run; empty: in none
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,8 @@ def begin(request: Request, sent: Sent, pieces: FunctionPieces, *, is_lazy: bool
         pieces: of the function as it is now.
         is_lazy: how many inputs are handed in depends on how many calls may run at once.
     """
+    if request.image and cluster_address() is None:
+        raise ValueError(NO_NODES.format(request.image))
     cluster = _cluster()
     spec = _specify(request, cluster, is_lazy=is_lazy)
     travels = cluster.address is not None
@@ -266,6 +274,7 @@ def _specify(request: Request, cluster: _Cluster, *, is_lazy: bool) -> m.OpenJob
         policy=request.options.policy(),
         detached=TOKEN if is_kept else None,
         machines=request.machines if grow else None,
+        image=request.image,
     )
 
 
@@ -382,6 +391,8 @@ def _needs_of(request: Request, cluster: _Cluster, held: HeldFunction, found: Fo
     pickles = [*held.frames, *(part.content for part, is_bytes in held.parts if not is_bytes)]
     roots = found.roots | request.names
     needs = packages_needed(wanted, roots, found.imported, pickles, request.inputs)
+    if request.image and not wanted.mode:  # not what is in the image, if that differs
+        needs = needs.as_named()
     return as_lacking(cluster.address or "", needs)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from burla.nodelet.isolation import probe
 from burla.nodelet.isolation.linux import set_dumpable
 from burla.nodelet.shell.agent import NotAcceptedError, NotAuthorisedError, run
+from burla.nodelet.shell.runtimes import find_runtime
 from burla.system import daemon
 from burla.system.exit_codes import NODELET, described
 from burla.system.failure import (
@@ -324,6 +325,16 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
     return dataclasses.replace(config, tier=tier, confinement=probe.fitted(confinement, tier))
 
 
+def _with_runtime(config: NodeletConfig) -> NodeletConfig:
+    """Return the settings with what fetches images, if jobs can run in any; else tell why."""
+    if not config.tier.is_sandboxed():
+        return config
+    runtime, why = find_runtime() if config.packages else ("", "there is no directory for its files")
+    if not runtime:
+        log.info("no job runs in a container image here: %s", why)
+    return replace(config, runtime=runtime)
+
+
 def _bytes(ram_gb: float) -> int:
     if not 0 < ram_gb < 1 << 20:  # also false for nan
         raise ValueError(f"argument --ram: {ram_gb} GB is out of range: more than 0, below 1048576")
@@ -335,6 +346,7 @@ async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
         await daemon.wait_listening(ipc_path(config.scheduler), LISTEN_S)
     else:
         config = await asyncio.to_thread(_isolated, config, options.isolation, options.key_file)
+        config = await asyncio.to_thread(_with_runtime, config)
     try:
         async with packages_cli.given(config) as config:
             await run(config)

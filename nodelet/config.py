@@ -66,6 +66,9 @@ class NodeletConfig:
     standing: tuple[str, ...] = ()  # requirements that are there for all jobs
     standing_place: str = ""  # where these are found; empty: nowhere
     is_private: bool = False  # all jobs are those of one program
+    # the program that fetches container images; beside `packages`, in a directory of the same name
+    # and "-images", are their files; empty: no job runs in one
+    runtime: str = ""
 
     def __post_init__(self) -> None:
         """Check the settings and bring the address to its normal form.

@@ -11,6 +11,7 @@ from burla.protocol import messages as m, store_messages as sm
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.detach_messages import ADOPT, BeforeStored, DetachAsked
 from burla.protocol.fields import MACHINES, POLICIES
+from burla.protocol.image_messages import IMAGES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.job_messages import JOBS, JobShown
 from burla.protocol.key_messages import ServerKey
@@ -57,6 +58,7 @@ class Connection:
         self._tells_status = False  # it can say how a job stands
         self._has_packages = False  # it knows what a function needs of packages
         self._takes_sizes = False  # it takes the sizes of big inputs for them
+        self._knows_images = False  # it gives jobs with one to nodes that run images
         self._knows_machines = False  # it knows what machines made for jobs are to be like
         self._hello_s = now_s
         self._heard_s: float | None = None
@@ -234,6 +236,7 @@ class Connection:
         self._has_packages = PACKAGES in welcome.features
         self._takes_sizes = INPUTS in welcome.features
         self._knows_machines = MACHINES in welcome.features
+        self._knows_images = IMAGES in welcome.features
         self._has_store = sm.STORE in welcome.features
         self._adopts = self._has_store and ADOPT in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
@@ -255,6 +258,7 @@ class Connection:
             has_store=self._has_store,
             takes_sizes=self._takes_sizes,
             knows_machines=self._knows_machines,
+            knows_images=self._knows_images,
         )
 
     def _end_all(self, why: str) -> list[Effect]:

@@ -84,6 +84,11 @@ TOO_OLD = (
 
 OLDER = "the scheduler of the cluster runs an older burla, which does not know of it"
 
+NO_IMAGES = (
+    "image={!r}: the scheduler of the cluster runs an older burla, which runs no images: an"
+    " administrator upgrades it with `burla up`, or leave image out"
+)
+
 NO_STORE = (
     "the scheduler of the cluster runs an older burla, or has no store, and cannot keep a job whose"
     " caller goes: an administrator upgrades it with `burla up`, or leave detach out"
@@ -148,6 +153,7 @@ class Session:
         has_store: bool = True,
         takes_sizes: bool = False,
         knows_machines: bool = True,
+        knows_images: bool = True,
     ) -> list[Effect]:
         """Note that the scheduler listens: tell it all that it may not know.
 
@@ -161,19 +167,23 @@ class Session:
             has_store: it keeps detached jobs.
             takes_sizes: it takes the sizes of big inputs for them; else they are sent whole.
             knows_machines: it knows what machines that are made for a job are to be like.
+            knows_images: it knows of images in which calls run.
         """
         self._connected, self._bytes_max = True, bytes_max
         self._known = {"bytes_max": bytes_max, "takes_blobs": takes_blobs}
         self._known |= {"has_policies": has_policies, "has_packages": has_packages}
         self._known |= {"tells_status": tells_status}
         self._known |= {"has_store": has_store, "takes_sizes": takes_sizes}
-        self._known |= {"knows_machines": knows_machines}
+        self._known |= {"knows_machines": knows_machines, "knows_images": knows_images}
         self.batches.sends_whole = self.is_detached or not takes_sizes  # stored ones are whole
         if self.is_detached and not has_store:
             self._fail(m.JobFailed(self.id, "", NO_STORE))
             return self._settle()
         if self._spec.policy is not None and not has_policies:
             self._fail(m.JobFailed(self.id, "", TOO_OLD))
+            return self._settle()
+        if self._spec.image and not knows_images:
+            self._fail(m.JobFailed(self.id, "", NO_IMAGES.format(self._spec.image)))
             return self._settle()
         self._waiting.stall("", now_s)
         spec = replace(self._spec, topic=self.topic)

@@ -97,6 +97,7 @@ from .fields import (
     Whose as Whose,
     Word as Word,
 )
+from .image_messages import ImageName
 from .input_messages import (
     BatchWanted as BatchWanted,
     InputPiece as InputPiece,
@@ -165,6 +166,7 @@ class OpenJob(Bulk, frozen=True, kw_only=True):
     adopted: bool = False  # it was attached: what its client has of it is safe before calls begin
     machines: Machines | None = None  # that are made for it; only to who has said `MACHINES`
     blake3: bool = False  # its outcomes may be sealed with BLAKE3, see mac.py
+    image: ImageName = ""  # in which its calls run; only to who has said `IMAGES`
 
 
 class Inputs(Bulk, frozen=True, kw_only=True):
@@ -411,6 +413,7 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     policy: CallPolicy | None = None  # only to a node that has said that it knows it
     packages: PackedPackages = b""  # likewise
     blake3: bool = False  # as in OpenJob
+    image: ImageName = ""  # in which its calls run; only to a node that has said `IMAGES`
 
 
 class Assign(Bulk, frozen=True, kw_only=True):

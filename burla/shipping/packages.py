@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
@@ -67,6 +67,13 @@ class Needs:
         left = [one for one in packages.requirements if pm.name_of(one) not in {*names}]
         packed = pm.pack(pm.Packages(tuple(left), packages.is_whole)) if left else b""
         return Needs(packed, (*self.carried, *more), self.here, self.missing)
+
+    def as_named(self) -> "Needs":
+        """Return the same in the very versions that are said, whatever there is of them already."""
+        if not self.packed:
+            return self
+        packages = pm.Packages(pm.unpack(self.packed).requirements, is_whole=False)
+        return replace(self, packed=pm.pack(packages))
 
 
 NOTHING = Needs()

@@ -45,6 +45,7 @@ class BeginLease(Struct, frozen=True):
     blobs: tuple[int, ...] = ()  # numbers of those that `start` names
     packages: str = ""  # where imports look first; empty: as ever
     files: str = ""  # where they look before that for packages that came as files; empty: nowhere
+    enters: bool = False  # the sandbox that was made for it by `EnterImage`
 
 
 class GetPackages(Struct, frozen=True):
@@ -52,6 +53,7 @@ class GetPackages(Struct, frozen=True):
 
     lease: bytes
     packed: bytes  # `package_messages.Packages`
+    image: str = ""  # the files of the image that it runs in: these count as what is there
 
 
 class GetFiles(Struct, frozen=True):
@@ -64,6 +66,27 @@ class GetFiles(Struct, frozen=True):
 
 class LetGoOfPackages(Struct, frozen=True):
     """A lease that was given packages needs none any more."""
+
+    lease: bytes
+
+
+class GetImage(Struct, frozen=True):
+    """Have the files of an image ready for a lease; tell of it with `image_there`."""
+
+    lease: bytes
+    image: str  # its name
+    place: str = ""  # where they are; then they are only to be kept
+
+
+class EnterImage(Struct, frozen=True):
+    """Make a sandbox with these files for a lease; tell of it with `image_entered`."""
+
+    lease: bytes
+    place: str
+
+
+class LetGoOfImage(Struct, frozen=True):
+    """A lease that was given an image needs it no more, nor a sandbox that waits for it."""
 
     lease: bytes
 
@@ -195,6 +218,9 @@ Effect = (
     | GetPackages
     | GetFiles
     | LetGoOfPackages
+    | GetImage
+    | EnterImage
+    | LetGoOfImage
     | KeepBlob
     | FinishBlob
     | DropBlob

@@ -124,10 +124,18 @@ class Lease:
 
     # --- from the scheduler ---
 
-    def begin(self, now_s: float, places: tuple[str, str] = ("", "")) -> None:
-        """Let the first worker load the function; `places`: where imports look first."""
+    def begin(
+        self, now_s: float, places: tuple[str, str] = ("", ""), *, enters: bool = False
+    ) -> None:
+        """Let the first worker load the function.
+
+        Args:
+            now_s: when.
+            places: where imports look first.
+            enters: in the sandbox that was made for its image.
+        """
         self.life.enter(Phase.SERVING, now_s)
-        self._begin_lease(places, keep=False)
+        self._begin_lease(places, keep=False, enters=enters)
         self._workers.want(1)
 
     def linger(self, now_s: float) -> None:
@@ -354,9 +362,9 @@ class Lease:
         """Return whether its workers may go on with another lease."""
         return self.life.serves and not self.custody.open and not self._has_failed
 
-    def _begin_lease(self, places: tuple[str, str], *, keep: bool) -> None:
+    def _begin_lease(self, places: tuple[str, str], *, keep: bool, enters: bool = False) -> None:
         files, packages = places
-        begin = BeginLease(self._start, self._function, keep, self._blobs, packages, files)
+        begin = BeginLease(self._start, self._function, keep, self._blobs, packages, files, enters)
         self._effects.append(begin)
         self._function = ()  # it may be big, and this lease may be remembered for long
 

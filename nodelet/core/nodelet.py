@@ -21,6 +21,7 @@ from burla.protocol.messages import SchedulerToNodelet
 from .blobs import IDLE_MAX, Blobs
 from .effects import Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
 from .events import Reading, WorkerEvent
+from .images import ImageTable
 from .lease import Lease
 from .memory_policy import low
 from .packages import PackageTable
@@ -57,6 +58,7 @@ class Nodelet:
         room = hello.ram // m.BLOBS_SHARE
         self._blobs = Blobs(room, self._effects, blobs_max, self._new_number)
         self.packages = PackageTable(self._effects)
+        self.images = ImageTable(self._effects)
         self._beat_s = 0.0
         self._heard_s = 0.0
         self._hello_s = 0.0  # when the last Hello was sent
@@ -100,6 +102,11 @@ class Nodelet:
                 return
         self._blobs.failed(number, why)
 
+    def image_there(self, lease: bytes, place: str) -> None:
+        """Take note where the files of a lease's image are."""
+        if (found := self.images.there(lease, place)) is not None:
+            self.packages.need(found.start, found.blobs, place)
+
     def leave(self) -> None:
         """Take no more work; `Leave` comes when what was begun is done and delivered."""
         if not self._leaving:
@@ -124,8 +131,12 @@ class Nodelet:
         if self._current() is None:
             waiting = (e for e in self.leases.values() if e.life.phase is Phase.QUEUED)
             lease = next(waiting, None)
-            if lease is not None and self._has_all(lease.id):
-                lease.begin(now_s, self.packages.places_of(lease.id))
+            if lease is not None and self._has_all(lease.id) and self.images.enter(lease.id):
+                places, enters = (
+                    self.packages.places_of(lease.id),
+                    self.images.has_entered(lease.id),
+                )
+                lease.begin(now_s, places, enters=enters)
         # it may be gone for good, or have another key by now
         is_silent = now_s - self._heard_s >= UNHEARD_S
         for one in list(self.leases.values()):
@@ -135,6 +146,7 @@ class Nodelet:
             if one.life.phase is Phase.STOPPED:
                 self._blobs.release(one.id, now_s)
                 self.packages.release(one.id)
+                self.images.release(one.id)
                 if one.report.is_empty():
                     self._forget(one)
         is_released = self._released or self._welcomed is None or is_silent
@@ -204,6 +216,7 @@ class Nodelet:
             "leases": {lease.id.hex(): lease.snapshot() for lease in self.leases.values()},
             "blobs": self._blobs.snapshot(),
             "packages": self.packages.snapshot(),
+            "images": self.images.snapshot(),
             "past": [life.snapshot() for life in self._past],
         }
 
@@ -276,6 +289,7 @@ class Nodelet:
         for lease in self.leases.values():
             lease.big.ask_again(now_s)
         self.packages.send_again()
+        self.images.send_again()
         if self._leaving:
             self._effects.append(Send(m.Drain()))
 
@@ -294,7 +308,9 @@ class Nodelet:
                 Note(f"lease {past[0].id.hex()} is forgotten: too many unacknowledged leases")
             )
         blobs = self._blobs.need(said, now_s) if said.blobs else ()
-        self.packages.need(said, blobs)
+        place = self.images.need(said, blobs) if said.image else ""
+        if place or not said.image:  # else what there is of packages is known later
+            self.packages.need(said, blobs, place)
         lease = self.leases[said.lease] = Lease(
             *(said, function, self._effects, now_s, blobs, self._new_number, self._hello.ram)
         )
@@ -315,7 +331,8 @@ class Nodelet:
 
     def _has_all(self, lease: bytes) -> bool:
         """Return whether a lease may begin."""
-        return self._blobs.has_all(lease) and self.packages.has_all(lease)
+        is_there = self.packages.has_all(lease) and self.images.has_files(lease)
+        return is_there and self._blobs.has_all(lease)
 
     def _current(self) -> Lease | None:
         """Return the lease whose workers there are."""
@@ -328,6 +345,7 @@ class Nodelet:
         del self.leases[lease.id]
         self._blobs.release(lease.id, lease.life.past[-1][0])
         self.packages.release(lease.id)
+        self.images.release(lease.id)
         self._past.append(lease.life)
 
 

@@ -21,6 +21,7 @@ class Needed:
     """What one lease needs."""
 
     packed: bytes  # empty: nothing is to be installed
+    image: str  # where the files of its image are; empty: it runs in none
     files: tuple[bytes, tuple[m.Blob, ...]]  # whose, and which
     numbers: tuple[int, ...] = ()  # of these blobs
     place: str | None = None  # where imports are to look first, empty: as ever; None: not there yet
@@ -38,8 +39,14 @@ class PackageTable:
         self._leases: dict[bytes, Needed] = {}
         self.awaited: dict[bytes, None] = {}  # leases whose blobs with files may not be here yet
 
-    def need(self, start: m.StartLease, numbers: Sequence[int]) -> None:
-        """Get what a lease needs, if it needs anything; `numbers` are those of its blobs."""
+    def need(self, start: m.StartLease, numbers: Sequence[int], image: str = "") -> None:
+        """Get what a lease needs, if it needs anything.
+
+        Args:
+            start: what the scheduler said of it.
+            numbers: those of its blobs.
+            image: where the files of its image are; empty: it runs in none.
+        """
         listed = [
             (blob, number)
             for blob, number in zip(start.blobs, numbers, strict=False)
@@ -48,15 +55,16 @@ class PackageTable:
         if not start.packages and not listed:
             return
         blobs, of_blobs = tuple(blob for blob, _ in listed), tuple(number for _, number in listed)
-        needed = Needed(start.packages, (start.owner, blobs), of_blobs)
+        needed = Needed(start.packages, image, (start.owner, blobs), of_blobs)
         for one in self._leases.values():
-            if one.packed == needed.packed and needed.place is None:
+            is_same = (one.packed, one.image) == (needed.packed, image)
+            if is_same and needed.place is None:
                 needed.place = one.place
             if one.files == needed.files and needed.files_place is None:
                 needed.files_place = one.files_place
         self._leases[start.lease] = needed
         if needed.packed:
-            self._effects.append(GetPackages(start.lease, needed.packed))  # also to keep them
+            self._effects.append(GetPackages(start.lease, needed.packed, image))  # and keep them
         else:
             needed.place = ""
         if blobs:

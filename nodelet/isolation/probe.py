@@ -73,7 +73,8 @@ def confinement(
 ) -> Confinement:
     """Return how sandboxes of this process are to be; `packages`: a directory they read, too."""
     has_root = os.geteuid() == 0
-    hidden = tuple(_hidden(scheduler, key_file, has_root))
+    images = [f"{packages}-images"] if packages else []  # whose jobs run in one see that one
+    hidden = (*_hidden(scheduler, key_file, has_root), *images)
     needed = (*_needed(), *filter(None, [packages]))
     return Confinement(has_root, ram, slots, needed, hidden)
 

@@ -27,6 +27,7 @@ from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
+from burla.protocol.image_messages import IMAGES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
 from burla.protocol.package_messages import PACKAGES, are_files
@@ -38,6 +39,7 @@ from . import blob_memory
 from .blob_memory import BlobFile, BlobMemory
 from .carried_files import CarriedFiles
 from .environments import Environments, Store
+from .image_leases import ImageLeases
 from .installing import Installer
 from .launching import SCRATCH, Launched, make_scratch
 from .lease_log import LeaseLog
@@ -124,7 +126,9 @@ class Agent:
         clock_s: Callable[[], float],
     ) -> None:
         """Serve the scheduler at the other end of `line`."""
+        self._images = ImageLeases(config)
         features = (KEYS, BLOBS, INPUTS, POLICIES, *([PACKAGES] if config.packages else []))
+        features += (IMAGES,) if self._images.can_be else ()
         hello = m.NodeHello(
             m.PROTOCOL,
             VERSION,
@@ -156,6 +160,7 @@ class Agent:
         )
         self._blobs = BlobMemory(self._blob_failed)
         self._environments = _environments_of(config, self)
+        self._images.begin(self._core, self._sandboxes, self._settle)
         self._lease_log = LeaseLog()
         self._due_s = 0.0  # when the core must settle again
         self._is_settling = False
@@ -205,6 +210,7 @@ class Agent:
         if self._ending is not None:
             await asyncio.wait([self._ending])
         await self._environments.close()
+        await self._images.close()
         await self._sandboxes.close()
 
     @property
@@ -286,11 +292,13 @@ class Agent:
             case e.DropBlob():
                 self._blobs.drop(effect.number)
             case e.GetPackages():
-                self._environments.get(effect.lease, effect.packed)
+                self._environments.get(effect.lease, effect.packed, effect.image)
             case e.GetFiles():
                 self._get_files(effect)
             case e.LetGoOfPackages():
                 self._environments.let_go(effect.lease)
+            case e.GetImage() | e.EnterImage() | e.LetGoOfImage():
+                self._images.see_to(effect)
             case e.LoadWorker():
                 self._workers.load_worker()
             case e.MakeTemplate():
@@ -340,19 +348,24 @@ class Agent:
         variables[FOLDER_VARIABLE] = self._sandboxes.job_folder
         if shared := self._core.shared:
             variables[SHARED_VARIABLE] = shared
-        places = (effect.files, effect.packages, config.standing_place)
+        if effect.enters:
+            self._images.enter(start.lease)
+        # what an operator gives all jobs is not meant for images
+        places = (effect.files, effect.packages, "" if start.image else config.standing_place)
         packages = os.pathsep.join(filter(None, places))
         listed = list(zip(start.blobs, effect.blobs, strict=False))
         if effect.files:  # workers need not put them down
             listed = [(blob, number) for blob, number in listed if not are_files(blob.name)]
         if packages:  # what calls start finds them, too
-            path = (packages, os.environ.get("PYTHONPATH", ""))
+            path = (packages, "" if start.image else os.environ.get("PYTHONPATH", ""))
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         if not effect.keep:  # else the files are kept as well
             self._sandboxes.make_job_folder()
         hash_seed = start.hash_seed
         if hash_seed is not None:  # the caller set it; what calls start is to have it, too
             variables[SEED_VARIABLE] = str(hash_seed)
+        seed = self._hash_seed if hash_seed is None else hash_seed
+        is_ours = seed == self._hash_seed
         settings = LoadSettings(
             unpack=start.unpack,
             environment=start.environment,
@@ -371,7 +384,8 @@ class Agent:
             files=self._files_of([number for _, number in listed]),
             func_ram=start.func_ram or 0,
             budget=self._budget,
-            hash_seed=None if hash_seed == self._hash_seed else hash_seed,
+            # in an image no worker is forked from what the node has loaded
+            hash_seed=None if is_ours and not start.image else seed,
             keep=effect.keep,
             gpus=0 if start.policy is None else start.policy.func_gpu,
             shared=self._core.shared,

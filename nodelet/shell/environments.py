@@ -32,7 +32,14 @@ from burla.protocol.package_messages import (
 )
 
 from .carried_files import SENT, CarriedFiles
-from .installed import LOADED, installed, installed_in, lacking
+from .installed import (
+    LOADED,
+    installed,
+    installed_in,
+    installed_in_image,
+    lacking,
+    lacking_in_image,
+)
 from .installing import FULL, Installer, InstallError, LackingError, compile_all
 
 BYTES_MAX = 20 << 30  # of all environments, if there is so much room
@@ -83,14 +90,15 @@ class Kept(NamedTuple):
 class Store:
     """The folder with all environments."""
 
-    def __init__(self, root: str, bytes_max: int | None = None) -> None:
-        """Use a folder that is there."""
+    def __init__(self, root: str, bytes_max: int | None = None, inside: str = INSIDE) -> None:
+        """Use a folder that is there; what is kept of each lies in its folder `inside`."""
         self.root = root
         self._bytes_max = bytes_max
+        self._inside = inside
 
     def place(self, key: str) -> str:
-        """Return what imports look into."""
-        return os.path.join(self.root, key, INSIDE)
+        """Return what imports look into, or another folder of what is kept."""
+        return os.path.join(self.root, key, self._inside)
 
     def find(self, key: str) -> str:
         """Return where imports look, and note that it was used; empty: it is not there."""
@@ -290,10 +298,13 @@ class Environments:
         self._making: dict[str, asyncio.Lock] = {}  # by key, while somebody waits for it
         self._room = asyncio.Semaphore(INSTALLING_MAX)
 
-    def get(self, lease: bytes, packed: bytes) -> None:
-        """Begin to have ready what a lease needs; keep it until `let_go`."""
+    def get(self, lease: bytes, packed: bytes, image: str = "") -> None:
+        """Begin to have ready what a lease needs; keep it until `let_go`.
+
+        `image`: the files of the image that it runs in.
+        """
         self._wanted[lease] = None
-        self._begin(self._serve(lease, packed))
+        self._begin(self._serve(lease, packed, image))
 
     def get_files(self, lease: bytes, sent: CarriedFiles) -> None:
         """Begin to have ready what a caller sent as files; keep it until `let_go`."""
@@ -323,11 +334,11 @@ class Environments:
         self._tasks.add(task)  # the loop itself does not keep it
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, lease: bytes, packed: bytes) -> None:
+    async def _serve(self, lease: bytes, packed: bytes, image: str) -> None:
         listener = self._listener
         try:
             packages = unpack(packed)
-            place = await self._place_for(lease, packages)
+            place = await self._place_for(lease, packages, image)
             listener.packages_there(lease, place)
         except LackingError as error:
             lacks = list(dict.fromkeys(error.names))
@@ -356,10 +367,14 @@ class Environments:
             log.exception("files of packages of lease %s", lease.hex())
         self._listener.files_there(lease, place)
 
-    async def _place_for(self, lease: bytes, packages: Packages) -> str:
+    async def _place_for(self, lease: bytes, packages: Packages, image: str) -> str:
         """Return where a lease finds what is not there as it is; empty: all of it is."""
-        there = {**await asyncio.to_thread(installed), **self._standing}
-        lacks = lacking(packages, there)
+        if image:
+            there = await asyncio.to_thread(installed_in_image, image)
+            lacks = lacking_in_image(packages, there)
+        else:
+            there = {**await asyncio.to_thread(installed), **self._standing}
+            lacks = lacking(packages, there)
         if not lacks:
             return ""
         key, store = key_of(lacks, packages.is_whole), self._store

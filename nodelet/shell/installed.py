@@ -1,14 +1,22 @@
 """Which packages there are on this node before anything is installed for a job."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 
 from burla.protocol.package_messages import Packages, canonical, exact_version, name_of
 
 # Workers have loaded these when they hear which ones the caller has: those are the node's own.
 LOADED = frozenset(("burla", "cloudpickle", "msgpack", "xxhash"))
+
+PACKAGES = ("site-packages", "dist-packages")
+DEPTH_MAX = 8  # of a Python in an image: /opt/somewhere/env/lib/python3.12
+_DISTRIBUTION = re.compile(
+    r"(?P<name>[A-Za-z0-9._]+)-(?P<version>[^-]+)(?:-.*)?\.(?:dist|egg)-info"
+)
 
 
 def lacking(packages: Packages, there: Mapping[str, str]) -> list[str]:
@@ -26,6 +34,37 @@ def lacking(packages: Packages, there: Mapping[str, str]) -> list[str]:
         if not packages.is_whole or there.get(name) != exact_version(one):
             lacks.append(one)
     return lacks
+
+
+def lacking_in_image(packages: Packages, there: Mapping[str, str]) -> list[str]:
+    """Return which requirements are not met in an image.
+
+    Whoever named packages gets these versions. Else those of the image are wanted: it was chosen.
+    """
+    met = (*LOADED, *(there if packages.is_whole else ()))
+    return [one for one in packages.requirements if name_of(one) not in met]
+
+
+@lru_cache(16)
+def installed_in_image(place: str) -> dict[str, str]:
+    """Return the versions of the packages that any Python in an image has, by name.
+
+    They are read off names of directories: whatever else an image says may lead anywhere.
+    """
+    minor = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    found: dict[str, str] = {}
+    for folder, names, _ in os.walk(place):
+        if os.path.basename(folder) in (minor, "python3"):
+            for name in set(PACKAGES).intersection(names):
+                listed = os.path.join(folder, name)
+                if not os.path.islink(listed):
+                    matches = map(_DISTRIBUTION.fullmatch, os.listdir(listed))
+                    found |= {canonical(m["name"]): m["version"] for m in matches if m}
+        if folder.count("/") - place.count("/") >= DEPTH_MAX:
+            names.clear()
+        else:
+            names[:] = [name for name in names if name not in PACKAGES]
+    return found
 
 
 _installed: tuple[tuple[tuple[str, int], ...], dict[str, str]] = ((), {})

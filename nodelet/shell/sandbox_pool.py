@@ -24,7 +24,7 @@ from burla.nodelet.worker.processes import kill
 from .devices import Devices
 from .launching import Launch, Launched, Process, begin, launch_module
 from .worker_pool import Owner, WorkerPool
-from .zygote_client import ZygoteClient
+from .zygote_client import UnusableImageError, ZygoteClient
 
 REST_S = 0.02  # before its blanks are forked: that would be in the way of a call that comes now
 
@@ -114,6 +114,8 @@ class SandboxPool:
         self._has_current = False
         self._has_supervisor = False
         self.current: WorkerPool
+        self._tried: set[str] = set()  # images in which workers have run
+        self._outside: WorkerPool | None = None  # next, while a lease runs in an image
 
     async def start(self, launched: Launched | None = None) -> None:
         """Start what forks, unless it was `launched` already, and wait until it serves.
@@ -153,6 +155,8 @@ class SandboxPool:
                 await (await self._spare).close()
         if self._has_current:
             await self.current.close()
+        if self._outside is not None:
+            await self._outside.close()
         if self._supervisor is not None:
             await self._supervisor.close()
 
@@ -173,6 +177,10 @@ class SandboxPool:
         if self._supervisor is None:
             await self.current.end_lease()
             return
+        if self._outside is not None:
+            await self.current.close()
+            self.current, self._outside = self._outside, None
+            return
         assert self._spare is not None
         self.current.prepare(0)
         await self.current.close()
@@ -181,6 +189,25 @@ class SandboxPool:
         self._has_current = True
         self.current.prepare(self._blanks)
         self._begin_spare()
+
+    async def make_in_image(self, place: str, shown: Sequence[str]) -> WorkerPool:
+        """Return a sandbox with the files of an image, for one lease.
+
+        Args:
+            place: a directory with those.
+            shown: directories that workers see besides, under the same names.
+
+        Raises:
+            RuntimeError: there is none to be had; the text says why.
+        """
+        workers = await self._make(place, shown)
+        self._tried.add(place)
+        return workers
+
+    def enter(self, inside: WorkerPool) -> None:
+        """Have the next lease begin there; the one after it begins where it would have."""
+        assert self._outside is None, "one lease at a time"
+        self._outside, self.current = self.current, inside
 
     def _begin_spare(self) -> None:
         self._spare = asyncio.create_task(self._make_spare())
@@ -205,16 +232,19 @@ class SandboxPool:
         asyncio.get_running_loop().call_later(REST_S, lambda: workers.prepare(self._blanks))
         return workers
 
-    async def _make(self) -> WorkerPool:
-        """Return a new sandbox, ready to fork.
+    async def _make(self, image: str = "", shown: Sequence[str] = ()) -> WorkerPool:
+        """Return a new sandbox, ready to fork; perhaps with the files of an image.
 
         Raises:
             RuntimeError: there is none to be had.
         """
         init = self._inits.make()
-        workers = self._pool(lambda fds: self._open(init, fds))
+        order = c.OpenSandbox(init.number, image, list(shown), image in self._tried)
+        workers = self._pool(lambda fds: self._open(init, order, fds))
         try:
             await workers.start()
+        except UnusableImageError:
+            raise
         except RuntimeError as error:
             raise RuntimeError(f"cannot make a sandbox: {init.why or error}") from None
         except BaseException:
@@ -233,10 +263,10 @@ class SandboxPool:
         self._inits.by_number.clear()
         self._owner.on_zygote_death()
 
-    def _open(self, init: Init, fds: Sequence[int]) -> Process:
+    def _open(self, init: Init, order: c.OpenSandbox, fds: Sequence[int]) -> Process:
         assert self._supervisor is not None
         if self._has_supervisor:
-            self._supervisor.send(c.OpenSandbox(init.number), fds=tuple(fds))
+            self._supervisor.send(order, fds=tuple(fds))
         else:
             init.why, init.returncode = "the supervisor has died", 1
         return init

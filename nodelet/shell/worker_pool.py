@@ -496,7 +496,7 @@ class WorkerPool:
             case c.Ended():
                 if self._ended is not None and not self._ended.done():
                     self._ended.set_result(None)
-            case c.Ready():
+            case c.Ready() | c.Unusable():  # first words, which the client of the zygote has taken
                 pass
             case _:
                 assert_never(word)

@@ -24,6 +24,10 @@ Take = Callable[
 ]  # words of c.FromZygote or c.FromSupervisor: who is asked says no other
 
 
+class UnusableImageError(RuntimeError):
+    """No worker can run in an image; the text says why, and what would help."""
+
+
 class ZygoteClient:
     """The zygote as the agent sees it."""
 
@@ -59,6 +63,10 @@ class ZygoteClient:
                 await self._wait_gone()
         if not said:
             raise RuntimeError(f"the zygote did not start (exit status {self._process.returncode})")
+        if isinstance(word := c.decode(said), c.Unusable):
+            ours.close()
+            await self._wait_gone()
+            raise UnusableImageError(word.why)
         self._is_open = True
         self._loop.add_reader(ours.fileno(), self._on_readable)
 

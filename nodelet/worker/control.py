@@ -17,6 +17,12 @@ class Ready(NamedTuple):
     """I serve from now on: the first word."""
 
 
+class Unusable(NamedTuple):
+    """There will be no workers: the first word, and the last."""
+
+    why: str
+
+
 # --- agent -> zygote ---
 
 
@@ -95,6 +101,9 @@ class OpenSandbox(NamedTuple):
     """Make a sandbox; answered by Opened or Failed. Carries its control socket and the slates."""
 
     number: int  # a name for it
+    image: str = ""  # a directory with the files of an image, in which workers run; empty: none
+    shown: list[str] = []  # noqa: RUF012 - never changed. What else they see of the node there
+    is_tried: bool = False  # workers have run in this image, so it need not be found out
 
 
 # --- supervisor -> agent ---
@@ -152,7 +161,7 @@ class Modules(NamedTuple):
 
 
 ToZygote = Fork | Adopt | Signal | Kill | Share | EndLease
-FromZygote = Ready | Forked | NotForked | Died | Ended
+FromZygote = Ready | Unusable | Forked | NotForked | Died | Ended
 ToSupervisor = OpenSandbox
 FromSupervisor = Ready | Opened | Failed | Gone
 Word = ToZygote | FromZygote | ToSupervisor | FromSupervisor | LoadSettings | Modules
@@ -161,7 +170,7 @@ _WORDS: dict[str, type[Word]] = {
     word.__name__: word
     for word in (
         *(Ready, Fork, Adopt, Signal, Kill, Share, EndLease, Forked, NotForked, Died, Ended),
-        *(OpenSandbox, Opened, Failed, Gone, LoadSettings, Modules),
+        *(Unusable, OpenSandbox, Opened, Failed, Gone, LoadSettings, Modules),
     )
 }
 _W = TypeVar("_W", bound=Word)

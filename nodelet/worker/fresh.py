@@ -6,6 +6,7 @@ What is settled when a Python starts, as the seed of `hash()`, can be chosen onl
 import os
 import sys
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import burla
 
@@ -14,19 +15,30 @@ _PROGRAM = (
     "import gc, sys; gc.disable(); sys.path.append(sys.argv[1]); "  # no import is ever garbage
     "from burla.nodelet.worker.{} import main; gc.enable(); main(sys.argv[2:])"
 )
+_PROGRAM_IN_IMAGE = _PROGRAM.replace("append(", "insert(0, ")  # it may have a burla of its own
 
 
-def command(module: str, *words: object) -> list[str]:
+class Python(NamedTuple):
+    """Another Python than ours: that of a container image."""
+
+    executable: str
+    home: str  # where it finds burla, and nothing of its own
+
+
+def command(module: str, *words: object, python: Python | None = None) -> list[str]:
     """Return the command line that calls `main(words)` of a module of this room, with few imports.
 
-    The words are texts there.
+    The words are texts there. It is for our Python, if there is no other.
     """
-    home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
+    program = _PROGRAM if python is None else _PROGRAM_IN_IMAGE
+    if python is None:
+        home = os.path.dirname(os.path.dirname(os.path.abspath(burla.__file__ or "")))
+        python = Python(sys.executable, home)
     options = ["-P"]  # the working directory may hold a `random.py`
     options += ["-B"] * sys.dont_write_bytecode
     options += ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
-    line = [sys.executable, *options, "-c", _PROGRAM.format(module)]
-    return [*line, home, *map(str, words)]
+    line = [python.executable, *options, "-c", program.format(module)]
+    return [*line, python.home, *map(str, words)]
 
 
 def variables(hash_seed: int) -> Mapping[str, str]:

@@ -24,12 +24,14 @@ from burla.nodelet.isolation.uids import NoUidError, Uids
 from . import control as c, forks, worker
 from .folders import remove
 from .fresh import hide_seed
+from .in_image import InImage, UnusableError, find_python
 from .processes import Wakeup, become_subreaper, kill
 from .slate import Memory
 from .zygote import Zygote, refuse_forbidden
 
 ROUND_MS = 5  # between two looks at what is still to be cleared away
 CLEAR_S = 2.0  # for the last process of a control group to be gone from it, after its death
+WHY_MAX = 8192  # characters of why an image cannot be used
 PID_BYTES_MAX = 4096  # what the process between says: a number, or why there is no sandbox
 
 
@@ -91,12 +93,12 @@ class Supervisor:
         if not data:
             return False
         match c.decode(data):
-            case c.OpenSandbox(number):
+            case c.OpenSandbox() as order:
                 try:
-                    pid = self._open(number, fds[0], fds[1])
-                    self._say(c.Opened(number, pid))
+                    pid = self._open(order, fds[0], fds[1])
+                    self._say(c.Opened(order.number, pid))
                 except (OSError, NoUidError) as error:
-                    self._say(c.Failed(number, str(error)))
+                    self._say(c.Failed(order.number, str(error)))
                 for fd in fds:
                     os.close(fd)
             case other:
@@ -109,7 +111,7 @@ class Supervisor:
 
     # --- making one ---
 
-    def _open(self, number: int, control: int, slates: int) -> int:
+    def _open(self, order: c.OpenSandbox, control: int, slates: int) -> int:
         """Make a sandbox; return the pid of its init.
 
         Raises:
@@ -118,27 +120,27 @@ class Supervisor:
         """
         wanted = self._confinement
         uid = self._uids.take() if self._uids is not None else os.geteuid()
-        name = f"burla-{uid}" if wanted.has_root else f"burla-{os.getpid()}-{number}"
+        name = f"burla-{uid}" if wanted.has_root else f"burla-{os.getpid()}-{order.number}"
         group = cgroups.make(name, wanted.ram, wanted.processes())
         if wanted.has_root and (unified := group.unified()):
             with suppress(OSError):  # the trial has told of it
                 link_local.shut(unified)
-        box = Sandbox(number, uid, group)
+        box = Sandbox(order.number, uid, group)
         try:
-            pid = self._fork_init(box, control, slates)
+            pid = self._fork_init(box, order, control, slates)
         except BaseException:
             self._free(box)
             raise
         self._sandboxes[pid] = box
         return pid
 
-    def _fork_init(self, box: Sandbox, control: int, slates: int) -> int:
+    def _fork_init(self, box: Sandbox, order: c.OpenSandbox, control: int, slates: int) -> int:
         """Fork twice: the process between takes the namespaces, its child is the first in them."""
         reader, writer = os.pipe()
         try:
             middle = os.fork()
             if middle == 0:
-                self._be_between(box, writer, control, slates)
+                self._be_between(box, order, writer, control, slates)
         finally:
             os.close(writer)
         with os.fdopen(reader, "rb") as file:
@@ -148,30 +150,38 @@ class Supervisor:
             raise OSError(said)
         return int(said)
 
-    def _be_between(self, box: Sandbox, writer: int, control: int, slates: int) -> NoReturn:
+    def _be_between(
+        self, box: Sandbox, order: c.OpenSandbox, writer: int, control: int, slates: int
+    ) -> NoReturn:
         try:
             box.group.enter()  # here, and not each worker: it waits for all CPUs of the machine
             sandbox.unshare(self._confinement)
             pid = os.fork()
             if pid == 0:
                 os.close(writer)
-                self._be_init(box, control, slates)
+                self._be_init(box, order, control, slates)
             os.write(writer, str(pid).encode())
         except OSError as error:
             os.write(writer, f"no sandbox: {error}".encode()[:PID_BYTES_MAX])
         finally:
             os._exit(0)
 
-    def _be_init(self, box: Sandbox, control: int, slates: int) -> NoReturn:
+    def _be_init(self, box: Sandbox, order: c.OpenSandbox, control: int, slates: int) -> NoReturn:
         """Be the zygote of one lease, in its sandbox."""
         wanted = self._confinement
         gid = box.uid if wanted.has_root else os.getegid()
         try:
             os.setsid()
+            image = InImage(order.image, order.shown) if order.image else None
             sandbox.furnish(wanted, box.uid, gid)
+            if image is not None:
+                image.enter(wanted, box.uid, gid, is_tried=order.is_tried)
             forks.close_all_but({control, slates})  # looks into the new /proc
             forks.reset_signals()
             memory = Memory(slates)
+        except UnusableError as error:
+            socket.socket(fileno=control).send(c.encode(c.Unusable(str(error)[:WHY_MAX])))
+            os._exit(1)
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
             os._exit(1)
@@ -180,8 +190,9 @@ class Supervisor:
             0,  # a parent outside of the namespace has no number
             memory,
             "",  # its scratch goes with it
-            lambda: sandbox.confine(wanted, box.uid, gid),
-            sandbox.share,
+            (lambda: sandbox.confine(wanted, box.uid, gid)) if image is None else image.confine,
+            sandbox.share if image is None else image.share,
+            None if image is None else find_python,
         ).run()
 
     # --- clearing one away ---

@@ -355,13 +355,16 @@ def start_afresh(
     page: int,
     hash_seed: int,
     confine: Callable[[], None],
+    find_python: Callable[[], fresh.Python] | None = None,
 ) -> NoReturn:
-    """Be a worker in a Python of its own; called where `run` would be."""
+    """Be a worker in a Python of its own, ours or that of an image; called where `run` would be."""
     try:
         confine()
+        python = None if find_python is None else find_python()
         for fd in (*fds, slates):
             os.set_inheritable(fd, True)
-        line = fresh.command("worker", *fds, slates, page, time.perf_counter_ns(), *_opened_first())
+        words = (*fds, slates, page, time.perf_counter_ns(), *_opened_first())
+        line = fresh.command("worker", *words, python=python)
         os.execve(line[0], line, fresh.variables(hash_seed))
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from . import control as c, worker
 from .folders import remove
-from .fresh import hide_seed
+from .fresh import Python, hide_seed
 from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
 from .slate import Memory
 
@@ -46,6 +46,7 @@ class Zygote:
         scratch: str,
         confine: Callable[[], None] = _leave_as_it_is,
         share: Callable[[str], None] = _share_nothing,
+        find_python: Callable[[], Python] | None = None,
     ) -> None:
         """Serve the agent behind `control`.
 
@@ -56,8 +57,11 @@ class Zygote:
             scratch: a directory of ours.
             confine: what each worker calls before it does anything.
             share: lets workers write to a directory, where nothing can be written to else.
+            find_python: of each worker that starts one of its own, after `confine`; as no seed of
+                `hash()` is ours there, all do. None: it is ours.
         """
         self._confine, self._share = confine, share
+        self._find_python = find_python
         self._control = control
         self._agent = agent
         self._memory = memory
@@ -125,7 +129,8 @@ class Zygote:
             self._say(c.NotForked(page, error.errno or 0))
             pid = -1
         if pid == 0 and hash_seed is not None:
-            worker.start_afresh(fds, self._memory.fd, page, hash_seed, self._confine)
+            found = self._find_python
+            worker.start_afresh(fds, self._memory.fd, page, hash_seed, self._confine, found)
         if pid == 0:
             worker.run(fds, self._memory, page, self._confine)
         for fd in fds:

@@ -359,7 +359,8 @@ def refused(state: State, node: Node, said: m.LeaseRefused) -> None:
     if lease is None or job is None or lease.node != node.id or job.failed:
         return
     others = job.work.leases.keys() - {lease.id} - job.work.preparing.keys()
-    if said.packages and others:  # which have begun: calls that run are not to be run again
+    may_do_without = bool(said.packages or job.spec.image)
+    if may_do_without and others:  # which have begun: calls that run are not to be run again
         job.work.unfit[node.id] = said.why.partition("\n")[0]
         leases.end(state, lease, discard=True)
     else:

@@ -90,7 +90,7 @@ class Job:
             spec, self._reuse_key = self.spec, b""
             if spec.digest:
                 options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
-                parts = (self.owner, spec.digest, options, spec.hash_seed, spec.policy)
+                parts = (self.owner, spec.digest, options, spec.hash_seed, spec.policy, spec.image)
                 digest = blake2b(repr(parts).encode(), digest_size=16)
                 digest.update(spec.environment)
                 digest.update(spec.packages)

@@ -80,6 +80,7 @@ def start(state: State, job: Job, node: Node) -> None:
         blake3=job.spec.blake3,
         policy=job.spec.policy,
         packages=job.spec.packages if node.has_packages else b"",
+        image=job.spec.image,
         over=leases.take_untold(state, node),
     )
     _send(state, job, node, message)

@@ -4,6 +4,7 @@ from msgspec import Struct, field
 
 from burla.protocol.blob_messages import BLOBS
 from burla.protocol.fields import POLICIES
+from burla.protocol.image_messages import IMAGES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
 from burla.protocol.messages import BLOBS_SHARE, BlobKind, NodeHello, NodeState, NodeStatus
@@ -13,6 +14,7 @@ from .job import Job
 from .lease import Lease
 
 SILENCE_S = 15.0  # a node not heard from for this long is lost; 15 beats
+SANDBOXED = ("uid", "namespaces")  # tiers in which calls can have a file system of their own
 UNREACHABLE_S = 0.75  # a broken connection is made again within 100 ms, unless the nodelet is gone
 
 
@@ -83,6 +85,11 @@ class Node(Struct):
         """Whether it installs what a function needs."""
         return PACKAGES in self.features
 
+    @property
+    def runs_images(self) -> bool:
+        """Whether it can run calls in the image of a container."""
+        return IMAGES in self.features
+
     def is_free(self) -> bool:
         """Return whether it may be leased: every process of earlier leases is proven gone."""
         is_wanted = not self.leaving and not self.retiring
@@ -119,6 +126,8 @@ class Node(Struct):
         """Return how many calls of `job` it can run at once; 0: the job does not fit."""
         if self.python != job.python or self._is_too_old(job) or self.id in job.work.unfit:
             return 0
+        if job.spec.image and not self.runs_images:
+            return 0
         if job.spec.blobs and (self._lacks_room(job) or (job.lacks and not self.takes_blobs)):
             return 0
         slots = self.cpus // job.spec.func_cpu
@@ -141,9 +150,16 @@ class Node(Struct):
             return "func_ram", f"{self.name} has {self.ram / gigabyte:.4g} GB"
         if len(self.gpus) < job.func_gpu:
             return "func_gpu", f"{self.name} has {_gpus(len(self.gpus))}"
+        if job.spec.image and not self.runs_images:
+            return "image", f"{self.name} runs none: {self._why_no_image()}"
         if (why := job.work.unfit.get(self.id)) is not None:
             return "", f"{self.name} cannot serve it: {why}"
         return "", self._lacks_room(job) if job.spec.blobs else ""
+
+    def _why_no_image(self) -> str:
+        if self.isolation not in SANDBOXED:
+            return f"its isolation is {self.isolation}, and images need {' or '.join(SANDBOXED)}"
+        return "its nodelet found no podman or docker that works (its log says why)"
 
     def _lacks_room(self, job: Job) -> str:
         """Return why it cannot have what the function of a job refers to; empty: it can."""

@@ -14,12 +14,13 @@ from .node import Node
 MISFITS_SAID = 4  # nodes named in one line
 USERS_SAID = 3
 LOST_SAID = 4  # nodes, the last ones
-Needs = tuple[str, int, int | None, int]  # of nodes: python, func_cpu, func_ram, func_gpu
+# of nodes: python, func_cpu, func_ram, func_gpu, image
+Needs = tuple[str, int, int | None, int, str]
 
 
 def needs_of(job: Job) -> Needs:
     """Return what decides which nodes fit a job."""
-    return job.python, job.spec.func_cpu, job.spec.func_ram, job.func_gpu
+    return job.python, job.spec.func_cpu, job.spec.func_ram, job.func_gpu, job.spec.image
 
 
 def reasons(
@@ -101,6 +102,10 @@ def unsatisfiable(
         text = "no node of the cluster knows return_exceptions, timeout, retries and func_gpu"
         upgrade = "an administrator upgrades them with `burla up`, or leave these arguments out"
         return "", f"{text} ({reasons}): {upgrade}"
+    if argument == "image":  # nobody can lower it
+        text = f"image={job.spec.image!r}: no node of the cluster runs images ({reasons})"
+        remedy = "an administrator installs podman on the nodes and starts them again"
+        return "", f"{text}: {remedy}, or leave image out"
     if is_private:
         text = "no cluster is set (BURLA_CLUSTER, `burla login`), so calls run on this machine:"
         return argument, f"{text} {reasons}"

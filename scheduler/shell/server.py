@@ -32,6 +32,7 @@ from burla.protocol.codec import (
 )
 from burla.protocol.detach_messages import ADOPT
 from burla.protocol.fields import MACHINES, POLICIES
+from burla.protocol.image_messages import IMAGES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.job_messages import JOBS
 from burla.protocol.key_messages import KEYS, RenewKey, ServerKey
@@ -96,7 +97,7 @@ COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 # Of messages in pieces, per peer: one value of the largest size, and what counts besides.
 UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
-FEATURES = (KEYS, BLOBS, INPUTS, POLICIES, JOBS, PACKAGES, OUTPUT, OVERVIEW, MACHINES)
+FEATURES = (KEYS, BLOBS, INPUTS, POLICIES, JOBS, PACKAGES, OUTPUT, OVERVIEW, MACHINES, IMAGES)
 OUTBOX_RETRY_S = sockets.RETRY_S
 INSIDE_BYTES = 256  # of the name of who speaks in this process: no routing id is so long
 DIRECT = b"direct".ljust(INSIDE_BYTES)  # who is at the other end of a direct line

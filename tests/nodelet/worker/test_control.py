@@ -22,6 +22,8 @@ WORDS: list[c.Word] = [
     c.Died(77, "signal", 9),
     c.Ended(),
     c.OpenSandbox(5),
+    c.OpenSandbox(5, "/images/x", ["/packages"]),
+    c.Unusable("it is built on musl"),
     c.Opened(5, 99),
     c.Failed(5, "no user id is free"),
     c.Gone(5, 1),
