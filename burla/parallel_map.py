@@ -46,6 +46,7 @@ class Rest(TypedDict, total=False):
     func_gpu: int
     progress: Callable[[Progress], object] | None
     resume: str | None
+    image: str | None
     region: str | None
     disk_gb: int | None
 
@@ -370,7 +371,10 @@ def remote_parallel_map(
             content of each input. A script that is run again calls only what has no result there,
             and says how many it took over. Errors are not kept. If the function has changed, which
             a line on stderr says, everything is called. See `burla resume`.
-        image: refused: calls run in no container.
+        image: a container image, as "python:3.12-slim", whose files and Python the calls have, with
+            your modules and what packages the image lacks. Its Python must be of your version, and
+            built on glibc. Not with a private cluster; the nodes need podman or docker, and run
+            nothing of the image with more rights than a call has.
         region: where machines are made for this job (see `grow`): a region of their cloud, or a
             zone. Nodes that are there serve it wherever they are. If nobody makes machines for it,
             or who does cannot choose, that is said on stderr.

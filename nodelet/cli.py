@@ -329,7 +329,9 @@ def _with_runtime(config: NodeletConfig) -> NodeletConfig:
     """Return the settings with what fetches images, if jobs can run in any; else tell why."""
     if not config.tier.is_sandboxed():
         return config
-    runtime, why = find_runtime() if config.packages else ("", "there is no directory for its files")
+    runtime, why = (
+        find_runtime() if config.packages else ("", "there is no directory for its files")
+    )
     if not runtime:
         log.info("no job runs in a container image here: %s", why)
     return replace(config, runtime=runtime)

@@ -20,7 +20,7 @@ from burla.config import cluster_address
 from burla.core.progress import Progress
 from burla.monkey_patches import refuse_green_threads
 from burla.nested import is_nested
-from burla.options import read_options
+from burla.options import read_image, read_options
 from burla.own_frames import hide_own_frames
 from burla.parallel_map import Files, Packages, remote_parallel_map
 from burla.retry import Retry
@@ -57,6 +57,7 @@ class CallOptions(TypedDict, total=False):
     packages: Packages | None
     timeout: float | None
     retries: int | Retry | None
+    image: str | None
     spinner: bool
     progress: Callable[[Progress], object] | None
 
@@ -96,6 +97,7 @@ class Settings:
         return Request(
             *(many, (), ANY, cpu, ram, self.most),
             *(spinner, grow, chosen, shipped, going_on, needed),
+            image=read_image(given.get("image"), going_on.func_gpu),
         )
 
     def of_map(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Executor(_Executor):
                 this executor share their globals there.
             initargs: what it is called with.
             options: `func_cpu`, `func_ram`, `func_gpu`, `grow`, `env`, `files`, `packages`,
-                `timeout`, `retries`, `spinner` (else False) and `progress`, as
+                `image`, `timeout`, `retries`, `spinner` (else False) and `progress`, as
                 `remote_parallel_map` has them; each time that nothing is left counts as an end.
 
         Raises:

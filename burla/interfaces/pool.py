@@ -143,7 +143,7 @@ class Pool:
             maxtasksperchild: taken and ignored: processes go with the work that they had.
             context: taken and ignored: how processes start does not show.
             options: `func_cpu`, `func_ram`, `func_gpu`, `grow`, `env`, `files`, `packages`,
-                `timeout`, `retries`, `spinner` (else False) and `progress`, as
+                `image`, `timeout`, `retries`, `spinner` (else False) and `progress`, as
                 `remote_parallel_map` has them; each time that nothing is left counts as an end.
 
         Raises:

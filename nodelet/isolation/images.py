@@ -66,11 +66,11 @@ class Root:
         Raises:
             ImageError: something of it cannot be shown.
         """
-        wanted = [(path, path) for path in (*_OF_THE_NODE, *self._shown)]
-        wanted += [*self._library, *self._files]
         flags = os.O_PATH | os.O_CLOEXEC
-        opened = [(target, os.open(path, flags)) for path, target in wanted]
+        node = [(path, os.open(path, flags)) for path in _OF_THE_NODE]
         private = [(path, os.open(path, flags)) for path in self._private if path != "/dev/shm"]
+        wanted = [*((path, path) for path in self._shown), *self._library, *self._files]
+        shown = [(target, os.open(path, flags)) for path, target in wanted]
         linux.mount(f"/proc/self/fd/{self._fd}", ROOT, "", linux.MS_BIND | linux.MS_REC)
         os.close(self._fd)
 
@@ -79,13 +79,15 @@ class Root:
             os.chdir("/")
             # the first, since what is mounted by its descriptor has a name in it
             linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV)
-            for target, fd in opened:
+            for target, fd in node:
                 bind(target, fd)
             for target, fd in private:  # without what is mounted there now: that is the image
                 linux.mount(f"/proc/self/fd/{fd}", target, "", linux.MS_BIND)
+            for target, fd in shown:  # perhaps in a private one
+                bind(target, fd)
 
         _in_child(show)
-        for _, fd in (*opened, *private):
+        for _, fd in (*node, *private, *shown):
             os.close(fd)
 
     def confine(self, confinement: Confinement, uid: int, gid: int) -> None:

@@ -377,6 +377,7 @@ class Agent:
             timeout_s=0.0 if start.policy is None else start.policy.timeout_s,
             packages=packages,
             func_ram=start.func_ram or 0,
+            in_image=bool(start.image),
         )
         self._workers.begin_lease(
             effect.function,

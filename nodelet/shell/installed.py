@@ -12,6 +12,7 @@ from burla.protocol.package_messages import Packages, canonical, exact_version, 
 # Workers have loaded these when they hear which ones the caller has: those are the node's own.
 LOADED = frozenset(("burla", "cloudpickle", "msgpack", "xxhash"))
 
+MINOR = f"python{sys.version_info.major}.{sys.version_info.minor}"
 PACKAGES = ("site-packages", "dist-packages")
 DEPTH_MAX = 8  # of a Python in an image: /opt/somewhere/env/lib/python3.12
 _DISTRIBUTION = re.compile(
@@ -51,10 +52,9 @@ def installed_in_image(place: str) -> dict[str, str]:
 
     They are read off names of directories: whatever else an image says may lead anywhere.
     """
-    minor = f"python{sys.version_info.major}.{sys.version_info.minor}"
     found: dict[str, str] = {}
     for folder, names, _ in os.walk(place):
-        if os.path.basename(folder) in (minor, "python3"):
+        if os.path.basename(folder) in (MINOR, "python3"):
             for name in set(PACKAGES).intersection(names):
                 listed = os.path.join(folder, name)
                 if not os.path.islink(listed):

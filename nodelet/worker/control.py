@@ -149,6 +149,7 @@ class LoadSettings(NamedTuple):
         ""  # a directory where imports look before they look where this Python has its own
     )
     func_ram: int = 0  # bytes that one call may use; 0: no limit
+    in_image: bool = False  # what is called as the caller's directory is another one here
 
     def __repr__(self) -> str:
         return f"LoadSettings({self.node!r}, ...)"  # there may be passwords in the environment

@@ -171,6 +171,8 @@ class Worker:
                 if "files" in attached and place is not None:
                     put_down(attached, place)
                     wanted = None  # to find them where the caller's directory is, too
+                if settings.in_image:
+                    wanted = None
                 folder = enter(wanted, place)
                 results = self._results_in(environment.get("memory"), settings)
             loaded = payloads.load_function(message.frames[1:], self._blobs.parts())

@@ -1,13 +1,14 @@
 """What may be asked of calls that fail and of the order of results."""
 
+import os
 from fractions import Fraction
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from burla import Retry, remote_parallel_map as rpm
-from burla.options import DISK_GB_MAX, Options, read_machines, read_options
+from burla import Retry, remote_parallel_map as rpm, starting
+from burla.options import DISK_GB_MAX, Options, read_image, read_machines, read_options
 from burla.protocol.messages import NUMBER_MAX, CallPolicy, Machines
 
 
@@ -168,3 +169,43 @@ def test_machines_that_cannot_be_are_refused(
 ) -> None:
     with pytest.raises(kind, match=words):
         read_machines(region, disk_gb)
+
+
+def test_an_image_has_a_name() -> None:
+    assert read_image() == ""
+    assert read_image("python:3.12-slim") == "python:3.12-slim"
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "text"),
+    [
+        ({"image": 3}, TypeError, "image must be the name of a container image, .* not 3"),
+        ({"image": b"python"}, TypeError, "image must be the name of a container image"),
+        ({"image": ""}, ValueError, "image='': no name of an image, as python:3.12-slim"),
+        ({"image": "-v /:/x"}, ValueError, "no name of an image"),
+        ({"image": "python:3.12", "func_gpu": 1}, ValueError, "image='python:3.12' and func_gpu=1"),
+    ],
+)
+def test_an_image_that_cannot_be_is_refused_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    monkeypatch.setenv("BURLA_CLUSTER", "ipc:///nowhere")
+    with pytest.raises(error, match=text):
+        rpm(len, ["a"], **names)
+
+
+def test_a_private_cluster_has_no_images_and_is_not_started_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(starting, "cluster_address", lambda: None)
+    monkeypatch.setattr(starting, "_cluster", lambda: pytest.fail("it was started"))
+    with pytest.raises(
+        ValueError, match=r"image='python:3.12': no cluster is set.*burla up --local"
+    ):
+        rpm(len, ["a"], image="python:3.12")
+
+
+def test_an_image_is_not_for_a_map_within_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURLA_WORKER_PID", str(os.getpid()))
+    with pytest.raises(ValueError, match=r"cannot be used inside a call.*leave image out"):
+        rpm(len, ["a"], image="python:3.12")

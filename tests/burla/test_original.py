@@ -29,11 +29,6 @@ def test_another_word_is_refused_as_ever() -> None:
         rpm(abs, [1], func_ram="much")  # type: ignore[call-overload]
 
 
-def test_an_image_is_refused_with_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"image='python:3.12'.*not in containers.*packages="):
-        rpm(abs, [1], image="python:3.12")  # type: ignore[call-overload]
-
-
 def test_in_a_call_no_machine_is_made_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BURLA_WORKER_PID", str(os.getpid()))
     words = "without effect: region='us-east1', disk_gb=50 .* grow=True and a cluster of yours"

@@ -7,6 +7,7 @@ import json
 import stat
 import sys
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 PROGRAM = """#!{python} -I
@@ -52,8 +53,8 @@ def make_runtime(directory: Path, images: Mapping[str, tuple[Path, list[str]]]) 
     directory.mkdir()
     directory.chmod(0o777)  # the nodes may be those of another user
     listed = {
-        name: {"id": f"{number:064x}", "archive": str(archive), "env": environment}
-        for number, (name, (archive, environment)) in enumerate(images.items(), 1)
+        name: {"id": sha256(name.encode()).hexdigest(), "archive": str(archive), "env": environment}
+        for name, (archive, environment) in images.items()
     }
     (directory / "images.json").write_text(json.dumps(listed))
     program = directory / "podman"

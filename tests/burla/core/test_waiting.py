@@ -85,3 +85,11 @@ def test_an_older_scheduler_is_not_told_of_machines_and_that_is_said_once() -> N
     warning = Warn(JOB, f"without effect: region, disk_gb ({OLDER})")
     assert sorted(session.connect(0, knows_machines=False), key=repr) == [Send(SPEC, []), warning]
     assert warning not in session.connect(1, knows_machines=False)
+
+
+def test_an_older_scheduler_gets_no_job_with_an_image() -> None:
+    spec = msgspec.structs.replace(SPEC, image="python:3.11")
+    assert Session(spec, [], prompt=True).connect(0) == [Send(spec, [])]
+    effects = Session(spec, [], prompt=True).connect(0, knows_images=False)
+    assert not any(isinstance(effect, Send) for effect in effects)
+    assert "image='python:3.11': the scheduler of the cluster runs an older burla" in str(effects)

@@ -6,6 +6,7 @@ import pytest
 from opening import client_hello, node_hello, open_job
 
 from burla.protocol import messages as m
+from burla.protocol.image_messages import IMAGES
 from burla.protocol.package_messages import PACKAGES
 from burla.scheduler.core.effects import Send
 from burla.scheduler.core.scheduler import Scheduler
@@ -103,3 +104,15 @@ def test_a_job_that_runs_elsewhere_goes_on_there() -> None:
     assert world.lease(TWO) is before  # it is not asked again
     job = world.core.state.jobs[JOB]
     assert world.core.state.nodes[TWO.ljust(16)].misfit(job) == ("", "two cannot serve it: no six")
+
+
+def test_a_node_that_cannot_have_an_image_is_left_out_of_a_job_that_runs() -> None:
+    world = World(ONE, TWO, features=(IMAGES,), image="python:3.11")
+    assert world.lease(TWO).image == "python:3.11"
+    refused = m.LeaseRefused(world.lease(TWO).lease, "no such host")
+    said = world.say(TWO, refused)
+    assert m.EndLease(world.lease(TWO).lease, True) in said
+    assert not any(isinstance(message, m.JobFailed) for message in said)
+    last = m.LeaseRefused(world.lease(ONE).lease, "no such host")
+    [failed] = [one for one in world.say(ONE, last) if isinstance(one, m.JobFailed)]
+    assert failed.text == "node one cannot serve this job: no such host"
