@@ -20,7 +20,7 @@ ImageName = Annotated[
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = rf"(?:{_LABEL}(?:\.{_LABEL})+|{_LABEL}(?:\.{_LABEL})*:[0-9]+|localhost)"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REFERENCE = re.compile(
+_REFERENCE = (
     rf"(?:(?P<registry>{_REGISTRY})/)?(?P<path>{_PART}(?:/{_PART})*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
 )
@@ -32,14 +32,14 @@ def checked_image(name: str) -> str:
     Raises:
         ValueError: it is none.
     """
-    if len(name) > IMAGE_CHARACTERS_MAX or not _REFERENCE.fullmatch(name):
+    if len(name) > IMAGE_CHARACTERS_MAX or not re.fullmatch(_REFERENCE, name):
         raise ValueError("no name of an image, as python:3.12-slim or registry.org/team/science:3")
     return name
 
 
 def with_registry(name: str) -> str:
     """Return the name with its registry: as for docker, one without is of Docker Hub."""
-    found = _REFERENCE.fullmatch(name)
+    found = re.fullmatch(_REFERENCE, name)
     if found is None or found["registry"] is not None:
         return name
     return f"docker.io/{name}" if "/" in found["path"] else f"docker.io/library/{name}"
@@ -52,6 +52,6 @@ def is_local(name: str) -> bool:
 
 def may_change(name: str) -> bool:
     """Return whether its registry is asked each time: as elsewhere, if it is the latest one."""
-    found = _REFERENCE.fullmatch(name)
+    found = re.fullmatch(_REFERENCE, name)
     is_latest = found is not None and found["tag"] in (None, "latest") and not found["digest"]
     return is_latest and not is_local(name)

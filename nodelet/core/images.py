@@ -76,11 +76,6 @@ class ImageTable:
         found = self._leases.get(lease)
         return found is not None and found.is_entered
 
-    def place_of(self, lease: bytes) -> str:
-        """Return where the files of its image are; empty: it runs in none."""
-        found = self._leases.get(lease)
-        return "" if found is None else found.place
-
     def progress(self, lease: bytes, text: str) -> None:
         """Take note of what is being done for a lease."""
         found = self._leases.get(lease)

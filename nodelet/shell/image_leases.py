@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from burla.nodelet.config import NodeletConfig
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.nodelet import Nodelet
 
-from .images import Images
-from .runtimes import Runtime
 from .sandbox_pool import SandboxPool
+
+if TYPE_CHECKING:
+    from .images import Images
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +24,11 @@ class ImageLeases:
         self._config = config
         self._images: Images | None = None
         if config.runtime and config.confinement is not None:
-            root, runtime = f"{config.packages}-images", Runtime(config.runtime)
+            from . import images, runtimes  # a private cluster does without
+
+            root, runtime = f"{config.packages}-images", runtimes.Runtime(config.runtime)
             try:
-                self._images = Images(root, runtime, config.confinement, self)
+                self._images = images.Images(root, runtime, config.confinement, self)
             except OSError as error:
                 log.warning("no job runs in a container image here: %s", error)
 

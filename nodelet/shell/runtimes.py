@@ -7,16 +7,17 @@ together. They run nothing: what runs in an image does so in a sandbox of ours.
 import asyncio
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 from burla.protocol.image_messages import is_local, may_change, with_registry
 
-RUNTIMES = ("podman", "docker")
+RUNTIMES = {"podman": ("--version",), "docker": ("version",)}  # how each is tried
 TRIAL_S = 15.0  # a daemon that was just installed begins within this
 PULL_S = 3600.0  # the most that fetching one image may take
 ANSWER_S = 60.0  # for all else that it is asked
@@ -36,29 +37,55 @@ class ImageFacts(NamedTuple):
 
 
 def find_runtime() -> tuple[str, str]:
-    """Return the path of a runtime that works here, and why none does; waits for it."""
+    """Return the path of a runtime that works here, and why none does; waits for it.
+
+    podman is not asked how it is, since to look it makes directories of its own all over a machine.
+    """
     reasons = []
-    for name in RUNTIMES:
+    for name, words in RUNTIMES.items():
         if (path := shutil.which(name)) is None:
             continue
-        try:
-            done = subprocess.run(
-                [path, "info"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=TRIAL_S,
-                check=False,
-                cwd="/",
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            reasons.append(f"{name}: {error}")
-            continue
-        if done.returncode == 0:
+        why = _what_podman_lacks() if name == "podman" else ""
+        if not (why := why or _try(path, words)):
             return path, ""
-        reasons.append(f"{name}: {(done.stderr.strip().splitlines() or ['it fails'])[-1]}")
+        reasons.append(f"{name}: {why}")
     return "", "; ".join(reasons) or "neither podman nor docker is installed"
+
+
+def _try(path: str, words: Sequence[str]) -> str:
+    """Return why a program does not work; empty: it does."""
+    try:
+        done = subprocess.run(
+            [path, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TRIAL_S,
+            check=False,
+            cwd="/",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return lines[-1] if done.returncode else ""
+
+
+def _what_podman_lacks(table: str = "/etc/subuid", switch: str = "/etc/nsswitch.conf") -> str:
+    """Return what a user who is not root lacks to unpack images; empty: nothing."""
+    if (uid := os.geteuid()) == 0:
+        return ""
+    if shutil.which("newuidmap") is None:
+        return "newuidmap is not installed (uidmap), which it needs for users other than root"
+    with suppress(KeyError, OSError):
+        names = (str(uid), pwd.getpwuid(uid).pw_name)
+        with open(switch) as file:  # who says so has them elsewhere
+            if any(line.startswith("subid:") for line in file):
+                return ""
+        with open(table) as file:
+            if any(line.partition(":")[0] in names for line in file):
+                return ""
+    return f"{table} has no line for user {uid}, which it needs for users other than root"
 
 
 class Runtime:

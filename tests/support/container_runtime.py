@@ -26,7 +26,7 @@ def of(name):
     return IMAGES[name]
 
 
-if words[0] in ("info", "rm", "rmi", "ps"):
+if words[0] in ("--version", "rm", "rmi", "ps"):
     pass
 elif words[0] == "image":
     print(json.dumps([{{"Id": of(words[2])["id"], "Config": {{"Env": of(words[2])["env"]}}}}]))

@@ -13,7 +13,12 @@ from loops import in_loop
 from burla.nodelet.isolation.images import FACTS, FILES
 from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.shell.images import Images
-from burla.nodelet.shell.runtimes import Runtime, RuntimeFailedError, find_runtime
+from burla.nodelet.shell.runtimes import (
+    Runtime,
+    RuntimeFailedError,
+    _what_podman_lacks,
+    find_runtime,
+)
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its root")
 A, B = b"A" * 16, b"B" * 16
@@ -149,6 +154,25 @@ def test_a_runtime_is_found_if_it_works(tmp_path: Path, monkeypatch: pytest.Monk
     made = make_runtime(tmp_path / "made", {})
     monkeypatch.setenv("PATH", f"{made}:{tmp_path}")
     assert find_runtime() == (str(made / "podman"), "")
+
+
+def test_users_other_than_root_need_ids_of_their_own_for_podman(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, switch = tmp_path / "subuid", tmp_path / "nsswitch.conf"
+    table.write_text("somebody:1:2\n")
+    switch.write_text("passwd: files\n")
+    assert _what_podman_lacks(str(table), str(switch)) == ""
+    monkeypatch.setattr(os, "geteuid", lambda: 1)  # as all systems have
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "newuidmap is not installed" in _what_podman_lacks(str(table), str(switch))
+    (tmp_path / "newuidmap").touch(0o755)
+    assert "has no line for user 1," in _what_podman_lacks(str(table), str(switch))
+    table.write_text("somebody:1:2\n1:100000:65536\n")
+    assert _what_podman_lacks(str(table), str(switch)) == ""
+    table.write_text("")
+    switch.write_text("subid: sss\n")
+    assert _what_podman_lacks(str(table), str(switch)) == ""
 
 
 @in_loop
