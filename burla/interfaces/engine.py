@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import CodeType
 from typing import Any, TypedDict
 from weakref import WeakSet
@@ -29,6 +30,7 @@ from burla.shipping.packages import packages_needed, packages_of_settings, read_
 from burla.shipping.shipped_files import find_files
 from burla.starting import Begun, Request, begin
 from burla.values.calls import call
+from burla.values.leading import packages_ahead
 from burla.values.many import Many
 from burla.values.payloads import take_apart_function
 from burla.variables import read_env
@@ -38,6 +40,7 @@ from .lane import Entry, Lane, Sink
 from .parts import first_buffers
 
 REMOTE_SLOTS = 256  # of a cluster, for those who ask before there is a job: so many are made ready
+CALLS_READ = 64  # of the first job, for what they begin with importing
 QUEUE_AT_ONCE = 1024  # calls of one map, that the lane then hears of
 ANY = Shape(unpack=None, check=None)  # tuples are unpacked, what is none is passed whole
 
@@ -74,6 +77,15 @@ class Settings:
     def many(self, shared: Sequence[Any] = ()) -> Many:
         """Return the function of each job; `shared`: buffers that go with it."""
         return Many(self.initializer, self.initargs, shared)
+
+    def leading(
+        self, queue: Iterable[Entry], others: Iterable[Callable[..., Any]]
+    ) -> Sequence[tuple[str, tuple[str, ...]]]:
+        """Return what calls begin with importing, unless something is to be called before them."""
+        if self.initializer is not None:
+            return []
+        codes = {id(call.code): call.code for *_, call in islice(queue, CALLS_READ)}
+        return packages_ahead([*(code.function for code in codes.values()), *others])
 
     def request(self, many: Many) -> Request:
         """Return what is asked for with a job.
@@ -124,8 +136,10 @@ class Engine:
         self._key: Key = ()  # of the calls of now
         self._loaded = -1  # how many modules were, when that was found
         self._is_remote: bool | None = None  # not known yet
+        self._has_begun = False  # a job
         self._pid = os.getpid()
         self.shares = False  # the big buffers of the first calls of a job go with the job itself
+        self.first: Sequence[Callable[..., Any]] = ()  # what the first calls call in turn
         self.closed = ""  # why it takes no calls any more
         self.broken: BaseException | None = None
         _engines.add(self)
@@ -316,7 +330,11 @@ class Engine:
             sent.codes += self._travelling
             modules = self._modules
             lane.shared = first_buffers(lane.queue) if self.shares and self._is_remote else []
+            if not self._has_begun:  # not anew for each job: workers go on with jobs alike
+                self._has_begun = True
+                self._many.leading = self._settings.leading(lane.queue, self.first)
         many = self._settings.many(lane.shared) if lane.shared else self._many
+        many.leading = self._many.leading
         request = replace(self._settings.request(many), names=modules)
         pieces = take_apart_function(many, sent=sent)
         return begin(request, sent, pieces, is_lazy=True)

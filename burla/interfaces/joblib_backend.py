@@ -91,6 +91,9 @@ def _define() -> Any:
         ) -> Future[Any]:
             """Call a batch; return its future."""
             assert self.executor is not None
+            if not self.executor._engine.first:
+                items: Any = getattr(func, "items", ())  # of joblib's BatchedCalls
+                self.executor._engine.first = [function for function, *_ in items]
             future = self.executor.submit(run_batch, func)
             if callback is not None:
                 future.add_done_callback(callback)

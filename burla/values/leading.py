@@ -12,14 +12,17 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from opcode import opmap, opname, stack_effect
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from .environment import installed_places, place_of
+from .many import Many
 
+IMPORTS_MAX = 256  # statements that go with the job of an executor
 DEPTH_MAX = 8  # functions that begin by calling others
 
 _EXTENDED = opmap["EXTENDED_ARG"]
@@ -85,6 +88,20 @@ def _is_installed(name: str, places: tuple[str, ...]) -> bool:
     return place.startswith(places) or spec.origin in ("built-in", "frozen")
 
 
+def packages_ahead(functions: Iterable[Any]) -> list[Import]:
+    """Return what these begin with importing, each function in turn, of third parties.
+
+    The standard library is not worth it: what has begun with one import is not used for another.
+    """
+    found: dict[Import, None] = {}
+    for function in functions:
+        with suppress(IndexError, ValueError):  # no compiler has written this code
+            for one in leading_imports(function):
+                if one.module.partition(".")[0] not in sys.stdlib_module_names:
+                    found[one] = None
+    return list(found)[:IMPORTS_MAX]
+
+
 # --- what the bytecode says ---
 
 
@@ -99,6 +116,9 @@ def _read(function: Any, imports: list[Import], depth: int) -> None:
     """Add the leading imports of a function, and of the one that it begins with calling."""
     while isinstance(function, functools.partial | MethodType):
         function = function.func if isinstance(function, functools.partial) else function.__func__
+    if type(function) is Many:
+        imports += [Import(*one) for one in function.leading]
+        return
     if type(function) is not FunctionType:
         function = vars(type(function)).get("__call__")
     if type(function) is not FunctionType or not depth:

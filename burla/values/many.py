@@ -84,6 +84,8 @@ class Many:
             initargs: what it is called with.
             shared: buffers that calls have in common.
         """
+        # What the first calls begin with importing, as `leading.Import`: imported with the job.
+        self.leading: Sequence[tuple[str, tuple[str, ...]]] = ()
         self._big = shared
         self._initializer, self._initargs = initializer, initargs
         self._initialized = 0  # in this process, by its id
@@ -97,7 +99,9 @@ class Many:
 
     def __reduce__(self) -> Any:
         big = [pickle.PickleBuffer(one) for one in self._big]
-        return Many, (self._initializer, self._initargs, big)
+        made = Many, (self._initializer, self._initargs, big)
+        # a state, which workers of older releases take, too, and do not look at
+        return (*made, {"leading": [tuple(one) for one in self.leading]}) if self.leading else made
 
     def __call__(self, code: Any, *args: Any) -> Any:
         """Call the function whose pickle is `code`."""

@@ -111,3 +111,21 @@ def test_a_forked_child_is_told_even_if_a_lock_was_held(lanes: list[Queue]) -> N
     finally:
         go_on.set()
         thread.join()
+
+
+def test_what_the_first_calls_begin_with_importing_goes_with_the_job(lanes: list[Queue]) -> None:
+    def call(x: int) -> Any:
+        import json
+
+        import packaging.version as version
+
+        return json, version, x
+
+    one = engine()
+    submit(one, call, 1)
+    submit(one, call, 2)
+    told = one._settings.leading(lanes[0].queue, [])
+    assert told == [("packaging.version", ())]
+    assert one._settings.leading([], [call]) == told  # of a batch of joblib's
+    begun = Settings(None, print, (), {})  # which is called before
+    assert begun.leading(lanes[0].queue, [call]) == []

@@ -1,12 +1,15 @@
 """Which imports each call of a function is certain to begin with."""
 
+import functools
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from burla.values.leading import Import, import_ahead, leading_imports
+from burla.values.leading import Import, import_ahead, leading_imports, packages_ahead
+from burla.values.many import Many
 
 SOURCE = """
 import functools, os, sys, time
@@ -216,3 +219,20 @@ def test_what_is_installed_is_imported_until_one_is_not(
     scope = scope_of("def f(x):\n    " + "\n    ".join(f"import {name}" for name in names))
     import_ahead(scope["f"])
     assert {name for name in sys.modules if name.startswith("aa_")} == loaded
+
+
+def test_a_function_of_many_begins_with_what_it_was_told() -> None:
+    many = Many()
+    assert len(many.__reduce__()) == 2  # as older releases know it
+    scope = scope_of(SOURCE)
+    functions = [scope["plain"], scope["after_harmless_calls"], functools.partial(standard, 1)]
+    many.leading = packages_ahead(functions)
+    told = leading_imports(pickle.loads(pickle.dumps(many)))
+    assert told == [*ONE, Import("one.two", ()), Import("three", ("four",))]
+    assert leading_imports(Many()) == []
+
+
+def standard(x: int) -> Any:
+    import json
+
+    return json, x
