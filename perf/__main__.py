@@ -32,6 +32,20 @@ ALONE = (
     "up",
 )  # no peer does the same
 CASES = BESIDE_PEERS + ALONE
+# Seconds on two quiet CPUs, with all peers and the usual number of rounds and inputs.
+LAST_S = {
+    **{"tiny": 100, "latency": 30, "loop": 40, "cold": 35, "uneven": 75, "data": 60},
+    **{"prints": 45, "executor": 20},
+}
+
+
+def estimate(cases: Sequence[str]) -> str:
+    """Return how long these take, for people."""
+    known = sum(LAST_S.get(case, 0) for case in cases)
+    unknown = [case for case in cases if case not in LAST_S]
+    words = [f"at most {max(1, round(known / 60))} min"] * bool(known)
+    words += [f"some minutes each for {', '.join(unknown)}"] * bool(unknown)
+    return f"perf: {len(cases)} case(s) on a quiet machine: {', and '.join(words)}"
 
 
 def in_fresh_process(case: str, options: Options) -> list[Series]:
@@ -89,7 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     options = Options(names, given.rounds, len(os.sched_getaffinity(0)), given.scale)
     measured: list[Series] = []
-    for case in given.cases or BESIDE_PEERS:
+    cases = given.cases or BESIDE_PEERS
+    print(estimate(cases), file=sys.stderr)
+    for case in cases:
         for series in in_fresh_process(case, options):
             table(series, sys.stdout)
             measured.append(series)

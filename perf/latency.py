@@ -8,6 +8,7 @@ from .measure import Options, Series, in_turn, timed
 from .peers import Contender, started
 
 CALLS = 40  # of one contender in a row; the median of them is its number for the round
+WARM_UPS = 10  # calls before the first round
 
 
 def measure(options: Options) -> Iterator[Series]:
@@ -22,7 +23,7 @@ def medians(name: str, options: Options, maps: int, inputs: list[int]) -> Series
     """Return the series whose rounds are each the median of so many maps, one after the other."""
     expected = [double(x) for x in inputs]
 
-    def run_of(contender: Contender) -> Callable[[], float]:
+    def run_of(contender: Contender, maps: int) -> Callable[[], float]:
         def once() -> float:
             seconds, results = timed(lambda: contender.map(double, inputs, None))
             assert results == expected
@@ -31,7 +32,7 @@ def medians(name: str, options: Options, maps: int, inputs: list[int]) -> Series
         return lambda: statistics.median(once() for _ in range(maps))
 
     with started(options.contenders, options.workers) as contenders:
-        runs = {contender.name: run_of(contender) for contender in contenders}
-        for run in runs.values():
-            run()
+        runs = {contender.name: run_of(contender, maps) for contender in contenders}
+        for contender in contenders:
+            run_of(contender, min(maps, WARM_UPS))()
         return in_turn(Series(name), options.rounds, runs)

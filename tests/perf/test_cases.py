@@ -13,7 +13,7 @@ import psutil
 import pytest
 from waiting import wait_gone
 
-from perf.__main__ import ALONE, BESIDE_PEERS, main
+from perf.__main__ import ALONE, BESIDE_PEERS, LAST_S, estimate, main
 
 ROOT = Path(__file__).parents[2]
 CASE_S_MAX = 100.0
@@ -86,3 +86,10 @@ def test_an_unknown_case_is_said(capsys: pytest.CaptureFixture[str]) -> None:
         main(["huge"])
     assert left.value.code == 2
     assert "no such case: huge; there are tiny" in capsys.readouterr().err
+
+
+def test_it_is_said_how_long_cases_take() -> None:
+    assert sorted(LAST_S) == sorted(BESIDE_PEERS)
+    assert sum(LAST_S.values()) < 8 * 60
+    assert estimate(["tiny"]) == "perf: 1 case(s) on a quiet machine: at most 2 min"
+    assert estimate(["executor", "big"]).endswith("at most 1 min, and some minutes each for big")

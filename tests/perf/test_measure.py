@@ -1,6 +1,6 @@
 import itertools
 
-from perf.measure import Series, Summary, in_turn, ratio, summary
+from perf.measure import ALONE_S, SERIES_S, Series, Summary, in_turn, ratio, summary
 from perf.uneven import LAST, LAST_S, ideal_s, in_order_s, lengths
 
 
@@ -36,6 +36,37 @@ def test_a_contender_takes_part_until_it_has_had_its_time() -> None:
     runs = {"slow": lambda: 3.0, "quick": lambda: 1.0}
     series = in_turn(Series("case"), 5, runs, slow_s=5)
     assert series.seconds == {"slow": [3.0, 3.0], "quick": [1.0] * 5}
+
+
+def test_a_contender_whose_rounds_take_long_has_had_its_time_whatever_they_tell() -> None:
+    clock = [0.0]
+
+    def slow() -> float:
+        clock[0] += 4.0
+        return 0.001  # the median of many
+
+    runs = {"slow": slow, "quick": lambda: 1.0}
+    series = in_turn(Series("case"), 5, runs, slow_s=5, clock_s=lambda: clock[0])
+    assert (len(series.seconds["slow"]), len(series.seconds["quick"])) == (2, 5)
+    assert not series.notes
+
+
+def test_so_many_contenders_that_a_round_takes_long_have_fewer_rounds() -> None:
+    clock = [0.0]
+
+    def run() -> float:
+        clock[0] += SERIES_S / 3
+        return 0.001
+
+    series = in_turn(Series("case"), 5, {"a": run, "b": run}, slow_s=100, clock_s=lambda: clock[0])
+    assert series.seconds == {"a": [0.001] * 2, "b": [0.001] * 2}
+    assert series.notes == ["no more than 2 of 5 rounds: these took long enough"]
+    slow = in_turn(
+        Series("case"), 5, dict.fromkeys("abcd", run), slow_s=100, clock_s=lambda: clock[0]
+    )
+    assert {len(taken) for taken in slow.seconds.values()} == {2}
+    alone = in_turn(Series("case"), 5, {"a": run}, ALONE_S, clock_s=lambda: clock[0])
+    assert alone.seconds == {"a": [0.001] * 5}
 
 
 def test_the_schedules_that_are_computed_are_right() -> None:
