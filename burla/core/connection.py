@@ -52,6 +52,7 @@ class Connection:
         self._takes_blobs = False
         self._bytes_max = 0  # that the scheduler takes of a job at once; 0: it did not say
         self._has_store = False  # it keeps detached jobs
+        self._store_takes_sizes = False  # likewise as `_takes_sizes` says
         self._adopts = False  # it takes over jobs that run
         self._held: set[bytes] = set()  # jobs that are being detached
         self._has_policies = False  # it knows what is to become of calls that fail
@@ -238,6 +239,7 @@ class Connection:
         self._knows_machines = MACHINES in welcome.features
         self._knows_images = IMAGES in welcome.features
         self._has_store = sm.STORE in welcome.features
+        self._store_takes_sizes = sm.STORE_SIZES in welcome.features
         self._adopts = self._has_store and ADOPT in welcome.features
         effects: list[Effect] = [Subscribe(welcome.publisher)]
         effects += [Send(m.CloseJob(job)) for job in self._closed]
@@ -256,7 +258,7 @@ class Connection:
             tells_status=self._tells_status,
             has_packages=self._has_packages,
             has_store=self._has_store,
-            takes_sizes=self._takes_sizes,
+            takes_sizes=self._store_takes_sizes if session.is_detached else self._takes_sizes,
             knows_machines=self._knows_machines,
             knows_images=self._knows_images,
         )

@@ -165,7 +165,8 @@ class Session:
             tells_status: it can say how a job stands.
             has_packages: it knows what a function needs of packages.
             has_store: it keeps detached jobs.
-            takes_sizes: it takes the sizes of big inputs for them; else they are sent whole.
+            takes_sizes: it takes the sizes of big inputs for them, as this job needs it; else they
+                are sent whole.
             knows_machines: it knows what machines that are made for a job are to be like.
             knows_images: it knows of images in which calls run.
         """
@@ -175,7 +176,7 @@ class Session:
         self._known |= {"tells_status": tells_status}
         self._known |= {"has_store": has_store, "takes_sizes": takes_sizes}
         self._known |= {"knows_machines": knows_machines, "knows_images": knows_images}
-        self.batches.sends_whole = self.is_detached or not takes_sizes  # stored ones are whole
+        self.batches.sends_whole = not takes_sizes
         if self.is_detached and not has_store:
             self._fail(m.JobFailed(self.id, "", NO_STORE))
             return self._settle()

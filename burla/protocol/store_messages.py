@@ -14,6 +14,7 @@ from .detach_messages import BeforeStored, DetachAsked, GivenBefore, OutcomesBef
 from .fields import Bulk, CallPolicy, Count, Id, Line, Message, Opaque, Seconds, Text, Word
 
 STORE = "store"  # a feature of a Welcome: who says so keeps detached jobs
+STORE_SIZES = "store-sizes"  # likewise: and asks for what is big of their inputs, piece by piece
 STORED_TOLD_MAX = 1000  # jobs in one answer; their number is told, too
 WAIT_S_MAX = 20.0  # that an answer may be waited for
 

@@ -30,7 +30,9 @@ from burla.scheduler.store.effects import (
     Effect,
     LoadBatch,
     LoadBlob,
+    LoadPieces,
     LoadSpec,
+    LoadWhole,
     Note,
     ReadPart,
     Recheck,
@@ -80,6 +82,7 @@ class Keeping:
         self._events: deque[Callable[[], list[Effect]]] = deque()
         self._files: StoreFiles | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._feeder: ThreadPoolExecutor | None = None  # one thread: what it reads is in order
         self._parts = PartReads()
         self._is_finding = False
         self._found_by_s = float("-inf")  # so long nodes keep what they have of those jobs
@@ -187,8 +190,9 @@ class Keeping:
 
     def close(self) -> None:
         """Let go of the store, with all that was to be written on the disk."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        for pool in (self._pool, self._feeder):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
         if self._files is not None:
             self._files.close()
 
@@ -210,6 +214,7 @@ class Keeping:
         is_there = (self._directory / "jobs").is_dir()
         self._files = StoreFiles(self._directory, partial(_call_soon, loop, self._wake_here))
         self._pool = ThreadPoolExecutor(READ_THREADS, "burla-read")
+        self._feeder = ThreadPoolExecutor(1, "burla-feed")
         with contextlib.suppress(OSError):
             self._room.note(self._files.room())
         if is_there:
@@ -246,13 +251,13 @@ class Keeping:
         work: Callable[[], Any],
         then: Callable[[Any], list[Effect]],
         failed: Callable[[], list[Effect]],
+        pool: ThreadPoolExecutor | None = None,
     ) -> None:
         """Do something that waits for the disk, and then go on with what it returned.
 
         If it could not be done, `what` it was is logged, and `failed` lets nobody wait for it.
         """
-        assert self._pool is not None
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        future = asyncio.get_running_loop().run_in_executor(pool or self._pool, work)
 
         def is_done(done: "asyncio.Future[Any]") -> None:
             if done.cancelled():
@@ -283,10 +288,8 @@ class Keeping:
                 case Append() | WriteBlob() | SaveFacts() | Delete() | DropBlob():
                     assert self._files is not None
                     self._files.put(effect)
-                case LoadBatch():
-                    self._load_batch(effect)
-                case LoadSpec():
-                    self._load_spec(effect)
+                case LoadBatch() | LoadPieces() | LoadWhole() | LoadSpec():
+                    self._load(effect)
                 case LoadBlob():
                     self._load_blob(effect)
                 case ReadPart():
@@ -298,25 +301,32 @@ class Keeping:
                 case _:
                     assert_never(effect)
 
-    def _load_batch(self, what: LoadBatch) -> None:
+    def _load(self, what: LoadBatch | LoadPieces | LoadWhole | LoadSpec) -> None:
+        """Read what is needed of a job as it came in."""
         assert self._files is not None
-        keeper = self._keeper
-        self._in_pool(
-            f"read inputs of job {what.job.hex()[:8]}",
-            partial(self._files.reading.load_batch, what),
-            lambda read: keeper.loaded(what.job, what.number, *read),
-            partial(keeper.not_read, what.job),
-        )
-
-    def _load_spec(self, what: LoadSpec) -> None:
-        assert self._files is not None
-        keeper = self._keeper
-        self._in_pool(
-            f"read the function of job {what.job.hex()[:8]}",
-            partial(self._files.reading.load_spec, what),
-            lambda read: keeper.spec_loaded(what.job, *read),
-            partial(keeper.not_read, what.job),
-        )
+        keeper, reading, job = self._keeper, self._files.reading, what.job
+        load: Callable[[], Any]
+        tell: Callable[..., list[Effect]]
+        about = "inputs"
+        match what:
+            case LoadBatch(number=number):
+                load = partial(reading.load_batch, what)
+                tell = partial(keeper.loaded, job, number)
+            case LoadPieces():
+                load = partial(reading.load_pieces, what)
+                tell = partial(keeper.pieces_loaded, job)
+            case LoadWhole():
+                load = partial(reading.load_whole, what)
+                tell = partial(keeper.whole_loaded, job)
+            case LoadSpec():
+                load = partial(reading.load_spec, what)
+                tell = partial(keeper.spec_loaded, job)
+                about = "the function"
+        about = f"read {about} of job {job.hex()[:8]}"
+        failed, pool = partial(keeper.not_read, job), self._feeder
+        if isinstance(what, LoadWhole):  # it takes long, and nothing follows it
+            pool = self._pool
+        self._in_pool(about, load, lambda read: tell(*read), failed, pool)
 
     def _load_blob(self, what: LoadBlob) -> None:
         assert self._files is not None
@@ -333,7 +343,8 @@ class Keeping:
 
         about = f"read a blob of job {what.job.hex()[:8]}"
         failed = partial(keeper.not_read, what.job)
-        self._in_pool(about, partial(self._files.reading.load_blob, what), then, failed)
+        read = partial(self._files.reading.load_blob, what)
+        self._in_pool(about, read, then, failed, self._feeder)
 
     def _read_part(self, what: ReadPart) -> None:
         assert self._files is not None

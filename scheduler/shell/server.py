@@ -48,7 +48,7 @@ from burla.protocol.messages import (
 from burla.protocol.output_messages import OUTPUT
 from burla.protocol.overview_messages import OVERVIEW
 from burla.protocol.package_messages import PACKAGES
-from burla.protocol.store_messages import STORE
+from burla.protocol.store_messages import STORE, STORE_SIZES
 from burla.scheduler.config import SchedulerConfig
 from burla.scheduler.core import nodes
 from burla.scheduler.core.admission import RateLimiter
@@ -98,6 +98,7 @@ COMPLAINERS_MAX = 256  # peers of which such lines are written at once
 UNFINISHED_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 IO_THREADS = 2  # they encrypt; and handshakes should not hold up what flows
 FEATURES = (KEYS, BLOBS, INPUTS, POLICIES, JOBS, PACKAGES, OUTPUT, OVERVIEW, MACHINES, IMAGES)
+OF_STORE = (STORE, ADOPT, STORE_SIZES)
 OUTBOX_RETRY_S = sockets.RETRY_S
 INSIDE_BYTES = 256  # of the name of who speaks in this process: no routing id is so long
 DIRECT = b"direct".ljust(INSIDE_BYTES)  # who is at the other end of a direct line
@@ -457,7 +458,7 @@ class Server:
             return
         try:
             if type(effect.message) is Welcome:
-                features = FEATURES if self._keeping is None else (*FEATURES, STORE, ADOPT)
+                features = FEATURES if self._keeping is None else (*FEATURES, *OF_STORE)
                 full = replace(effect.message, time_s=time.time(), features=features)
                 self._send(effect.peer, encode(full))
             elif isinstance(effect.message, Bulk) and effect.payload:

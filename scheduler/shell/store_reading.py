@@ -11,14 +11,26 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
-from burla.protocol import messages as m, stored_records
+from msgspec.structs import replace
+
+from burla.protocol import laid_out, messages as m, stored_records
 from burla.protocol.stored_records import Record
 from burla.scheduler.core.leasing import owner_of
 from burla.scheduler.store import recovery
-from burla.scheduler.store.effects import LoadBatch, LoadBlob, LoadSpec, Log, ReadPart
+from burla.scheduler.store.effects import (
+    LoadBatch,
+    LoadBlob,
+    LoadPieces,
+    LoadSpec,
+    LoadWhole,
+    Log,
+    ReadPart,
+)
+from burla.scheduler.store.leaves import PIECE_BYTES, Place
 from burla.scheduler.store.recovery import Damage, Found, Segment
 
 from .part_reads import Frame
@@ -161,6 +173,70 @@ class StoreReading:
         said, frames = self._load(path, what, m.Inputs)
         return (said, frames) if isinstance(said, m.Inputs) else (None, [])
 
+    def load_pieces(self, what: LoadPieces) -> list[tuple[m.InputPiece, bytes]]:
+        """Return the bytes of a leaf that were asked for; none: some of it is damaged.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
+        wanted, pieces = what.wanted, []
+        for number, place in enumerate(what.places, what.first):
+            start = number * PIECE_BYTES
+            if (body := self._load_piece(what.job, wanted.leaf, start, place)) is None:
+                return []
+            begin, end = max(wanted.start, start), min(wanted.stop, start + len(body))
+            said = m.InputPiece(wanted.lease, wanted.job, wanted.leaf, begin)
+            pieces.append((said, body[begin - start : end - start]))
+        return pieces
+
+    def load_whole(self, what: LoadWhole) -> tuple[m.Inputs | None, list[bytes]]:
+        """Return a batch with its big leaves, in frames; None: some of it is damaged.
+
+        Raises:
+            OSError: it cannot be read now.
+        """
+        path = log_path(self.directory, what.job, Log.INPUTS, what.segment)
+        said, payload = self._load(path, what, m.Inputs)
+        if not isinstance(said, m.Inputs):
+            return None, []
+        rest, big = iter(payload), {leaf.start: leaf for leaf in what.leaves}
+        leaves, frames = [], list[bytes]()
+        for leaf in said.leaves:
+            own = list(islice(rest, leaf.frames))
+            if leaf.size:
+                laid = bytearray()
+                for number, place in enumerate(big[leaf.start].places):
+                    at = number * PIECE_BYTES
+                    piece = place and self._load_piece(what.job, leaf.start, at, place)
+                    laid += piece or b""
+                try:
+                    own = laid_out.frames_of(memoryview(laid))
+                except ValueError as error:
+                    job, where = what.job.hex()[:8], f"input {leaf.start}"
+                    log.error("job %s: %s does not lie as it says: %s", job, where, error)
+                    return None, []
+            leaves.append(replace(leaf, frames=len(own), size=0))
+            frames += own
+        return replace(said, leaves=tuple(leaves)), frames
+
+    def _load_piece(self, job: bytes, leaf: int, start: int, place: Place) -> bytes | None:
+        segment, at = place
+        path = log_path(self.directory, job, Log.INPUTS, segment)
+        try:
+            with path.open("rb", buffering=0) as file:
+                read = _reader(file.fileno())
+                for record in stored_records.scan(read, at, at + 1):
+                    said = record.message(m.InputPiece)
+                    is_it = isinstance(said, m.InputPiece) and (said.leaf, said.start) == (
+                        leaf,
+                        start,
+                    )
+                    if record.is_whole and is_it:
+                        return _body(read, record)
+        except FileNotFoundError as error:
+            log.error("job %s: cannot read an input: %s", job.hex()[:8], error)
+        return None
+
     def load_spec(self, what: LoadSpec) -> tuple[m.OpenJob | None, list[bytes]]:
         """Return how a job was opened, and its function; None: it is damaged.
 
@@ -173,7 +249,7 @@ class StoreReading:
 
     @staticmethod
     def _load(
-        path: Path, what: LoadBatch | LoadSpec, kind: type[m.Message]
+        path: Path, what: LoadBatch | LoadWhole | LoadSpec, kind: type[m.Message]
     ) -> tuple[m.Message | None, list[bytes]]:
         try:
             with path.open("rb", buffering=0) as file:

@@ -99,7 +99,9 @@ def is_on_disk(state: State, job: KeptJob, said: OutcomeRecord) -> None:
 
 def look(state: State, job: KeptJob) -> None:
     """Give up a job that is no whole one though all has come that its client has."""
-    if not job.spec.adopted or job.is_kept or job.is_ended or job.total is None or job.pending:
+    if not job.spec.adopted or job.is_kept or job.is_ended or job.total is None:
+        return
+    if job.pending or job.upload.waiting:
         return
     beyond = any(hi > job.total for _, hi in job.progress.done)
     if beyond or job.stored() > job.total or job.missing():

@@ -5,8 +5,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from burla.protocol.messages import Message
+from burla.protocol.messages import InputWanted, Message
 from burla.protocol.store_messages import ReadStored, StoredJob
+
+from .leaves import LeafAt, Place
 
 
 class Log(StrEnum):
@@ -66,6 +68,26 @@ class LoadBatch(Struct, frozen=True):
     segment: int
     at: int
     end: int
+
+
+class LoadPieces(Struct, frozen=True):
+    """Read bytes of a big leaf, which lie in the pieces from `first` on; tell `pieces_loaded`."""
+
+    job: bytes
+    wanted: InputWanted
+    first: int
+    places: tuple[Place, ...]
+
+
+class LoadWhole(Struct, frozen=True):
+    """Read a batch with its big leaves, as it goes to who takes it whole; tell `whole_loaded`."""
+
+    job: bytes
+    number: int
+    segment: int
+    at: int
+    end: int
+    leaves: tuple[LeafAt, ...]
 
 
 class LoadSpec(Struct, frozen=True):
@@ -131,6 +153,8 @@ Effect = (
     | DropBlob
     | Delete
     | LoadBatch
+    | LoadPieces
+    | LoadWhole
     | LoadSpec
     | LoadBlob
     | ReadPart

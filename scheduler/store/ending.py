@@ -7,6 +7,7 @@ from .effects import Delete, DropBlob, Log, ToPeer
 from .kept_job import KeptJob
 from .state import State
 
+INPUTS_LOST = "some of its inputs were lost to damage of the scheduler's disk"
 OUTPUT_S = 10.0  # that output which went ahead of the last outcome is waited for
 
 
@@ -55,6 +56,7 @@ def end(state: State, job: KeptJob, to: StoredState, said: str) -> None:
     """Write down that a job has ended; it has when that is on the disk."""
     job.end_said, job.blocked = StoreEnded(job.id, to, said, state.wall_s), ""
     state.append(job, Log.OUTCOMES, job.end_said)
+    state.await_no_more(job)
     tell_source(state, job, ended_early(job, said))
 
 

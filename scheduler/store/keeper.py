@@ -12,7 +12,7 @@ from burla.protocol import detach_messages as dm, messages as m, store_messages 
 from burla.protocol.store_messages import StoredState
 from burla.scheduler.core.store_limits import Limits
 
-from . import adopting, ending, members, readers, uploads
+from . import adopting, big_inputs, ending, members, readers, uploads
 from .effects import Effect, Log, Note, Recheck, ToCore
 from .kept_job import KeptJob, Pending
 from .members import Members
@@ -48,7 +48,7 @@ class Keeper:
         match message:
             case m.OpenJob():
                 return message.detached is not None
-            case m.Inputs() | m.InputsEnd() | m.CloseJob():
+            case m.Inputs() | m.InputsEnd() | m.CloseJob() | m.InputPiece():
                 return message.job in self.state.jobs
             case m.BlobPiece():
                 return message.about in self.state.jobs
@@ -85,6 +85,9 @@ class Keeper:
                     job := state.of(tenant, message.about)
                 ) is not None and job.upload.source == peer:
                     uploads.piece(state, job, message, payload)
+            case m.InputPiece():
+                if (job := state.of(tenant, message.job)) is not None and job.upload.source == peer:
+                    uploads.input_piece(state, job, message, payload)
             case dm.OutcomesBefore() | dm.GivenBefore():
                 if (job := state.of(tenant, message.job)) is not None and job.upload.source == peer:
                     adopting.hear(state, job, message, payload)
@@ -149,7 +152,7 @@ class Keeper:
 
     def _is_on_disk(self, job: KeptJob, entry: Pending) -> None:
         state, said = self.state, entry.said
-        if isinstance(said, m.Inputs | m.InputsEnd | m.OpenJob | m.BlobPiece):
+        if isinstance(said, m.Inputs | m.InputPiece | m.InputsEnd | m.OpenJob | m.BlobPiece):
             uploads.is_on_disk(state, job, entry)
         elif isinstance(said, OutcomeRecord):
             job.free(job.progress.note(said, sum(map(len, entry.payload))))
@@ -194,6 +197,28 @@ class Keeper:
             members.loaded(self.state, job, number, said, payload)
         return self.state.take_effects()
 
+    def pieces_loaded(self, job_id: bytes, *pieces: tuple[m.InputPiece, bytes]) -> list[Effect]:
+        """Take what was read of a big leaf; nothing: it is not there any more."""
+        job = self.state.jobs.get(job_id)
+        if job is not None and not job.is_ended:
+            for said, data in pieces:
+                self.state.to_core(job, said, [data])
+            if not pieces:
+                ending.fail(self.state, job, ending.INPUTS_LOST)
+        return self.state.take_effects()
+
+    def whole_loaded(
+        self, job_id: bytes, said: m.Inputs | None, payload: list[bytes]
+    ) -> list[Effect]:
+        """Take a batch that was read with its big leaves; None: it is not there any more."""
+        job = self.state.jobs.get(job_id)
+        if job is not None and not job.is_ended:
+            if said is None:
+                ending.fail(self.state, job, ending.INPUTS_LOST)
+            else:
+                self.state.to_core(job, said, payload)
+        return self.state.take_effects()
+
     def spec_loaded(
         self, job_id: bytes, spec: m.OpenJob | None, function: list[bytes]
     ) -> list[Effect]:
@@ -231,7 +256,7 @@ class Keeper:
         state.enter(job)
         if found.damages:
             state.damaged[job.id] = len(found.damages)
-        if job.is_kept or job.total is not None:
+        if job.is_kept or (job.total is not None and not job.upload.waiting):
             self._settle(job)
         else:
             job.upload.unheard_s = state.now_s  # its caller may come back
@@ -285,9 +310,8 @@ class Keeper:
             job.state, job.said = StoredState.WAITING, ""
             state.live[job.id] = job
             if job.missing():
-                text = "some of its inputs were lost to damage of the scheduler's disk"
                 job.is_kept = True
-                ending.fail(state, job, text)
+                ending.fail(state, job, ending.INPUTS_LOST)
             ending.look(state, job)
         state.save(job)
 
@@ -323,6 +347,10 @@ class Keeper:
                 state.write(job, Log.OUTCOMES, message)
             case m.BlobWanted():
                 members.want_blob(state, job, message)
+            case m.InputWanted():
+                big_inputs.wanted(state, job, message)
+            case m.BatchWanted():
+                big_inputs.wanted_whole(state, job, message)
             case _:
                 pass
         return state.take_effects()
@@ -339,6 +367,7 @@ class Keeper:
         self._readers.expire(state)
         for job in list(state.live.values()):
             self._expire(job)
+        big_inputs.ask(state)
         if state.now_s >= self._sweep_s:
             self._sweep_s = state.now_s + SWEEP_S
             self._delete_old()

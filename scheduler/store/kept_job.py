@@ -20,10 +20,12 @@ from burla.protocol.store_messages import ENDED, StoredJob, StoredState, StoreEn
 from burla.protocol.stored_records import SEGMENT_BYTES, pack
 
 from .effects import Append, Log, WriteBlob
+from .leaves import Coming
 from .progress import Progress
 from .recovery import BatchAt, Found, Place
 
-WINDOW_BYTES = 32 << 20  # of batches that the core has and that have not all their outcomes
+WINDOW_BYTES = 32 << 20  # that the core holds of batches that have not all their outcomes
+WINDOW_SIZE = m.JOB_INPUT_WINDOW  # likewise with their big leaves, which it does not hold
 WINDOW_INPUTS = m.JOB_INPUT_COUNT
 
 
@@ -45,13 +47,22 @@ class Feeding(Struct):
     at: int = 0  # which of the batches is next
     left: dict[int, int] = field(default_factory=dict)  # by place in the list, without outcome
     size: int = 0  # bytes of those
+    held: int = 0  # of these, bytes that the core holds
     inputs: int = 0
     is_loading: bool = False  # the next one is being read
     has_end: bool = False  # the core knows how many there are
 
-    def has_room(self, size: int) -> bool:
+    def has_room(self, batch: BatchAt) -> bool:
         """Return whether one more batch may go; one always may."""
-        return not self.left or (self.size + size <= WINDOW_BYTES and self.inputs < WINDOW_INPUTS)
+        if not self.left:
+            return True
+        is_held = self.held + batch.held_bytes() <= WINDOW_BYTES
+        return is_held and self.size < WINDOW_SIZE and self.inputs < WINDOW_INPUTS
+
+    def count(self, batch: BatchAt, by: int) -> None:
+        """Count the bytes of a batch that has gone, or of one whose outcomes are here."""
+        self.size += by * batch.size
+        self.held += by * batch.held_bytes()
 
 
 class Opening(Struct):
@@ -85,6 +96,8 @@ class Upload(Struct):
     told: int = -1  # inputs that it knows to be on the disk
     before: int = 0  # of an adopted job: messages about its outcomes that have come
     blobs: dict[bytes, Arriving] = field(default_factory=dict)  # that are not whole on the disk
+    coming: Coming = field(default_factory=Coming)  # of its big inputs
+    waiting: deque[BatchAt] = field(default_factory=deque)  # batches behind what is not whole
 
 
 class KeptJob:
@@ -123,7 +136,8 @@ class KeptJob:
         assert found.spec is not None
         job = cls(found.opened, found.spec, ())
         job.opening.at, job.opening.is_light = found.spec_at, True
-        job.batches, job.total, job.progress = found.batches, found.total, found.progress
+        job.total, job.progress = found.total, found.progress
+        job.batches = found.batches
         job.places = found.places
         job.written = {log: (place.segment, place.at) for log, place in found.places.items()}
         job.end = found.batches[-1].stop if found.batches else 0
@@ -133,9 +147,21 @@ class KeptJob:
             for blob in job.spec.blobs
             if blob.digest not in found.blobs
         }
+        job.await_pieces()
         job.is_kept = job.is_whole() or job.progress.ended is not None
         job.forget_pending()
         return job
+
+    def await_pieces(self) -> None:
+        """Let batches wait of which pieces are missing, and what is behind them."""
+        done = self.progress.done
+        for at, batch in enumerate(self.batches):
+            if not batch.is_whole() and not done.covers(batch.start, batch.stop):
+                self.upload.waiting.extend(self.batches[at:])
+                del self.batches[at:]
+                break
+        for batch in self.upload.waiting:
+            self.upload.coming.add([leaf for leaf in batch.leaves if leaf.missing])
 
     # --- what it is ---
 
@@ -154,7 +180,7 @@ class KeptJob:
 
     def is_whole(self) -> bool:
         """Return whether all that it needs is on the disk: its caller may go."""
-        return self.has_all_inputs() and not self.upload.blobs
+        return self.has_all_inputs() and not self.upload.blobs and not self.upload.waiting
 
     def has_all_inputs(self) -> bool:
         """Return whether all inputs are on the disk; of an adopted job those without outcome."""
@@ -190,9 +216,9 @@ class KeptJob:
         return [part for lo, hi in gaps for part in self.progress.done.missing(lo, hi)]
 
     def size(self) -> int:
-        """Return how many bytes it takes, with those that are being written."""
-        blobs = sum(blob.size for blob in self.spec.blobs)
-        return blobs + sum(place.size for place in self.places.values())
+        """Return how many bytes it takes, with those that are written or were announced."""
+        named = sum(blob.size for blob in self.spec.blobs) + self.upload.coming.size
+        return named + sum(place.size for place in self.places.values())
 
     def facts(self, keep_s: float, damaged: int = 0) -> StoredJob:
         """Return how it is, for its user."""
@@ -269,7 +295,7 @@ class KeptJob:
         while feeding.at < len(self.batches):
             batch = self.batches[feeding.at]
             if not self.progress.done.covers(batch.start, batch.stop):
-                return batch if feeding.has_room(batch.size) else None
+                return batch if feeding.has_room(batch) else None
             feeding.at += 1
         return None
 
@@ -278,7 +304,7 @@ class KeptJob:
         done = sum(hi - lo for lo, hi in self.progress.done.common(batch.start, batch.stop))
         left = batch.stop - batch.start - done
         self.feeding.left[self.feeding.at] = left
-        self.feeding.size += batch.size
+        self.feeding.count(batch, 1)
         self.feeding.inputs += left
         self.feeding.at += 1
 
@@ -293,7 +319,7 @@ class KeptJob:
                     feeding.left[at] -= stop - lo
                     feeding.inputs -= stop - lo
                     if feeding.left[at] <= 0:
-                        feeding.size -= self.batches[at].size
+                        feeding.count(self.batches[at], -1)
                         del feeding.left[at]
                 lo, at = max(lo, stop), at + 1
 
@@ -301,6 +327,7 @@ class KeptJob:
         """Assert what holds between any two calls. Costs O(state): for tests."""
         feeding, done = self.feeding, self.progress.done
         assert feeding.size == sum(self.batches[at].size for at in feeding.left)
+        assert feeding.held == sum(self.batches[at].held_bytes() for at in feeding.left)
         assert feeding.inputs == sum(feeding.left.values())
         for at, left in feeding.left.items():
             batch = self.batches[at]

@@ -14,10 +14,12 @@ from burla.protocol import messages as m
 from burla.protocol.store_messages import StoreOpened
 from burla.protocol.stored_records import Read, Record, scan
 
+from . import leaves
 from .effects import Log
+from .leaves import LeafAt
 from .progress import OutcomeRecord, Progress
 
-InputRecord = StoreOpened | m.OpenJob | m.Inputs | m.InputsEnd
+InputRecord = StoreOpened | m.OpenJob | m.Inputs | m.InputPiece | m.InputsEnd
 
 
 class Segment(Struct, frozen=True):
@@ -38,7 +40,25 @@ class BatchAt(Struct, frozen=True):
     segment: int
     at: int
     end: int
-    size: int  # bytes of its payload
+    size: int  # bytes of its payload, and of its big leaves
+    leaves: tuple[LeafAt, ...] = ()  # big ones, which come behind it
+
+    @classmethod
+    def of(
+        cls, said: m.Inputs, segment: int, at: int, end: int, size: int, big: tuple[LeafAt, ...]
+    ) -> "BatchAt":
+        """Return a batch whose record with `size` bytes of payload lies at a place."""
+        stop = said.start + sum([leaf.count for leaf in said.leaves])
+        size += sum([leaf.size for leaf in big])
+        return cls(said.batch, said.start, stop, segment, at, end, size, big)
+
+    def is_whole(self) -> bool:
+        """Return whether all pieces of its big leaves are on the disk."""
+        return not any([leaf.missing for leaf in self.leaves])
+
+    def held_bytes(self) -> int:
+        """Return how many bytes who has it holds: nobody does big leaves."""
+        return self.size - sum([leaf.size for leaf in self.leaves])
 
 
 class Place(Struct):
@@ -65,7 +85,8 @@ class Found(Struct):
     opened: StoreOpened | None = None
     spec: m.OpenJob | None = None  # without its environment
     spec_at: tuple[int, int] = (0, 0)  # where it lies with the function, and where that ends
-    batches: list[BatchAt] = field(default_factory=list)
+    batches: list[BatchAt] = field(default_factory=list)  # also those of which pieces are missing
+    leaves: dict[int, LeafAt] = field(default_factory=dict)  # big ones of these, by first input
     total: int | None = None
     blobs: frozenset[bytes] = frozenset()  # of its user, that are whole
     progress: Progress = field(default_factory=Progress)
@@ -98,23 +119,26 @@ def _note_input(found: Found, segment: Segment, record: Record) -> None:
         case m.OpenJob():
             found.spec, found.spec_at = replace(said, environment=b""), (record.at, record.end)
         case m.Inputs():
-            add_batch(found.batches, said, segment.number, record)
+            add_batch(found, said, segment.number, record)
             if said.total is not None:
                 found.total = said.total
+        case m.InputPiece():
+            if (leaf := found.leaves.get(said.leaf)) is not None:
+                leaf.put(said.start // leaves.PIECE_BYTES, (segment.number, record.at))
         case m.InputsEnd():
             found.total = said.total
         case _:
             pass
 
 
-def add_batch(batches: list[BatchAt], said: m.Inputs, segment: int, record: Record) -> None:
+def add_batch(found: Found, said: m.Inputs, segment: int, record: Record) -> None:
     """Take note of where a batch lies; one that was written twice counts once."""
-    if batches and said.batch <= batches[-1].number:
+    if found.batches and said.batch <= found.batches[-1].number:
         return
-    stop = said.start + sum(leaf.count for leaf in said.leaves)
+    big = tuple([LeafAt(said.batch, leaf) for leaf in said.leaves if leaf.size])
+    found.leaves |= {leaf.start: leaf for leaf in big}
     size = record.end - record.body_at
-    at = BatchAt(said.batch, said.start, stop, segment, record.at, record.end, size)
-    batches.append(at)
+    found.batches.append(BatchAt.of(said, segment, record.at, record.end, size, big))
 
 
 def _records(

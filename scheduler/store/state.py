@@ -10,6 +10,7 @@ from burla.scheduler.core.store_limits import Limits
 
 from .effects import Effect, Log, SaveFacts, ToCore
 from .kept_job import KeptJob, Pending
+from .leaves import Line
 
 FREE_MIN = 256 << 20  # bytes that are left free on the disk
 PENDING_MAX = 96 << 20  # bytes of outcomes that are being written, of all jobs
@@ -40,6 +41,7 @@ class State:
         self.room = 1 << 62  # bytes that are free on the disk
         self.sizes: dict[str, int] = {}  # by tenant: bytes of its jobs
         self.pending_of = dict.fromkeys(Log, 0)  # bytes that are being written
+        self.line = Line()  # whose big inputs are asked for
         self.damaged: dict[bytes, int] = {}  # by job: records that were lost
         self.users: dict[bytes, str] = {}  # as whom the core knows the keeper -> public key
         self.effects: list[Effect] = []
@@ -61,6 +63,7 @@ class State:
         self.jobs[job.id] = self.live[job.id] = job
         self.counts[tenant] = self.counts.get(tenant, 0) + 1
         self.count(tenant, job.size())
+        self.line.size += job.upload.coming.size
         for blob in job.spec.blobs:
             self.blobs.setdefault((tenant, blob.digest), {})[job.id] = job
 
@@ -74,6 +77,9 @@ class State:
         if not self.counts[tenant]:
             del self.counts[tenant]
         self.count(tenant, -job.size())
+        self.line.size -= job.upload.coming.size
+        self.line.wanting.pop(job.id, None)
+        self.line.note(job.id, 0)
         for entry in job.pending:
             self.settle(entry)
         unnamed = []
@@ -157,7 +163,8 @@ class State:
 
     def is_full(self, size: int) -> bool:
         """Return whether so much more would fill the disk."""
-        return self.room - sum(self.pending_of.values()) - size < FREE_MIN
+        awaited = sum(self.pending_of.values()) + self.line.size
+        return self.room - awaited - size < FREE_MIN
 
     def over_quota(self, tenant: str) -> str:
         """Say that a user has too much in the store."""
@@ -172,6 +179,18 @@ class State:
         self.sizes[tenant] = self.sizes.get(tenant, 0) + size
         if not self.sizes[tenant]:
             del self.sizes[tenant]
+
+    def count_coming(self, job: KeptJob, size: int) -> None:
+        """Count bytes of big inputs that are to come, which a job counts already."""
+        self.line.size += size
+        self.count(job.opened.tenant, size)
+
+    def await_no_more(self, job: KeptJob) -> None:
+        """Take nothing more of the big inputs of a job that has ended."""
+        self.count_coming(job, -job.upload.coming.size)
+        job.upload.coming.clear()
+        self.line.wanting.pop(job.id, None)
+        self.line.note(job.id, job.upload.coming.under_way())
 
     def take_effects(self) -> list[Effect]:
         """Return what is to be done."""
@@ -189,6 +208,10 @@ class State:
         for log, pending in self.pending_of.items():
             entries = [e for job in self.jobs.values() for e in job.pending if e.log is log]
             assert pending == sum(entry.size for entry in entries)
+        coming = {job.id: job.upload.coming for job in self.jobs.values()}
+        assert self.line.size == sum(one.size for one in coming.values())
+        under_way = {job: one.under_way() for job, one in coming.items() if one.under_way()}
+        assert (self.line.under_way, self.line.total) == (under_way, sum(under_way.values()))
         tenants = [job.opened.tenant for job in self.jobs.values()]
         assert self.counts == {tenant: tenants.count(tenant) for tenant in tenants}
         assert self.live == {job.id: job for job in self.jobs.values() if not job.is_over()}

@@ -4,18 +4,20 @@ Calls begin as soon as the first inputs are on the disk. If the caller ends befo
 all of it is, the job is not kept: it was never handed over.
 """
 
+from burla.limits import VALUE_BYTES_MAX
 from burla.protocol import messages as m
 from burla.protocol.arriving import WRONG_MAX, Arriving
 from burla.protocol.store_messages import InputsStored, StoreOpened
 
-from . import ending, members
+from . import big_inputs, ending, members
 from .effects import Log, Note, ToPeer
 from .ending import delete
 from .kept_job import KeptJob, Pending
-from .recovery import BatchAt
 from .state import FREE_MIN, State
 
 UPLOAD_S = 600.0  # that a caller may be away in the middle of its inputs
+# Of a leaf that is asked for: a value of the largest size, and how it is laid out
+LEAF_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 PENDING_MAX = 512 << 20  # bytes that are being written, of all jobs; the windows keep below
 NOT_FOUND = "not found"
 LOST = "what the scheduler had stored of the job is gone: start it again"
@@ -63,6 +65,7 @@ def open_(
     for arriving in known.upload.blobs.values():
         arriving.forget_asked()
     _ask(state, known)
+    big_inputs.begin(state, known)
     tell(state, known)
 
 
@@ -120,24 +123,38 @@ def hear(
     if isinstance(said, m.InputsEnd):
         state.append(job, Log.INPUTS, said)
         return
-    stop = said.start + sum(leaf.count for leaf in said.leaves)
-    frames = sum(leaf.frames for leaf in said.leaves)
     is_next = said.start >= job.end if job.spec.adopted else said.start == job.end
-    if not is_next or stop == said.start or frames != len(payload):
+    if not is_next or not _is_batch(said, payload):
         return  # it is here already, or it is no batch
-    size = sum(map(len, payload))
-    if why := why_no_more(state, job, size):
+    size, to_come = sum(map(len, payload)), sum([leaf.size for leaf in said.leaves])
+    if why := why_no_more(state, job, size, to_come):
         refuse(state, job, why)
         return
-    job.end = stop
+    job.end = said.start + sum(leaf.count for leaf in said.leaves)
     state.append(job, Log.INPUTS, said, payload)
+    big_inputs.announced(state, job, said)
 
 
-def why_no_more(state: State, job: KeptJob, size: int) -> str:
-    """Return why nothing more of a job on its way in can be kept; empty: it can."""
-    if state.is_full(size):
+def _is_batch(said: m.Inputs, payload: list[bytes]) -> bool:
+    """Return whether leaves follow each other, and have the frames that came, or a size."""
+    at = said.start
+    for leaf in said.leaves:
+        if leaf.start != at or leaf.batch != said.batch:
+            return False
+        if bool(leaf.frames) == bool(leaf.size) or leaf.size > LEAF_BYTES_MAX:
+            return False
+        at += leaf.count
+    return at > said.start and sum(leaf.frames for leaf in said.leaves) == len(payload)
+
+
+def why_no_more(state: State, job: KeptJob, size: int, to_come: int = 0) -> str:
+    """Return why nothing more of a job on its way in can be kept; empty: it can.
+
+    `to_come`: bytes of what is announced.
+    """
+    if state.is_full(size + to_come):
         return "the disk of the scheduler's store is full: the job is not kept"
-    if state.sizes.get(job.opened.tenant, 0) + size > state.limits.bytes_max:
+    if state.sizes.get(job.opened.tenant, 0) + size + to_come > state.limits.bytes_max:
         return f"{state.over_quota(job.opened.tenant)}: the job is not kept"
     if state.pending_of[Log.INPUTS] + size > PENDING_MAX:
         return "too much is being stored at once: the job is not kept. Try again in a while"
@@ -160,6 +177,14 @@ def piece(state: State, job: KeptJob, said: m.BlobPiece, payload: list[bytes]) -
     _ask(state, job)
 
 
+def input_piece(state: State, job: KeptJob, said: m.InputPiece, payload: list[bytes]) -> None:
+    """Take a piece of a big input, if it is what was asked for."""
+    if job.upload.coming.asked and state.is_full(0):
+        refuse(state, job, why_no_more(state, job, 0))
+    else:
+        big_inputs.take(state, job, said, payload)
+
+
 def refuse(state: State, job: KeptJob, why: str) -> None:
     """Give up a job that cannot be kept, and tell its caller."""
     delete(state, job, why)
@@ -169,14 +194,13 @@ def is_on_disk(state: State, job: KeptJob, entry: Pending) -> None:
     """Take note of a part of a job that is on the disk now."""
     match entry.said:
         case m.Inputs() as said:
-            stop = said.start + sum(leaf.count for leaf in said.leaves)
-            size = sum(map(len, entry.payload))
-            end = entry.at + entry.size
-            at = BatchAt(said.batch, said.start, stop, entry.segment, entry.at, end, size)
-            job.batches.append(at)
+            job.upload.waiting.append(big_inputs.batch_at(job, said, entry))
+            big_inputs.settle(job)
             if said.total is not None:
                 job.total = said.total
             members.feed_now(state, job, said, entry.payload)
+        case m.InputPiece() as said:
+            big_inputs.is_on_disk(state, job, said, entry)
         case m.InputsEnd() as said:
             job.total = said.total
         case m.OpenJob():
@@ -210,7 +234,9 @@ def expire(state: State, job: KeptJob) -> None:
     """Give up a job whose caller is gone in the middle of it."""
     if job.is_kept or job.is_ended:
         return
-    if state.is_there(job.upload.source):
+    is_there = state.is_there(job.upload.source)
+    big_inputs.expire(state, job, is_there=is_there)
+    if is_there:
         job.upload.unheard_s = None
         asked = [one for one in job.upload.blobs.values() if one.asked]
         if asked and all(one.is_stalled(state.now_s) for one in asked):
@@ -219,7 +245,12 @@ def expire(state: State, job: KeptJob) -> None:
             _ask(state, job)
     elif job.upload.unheard_s is None:
         job.upload.unheard_s = state.now_s
-    elif state.now_s >= job.upload.unheard_s + UPLOAD_S:
+    elif state.now_s < job.upload.unheard_s + UPLOAD_S:
+        pass
+    elif job.total is not None and job.id in state.damaged:  # all of it may have been here
+        job.is_kept = True
+        ending.fail(state, job, ending.INPUTS_LOST)
+    else:
         text = f"job {job.id.hex()[:8]} is not kept: its caller went before all of it was here"
         state.effects.append(Note(text))
         job.upload.source = b""

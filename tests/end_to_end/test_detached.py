@@ -4,6 +4,8 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from threading import Thread
+from zlib import crc32
 
 import pytest
 from clusters import Cluster, run_script
@@ -80,6 +82,29 @@ def test_a_scheduler_is_killed_again_and_again_and_no_call_is_run_twice(
     assert job.results() == expected
     ran = Counter(map(int, (tmp_path / "log").read_text().split()))
     assert ran == Counter(range(120))
+
+
+def test_a_big_input_goes_on_where_it_was_when_the_scheduler_is_killed_amid_it(
+    shared: Cluster,
+) -> None:
+    store = shared.directory / "s.store" / "jobs"
+    before = set(store.glob("*"))
+    made: list[burla.Job] = []
+    data = bytes(range(256)) * (160 << 10)  # 40 MiB
+    sender = Thread(target=lambda: made.append(rpm(crc32, [data, data[1:]], detach=True)))
+    sender.start()
+
+    def stored() -> int:
+        new = [path for job in set(store.glob("*")) - before for path in job.glob("inputs-*.log")]
+        return sum(path.stat().st_size for path in new)
+
+    wait_until(lambda: stored() > 4 << 20, "some of it is on the disk")
+    restart_scheduler(shared)
+    sender.join(50)
+    assert made[0].results() == [crc32(data), crc32(data[1:])]
+    status = made[0].status()
+    assert 2 * len(data) < status.size < 2.2 * len(data), "more than what was under way came twice"
+    made[0].delete()
 
 
 PAGE = Path(__file__).parents[2] / "docs" / "detached.md"

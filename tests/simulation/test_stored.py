@@ -4,8 +4,10 @@ import os
 from collections import Counter
 
 import pytest
-from network import Faults
-from stored_world import StoredWorld, detach
+from network import Faults, Said
+from stored_world import StoredWorld, detach, small_pieces
+
+from burla.protocol import messages as m
 
 SEEDS = range(int(os.environ.get("BURLA_SEEDS", "25")))
 FAILED = [2595]  # before
@@ -34,9 +36,11 @@ def test_a_scheduler_that_is_killed_again_and_again_runs_nothing_twice(seed: int
     assert sorted(output.split()) == sorted(world.printed[job].split())
 
 
-def play(seed: int) -> None:
+def play(seed: int, big_inputs: float = 0.0) -> None:
     """Detached jobs, while schedulers and nodes die, the disk is full, connections are cut."""
     world = StoredWorld(seed)
+    if big_inputs:
+        world.big_inputs, world.old_nodes = big_inputs, (0.0, 0.3, 1.0)[seed % 3]
     chance = world.random
     if seed % 4 == 0:
         world.big, world.stride_max = 0.5, 2
@@ -89,3 +93,40 @@ def test_what_was_safe_is_whole_and_is_never_run_again(seed: int) -> None:
     except BaseException as error:
         error.add_note(f"again: pytest 'tests/simulation/test_stored.py' -k '[{seed}]'")
         raise
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_big_inputs_in_the_store_come_through_whatever_happens(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pieces(monkeypatch)
+    play(seed, big_inputs=0.5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_a_dead_scheduler_had_on_its_disk_of_a_big_input_is_not_sent_again(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pieces(monkeypatch)
+    world = StoredWorld(seed, NO_FAULTS)
+    world.add_node(1)
+    world.big_inputs = 1.0
+    sent: list[tuple[int, int]] = []
+    client = world.add_client()
+    say = client.wire.say
+
+    def note(said: Said) -> None:
+        if isinstance(said[0], m.InputPiece):
+            sent.append((said[0].leaf, said[0].start))
+        say(said)
+
+    monkeypatch.setattr(client.wire, "say", note)
+    job = detach(client, 64)
+    world.run_until(lambda: len(sent) > 4)
+    world.start_scheduler()
+    world.run_until(lambda: client.callers[job].finished)
+    client.die()
+    world.run_until(lambda: world.has_ended(job))
+    world.check_kept(job, 64)
+    twice = [piece for piece in set(sent) if sent.count(piece) > 1]
+    assert len(twice) <= 3, "more than what was under way"

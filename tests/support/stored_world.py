@@ -4,25 +4,31 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
+from doubles.node import big_leaf
+from msgspec.structs import replace
 from network import Faults, Said
-from world import SimClient, World, result_of
+from world import SimClient, World, result_of, small_pieces as small_pieces_of_callers
 
 from burla.core import effects as c
 from burla.core.replay import Replay
 from burla.protocol import messages as m
 from burla.protocol.fields import POLICIES
-from burla.protocol.store_messages import STORE
+from burla.protocol.input_messages import INPUTS
+from burla.protocol.store_messages import STORE, STORE_SIZES
 from burla.protocol.stored_records import scan
 from burla.scheduler.core import effects as s, nodes
 from burla.scheduler.core.client import Client
 from burla.scheduler.core.store_limits import Limits
-from burla.scheduler.store import recovery
+from burla.scheduler.store import big_inputs as store_big_inputs, leaves, recovery
 from burla.scheduler.store.effects import (
     Append,
     Delete,
     Effect,
     LoadBatch,
+    LoadPieces,
     LoadSpec,
+    LoadWhole,
     Log,
     Note,
     SaveFacts,
@@ -34,6 +40,17 @@ from burla.scheduler.store.recovery import Found, InputRecord, Segment
 from burla.scheduler.store.state import Ways
 
 UPKEEP_S = 0.25
+
+
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let big inputs be of bytes where they are of megabytes, in the store, too."""
+    small_pieces_of_callers(monkeypatch)
+    monkeypatch.setattr(leaves, "PIECE_BYTES", 4)
+    monkeypatch.setattr(leaves, "WINDOW_PIECES", 3)
+    for module in (leaves, store_big_inputs):
+        monkeypatch.setattr(module, "ALL_PIECES", 5)
+
+
 Name = tuple[bytes, Log, int]  # of a file: job, log, segment
 
 
@@ -100,7 +117,7 @@ class ModelDisk:
 class StoredWorld(World):
     """All of it, with a store."""
 
-    features = (POLICIES, STORE)
+    features = (POLICIES, INPUTS, STORE, STORE_SIZES)
 
     def __init__(self, seed: int, faults: Faults | None = None, limits: Limits | None = None):
         self.disk = ModelDisk()
@@ -199,6 +216,10 @@ class StoredWorld(World):
                     self._do([s.Send(effect.peer, effect.message, effect.payload)])
                 case LoadBatch():
                     self._load(effect)
+                case LoadPieces():
+                    self._load_pieces(effect)
+                case LoadWhole():
+                    self._load_whole(effect)
                 case LoadSpec():
                     self._load_spec(effect)
                 case Delete():
@@ -253,19 +274,47 @@ class StoredWorld(World):
 
         self.clock.after(delay_s, then)
 
+    def _read(self, job: bytes, segment: int, at: int) -> tuple[m.Message | None, list[bytes]]:
+        """Return what the record at a place says."""
+        file = self.disk.files[job, Log.INPUTS, segment]
+        record = next(scan(lambda at, size: bytes(file[at : at + size]), at))
+        assert record.is_whole
+        frames = record.frames(bytes(file[record.body_at : record.end]))
+        return record.message(InputRecord), frames
+
     def _load(self, what: LoadBatch) -> None:
-        file = self.disk.files[what.job, Log.INPUTS, what.segment]
-        record = next(scan(lambda at, size: bytes(file[at : at + size]), what.at, what.end))
-        said = record.message(InputRecord)
-        payload = record.frames(bytes(file[record.body_at : record.end]))
+        said, payload = self._read(what.job, what.segment, what.at)
         assert isinstance(said, m.Inputs)
         self._after(0.001, lambda: self.keeper.loaded(what.job, what.number, said, payload))
 
+    def _load_pieces(self, what: LoadPieces) -> None:
+        wanted, pieces = what.wanted, []
+        for number, place in enumerate(what.places, what.first):
+            said, payload = self._read(what.job, *place)
+            start = number * leaves.PIECE_BYTES
+            assert isinstance(said, m.InputPiece)
+            assert (said.leaf, said.start) == (wanted.leaf, start)
+            begin, data = max(wanted.start, start), b"".join(payload)
+            piece = m.InputPiece(wanted.lease, wanted.job, wanted.leaf, begin)
+            pieces.append((piece, data[begin - start : wanted.stop - start]))
+        self._after(0.001, lambda: self.keeper.pieces_loaded(what.job, *pieces))
+
+    def _load_whole(self, what: LoadWhole) -> None:
+        said, payload = self._read(what.job, what.segment, what.at)
+        assert isinstance(said, m.Inputs)
+        rest, parts, frames = iter(payload), [], list[bytes]()
+        for leaf in said.leaves:
+            own = [next(rest) for _ in range(leaf.frames)] or [b"le", b"af"]
+            parts.append(m.Leaf(leaf.batch, leaf.start, leaf.count, len(own)))
+            frames += own
+        for big in what.leaves:
+            pieces = [self._read(what.job, *place)[1] for place in big.places if place]
+            assert b"".join(b"".join(piece) for piece in pieces) == big_leaf(big.size)
+        whole = replace(said, leaves=tuple(parts))
+        self._after(0.001, lambda: self.keeper.whole_loaded(what.job, whole, frames))
+
     def _load_spec(self, what: LoadSpec) -> None:
-        file = self.disk.files[what.job, Log.INPUTS, 0]
-        record = next(scan(lambda at, size: bytes(file[at : at + size]), what.at, what.end))
-        said = record.message(InputRecord)
-        function = record.frames(bytes(file[record.body_at : record.end]))
+        said, function = self._read(what.job, 0, what.at)
         assert isinstance(said, m.OpenJob)
         self._after(0.001, lambda: self.keeper.spec_loaded(what.job, said, function))
 

@@ -1,11 +1,15 @@
 """What a session sends when it is asked for it: parts of big inputs, or batches whole."""
 
-from opening import open_job
+import pytest
+from opening import client_hello, open_job
 
 from burla.core.commands import AddBatch
+from burla.core.connection import Connection
 from burla.core.effects import Fail, Send
 from burla.core.session import Session
 from burla.protocol import messages as m
+from burla.protocol.input_messages import INPUTS
+from burla.protocol.store_messages import STORE, STORE_SIZES
 
 JOB, LEASE = b"j" * 16, b"1" * 16
 SPEC = open_job(JOB, b"t" * 16)
@@ -43,3 +47,26 @@ def test_a_big_input_over_the_quota_is_not_even_announced() -> None:
     (failed,) = session.handle(AddBatch(JOB, [(1, BigLeaf())], 3 << 20), 0)
     assert isinstance(failed, Fail)
     assert (failed.index, "input 0 has 3,145,728 bytes" in failed.text) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("features", "is_detached", "is_announced"),
+    [
+        ((INPUTS, STORE), True, False),
+        ((INPUTS, STORE, STORE_SIZES), True, True),
+        ((STORE, STORE_SIZES), False, False),
+        ((INPUTS, STORE), False, True),
+    ],
+)
+def test_big_inputs_are_announced_to_a_store_that_asks_for_them(
+    features: tuple[str, ...], is_detached: bool, is_announced: bool
+) -> None:
+    connection = Connection(client_hello(), 10.0, 0.0)
+    welcome = m.Welcome(scheduler=bytes(16), version="0", publisher="p", features=features)
+    connection.receive(welcome, [], 0.0)
+    spec = open_job(JOB, b"t" * 16, detached=b"" if is_detached else None)
+    connection.open(Session(spec, [b"function"], True), 0.0)
+    (sent,) = connection.handle(AddBatch(JOB, [(1, BigLeaf())], 3 << 20), 0.0)
+    assert isinstance(sent, Send)
+    assert isinstance(sent.message, m.Inputs)
+    assert bool(sent.message.leaves[0].size) is is_announced

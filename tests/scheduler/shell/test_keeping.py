@@ -18,7 +18,7 @@ from burla.scheduler.shell import keeping as module
 from burla.scheduler.shell.keeping import Keeping
 from burla.scheduler.shell.store_files import StoreFiles
 from burla.scheduler.shell.store_reading import StoreReading
-from burla.scheduler.store.effects import LoadBatch, LoadBlob, ReadPart, Recheck
+from burla.scheduler.store.effects import LoadBatch, LoadBlob, LoadPieces, ReadPart, Recheck
 
 JOB, PEER = b"J" * 16, b"p" * 16
 FACTS = sm.StoredJob(JOB, "f", StoredState.DONE, 1, 1, 1, 0, 0, 0, 0, "", "", None)
@@ -80,6 +80,35 @@ def test_reads_that_fail_are_logged_and_nobody_waits_for_them(
         stage.keeping.close()
 
     asyncio.run(play())
+
+
+def test_parts_of_an_input_are_read_in_the_order_in_which_they_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes out of order is lost, and comes again only after 20 s."""
+    begun, read = threading.Event(), list[int]()
+
+    def load(_: object, what: LoadPieces) -> list[int]:
+        if what.first:
+            begun.set()
+        else:
+            begun.wait(0.2)  # where several read at once the second one is ahead
+        return [what.first]
+
+    async def play() -> None:
+        stage = Stage(tmp_path)
+        stage.keeping._open()
+        keeper = stage.keeping._keeper
+        monkeypatch.setattr(keeper, "pieces_loaded", lambda _, *got: read.extend(got) or [])
+        for first in range(2):
+            wanted = m.InputWanted(LEASE, JOB, 0, 0, 0, first, first + 1)
+            stage.keeping._carry_out([LoadPieces(JOB, wanted, first, ())])
+        await stage.turn_until(lambda: len(read) == 2)
+        stage.keeping.close()
+
+    monkeypatch.setattr(StoreReading, "load_pieces", load)
+    asyncio.run(play())
+    assert read == [0, 1]
 
 
 def write_down(directory: Path) -> None:

@@ -14,16 +14,20 @@ from burla.protocol.store_messages import StoredState, StoreOpened
 from burla.protocol.stored_records import pack
 from burla.scheduler.shell.store_files import StoreFiles, StoreTakenError
 from burla.scheduler.shell.store_reading import log_path
+from burla.scheduler.store import leaves
 from burla.scheduler.store.effects import (
     Append,
     Delete,
     DropBlob,
+    LoadPieces,
     LoadSpec,
+    LoadWhole,
     Log,
     ReadPart,
     SaveFacts,
     WriteBlob,
 )
+from burla.values.frames import LaidOut, take_apart_plain
 
 JOB, LEASE = b"J" * 16, b"L" * 16
 OPEN = open_job(JOB, detached=b"", environment=b"HOME")
@@ -307,3 +311,64 @@ def test_at_a_start_only_the_end_of_a_log_is_read_and_damage_before_is_found_by_
         found = made.files.reading.find(JOB)
         assert found is not None
         assert [(one.log, one.segment) for one in found.damages] == [(Log.OUTCOMES, 1)]
+
+
+def with_big_input(made: Store, laid: bytes) -> tuple[LoadWhole, list[leaves.Place]]:
+    """Write down a batch of two leaves, one of them big, whose pieces lie in two segments."""
+    reading, places = made.files.reading, []
+    parts = (m.Leaf(0, 0, 1, 1), m.Leaf(0, 1, 1, 0, len(laid)))
+    at = made.ends[Log.INPUTS]
+    assert made.append(Log.INPUTS, m.Inputs(job=JOB, batch=0, start=0, leaves=parts), [b"l"]) == ""
+    end = made.ends[Log.INPUTS]
+    for number, start in enumerate(range(0, len(laid), leaves.PIECE_BYTES)):
+        segment = int(number == 2)
+        places.append((segment, 0 if segment else made.ends[Log.INPUTS]))
+        said = m.InputPiece(JOB, JOB, 1, start)
+        data = laid[start : start + leaves.PIECE_BYTES]
+        assert made.append(Log.INPUTS, said, [data], segment, bool(segment)) == ""
+    big = leaves.LeafAt(0, parts[1])
+    for number, place in enumerate(places):
+        big.put(number, place)
+    assert reading.find(JOB) is not None
+    return LoadWhole(JOB, 0, 0, at, end, (big,)), places
+
+
+def test_a_big_input_is_read_in_parts_and_whole_and_found_again(tmp_path: Path) -> None:
+    value = [bytearray(b"a" * (1 << 20)), bytearray(b"b" * (1 << 20))]
+    laid = LaidOut(take_apart_plain(value))
+    (image,) = laid.read(0, laid.size)
+    with store(tmp_path) as made:
+        filled(made)
+        whole, places = with_big_input(made, image)
+        start, stop = 999, (2 << 20) + 5
+        wanted = m.InputWanted(LEASE, JOB, 0, 1, 0, start, stop)
+        pieces = made.files.reading.load_pieces(LoadPieces(JOB, wanted, 0, tuple(places)))
+        assert [said.start for said, _ in pieces] == [start, 1 << 20, 2 << 20]
+        assert b"".join(data for _, data in pieces) == image[start:stop]
+        said, frames = made.files.reading.load_whole(whole)
+        found = made.files.reading.find(JOB)
+    assert said is not None
+    assert [(leaf.frames, leaf.size) for leaf in said.leaves] == [(1, 0), (len(frames) - 1, 0)]
+    assert frames == [b"l", *laid.frames()]
+    assert found is not None
+    assert [one.places for one in found.leaves.values()] == [places]
+    assert found.batches[0].is_whole()
+
+
+def test_a_piece_that_is_damaged_or_another_one_is_not_handed_out(tmp_path: Path) -> None:
+    with store(tmp_path) as made:
+        filled(made)
+        whole, places = with_big_input(made, bytes(3 << 20))
+        reading = made.files.reading
+        wanted = m.InputWanted(LEASE, JOB, 0, 1, 0, 0, 1 << 20)
+        assert reading.load_pieces(LoadPieces(JOB, wanted, 0, tuple(places[:1])))
+        assert reading.load_pieces(LoadPieces(JOB, wanted, 0, tuple(places[1:2]))) == []
+        assert reading.load_whole(whole) == (None, [])  # it has no head
+        path = log_path(tmp_path, JOB, Log.INPUTS, 0)
+        with path.open("r+b") as file:
+            file.seek(places[0][1] + 5000)
+            file.write(b"changed")
+        assert reading.load_pieces(LoadPieces(JOB, wanted, 0, tuple(places[:1]))) == []
+        path.unlink()
+        assert reading.load_pieces(LoadPieces(JOB, wanted, 0, tuple(places[:1]))) == []
+        assert reading.load_whole(whole) == (None, [])
