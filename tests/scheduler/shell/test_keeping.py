@@ -95,11 +95,14 @@ def test_parts_of_an_input_are_read_in_the_order_in_which_they_were_asked_for(
             begun.wait(0.2)  # where several read at once the second one is ahead
         return [what.first]
 
+    def loaded(_: bytes, first: int) -> list[object]:
+        read.append(first)
+        return []
+
     async def play() -> None:
         stage = Stage(tmp_path)
         stage.keeping._open()
-        keeper = stage.keeping._keeper
-        monkeypatch.setattr(keeper, "pieces_loaded", lambda _, *got: read.extend(got) or [])
+        monkeypatch.setattr(stage.keeping._keeper, "pieces_loaded", loaded)
         for first in range(2):
             wanted = m.InputWanted(LEASE, JOB, 0, 0, 0, first, first + 1)
             stage.keeping._carry_out([LoadPieces(JOB, wanted, first, ())])
