@@ -22,10 +22,23 @@ from burla.protocol.job_messages import JOBS, JobList, ListJobs
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
-import os, sys, time
+import os, sys, threading, time
 from pathlib import Path
 import burla
+from burla.shell import clients
 here = Path(sys.argv[1])
+
+def tell_when_seven_are_here():
+    "The cluster knows of outcomes before they are here."
+    while True:
+        for client in list(clients._clients.values()):
+            sessions = list(client._connection.sessions.values())
+            if any(one.batches.done.total == 7 for one in sessions):
+                (here / "has").touch()
+                return
+        time.sleep(0.01)
+
+threading.Thread(target=tell_when_seven_are_here, daemon=True).start()
 
 def f(x):
     with open(here / "log", "ab", buffering=0) as log:
@@ -95,6 +108,7 @@ def test_ctrl_backslash_at_a_terminal_detaches_a_list(shared: Cluster, tmp_path:
     line = [sys.executable, str(script), str(tmp_path)]
     with at_terminal(line, os.environ) as (process, terminal):
         stayed = wait_two_stay(shared, tmp_path, 7)
+        wait_until((tmp_path / "has").exists, "the other outcomes are here")
         os.write(terminal, b"\x1c")
         shown = read_until(terminal, ".results()")
         assert process.wait(LATE_S) == 0, shown
@@ -112,6 +126,7 @@ def test_the_command_detaches_an_iterator_which_has_given_some(
     script.write_text(ITERATOR)
     with subprocess.Popen([sys.executable, str(script), str(tmp_path)]) as process:
         stayed = wait_two_stay(shared, tmp_path, 7)
+        wait_until((tmp_path / "has").exists, "the other outcomes are here")
         found = subprocess.run(
             [sys.executable, "-m", "burla", "jobs", "list", "--open"],
             capture_output=True,
