@@ -5,9 +5,12 @@ client keeps it, the scheduler never has it, and the node asks for it piece by p
 bytes ahead; so who asks sets the pace, and what is lost with anybody is asked for again.
 """
 
+from burla.limits import VALUE_BYTES_MAX
+
 from .fields import Count, Id, Message
 
 INPUTS = "inputs"  # feature of a Hello or a Welcome: to who has not said it inputs go whole
+LEAF_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)  # the largest value, and how it is laid out
 INPUT_WINDOW = 8 << 20  # bytes that one lease has asked for and has not got
 
 

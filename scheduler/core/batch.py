@@ -5,13 +5,10 @@ from collections.abc import Iterator
 
 from msgspec import Struct, field
 
-from burla.limits import VALUE_BYTES_MAX
+from burla.protocol.input_messages import LEAF_BYTES_MAX
 from burla.protocol.messages import Inputs, Leaf, Span
 
 from .quotas import FRAME_COST, LEAF_COST, Charge
-
-# Of one that is asked for: a value of the largest size, and how it is laid out
-LEAF_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 
 
 class Batch(Struct):

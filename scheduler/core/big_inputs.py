@@ -9,9 +9,9 @@ know how to ask a batch goes whole, as ever: its client is asked to send all of 
 from msgspec.structs import replace
 
 from burla.protocol import messages as m
-from burla.protocol.input_messages import INPUT_WINDOW
+from burla.protocol.input_messages import INPUT_WINDOW, LEAF_BYTES_MAX
 
-from .batch import LEAF_BYTES_MAX, Batch
+from .batch import Batch
 from .input_table import EARLY_MAX, LOST_S, Asked, Key
 from .job import Job
 from .lease import SERVING, Lease

@@ -4,9 +4,9 @@ Calls begin as soon as the first inputs are on the disk. If the caller ends befo
 all of it is, the job is not kept: it was never handed over.
 """
 
-from burla.limits import VALUE_BYTES_MAX
 from burla.protocol import messages as m
 from burla.protocol.arriving import WRONG_MAX, Arriving
+from burla.protocol.input_messages import LEAF_BYTES_MAX
 from burla.protocol.store_messages import InputsStored, StoreOpened
 
 from . import big_inputs, ending, members
@@ -16,8 +16,6 @@ from .kept_job import KeptJob, Pending
 from .state import FREE_MIN, State
 
 UPLOAD_S = 600.0  # that a caller may be away in the middle of its inputs
-# Of a leaf that is asked for: a value of the largest size, and how it is laid out
-LEAF_BYTES_MAX = VALUE_BYTES_MAX + (64 << 20)
 PENDING_MAX = 512 << 20  # bytes that are being written, of all jobs; the windows keep below
 NOT_FOUND = "not found"
 LOST = "what the scheduler had stored of the job is gone: start it again"
