@@ -158,7 +158,7 @@ class Job:
         facts = self._facts()
         caller, replay = self._caller(facts, options, shows_output=output)
         if not generator:
-            facts = self._watch(lambda facts: facts.total is not None or facts.state in sm.ENDED)
+            facts = self._watch(_is_sent, is_met=True)
             if facts.total is None:  # it ended while inputs were sent: that is raised
                 return list(caller.stream())
             found, given = caller.collect(facts.total), replay.given
@@ -188,12 +188,16 @@ class Job:
         return self._watch(lambda facts: True)
 
     def _watch(
-        self, is_enough: Callable[[sm.StoredJob], bool], timeout: float | None = None
+        self,
+        is_enough: Callable[[sm.StoredJob], bool],
+        timeout: float | None = None,
+        *,
+        is_met: bool = False,
     ) -> sm.StoredJob:
         """Ask how the job is, in one conversation, until that is enough or time is up."""
         until_s = None if timeout is None else time.monotonic() + timeout
         wait_s = WAIT_FIRST_S
-        line = _Line(self._address)
+        line = _Line(self._address, is_met=is_met)
         try:
             while True:
                 facts = self._facts_of(line.put(sm.AskStored(bytes.fromhex(self.id))))
@@ -232,7 +236,7 @@ class Job:
             policy.timeout_s,
         )
         silence_s = reconnect_timeout_s()
-        line = _Line(self._address)
+        line = _Line(self._address, is_met=True)
         replay = Replay(facts.job, secret, policy.goes_on, make_room)
         job = StoredJob(facts, replay, line, self._address, silence_s, shows_output=shows_output)
         nothing = SharedInputs(None), Window(), HeldFunction([])
@@ -299,12 +303,16 @@ def secret_of(address: str, job: bytes, key: str | None = None) -> bytes:
 
 
 class _Line:
-    """A conversation, whose errors are those that users know."""
+    """A conversation, whose errors are those that users know.
 
-    def __init__(self, address: str) -> None:
+    A cluster that was met just before is waited for as for one that is lost in the middle: it may
+    be about to start again.
+    """
+
+    def __init__(self, address: str, *, is_met: bool = False) -> None:
         self._address = address
         self._line = Conversation(address, curve_for(address), m.SchedulerToClient, ANSWER_S)
-        self._met = False
+        self._met = is_met
 
     def close(self) -> None:
         self._line.close()
@@ -337,6 +345,10 @@ class _Line:
             raise (NotAuthorised if error.not_authorised else Refused)(str(error)) from None
         self._met = True
         return answer
+
+
+def _is_sent(facts: sm.StoredJob) -> bool:
+    return facts.total is not None or facts.state in sm.ENDED
 
 
 def _status(facts: sm.StoredJob) -> JobStatus:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from clusters import Cluster, cluster
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from waiting import LATE_S
 
 from burla import cli, errors, remote_parallel_map
 
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.slow
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+expect.set_options(timeout=LATE_S * 1000)  # what a page comes to show, on a busy machine too
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from burla import Job, attach, remote_parallel_map
-from burla.errors import JobDetached, JobFailed
+from burla.errors import ClusterUnreachable, JobDetached, JobFailed
 
 TRY_S = 0.5  # until a detached job is tried again that was refused for a full disk
 
@@ -98,7 +98,11 @@ def read(job: Job, number: int) -> list[object]:
     """Return all results of a job in the store."""
     with open("kept", "a") as file:
         file.write(f"{number} {job.id}\n")
-    return attach(job.id).results()
+    while True:
+        try:
+            return attach(job.id).results()
+        except ClusterUnreachable:  # a scheduler that is killed again and again starts slowly
+            time.sleep(TRY_S)
 
 
 _pressed: list[object] = [signal.SIG_DFL]  # handlers that have had it
