@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -72,6 +73,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of the longest files first; in a file they stay in order."""
     rank = {TESTS / name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
+_set_aside: dict[str, ModuleType] = {}  # all that was collected
+
+
+def pytest_collection_finish() -> None:
+    """Set aside what was collected, until it is run; see `pytest_runtest_protocol`."""
+    ours = [name for name in sys.modules if name.partition(".")[0] == TESTS.name]
+    _set_aside.update({name: sys.modules.pop(name) for name in ours})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    """Have the file that runs imported and no other, as if it were the only one.
+
+    All that a caller has imported of their own goes to workers: else hundreds of files for a few
+    calls, time and again.
+    """
+    module = item.getparent(pytest.Module)
+    name = module.obj.__name__ if module is not None else ""
+    here = [one for one in _set_aside if one == name or name.startswith(f"{one}.")]
+    sys.modules.update({one: _set_aside[one] for one in here})
+    try:
+        return (yield)
+    finally:
+        for one in here:
+            sys.modules.pop(one, None)
 
 
 @pytest.fixture(autouse=True)

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from .assertions import code_of_rewritten, is_rewritten
+from .file_locks import LOCK_EX, OPEN_PRIVATELY, flock
 
 NEVER_OWN = frozenset(("burla", "cloudpickle", "__main__", "__mp_main__"))  # all pickles name these
 
@@ -94,7 +95,7 @@ def serve_own_modules(
         return
     directory = os.path.join(place, own.name)
     if not os.path.isdir(directory):
-        put_down(own, parts, directory)
+        _put_down_once(own, parts, directory)
     finder = _Finder(own, directory)
     finder.install()
     finder.begin_job()
@@ -113,8 +114,20 @@ def serve_own_modules_again(packed: bytes | memoryview) -> bool:
 # --- the files ---
 
 
+def _put_down_once(own: OwnModules, parts: Sequence[bytes | memoryview], directory: str) -> None:
+    """Have the files there: the first of the workers that begin together writes them for all."""
+    os.makedirs(os.path.dirname(directory), exist_ok=True)
+    place = os.open(os.path.dirname(directory), os.O_RDONLY | OPEN_PRIVATELY)
+    try:
+        flock(place, LOCK_EX)
+        if not os.path.isdir(directory):
+            put_down(own, parts, directory)
+    finally:
+        os.close(place)
+
+
 def put_down(own: OwnModules, parts: Sequence[bytes | memoryview], directory: str) -> None:
-    """Write all files; several workers may do so at once."""
+    """Write all files; several processes may do so at once."""
     made = f"{directory}.{os.getpid()}"
     ends = [0] * len(parts)
     for file in own.files:

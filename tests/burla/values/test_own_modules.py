@@ -1,5 +1,6 @@
 """A worker imports the caller's own modules, and nothing else under their names."""
 
+import fcntl
 import importlib
 import linecache
 import os
@@ -13,6 +14,7 @@ from types import ModuleType
 
 import pytest
 
+from burla.values import own_modules
 from burla.values.own_modules import (
     OwnFile,
     OwnModules,
@@ -129,6 +131,21 @@ def test_files_cannot_be_written_and_are_put_down_once(tmp_path: Path) -> None:
     made = tmp_path / "one" / "own_p" / "data.bin"
     assert (made.read_bytes(), made.stat().st_mode & 0o777) == (b"data", 0o444)
     assert made.parent.stat().st_mode & 0o777 == 0o555
+    assert sorted(os.listdir(tmp_path)) == ["one"]
+
+
+def test_who_waits_for_another_worker_finds_the_files_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(file: int, how: int) -> None:
+        assert os.path.samestat(os.fstat(file), tmp_path.stat())
+        assert how == fcntl.LOCK_EX
+        (tmp_path / "one").mkdir()
+        (tmp_path / "one" / "own_m.py").write_text("W = 'of another'")
+
+    monkeypatch.setattr(own_modules, "flock", wait)
+    serve(tmp_path, own_m="W = 'own'")
+    assert load("own_m").W == "of another"
     assert sorted(os.listdir(tmp_path)) == ["one"]
 
 
