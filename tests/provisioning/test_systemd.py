@@ -103,7 +103,9 @@ def test_a_nodelet_that_can_not_join_is_told_from_the_journal_and_leaves_no_unit
     host, wheels = hosts.add(systemd=True), wheelhouse()
     wanted = want(wheels, "ipc:///tmp/nobody-listens-here", cluster="lab", join_s=2)
     with closing(connect(SshSettings(hosts.ssh), f"root@{host.address}")) as transport:
-        with pytest.raises(StepFailed, match=r"joining: (?s:.*)INFO isolation: uid\n(?s:.*)within 2 s"):
+        with pytest.raises(
+            StepFailed, match=r"joining: (?s:.*)INFO isolation: uid\n(?s:.*)within 2 s"
+        ):
             bootstrap.bring_up(transport, wanted, wheels.paths, lambda name: None, print)
         assert main_pid(host) != 0
         host.call("rm -r /root/.burla")  # an administrator who wants to be rid of it
