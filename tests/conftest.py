@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
-WORKERS_SPARE = 2  # beyond one per CPU: most tests wait most of the time, but not all
+WORKERS_SPARE = 3  # beyond one per CPU: most tests wait most of the time, but not all
 # Begun first, so that the workers end at about the same time; of three that follow each other about
 # one mostly waits, and the others compute.
 LONGEST = (

@@ -1,7 +1,9 @@
 """Functions of test suites: outcomes are what they would be here, asserts are explained."""
 
+import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,10 @@ OUTCOMES = {
 def outcomes(tmp_path: Path, *, private: bool) -> tuple[dict[str, str], str]:
     """Return how the tests of the suite ended, and all that pytest said."""
     scripts.write(tmp_path, conftest=CONFTEST, test_suite=SUITE)
+    later_s = (
+        time.time() + 3600
+    )  # too young for a search to leave its bytecode, however long it takes
+    os.utime(tmp_path / "conftest.py", (later_s, later_s))
     options = ("-m", "pytest", "-v", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", "/dev/null")
     arguments = (*options, "--rootdir", str(tmp_path), str(tmp_path))
     done = scripts.run(arguments, tmp_path, private=private, cwd=tmp_path)
