@@ -16,8 +16,11 @@ from burla.system.procfs import process_started
 @pytest.fixture
 def owner() -> Iterator[Owner]:
     """Yield a process that could have a private cluster."""
-    line = [sys.executable, "-c", "input()", "\x1bword"]
-    with subprocess.Popen(line, stdin=subprocess.PIPE) as process:
+    line = [sys.executable, "-c", "print(flush=True); input()", "\x1bword"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(line, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # it has its command line: the kernel sets that while it starts
         yield Owner(process.pid, process_started(process.pid))
         process.communicate()
 
@@ -41,7 +44,7 @@ def test_one_that_runs_is_found_with_the_program_that_has_it(base: Path, owner: 
     made = directory(base, owner, this_host())
     (found,) = running()
     assert found == PrivateCluster(f"ipc://{made}/s", os.path.realpath(made), owner)
-    assert found.program().endswith("-c input() ?word")  # no control characters
+    assert found.program().endswith("-c print(flush=True); input() ?word")  # no control characters
     assert found.why_gone() is None
 
 
