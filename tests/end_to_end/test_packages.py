@@ -115,15 +115,8 @@ def test_what_no_index_has_is_kept_for_this_user_where_jobs_cannot_look_around(
                 names = os.listdir(os.path.join(os.path.dirname(tiny_d.__file__), "../.."))
             except OSError:
                 names = []
-            made_ns = os.stat(tiny_d.__file__).st_ctime_ns
-            return os.environ["BURLA_NODE"], tiny_d.V, tiny_d.__file__, made_ns, names
-        found = {}  # what another job found, by node
-        for number in range(9):
-            node, *b = rpm(lambda x, number=number: f(x), [1])[0]
-            if node in found:
-                break
-            found[node] = b
-        a = found[node]
+            return tiny_d.V, tiny_d.__file__, os.stat(tiny_d.__file__).st_ino, names
+        a, b = rpm(f, [1])[0], rpm(lambda x: f(x), [1])[0]
         print(a[0], a == b, "/.sent/" in a[1], a[3])
         """,
     )
