@@ -17,7 +17,7 @@ from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.worker import fresh
 
 from .environments import Store, is_full, remove
-from .runtimes import ImageFacts, Runtime, RuntimeFailedError, end, tail
+from .runtimes import ImageFacts, Runtime, RuntimeFailedError, run
 from .worker_pool import WorkerPool
 
 KEY_CHARACTERS = 32  # of an image's id
@@ -169,7 +169,7 @@ class Images:
             most = str(self._store.bytes_max(0))
             line = fresh.command("unpacking", files, most, self._confinement)
             async with self._runtime.exported(facts.id) as archive:
-                await _run(line, archive)
+                await run(line, "unpacking", UNPACK_S, archive)
             await asyncio.to_thread(self._store.finish, made, key, names, is_whole=False)
         finally:
             await asyncio.to_thread(remove, made)
@@ -188,27 +188,3 @@ def _begin_files(made: str, facts: ImageFacts) -> None:
     os.chmod(files, 0o755)  # whatever our umask is
     with open(os.path.join(made, FACTS), "w") as file:
         json.dump({"variables": facts.variables}, file)
-
-
-async def _run(line: list[str], source: int) -> None:
-    """Run a program of ours that reads from `source`.
-
-    Raises:
-        RuntimeFailedError: it fails.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *line,
-        stdin=source,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        async with asyncio.timeout(UNPACK_S):
-            _, said = await process.communicate()
-    except TimeoutError:
-        raise RuntimeFailedError(f"unpacking takes longer than {UNPACK_S:.0f} s") from None
-    finally:
-        await end(process)
-    if process.returncode:
-        raise RuntimeFailedError(tail(said))

@@ -144,28 +144,22 @@ class Runtime:
         await self._remove_left()
         name = f"{MARK}{os.getpid()}-{os.urandom(4).hex()}"
         await self._ask("create", "--name", name, image_id, "true")
+        reader, writer = os.pipe()
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(self._path, "export", name),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=(ends := os.pipe())[1],
-                stderr=asyncio.subprocess.PIPE,
-                cwd="/",
-                start_new_session=True,
-            )
-            os.close(ends[1])
-            try:
-                yield ends[0]
-                os.close(ends[0])
-                ends = (-1, -1)
-                assert process.stderr is not None
-                said = await process.stderr.read()
-                if await process.wait():
-                    raise RuntimeFailedError(tail(said))
-            finally:
-                if ends[0] >= 0:
-                    os.close(ends[0])
-                await end(process)
+            with os.fdopen(reader, "rb", buffering=0) as archive:
+                try:
+                    process = await _begin([self._path, "export", name], stdout=writer)
+                finally:
+                    os.close(writer)
+                try:
+                    yield archive.fileno()
+                    archive.close()  # or it would wait for who has read enough
+                    assert process.stderr is not None
+                    said = await process.stderr.read()
+                    if await process.wait():
+                        raise RuntimeFailedError(tail(said))
+                finally:
+                    await end(process)
         finally:
             with suppress(RuntimeFailedError):
                 await asyncio.shield(self._ask("rm", "-f", name))
@@ -185,27 +179,48 @@ class Runtime:
         Raises:
             RuntimeFailedError: it fails, or takes too long.
         """
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(self._path, *words),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd="/",
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise RuntimeFailedError(f"{self._path} cannot be run: {error.strerror}") from None
-        try:
-            async with asyncio.timeout(limit_s):
-                out, err = await process.communicate()
-        except TimeoutError:
-            raise RuntimeFailedError(f"{words[0]} has taken longer than {limit_s:.0f} s") from None
-        finally:
-            await end(process)
-        if process.returncode:
-            raise RuntimeFailedError(tail(err or out))
-        return out.decode(errors="replace")
+        return await run([self._path, *words], words[0], limit_s)
+
+
+async def run(line: Sequence[str], what: str, limit_s: float, source: int | None = None) -> str:
+    """Return what a program says on its stdout.
+
+    Args:
+        line: its command line.
+        what: it does, for people.
+        limit_s: how long that may take.
+        source: what it reads from; None: nothing.
+
+    Raises:
+        RuntimeFailedError: it fails, or takes too long; the text is what it said last.
+    """
+    process = await _begin(line, stdin=source)
+    try:
+        async with asyncio.timeout(limit_s):
+            out, err = await process.communicate()
+    except TimeoutError:
+        raise RuntimeFailedError(f"{what} has taken longer than {limit_s:.0f} s") from None
+    finally:
+        await end(process)
+    if process.returncode:
+        raise RuntimeFailedError(tail(err or out))
+    return out.decode(errors="replace")
+
+
+async def _begin(
+    line: Sequence[str], *, stdin: int | None = None, stdout: int = asyncio.subprocess.PIPE
+) -> asyncio.subprocess.Process:
+    try:
+        return await asyncio.create_subprocess_exec(
+            *line,
+            stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
+            stdout=stdout,
+            stderr=asyncio.subprocess.PIPE,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise RuntimeFailedError(f"{line[0]} cannot be run: {error.strerror}") from None
 
 
 async def end(process: asyncio.subprocess.Process) -> None:

@@ -8,10 +8,8 @@ import os
 from collections import Counter
 
 import pytest
-from network import Faults, Said
+from network import Faults, pieces_sent
 from world import World, small_pieces
-
-from burla.protocol import messages as m
 
 SEEDS = range(int(os.environ.get("BURLA_SEEDS", "40")))
 ONCE_FAILED = (31, 37, 73, 299, 335, 349, 475)
@@ -254,16 +252,8 @@ def test_what_a_dead_scheduler_had_of_a_big_input_is_sent_from_the_missing_piece
     world = World(seed, NO_FAULTS)
     world.add_node(1)
     world.big_inputs = 1.0
-    sent: list[tuple[int, int]] = []
     client = world.add_client()
-    say = client.wire.say
-
-    def note(said: Said) -> None:
-        if isinstance(said[0], m.InputPiece):
-            sent.append((said[0].leaf, said[0].start))
-        say(said)
-
-    monkeypatch.setattr(client.wire, "say", note)
+    sent = pieces_sent(client.wire, monkeypatch)
     caller = client.call(64)
     world.run_until(lambda: len(sent) > 2)
     world.start_scheduler()

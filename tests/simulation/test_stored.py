@@ -4,10 +4,8 @@ import os
 from collections import Counter
 
 import pytest
-from network import Faults, Said
+from network import Faults, pieces_sent
 from stored_world import StoredWorld, detach, small_pieces
-
-from burla.protocol import messages as m
 
 SEEDS = range(int(os.environ.get("BURLA_SEEDS", "25")))
 FAILED = [2595]  # before
@@ -111,16 +109,8 @@ def test_what_a_dead_scheduler_had_on_its_disk_of_a_big_input_is_not_sent_again(
     world = StoredWorld(seed, NO_FAULTS)
     world.add_node(1)
     world.big_inputs = 1.0
-    sent: list[tuple[int, int]] = []
     client = world.add_client()
-    say = client.wire.say
-
-    def note(said: Said) -> None:
-        if isinstance(said[0], m.InputPiece):
-            sent.append((said[0].leaf, said[0].start))
-        say(said)
-
-    monkeypatch.setattr(client.wire, "say", note)
+    sent = pieces_sent(client.wire, monkeypatch)
     job = detach(client, 64)
     world.run_until(lambda: len(sent) > 4)
     world.start_scheduler()

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 
+import pytest
+
 from burla.protocol import messages as m
 
 DIRECT = b"direct"
@@ -179,3 +181,17 @@ class DirectWire:
 
     def close(self) -> None:
         """Do nothing: the process is dead, and the scheduler with it."""
+
+
+def pieces_sent(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list to which each piece of an input that is said is added: its leaf and start."""
+    sent: list[tuple[int, int]] = []
+    say = wire.say
+
+    def note(said: Said) -> None:
+        if isinstance(said[0], m.InputPiece):
+            sent.append((said[0].leaf, said[0].start))
+        say(said)
+
+    monkeypatch.setattr(wire, "say", note)
+    return sent
