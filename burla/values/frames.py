@@ -14,7 +14,8 @@ from typing import Any
 
 from burla.limits import BUFFERS_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 
-from .shared_memory import ALIGN, DRAIN_BYTES, Draining, fetch, is_reference
+from .shared_memory import ALIGN, DRAIN_BYTES, VIEW, Draining, fetch, is_reference
+from .views import fetch_view
 
 OUT_OF_BAND_BYTES_MIN = (
     1 << 14
@@ -289,10 +290,25 @@ def join(frames: Frames) -> tuple[Any, list[Any]]:
 def _join_in_place(reference: Any) -> tuple[Any, list[Any]]:
     """Return the pickle and its buffers, which are parts of what `Pieces.lay_out` returned."""
     try:
+        if reference[:1] == VIEW:
+            return join_view(reference)
         mapped = fetch(reference)
     except OSError as error:
         raise NotLoadableError(f"shared memory cannot be mapped: {error}") from None
     return _take_apart(mapped)
+
+
+def join_view(reference: Any, *, is_taken: bool = True) -> tuple[Any, list[Any]]:
+    """Return the pickle and its buffers, of which some lie in the file of an input.
+
+    Raises:
+        OSError: it is not there (any more).
+    """
+    inline, in_file = fetch_view(reference, is_taken=is_taken)
+    data, buffers = _take_apart(inline)
+    for index, buffer in in_file:
+        buffers.insert(index, buffer)
+    return data, buffers
 
 
 def _take_apart(mapped: memoryview) -> tuple[Any, list[Any]]:

@@ -2,8 +2,11 @@
 
 Fresh memory costs four times as much as memory that is there, and memory that is mapped a third of
 what a system call costs that writes. So a file that is written anew stays mapped by its writer.
+
+Some wait that are in use: a worker has just had its outcome, or a result lies in it (views.py).
 """
 
+import functools
 import os
 import threading
 import time
@@ -11,13 +14,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
+from .free_results import FREE_COUNT_MAX, FREE_FIT, free_bytes_max
 from .raw_memory import Window
-from .shared_memory import empty_and_remove, rewrite
+from .shared_memory import empty_and_remove, is_awaited, rewrite
 
-FREE_BYTES_MAX = 128 << 20  # files of one cluster that wait; about what the leaves of a job have
-FREE_S = 10.0  # and for how long
+FREE_S = 10.0  # so long one waits
 FREE_TRIES_MAX = 4  # of those, looked at for one leaf: each may be mapped still
-FREE_FIT = 2  # a file is at most so much bigger than what is written to it
 
 
 class FreeFiles:
@@ -31,7 +33,7 @@ class FreeFiles:
         self._directory = directory
         self._lock = threading.Lock()
         self._made = 0
-        self._files: list[File] = []  # the one that is free for the longest time comes first
+        self._files: list[File] = []  # the one that waits for the longest time comes first
         self._bytes = 0
         self._timer: threading.Timer | None = None  # there is one while there are files
 
@@ -47,7 +49,8 @@ class FreeFiles:
                     return File(path, old.size, old.window)
             except FileNotFoundError:  # somebody has removed it
                 continue
-            self._put(old)  # it is mapped: at the end
+            old.was_in_use = True
+            self._put(old)
         return None
 
     def keep(self, file: "File") -> None:
@@ -57,18 +60,24 @@ class FreeFiles:
             path = os.path.join(self._directory, f"free-{self._made}")
         try:
             os.rename(file.path, path)
+            kept = File(path, file.size, file.window)
+            kept.was_in_use = is_awaited(path)
         except OSError:  # it went with the cluster's directory, perhaps
             return
-        self._put(File(path, file.size, file.window))
+        self._put(kept)
 
     def _take_fitting(self, size: int) -> Iterator["File"]:
-        """Yield files that `size` bytes fit into, a few, each taken out before."""
+        """Yield files that `size` bytes fit into, a few, each taken out before.
+
+        First the one that was needed last, which is in caches; of those that were in use when they
+        were looked at the one for which that is the longest time ago.
+        """
         for _ in range(FREE_TRIES_MAX):
             with self._lock:
-                fits = (file for file in self._files if size <= file.size <= FREE_FIT * size)
-                file = next(fits, None)
-                if file is None:
+                fit = [file for file in self._files if size <= file.size <= FREE_FIT * size]
+                if not fit:
                     return
+                file = next((one for one in reversed(fit) if not one.was_in_use), fit[0])
                 self._files.remove(file)
                 self._bytes -= file.size
             yield file
@@ -78,10 +87,18 @@ class FreeFiles:
             file.until_s = time.monotonic() + FREE_S
             self._files.append(file)
             self._bytes += file.size
-            while self._bytes > FREE_BYTES_MAX:
+            while self._bytes > self._bytes_max or len(self._files) > FREE_COUNT_MAX:
                 self._remove_first()
             if self._timer is None:
                 self._start_timer(FREE_S)
+
+    @functools.cached_property
+    def _bytes_max(self) -> int:
+        """How much may wait; nothing if the directory went with its cluster."""
+        try:
+            return free_bytes_max(self._directory)
+        except OSError:
+            return 0
 
     def _remove_first(self) -> None:
         oldest = self._files.pop(0)
@@ -111,13 +128,14 @@ class FreeFiles:
 class File:
     """A file of ours."""
 
-    __slots__ = ("path", "size", "until_s", "window")
+    __slots__ = ("path", "size", "until_s", "was_in_use", "window")
 
     def __init__(self, path: str, size: int, window: Window | None = None) -> None:
         """Remember what is there."""
         self.path, self.size = path, size
         self.window = window  # where it is mapped to be written to; None: it is not
-        self.until_s = 0.0  # when it is removed, if it is free
+        self.until_s = 0.0  # when it is removed, if it waits
+        self.was_in_use = False  # when it was looked at
 
     def open_window(self, file: int) -> Window | None:
         """Return where it is mapped, from now on; None: it cannot be."""

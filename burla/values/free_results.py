@@ -110,11 +110,9 @@ class HeldResults:
         """Remove what has waited too long or is too much; return whether something still waits."""
         try:
             free = sorted(_free_files(self._free), key=_until_ms)
-            disk = os.statvfs(self._free)
+            bytes_max = free_bytes_max(self._free)
         except OSError:  # it went with its cluster
             return False
-        whole = min(disk.f_blocks * disk.f_frsize, memory_bytes())
-        bytes_max = min(FREE_BYTES_MAX, whole // FREE_PART)
         size, now_ms = sum(one.size for one in free), time.monotonic() * 1000
         for at, one in enumerate(free):
             left = len(free) - at
@@ -131,6 +129,16 @@ class HeldResults:
 def free_in(directory: str) -> str:
     """Return where the free files of a cluster lie; no job is called so."""
     return os.path.join(directory, "free")
+
+
+def free_bytes_max(directory: str) -> int:
+    """Return how many bytes of files in a directory may wait to be written anew.
+
+    Raises:
+        OSError: it is not there.
+    """
+    disk = os.statvfs(directory)
+    return min(FREE_BYTES_MAX, min(disk.f_blocks * disk.f_frsize, memory_bytes()) // FREE_PART)
 
 
 @functools.cache

@@ -8,9 +8,9 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-from .frames import NotLoadableError, Pieces, join
+from .frames import NotLoadableError, Pieces, join, join_view
 from .payloads import load_result
-from .shared_memory import is_reference, peek
+from .shared_memory import VIEW, is_reference, peek
 
 _BY_ID = b"_known_class"  # what loads such a name
 
@@ -23,7 +23,7 @@ def kept_frames(frames: Sequence[Any], *, many: bool) -> list[Any] | None:
     """
     if frames and is_reference(frames[0]):
         try:
-            frames = [peek(frames[0])]
+            frames = _peek(frames[0])
         except OSError:
             return None
     if many or not _has_ids(frames):
@@ -34,6 +34,15 @@ def kept_frames(frames: Sequence[Any], *, many: bool) -> list[Any] | None:
         return list(pieces.cut())
     except Exception:  # of a class that no name leads to
         return None
+
+
+def _peek(reference: Any) -> Sequence[Any]:
+    if reference[:1] != VIEW:
+        return [peek(reference)]
+    pieces = Pieces()
+    data, pieces.buffers = join_view(reference, is_taken=False)
+    pieces.data.append(data)
+    return pieces.cut()
 
 
 def _has_ids(frames: Sequence[Any]) -> bool:

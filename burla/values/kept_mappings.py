@@ -13,12 +13,22 @@ the value too, holds the lock for as long as it lives.
 import mmap
 import os
 from functools import partial
+from typing import NamedTuple
 
-from .raw_memory import Hold, is_as_in_file, lend, map_privately
+from .raw_memory import Hold, address_of, is_as_in_file, lend, map_privately
 
 IDLE_MAX = 16  # mappings that no value lies in
 
 _Key = tuple[int, int]  # device and number of a file, which its mapping keeps from being reused
+
+
+class Lent(NamedTuple):
+    """Where the value of a file is, while somebody has it."""
+
+    address: int
+    size: int
+    path: str  # of the file, when it was mapped
+    key: _Key  # of the file
 
 
 class KeptMappings:
@@ -28,12 +38,19 @@ class KeptMappings:
         """Keep none yet."""
         self._bytes_max = 0
         self._idle: dict[_Key, mmap.mmap] = {}  # the one that was given back last is the last
-        self._holds: set[Hold] = set()
+        self._lent: dict[Hold, Lent] = {}
 
     @property
     def lent(self) -> int:
         """How many values lie in mappings of ours."""
-        return len(self._holds)
+        return len(self._lent)
+
+    def find(self, address: int, size: int) -> Lent | None:
+        """Return what memory is a part of; None: of nothing that is lent."""
+        for one in list(self._lent.values()):
+            if one.address <= address and address + size <= one.address + one.size:
+                return one
+        return None
 
     def allow(self, bytes_max: int) -> None:
         """Keep so many bytes at most in mappings that no value lies in."""
@@ -57,16 +74,16 @@ class KeptMappings:
         if region is None:
             region = _map_without_lock(path, status)
         hold = Hold(file)
-        self._holds.add(hold)
+        self._lent[hold] = Lent(address_of(region), size, path, key)
         return lend(region, size, partial(self._take_back, key, region, size, hold))
 
     def _take_back(self, key: _Key, region: mmap.mmap, size: int, hold: Hold) -> None:
         try:
-            if self._bytes_max and is_as_in_file(region, size):
+            if self._bytes_max and is_as_in_file(address_of(region), size):
                 self._idle[key] = region
                 self._drop_old()
         finally:
-            self._holds.discard(hold)
+            self._lent.pop(hold, None)
             hold.end()
 
     def _drop_old(self) -> None:

@@ -137,10 +137,29 @@ def lend(region: mmap.mmap, size: int, given_back: Callable[[], None]) -> memory
     return memoryview(exported).cast("B")
 
 
-def is_as_in_file(region: mmap.mmap, size: int) -> bool:
-    """Return whether nothing was written to a private mapping of a file; False: who knows."""
+def address_of(region: mmap.mmap) -> int:
+    """Return where a mapping that may be written to begins."""
+    return _c().address_of(region)
+
+
+def address_of_bytes(part: Any) -> int:
+    """Return where the memory of an object begins that has contiguous bytes, if only to be read."""
+    c = _c()
+    buffer = c.acquire(part)
+    try:
+        return int(buffer.buf or 0)
+    finally:
+        c.release(buffer)
+
+
+def is_as_in_file(address: int, size: int) -> bool:
+    """Return whether nothing was written to memory, and to what shares its pages with it.
+
+    It lies in a private mapping of a file. False: who knows.
+    """
     page = mmap.PAGESIZE
-    first, count = _c().address_of(region) // page, -(-size // page)
+    first = address // page
+    count = -(-(address + size) // page) - first
     try:
         file = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         try:

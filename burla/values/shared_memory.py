@@ -4,8 +4,9 @@ Whoever writes a file sends a small *reference* to it: a frame that says where i
 file stays its writer's, who writes it anew when nobody maps it any more: who maps it holds a shared
 lock, which the mapping keeps when the descriptor is closed. A *result* file is given away: who maps
 it takes it away from its place, and has it for as long as the mapping is there; then it may be
-written anew as well. A *part* of a function is never written again: it is named after its content,
-and its writer removes it when it is old.
+written anew as well. A *view* is a result that lies in an input file (views.py), of which it is a
+second name until somebody maps it. A *part* of a function is never written again: it is named after
+its content, and its writer removes it when it is old.
 """
 
 import mmap
@@ -24,6 +25,7 @@ from .raw_memory import Window, map_privately, when_gone
 INPUT = b"\x02"  # tags of references; a value that was sent begins with b"\x01" or b"\x80"
 RESULT = b"\x03"
 PART, BYTES_PART = b"\x04", b"\x05"  # of a function; the second was a `bytes`
+VIEW = b"\x06"
 SHARE_BYTES_MIN = 1 << 20  # a smaller value is sent: a file costs 0.1 ms
 ALIGN = 64  # bytes; arrays are as fast as if they had been allocated here
 WRITE_PARTS_MAX = 512  # buffers in one system call; IOV_MAX is 1024
@@ -37,12 +39,18 @@ _mappings: "WeakSet[mmap.mmap]" = WeakSet()
 
 def is_reference(frame: Any) -> bool:
     """Return whether a value's first frame says where the value is."""
-    return frame[:1] in (INPUT, RESULT)
+    return frame[:1] in (INPUT, RESULT, VIEW)
 
 
 def refer(tag: bytes, size: int, path: str) -> bytes:
     """Return a reference to the first `size` bytes of the file at `path`."""
     return _REFERENCE.pack(tag, size) + os.fsencode(path)
+
+
+def unpack(reference: Any) -> tuple[bytes, int, bytes]:
+    """Return tag and size of a reference, and what follows: the path, and of a view where it is."""
+    tag, size = _REFERENCE.unpack_from(reference)
+    return tag, size, bytes(reference[_REFERENCE.size :])
 
 
 def refer_to_part(path: str, size: int, *, is_bytes: bool) -> bytes:
@@ -56,8 +64,7 @@ def fetch_part(reference: bytes) -> memoryview:
     Raises:
         OSError: it is not there (any more).
     """
-    _, size = _REFERENCE.unpack_from(reference)
-    path = os.fsdecode(reference[_REFERENCE.size :])
+    _, size, path = unpack(reference)
     return map_part(os.open(path, os.O_RDONLY | OPEN_PRIVATELY), size)
 
 
@@ -91,8 +98,7 @@ def peek(reference: Any) -> memoryview:
     Raises:
         OSError: it is not there (any more).
     """
-    _, size = _REFERENCE.unpack_from(reference)
-    path = os.fsdecode(bytes(reference[_REFERENCE.size :]))
+    _, size, path = unpack(reference)
     file = os.open(path, os.O_RDONLY | OPEN_PRIVATELY)
     with suppress(BlockingIOError):
         flock(file, LOCK_SH | LOCK_NB)  # nor is it written anew while it is seen
@@ -162,10 +168,19 @@ def _no_window(file: int) -> None:
     return None
 
 
+def is_awaited(file: int | str) -> bool:
+    """Return whether a file has another name, by which somebody is about to map it.
+
+    Raises:
+        OSError: it is not there.
+    """
+    return os.stat(file).st_nlink > 1
+
+
 def rewrite(
     old: str, path: str, parts: Sequence[Any], window: Callable[[int], Window | None] = _no_window
 ) -> bool:
-    """Turn the file `old` into one of `parts`, under the name `path`, unless somebody maps it.
+    """Turn the file `old` into one of `parts`, under the name `path`, unless it is in use.
 
     Args:
         old: of ours.
@@ -183,6 +198,8 @@ def rewrite(
         except BlockingIOError:
             return False
         try:
+            if is_awaited(file):
+                return False
             os.rename(old, path)  # first: who comes late must find nothing, rather than this
             write_into(file, parts, window(file))
         except BaseException:
@@ -207,7 +224,8 @@ def empty_and_remove(path: str) -> None:
     try:
         with suppress(BlockingIOError):
             flock(file, LOCK_EX | LOCK_NB)
-            os.ftruncate(file, 0)
+            if not is_awaited(file):
+                os.ftruncate(file, 0)
             flock(file, LOCK_UN)
         os.unlink(path)
     finally:
@@ -234,8 +252,8 @@ def fetch(reference: bytes | bytearray | memoryview) -> memoryview:
     Raises:
         OSError: it is not there (any more).
     """
-    tag, size = _REFERENCE.unpack_from(reference)
-    path = os.fsdecode(bytes(reference[_REFERENCE.size :]))
+    tag, size, place = unpack(reference)
+    path = os.fsdecode(place)
     file = os.open(path, os.O_RDONLY | OPEN_PRIVATELY)
     try:
         flock(file, LOCK_SH | LOCK_NB)

@@ -5,8 +5,9 @@ on a memory file system and sends a reference (shared_memory.py); the worker map
 copied again. When all inputs in a file have outcomes it is written anew for a later leaf, also of a
 next job: fresh memory costs four times as much as memory that is there. A worker does the same
 with a big result; the caller maps it, and leaves the file to the workers when nobody refers to the
-result any more. All files of a job lie in a directory of its own, which the caller removes with the
-job, so what comes too late finds no place.
+result any more. Of a result that lies in an input, unchanged, it says only where (views.py). All
+files of a job lie in a directory of its own, which the caller removes with the job, so what comes
+too late finds no place.
 """
 
 import os
@@ -18,7 +19,8 @@ from typing import Any, TypeVar, overload
 from .frames import Pieces
 from .free_files import File, FreeFiles
 from .free_results import FreeResults
-from .shared_memory import INPUT, RESULT, SHARE_BYTES_MIN, create, refer
+from .shared_memory import INPUT, RESULT, SHARE_BYTES_MIN, create, kept, refer
+from .views import find_view, refer_to_view
 
 INPUTS_BYTES_MAX = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_WINDOW
 # Of less than that only so many leaves wait as keep the slots busy: each more is a new file, which
@@ -169,28 +171,57 @@ class SharedResults:
         self, result: Pieces, cut: Callable[[Pieces], Sequence[bytes]] = Pieces.cut
     ) -> Sequence[bytes]:
         """Return the frames to send for a result, which `cut` makes if it is not put down."""
-        if result.size < SHARE_BYTES_MIN:
+        size = result.size
+        if size < SHARE_BYTES_MIN:
             return cut(result)
+        try:
+            reference = self._view(result, size) or self._put_down(result)
+        except OSError:  # it is full, or the job is over
+            reference = None
+        return cut(result) if reference is None else [reference]
+
+    def _view(self, result: Pieces, size: int) -> bytes | None:
+        """Return a reference to a result that lies in an input; None: it does not, or no more may.
+
+        Raises:
+            OSError: the job is over.
+        """
+        view = find_view(result.buffers, size, kept)
+        if view is None or not self._may_wait(view.file.size):
+            return None
+        seen = {one.number for one in view.ranges}
+        inline = Pieces()
+        inline.data = result.written()
+        inline.buffers = [one for at, one in enumerate(result.buffers) if at not in seen]
+        path = self._next_path(view.file.size)
+        return refer_to_view(view, path, size, b"".join(inline.lay_out()))
+
+    def _put_down(self, result: Pieces) -> bytes | None:
+        """Return a reference to a file of a result; None: there is no room for one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         parts = result.lay_out()
         size = sum(map(len, parts))
-        # The size stands in the name, so that nobody has to ask for it.
-        path = os.path.join(self._directory, f"{os.getpid()}-{self._made}-{size}")
-        self._made += 1
-        try:
-            if not self._has_room(size):
-                return cut(result)
-            if not self._free.write(self._cluster, path, parts, size, keep=self._keep):
-                create(path, parts)
-        except OSError:  # it is full, or the job is over
-            return cut(result)
-        return [refer(RESULT, size, path)]
+        if not (self._may_wait(size) and _has_room(self._directory, size)):
+            return None
+        path = self._next_path(size)
+        if not self._free.write(self._cluster, path, parts, size, keep=self._keep):
+            create(path, parts)
+        return refer(RESULT, size, path)
 
-    def _has_room(self, size: int) -> bool:
+    def _next_path(self, size: int) -> str:
+        """Return a name for a file: its size stands in it, so that nobody has to ask for it."""
+        self._made += 1
+        return os.path.join(self._directory, f"{os.getpid()}-{self._made}-{size}")
+
+    def _may_wait(self, size: int) -> bool:
+        """Return whether the caller has so few results to take that one more may wait."""
         waiting = sum(
             int(name.rpartition("-")[2]) for name in os.listdir(self._directory) if "-" in name
         )
-        fits = not waiting or waiting + size <= RESULTS_BYTES_MAX
-        return fits and _has_room(self._directory, size)
+        return not waiting or waiting + size <= RESULTS_BYTES_MAX
 
 
 def _has_room(directory: str, size: int) -> bool:

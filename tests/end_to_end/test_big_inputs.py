@@ -115,20 +115,21 @@ def held():
 
 arrays = [np.full(1 << 17, n) for n in range(2)]
 
-def call():
-    results = remote_parallel_map(lambda array: array, arrays)
+def call(function):
+    results = remote_parallel_map(function, arrays)
     assert [(result == n).all() for n, result in enumerate(results)] == [True, True]
     return results
 
-results = call()
-assert held()[:2] == (2, 2)  # they are mapped
-results.clear()
-call()
-before = held()
-assert before[:2] == (0, 0)
-for _ in range(200):
-    call()
-assert held() == before, (before, held())
+for function, count in ((lambda array: array + 0, 2), (lambda array: array, 0)):
+    results = call(function)
+    assert held()[:2] == (2, count)  # they are mapped; where they are inputs, in files of these
+    results.clear()
+    call(function)
+    before = held()
+    assert before[:2] == (0, 0)
+    for _ in range(150):
+        call(function)
+    assert held() == before, (before, held())
 """
 
 ENDS = """

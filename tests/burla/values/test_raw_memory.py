@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from burla.values import raw_memory
-from burla.values.raw_memory import Hold, Window, is_as_in_file, lend, map_privately
+from burla.values.raw_memory import (
+    Hold,
+    Window,
+    address_of,
+    address_of_bytes,
+    is_as_in_file,
+    lend,
+    map_privately,
+)
 
 SIZE = 5 * mmap.PAGESIZE + 100
 
@@ -95,16 +103,21 @@ def test_a_forked_child_does_not_have_a_window_and_may_let_go_of_it(path: Path, 
 
 def test_what_is_written_to_a_private_mapping_is_seen_and_found_out(path: Path, file: int) -> None:
     region = map_privately(file, SIZE)
-    assert is_as_in_file(region, SIZE)
+    assert is_as_in_file(address_of(region), SIZE)
     assert region[:] == b"a" * SIZE
-    assert is_as_in_file(region, SIZE)
+    assert is_as_in_file(address_of(region), SIZE)
     Window(file, SIZE).write([b"changed"])
     assert region[:7] == b"changed"  # what nobody has written to is the file's
-    assert is_as_in_file(region, SIZE)
+    assert is_as_in_file(address_of(region), SIZE)
     region[SIZE - 1] = 7
-    assert not is_as_in_file(region, SIZE)
+    assert not is_as_in_file(address_of(region), SIZE)
     assert path.read_bytes()[-1:] == b"a"
-    assert is_as_in_file(region, mmap.PAGESIZE)
+    assert is_as_in_file(address_of(region), mmap.PAGESIZE)
+    last = SIZE // mmap.PAGESIZE * mmap.PAGESIZE  # where the page begins that was written to
+    assert is_as_in_file(address_of(region) + 100, last - 100)
+    assert not is_as_in_file(address_of(region) + 100, last - 99)
+    assert not is_as_in_file(address_of(region) + last, 1)
+    assert address_of_bytes(memoryview(region).toreadonly()[100:]) == address_of(region) + 100
 
 
 def test_it_is_not_known_without_a_pagemap(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +127,7 @@ def test_it_is_not_known_without_a_pagemap(file: int, monkeypatch: pytest.Monkey
         raise PermissionError
 
     monkeypatch.setattr(os, "open", refuse)
-    assert not is_as_in_file(region, SIZE)
+    assert not is_as_in_file(address_of(region), SIZE)
 
 
 def test_what_is_lent_is_given_back_when_nothing_refers_to_it(file: int) -> None:

@@ -285,7 +285,7 @@ def test_a_file_is_free_when_all_its_inputs_have_outcomes(on: SharedInputs, file
 def test_files_that_wait_are_bounded(
     on: SharedInputs, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("burla.values.free_files.FREE_BYTES_MAX", 5 << 20)
+    monkeypatch.setattr("burla.values.free_results.FREE_BYTES_MAX", 5 << 20)
     for index in range(10):
         on.put(index, 1, pieces_of(np.ones(1 << 18)))
     on.release(0, 10)
