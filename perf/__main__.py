@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from . import compare, results
@@ -17,25 +18,19 @@ from .peers import ALL, BURLA, EXTRAS, installed
 from .report import chart, table
 
 BESIDE_PEERS = ("tiny", "latency", "loop", "cold", "uneven", "data", "prints", "executor")
-ALONE = (
-    "cluster",
-    "balance",
-    "shares",
-    "loss",
-    "linear",
-    "scale",
-    "curve",
-    "big",
-    "loop_heavy",
-    "broadcast",
-    "wire",
-    "up",
-)  # no peer does the same
-CASES = BESIDE_PEERS + ALONE
+# No peer does the same.
+ALONE = ("loop_heavy", "broadcast", "big", "cluster", "balance", "shares", "loss", "scale")
+USUAL = BESIDE_PEERS + ALONE
+BY_NAME = ("linear", "curve", "wire", "up")  # alone, too; some minutes each
+CASES = USUAL + BY_NAME
+ROUNDS = 5
+FEWER_ROUNDS = {"big": 2, "cluster": 3, "shares": 2, "loss": 3, "scale": 1, "balance": 3}
 # Seconds on two quiet CPUs, with all peers and the usual number of rounds and inputs.
 LAST_S = {
-    **{"tiny": 100, "latency": 30, "loop": 40, "cold": 35, "uneven": 75, "data": 60},
+    **{"tiny": 100, "latency": 30, "loop": 20, "cold": 35, "uneven": 75, "data": 60},
     **{"prints": 45, "executor": 20},
+    **{"loop_heavy": 10, "broadcast": 15, "big": 30, "cluster": 30, "balance": 15},
+    **{"shares": 30, "loss": 30, "scale": 45},
 }
 
 
@@ -69,10 +64,13 @@ def parser() -> argparse.ArgumentParser:
         "cases",
         nargs="*",
         metavar="CASE",
-        help=f"beside peers: {', '.join(BESIDE_PEERS)} (default: these); burla alone, some minutes "
-        f"and some GB: {', '.join(ALONE)}",
+        help=f"beside peers: {', '.join(BESIDE_PEERS)}; burla alone: {', '.join(ALONE)} (default: "
+        f"all of these); and, each some minutes: {', '.join(BY_NAME)}",
     )
-    made.add_argument("--rounds", type=int, default=5, help="how often each contender runs (5)")
+    fewer = ", ".join(f"{case}: {rounds}" for case, rounds in FEWER_ROUNDS.items())
+    made.add_argument(
+        "--rounds", type=int, help=f"how often each contender runs ({ROUNDS}; {fewer})"
+    )
     made.add_argument("--peers", nargs="*", choices=peers, default=peers, help="default: all")
     made.add_argument("--without", action="append", choices=list(ALL), default=[])
     made.add_argument("--scale", type=float, default=1.0, help="of the number of inputs (1.0)")
@@ -92,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = command.parse_args(words[1:] if writes_results else words)
     if unknown := sorted(set(given.cases) - set(CASES)):
         command.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
-    if given.rounds < 1:
+    if given.rounds is not None and given.rounds < 1:
         command.error("--rounds: at least 1")
     wanted = [name for name in (BURLA, *given.peers) if name not in given.without]
     names = tuple(installed(wanted))
@@ -101,14 +99,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(
             f"perf: {name} is not installed, left out (pip install '.[{extra}]')", file=sys.stderr
         )
-    options = Options(names, given.rounds, len(os.sched_getaffinity(0)), given.scale)
+    rounds = given.rounds or ROUNDS
+    options = Options(names, rounds, len(os.sched_getaffinity(0)), given.scale)
     measured: list[Series] = []
-    cases = given.cases or BESIDE_PEERS
+    cases = given.cases or USUAL
     print(estimate(cases), file=sys.stderr)
     for case in cases:
-        for series in in_fresh_process(case, options):
+        begun_s = time.monotonic()
+        rounds = given.rounds or FEWER_ROUNDS.get(case, ROUNDS)
+        for series in in_fresh_process(case, replace(options, rounds=rounds)):
             table(series, sys.stdout)
             measured.append(series)
+        print(f"perf: {case} took {time.monotonic() - begun_s:.0f} s", file=sys.stderr)
         if writes_results:  # after each case: who breaks off has those before
             results.PATH.write_text(results.markdown(measured, options, busy))
     if given.json:

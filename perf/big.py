@@ -57,6 +57,8 @@ def _series(
     series.notes.append(f"a value of {size / 1e6:,.0f} MB, TCP with keys; {rate:,.0f} MB/s")
     told = (f"{who} {grown / 1e6:,.0f} MB ({grown / size:.2f})" for who, grown in peaks.items())
     series.notes.append("most memory beyond before (times the value): " + "; ".join(told))
+    series.figures = {f"{who}, MiB more": grown / (1 << 20) for who, grown in peaks.items()}
+    series.figures |= {f"{who}, times the value": grown / size for who, grown in peaks.items()}
     return series
 
 

@@ -14,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -137,7 +137,8 @@ def side(tree: Path, folder: Path, over: str, scale: float) -> Iterator[Callable
         try:
             yield measure
         finally:
-            stdin.close()
+            with suppress(BrokenPipeError):  # it has ended, and said why
+                stdin.close()
             try:
                 process.wait(END_S_MAX)
             except subprocess.TimeoutExpired:

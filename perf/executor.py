@@ -30,7 +30,7 @@ def measure(options: Options) -> Iterator[Series]:
             yield in_turn(many, options.rounds, runs)
             calls = max(5, options.scaled(CALLS))
             ones = Series("executor/one submit")
-            ones.notes.append(f"a round is the median of {calls} calls, one after the other")
+            ones.notes.append(f"a round is the median of {calls} calls, each right after another")
             yield in_turn(
                 ones,
                 options.rounds,

@@ -39,7 +39,9 @@ def _measure(
         series = in_turn(Series(f"loop_heavy/{where}"), options.rounds, runs, ALONE_S)
     times = ratio(series.seconds[BURLA], series.seconds[tiny])
     series.notes.append(f"with an array of {SIZE:,} bytes: {times:.2f} times the tiny function")
-    series.notes.append(f"a round is the median of {maps} maps of {INPUTS} inputs in a loop")
+    series.notes.append(
+        f"a round is the median of {maps} maps of {INPUTS} inputs, each right after the one before"
+    )
     return series
 
 

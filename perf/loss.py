@@ -18,7 +18,7 @@ NODES, SLOTS = 4, 8
 CALLS = 6_400
 CALL_S = 0.02
 AT = 0.4  # of the ideal time, the nodelet is killed
-GONE_S = 2.0  # goal: within it nothing of the node is alive, and the job is at most so much later
+GONE_S_MAX = 10.0  # so long is looked whether something of the node is alive
 LOOK_S = 0.01
 JOINED_S_MAX = 30.0  # until a new nodelet has forked its workers
 
@@ -30,7 +30,7 @@ class Killing:
         """Begin to wait."""
         self.nodelet = cluster.nodelets.pop(0)
         self.family = descendants(self.nodelet.pid)
-        self.gone_s: float | None = None  # after the kill; None: something lived after GONE_S
+        self.gone_s: float | None = None  # after the kill; None: something still lives
         self._after_s = after_s
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -42,7 +42,7 @@ class Killing:
         killed_s = time.monotonic()
         self.nodelet.wait()
         while alive(self.family):
-            if time.monotonic() - killed_s > GONE_S:
+            if time.monotonic() - killed_s > GONE_S_MAX:
                 return
             time.sleep(LOOK_S)
         self.gone_s = time.monotonic() - killed_s
@@ -79,15 +79,17 @@ def measure(options: Options) -> Iterator[Series]:
     later = summary([h - w for h, w in zip(hurt, whole, strict=True)])
     series.notes.append(
         f"{len(inputs):,} calls of {CALL_S:g} s on {NODES} nodes x {SLOTS} slots, one nodelet "
-        f"killed after {AT * ideal_s:.2f} s; goal: at most {GONE_S:g} s later"
+        f"killed after {AT * ideal_s:.2f} s"
     )
     slots_s = (1 - AT) * ideal_s / (NODES - 1)
     series.notes.append(
         f"later by {later.low:.2f}, {later.median:.2f}, {later.high:.2f} s; the missing slots "
         f"alone explain {slots_s:.2f} s"
     )
-    said = ", ".join("alive after 2 s!" if s is None else f"{s:.2f} s" for s in gone)
+    said = ", ".join(f"{GONE_S_MAX:g} s: not yet!" if s is None else f"{s:.2f} s" for s in gone)
     series.notes.append(f"the killed nodelet's processes were gone after {said}")
+    series.figures["later, in s"] = later.median
+    series.figures["until its processes are gone, in s"] = max(s or GONE_S_MAX for s in gone)
     yield series
 
 

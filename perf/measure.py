@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 SLOW_S = 6.0  # a contender that took longer in all has shown enough: it sits out further rounds
 ALONE_S = float("inf")  # the same where there are no others: each round is wanted
-SERIES_S = 20.0  # so long a series with others has further rounds
+SERIES_S = 15.0  # so long a series with others has further rounds
 ROUNDS_MIN = 2  # but so many in any case: the first one may be that of who must wake up
 
 
@@ -46,6 +46,7 @@ class Series:
     name: str  # "case" or "case/what"
     seconds: dict[str, list[float]] = field(default_factory=dict)  # by contender, in its order
     notes: list[str] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)  # others, by name, as aims.py has them
 
 
 def run_case(case: str, options: Options) -> list[Series]:
@@ -64,11 +65,21 @@ def ratio(mine: Sequence[float], others: Sequence[float]) -> float:
 
 
 def timed(work: Callable[[], R]) -> tuple[float, R]:
-    """Return how long `work` took, in seconds, and what it returned."""
-    gc.collect()
+    """Return how long `work` took, in seconds, and what it returned.
+
+    Garbage is collected as in any program. Each round begins without that of the contender
+    before (`settled`). Between two calls that would walk all memory: each would find the caches
+    cold, which none does that follows another (`latency` has a series of such calls as well).
+    """
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
+
+
+def settled(run: Callable[[], float]) -> float:
+    """Return what `run` returns, which finds no garbage of the one before."""
+    gc.collect()
+    return run()
 
 
 def in_turn(
@@ -96,6 +107,6 @@ def in_turn(
             taken = series.seconds.setdefault(name, [])
             if max(sum(taken), spent_s[name]) <= slow_s:
                 begun_s = clock_s()
-                taken.append(run())
+                taken.append(settled(run))
                 spent_s[name] += clock_s() - begun_s
     return series

@@ -10,7 +10,7 @@ from multiprocessing.pool import Pool
 from typing import Any, Protocol
 
 from . import functions
-from .measure import timed
+from .measure import settled, timed
 
 Inputs = Sequence[Any]
 Map = Callable[[], list[Any]]
@@ -231,8 +231,8 @@ def started(names: Collection[str], workers: int) -> Iterator[list[Contender]]:
 
 def least_s(run: Callable[[], float]) -> float:
     """Return the best of three runs: one alone is noise. A run of over a second is told by one."""
-    first = run()
-    return first if first > 1 else min(first, run(), run())
+    first = settled(run)
+    return first if first > 1 else min(first, settled(run), settled(run))
 
 
 def variants(

@@ -7,6 +7,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
+from .aims import judged
 from .measure import Series, ratio, summary
 from .peers import BURLA
 
@@ -40,6 +41,8 @@ def table(series: Series, out: TextIO) -> None:
     console.print(rows)
     for note in series.notes:
         console.print(f"  {note}", style="dim")
+    for one in judged(series):
+        console.print(f"  aim: {one.what}: {one.bound}; {one.measured}: {one.verdict}")
     console.print()
 
 

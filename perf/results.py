@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .aims import judged
 from .measure import Options, Series, ratio, summary
 from .peers import BURLA, EXTRAS
 from .report import told
@@ -46,10 +47,21 @@ def markdown(all_series: Sequence[Series], options: Options, busy: float) -> str
             f"**The machine was busy with other things**: {busy:.1f} processes ran on each CPU"
             " already before it began. Ratios within a round still tell something, times little.",
         ]
+    lines += ["", "## Aims", "", *_aims(all_series)]
     lines += ["", "## In short", "", *_short(all_series)]
     for series in all_series:
         lines += ["", f"## {series.name}", "", *_table(series)]
     return "\n".join(lines) + "\n"
+
+
+def _aims(all_series: Sequence[Series]) -> list[str]:
+    rows = ["| case | figure | aim | measured | |", "|---|---|---|---|---|"]
+    for series in all_series:
+        rows += [
+            _row([series.name, one.what, one.bound, one.measured, one.verdict])
+            for one in judged(series)
+        ]
+    return rows
 
 
 def _short(all_series: Sequence[Series]) -> list[str]:
@@ -89,7 +101,8 @@ def _machine(options: Options) -> list[str]:
     return [
         f"{datetime.now(UTC):%Y-%m-%d}; {options.workers} CPUs ({_cpu()}), {memory:.0f} GB, "
         f"{platform.system()} {platform.release()}",
-        f"{options.rounds} rounds; {options.scale:g} of the usual number of inputs",
+        f"{options.rounds} rounds, or as many as are said; {options.scale:g} of the usual number "
+        "of inputs",
     ]
 
 

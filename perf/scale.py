@@ -2,6 +2,7 @@
 
 import os
 import resource
+import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,7 +24,6 @@ JOIN_S_MAX = 60.0
 FILES_PER_NODE = 4  # descriptors in either process
 TOLD = 0.05  # of a core: less is not told
 FULL = 0.9  # of a core: whoever wants more than that has no time left
-GOAL_BUSY, GOAL_MB = 0.95, 300
 
 
 @dataclass
@@ -48,15 +48,19 @@ def measure(options: Options) -> Iterator[Series]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
     for nodes in dict.fromkeys(max(2, options.scaled(nodes)) for nodes in NODES):
         series = Series(f"scale/{nodes:,} nodes, scheduler's time per message", {BURLA: []})
-        for _ in range(options.rounds):
-            seconds, notes = _round(nodes, window_s)
+        rounds = [_round(nodes, window_s) for _ in range(options.rounds)]
+        for seconds, notes, _ in rounds:
             series.seconds[BURLA].append(seconds)
             series.notes += notes
+        series.figures = {
+            name: statistics.median(figures[name] for _, _, figures in rounds)
+            for name in rounds[0][2]
+        }
         yield series
 
 
-def _round(nodes: int, window_s: float) -> tuple[float, list[str]]:
-    """Return the seconds per message, and lines that tell the rest."""
+def _round(nodes: int, window_s: float) -> tuple[float, list[str], dict[str, float]]:
+    """Return the seconds per message, lines that tell the rest, and what there are aims for."""
     warm_s = WARM_S * min(1.0, window_s / MEASURE_S)
     total = int(nodes * SLOTS * (warm_s + window_s) / CALL_S)  # as many as they could do
     with running(SLOTS, 0) as cluster:
@@ -74,14 +78,14 @@ def _round(nodes: int, window_s: float) -> tuple[float, list[str]]:
                 after = _sample(simulated, flood, pids)
                 flood.run_until(time.monotonic() + DRAIN_S_MAX)
                 peak = peak_bytes(cluster.scheduler.pid)
-                seconds, notes = _told(before, after, nodes, peak)
+                seconds, notes, figures = _told(before, after, nodes, peak)
                 if flood.failed:
                     notes.append(
                         f"  THE JOB BROKE after {flood.done.total:,} calls: {flood.failed}"
                     )
                 elif left := flood.total - flood.done.total:
                     notes.append(f"  {left:,} inputs were still open {DRAIN_S_MAX:g} s later")
-                return seconds, notes
+                return seconds, notes, figures
             finally:
                 flood.close()
         finally:
@@ -120,7 +124,9 @@ def _wanted_s(pids: dict[str, int]) -> dict[str, float]:
     return wanted
 
 
-def _told(before: Sample, after: Sample, nodes: int, peak: int) -> tuple[float, list[str]]:
+def _told(
+    before: Sample, after: Sample, nodes: int, peak: int
+) -> tuple[float, list[str], dict[str, float]]:
     took_s = after.at_s - before.at_s
     messages = after.messages - before.messages
     busy = (after.fleet.busy_s - before.fleet.busy_s) / (took_s * nodes * SLOTS)
@@ -135,16 +141,16 @@ def _told(before: Sample, after: Sample, nodes: int, peak: int) -> tuple[float, 
         limit = f"limited by a single thread: {', '.join(full)}"
     elif after.whole_s - before.whole_s >= FULL * cores * took_s:
         limit = f"limited by this machine's {cores} cores together"
-    elif busy >= GOAL_BUSY:
+    elif busy >= FULL:
         limit = "limited by nothing: the slots were busy"
     else:
         limit = "limited by no core: by how much work was ahead on the nodes"
     shares = ", ".join(f"{name} {part:.0%}" for name, part in parts.items() if part >= TOLD)
     notes = [
-        f"{size}: {rate:,.0f} calls/s, slots {busy:.1%} busy (goal {GOAL_BUSY:.0%})",
-        f"  {messages / took_s:,.0f} messages/s; scheduler's memory at most "
-        f"{peak / 1e6:,.0f} MB (goal {GOAL_MB})",
+        f"{size}: {rate:,.0f} calls/s, slots {busy:.1%} busy",
+        f"  {messages / took_s:,.0f} messages/s; scheduler's memory at most {peak / 1e6:,.0f} MB",
         f"  {limit}",
         f"  (ran or waited for a core: {shares})",
     ]
-    return (after.scheduler_s - before.scheduler_s) / max(1, messages), notes
+    figures = {"of the slots busy": busy, "scheduler's memory, MB": peak / 1e6}
+    return (after.scheduler_s - before.scheduler_s) / max(1, messages), notes, figures

@@ -11,7 +11,8 @@ import pytest
 from crowd import Report, again, fluid_end_s, play, uneven
 from world import Caller
 
-from perf.shares import FAIR, FIRST_S, fair_s
+from perf.aims import FAIR, FIRST_S
+from perf.shares import fair_s
 
 SEED = os.environ.get("BURLA_SEED")
 SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("BURLA_CROWDS", "80")))
