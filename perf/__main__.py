@@ -27,10 +27,9 @@ ROUNDS = 5
 FEWER_ROUNDS = {"big": 2, "cluster": 3, "shares": 2, "loss": 3, "scale": 1, "balance": 3}
 # Seconds on two quiet CPUs, with all peers and the usual number of rounds and inputs.
 LAST_S = {
-    **{"tiny": 100, "latency": 30, "loop": 20, "cold": 35, "uneven": 75, "data": 60},
-    **{"prints": 45, "executor": 20},
-    **{"loop_heavy": 10, "broadcast": 15, "big": 30, "cluster": 30, "balance": 15},
-    **{"shares": 30, "loss": 30, "scale": 45},
+    **{"tiny": 90, "latency": 30, "loop": 20, "cold": 35, "uneven": 70, "data": 55},
+    **{"prints": 40, "executor": 10, "loop_heavy": 10, "broadcast": 15, "big": 45},
+    **{"cluster": 30, "balance": 15, "shares": 30, "loss": 30, "scale": 40},
 }
 
 

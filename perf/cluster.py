@@ -10,7 +10,7 @@ from .clusters import Cluster, running
 from .functions import double, sleep, warm
 from .measure import ALONE_S, Options, Series, in_turn, timed
 from .peers import BURLA
-from .processes import descendants, pss_bytes, rss_bytes
+from .processes import descendants, pss_bytes, ran_s, rss_bytes
 
 NODES, SLOTS = 16, 32
 CALLS = 1_000_000
@@ -31,6 +31,13 @@ def measure(options: Options) -> Iterator[Series]:
         _wait_workers(cluster, slots)
         start = Series("cluster/start", {BURLA: [time.perf_counter() - begun_s]})
         start.notes.append(f"{size}: until every worker is forked")
+        parts = {
+            name: sum(map(ran_s, pids))
+            for name, pids in _kinds(cluster).items()
+            if name != "scheduler"
+        }
+        told = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
+        start.notes.append(f"seconds of processor time: {sum(parts.values()):.2f}; {told}")
         yield start
         assert remote_parallel_map(warm, range(nodes * slots), spinner=False)
 
@@ -73,22 +80,26 @@ def _wait_workers(cluster: Cluster, slots: int) -> None:
             time.sleep(LOOK_S)
 
 
-def _memory(cluster: Cluster) -> Iterator[str]:
-    """Yield a line for each kind of process, and one for all."""
+def _kinds(cluster: Cluster) -> dict[str, list[int]]:
+    """Return the processes of each kind."""
     nodelets, zygotes, workers = [], [], []
     for nodelet in cluster.nodelets:
         own, zygote, *forked = descendants(nodelet.pid)
         nodelets.append(own)
         zygotes.append(zygote)
         workers += forked
-    kinds = {
+    return {
         "scheduler": [cluster.scheduler.pid],
         "nodelets": nodelets,
         "zygotes": zygotes,
         "workers": workers,
     }
+
+
+def _memory(cluster: Cluster) -> Iterator[str]:
+    """Yield a line for each kind of process, and one for all."""
     whole = 0.0
-    for name, pids in kinds.items():
+    for name, pids in _kinds(cluster).items():
         pss, rss = (sum(map(of, pids)) / 1e6 for of in (pss_bytes, rss_bytes))
         whole += pss
         yield f"memory of {len(pids)} {name}: {pss:,.0f} MB (PSS; RSS {rss:,.0f} MB)"

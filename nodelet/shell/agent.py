@@ -360,7 +360,7 @@ class Agent:
             path = (packages, "" if start.image else os.environ.get("PYTHONPATH", ""))
             variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
         if not effect.keep:  # else the files are kept as well
-            self._sandboxes.make_job_folder()
+            self._sandboxes.begin_lease()
         hash_seed = start.hash_seed
         if hash_seed is not None:  # the caller set it; what calls start is to have it, too
             variables[SEED_VARIABLE] = str(hash_seed)

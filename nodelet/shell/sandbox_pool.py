@@ -2,7 +2,8 @@
 
 `current` is what serves the lease that runs, or the next one. Sandboxes are made ahead: one that
 is not begun yet waits with its blanks while a lease runs, so that a sandbox costs nothing in the
-way of a call. One that has served is never used again.
+way of a call. One that has served is never used again. Before the first lease of all the one that
+is to follow has no blanks: a node that starts, or waits for work, does not pay for two leases.
 """
 
 import asyncio
@@ -110,6 +111,7 @@ class SandboxPool:
         self._blanks = 0
         self._inits = _Inits()
         self._spare: asyncio.Task[WorkerPool] | None = None
+        self._has_served = False  # a lease has begun
         self._supervisor: ZygoteClient | None = None
         self._has_current = False
         self._has_supervisor = False
@@ -129,23 +131,24 @@ class SandboxPool:
             await self.current.start(launched)
             self._has_current = True
             return
-        self._supervisor = ZygoteClient(
-            asyncio.get_running_loop(),
-            self._inits.take,
-            self._on_supervisor_end,
-        )
-        words = [str(self._scratch), self._confinement]
         try:
-            await self._supervisor.start(
-                begin(launch_module("supervisor", self._hash_seed, *words))
-            )
-            self._has_supervisor = True
+            await self._start_supervisor()
             self.current = await self._make()
             self._has_current = True
         except BaseException:
             await self.close()
             raise
         self._begin_spare()
+
+    async def _start_supervisor(self) -> None:
+        self._supervisor = ZygoteClient(
+            asyncio.get_running_loop(),
+            self._inits.take,
+            self._on_supervisor_end,
+        )
+        words = [str(self._scratch), self._confinement]
+        await self._supervisor.start(begin(launch_module("supervisor", self._hash_seed, *words)))
+        self._has_supervisor = True
 
     async def close(self) -> None:
         """End the lease, if there is one, and all that there is."""
@@ -160,17 +163,19 @@ class SandboxPool:
         if self._supervisor is not None:
             await self._supervisor.close()
 
-    def make_job_folder(self) -> None:
-        """Make the folder of a lease; it goes with the processes of the lease."""
-        if not self._tier.is_sandboxed():  # a sandbox has one
+    def begin_lease(self) -> None:
+        """Make the folder of a lease, and see that the next one will find blanks."""
+        if not self._tier.is_sandboxed():  # a sandbox has one, which goes with it
             with suppress(OSError):  # the disk is full: the job works elsewhere
                 os.mkdir(self.job_folder, 0o700)
+        elif not self._has_served:
+            self._has_served = True
+            asyncio.get_running_loop().call_later(REST_S, self._prepare_spare)
 
     def prepare(self, blanks: int) -> None:
         """Keep so many blanks ready for the next lease, now and after each lease."""
         self._blanks = blanks
         self.current.prepare(blanks)
-        # a spare that is made already has got none yet, or as many as before
 
     async def end_lease(self) -> None:
         """Kill all processes of the lease; return when they are gone, with all that they left."""
@@ -229,8 +234,15 @@ class SandboxPool:
             RuntimeError: there is none to be had.
         """
         workers = await self._make()
-        asyncio.get_running_loop().call_later(REST_S, lambda: workers.prepare(self._blanks))
+        if self._has_served:
+            asyncio.get_running_loop().call_later(REST_S, lambda: workers.prepare(self._blanks))
         return workers
+
+    def _prepare_spare(self) -> None:
+        """Have the blanks of a spare forked that was made before the first lease."""
+        spare = self._spare
+        if spare is not None and spare.done() and not spare.cancelled() and not spare.exception():
+            spare.result().prepare(self._blanks)
 
     async def _make(self, image: str = "", shown: Sequence[str] = ()) -> WorkerPool:
         """Return a new sandbox, ready to fork; perhaps with the files of an image.

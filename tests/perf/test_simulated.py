@@ -10,7 +10,16 @@ from burla.nodelet.core.reporting import patience_s
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
 from perf.balance import orders
-from perf.processes import alive, cpu_s, descendants, peak_bytes, pss_bytes, rss_bytes, threads_s
+from perf.processes import (
+    alive,
+    cpu_s,
+    descendants,
+    peak_bytes,
+    pss_bytes,
+    ran_s,
+    rss_bytes,
+    threads_s,
+)
 from perf.shares import fair_s
 from perf.simulated import SimulatedNode, done_in, outcomes
 
@@ -92,6 +101,7 @@ def test_this_process_has_a_size_and_a_clock() -> None:
     assert alive([pid]) == [pid]
     assert 0 < pss_bytes(pid) <= rss_bytes(pid) <= peak_bytes(pid)
     assert cpu_s(pid) > 0
+    assert ran_s(pid) > 0
     assert pid in threads_s(pid)
 
 
