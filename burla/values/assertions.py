@@ -7,7 +7,7 @@ A function that travels by value takes rewritten code along; what a worker impor
 import ast
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType
@@ -56,7 +56,7 @@ def is_rewritten(file: str) -> bool:
     return file in _rewritten
 
 
-def rewrite_on_import(files: list[str]) -> None:
+def rewrite_on_import(files: Sequence[str]) -> None:
     """Have this process, a worker, rewrite these files when it imports them, and no others."""
     global _rewritten
     _rewritten = frozenset(files)

@@ -4,18 +4,26 @@ Applied before the function is loaded and after all modules of ours are, because
 a `worker.py` or a `random.py` beside the script, which then is what the name means.
 """
 
+import functools
 import importlib
+import math
 import os
 import sys
-from importlib.machinery import SourceFileLoader
+import time
+from importlib.machinery import FileFinder, SourceFileLoader
 from types import CodeType, ModuleType
 from typing import Any, TypedDict
+
+import msgpack
 
 from .assertions import rewrite_on_import
 from .pickling import serve
 
 COMPILED_MAX = 256  # modules of which a worker keeps the code,
 COMPILED_BYTES_MAX = 256 << 10  # if their source is no longer than this
+# A directory that had not changed for so long when it was listed has another time after its next
+# change: the coarsest file systems have times of two seconds.
+SETTLED_S = 2.5
 
 
 class Environment(TypedDict):
@@ -33,19 +41,56 @@ class Environment(TypedDict):
     surroundings: bytes  # values.Surroundings, packed
 
 
+@functools.lru_cache(maxsize=2)  # a loop of maps says the same again and again
+def unpack_environment(packed: bytes) -> Environment:
+    """Return what the caller says about itself; not to be changed."""
+    environment: Environment = msgpack.unpackb(packed)
+    return environment
+
+
 def apply_environment(environment: Environment) -> None:
     """Make this process, a worker, import what the caller could import.
 
     Where it works is for the worker to see to: `directory` may not be here.
     """
-    path = [os.fsdecode(entry) for entry in environment["path"]]
-    sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
-    importlib.invalidate_caches()
-    rewrite_on_import([os.fsdecode(file) for file in environment.get("rewritten", ())])
+    path = _texts(*environment["path"])
+    sys.path[:] = [*path, *[entry for entry in sys.path if entry not in path]]
+    _look_anew()
+    rewrite_on_import(_texts(*environment.get("rewritten", ())))
     for name in environment["shadowed"]:
         sys.modules.pop(name, None)  # who has it keeps it; the function is to get the caller's
-    sys.argv[:] = [os.fsdecode(arg) for arg in environment["argv"]]
+    sys.argv[:] = _texts(*environment["argv"])
     serve(dict(environment["main"]))
+
+
+@functools.lru_cache(maxsize=8)
+def _texts(*names: bytes) -> tuple[str, ...]:
+    return tuple(map(os.fsdecode, names))
+
+
+_looked_s = 0.0  # when imports last looked anew; 0: never
+
+
+def _look_anew() -> None:
+    """Have imports find what was written since the last job; most directories are as they were.
+
+    A finder lists its directory again when that has another time of change. What that does not tell
+    is a change right behind the one before the listing, so only what was quiet then is trusted.
+    """
+    global _looked_s
+    finders, quiet_s = sys.path_importer_cache, _looked_s - SETTLED_S
+    settled = {
+        path: finder
+        for path, finder in list(finders.items())
+        if type(finder) is FileFinder
+        and path[:1] == "/"  # others mean something else in another working directory
+        and getattr(finder, "_path_mtime", math.inf) < quiet_s  # -1: it has listed nothing yet
+    }
+    for path in settled:
+        del finders[path]
+    importlib.invalidate_caches()
+    finders.update(settled)
+    _looked_s = time.time()
 
 
 def forget_own_modules(kept: frozenset[str]) -> None:

@@ -9,7 +9,12 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .environment import apply_environment, compile_once, forget_own_modules
+from .environment import (
+    apply_environment,
+    compile_once,
+    forget_own_modules,
+    unpack_environment,
+)
 from .explain import describe_error, name_of, short_repr, why_not_picklable
 from .frames import (
     Frames,
@@ -87,6 +92,7 @@ __all__ = [
     "take_apart_function",
     "take_apart_result",
     "take_apart_results",
+    "unpack_environment",
 ]
 
 SAMPLE_MAX = 256  # inputs whose classes are sent along with the function

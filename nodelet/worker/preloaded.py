@@ -7,13 +7,11 @@ at the next call.
 import importlib
 import os
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from types import ModuleType
-from typing import Any
 
 from burla.values import payloads
-from burla.values.environment import installed_places, place_of
+from burla.values.environment import Environment, installed_places, place_of
 
 from .control import LoadSettings, Modules
 from .folders import VARIABLE, enter, own_modules_place
@@ -46,15 +44,13 @@ def installed_since(before: frozenset[str]) -> Modules:
     return Modules(names[:NAMES_MAX])
 
 
-def preload(
-    modules: Modules, settings: LoadSettings, environment: Mapping[str, Any]
-) -> Preloaded | None:
+def preload(modules: Modules, settings: LoadSettings, environment: Environment) -> Preloaded | None:
     """Import what can be, in silence; return None if that brought modules of the caller's own."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
     payloads.compile_once()
-    payloads.apply_environment(environment)  # type: ignore[arg-type]  # it was packed
+    payloads.apply_environment(environment)
     attached = environment.get("attached", {})
     payloads.serve_packages(settings.packages, attached, own_modules_place(settings.variables))
     enter(environment["directory"], settings.variables.get(VARIABLE))

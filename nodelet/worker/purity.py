@@ -19,7 +19,7 @@ def is_closed(function: Callable[..., Any]) -> bool:
         return False
     code = function.__code__
     reaches = code.co_names or code.co_freevars or code.co_cellvars
-    has_inner = any(type(constant) is CodeType for constant in code.co_consts)
+    has_inner = CodeType in map(type, code.co_consts)
     return (
         not reaches and not has_inner and ATOMS.issuperset(map(type, function.__defaults__ or ()))
     )

@@ -154,7 +154,7 @@ class Worker:
             payloads.forget_own_modules(self._modules)
         try:
             told = settings.environment
-            environment = msgpack.unpackb(told) if told else None
+            environment = payloads.unpack_environment(told) if told else None
             surroundings = environment.get("surroundings", b"") if environment else b""
             self._applied.begin(surroundings, settings.variables, settings.func_cpu)
             results = folder = None
@@ -163,7 +163,8 @@ class Worker:
                 if is_first and self._has_one_output:  # a next job here has the same environment
                     forks.join_output()
                 payloads.apply_environment(environment)
-                attached = {**environment.get("attached", {}), **self._blobs.named()}
+                attached: dict[str, bytes | memoryview] = {**environment.get("attached", {})}
+                attached |= self._blobs.named()
                 own_place = own_modules_place(settings.variables)
                 payloads.serve_packages(settings.packages, attached, own_place)
                 payloads.load_own_modules(attached, own_place)
@@ -255,7 +256,7 @@ class Worker:
         settings, modules = (control.decode(bytes(frame)) for frame in message.frames)
         assert isinstance(settings, LoadSettings)
         assert isinstance(modules, control.Modules)
-        environment = msgpack.unpackb(settings.environment)
+        environment = payloads.unpack_environment(settings.environment)
         self._applied.begin(environment["surroundings"], settings.variables, settings.func_cpu)
         self._preloaded = preloaded.preload(modules, settings, environment)
         if self._preloaded is None or not limits.may_fork():

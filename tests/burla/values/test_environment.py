@@ -3,8 +3,9 @@
 import importlib
 import os
 import sys
+import time
 from collections.abc import Iterator
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
@@ -72,3 +73,60 @@ def test_the_code_of_many_modules_is_forgotten(
     for _ in range(2):
         loader.source_to_code(b"long = 1", "long")
     assert compiled[4:] == ["long"] * 2
+
+
+class Listed:
+    """A directory on the import path whose listings by imports are counted."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        monkeypatch.syspath_prepend(path)
+        monkeypatch.setattr(environment, "_looked_s", time.time())
+
+    def write(self, name: str, changed_s: float) -> None:
+        """Write a module; the directory says that this was so many seconds ago."""
+        (self.path / f"{name}.py").write_text("")
+        then_s = int(time.time()) - changed_s
+        os.utime(self.path, (then_s, then_s))
+
+    def has(self, name: str) -> bool:
+        """Return whether a next job finds a module there."""
+        environment._look_anew()
+        return PathFinder.find_spec(name, [str(self.path)]) is not None
+
+
+def test_a_module_written_right_behind_a_listing_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Listed(tmp_path, monkeypatch)
+    directory.write("sooner", changed_s=-60)  # not long ago, however slow this machine is
+    assert directory.has("sooner")
+    directory.write("later", changed_s=-60)  # the same time
+    assert directory.has("later")
+
+
+def test_a_directory_that_is_quiet_is_listed_once_by_a_loop_of_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Listed(tmp_path, monkeypatch)
+    directory.write("sooner", changed_s=100)
+    assert directory.has("sooner")
+    listed: list[str] = []
+    with monkeypatch.context() as patch:
+        real = os.listdir
+        patch.setattr("posix.listdir", lambda path: listed.append(path) or real(path))
+        assert directory.has("sooner")
+        assert not directory.has("later")
+    assert listed == []
+    directory.write("later", changed_s=50)
+    assert directory.has("later")
+
+
+def test_a_directory_that_is_made_between_two_jobs_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = Listed(tmp_path / "made", monkeypatch)
+    assert not directory.has("sooner")
+    directory.path.mkdir()
+    directory.write("sooner", changed_s=100)
+    assert directory.has("sooner")
