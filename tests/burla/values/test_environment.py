@@ -112,9 +112,14 @@ def test_a_directory_that_is_quiet_is_listed_once_by_a_loop_of_maps(
     directory.write("sooner", changed_s=100)
     assert directory.has("sooner")
     listed: list[str] = []
+    list_ = os.listdir
+
+    def note(path: str) -> list[str]:
+        listed.append(path)
+        return list_(path)
+
     with monkeypatch.context() as patch:
-        real = os.listdir
-        patch.setattr("posix.listdir", lambda path: listed.append(path) or real(path))
+        patch.setattr("posix.listdir", note)
         assert directory.has("sooner")
         assert not directory.has("later")
     assert listed == []
