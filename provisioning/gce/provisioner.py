@@ -219,7 +219,9 @@ class Gce:
             except ProvisioningError as error:
                 return error
 
-        packed_wheel(METADATA_BYTES_MAX)  # kept; else each of the threads would pack it
+        # Kept; else each of the threads would pack the one, and ask an index for the other.
+        packed_wheel(METADATA_BYTES_MAX)
+        self._requirements()
         with ThreadPoolExecutor(PARALLEL_MAX) as pool:
             made = list(pool.map(one, range(count)))
         machines = [m for m in made if isinstance(m, Machine)]

@@ -16,9 +16,18 @@ from burla.provisioning.autoscaler_daemon import Stopping, serve
 from burla.provisioning.config import parse
 from burla.provisioning.core.machines import Machine
 from burla.provisioning.core.plan import Limits
+from burla.provisioning.gce import provisioner as provisioning
 from burla.provisioning.gce.provisioner import Gce
+from burla.provisioning.install.pins import Requirements
 
 pytestmark = pytest.mark.usefixtures("loopback_only")
+
+
+@pytest.fixture(autouse=True)
+def pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what nodes install without asking an index."""
+    found = Requirements("burla --hash=sha256:0\n")
+    monkeypatch.setattr(provisioning, "pinned_for_node", lambda python, index: found)
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from random import Random
+from threading import current_thread
 from typing import Any
 
 import pytest
@@ -48,6 +50,24 @@ def provisioner(endpoint: str, said: list[str] | None = None, **gce: Any) -> Gce
 
 
 # --- where a machine is found ---
+
+
+def test_for_many_machines_an_index_is_asked_once(
+    cloud: tuple[FakeGce, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is found is kept, and no thread of many looks for it at the same time."""
+    began = []
+
+    @cache
+    def pinned(python: str, index: str) -> Requirements:
+        began.append(current_thread())
+        return Requirements("burla --hash=sha256:0\n")
+
+    monkeypatch.setattr(provisioning, "pinned_for_node", pinned)
+    gce, endpoint = cloud
+    provisioner(endpoint).create(3)
+    assert began == [current_thread()]
+    assert len(gce.alive()) == 3
 
 
 def test_a_machine_is_made_with_all_that_ends_it(cloud: tuple[FakeGce, str]) -> None:
