@@ -16,7 +16,7 @@ LC_ALL=C PYTHONDONTWRITEBYTECODE=1
 export LC_ALL PYTHONDONTWRITEBYTECODE
 unset PYTHONPATH PYTHONHOME PYTHONSTARTUP || :
 
-CLUSTER=default NAME=$(uname -n) PYTHON=3.11 WAIT_S=60 SILENCE_S=600
+CLUSTER=default NAME='' PYTHON=3.11 WAIT_S=60 SILENCE_S=600
 DIRECTORY='' SCHEDULER='' WHEEL='' WHEELHOUSE='' INDEX='' CPUS='' RAM='' SERVICE='' TOKEN='' INSTALLED=by-hand
 SETTINGS=by-hand THEN='poweroff' PROGRAM=node LOG_LEVEL='' REQUIREMENTS='' PACKAGES='' GIVEN=by-hand
 STOP_S=20         # a nodelet ends within 8 s of SIGTERM; then it is killed
@@ -100,7 +100,11 @@ free_kb() { # of the file system that DIRECTORY is or will be on
     df -Pk "$place" | awk 'NR == 2 { print $4 }'
 }
 
-started() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'; } # of a process, in ticks
+started() { # of a process that has not ended, in ticks; asked again and again, so no program is started for it
+    { read -r line < "/proc/$1/stat"; } 2>/dev/null || return 0
+    set -- ${line##*) }
+    [ "${1-}" = Z ] || echo "${20-}"
+}
 
 supervisor() { # prints the process id of the supervisor, or of systemd's main process, if it lives
     if [ "$SERVICE" = systemd ]; then
@@ -141,12 +145,15 @@ facts() {
     echo "version $("$DIRECTORY/venv/bin/python" -I -c 'import burla.protocol; print(burla.protocol.VERSION)' 2>/dev/null || :)"
     echo "running $(if [ -n "$(supervisor)" ]; then stamp running; fi)"
     [ ! -f "$READY" ] || echo "ready_s $(age_s "$READY")"
-    for file in "$DIRECTORY"/wheels/*.whl; do
-        [ ! -f "$file" ] || echo "wheel $(sha256sum < "$file" | cut -d' ' -f1) ${file##*/}"
-    done
+    [ ! -d "$DIRECTORY/wheels" ] || wheels
     [ ! -e "$DIRECTORY" ] || echo "there yes"
     echo "burla-facts end"
 }
+
+wheels() ( # prints the digests of all, and their names
+    cd "$DIRECTORY/wheels"
+    sha256sum ./*.whl 2>/dev/null | sed 's|^\([0-9a-f]*\) [ *]\./|wheel \1 |'
+)
 
 # --- making it a node ---
 
@@ -277,9 +284,15 @@ packages() { # what all jobs are to find here, installed beside what runs: requi
 
 host_of() { echo "$1" | sed 's|^[a-z]*://||; s|/.*||; s|.*@||; s|:[0-9]*$||'; }
 
-quote() { printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"; }
+quote() {
+    case $1 in
+        *\'*) printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")" ;;
+        *) printf "'%s'" "$1" ;;
+    esac
+}
 
 service() { # node.sh runs the nodelet; who runs node.sh is systemd, or `bootstrap.sh supervise`
+    [ -n "$NAME" ] || NAME=$(uname -n)
     { echo '#!/bin/sh'
       if [ -n "$TOKEN" ]; then # needed until its key is known
           printf 'set -- --key-file %s\n' "$(quote "$DIRECTORY/node.key")"
