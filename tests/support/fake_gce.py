@@ -5,6 +5,7 @@ in a pid namespace of its own, with a metadata server of its own.
 """
 
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -204,7 +205,8 @@ class FakeGce:
             home = self.directory / name
             (home / "bin").mkdir(parents=True)
             off = home / "bin/poweroff"
-            off.write_text(f"#!/bin/sh\ntouch {home}/off\n")
+            os.mkfifo(home / "off")
+            off.write_text(f"#!/bin/sh\necho > {home}/off\n")
             off.chmod(0o755)
             script = home / "startup.sh"
             script.write_text(vm.metadata("startup-script") or "")
@@ -214,7 +216,7 @@ class FakeGce:
                 "GCE_METADATA_HOST": f"127.0.0.1:{vm.server.server_address[1]}",
             }
             line = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh"]
-            init = f"sh {script} > {home}/serial 2>&1; until [ -e {home}/off ]; do sleep 0.1; done"
+            init = f"sh {script} > {home}/serial 2>&1; read -r word < {home}/off"
             vm.process = subprocess.Popen([*line, "-c", init], env=env, cwd="/")
 
     def sweep_powered_off(self) -> None:
