@@ -6,19 +6,21 @@ argparse and not click: a private cluster pays for every import of its daemons a
 import argparse
 import asyncio
 import contextlib
-import dataclasses
+import gc
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from burla.nodelet.isolation import probe
 from burla.nodelet.isolation.linux import set_dumpable
-from burla.nodelet.shell.agent import NotAcceptedError, NotAuthorisedError, run
-from burla.nodelet.shell.runtimes import find_runtime
+from burla.nodelet.isolation.tier import BEST, Tier
+from burla.nodelet.shell.launching import Launched
+from burla.nodelet.shell.refusals import NotAcceptedError, NotAuthorisedError
+from burla.nodelet.shell.trial import Trial
 from burla.system import daemon
 from burla.system.exit_codes import NODELET, described
 from burla.system.failure import (
@@ -196,8 +198,8 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--isolation",
-        choices=(probe.BEST, probe.Tier.PROCESS.value),
-        default=probe.BEST,
+        choices=(BEST, Tier.PROCESS.value),
+        default=BEST,
         help="how each lease is isolated; see below (default: best)",
     )
     packages_cli.add_options(parser)
@@ -306,15 +308,45 @@ def _token(path: str) -> KeyPair:
         raise KeyFileError(f"cannot read a join token from {path}: {error}") from None
 
 
-def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> NodeletConfig:
-    """Return the settings with the best tier of isolation that works; tell which it is."""
+@contextlib.asynccontextmanager
+async def _isolated(
+    config: NodeletConfig, wanted: str, key_file: str | None
+) -> AsyncIterator[tuple[NodeletConfig, tuple[str, Launched | None] | None]]:
+    """Yield the settings with the best tier of isolation that works, and what is begun for it."""
     with contextlib.suppress(OSError):  # not Linux
         set_dumpable(False)  # what this process knows, functions must not read
     config = replace(config, packages=packages_cli.directory_of_packages(config.packages))
     offer = (config.ram, config.cpus, config.scheduler)
     confinement = probe.confinement(*offer, key_file, config.packages)
-    tier, why = probe.choose(wanted, confinement)
-    if tier is probe.Tier.PROCESS:
+    if wanted != BEST:
+        tier = Tier.PROCESS
+        _tell(tier, "asked for by --isolation")
+        yield replace(config, confinement=probe.fitted(confinement, tier)), None
+        return
+    trial = Trial(config.scratch, config.hash_seed_of_workers(), confinement)
+    try:
+        _load_agent()
+        tier, why = await trial.outcome()
+        _tell(tier, why)
+        confinement = probe.fitted(confinement, tier)
+        launched = await trial.go_on(tier, confinement)
+        yield replace(config, tier=tier, confinement=confinement), (trial.scratch, launched)
+    finally:
+        await trial.close()
+
+
+def _load_agent() -> None:
+    """Import the rest, while something else starts."""
+    gc.disable()  # as at the start: see __main__.py
+    import burla.nodelet.shell.agent  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
+
+
+def _tell(tier: Tier, why: str) -> None:
+    """Tell how far leases are shut in."""
+    if tier is Tier.PROCESS:
         log.warning(
             "isolation: process (%s): functions have all rights of this user; only users who trust "
             "each other should share this node",
@@ -322,11 +354,12 @@ def _isolated(config: NodeletConfig, wanted: str, key_file: str | None) -> Nodel
         )
     else:
         log.info("isolation: %s%s", tier, f" ({why})" if why else "")
-    return dataclasses.replace(config, tier=tier, confinement=probe.fitted(confinement, tier))
 
 
 def _with_runtime(config: NodeletConfig) -> NodeletConfig:
     """Return the settings with what fetches images, if jobs can run in any; else tell why."""
+    from burla.nodelet.shell.runtimes import find_runtime
+
     if not config.tier.is_sandboxed():
         return config
     runtime, why = (
@@ -346,12 +379,24 @@ def _bytes(ram_gb: float) -> int:
 async def _run(config: NodeletConfig, options: argparse.Namespace) -> None:
     if options.owner is not None:  # it works for one user, as that user, in that user's files
         await daemon.wait_listening(ipc_path(config.scheduler), LISTEN_S)
-    else:
-        config = await asyncio.to_thread(_isolated, config, options.isolation, options.key_file)
+        await _serve_with(config, options, None)
+        return
+    async with _isolated(config, options.isolation, options.key_file) as (config, begun):
         config = await asyncio.to_thread(_with_runtime, config)
+        await _serve_with(config, options, begun)
+
+
+async def _serve_with(
+    config: NodeletConfig,
+    options: argparse.Namespace,
+    begun: tuple[str, Launched | None] | None,
+) -> None:
+    """Serve; `begun`: see `agent.run`."""
+    from burla.nodelet.shell.agent import run  # what tries is started before this is loaded
+
     try:
         async with packages_cli.given(config) as config:
-            await run(config)
+            await run(config, begun=begun)
     finally:
         if config.packages and not options.packages_directory:
             packages_cli.remove_if_empty(config.packages)

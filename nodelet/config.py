@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from burla.nodelet.core.sources import Sources
-from burla.nodelet.isolation.probe import Tier
 from burla.nodelet.isolation.sandbox import Confinement
+from burla.nodelet.isolation.tier import Tier
 from burla.system.hash_seed import seed_of
 from burla.transport.addresses import connect_address, ipc_path, take_apart
 from burla.transport.keys import ClientCurve, KeyPair

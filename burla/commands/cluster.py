@@ -211,7 +211,7 @@ def _best_isolation(address: str) -> tuple[str, str]:
     from burla.nodelet.isolation import probe
 
     confinement = probe.confinement(usable_ram(), usable_cpus(), address or "ipc:///", None)
-    tier, why = probe.choose(probe.BEST, confinement)
+    tier, why = probe.best(confinement)
     return tier.value, why
 
 

@@ -19,7 +19,7 @@ from burla.nodelet.config import NodeletConfig, usable_ram
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import Stolen, WorkerEvent, WorkersEnded
 from burla.nodelet.core.nodelet import Nodelet
-from burla.nodelet.isolation.probe import Tier
+from burla.nodelet.isolation.tier import Tier
 from burla.nodelet.worker.control import LoadSettings
 from burla.nodelet.worker.folders import SHARED_VARIABLE, VARIABLE as FOLDER_VARIABLE, remove
 from burla.nodelet.worker.fresh import SEED_VARIABLE
@@ -44,6 +44,7 @@ from .installing import Installer
 from .launching import SCRATCH, Launched, make_scratch
 from .lease_log import LeaseLog
 from .line import DirectLine, Line, SocketLine
+from .refusals import NotAcceptedError, NotAuthorisedError
 from .sandbox_pool import SandboxPool
 from .worker_pool import WorkerPool
 
@@ -51,14 +52,6 @@ LEAVE_SIGNAL = signal.SIGUSR1  # finish what runs, take nothing more, end
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 log = logging.getLogger(__name__)
-
-
-class NotAcceptedError(Exception):
-    """The scheduler does not take this nodelet; the text is what it said."""
-
-
-class NotAuthorisedError(NotAcceptedError):
-    """The scheduler does not take this nodelet's key."""
 
 
 def remove_left(directory: str) -> None:
@@ -74,14 +67,14 @@ def remove_left(directory: str) -> None:
 async def run(
     config: NodeletConfig,
     direct: DirectEnd | None = None,
-    begun: tuple[str, Launched] | None = None,
+    begun: tuple[str, Launched | None] | None = None,
 ) -> None:
     """Offer this machine to the scheduler until cancelled or done leaving; leave nothing behind.
 
     Args:
         config: what to offer, and to which scheduler.
         direct: the end of a line to that scheduler, if it is in this process.
-        begun: the scratch directory and the zygote, if it was started already.
+        begun: the scratch directory and what forks, as far as they are there already.
 
     Raises:
         NotAcceptedError: the scheduler refuses it.
@@ -174,7 +167,7 @@ class Agent:
         """Take, decide, carry out; until cancelled.
 
         Args:
-            launched: the zygote, if it was started already.
+            launched: what forks, if it was started already.
 
         Raises:
             NotAcceptedError: the scheduler refuses it.

@@ -76,6 +76,24 @@ def launch_zygote(launch: Launch) -> Launched:
     return launched
 
 
+def launch_supervisor(
+    hash_seed: int, scratch: str, confinement: str, *, tries: bool = False
+) -> Launched:
+    """Start what makes sandboxes.
+
+    Args:
+        hash_seed: of the workers in them.
+        scratch: goes with it.
+        confinement: how they are to be, as text.
+        tries: finds out first which can be had, and says so; then it is told how they are to be.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    words = (scratch, confinement, *["try"] * tries)
+    return begin(launch_module("supervisor", hash_seed, *words))
+
+
 def begin(launch: Launch, *inherited: int) -> Launched:
     """Start something; the descriptors may be closed afterwards.
 

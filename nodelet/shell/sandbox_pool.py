@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
-from burla.nodelet.isolation.probe import Tier
 from burla.nodelet.isolation.sandbox import JOB_FOLDER, Confinement
+from burla.nodelet.isolation.tier import Tier
 from burla.nodelet.worker import control as c
 from burla.nodelet.worker.processes import kill
 
 from .devices import Devices
-from .launching import Launch, Launched, Process, begin, launch_module
+from .launching import Launch, Launched, Process, launch_module, launch_supervisor
 from .worker_pool import Owner, WorkerPool
 from .zygote_client import UnusableImageError, ZygoteClient
 
@@ -68,7 +68,7 @@ class _Inits:
                 one.why, one.returncode = why, 1
             case c.Gone(number, status):
                 self.by_number.pop(number).returncode = status
-            case c.Ready():
+            case c.Tried() | c.Ready():
                 pass
             case _:
                 assert_never(word)
@@ -132,7 +132,7 @@ class SandboxPool:
             self._has_current = True
             return
         try:
-            await self._start_supervisor()
+            await self._start_supervisor(launched)
             self.current = await self._make()
             self._has_current = True
         except BaseException:
@@ -140,14 +140,15 @@ class SandboxPool:
             raise
         self._begin_spare()
 
-    async def _start_supervisor(self) -> None:
+    async def _start_supervisor(self, launched: Launched | None) -> None:
         self._supervisor = ZygoteClient(
             asyncio.get_running_loop(),
             self._inits.take,
             self._on_supervisor_end,
         )
-        words = [str(self._scratch), self._confinement]
-        await self._supervisor.start(begin(launch_module("supervisor", self._hash_seed, *words)))
+        if launched is None:
+            launched = launch_supervisor(self._hash_seed, str(self._scratch), self._confinement)
+        await self._supervisor.start(launched)
         self._has_supervisor = True
 
     async def close(self) -> None:

@@ -97,6 +97,12 @@ class Ended(NamedTuple):
 # --- agent -> supervisor ---
 
 
+class Confine(NamedTuple):
+    """Sandboxes are to be like this: how far leases are shut in is decided. Answers Tried."""
+
+    confinement: str  # sandbox.Confinement, as text
+
+
 class OpenSandbox(NamedTuple):
     """Make a sandbox; answered by Opened or Failed. Carries its control socket and the slates."""
 
@@ -107,6 +113,13 @@ class OpenSandbox(NamedTuple):
 
 
 # --- supervisor -> agent ---
+
+
+class Tried(NamedTuple):
+    """So far can leases be shut in here: the first word, if it was to try; answered by Confine."""
+
+    tier: str
+    why: str  # it is no better one
 
 
 class Opened(NamedTuple):
@@ -163,15 +176,15 @@ class Modules(NamedTuple):
 
 ToZygote = Fork | Adopt | Signal | Kill | Share | EndLease
 FromZygote = Ready | Unusable | Forked | NotForked | Died | Ended
-ToSupervisor = OpenSandbox
-FromSupervisor = Ready | Opened | Failed | Gone
+ToSupervisor = Confine | OpenSandbox
+FromSupervisor = Tried | Ready | Opened | Failed | Gone
 Word = ToZygote | FromZygote | ToSupervisor | FromSupervisor | LoadSettings | Modules
 
 _WORDS: dict[str, type[Word]] = {
     word.__name__: word
     for word in (
         *(Ready, Fork, Adopt, Signal, Kill, Share, EndLease, Forked, NotForked, Died, Ended),
-        *(Unusable, OpenSandbox, Opened, Failed, Gone, LoadSettings, Modules),
+        *(Unusable, Tried, Confine, OpenSandbox, Opened, Failed, Gone, LoadSettings, Modules),
     )
 }
 _W = TypeVar("_W", bound=Word)

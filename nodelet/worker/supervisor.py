@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from burla.nodelet.isolation import cgroups, link_local, sandbox
 from burla.nodelet.isolation.sandbox import Confinement
+from burla.nodelet.isolation.trial import tried
 from burla.nodelet.isolation.uids import NoUidError, Uids
 
 from . import control as c, forks, worker
@@ -240,11 +241,35 @@ class Supervisor:
 
 
 def main(argv: list[str]) -> NoReturn:
-    """Be the supervisor of an agent: `CONTROL_FD AGENT_PID SCRATCH CONFINEMENT`."""
+    """Be the supervisor of an agent: `CONTROL_FD AGENT_PID SCRATCH CONFINEMENT [TRY]`.
+
+    If told to, it tries first how far leases can be shut in here, as nobody could but a process
+    that forks, and is told then in what.
+    """
     refuse_forbidden()
     control = socket.socket(fileno=int(argv[0]))
     become_subreaper()
     hide_seed()
+    confinement = Confinement.parse(argv[3])
+    if argv[4:]:
+        with suppress(OSError):  # the agent is gone: see below
+            control.send(c.encode(c.Tried(*tried(confinement))))
     worker.prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Supervisor(control, int(argv[1]), argv[2], Confinement.parse(argv[3])).run()
+    if argv[4:]:
+        confinement = _decided(control, int(argv[1]), argv[2])
+    Supervisor(control, int(argv[1]), argv[2], confinement).run()
+
+
+def _decided(control: socket.socket, agent: int, scratch: str) -> Confinement:
+    """Return how sandboxes are to be; end if none are wanted, or the agent is gone."""
+    data = b""
+    with suppress(OSError):
+        data = control.recv(c.BYTES_MAX)
+    if not data:
+        if os.getppid() != agent:  # else it still needs it
+            remove(scratch)
+        os._exit(0)
+    order = c.decode(data)
+    assert isinstance(order, c.Confine), order
+    return Confinement.parse(order.confinement)

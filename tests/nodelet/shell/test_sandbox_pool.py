@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from burla.nodelet.isolation.probe import Tier
+from burla.nodelet.isolation.tier import Tier
 from burla.nodelet.shell import sandbox_pool
+from burla.nodelet.shell.launching import Launched
 from burla.nodelet.shell.sandbox_pool import SandboxPool
 from burla.nodelet.shell.worker_pool import Owner, WorkerPool
 
@@ -37,7 +38,7 @@ class Sandboxes(SandboxPool):
         super().__init__(cast(Owner, None), scratch, Tier.UID, hash_seed=1)
         self.made: list[Sandbox] = []
 
-    async def _start_supervisor(self) -> None:
+    async def _start_supervisor(self, launched: Launched | None) -> None:
         self._supervisor = cast(Any, Sandbox())
 
     async def _make(self, image: str = "", shown: Sequence[str] = ()) -> WorkerPool:

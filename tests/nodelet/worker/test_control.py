@@ -21,6 +21,8 @@ WORDS: list[c.Word] = [
     c.NotForked(3, 11),
     c.Died(77, "signal", 9),
     c.Ended(),
+    c.Tried("namespaces", "uid: no right to it"),
+    c.Confine("85a3"),
     c.OpenSandbox(5),
     c.OpenSandbox(5, "/images/x", ["/packages"]),
     c.Unusable("it is built on musl"),
