@@ -28,7 +28,7 @@ from .io_thread import IoThread
 from .job import Event, Job
 from .partial import Partial, attach
 from .progress import SHOW_S
-from .putting import Aliased, put_down
+from .putting import Aliased, put_down_together
 from .quitting import Quitting
 from .raising import raise_if_bad
 from .stored import StoredJob
@@ -284,18 +284,23 @@ class Caller(Driven):
             self._feeding, meter.has_all = False, True
             self.job.end_inputs()
             return
-        leaves, size, has_written = put_down(batch, self._shared, self.aliased.add)
-        if has_written:
+        # what an iterator gives is the caller's code to make
+        at_hand = self._batches if self._total is not None else iter(())
+        put = put_down_together(batch, at_hand, self._may_feed, self._shared, self.aliased.add)
+        leaves, size, count = put.leaves, put.size, put.end - batch.start
+        if put.has_written:
             self._rested_s = time.monotonic()  # that leaves the interpreter to the others
-        self._window.add(batch.count, size)
-        meter.sent += batch.count
+        self._window.add(count, size)
+        meter.sent += count
         if results is not None:
-            results += [None] * batch.count  # before an outcome can come
-        if batch.start + batch.count == self._total:
+            results += [None] * count  # before an outcome can come
+        if put.end == self._total:
             self._feeding, meter.has_all = False, True
             self.job.add_last_batch(leaves, size)
             return
         self.job.add_batch(leaves, size)
+        if put.has_written:
+            self.job.flush()  # it takes longer to write the next one than to send this
         now_s = time.monotonic()
         self._show_if_late(now_s)
         busy_s = BUSY_FIRST_S if now_s < self._begun_s + FIRST_S else BUSY_S

@@ -1,6 +1,7 @@
 """Batches on their way out: what of them is sent, and what is put down where the workers see it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 from weakref import ref
 
 from burla.core.effects import Content, Frames
@@ -38,9 +39,56 @@ class Aliased:
                 leaf.settle()
 
 
+# Big inputs in files are sent a few at a time: each message costs as much as to write a megabyte.
+TOGETHER_BYTES = 12 << 20
+
+LeafToSend = tuple[int, Frames | Content]  # how many inputs
+
+
+class Put(NamedTuple):
+    """What to send of batches."""
+
+    leaves: list[LeafToSend]
+    size: int  # bytes of it
+    has_written: bool  # a file
+    end: int  # the index behind it
+
+
+def put_down_together(
+    batch: Batch,
+    following: Iterator[Batch],
+    has_room: Callable[[], bool],
+    shared: SharedInputs,
+    keep: Callable[[LaidOut], None],
+) -> Put:
+    """Put down a batch and, as long as these are in files and are little, others that follow.
+
+    Args:
+        batch: the first.
+        following: what comes behind it and is at hand.
+        has_room: returns whether one more may be put down.
+        shared: where big inputs are put.
+        keep: told of what may alias an input.
+
+    Raises:
+        InputTooLarge: an input cannot be sent.
+    """
+    leaves, size, has_written = put_down(batch, shared, keep)
+    end, written, goes_on = batch.start + batch.count, batch.bytes, has_written
+    while goes_on and written < TOGETHER_BYTES and has_room():
+        next_ = next(following, None)
+        if next_ is None or not next_.count:
+            break
+        more, more_size, goes_on = put_down(next_, shared, keep)
+        leaves += more
+        size += more_size
+        end, written = next_.start + next_.count, written + next_.bytes
+    return Put(leaves, size, has_written, end)
+
+
 def put_down(
     batch: Batch, shared: SharedInputs, keep: Callable[[LaidOut], None]
-) -> tuple[Sequence[tuple[int, Frames | Content]], int, bool]:
+) -> tuple[list[LeafToSend], int, bool]:
     """Return the leaves to send, of big ones where they are; their bytes; was a file written?
 
     `keep` is told of those that may alias their inputs.
@@ -48,7 +96,7 @@ def put_down(
     Raises:
         InputTooLarge: an input cannot be sent.
     """
-    leaves: list[tuple[int, Frames | Content]] = []
+    leaves: list[LeafToSend] = []
     at, size, has_written = batch.start, batch.bytes, False
     for leaf in batch.leaves:
         if not isinstance(leaf.body, Pieces):

@@ -3,7 +3,9 @@
 To map a file costs little, to touch its pages for the first time as much as to copy them. A caller
 writes the files of a loop anew again and again, in place; so what a worker has mapped privately,
 and nothing was written to, shows the next input without another fault. Whether something was
-written the kernel tells (`is_as_in_file`); then, or if it does not tell, the mapping goes.
+written the kernel tells (`is_as_in_file`); then, or if it does not tell, the mapping goes. It need
+not be asked of pages that were looked at before if this process has had no fault since: to write to
+one for the first time is one.
 
 While a value lies in a mapping a lock on its file is held, which who writes it anew respects. It
 has no descriptor, which functions might close; and a child that the function forks, and that has
@@ -70,16 +72,21 @@ class KeptMappings:
         if not size <= status.st_size <= self._bytes_max:
             return None
         key = (status.st_dev, status.st_ino)
-        region = self._idle.pop(key, None)
+        region, faults = self._idle.pop(key, None), None
         if region is None:
             region = _map_without_lock(path, status)
+        else:
+            faults = _faults()
         hold = Hold(file)
         self._lent[hold] = Lent(address_of(region), size, path, key)
-        return lend(region, size, partial(self._take_back, key, region, size, hold))
+        return lend(region, size, partial(self._take_back, key, region, size, hold, faults))
 
-    def _take_back(self, key: _Key, region: mmap.mmap, size: int, hold: Hold) -> None:
+    def _take_back(
+        self, key: _Key, region: mmap.mmap, size: int, hold: Hold, faults: "_Faults | None"
+    ) -> None:
         try:
-            if self._bytes_max and is_as_in_file(address_of(region), size):
+            is_same = faults is not None and faults == _faults()
+            if self._bytes_max and (is_same or is_as_in_file(address_of(region), size)):
                 self._idle[key] = region
                 self._drop_old()
         finally:
@@ -94,6 +101,20 @@ class KeptMappings:
                 return
             self._idle.pop(key, None)
             size -= len(region)
+
+
+_Faults = tuple[int, int, int]  # of which process; the small ones, the others
+
+
+def _faults() -> _Faults:
+    """Return how often a page was touched that was not there, or might not be written to.
+
+    By any thread of this process, in the kernel as well. What a debugger writes here is not told.
+    """
+    import resource  # which Windows lacks; there is no worker
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return os.getpid(), used.ru_minflt, used.ru_majflt
 
 
 def _map_without_lock(path: str, status: os.stat_result) -> mmap.mmap:

@@ -79,6 +79,38 @@ def test_what_was_written_to_is_never_seen_again(kept: KeptMappings, tmp_path: P
     assert bytes(lent(kept, path)) == b"a" * SIZE
 
 
+def test_what_was_looked_at_before_is_looked_at_again_only_after_a_fault(
+    kept: KeptMappings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    faults = iter([1, 1, 2, 3])  # when it is lent and when it is given back, the first time not
+
+    def ask(address: int, size: int) -> bool:
+        asked.append(size)
+        return True
+
+    monkeypatch.setattr("burla.values.kept_mappings.is_as_in_file", ask)
+    monkeypatch.setattr("burla.values.kept_mappings._faults", lambda: next(faults))
+    path = make(tmp_path / "one")
+    for expected in (1, 1, 2):
+        lent(kept, path)
+        assert len(asked) == expected
+        assert len(mappings_of(path)) == 1
+    assert list(faults) == []
+
+
+def test_to_write_to_a_page_for_the_first_time_is_a_fault(
+    kept: KeptMappings, tmp_path: Path
+) -> None:
+    path = make(tmp_path / "one")
+    for at in (0, SIZE - 1, 50_000):
+        assert bytes(lent(kept, path)) == b"a" * SIZE  # all its pages are there
+        value = lent(kept, path)
+        value[at] = 1
+        del value
+        assert mappings_of(path) == []
+
+
 def test_a_part_that_is_still_referred_to_keeps_the_file_as_it_is(
     kept: KeptMappings, tmp_path: Path
 ) -> None:
