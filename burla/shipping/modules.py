@@ -250,7 +250,7 @@ _last: tuple[_Seen, _Asked] | None = None
 def new_sent() -> Sent:
     """Return what a function is to take along of the modules that workers cannot import."""
     asked = _sort_modules()
-    return Sent(asked.lost, asked.carried)
+    return Sent(asked.lost, asked.carried, asked)
 
 
 def found_modules(function: object, inputs: object, sent: Sent) -> Found:

@@ -38,6 +38,8 @@ _part("dispatch_table", Pickler)  # reducers by type: cloudpickle's own and copy
 
 should_pickle_by_reference = _part("_should_pickle_by_reference")  # can the other side import it?
 lookup_module_and_qualname = _part("_lookup_module_and_qualname")  # where it can be imported from
+modules_by_value: Any = _part("_PICKLE_BY_VALUE_MODULES")  # those that a user has registered
+extract_code_globals = _part("_extract_code_globals")  # names of the globals that code uses
 code_reduce = _part("_code_reduce")  # a code object as a call of `types.CodeType`
 builtin_type = _part("_builtin_type")  # gives that class, which has no name in `builtins`
 

@@ -13,7 +13,7 @@ own as soon as it writes there, and shared until then.
 
 import pickle
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -40,6 +40,14 @@ class FunctionPieces(Pieces):
         super().__init__()
         self.write = self._write
         self.are_bytes: set[int] = set()  # which buffers were `bytes`
+
+    @classmethod
+    def of(cls, data: Iterable[bytes]) -> "FunctionPieces":
+        """Return a pickle that was made before, without buffers."""
+        pieces = cls()
+        pieces.close()
+        pieces.data += data
+        return pieces
 
     def hold(self, buffer: Any) -> bool:
         """Take a buffer out of band; return True to have it pickled in place."""

@@ -50,6 +50,7 @@ from .pickling import (
     take_apart_any,
 )
 from .tracebacks import Failure, dump_error, load_error, note_of
+from .unchanged import keep, look_at, pickled_before
 
 __all__ = [
     "Arrived",
@@ -136,6 +137,9 @@ def take_apart_function(
     """
     sent = Sent() if sent is None else sent
     classes = list(dict.fromkeys(map(type, sample[:SAMPLE_MAX])))
+    look = look_at(function, classes, sent)
+    if look is not None and (before := pickled_before(look, sent)) is not None:
+        return before
     pieces = FunctionPieces()
     try:
         FunctionPickler(pieces, pieces.hold, sent).dump((function, classes))
@@ -143,6 +147,8 @@ def take_apart_function(
             pieces.close()
             pieces = FunctionPieces()
             FunctionPickler(pieces, pieces.hold, sent).dump((*needed, function, classes))
+        elif look is not None:
+            keep(look, look_at(function, classes, sent), pieces, sent)
         return pieces
     except Exception as error:
         sent.classes.clear()

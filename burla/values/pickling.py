@@ -57,8 +57,12 @@ class Sent:
     """
 
     def __init__(
-        self, by_value: frozenset[str] = frozenset(), carried: CarriedBy | None = None
+        self,
+        by_value: frozenset[str] = frozenset(),
+        carried: CarriedBy | None = None,
+        modules: object = None,
     ) -> None:
+        self.modules = modules  # the same object as long as `sys.modules` is; None: not known
         self.by_value = by_value  # names of modules that the workers cannot import
         self.carried = carried  # gives modules for the workers to load; None: they need none
         self.classes: dict[type, str] = {}  # class -> its id

@@ -18,13 +18,14 @@ _NAME = re.compile(r"[^\W\d]\w*")
 TEXT_CHARS_MAX = 1 << 20  # of one string; a longer one is data
 
 
+def evaluates_text(code: CodeType) -> bool:
+    """Return whether code may look names up by text."""
+    return not _used_in(code)[1].isdisjoint(_EVALUATES)
+
+
 def named_in_text(function: FunctionType) -> list[str]:
     """Return the globals of `function` that its strings name, if it evaluates any; sorted."""
-    codes = [function.__code__]
-    used: set[str] = set()
-    for code in codes:  # also those that are found meanwhile
-        codes += [const for const in code.co_consts if type(const) is CodeType]
-        used.update(code.co_names)
+    codes, used = _used_in(function.__code__)
     if used.isdisjoint(_EVALUATES):
         return []
     texts = [text for code in codes for const in code.co_consts for text in _texts_in(const)]
@@ -36,6 +37,16 @@ def named_in_text(function: FunctionType) -> list[str]:
     if not used.isdisjoint(_BY_ANY_NAME):
         found |= _definitions_in(known)
     return sorted(name for name in found - used if name in known and not _is_dunder(name))
+
+
+def _used_in(code: CodeType) -> tuple[list[CodeType], set[str]]:
+    """Return code with all that is in it, and the names that it uses."""
+    codes = [code]
+    used: set[str] = set()
+    for one in codes:  # also those that are found meanwhile
+        codes += [const for const in one.co_consts if type(const) is CodeType]
+        used.update(one.co_names)
+    return codes, used
 
 
 def _texts_in(const: object) -> Iterator[str]:

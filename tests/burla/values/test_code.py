@@ -1,8 +1,7 @@
 import gc
 from types import CodeType
 
-from burla.values import code
-from burla.values.code import reduce_code
+from burla.values.code import PerCode, reduce_code
 
 
 def compiled(file: str, text: str = "a + 1") -> CodeType:
@@ -25,12 +24,13 @@ def test_equal_code_of_two_files_stays_that_of_its_file() -> None:
 
 
 def test_what_was_found_out_goes_with_the_code_and_is_of_no_other_one() -> None:
+    constants = PerCode(lambda code: code.co_consts)
     for number in range(50):  # many at the same address, one after the other
         one = compiled("a.py", f"a + {number}")
         assert reduce_code(one) is reduce_code(one)
-        assert remade(one).co_consts == one.co_consts
+        assert remade(one).co_consts == one.co_consts == constants.of(one)
         key = id(one)
-        assert key in code._known
+        assert key in constants._known
         del one
         gc.collect()
-        assert key not in code._known
+        assert key not in constants._known

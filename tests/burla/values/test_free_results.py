@@ -120,6 +120,7 @@ def test_who_ends_in_a_cycle_has_its_result_until_nothing_refers_to_it(cluster: 
 
 def test_ten_results_take_no_descriptor(cluster: Cluster) -> None:
     cluster.result(np.ones(FLOATS))
+    gc.collect()  # what earlier tests have left open is not to be closed meanwhile
     descriptors = len(os.listdir("/proc/self/fd"))
     held = [cluster.result(np.ones(FLOATS)) for _ in range(10)]
     assert len(os.listdir("/proc/self/fd")) == descriptors
