@@ -3,10 +3,11 @@
 import os
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-DEVICE_FILES = "nvidia[0-9]*"  # in /dev
+DEVICE_FILES = "nvidia"  # and a number, in /dev
 ASK = ("nvidia-smi", "--query-gpu=uuid,name", "--format=csv,noheader")
 ANSWER_S = 30.0  # the driver is loaded by the first who asks
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # to this process: Slurm gives a job some of a machine's
@@ -26,12 +27,19 @@ def found_gpus(
     environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")
 ) -> tuple[Gpu, ...]:
     """Return the devices that this process may use, in the driver's order."""
-    files = sorted(devices.glob(DEVICE_FILES))
+    files = _device_files(devices)
     visible = environment.get(VISIBLE)
     if not files or visible == "":
         return ()
     known = _told() or tuple(Gpu(str(number), UNKNOWN) for number in range(len(files)))
     return known if visible is None else _those(visible, known)
+
+
+def _device_files(devices: Path) -> list[str]:
+    names: list[str] = []
+    with suppress(OSError):  # it cannot be listed
+        names = [name for name in os.listdir(devices) if name.startswith(DEVICE_FILES)]
+    return [name for name in names if name[len(DEVICE_FILES) :][:1].isdecimal()]
 
 
 def counted(

@@ -56,8 +56,11 @@ log = logging.getLogger(__name__)
 
 def remove_left(directory: str) -> None:
     """Remove empty scratch directories of this user's nodelets that were killed."""
-    for path in Path(directory).glob(f"{SCRATCH}*-*"):
-        pid = path.name.removeprefix(SCRATCH).partition("-")[0]
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # who makes one there tells why that cannot be
+        names = [name for name in os.listdir(directory) if name.startswith(SCRATCH)]
+    for name in names:
+        path, pid = Path(directory, name), name.removeprefix(SCRATCH).partition("-")[0]
         with contextlib.suppress(OSError):
             is_ours = pid.isdigit() and path.stat().st_uid == os.geteuid()
             if is_ours and not Path(f"/proc/{pid}").exists():

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import burla
 
 SEED_VARIABLE = "PYTHONHASHSEED"
-_PROGRAM = (
-    "import gc, sys; gc.disable(); sys.path.append(sys.argv[1]); "  # no import is ever garbage
-    "from burla.nodelet.worker.{} import main; gc.enable(); main(sys.argv[2:])"
+_PROGRAM = (  # no import is ever garbage: to look for some takes a tenth of the start
+    "import gc, sys; gc.disable(); sys.path.append(sys.argv[1]); "
+    "from burla.nodelet.worker.{} import main; gc.freeze(); gc.enable(); main(sys.argv[2:])"
 )
 _PROGRAM_IN_IMAGE = _PROGRAM.replace("append(", "insert(0, ")  # it may have a burla of its own
 

@@ -314,7 +314,6 @@ def prepare() -> None:
     """Make this process one that forks workers."""
     forks.prepare()
     rehearse()  # what is imported or cached on first use then is so in all workers
-    gc.collect()
     gc.freeze()  # a collection in a worker would copy every page it looks at
 
 
