@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 from json import dumps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace as changed
 
 from burla.provisioning.core.machines import BadConfig
 from burla.system.exit_codes import EXIT_FAILED, EXIT_OK
 
-from . import backup, clusters, config as c, state as st
+from . import clusters, config as c, state as st
 from .cluster import Cluster, refuse_unknown
 from .clusters import DEFAULT, NoCluster, state_of
 from .config import ClusterConfig
@@ -26,6 +26,9 @@ from .result import Result
 from .sight import READY
 from .state import State
 from .view import View, as_json
+
+if TYPE_CHECKING:
+    from .backup import Manifest
 
 # Makes a cluster the one in use, if none is: address, the one that it had before -> what was done.
 Adopt = Callable[[str, str], str]
@@ -290,6 +293,8 @@ def collect(state: State, json: bool) -> int:
 
 def save(state: State, file: Path | None, json: bool, *, with_jobs: bool = False) -> int:
     """Write the head of a cluster into a file: keys, users, quotas, settings; perhaps its jobs."""
+    from . import backup  # archives, the store, SQLite: few commands need them
+
     file = file or backup.default_file(state.config.name)
     made = backup.save(state, file, with_jobs=with_jobs)
     text = (
@@ -303,6 +308,8 @@ def save(state: State, file: Path | None, json: bool, *, with_jobs: bool = False
 
 def restore(file: Path, json: bool) -> int:
     """Bring back what `save` wrote; the scheduler is started by `burla up`."""
+    from . import backup
+
     made = backup.restore(file)
     text = (
         f"the cluster {made.cluster!r} is here again, as of {made.made}, with {len(made.files)}"
@@ -313,7 +320,7 @@ def restore(file: Path, json: bool) -> int:
     return EXIT_OK
 
 
-def _say_backup(file: Path, made: backup.Manifest, text: str, json: bool) -> None:
+def _say_backup(file: Path, made: "Manifest", text: str, json: bool) -> None:
     if json:
         facts = {"file": str(file), "cluster": made.cluster, "address": made.address}
         print(dumps({**facts, "made": made.made, "files": sorted(made.files)}))

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from burla.provisioning.core.machines import BadConfig, ProvisioningError
-from burla.scheduler.auth.server_key import known_keys_path
+from burla.scheduler.auth.key_store import KNOWN_KEYS
 from burla.system.paths import SERVER_KEYS_FILE, settings_directory, state_directory
 from burla.transport.server_keys import ServerKeys, renewed
 
@@ -75,7 +75,7 @@ def read(cluster: str) -> State | None:
 def _up_to_date(address: str, keys: Path) -> str:
     """Return an address with the key that its scheduler has by now, here or elsewhere."""
     settings = settings_directory()
-    places = [known_keys_path(keys), *([Path(settings, SERVER_KEYS_FILE)] if settings else [])]
+    places = [keys / KNOWN_KEYS, *([Path(settings, SERVER_KEYS_FILE)] if settings else [])]
     for path in filter(Path.exists, places if "?key=" in address else []):
         address = renewed(address, ServerKeys(str(path)))
     return address

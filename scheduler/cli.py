@@ -17,7 +17,7 @@ from pathlib import Path
 import zmq
 
 from burla.scheduler.auth.key_store import KeyStore
-from burla.scheduler.core.absence import AWAY_LIMIT_S
+from burla.scheduler.core.client import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.core.store_limits import BYTES_MAX, KEEP_S, Limits
 from burla.scheduler.shell.binding import named

@@ -11,7 +11,7 @@ from msgspec.structs import astuple
 
 from burla.protocol.fields import SHARED_IS, is_shared
 from burla.scheduler.auth.key_store import SERVER_KEY
-from burla.scheduler.core.absence import AWAY_LIMIT_S
+from burla.scheduler.core.client import AWAY_LIMIT_S
 from burla.scheduler.core.quotas import Quotas
 from burla.scheduler.core.store_limits import Limits
 from burla.system.paths import settings_directory

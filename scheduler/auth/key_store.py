@@ -32,6 +32,7 @@ if sys.platform != "win32":
 
 
 SERVER_KEY, TABLE, LOCK, AUDIT = "server.key", "keys.json", "keys.lock", "audit.log"
+KNOWN_KEYS = "server-keys.json"  # those of this scheduler, each with the one after it
 TABLE_BYTES_MAX = 8 << 20  # 10,000 keys with long names
 LOCK_S = 2.0  # who has the lock writes one small file
 LOCK_POLL_S = 0.01

@@ -4,7 +4,6 @@ The command line of the scheduler says what everybody may have; the file says wh
 everybody or for one user. Like the table of keys it is replaced as a whole.
 """
 
-import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -132,6 +131,8 @@ async def follow(key_store: KeyStore, base: Quotas, take: Callable[[Tenants], No
 
     A file that is refused is complained of once, and what was known before stays in use.
     """
+    import asyncio  # commands take the table from here, too, and wait for nothing
+
     quotas = QuotaStore(key_store)
     known: object = None
     while True:

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -26,10 +25,9 @@ from burla.transport.keys import (
 )
 from burla.transport.server_keys import ServerKeys
 
-from .key_store import LOCK_S, SERVER_KEY, KeyStore, stamp_of
+from .key_store import KNOWN_KEYS, LOCK_S, SERVER_KEY, KeyStore, stamp_of
 
 NEXT = "server.next"
-KNOWN = "server-keys.json"
 FORMAT = 1
 LEAD_S = 3.0  # at least: whoever is connected hears it
 LOOK_S = 0.25  # between two looks at the file
@@ -85,12 +83,7 @@ def take(key_store: KeyStore, clock_s: Callable[[], float] = time.time) -> bool:
 
 def known_keys(key_store: KeyStore) -> ServerKeys:
     """Return which keys this scheduler had before."""
-    return ServerKeys(str(known_keys_path(key_store.directory)))
-
-
-def known_keys_path(directory: Path) -> Path:
-    """Return where that lies in a key directory."""
-    return directory / KNOWN
+    return ServerKeys(str(key_store.directory / KNOWN_KEYS))
 
 
 async def follow(key_store: KeyStore, tell: Callable[[ServerKey], None]) -> None:

@@ -16,7 +16,6 @@ from .job import Job
 from .lease import LeaseState
 from .state import State
 
-AWAY_LIMIT_S = 600.0
 WANTED_S = 60.0  # for calls of an absent caller whose node somebody waits for; then they are ended
 HUNG_UP_S = 10.0  # likewise if its process has most likely ended
 

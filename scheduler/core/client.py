@@ -7,6 +7,7 @@ UNREACHABLE_S = 5.0  # a client that reconnects does so within a second
 # libzmq ends a connection on which nothing is heard for 20 s; one that ends sooner was closed at
 # its other end: the process has ended, or what forwards it (a tunnel) has.
 CLOSED_S = 15.0
+AWAY_LIMIT_S = 600.0  # one that is away for longer is given up, if nothing else is said
 
 
 class Client(Struct):

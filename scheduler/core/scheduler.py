@@ -38,7 +38,7 @@ from . import (
     upkeep,
 )
 from .autoscaling import EXPECTED_S, Autoscalers
-from .client import Client
+from .client import AWAY_LIMIT_S, Client
 from .effects import Effect
 from .job import Job
 from .jobs import NOT_FOUND
@@ -63,7 +63,7 @@ class Scheduler:
         publisher: str,
         quotas: Quotas | None = None,
         is_private: bool = False,
-        away_limit_s: float = absence.AWAY_LIMIT_S,
+        away_limit_s: float = AWAY_LIMIT_S,
         shared: str = "",
     ) -> None:
         """Start empty.

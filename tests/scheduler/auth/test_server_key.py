@@ -9,9 +9,9 @@ import pytest
 from burla.protocol.admin_messages import KeyOperation, ManageKeys
 from burla.protocol.key_messages import ServerKey
 from burla.scheduler.auth import server_key
-from burla.scheduler.auth.key_store import KeyStore
+from burla.scheduler.auth.key_store import KNOWN_KEYS, KeyStore
 from burla.scheduler.auth.management import manage
-from burla.scheduler.auth.server_key import KNOWN, LEAD_S, NEXT, follow, known_keys, prepare, take
+from burla.scheduler.auth.server_key import LEAD_S, NEXT, follow, known_keys, prepare, take
 from burla.transport.server_keys import ServerKeys
 
 
@@ -35,7 +35,7 @@ def test_the_next_key_counts_when_it_is_time_and_the_one_before_leads_to_it(
     assert again.from_s <= time.time() + LEAD_S
     assert take(keys, lambda: again.from_s)
     assert keys.server_pair().public == coming.key
-    later = ServerKeys(str(keys.directory / KNOWN), lambda: again.from_s)
+    later = ServerKeys(str(keys.directory / KNOWN_KEYS), lambda: again.from_s)
     assert later.candidates(old) == [coming.key, old]
     assert known_keys(keys).first(coming.key) == old
     assert not (keys.directory / NEXT).exists()

@@ -6,8 +6,8 @@ from msgspec.structs import replace
 
 from burla.protocol import messages as m
 from burla.protocol.ranges import Ranges
-from burla.scheduler.core.absence import AWAY_LIMIT_S, HUNG_UP_S, WANTED_S
-from burla.scheduler.core.client import CLOSED_S, SILENT_S, UNREACHABLE_S
+from burla.scheduler.core.absence import HUNG_UP_S, WANTED_S
+from burla.scheduler.core.client import AWAY_LIMIT_S, CLOSED_S, SILENT_S, UNREACHABLE_S
 from burla.scheduler.core.effects import Forget, Note, Send
 from burla.scheduler.core.given_up import in_words
 
