@@ -21,7 +21,7 @@ from burla.shell.stored import StoredJob
 from burla.transport.conversation import Conversation
 from burla.transport.request import NoAnswer, NotTaken
 from burla.values.held_parts import HeldFunction
-from burla.values.shared_memory import make_room
+from burla.values.rooms import Rooms
 from burla.values.sharing import SharedInputs
 
 from .config import CLUSTER_VARIABLE, cluster_address, reconnect_timeout_s
@@ -237,7 +237,7 @@ class Job:
         )
         silence_s = reconnect_timeout_s()
         line = _Line(self._address, is_met=True)
-        replay = Replay(facts.job, secret, policy.goes_on, make_room)
+        replay = Replay(facts.job, secret, policy.goes_on, Rooms(bytes_max=0).make)
         job = StoredJob(facts, replay, line, self._address, silence_s, shows_output=shows_output)
         nothing = SharedInputs(None), Window(), HeldFunction([])
 

@@ -53,7 +53,7 @@ from burla.values.payloads import (
     take_apart_function,
 )
 from burla.values.pickling import Sent
-from burla.values.shared_memory import make_room
+from burla.values.rooms import rooms
 from burla.values.sharing import SharedInputs, directory_of, parts_in
 
 from .arguments import Shape, name_of
@@ -306,7 +306,7 @@ class Luggage:
         # those that wait for earlier ones are bounded by the window of inputs, not by their own
         prompt = not options.generator or options.is_ordered
         spec, contents = self._packed()
-        return Session(spec, self.held.frames, prompt, make_room, contents)
+        return Session(spec, self.held.frames, prompt, rooms.make, contents)
 
     def add(self, lacking: Lacking) -> Reopen | None:
         """Pack files of what a node lacks; None: there are none."""
@@ -354,7 +354,7 @@ class Luggage:
             adopted=True,
             blake3=False,
         )
-        session = Adopting(spec, self.held.frames, contents, make_room)
+        session = Adopting(spec, self.held.frames, contents, rooms.make)
         made = Job(session, self.cluster.thread, spec.name, spinner=False, token=TOKEN)
         return Stored(
             made, secret, lambda: JobDetached(detached.Job(job.hex(), address, spec.name))

@@ -49,6 +49,7 @@ from burla.transport.dialing import REFUSALS, Dialer
 from burla.transport.keys import ClientCurve
 from burla.transport.sockets import Outbox, make_socket, take_in_place
 from burla.transport.threads import leave_signals
+from burla.values.rooms import rooms
 
 from .command_queue import CommandQueue, LocalError, OpenSession, Reached
 from .output_channel import OutputChannel
@@ -187,6 +188,7 @@ class IoThread:
                 poller.register(self._dealer, polled)
             due_s, now_s = self._connection.next_deadline_s(), self._clock_s()
             if now_s >= due_s:
+                rooms.drop_old()
                 self._carry_out(self._connection.expire(now_s))
                 continue
             if self._failed is not None and self._jobs:
@@ -309,6 +311,7 @@ class IoThread:
         finally:
             for tell in self._jobs.values():
                 tell(LocalError(reason))
+            rooms.clear()  # who looks after them has gone
             self._close_sockets()
 
     def _close_sockets(self) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 from burla.limits import BUFFERS_MAX, FRAME_BYTES_MAX, VALUE_BYTES_MAX
 
-from .shared_memory import ALIGN, DRAIN_BYTES, VIEW, Draining, fetch, is_reference
+from .rooms import TWICE_BYTES_MAX, Draining
+from .shared_memory import ALIGN, VIEW, fetch, is_reference
 from .views import fetch_view
 
 OUT_OF_BAND_BYTES_MIN = (
@@ -342,7 +343,7 @@ def load(frames: Frames) -> Any:
         NotLoadableError: these frames are not of a value.
     """
     data, buffers = join(frames)
-    if len(data) >= DRAIN_BYTES and len(frames) == 1 and not is_reference(frames[0]):
+    if len(data) > TWICE_BYTES_MAX and len(frames) == 1 and not is_reference(frames[0]):
         return pickle.load(Draining(data, sizes_in(frames[0])[0]), buffers=buffers)
     return pickle.loads(data, buffers=buffers)
 

@@ -29,12 +29,21 @@ VIEW = b"\x06"
 SHARE_BYTES_MIN = 1 << 20  # a smaller value is sent: a file costs 0.1 ms
 ALIGN = 64  # bytes; arrays are as fast as if they had been allocated here
 WRITE_PARTS_MAX = 512  # buffers in one system call; IOV_MAX is 1024
-DRAIN_BYTES = 4 << 20  # read, after which memory is given back
 MAPPINGS_MAX = 4000  # of one process at a time, then it copies; vm.max_map_count is 65530
 
 _REFERENCE = struct.Struct("<cQ")  # tag, bytes of the value; then the path
 
 _mappings: "WeakSet[mmap.mmap]" = WeakSet()
+
+
+def may_map() -> bool:
+    """Return whether this process may have one mapping more."""
+    return len(_mappings) < MAPPINGS_MAX
+
+
+def note_mapping(region: mmap.mmap) -> None:
+    """Count a mapping for as long as it is there."""
+    _mappings.add(region)
 
 
 def is_reference(frame: Any) -> bool:
@@ -299,70 +308,6 @@ def _map(file: int, size: int, at: int = 0) -> memoryview:
     region = map_privately(file, size, at)
     _mappings.add(region)
     return memoryview(region)
-
-
-def make_room(size: int) -> memoryview | None:
-    """Return memory for a value that comes in fragments, aligned as in a file; None: there is none.
-
-    It takes none before it is written to.
-    """
-    try:
-        if len(_mappings) >= MAPPINGS_MAX:
-            return memoryview(bytearray(size))
-        if sys.platform == "win32":
-            return memoryview(bytearray(size))
-        region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except (MemoryError, OSError, OverflowError):
-        return None
-    _mappings.add(region)
-    return memoryview(region)
-
-
-class Draining:
-    """Reads a part of what `make_room` returned, and gives the pages back that were read.
-
-    What is unpickled from it takes memory of its own: so there is never twice as much.
-    """
-
-    def __init__(self, part: memoryview, begin: int) -> None:
-        """Read `part`, which begins so many bytes behind the beginning of its room."""
-        self._part, self._begin = part, begin
-        self._at = 0
-        self._given_back = 0  # up to here, from the beginning of the room
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, all that are left if it is not said how many."""
-        end = len(self._part) if size < 0 else min(len(self._part), self._at + size)
-        data = bytes(self._part[self._at : end])
-        self._go_to(end)
-        return data
-
-    def readinto(self, target: Any) -> int:
-        """Fill `target` as far as there is something left."""
-        into = memoryview(target).cast("B")
-        filled = 0
-        while filled < len(into):
-            step = self._part[self._at : self._at + min(DRAIN_BYTES, len(into) - filled)]
-            if not len(step):
-                break
-            into[filled : filled + len(step)] = step
-            filled += len(step)
-            self._go_to(self._at + len(step))
-        return filled
-
-    def readline(self) -> bytes:
-        """Return the next line. Only pickles of old protocols have such."""
-        end = bytes(self._part[self._at :]).find(b"\n") + 1
-        return self.read(end or -1)
-
-    def _go_to(self, at: int) -> None:
-        self._at = at
-        end = (self._begin + at) // mmap.PAGESIZE * mmap.PAGESIZE
-        if sys.platform == "win32" or not isinstance(self._part.obj, mmap.mmap):
-            return
-        if end - self._given_back >= DRAIN_BYTES:
-            self._part.obj.madvise(mmap.MADV_DONTNEED, self._given_back, end - self._given_back)
-            self._given_back = end
 
 
 def _copy(file: int, size: int, start: int = 0) -> memoryview:

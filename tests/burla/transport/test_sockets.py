@@ -9,6 +9,7 @@ import pytest
 import zmq
 
 from burla.transport import sockets
+from burla.transport.keys import ClientCurve, KeyPair, ServerCurve
 
 Make = Callable[[int], zmq.Socket[bytes]]
 
@@ -208,3 +209,17 @@ def test_what_is_held_is_a_copy_that_goes_out_in_place(make: Make) -> None:
 
 def _address(buffer: object) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))  # type: ignore[arg-type]  # writable
+
+
+def test_the_kernel_finds_out_how_much_a_long_line_holds() -> None:
+    """Buffers of a size that is said are at most net.core.wmem_max, 208 KiB where nobody cared."""
+    public, secret = zmq.curve_keypair()
+    pair = KeyPair(public, secret)
+    with zmq.Context() as context:
+        for kind, curve in (
+            (zmq.DEALER, ClientCurve(pair, public)),
+            (zmq.ROUTER, ServerCurve(pair, "nodes")),
+        ):
+            socket = sockets.make_socket(context, kind, curve)
+            assert socket.getsockopt(zmq.SNDBUF) == socket.getsockopt(zmq.RCVBUF) == -1
+            socket.close(0)

@@ -17,7 +17,8 @@ from burla.values.frames import (
     take_apart_plain,
 )
 from burla.values.pickling import dumps, loads, take_apart_any
-from burla.values.shared_memory import ALIGN, make_room
+from burla.values.rooms import rooms
+from burla.values.shared_memory import ALIGN
 
 PLAIN = st.recursive(
     st.none()
@@ -120,7 +121,7 @@ def gathered(value: object) -> memoryview:
     """Return what a client has when all fragments of a value are there."""
     flow = take_apart_any(value).flow()
     assert all(0 < len(frame) <= FRAME_BYTES_MAX for frame in flow)
-    room = make_room(sum(map(len, flow)))
+    room = rooms.make(sum(map(len, flow)))
     assert room is not None
     at = 0
     for frame in flow:
@@ -194,7 +195,7 @@ def test_parts_of_a_big_value_are_what_lies_there(step: int) -> None:
     parts = [one.read(at, min(one.size, at + step)) for at in range(0, one.size, step)]
     assert b"".join(b"".join(part) for part in parts) == whole
     if size > 40:
-        memory = make_room(len(whole))
+        memory = rooms.make(len(whole))
         assert memory is not None
         memory[:] = whole
         loaded = loads([memory])
