@@ -20,7 +20,7 @@ from .shared_memory import may_map, note_mapping
 
 IDLE_MAX = 64  # free ones
 FIT_PART = 8  # a value leaves at most this part of its room empty
-TWICE_BYTES_MAX = 64 << 20  # of a pickle, that may be there beside what is made of it
+TWICE_BYTES_MAX = 8 << 20  # of a pickle, that may be there beside what is made of it
 DRAIN_BYTES = 4 << 20  # read, after which memory is given back
 
 

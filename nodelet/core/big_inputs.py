@@ -96,7 +96,7 @@ class BigInputs:
             return
         if leaf.have + size > leaf.asked:
             return
-        self._effects.append(KeepBlob(leaf.number, leaf.have, payload))
+        self._effects.append(KeepBlob(leaf.number, leaf.have, payload, self._lease, leaf.size))
         leaf.have += size
         leaf.heard_s = now_s
         if leaf.is_whole():

@@ -97,6 +97,8 @@ class KeepBlob(Struct, frozen=True):
     number: int
     start: int
     payload: Sequence[bytes]
+    lease: bytes = b""  # whose input it is: the memory may be that of another one of it
+    size: int = 0  # of all of that; 0: it is no input
 
 
 class FinishBlob(Struct, frozen=True):
@@ -109,6 +111,10 @@ class DropBlob(Struct, frozen=True):
     """Let go of what is kept of a blob."""
 
     number: int
+
+
+class DropSpare(Struct, frozen=True):
+    """Let go of memory that waits for other inputs."""
 
 
 class LoadWorker(Struct, frozen=True):
@@ -224,6 +230,7 @@ Effect = (
     | KeepBlob
     | FinishBlob
     | DropBlob
+    | DropSpare
     | LoadWorker
     | MakeTemplate
     | ForkWorker

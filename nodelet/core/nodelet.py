@@ -19,7 +19,7 @@ from burla.protocol.key_messages import KeyReplaced, RenewKey, ServerKey
 from burla.protocol.messages import SchedulerToNodelet
 
 from .blobs import IDLE_MAX, Blobs
-from .effects import Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
+from .effects import DropSpare, Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
 from .events import Reading, WorkerEvent
 from .images import ImageTable
 from .lease import Lease
@@ -94,6 +94,7 @@ class Nodelet:
             lease.take(event, now_s)
         if isinstance(event, Reading) and event.available < low(event.total):
             self._blobs.drop_unneeded()
+            self._effects.append(DropSpare())
 
     def blob_failed(self, number: int, why: str, now_s: float, *, may_pass: bool = False) -> None:
         """Take note that a blob, or a big input, cannot be kept, perhaps only just now."""

@@ -36,10 +36,11 @@ from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 
 from . import blob_memory
-from .blob_memory import BlobFile, BlobMemory
+from .blob_memory import BlobMemory
 from .carried_files import CarriedFiles
 from .environments import Environments, Store
 from .image_leases import ImageLeases
+from .input_files import Opened
 from .installing import Installer
 from .launching import SCRATCH, Launched, make_scratch
 from .lease_log import LeaseLog
@@ -154,7 +155,7 @@ class Agent:
             gpus=[gpu.id for gpu in config.gpus],
             preloads=config.is_private,
         )
-        self._blobs = BlobMemory(self._blob_failed)
+        self._blobs = BlobMemory(self._blob_failed, config.ram)
         self._environments = _environments_of(config, self)
         self._images.begin(self._core, self._sandboxes, self._settle)
         self._lease_log = LeaseLog()
@@ -190,6 +191,7 @@ class Agent:
                 if self._line.refusal is not None:
                     self._fail(NotAuthorisedError(self._line.refusal))
                 if self._clock_s() >= self._due_s:
+                    self._blobs.spare.drop_old()
                     self._settle()
             if self._failure is not None:
                 raise self._failure
@@ -287,6 +289,8 @@ class Agent:
                 self._blobs.finish(effect.number)
             case e.DropBlob():
                 self._blobs.drop(effect.number)
+            case e.DropSpare():
+                self._blobs.spare.clear()
             case e.GetPackages():
                 self._environments.get(effect.lease, effect.packed, effect.image)
             case e.GetFiles():
@@ -313,6 +317,7 @@ class Agent:
                 self._workers.kill(effect.worker, effect.why)
             case e.EndWorkers():
                 self._lease_log.ended(self._clock_s())
+                self._blobs.spare.clear()
                 self._ending = asyncio.create_task(self._end_workers())
             case e.Note():
                 log.info("%s", effect.text)
@@ -340,6 +345,7 @@ class Agent:
 
     def _begin_lease(self, effect: e.BeginLease) -> None:
         start, config = effect.start, self._config
+        self._blobs.spare.begin(start.lease, keep=effect.keep)
         variables = {"BURLA_JOB_ID": start.job.hex(), "BURLA_NODE": config.name}
         variables[FOLDER_VARIABLE] = self._sandboxes.job_folder
         if shared := self._core.shared:
@@ -426,7 +432,7 @@ class Agent:
         self._core.blob_failed(number, why, self._clock_s(), may_pass=may_pass)
         self._has_news = True
 
-    def _files_of(self, numbers: Sequence[int]) -> list[BlobFile]:
+    def _files_of(self, numbers: Sequence[int]) -> list[Opened]:
         """Return blobs or big inputs; none if one is not there: then its worker says so."""
         try:
             return self._blobs.files(numbers)

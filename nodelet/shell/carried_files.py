@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from burla.nodelet.worker import fresh
 
-from .blob_memory import BlobFile
+from .input_files import Opened
 from .installing import InstallError, run
 
 SENT = ".sent"  # the folder of all of these
@@ -27,7 +27,7 @@ class CarriedFiles(NamedTuple):
     """Files of one user, in memory."""
 
     owner: bytes
-    blobs: Sequence[BlobFile]  # the list of the files first; open as long as this is there
+    blobs: Sequence[Opened]  # the list of the files first; open as long as this is there
     sizes: Sequence[int]
 
     def key(self, root: str) -> str:

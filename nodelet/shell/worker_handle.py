@@ -25,7 +25,7 @@ from burla.nodelet.worker.slate import CELLS, AgentSlate
 from burla.protocol import messages as m
 from burla.transport import sockets
 
-from .blob_memory import BlobFile
+from .input_files import Opened
 from .output import OutputPipes
 
 SOCKET_BYTES = 1 << 20  # each way; with the usual 200 KiB both sides wake far more often
@@ -39,9 +39,9 @@ KINDS: dict[int, m.Kind] = {
 class Carrying(bytes):
     """Bytes of an order with which the descriptors of blobs go to the worker."""
 
-    files: Sequence[BlobFile]
+    files: Sequence[Opened]
 
-    def __new__(cls, data: Frame, files: Sequence[BlobFile]) -> "Carrying":
+    def __new__(cls, data: Frame, files: Sequence[Opened]) -> "Carrying":
         """Return the bytes of `data`; the files stay open as long as these are there."""
         made = super().__new__(cls, data)
         made.files = files
@@ -85,7 +85,7 @@ class WorkerHandle:
         return load
 
     def open(
-        self, message: Message, leaves: Sequence[StoredLeaf], files: Sequence[BlobFile] = ()
+        self, message: Message, leaves: Sequence[StoredLeaf], files: Sequence[Opened] = ()
     ) -> list[Frame]:
         """Open the cell of a SPAN message; return what to send, with the files of its leaves."""
         self.slate.open(message.cell, message.lo, message.hi)

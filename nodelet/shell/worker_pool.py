@@ -48,8 +48,8 @@ from burla.protocol.deaths import BROKEN, CLOSED
 from burla.protocol.messages import NOTICE
 from burla.protocol.ranges import Range
 
-from .blob_memory import BlobFile
 from .devices import Devices
+from .input_files import Opened
 from .launching import Launch, Launched, launch_zygote
 from .observer import Observer
 from .preloading import IDLE_S, IMPORT_S, Preloading
@@ -78,7 +78,7 @@ class _Load:
         self,
         function: Sequence[Frame],
         settings: c.LoadSettings,
-        files: Sequence[BlobFile],
+        files: Sequence[Opened],
         gpus: int,
     ) -> None:
         """Be for all workers alike, unless `gpus` are for each."""
@@ -205,7 +205,7 @@ class WorkerPool:
         keep: bool = False,
         gpus: int = 0,
         shared: str = "",
-        files: Sequence[BlobFile] = (),
+        files: Sequence[Opened] = (),
     ) -> None:
         """Serve a job from now on.
 
@@ -326,7 +326,7 @@ class WorkerPool:
 
     # --- spans ---
 
-    def assign(self, order: AssignSpan, files: Sequence[BlobFile] = ()) -> None:
+    def assign(self, order: AssignSpan, files: Sequence[Opened] = ()) -> None:
         """Have a worker run a span after those it has; leaves that it still has aren't sent.
 
         `files`: of the leaves that lie in memory, in order.

@@ -6,6 +6,7 @@ from worker_model import SCHEDULER, HandNode
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.big_inputs import STALLED_S, TRIES_MAX
+from burla.nodelet.core.events import Reading
 from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import messages as m
 from burla.protocol.input_messages import INPUT_WINDOW
@@ -206,3 +207,14 @@ def test_a_node_says_how_far_it_is() -> None:
     assert isinstance(one.core, Nodelet)
     (lease,) = one.core.snapshot()["leases"].values()  # type: ignore[attr-defined]
     assert lease["big_inputs"] == {"0": {"bytes": 3 * MIB, "here": 0, "asked": 3 * MIB}}
+
+
+def test_what_is_kept_says_whose_it_is_and_memory_that_waits_goes_when_there_is_little() -> None:
+    one = node(2 * MIB)
+    send(one, 0, 2 * MIB, 0, 2 * MIB)
+    kept = [effect for effect in one.effects if isinstance(effect, e.KeepBlob)]
+    assert {(effect.lease, effect.size) for effect in kept} == {(LEASE, 2 * MIB)}
+    one.tell(Reading(total=64 << 30, available=32 << 30))
+    assert e.DropSpare() not in one.effects
+    one.tell(Reading(total=64 << 30, available=1))
+    assert e.DropSpare() in one.effects
