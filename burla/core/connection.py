@@ -201,7 +201,8 @@ class Connection:
         if self._late and now_s >= self._late_s:
             effects += self._take_late()
         for session in list(self.sessions.values()):
-            effects += self._after(session, session.expire(now_s), now_s)
+            if now_s >= session.next_deadline_s():
+                effects += self._after(session, session.expire(now_s), now_s)
         if now_s >= self._beat_s:
             self._beat_s = now_s + m.BEAT_S
             effects.append(Send(m.Heartbeat()))

@@ -31,7 +31,7 @@ from .carried_modules import (
     is_usual_loader,
 )
 from .own_modules import Found, own_modules, sources
-from .own_search import holds_distributions, is_installed
+from .own_search import STANDARD_PLACES, holds_distributions, is_installed
 
 Inline = tuple[tuple[str, bytes], ...]
 
@@ -174,19 +174,19 @@ def _shadowed(path: tuple[str, ...]) -> tuple[str, ...]:
     names = []
     for name in sorted(found):
         loaded = getattr(sys.modules.get(name), "__file__", None)
-        if name not in sys.builtin_module_names and not str(loaded).startswith(_STANDARD):
+        if name not in sys.builtin_module_names and not str(loaded).startswith(STANDARD_PLACES):
             names.append(name)  # else the caller has the standard one, from before
     return tuple(names)
-
-
-_STANDARD = os.path.join(os.path.dirname(os.__file__), "")
 
 
 @functools.lru_cache(maxsize=8)
 def _before_standard(path: tuple[str, ...]) -> tuple[str, ...]:
     """Return what is looked at before the standard library: what comes later shadows nothing."""
-    inside = (at for at, one in enumerate(path) if os.path.join(one, "").startswith(_STANDARD))
-    return path[: next(inside, len(path))]
+    library, zipped = STANDARD_PLACES
+    whole = [os.path.join(one, "") for one in path]
+    inside = (at for at, one in enumerate(whole) if one.startswith(library))
+    before = zip(path[: next(inside, len(path))], whole, strict=False)
+    return tuple([one for one, place in before if place != zipped])
 
 
 _listings: dict[str, tuple[int, frozenset[str]]] = {}  # by directory, with its mtime

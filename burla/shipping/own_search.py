@@ -392,11 +392,15 @@ def holds_distributions(directory: str) -> bool:
 def is_installed(path: str) -> bool:
     """Return whether this lies in the standard library or among installed packages."""
     whole = os.path.join(path, "")
-    return whole.startswith(_STANDARD) or "/site-packages/" in whole or "/dist-packages/" in whole
+    return (
+        whole.startswith(STANDARD_PLACES)
+        or "/site-packages/" in whole
+        or "/dist-packages/" in whole
+    )
 
 
 _LIBRARY = os.path.dirname(os.__file__)
-_STANDARD = (  # the second: where it lies if it is zipped
+STANDARD_PLACES = (  # of the standard library; the second: where it lies if it is zipped
     os.path.join(_LIBRARY, ""),
     os.path.join(
         os.path.dirname(_LIBRARY), f"python{sys.version_info[0]}{sys.version_info[1]}.zip", ""

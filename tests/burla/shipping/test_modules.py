@@ -7,7 +7,9 @@ from pathlib import Path
 import msgpack
 import pytest
 
+from burla.shipping import modules
 from burla.shipping.modules import by_value_modules, environment
+from burla.shipping.own_search import STANDARD_PLACES
 
 
 @pytest.fixture
@@ -91,3 +93,10 @@ def test_what_stands_for_a_module_is_known_as_itself_and_not_asked_whether_it_is
         assert "burla_test_odd" in by_value_modules()
     sys.modules["burla_test_odd"] = os  # in the same place
     assert "burla_test_odd" not in by_value_modules()
+
+
+def test_what_shadows_the_standard_library_is_looked_for_before_it_only() -> None:
+    library, zipped = (place.rstrip("/") for place in STANDARD_PLACES)
+    path = ("/script", zipped, "/late", library, f"{library}/lib-dynload", "/installed")
+    assert modules._before_standard(path) == ("/script", "/late")
+    assert modules._before_standard(("/script", zipped)) == ("/script",)
