@@ -186,6 +186,25 @@ def is_awaited(file: int | str) -> bool:
     return os.stat(file).st_nlink > 1
 
 
+def is_used(path: str) -> bool:
+    """Return whether a value lies in a file, or somebody is about to map it.
+
+    Raises:
+        OSError: it is not there.
+    """
+    file = os.open(path, os.O_RDONLY | OPEN_PRIVATELY)
+    try:
+        flock(file, LOCK_EX | LOCK_NB)
+        try:
+            return is_awaited(file)
+        finally:
+            flock(file, LOCK_UN)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+
+
 def rewrite(
     old: str, path: str, parts: Sequence[Any], window: Callable[[int], Window | None] = _no_window
 ) -> bool:

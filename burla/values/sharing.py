@@ -26,7 +26,7 @@ INPUTS_BYTES_MAX = 128 << 20  # of one job, besides the last leaf; as JOB_INPUT_
 # Of less than that only so many leaves wait as keep the slots busy: each more is a new file, which
 # costs four times as much as one that is written anew, and is out of the processor's caches.
 WAITING_BYTES_MIN = 64 << 20
-WAITING_PER_SLOT = 4  # one that is worked on, one behind it, two under way
+WAITING_PER_SLOT = 6  # one that is worked on, one behind it; two under way, two not yet reported
 # Of one job and not taken yet; more are sent, where windows hold back. Each worker looks for
 # itself, so there may be one result more for each.
 RESULTS_BYTES_MAX = 256 << 20

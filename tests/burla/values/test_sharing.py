@@ -217,7 +217,7 @@ def test_a_free_file_that_somebody_removed_is_passed_over(on: SharedInputs, file
 def test_few_leaves_wait_that_are_bigger_than_the_caches(tmp_path: Path) -> None:
     job = SharedInputs(str(tmp_path / "job"), slots=3)
     job.open()
-    for index in range(12):
+    for index in range(18):
         assert job.has_room()
         job.put(index, 1, pieces_of(np.ones(6 << 17)))
     assert not job.has_room()

@@ -238,13 +238,44 @@ def test_results_that_nobody_takes_are_bounded(loop: Loop, monkeypatch: pytest.M
     assert loop.call(is_view, numbers())[0][:1] == VIEW
 
 
-def test_a_file_that_waited_too_long_keeps_the_result_that_is_not_taken(
+def test_a_file_waits_as_long_as_a_result_lies_in_it_and_is_emptied_then(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("burla.values.free_files.FREE_S", 0.01)
-    frames = loop.call(is_view, numbers())
+    monkeypatch.setattr("burla.values.free_files.LOOK_S", 0.01)
+    frames, other = loop.call(is_view, numbers()), loop.call(is_view, numbers(1))
+    value = load_result(frames)
+    descriptors = [os.open(path, os.O_RDONLY) for path in loop.files.parent.glob("free-*")]
+    looks = _counted(monkeypatch, "burla.values.free_files.is_used")
+    wait_until(lambda: len(looks) > 6, "it was looked at again and again")
+    assert (value == numbers()).all()
+    assert (load_result(other) == numbers(1)).all()
+    del value
     wait_until(lambda: not list(loop.files.parent.glob("free-*")), "what waits is removed")
-    assert (load_result(frames) == numbers()).all()
+    assert [os.fstat(file).st_size for file in descriptors] == [0, 0]
+    for file in descriptors:
+        os.close(file)
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+    """Return what a function of paths is called with from now on."""
+    calls: list[str] = []
+
+    def note(path: str) -> bool:
+        calls.append(path)
+        return shared_memory.is_used(path)
+
+    monkeypatch.setattr(name, note)
+    return calls
+
+
+def test_beyond_a_number_of_files_with_results_these_are_not_written_anew(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("burla.values.free_files.USED_COUNT_MAX", 2)
+    values = [load_result(loop.call(is_view, numbers(at))) for at in range(4)]
+    assert len(list(loop.files.parent.glob("free-*"))) == 2
+    assert all((value == numbers(at)).all() for at, value in enumerate(values))
 
 
 def test_what_is_removed_is_emptied_unless_somebody_is_about_to_map_it(tmp_path: Path) -> None:
