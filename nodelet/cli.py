@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,13 +335,14 @@ async def _isolated(
         await trial.close()
 
 
-def _load_agent() -> None:
-    """Import the rest, while something else starts."""
+def _load_agent() -> Callable[..., Coroutine[Any, Any, None]]:
+    """Return `agent.run`: what that needs is imported once something else has begun to start."""
     gc.disable()  # as at the start: see __main__.py
-    import burla.nodelet.shell.agent  # noqa: F401
+    from burla.nodelet.shell.agent import run
 
     gc.freeze()
     gc.enable()
+    return run
 
 
 def _tell(tier: Tier, why: str) -> None:
@@ -392,8 +393,7 @@ async def _serve_with(
     begun: tuple[str, Launched | None] | None,
 ) -> None:
     """Serve; `begun`: see `agent.run`."""
-    from burla.nodelet.shell.agent import run  # what tries is started before this is loaded
-
+    run = _load_agent()
     try:
         async with packages_cli.given(config) as config:
             await run(config, begun=begun)
