@@ -6,7 +6,6 @@ and is packed each time.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
@@ -54,6 +53,8 @@ class PackedFiles:
         """Keep something under a key, if there is room; the one used longest ago goes first."""
         if not self._folder:
             return
+        import shutil  # with all that compresses: few calls need it
+
         size = sum(len(content) for _, content in named)
         new = os.path.join(self._folder, f"{NEW}{os.getpid()}-{os.urandom(4).hex()}")
         try:

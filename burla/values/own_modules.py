@@ -9,7 +9,6 @@ caller's files.
 import importlib
 import linecache
 import os
-import shutil
 import sys
 import zlib
 from collections.abc import Sequence
@@ -169,6 +168,8 @@ def _inflate(part: bytes | memoryview, size: int) -> bytes:
 
 
 def _remove(directory: str, folders: set[str]) -> None:
+    import shutil  # with all that compresses, which callers do without
+
     for folder in folders:
         os.chmod(folder, 0o755)
     shutil.rmtree(directory, ignore_errors=True)

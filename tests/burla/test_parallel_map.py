@@ -47,6 +47,11 @@ def test_the_import_loads_nothing_heavy() -> None:
     assert not HEAVY & set(run(code).split())
 
 
+def test_what_a_first_call_loads_has_nothing_that_few_calls_need() -> None:
+    loaded = set(run("import sys, burla.calling; print(*sys.modules)").split())
+    assert not {"asyncio", "shutil", "lzma", "tomllib", "burla.detached"} & loaded
+
+
 @pytest.mark.parametrize(
     ("call", "variables", "printed"),
     [
