@@ -32,9 +32,11 @@ LONGEST = (
     *("provisioning/test_cli_local.py", "provisioning/test_upgrade.py"),
     *("end_to_end/test_memory.py", "end_to_end/test_owner.py", "provisioning/test_cli_refused.py"),
     *("nodelet/shell/test_agent.py", "provisioning/test_systemd.py"),
-    *("end_to_end/test_schedulers.py", "provisioning/test_autoscaler.py"),
+    *("end_to_end/test_schedulers.py", "security/test_outside.py"),
     *("end_to_end/test_calling.py", "end_to_end/test_crashes.py"),
     *("end_to_end/test_big_inputs.py", "end_to_end/test_interrupts.py"),
+    *("end_to_end/test_interfaces.py", "end_to_end/test_jobs.py", "end_to_end/test_limits.py"),
+    *("end_to_end/test_lingering.py", "provisioning/test_rotate.py"),
 )
 
 # How long an example takes says more about the machine than about us.
