@@ -27,6 +27,7 @@ from .printable import printable
 from .words import cleaner
 
 HEADER_COST = 16  # times the bytes of a header is what its message takes once it is decoded
+DIRECTIONS_MAX = 64  # found by identity; a program has a handful
 FRAME_COST = 64  # bytes that an empty frame takes
 BLOCK_BYTES = 64 << 10  # frames of outcomes are joined up to here; a bigger one travels alone
 
@@ -78,7 +79,9 @@ def decode(frames: Sequence[bytes], direction: Any) -> tuple[Any, list[bytes]]:
     if not frames or len(frames[0]) > HEADER_BYTES_MAX:
         raise WireError("no header, or one that is too long")
     try:
-        message = _decoder(direction).decode(frames[0])
+        known = _directions.get(id(direction))
+        decoder = _remember(direction) if known is None else known[1]
+        message = decoder.decode(frames[0])
     except (ValueError, RecursionError) as error:  # all errors of msgspec are ValueErrors
         raise WireError(printable(f"{type(error).__name__}: {error}"[:500])) from None
     kind: type[Message] = type(message)
@@ -89,6 +92,19 @@ def decode(frames: Sequence[bytes], direction: Any) -> tuple[Any, list[bytes]]:
 
 _encoder = msgspec.msgpack.Encoder()
 _rows = msgspec.msgpack.Decoder(list[_Row])
+
+
+# By identity: to hash a union takes longer than to decode a message.
+_directions: dict[int, tuple[Any, msgspec.msgpack.Decoder[Any]]] = {}
+
+
+def _remember(direction: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Return what decodes one direction; it is known from now on, and the direction kept."""
+    decoder = _decoder(direction)
+    if len(_directions) >= DIRECTIONS_MAX:
+        _directions.clear()
+    _directions[id(direction)] = direction, decoder
+    return decoder
 
 
 @cache

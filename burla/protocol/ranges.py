@@ -28,12 +28,12 @@ class Ranges:
 
     def __init__(self, ranges: Iterable[Range] = ()) -> None:
         """Start with the union of `ranges`."""
-        told = tuple(ranges)
-        self._lo: list[int] = [lo for lo, _ in told] if told else []
-        self._hi: list[int] = [hi for _, hi in told] if told else []
+        self._lo: list[int] = []
+        self._hi: list[int] = []
         self.total = 0  # how many indices are in the set
-        if not told:
+        if not (told := tuple(ranges)):
             return
+        self._lo, self._hi = [lo for lo, _ in told], [hi for _, hi in told]
         self.total = sum(self._hi) - sum(self._lo)
         if all(map(lt, self._lo, self._hi)) and all(map(lt, self._hi, self._lo[1:])):
             return  # they are so already, as nearly always
@@ -88,6 +88,8 @@ class Ranges:
         last = bisect_left(self._lo, hi)
         if first >= last:
             return []
+        if last - first == 1:  # as mostly
+            return [self._remove_from(first, lo, hi)]
         taken: list[Range] = []
         kept_lo: list[int] = []
         kept_hi: list[int] = []
@@ -102,6 +104,22 @@ class Ranges:
                 kept_hi.append(end)
         self._lo[first:last] = kept_lo
         self._hi[first:last] = kept_hi
+        return taken
+
+    def _remove_from(self, at: int, lo: int, hi: int) -> Range:
+        """Take [lo, hi) out of one range, which has some of it; return what it had."""
+        begin, end = self._lo[at], self._hi[at]
+        if begin < lo and hi < end:
+            self._lo.insert(at + 1, hi)
+            self._hi.insert(at, lo)
+        elif begin < lo:
+            self._hi[at] = lo
+        elif hi < end:
+            self._lo[at] = hi
+        else:
+            del self._lo[at], self._hi[at]
+        taken = (begin if begin > lo else lo, end if end < hi else hi)
+        self.total -= taken[1] - taken[0]
         return taken
 
     def missing(self, lo: int, hi: int) -> list[Range]:

@@ -30,7 +30,7 @@ class DirectEnd:
         self._loop = asyncio.get_running_loop()
         self._is_due = False  # the loop will give it a turn
         self._is_busy = False  # it is having one, or is flushing
-        self._failed: asyncio.Future[None] = self._loop.create_future()
+        self._failed: asyncio.Future[None] = self._loop.create_future()  # then it hears no more
 
     def begin(self, hear: Hear) -> None:
         """From now on let `hear` take what is said to this end."""
@@ -66,7 +66,7 @@ class DirectEnd:
             self._is_busy = other._is_busy = False
 
     def _turn_soon(self) -> None:
-        if self._waiting and not self._is_due and self._may_hear():
+        if self._waiting and not self._is_due and self._hear is not None:
             self._is_due = True
             self._loop.call_soon(self._on_due)
 
@@ -75,24 +75,18 @@ class DirectEnd:
         self.other.flush()
         self._turn_soon()
 
-    def _may_hear(self) -> bool:
-        return bool(self._waiting) and self._hear is not None and not self._failed.done()
-
     def _have_turn(self) -> bool:
         """Hear what waits; return whether there was something."""
-        if not self._may_hear():
+        if self._hear is None or not self._waiting:
             return False
-        assert self._hear is not None
         try:
-            self._hear(self._next())
+            self._hear((self._waiting.popleft(),) if len(self._waiting) == 1 else self._next())
         except BaseException as error:
+            self._hear = None
             self._failed.set_exception(error)
         return True
 
     def _next(self) -> Iterator[Said]:
-        if len(self._waiting) == 1:
-            yield self._waiting.popleft()
-            return
         until_s = time.monotonic() + DRAIN_S
         for _ in range(min(DRAIN_MESSAGES, len(self._waiting))):
             yield self._waiting.popleft()

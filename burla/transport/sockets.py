@@ -20,6 +20,7 @@ MESSAGE_BYTES_MAX = 16 << 20  # one frame; ours are at most 1 MiB and a header
 FRAMES_MAX = (1 << 14) + 16
 DRAIN_MESSAGES = 256  # taken per turn of the loop, then others have theirs
 DRAIN_S = 0.002
+LATE = 0.01  # of a wait, that it may take longer: readings of a clock differ by as much
 RETRY_S = 0.002  # a peer whose pipe is full is tried again after this long
 MESSAGE_COST = 256  # bytes that an empty message takes while it waits
 COPY_BYTES = 32 << 10  # frames below are copied on their way: cheaper than the bookkeeping
@@ -100,7 +101,8 @@ class Alarm:
         self._loop = asyncio.get_running_loop()
         self._is_set = False
         self._waiting: asyncio.Future[None] | None = None  # the task; an Event takes twice as long
-        self._timer: asyncio.TimerHandle | None = None  # while the task waits
+        self._timer: asyncio.Handle | None = None  # rings when the present wait ends, or before
+        self._rings_s = 0.0  # when, on the loop's clock
 
     def is_set(self) -> bool:
         """Return whether the next `wait` returns at once."""
@@ -114,24 +116,48 @@ class Alarm:
 
     def hurry(self, timeout_s: float) -> None:
         """End a `wait` that is under way after so long instead of later."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = self._loop.call_later(max(0.0, timeout_s), self.wake)
+        if self._waiting is not None:
+            self._set_timer(timeout_s)
 
     async def wait(self, timeout_s: float | None) -> None:
-        """Return when `wake` was called, or `timeout_s` has passed; None: not by itself."""
+        """Return when `wake` was called, or `timeout_s` has passed; None: not by itself.
+
+        It may also return sooner, now and then.
+        """
         if not self._is_set:
             self._waiting = self._loop.create_future()
             if timeout_s is not None:
-                self._timer = self._loop.call_later(max(0.0, timeout_s), self.wake)
+                self._set_timer(timeout_s)
             try:
                 await self._waiting
             finally:
                 self._waiting = None
-                if self._timer is not None:
-                    self._timer.cancel()
-                    self._timer = None
         self._is_set = False
+
+    def _set_timer(self, timeout_s: float) -> None:
+        """Be woken after so long.
+
+        A timer that rings earlier, or hardly later, stays: a loop that is woken by messages again
+        and again would make one for each. It may end a later wait too soon, once.
+        """
+        until_s = self._loop.time() + timeout_s
+        if self._timer is not None:
+            if self._rings_s <= until_s + LATE * timeout_s:
+                return
+            self._timer.cancel()
+        self._rings_s = until_s
+        self._timer = self._loop.call_later(max(0.0, timeout_s), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._waiting is not None:
+            self.wake()
+
+    def close(self) -> None:
+        """Let go of the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class SocketWaiter:
@@ -178,6 +204,7 @@ class SocketWaiter:
     def close(self) -> None:
         """Forget the FD. To be called before the socket is closed."""
         self._loop.remove_reader(self._fd)
+        self._alarm.close()
 
 
 def is_readable(socket: zmq.Socket[bytes]) -> bool:

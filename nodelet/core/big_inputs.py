@@ -66,10 +66,9 @@ class BigInputs:
         """
         self._lease, self._job, self._bytes_max = lease, job, bytes_max
         self._custody, self._found, self._effects = custody, found, effects
-        self._leaves: dict[int, _Leaf] = {}  # by number, which is the order in which they came
-
-    def __bool__(self) -> bool:
-        return bool(self._leaves)
+        # By number, which is the order in which they came. For all to see: whether there are any
+        # is asked at each event.
+        self.leaves: dict[int, _Leaf] = {}
 
     def hold_back(self, spans: Iterable[Span], now_s: float) -> None:
         """Let what has just been assigned, and is not here, wait until it is."""
@@ -77,7 +76,7 @@ class BigInputs:
         for span in spans:
             for leaf in custody.store.big_leaves(span.lo, span.hi):
                 waiting = custody.queue.ranges.common(leaf.lo, leaf.hi)
-                known = self._leaves.get(leaf.number)
+                known = self.leaves.get(leaf.number)
                 if not waiting or (known is not None and known.is_whole()):
                     continue
                 for lo, hi in waiting:
@@ -85,12 +84,12 @@ class BigInputs:
                 if leaf.size > self._bytes_max:
                     self._refuse(leaf.size, f"it has {self._bytes_max:,} bytes")
                 elif known is None:
-                    self._leaves[leaf.number] = _Leaf(leaf)
+                    self.leaves[leaf.number] = _Leaf(leaf)
         self._ask(now_s)
 
     def take(self, said: InputPiece, payload: Sequence[bytes], now_s: float) -> None:
         """Take a piece, if it is the next one."""
-        leaf = next((e for e in self._leaves.values() if e.lo == said.leaf), None)
+        leaf = next((e for e in self.leaves.values() if e.lo == said.leaf), None)
         size = sum(map(len, payload))
         if leaf is None or said.start != leaf.have or not 0 < size <= BLOB_PIECE_BYTES:
             return
@@ -108,7 +107,7 @@ class BigInputs:
 
     def settle(self, now_s: float) -> None:
         """Let go of what is not open here any more; ask again for what does not come."""
-        for leaf in list(self._leaves.values()):
+        for leaf in list(self.leaves.values()):
             if not self._custody.open.common(leaf.lo, leaf.hi):
                 self._drop(leaf)
             elif leaf.asked > leaf.have and now_s >= leaf.heard_s + STALLED_S:
@@ -118,7 +117,7 @@ class BigInputs:
 
     def ask_again(self, now_s: float) -> None:
         """Ask for all that is missing: what was asked or sent is lost, perhaps."""
-        for leaf in self._leaves.values():
+        for leaf in self.leaves.values():
             leaf.asked = leaf.have
         self._ask(now_s)
 
@@ -127,7 +126,7 @@ class BigInputs:
 
         What may pass, as a lack of descriptors, is waited for, unless workers have it already.
         """
-        leaf = self._leaves.get(number)
+        leaf = self.leaves.get(number)
         if leaf is None:
             return False
         if may_pass and leaf.tries < TRIES_MAX and not leaf.is_whole():
@@ -152,24 +151,24 @@ class BigInputs:
         """Return how far they are, for people."""
         return {
             f"{leaf.lo}": {"bytes": leaf.size, "here": leaf.have, "asked": leaf.asked}
-            for leaf in self._leaves.values()
+            for leaf in self.leaves.values()
         }
 
     def check(self) -> None:
         """Assert that what waits for a leaf waits for one that is on its way."""
         for lo, hi in self._custody.queue.expected:
             for leaf in self._custody.store.big_leaves(lo, hi):
-                one = self._leaves.get(leaf.number)  # it may be refused
+                one = self.leaves.get(leaf.number)  # it may be refused
                 assert one is None or not one.is_whole(), leaf
-        for one in self._leaves.values():
+        for one in self.leaves.values():
             assert one.have <= one.asked <= one.size, one.lo
 
     def _ask(self, now_s: float) -> None:
         """Ask for what comes first, as far as little enough is under way."""
-        if not self._leaves:
+        if not self.leaves:
             return
-        room = INPUT_WINDOW - sum([leaf.asked - leaf.have for leaf in self._leaves.values()])
-        for leaf in sorted(self._leaves.values(), key=_first):
+        room = INPUT_WINDOW - sum([leaf.asked - leaf.have for leaf in self.leaves.values()])
+        for leaf in sorted(self.leaves.values(), key=_first):
             if now_s < leaf.again_s:
                 continue
             rest = leaf.size - leaf.asked
@@ -187,7 +186,7 @@ class BigInputs:
         self._effects.append(Send(said))
 
     def _drop(self, leaf: _Leaf) -> None:
-        del self._leaves[leaf.number]
+        del self.leaves[leaf.number]
         self._effects.append(DropBlob(leaf.number))
         if leaf.asked > leaf.have:
             self._say(leaf, leaf.have, leaf.have)

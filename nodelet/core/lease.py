@@ -276,9 +276,9 @@ class Lease:
 
     def settle(self, now_s: float) -> None:
         """Assign, steal, report, pause and end, as things stand."""
-        if self.big:
+        if self.big.leaves:
             self.big.settle(now_s)
-        if self._steals.unanswered or (self.life.phase is Phase.STOPPED and self._only_waits()):
+        if self._steals.unanswered or self.rests():
             return
         if self._must_interrupt:
             self._interrupt(now_s)
@@ -317,9 +317,17 @@ class Lease:
             self._kill_s = float("inf")
             self._effects.append(EndWorkers())
 
+    def rests(self) -> bool:
+        """Return whether it is stopped, and nothing happens before the scheduler names it again."""
+        return (
+            self.life.phase is Phase.STOPPED
+            and not (self.custody.done or self.big.leaves or self._steals.unanswered)
+            and self.report.is_sent()
+        )
+
     def next_deadline_s(self) -> float | None:
         """Return when `settle` must be called next; None: not before something happens."""
-        if self.life.phase is Phase.STOPPED and self._only_waits():
+        if self.rests():
             return None
         times: list[float] = []
         due_s = self.report.next_deadline_s()
@@ -368,10 +376,6 @@ class Lease:
         self._effects.append(begin)
         self._function = ()  # it may be big, and this lease may be remembered for long
 
-    def _only_waits(self) -> bool:
-        """Return whether all that may still happen, once stopped, is an acknowledgement."""
-        return not self.custody.done and self.report.is_sent()
-
     def _feeds(self) -> bool:
         """Return whether workers get something to run."""
         return self.life.serves and not self._has_failed and not self._is_paused
@@ -389,7 +393,7 @@ class Lease:
                 self._workers.words.begin(one.worker)
             leaves = self.custody.store.find(one.span)
             left, slots = dispatcher.left + len(queue), self._start.slots
-            files = self.big.numbers_of(leaves) if self.big else ()
+            files = self.big.numbers_of(leaves) if self.big.leaves else ()
             self._effects.append(
                 AssignSpan(one.worker, one.cell, one.span, leaves, left, slots, one.careful, files)
             )

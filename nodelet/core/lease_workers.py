@@ -126,7 +126,7 @@ class LeaseWorkers:
             self._dispatcher.workers[worker.number] = worker
         self._effects += [Kill(worker.number) for worker in workers[kept:]]
         old._dispatcher.workers.clear()
-        self.spawn, old.spawn = old.spawn, SpawnPolicy()
+        self.spawn, old.spawn = old.spawn, self.spawn
         self.spawn.renew()
         self._dispatcher.expect(old._dispatcher)
 

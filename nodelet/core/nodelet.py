@@ -51,6 +51,8 @@ class Nodelet:
             blobs_max: how many blobs it may keep that no lease needs.
         """
         self.leases: dict[bytes, Lease] = {}  # in order of arrival
+        # Those that may have something to do. The others rest until the scheduler names them.
+        self._awake: dict[bytes, Lease] = {}
         self._past: deque[Life] = deque(maxlen=PAST_MAX)
         self._hello, self._silence_s = hello, silence_s
         self._effects: list[Effect] = []
@@ -126,7 +128,7 @@ class Nodelet:
         """Decide what follows from what has happened and from the time; return what to do."""
         if now_s >= self._beat_s:
             self._beat(now_s)
-        for lease_id in list(self.packages.awaited):
+        for lease_id in list(self.packages.awaited) if self.packages.awaited else ():
             if self._blobs.has_all(lease_id):
                 self.packages.blobs_there(lease_id)
         if self._current() is None:
@@ -140,16 +142,16 @@ class Nodelet:
                 lease.begin(now_s, places, enters=enters)
         # it may be gone for good, or have another key by now
         is_silent = now_s - self._heard_s >= UNHEARD_S
-        for one in list(self.leases.values()):
+        for one in list(self._awake.values()):
             if self._leaving and is_silent and one.life.phase is Phase.LINGERING:
                 one.end(True, now_s)
             one.settle(now_s)
             if one.life.phase is Phase.STOPPED:
-                self._blobs.release(one.id, now_s)
-                self.packages.release(one.id)
-                self.images.release(one.id)
+                self._release(one, now_s)
                 if one.report.is_empty():
                     self._forget(one)
+                elif one.rests():
+                    del self._awake[one.id]
         is_released = self._released or self._welcomed is None or is_silent
         if self._leaving and is_released and not self.leases and not self._left:
             self._left = True
@@ -180,12 +182,13 @@ class Nodelet:
                 Note(f"no answer from the scheduler for {silent_s:.0f} s: ending its leases")
             )
             for lease in list(self.leases.values()):
+                self._awake[lease.id] = lease
                 lease.end(True, now_s)
 
     def next_deadline_s(self) -> float:
         """Return when `settle` must be called next, on the caller's clock."""
         times = [self._beat_s]  # silences are looked at with each beat
-        for lease in self.leases.values():
+        for lease in self._awake.values():
             due_s = lease.next_deadline_s()
             if due_s is not None:
                 times.append(due_s)
@@ -197,8 +200,10 @@ class Nodelet:
         assert sum(lease.life.has_workers for lease in self.leases.values()) <= 1
         assert len(self.leases) <= LEASES_MAX
         self._blobs.check()
+        assert self._awake.keys() <= self.leases.keys()
         for lease in self.leases.values():
             lease.check()
+            assert lease.id in self._awake or lease.rests()
 
     def busy(self) -> Collection[int]:
         """Return the workers that have something to run."""
@@ -225,6 +230,11 @@ class Nodelet:
 
     def _take(self, said: SchedulerToNodelet, payload: Sequence[bytes], now_s: float) -> None:
         match said:
+            case m.StartLease():
+                self._start_lease(said, payload, now_s)
+            case m.Assign():
+                if lease := self._named(said.lease):
+                    lease.assign(said, payload, now_s)
             case m.Welcome():
                 self._welcome(said, now_s)
             case m.HelloRequired():
@@ -233,30 +243,25 @@ class Nodelet:
                     self._say_hello(now_s)
             case m.Refused():
                 self._effects.append(Quit(said.reason, said.not_authorised))
-            case m.StartLease():
-                self._start_lease(said, payload, now_s)
             case m.BlobPiece():
                 self._blobs.take(said, payload, now_s)
             case m.InputPiece():
-                if lease := self.leases.get(said.lease):
+                if lease := self._named(said.lease):
                     lease.big.take(said, payload, now_s)
-            case m.Assign():
-                if lease := self.leases.get(said.lease):
-                    lease.assign(said, payload, now_s)
             case m.Retract():
-                if lease := self.leases.get(said.lease):
+                if lease := self._named(said.lease):
                     lease.retract(said)
             case m.AckOutcomes():
-                if lease := self.leases.get(said.lease):
+                if lease := self._named(said.lease):
                     lease.report.outcomes.ack(said.seq)
             case m.AckOutput():
-                if lease := self.leases.get(said.lease):
+                if lease := self._named(said.lease):
                     lease.report.output.ack(said.number)
             case m.ReplayOutput():
-                if lease := self.leases.get(said.lease):
+                if lease := self._named(said.lease):
                     self._effects += lease.report.output.again(said.after, replay=True)
             case m.Linger():
-                if lease := self.leases.get(said.lease):
+                if lease := self._named(said.lease):
                     lease.linger(now_s)
             case m.EndLease():
                 self._end_lease(said, now_s)
@@ -296,7 +301,7 @@ class Nodelet:
 
     def _start_lease(self, said: m.StartLease, function: Sequence[bytes], now_s: float) -> None:
         for lease_id in said.over:
-            if earlier := self.leases.get(lease_id):
+            if earlier := self._named(lease_id):
                 earlier.end(True, now_s)
         if said.lease in self.leases:
             return
@@ -308,27 +313,39 @@ class Nodelet:
             self._effects.append(
                 Note(f"lease {past[0].id.hex()} is forgotten: too many unacknowledged leases")
             )
-        blobs = self._blobs.need(said, now_s) if said.blobs else ()
-        place = self.images.need(said, blobs) if said.image else ""
-        if place or not said.image:  # else what there is of packages is known later
-            self.packages.need(said, blobs, place)
-        lease = self.leases[said.lease] = Lease(
+        blobs = self._need(said, now_s) if said.blobs or said.packages or said.image else ()
+        lease = self.leases[said.lease] = self._awake[said.lease] = Lease(
             *(said, function, self._effects, now_s, blobs, self._new_number, self._hello.ram)
         )
-        kept = None if said.keep is None else self.leases.get(said.keep)
+        kept = None if said.keep is None else self._named(said.keep)
         if kept is not None:
             places = self.packages.places_of(lease.id)
             if not self._has_all(lease.id) or not lease.take_over(kept, now_s, places):
                 kept.end(False, now_s)
 
+    def _need(self, said: m.StartLease, now_s: float) -> tuple[int, ...]:
+        """Get what a lease cannot begin without; return the numbers of its blobs."""
+        blobs = self._blobs.need(said, now_s) if said.blobs else ()
+        place = self.images.need(said, blobs) if said.image else ""
+        if place or not said.image:  # else what there is of packages is known later
+            self.packages.need(said, blobs, place)
+        return blobs
+
     def _end_lease(self, said: m.EndLease, now_s: float) -> None:
-        lease = self.leases.get(said.lease)
+        lease = self._named(said.lease)
         if lease is None:
             self._effects.append(Send(m.Stopped(said.lease)))
         else:
             lease.end(said.discard, now_s)
 
     # --- helpers ---
+
+    def _named(self, lease_id: bytes) -> Lease | None:
+        """Return a lease that the scheduler names, which may have something to do from now on."""
+        lease = self.leases.get(lease_id)
+        if lease is not None:
+            self._awake[lease_id] = lease
+        return lease
 
     def _has_all(self, lease: bytes) -> bool:
         """Return whether a lease may begin."""
@@ -337,16 +354,21 @@ class Nodelet:
 
     def _current(self) -> Lease | None:
         """Return the lease whose workers there are."""
-        for lease in self.leases.values():
+        for lease in self._awake.values():
             if lease.life.has_workers:
                 return lease
         return None
 
-    def _forget(self, lease: Lease) -> None:
-        del self.leases[lease.id]
-        self._blobs.release(lease.id, lease.life.past[-1][0])
+    def _release(self, lease: Lease, now_s: float) -> None:
+        """Let go of what a lease needs no more."""
+        self._blobs.release(lease.id, now_s)
         self.packages.release(lease.id)
         self.images.release(lease.id)
+
+    def _forget(self, lease: Lease) -> None:
+        del self.leases[lease.id]
+        self._awake.pop(lease.id, None)
+        self._release(lease, lease.life.past[-1][0])
         self._past.append(lease.life)
 
 

@@ -1,19 +1,19 @@
 """The life of a lease on its node: its phases, and which may follow which. Pure."""
 
 from collections import deque
-from enum import Enum, auto
+from enum import StrEnum
 
 TRANSITIONS_KEPT = 100  # of a lease, for people
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """How far a lease is."""
 
-    QUEUED = auto()  # an earlier one is still stopping
-    SERVING = auto()
-    LINGERING = auto()  # its job is over; its workers wait for another
-    STOPPING = auto()  # calls may clean up, then its processes are killed
-    STOPPED = auto()  # only unacknowledged outcomes and output are left
+    QUEUED = "QUEUED"  # an earlier one is still stopping
+    SERVING = "SERVING"
+    LINGERING = "LINGERING"  # its job is over; its workers wait for another
+    STOPPING = "STOPPING"  # calls may clean up, then its processes are killed
+    STOPPED = "STOPPED"  # only unacknowledged outcomes and output are left
 
 
 ALLOWED = {
@@ -40,7 +40,7 @@ class Life:
         self.takes_work = True  # what is assigned will be run
         self.has_workers = False  # processes of the lease may be there
         self.past: deque[tuple[float, str]] = deque(maxlen=TRANSITIONS_KEPT)
-        self.note("QUEUED", now_s)
+        self.note(Phase.QUEUED, now_s)
 
     def enter(self, phase: Phase, now_s: float) -> None:
         """Go on to another phase.
@@ -49,11 +49,11 @@ class Life:
             TransitionError: that is not allowed.
         """
         if phase not in ALLOWED[self.phase]:
-            raise TransitionError(f"lease {self.lease.hex()}: {self.phase.name} -> {phase.name}")
+            raise TransitionError(f"lease {self.lease.hex()}: {self.phase} -> {phase}")
         self.phase = phase
         self.serves = self.takes_work = phase in (Phase.SERVING, Phase.LINGERING)
         self.has_workers = self.serves or phase is Phase.STOPPING
-        self.note(phase.name, now_s)
+        self.note(phase, now_s)
 
     def note(self, what: str, now_s: float) -> None:
         """Keep for people what has happened."""
@@ -61,5 +61,5 @@ class Life:
 
     def snapshot(self) -> dict[str, object]:
         """Return it, for people."""
-        past = [{"at_s": at_s, "what": what} for at_s, what in self.past]
-        return {"lease": self.lease.hex(), "phase": self.phase.name, "past": past}
+        past = [{"at_s": at_s, "what": str(what)} for at_s, what in self.past]
+        return {"lease": self.lease.hex(), "phase": str(self.phase), "past": past}

@@ -15,6 +15,8 @@ from burla.protocol.ranges import Ranges
 from .custody import Custody
 from .streams import OutcomeStream
 
+_NO_POLICY = CallPolicy()
+
 
 @dataclass(slots=True)
 class _Failed:
@@ -42,7 +44,7 @@ class Retries:
             custody: where calls are that wait.
             outcomes: tells of failed tries.
         """
-        self._policy = CallPolicy() if policy is None else policy
+        self._policy = _NO_POLICY if policy is None else policy
         self._lease = lease
         self._custody, self._outcomes = custody, outcomes
         self._failed: dict[int, _Failed] = {}  # also those that were given back

@@ -63,8 +63,9 @@ class Batch(Struct):
 
     def leaves_of(self, lo: int, hi: int) -> Iterator[tuple[Leaf, list[bytes]]]:
         """Yield the leaves that [lo, hi) lies in, with their frames."""
-        first = bisect_right(self.leaves, lo, key=lambda leaf: leaf.start) - 1
-        for at in range(first, len(self.leaves)):
+        count = len(self.leaves)
+        first = bisect_right(self.leaves, lo, key=lambda leaf: leaf.start) - 1 if count > 1 else 0
+        for at in range(first, count):
             leaf = self.leaves[at]
             if leaf.start >= hi:
                 return
@@ -138,9 +139,12 @@ class Batches:
 
     def spans(self, lo: int, hi: int) -> list[Span]:
         """Return [lo, hi) cut at the bounds of batches, as far as batches have been entered."""
-        found = []
         starts, count = self._starts, len(self._starts)
-        for at in range(max(0, bisect_right(starts, lo) - 1), count):
+        begin = bisect_right(starts, lo) - 1
+        if begin >= 0 and lo < hi <= self._stops[begin]:  # as mostly
+            return [Span(self._numbers[begin], lo, hi)]
+        found = []
+        for at in range(max(0, begin), count):
             first, last = max(lo, starts[at]), min(hi, self._stops[at])
             if first < last:
                 found.append(Span(self._numbers[at], first, last))

@@ -22,11 +22,16 @@ def hand_out(state: State, job: Job) -> None:
     if work.quarantine:
         quarantine.isolate(state, job)
     only_one = len(work.leases) == 1  # it takes whatever comes
-    for lease_id in list(work.leases) if only_one else [*work.idle, *work.hungry]:
+    if not work.pending.total:
+        lease_ids: list[bytes] = []
+    else:
+        lease_ids = list(work.leases) if only_one else [*work.idle, *work.hungry]
+    for lease_id in lease_ids:
         if not work.pending.total:
             break
         feed(state, job, work.leases[lease_id])
-    balance(state, job)
+    if work.unstarted:
+        balance(state, job)
 
 
 def feed(state: State, job: Job, lease: Lease) -> None:

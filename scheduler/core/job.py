@@ -1,11 +1,10 @@
 """A job: what its client asked for and was told. Pure data; where its inputs are is in work.py."""
 
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from burla.protocol.messages import CallLost, JobFailed, OpenJob
 
-from .lease import Lease
+from .lease import Lease, ReuseKey
 from .quotas import FRAME_COST, JOB_COST, Charge, Usage
 from .work import Work
 
@@ -40,6 +39,7 @@ class Job:
         *,
         tenant: str = "",
         opened_s: float = 0.0,
+        cost: int | None = None,
     ) -> None:
         """Open a job; count it in `usage`.
 
@@ -52,6 +52,7 @@ class Job:
             usage: of its tenant.
             tenant: whose quotas it is counted for.
             opened_s: when it came.
+            cost: what `cost_of` says, if that is known.
         """
         self.spec = spec
         self.id = spec.job
@@ -60,7 +61,7 @@ class Job:
         self.user, self.tenant = user, tenant
         self.charge = Charge(Usage() if usage is None else usage)
         self.charge.usage.jobs += 1
-        self.charge.add(0, cost_of(spec, function))
+        self.charge.add(0, cost_of(spec, function) if cost is None else cost)
         self.work = Work(self.charge, spec.done, resumed=spec.resumed)
         self.past: dict[bytes, Lease] = {}  # ended ones, whose outcomes the client may not have yet
         self.failed = False  # an error went to the client: nothing more is assigned
@@ -77,25 +78,20 @@ class Job:
         self.scanned_s = 0.0  # when all leases were last looked at, of very many
         self.has_room = True  # for its blobs; else it gets no node
         self.lacks = 0  # blobs that are not whole here
-        self._reuse_key: bytes | None = None
 
-    def reuse_key(self) -> bytes:
+    def reuse_key(self) -> ReuseKey:
         """Return what is equal for jobs that may follow each other in the same processes.
 
         Those are of one session, and have the same function (to the byte: its digest says so) and
         the same options. A session that names another function by a digest gets its own processes
         and nobody else's. Empty: no job may follow this one.
         """
-        if self._reuse_key is None:
-            spec, self._reuse_key = self.spec, b""
-            if spec.digest:
-                options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
-                parts = (self.owner, spec.digest, options, spec.hash_seed, spec.policy, spec.image)
-                digest = blake2b(repr(parts).encode(), digest_size=16)
-                digest.update(spec.environment)
-                digest.update(spec.packages)
-                self._reuse_key = digest.digest()
-        return self._reuse_key
+        spec = self.spec
+        if not spec.digest:
+            return ()
+        options = (spec.func_cpu, spec.func_ram, spec.max_parallelism, spec.unpack)
+        parts = (self.owner, spec.digest, *options, spec.hash_seed, spec.policy, spec.image)
+        return (*parts, spec.environment, spec.packages)
 
     @property
     def func_gpu(self) -> int:

@@ -20,7 +20,7 @@ from .client import Client
 from .failing import fail as fail
 from .job import Job, cost_of
 from .pending_reasons import unsatisfiable
-from .quotas import Usage, excess, too_often
+from .quotas import Quotas, Usage, excess, too_often
 from .state import State
 
 RESUME_S = 5.0  # nodelets say Hello within a second or two of the scheduler's return
@@ -30,7 +30,7 @@ NOT_FOUND = "not found"
 
 def open_(state: State, client: Client, spec: m.OpenJob, function: list[bytes]) -> None:
     """Enter a job of a client, or take up again what the client says that it holds of it."""
-    if not ascend(spec.done):
+    if spec.done and not ascend(spec.done):
         raise ValueError("its ranges do not ascend")
     known, is_momentary = state.jobs.get(spec.job), False
     if known is None and (said := given_up.what_became_of(state, client, spec.job)):
@@ -61,11 +61,11 @@ def _enter(
     is_counted = not state.is_private
     if is_counted and state.opens.wait_s(tenant.encode(), state.now_s, quotas.opens_per_s) is None:
         return too_often(quotas), True
-    if why := _excess(state, tenant, 1, 0, cost):
+    if why := _excess(state, tenant, quotas, 1, 0, cost):
         return why, not excess(quotas, Usage(), 1, 0, cost)
     if spec.blobs and (why := blobs.why_never(state, spec.blobs)):
         return why, False
-    usage = state.usages.get(tenant, Usage())
+    usage = state.usages.get(tenant) or Usage()
     job = state.jobs[spec.job] = Job(
         spec,
         function,
@@ -75,6 +75,7 @@ def _enter(
         usage,
         tenant=tenant,
         opened_s=state.now_s,
+        cost=cost,
     )
     state.usages[tenant] = usage
     state.records.opened(job, user_of(state, job), state.tenants, state.now_s)
@@ -87,7 +88,8 @@ def _enter(
             job.hold_until_s = state.now_s + RESUME_S
         for node in state.nodes.values():
             reconcile.adopt_orphans(state, node, job)
-    retries.note(state, job, None, spec.tried)
+    if spec.tried:
+        retries.note(state, job, None, spec.tried)
     state.marks.jobs[job.id] = None
     state.journal.add(state.now_s, _opened, state, job)
     if state.is_private:
@@ -95,19 +97,18 @@ def _enter(
     return "", False
 
 
-def _excess(state: State, tenant: str, jobs: int, inputs: int, size: int) -> str:
-    """Return which quota of a tenant so much more would exceed; empty: none does.
+def _excess(state: State, tenant: str, quotas: Quotas, jobs: int, inputs: int, size: int) -> str:
+    """Return which of its quotas so much more of a tenant would exceed; empty: none.
 
     Jobs whose clients are away give up their room, those first that were opened first.
     """
-    while True:
-        usage = state.usages.get(tenant, Usage())
-        why = excess(state.tenants.quotas_of(tenant), usage, jobs, inputs, size)
+    while why := excess(quotas, state.usages.get(tenant) or Usage(), jobs, inputs, size):
         away = (job for job in state.jobs.values() if job.is_away and job.tenant == tenant)
-        if not why or (job := next(away, None)) is None:
+        if (job := next(away, None)) is None:
             return why
         given_up.remember(state, job, for_room=True)
         close(state, job, "its caller is away, and its other jobs need the room")
+    return ""
 
 
 def _opened(state: State, job: Job) -> str:
@@ -167,7 +168,7 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
     count, cost = batch.stop - batch.start, batch.cost
     if (known := job.work.batches.kept.get(batch.number)) is not None:
         count, cost = 0, max(0, cost - known.cost)  # that is counted already
-    why = _excess(state, job.tenant, 0, count, cost)
+    why = _excess(state, job.tenant, quotas, 0, count, cost)
     is_momentary = bool(why) and not excess(quotas, Usage(), 0, count, cost)
     if known is None and job.work.batches.size > JOB_BYTES_MAX:
         why = f"the job has over {JOB_BYTES_MAX} bytes of inputs without an outcome"

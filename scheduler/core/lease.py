@@ -5,12 +5,14 @@ with bad intent, is checked before, so a wrong transition is a bug of the schedu
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from burla.protocol.messages import Held, Running
 from burla.protocol.ranges import Ranges
 
+ReuseKey = tuple[object, ...]  # see Job.reuse_key
 TRANSITIONS_KEPT = 100  # of one lease; few have more than five
 
 
@@ -49,8 +51,7 @@ class WrongTransition(Exception):
         super().__init__(f"lease {lease.hex()} cannot go from {before} to {after}")
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
+class Lease(Struct, eq=False):
     """A node given to one job."""
 
     id: bytes
@@ -63,7 +64,7 @@ class Lease:
     until_s: float = 0.0  # an orphan or a warm one stays so until then
     longest_s: float = 0.0  # that a job took which its workers have run
     claim: Held | None = None  # of an orphan: what its nodelet says
-    reuse_key: bytes = b""  # of a warm one: jobs with this key may have its workers,
+    reuse_key: ReuseKey = ()  # of a warm one: jobs with this key may have its workers,
     owner: bytes = b""  # as long as the client session of its job is there
     held: Ranges = field(default_factory=Ranges)  # assigned, no outcome yet
     sent: Ranges = field(default_factory=Ranges)  # whose leaves the nodelet has

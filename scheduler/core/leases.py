@@ -53,7 +53,7 @@ def _take_out(state: State, lease: Lease, before: LeaseState, node: Node, job: J
         if job.work.waiting():
             state.marks.jobs[job.id] = None  # what it held is pending again
     elif before is LeaseState.WARM:
-        node.warm = None
+        node.warm, lease.reuse_key = None, ()
     elif before is LeaseState.STOPPING:
         del node.stopping[lease.id]
     elif before is LeaseState.ORPHAN:

@@ -27,14 +27,18 @@ def hand_out(state: State) -> None:
     for node_id in changed:
         if (node := state.nodes.get(node_id)) is not None:
             _look_at(state, node)
+    if not state.free:
+        return  # as mostly
     free = [node for node in state.free.values() if node.is_free()]
-    if not free:
-        return
     jobs = state.jobs if changed else state.marks.jobs
     while free:
-        known = [job for job_id in jobs if (job := state.jobs.get(job_id))]
-        wanting = [job for job in known if state.now_s >= job.hold_until_s]
-        match = assignment.choose(assignment.in_turn(wanting, state.jobs.values()), free)
+        candidates = [
+            job
+            for job_id in jobs
+            if (job := state.jobs.get(job_id)) is not None and state.now_s >= job.hold_until_s
+        ]
+        entitled = assignment.in_turn(candidates, state.jobs.values())
+        match = assignment.choose(entitled, free) if entitled else None
         if match is None:
             return
         start(state, *match)

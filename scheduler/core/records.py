@@ -7,6 +7,7 @@ What changes a record is called where it happens; nothing here decides anything 
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from msgspec import Struct, field
 
@@ -54,12 +55,9 @@ class Lasted(Struct, frozen=True):
     slots: int = 0
 
 
-def _calls() -> deque[Lasted]:
-    return deque(maxlen=jm.CALLS_KEPT_MAX)
-
-
-def _leases() -> deque[Lasted]:
-    return deque(maxlen=jm.LEASES_KEPT_MAX)
+# In C: each small map begins a record.
+_calls = partial(deque[Lasted], (), jm.CALLS_KEPT_MAX)
+_leases = partial(deque[Lasted], (), jm.LEASES_KEPT_MAX)
 
 
 class Waits(Struct):
@@ -402,7 +400,8 @@ def end_wait(record: Recording, now_s: float) -> None:
     if waits.since_s is not None:
         waits.total_s += now_s - waits.since_s
         waits.since_s = None
-    _end_reason(record, now_s)
+    if waits.reason[0]:
+        _end_reason(record, now_s)
 
 
 def _end_reason(record: Recording, now_s: float) -> None:

@@ -5,7 +5,7 @@ Feed it what arrives (`receive`), what could not be delivered (`unreachable`) an
 knows who may say what; what follows is in functions over the state, by topic (state.py).
 """
 
-from typing import assert_never
+from typing import assert_never, get_args
 
 from msgspec.structs import replace
 
@@ -50,6 +50,10 @@ from .state import State
 from .status import node_statuses
 
 TICK_S = 0.25  # silences, waits and holds are looked at this often
+# What each kind of peer may say. A look into a set: to go through a union takes microseconds.
+_CLIENTS_SAY = frozenset(get_args(am.AdminToScheduler))
+_NODELETS_SAY = frozenset(get_args(m.NodeletToScheduler))
+_HELLOS = (m.ClientHello, m.NodeHello)
 SETTLED_S = 15.0  # a nodelet that says nothing for this long is lost
 
 
@@ -115,7 +119,7 @@ class Scheduler:
         if who is not None and who.user != user:  # its routing id is another's now
             state.record(user, "use the connection of another", None, "refused")
             connections.cut_off(state, peer, who)
-        elif isinstance(message, m.ClientHello | m.NodeHello):
+        elif isinstance(message, _HELLOS):
             self._hello(peer, message, user)
         elif who is None:
             state.send(peer, m.HelloRequired())
@@ -265,10 +269,10 @@ class Scheduler:
         if isinstance(who, Client) and who.away_s is not None:
             absence.come_back(state, who)
         try:
-            if isinstance(who, Client) and isinstance(message, am.AdminToScheduler):
-                self._from_client(who, message, payload)
-            elif isinstance(who, Node) and isinstance(message, m.NodeletToScheduler):
-                self._from_nodelet(who, message, payload)
+            if isinstance(who, Client) and type(message) in _CLIENTS_SAY:
+                self._from_client(who, message, payload)  # type: ignore[arg-type]
+            elif isinstance(who, Node) and type(message) in _NODELETS_SAY:
+                self._from_nodelet(who, message, payload)  # type: ignore[arg-type]
             else:
                 raise ValueError("not a message of its role")
         except ValueError as error:  # what it says does not fit together: that message is void
@@ -282,6 +286,10 @@ class Scheduler:
             case m.Inputs():
                 if job := self._job_of(client, said.job, "submit"):
                     jobs.inputs(state, job, said, payload)
+            case m.CloseJob():
+                if job := self._job_of(client, said.job, "close job"):
+                    jobs.close(state, job)
+                    state.record(client.user, "close job", job.id, "ok")
             case m.InputsEnd():
                 if job := self._job_of(client, said.job, "submit"):
                     jobs.inputs_end(state, job, said.total)
@@ -293,10 +301,6 @@ class Scheduler:
             case m.InputPiece():
                 if job := self._job_of(client, said.job, "send an input"):
                     big_inputs.piece(state, job, said, payload)
-            case m.CloseJob():
-                if job := self._job_of(client, said.job, "close job"):
-                    jobs.close(state, job)
-                    state.record(client.user, "close job", job.id, "ok")
             case m.ListNodes():
                 _tell_nodes(state, client)
             case m.AskDemand():

@@ -120,8 +120,9 @@ class State(Struct, eq=False):
         self.effects.append(Note(text, peer))
 
     def record(self, user: str, operation: str, job: bytes | None, result: str) -> None:
-        """Write to the audit log."""
-        self.effects.append(Record(user, operation, job, result))
+        """Write to the audit log; a private cluster has none."""
+        if not self.is_private:
+            self.effects.append(Record(user, operation, job, result))
 
     def job_of(self, lease: Lease | None) -> Job | None:
         """Return the open job that a lease serves or served; None: it is closed, or not known."""

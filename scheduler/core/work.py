@@ -100,10 +100,11 @@ class Work:
         parts = lease.held.remove(lo, hi)
         if parts:
             self._count(lease, before)
-            for part in parts:
-                self._lighten(lease, *part)
-            if lease.trial is not None and not lease.held.total:
-                lease.trial = None
+            if lease.held.total:
+                for part in parts:
+                    self._lighten(lease, *part)
+            else:
+                lease.weight, lease.trial = 0.0, None
         return parts
 
     def _lighten(self, lease: Lease, lo: int, hi: int) -> None:
@@ -215,7 +216,9 @@ class Work:
     def _finish_open(self, lease: Lease | None, lo: int, hi: int) -> None:
         self.done.add(lo, hi)
         parts = self._release(lease, lo, hi) if lease is not None else []
-        if sum(b - a for a, b in parts) < hi - lo:  # it was requeued meanwhile: late, but welcome
+        if (
+            parts != [(lo, hi)] and sum(b - a for a, b in parts) < hi - lo
+        ):  # it was requeued meanwhile: late, but welcome
             for place in (self.pending, self.limbo, self.quarantine):
                 place.remove(lo, hi)
             for other in self.leases.values():

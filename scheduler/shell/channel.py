@@ -67,13 +67,16 @@ class Channel:
         self._held: Counter[str] = Counter()  # topics per key
         self._refusals: Counter[str] = Counter()  # per key
         self._suspect = False  # libzmq's list is shifted until all that waits is read
+        # Something may have come that `serve` has not seen: its FD says so once, or nobody does
+        # when it came while the socket was used. Else it need not be asked in each turn.
+        self._has_news = True
         if self._on_readable is not None:
             self.watch(self._on_readable)
 
     def watch(self, on_readable: Callable[[], None]) -> None:
         """Call `on_readable` when `serve` may have something to do; ask `is_waiting`, too."""
         self._on_readable = on_readable
-        asyncio.get_running_loop().add_reader(self.socket.FD, on_readable)
+        asyncio.get_running_loop().add_reader(self.socket.FD, self._on_news)
         self.connections.follow(self._notice)
 
     def _notice(self) -> None:
@@ -81,6 +84,16 @@ class Channel:
         self.connections.take()
         if self._on_readable is not None:
             self._on_readable()
+
+    def _on_news(self) -> None:
+        self._has_news = True
+        if self._on_readable is not None:
+            self._on_readable()
+
+    def _is_readable(self) -> bool:
+        found = sockets.is_readable(self.socket)
+        self._has_news = self._has_news or found
+        return found
 
     def bind(self, endpoint: str, *, ipv6: bool) -> str:
         """Listen; return where."""
@@ -99,7 +112,7 @@ class Channel:
 
     def look(self) -> list[tuple[Connection, str]]:
         """Hang up on whoever sends too much; return these, and why."""
-        return self.connections.look(is_drained=not sockets.is_readable(self.socket))
+        return self.connections.look(is_drained=not self._is_readable())
 
     def is_shut_out(self, user: str) -> bool:
         """Return whether a key may not come in now."""
@@ -113,6 +126,7 @@ class Channel:
             return False
         if self._outbox or not sockets.send(self.socket, frames):
             self._outbox.put(frames)
+        self._has_news = True
         if self._on_readable is not None and self.is_waiting():
             self._on_readable()  # a send may eat the sign that something has come
         return True
@@ -121,16 +135,20 @@ class Channel:
         """Return whether `serve` has something to do soon."""
         if self._rebind_s is not None or self._outbox.waiting:
             return True
-        return sockets.is_readable(self.socket)
+        return self._has_news and self._is_readable()
 
     def serve(self) -> None:
         """Send what waits; grant and refuse a bounded number of subscriptions."""
         if self._rebind_s is not None:
             self._bind_again()
             return
-        self._outbox.flush(self.socket)
-        if not sockets.is_readable(self.socket):
-            self._suspect = False
+        if self._outbox.waiting:
+            self._outbox.flush(self.socket)
+            self._has_news = True
+        if not self._has_news:
+            return
+        if not self._is_readable():
+            self._suspect = self._has_news = False
             return
         for user, descriptor, frames in sockets.take_with_origin(self.socket):
             self.connections.heard(descriptor, b"subscriber", user)

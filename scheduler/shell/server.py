@@ -291,7 +291,7 @@ class Server:
     def _arrived(self) -> Iterable[tuple[str, list[bytes]]]:
         """Return what has arrived, a bounded part of it: the sender's key, and frames."""
         if self._authorizer is None or self._intake is None:
-            self._watch.take()
+            self._watch.take_news()
             return (("", frames) for frames in sockets.take_in_place(self._router))
         self._authorizer.refresh()  # each turn: what was revoked is so from now on
         if self._authorizer.has_changed():

@@ -76,6 +76,10 @@ class Watch:
         self._silent_s = float("inf") if may_be_silent else SILENT_S
         self._connections: dict[int, Connection] = {}  # by descriptor
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._told: Callable[[], None] = lambda: None
+        # Its socket was announced to be readable and is not drained yet; nothing is announced
+        # before it was found empty once.
+        self._has_news = True
         name = f"inproc://watch-{os.urandom(8).hex()}"
         socket.monitor(name, EVENTS)
         self.socket = sockets.make_socket(socket.context, zmq.PAIR)
@@ -89,9 +93,19 @@ class Watch:
         return iter(self._connections.values())
 
     def follow(self, told: Callable[[], None]) -> None:
-        """Call `told` when connections have begun or ended; `take` says which."""
+        """Call `told` when connections have begun or ended; `take_news` says which."""
+        self._told = told
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self.socket.FD, told)
+        self._loop.add_reader(self.socket.FD, self._on_news)
+
+    def _on_news(self) -> None:
+        self._has_news = True
+        self._told()
+
+    def take_news(self) -> None:
+        """Take note of what was told of; as good as `take` once a turn, and costs nothing."""
+        if self._has_news:
+            self.take()
 
     def close(self) -> None:
         """Watch no longer. To be called before the socket is closed."""
@@ -109,6 +123,7 @@ class Watch:
                     self._begin(descriptor)
                 elif ended := self._connections.pop(descriptor, None):
                     self.on_end(ended)
+        self._has_news = False
 
     def _begin(self, descriptor: int) -> Connection | None:
         """Take up a connection; return None if it has ended already."""

@@ -6,6 +6,7 @@ import select
 from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
 import zmq
 
 from burla.transport import sockets
@@ -173,6 +174,24 @@ def test_an_alarm_rings_sooner_when_it_is_told_to_and_at_once_when_it_was_rung_b
         await alarm.wait(None)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_an_alarm_is_hurried_again_and_again(run: Callable[..., None]) -> None:
+    """What is due now has no timer on uvloop."""
+
+    async def main() -> None:
+        alarm = sockets.Alarm()
+        for delays_s in ((500, 0), (0, 0), (500, 400, -1)):
+            waiting = asyncio.create_task(alarm.wait(1000))
+            await asyncio.sleep(0)
+            for delay_s in delays_s:
+                alarm.hurry(delay_s)
+            await waiting
+        await alarm.wait(0)
+        alarm.close()
+
+    run(main())
 
 
 def test_a_big_frame_that_came_is_passed_on_in_place_and_stays_as_it_is(make: Make) -> None:

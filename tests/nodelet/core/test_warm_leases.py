@@ -9,6 +9,7 @@ from worker_model import SCHEDULER, HandNode, assign, ran
 
 from burla.nodelet.core import effects as e
 from burla.nodelet.core.events import WorkerState
+from burla.nodelet.core.nodelet import SILENCE_S
 from burla.protocol import messages as m
 from burla.protocol.messages import Kind
 
@@ -103,6 +104,26 @@ def test_a_lease_that_is_over_is_forgotten_when_another_begins() -> None:
     node.hear(third, [b"function"])
     assert list(node.core.leases) == [b"3" * 16]  # of the second nothing is left either
     node.core.check()
+
+
+def test_a_lease_that_waits_for_an_acknowledgement_alone_goes_with_it_or_with_its_scheduler() -> (
+    None
+):
+    for is_silent in (False, True):
+        node = HandNode()
+        node.serve()
+        node.hear(*assign((0, 2)))
+        node.finish_all()
+        start_again(node)
+        node.core.check()
+        if is_silent:
+            node.pass_time(SILENCE_S + 3)
+            node.end()
+            assert node.core.leases == {}
+        else:
+            node.hear(m.AckOutcomes(LEASE, node.outcomes()[-1].seq))
+            assert list(node.core.leases) == [OTHER]
+        node.core.check()
 
 
 def test_workers_that_still_run_something_are_not_taken_over() -> None:
