@@ -1,5 +1,6 @@
 """`python -m perf results`: measure, and write RESULTS.md with the machine, versions and ratios."""
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -119,6 +120,7 @@ def _versions(options: Options) -> list[str]:
     return [f"burla {_commit()}, Python {platform.python_version()}", ", ".join(known)]
 
 
+@functools.cache  # before RESULTS.md is written, which makes the tree another one
 def _commit() -> str:
     version = importlib.metadata.version("burla")
     line = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
