@@ -33,6 +33,7 @@ from burla.system.failure import (
     told,
 )
 from burla.system.hash_seed import own_seed
+from burla.system.heap import keep_freed
 from burla.system.owner import Owner
 from burla.system.paths import settings_directory
 from burla.system.preparing import prepare
@@ -394,6 +395,8 @@ async def _serve_with(
 ) -> None:
     """Serve; `begun`: see `agent.run`."""
     run = _load_agent()
+    if config.curve() is not None:  # big values come and go in messages
+        keep_freed()
     try:
         async with packages_cli.given(config) as config:
             await run(config, begun=begun)
