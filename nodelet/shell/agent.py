@@ -317,7 +317,7 @@ class Agent:
                 self._workers.kill(effect.worker, effect.why)
             case e.EndWorkers():
                 self._lease_log.ended(self._clock_s())
-                self._blobs.spare.clear()
+                self._blobs.spare.end()
                 self._ending = asyncio.create_task(self._end_workers())
             case e.Note():
                 log.info("%s", effect.text)

@@ -97,6 +97,10 @@ class SpareFiles:
         for file in self._files:
             file.lease = lease
 
+    def end(self) -> None:
+        """Let go of all, and of what comes late: the workers end."""
+        self.begin(b"", keep=False)
+
     def take(self, lease: bytes, size: int) -> InputFile:
         """Return a file for an input of so many bytes of a lease.
 
@@ -124,7 +128,7 @@ class SpareFiles:
             self._files = [file for file in self._files if file.until_s > now_s]
 
     def clear(self) -> None:
-        """Let go of all: the workers end, or memory is short."""
+        """Let go of all: memory is short, or they are another lease's."""
         self._files.clear()
 
     def _keep_to(self, bytes_max: int) -> None:

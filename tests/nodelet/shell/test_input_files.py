@@ -144,6 +144,15 @@ def test_another_lease_gets_nothing_of_it(memory: BlobMemory) -> None:
     assert third != put(memory, 4, b"d" * SIZE)
 
 
+def test_nothing_waits_when_the_workers_of_a_lease_have_ended(memory: BlobMemory) -> None:
+    put(memory, 1, b"a" * SIZE)
+    put(memory, 2, b"b" * SIZE)
+    memory.drop(1)
+    memory.spare.end()
+    memory.drop(2)
+    assert len(memory.spare) == 0
+
+
 def test_a_lease_that_takes_over_the_processes_takes_over_the_memory(memory: BlobMemory) -> None:
     first = put(memory, 1, b"a" * SIZE)
     memory.drop(1)
