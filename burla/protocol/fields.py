@@ -143,6 +143,7 @@ Blobs = Annotated[tuple[Blob, ...], Meta(max_length=BLOBS_MAX)]
 
 
 POLICIES = "policies"  # a feature: who says so knows what jobs want of calls that fail
+FOLLOWS = "follows"  # likewise: a lease may begin where that of the same session before it ended
 
 
 class CallPolicy(Struct, frozen=True, array_like=True):

@@ -414,6 +414,9 @@ class StartLease(Bulk, frozen=True, kw_only=True):
     packages: PackedPackages = b""  # likewise
     blake3: bool = False  # as in OpenJob
     image: ImageName = ""  # in which its calls run; only to a node that has said `IMAGES`
+    # a lease of the same session that lingers: its workers end, and what its place has imported of
+    # what is installed may serve this one; only to a node that has said `FOLLOWS`
+    follows: Id | None = None
 
 
 class Assign(Bulk, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import linecache
 import os
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set as AbstractSet
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
     EXTENSION_SUFFIXES,
@@ -108,6 +108,11 @@ def serve_own_modules_again(packed: bytes | memoryview) -> bool:
             finder.begin_job()
             return True
     return False
+
+
+def serves_one_of(tops: AbstractSet[str]) -> bool:
+    """Return whether one of these top-level names is one of the caller's own modules."""
+    return any(one.has_one_of(tops) for one in sys.meta_path if type(one) is _Finder)
 
 
 # --- the files ---
@@ -208,6 +213,11 @@ class _Finder:
     def is_own(self, name: str) -> bool:
         """Return whether the caller has a module of its own by this name."""
         return name.partition(".")[0] in self._tops
+
+    def has_one_of(self, tops: AbstractSet[str]) -> bool:
+        """Return whether the caller has an own module by one of these names."""
+        refused = {name.partition(".")[0] for name in self._refused}
+        return not tops.isdisjoint(self._tops | refused)
 
     def install(self) -> None:
         """Be asked first from now on."""

@@ -36,7 +36,12 @@ from .leaves import (
     is_lazy,
     load_leaf,
 )
-from .own_modules import serve_own_modules, serve_own_modules_again, unpack_own_modules
+from .own_modules import (
+    serve_own_modules,
+    serve_own_modules_again,
+    serves_one_of,
+    unpack_own_modules,
+)
 from .packages import serve_packages
 from .parts import Arrived, FunctionPieces, load_parts, referred
 from .pickling import (
@@ -89,6 +94,7 @@ __all__ = [
     "name_of",
     "note_of",
     "serve_packages",
+    "serves_one_of",
     "short_repr",
     "take_apart_function",
     "take_apart_result",

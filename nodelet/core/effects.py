@@ -193,7 +193,12 @@ class Kill(Struct, frozen=True):
 
 
 class EndWorkers(Struct, frozen=True):
-    """Kill all processes of the lease, wipe its scratch; answered by `WorkersEnded`."""
+    """Kill all processes of the lease, wipe its scratch; answered by `WorkersEnded`.
+
+    Once more without a lease: end all that was kept for one that was to follow.
+    """
+
+    is_followed: bool = False  # the next lease may have what has only imported for this one
 
 
 class Note(Struct, frozen=True):

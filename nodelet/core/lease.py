@@ -117,6 +117,7 @@ class Lease:
         self._late: list[int] = []  # workers that are interrupted: what waits behind is others'
         self._has_failed = False  # an error is on its way: nothing more is assigned
         self._discards = False  # its outcomes and its output are not wanted
+        self._is_followed = False  # a lease of the same session begins next
         self._is_paused = False
         self._must_interrupt = False  # its calls, which it was not told to end before
         self._interrupt_s = 0.0  # when; until then who writes an outcome may end that
@@ -180,14 +181,24 @@ class Lease:
         if not self.life.takes_work:
             self._steals.refuse()
 
-    def end(self, discard: bool, now_s: float) -> None:
-        """Stop all of it: idle workers at once, calls after a moment in which they may clean up."""
+    def end(self, discard: bool, now_s: float, heir: StartLease | None = None) -> bool:
+        """Stop all of it: idle workers at once, calls after a moment in which they may clean up.
+
+        Args:
+            discard: what is not acknowledged.
+            now_s: when.
+            heir: a lease of the same session, which begins next.
+
+        Returns:
+            Whether that may begin in its place.
+        """
         if discard:
             self._discards = True
             self.report.drop()
         if self.life.phase is Phase.QUEUED:
             self._stopped(now_s)
         elif self.life.serves:
+            self._is_followed = heir is not None and not (self._start.image or heir.image)
             self.life.enter(Phase.STOPPING, now_s)
             self._interrupt_s = now_s + (UNREAD_S if self._is_paused else 0.0)
             self._kill_s = self._interrupt_s + INTERRUPT_S
@@ -198,6 +209,8 @@ class Lease:
             if self._is_paused:
                 self._is_paused = False
                 self._effects.append(ResumeReading())
+            return self._is_followed
+        return False
 
     def send_again(self) -> None:
         """Send all that is not acknowledged: what was sent before may be lost."""
@@ -315,7 +328,7 @@ class Lease:
         is_stopping = self.life.phase is Phase.STOPPING and self._kill_s < float("inf")
         if is_stopping and (now_s >= self._kill_s or not dispatcher.busy()):
             self._kill_s = float("inf")
-            self._effects.append(EndWorkers())
+            self._effects.append(EndWorkers(self._is_followed))
 
     def rests(self) -> bool:
         """Return whether it is stopped, and nothing happens before the scheduler names it again."""

@@ -20,12 +20,13 @@ from burla.protocol.messages import SchedulerToNodelet
 
 from .blobs import IDLE_MAX, Blobs
 from .effects import DropSpare, Effect, Heard, KeepBlanks, Leave, Note, Quit, Send
-from .events import Reading, WorkerEvent
+from .events import Reading, WorkerEvent, WorkersEnded
 from .images import ImageTable
 from .lease import Lease
 from .memory_policy import low
 from .packages import PackageTable
 from .phases import Life, Phase
+from .succession import Succession
 
 HELLO_S = 2.0  # HelloRequired is answered again after this long; many come with a reconnect
 UNHEARD_S = 10.0  # without a Welcome for this long: people should know
@@ -61,6 +62,7 @@ class Nodelet:
         self._blobs = Blobs(room, self._effects, blobs_max, self._new_number)
         self.packages = PackageTable(self._effects)
         self.images = ImageTable(self._effects)
+        self._succession = Succession(self._effects)
         self._beat_s = 0.0
         self._heard_s = 0.0
         self._hello_s = 0.0  # when the last Hello was sent
@@ -94,6 +96,8 @@ class Nodelet:
         lease = self._current()
         if lease is not None:
             lease.take(event, now_s)
+        elif isinstance(event, WorkersEnded):
+            self._succession.cleared()
         if isinstance(event, Reading) and event.available < low(event.total):
             self._blobs.drop_unneeded()
             self._effects.append(DropSpare())
@@ -132,14 +136,13 @@ class Nodelet:
             if self._blobs.has_all(lease_id):
                 self.packages.blobs_there(lease_id)
         if self._current() is None:
-            waiting = (e for e in self.leases.values() if e.life.phase is Phase.QUEUED)
-            lease = next(waiting, None)
-            if lease is not None and self._has_all(lease.id) and self.images.enter(lease.id):
-                places, enters = (
-                    self.packages.places_of(lease.id),
-                    self.images.has_entered(lease.id),
-                )
-                lease.begin(now_s, places, enters=enters)
+            waiting = [e.id for e in self._awake.values() if e.life.phase is Phase.QUEUED]
+            next_id = self._succession.next_of(waiting)
+            if next_id is not None and self._has_all(next_id) and self.images.enter(next_id):
+                places = self.packages.places_of(next_id)
+                enters = self.images.has_entered(next_id)
+                self._succession.begun()
+                self.leases[next_id].begin(now_s, places, enters=enters)
         # it may be gone for good, or have another key by now
         is_silent = now_s - self._heard_s >= UNHEARD_S
         for one in list(self._awake.values()):
@@ -223,6 +226,7 @@ class Nodelet:
             "blobs": self._blobs.snapshot(),
             "packages": self.packages.snapshot(),
             "images": self.images.snapshot(),
+            "succession": self._succession.snapshot(),
             "past": [life.snapshot() for life in self._past],
         }
 
@@ -300,6 +304,11 @@ class Nodelet:
             self._effects.append(Send(m.Drain()))
 
     def _start_lease(self, said: m.StartLease, function: Sequence[bytes], now_s: float) -> None:
+        if said.follows is not None and said.lease not in self.leases:
+            followed = self._named(said.follows)
+            is_over = said.follows in said.over
+            if followed is not None and followed.end(is_over, now_s, heir=said):
+                self._succession.name(said.lease)
         for lease_id in said.over:
             if earlier := self._named(lease_id):
                 earlier.end(True, now_s)

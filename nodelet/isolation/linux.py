@@ -24,7 +24,8 @@ _PR_SET_DUMPABLE, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITIES_MAX = 64  # bits of a set; those that the kernel does not know are refused
 _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words a set
-_KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL_JOIN_SESSION_KEYRING, _KEYCTL_CLEAR = 1, 7  # linux/keyctl.h
+_KEYRING_OF_SESSION, _KEYRING_OF_USER, _KEYRING_OF_USER_SESSION = -3, -4, -5
 # linux/landlock.h
 _LANDLOCK_CREATE_RULESET_VERSION, _LANDLOCK_RULE_PATH_BENEATH = 1, 1
 
@@ -178,6 +179,21 @@ def drop_capabilities() -> None:
 def leave_keyring() -> None:
     """Have a session keyring of our own, not that of whoever started us."""
     _syscall("keyctl", _SYSCALL_KEYCTL, ctypes.c_int(_KEYCTL_JOIN_SESSION_KEYRING), None)
+
+
+def clear_keyring_of_session() -> None:
+    """Remove all keys that this process shares with those that it has forked."""
+    _clear_keyring(_KEYRING_OF_SESSION)
+
+
+def clear_keyrings_of_user() -> None:
+    """Remove all keys that this user shares with its other processes."""
+    _clear_keyring(_KEYRING_OF_USER)
+    _clear_keyring(_KEYRING_OF_USER_SESSION)
+
+
+def _clear_keyring(keyring: int) -> None:
+    _syscall("keyctl", _SYSCALL_KEYCTL, ctypes.c_int(_KEYCTL_CLEAR), ctypes.c_int(keyring))
 
 
 # --- Landlock ---

@@ -2,8 +2,9 @@
 
 Runs in forked children of the supervisor. Nothing can be written to but memory of the lease's own.
 
-A sandbox is made ahead and serves one lease. Its init (process 1 of its pid namespace, the zygote
-of the lease) keeps what privileges it has; workers lose them all before they meet the function.
+A sandbox is made ahead and serves one lease, or several of one session (wiping.py). Its init
+(process 1 of its pid namespace, the zygote of the lease) keeps what privileges it has; workers lose
+them all before they meet the function.
 When the init ends the kernel kills whatever else is in the namespace, and with the last process go
 its mounts, its memory and its System V and POSIX IPC: what a job leaves behind cannot be left.
 
@@ -85,8 +86,8 @@ def unshare(confinement: Confinement) -> None:
             file.write(text)
 
 
-def furnish(confinement: Confinement, uid: int, gid: int) -> None:
-    """Make the file system of a sandbox, as its init."""
+def furnish(confinement: Confinement, uid: int, gid: int) -> list[str]:
+    """Make the file system of a sandbox, as its init; return what of the covered is shown there."""
     # Services have 077: then the lease could not even enter what leads to the Python that is shown.
     os.umask(0o022)
     linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
@@ -118,6 +119,7 @@ def furnish(confinement: Confinement, uid: int, gid: int) -> None:
         _set_killed_last(True)
     outside.shut_abstract_sockets()
     os.chdir(JOB_FOLDER)
+    return binds
 
 
 def share(directory: str) -> None:

@@ -26,7 +26,7 @@ from burla.nodelet.worker.fresh import SEED_VARIABLE
 from burla.nodelet.worker.pipes import CUT_SIGNAL
 from burla.protocol import VERSION, messages as m
 from burla.protocol.blob_messages import BLOBS
-from burla.protocol.fields import POLICIES
+from burla.protocol.fields import FOLLOWS, POLICIES
 from burla.protocol.image_messages import IMAGES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
@@ -124,7 +124,14 @@ class Agent:
     ) -> None:
         """Serve the scheduler at the other end of `line`."""
         self._images = ImageLeases(config)
-        features = (KEYS, BLOBS, INPUTS, POLICIES, *([PACKAGES] if config.packages else []))
+        features = (
+            KEYS,
+            BLOBS,
+            INPUTS,
+            POLICIES,
+            FOLLOWS,
+            *([PACKAGES] if config.packages else []),
+        )
         features += (IMAGES,) if self._images.can_be else ()
         hello = m.NodeHello(
             m.PROTOCOL,
@@ -153,7 +160,7 @@ class Agent:
             config.confinement,
             hash_seed=self._hash_seed,
             gpus=[gpu.id for gpu in config.gpus],
-            preloads=config.is_private,
+            is_private=config.is_private,
         )
         self._blobs = BlobMemory(self._blob_failed, config.ram)
         self._environments = _environments_of(config, self)
@@ -318,7 +325,7 @@ class Agent:
             case e.EndWorkers():
                 self._lease_log.ended(self._clock_s())
                 self._blobs.spare.end()
-                self._ending = asyncio.create_task(self._end_workers())
+                self._ending = asyncio.create_task(self._end_workers(effect.is_followed))
             case e.Note():
                 log.info("%s", effect.text)
             case e.Quit():
@@ -446,9 +453,9 @@ class Agent:
         self._core.take(Stolen(worker, cell, lo, hi), self._clock_s())
         self._has_news = True
 
-    async def _end_workers(self) -> None:
+    async def _end_workers(self, is_followed: bool) -> None:
         try:
-            await self._sandboxes.end_lease()
+            await self._sandboxes.end_lease(is_followed=is_followed)
         except Exception as error:
             log.exception("cannot end the workers of a lease")
             self._fail(error)

@@ -3,12 +3,17 @@
 In a loop of maps of which each has a function of its own, each map has fresh processes, which
 import the same packages again. When two jobs in a row have taken long to load, a blank imports the
 modules that both had and serves as a template without a function, from which the workers of later
-jobs are forked. Only where all jobs are one program's: of a private cluster. Jobs in other
-surroundings, which may mean other modules by the same names, get blanks as ever.
+jobs are forked. Only as long as all jobs are one program's: whoever knows that another's follow has
+all of it forgotten. Jobs in other surroundings, which may mean other modules by the same names, get
+blanks as ever; so do those with files or packages of their own, which imports might look at.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum, auto
+from typing import Any
+
+import msgpack
 
 from burla.nodelet.worker import control as c
 from burla.nodelet.worker.pipes import Frame, Kind, Message, pack
@@ -17,6 +22,7 @@ IDLE_S = 60.0  # without a job: then its memory is worth more than what it has i
 IMPORT_S = 120.0  # for all that it is to import
 JOB_VARIABLE = "BURLA_JOB_ID"  # in which all jobs differ
 OFTEN = 2  # jobs in a row
+OWN = "own"  # what the caller's own modules are attached as
 
 
 class Phase(Enum):
@@ -30,12 +36,14 @@ class Phase(Enum):
 class Preloading:
     """What the last jobs have imported, and the process that has it."""
 
-    def __init__(self, is_wanted: bool, kill: Callable[[int], None]) -> None:
-        """Know nothing; unless `is_wanted` that stays so. `kill`: ends a worker."""
-        self._is_wanted, self._kill = is_wanted, kill
+    def __init__(self, kill: Callable[[int], None]) -> None:
+        """Know nothing. `kill`: ends a worker."""
+        self._kill = kill
+        self._is_plain = False  # what the job imports depends on nothing that came with it
         self.jobs = 0  # so many have begun
         self._looks = False  # it is to look whether what it has imported is as it was
-        self._settings = c.LoadSettings()  # of the last job
+        self._settings = c.LoadSettings()  # of the last job,
+        self._key: tuple[object, ...] = ()  # and what another must have in common with it
         self._told: Sequence[str] = ()  # modules that it took long to import
         self._names: tuple[str, ...] = ()  # that several jobs in a row did
         self._times = 0  # how many
@@ -46,9 +54,8 @@ class Preloading:
 
     def begin(self, settings: c.LoadSettings) -> None:
         """Take that a job begins; end the process if that is of no use to it."""
-        if not self._is_wanted:
-            return
-        is_same = _key(settings) == _key(self._settings)
+        key, self._is_plain = _look_at(settings)
+        is_same, self._key = key == self._key, key
         self._settings, self._told = settings, ()
         self.jobs += 1
         self._looks = True
@@ -62,14 +69,14 @@ class Preloading:
         Raises:
             ValueError: it does not say that.
         """
-        if self._is_wanted and frames:
+        if frames:
             try:
                 word = c.decode(bytes(frames[0]))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"no modules: {error}") from None
             if not isinstance(word, c.Modules) or not _are_names(word.names):
                 raise ValueError(f"no modules: {word}")
-            self._told = word.names
+            self._told = word.names if self._is_plain else ()
 
     def end(self) -> bool:
         """Take that the job is over; return whether a process is to be made, a new one perhaps."""
@@ -85,9 +92,9 @@ class Preloading:
 
     def order(self, worker: int) -> list[Frame]:
         """Return what to send to a blank that is to be the process from now on."""
+        has = tuple(dict.fromkeys((*self._has, *self._names)))
         self.drop()
-        self.worker, self._phase, self._times = worker, Phase.IMPORTING, 0
-        self._has = tuple(dict.fromkeys((*self._has, *self._names)))
+        self.worker, self._phase, self._times, self._has = worker, Phase.IMPORTING, 0, has
         words = self._settings, c.Modules(list(self._has))
         return pack(Message(Kind.PRELOAD, frames=[c.encode(word) for word in words]))
 
@@ -97,7 +104,11 @@ class Preloading:
 
     def source(self) -> int | None:
         """Return from which process a worker is to be forked; None: from none."""
-        return self.worker if self._phase is Phase.SERVING else None
+        return self.worker if self._phase is Phase.SERVING and self._is_plain else None
+
+    def is_worth_keeping(self) -> bool:
+        """Return whether the next job may be quicker for what is known, or is there."""
+        return bool(self._told) or self.worker is not None
 
     def ask(self, worker: int) -> None:
         """Take that it is to fork this one."""
@@ -107,6 +118,17 @@ class Preloading:
         """Return whether it is to look, now, whether what it has imported is as it was."""
         looks, self._looks = self._looks, False
         return looks
+
+    def unfit(self) -> None:
+        """End the process: a job has modules by names that it looked for. No other is made."""
+        has = self._has
+        self.drop()
+        self._has = has
+
+    def forget(self) -> None:
+        """Forget all: other programs' jobs follow."""
+        self.drop()
+        self._told, self._times, self._has, self._key = (), 0, (), ()
 
     def drop(self) -> None:
         """End the process, if there is one."""
@@ -144,7 +166,16 @@ def _both(one: Sequence[str], other: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in one if name in others)
 
 
-def _key(settings: c.LoadSettings) -> tuple[object, ...]:
-    """Return what two jobs must have in common to import the same by the same name."""
+def _look_at(settings: c.LoadSettings) -> tuple[tuple[object, ...], bool]:
+    """Return what jobs must have in common to import the same; whether this one may at all.
+
+    Own modules do not count: they are looked for when a function is loaded.
+    """
+    environment: Any = settings.environment
+    attached = {name for *_, name in settings.blobs if name}
+    with suppress(ValueError, TypeError, AttributeError):  # it is none: its worker says so
+        environment = msgpack.unpackb(settings.environment)
+        attached.update(map(str, environment.pop("attached", {})))
     variables: Mapping[str, str] = {**settings.variables, JOB_VARIABLE: ""}
-    return settings.environment, settings.packages, settings.func_cpu, variables
+    is_plain = all(name.partition("/")[0] == OWN for name in attached)
+    return (environment, settings.packages, settings.func_cpu, variables), is_plain

@@ -2,8 +2,9 @@
 
 `current` is what serves the lease that runs, or the next one. Sandboxes are made ahead: one that
 is not begun yet waits with its blanks while a lease runs, so that a sandbox costs nothing in the
-way of a call. One that has served is never used again. Before the first lease of all the one that
-is to follow has no blanks: a node that starts, or waits for work, does not pay for two leases.
+way of a call. One that has served is used again only for a lease of the same session, and if it is
+worth it for what was imported there. Before the first lease of all the one that is to follow has no
+blanks: a node that starts, or waits for work, does not pay for two leases.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from .launching import Launch, Launched, Process, launch_module, launch_supervis
 from .worker_pool import Owner, WorkerPool
 from .zygote_client import UnusableImageError, ZygoteClient
 
+WIPE_S = 3.0  # for a sandbox to be used again; else the next lease gets another one
 REST_S = 0.02  # before its blanks are forked: that would be in the way of a call that comes now
 
 log = logging.getLogger(__name__)
@@ -86,7 +88,7 @@ class SandboxPool:
         *,
         hash_seed: int,
         gpus: Sequence[str] = (),
-        preloads: bool = False,
+        is_private: bool = False,
     ) -> None:
         """Tell `owner` what happens; without `confinement` workers are as we are.
 
@@ -97,9 +99,9 @@ class SandboxPool:
             confinement: in what.
             hash_seed: of the workers.
             gpus: ids of the devices, which each lease in turn may have.
-            preloads: what several leases import is kept for the next.
+            is_private: all leases are one program's.
         """
-        self._preloads = preloads
+        self._is_private = is_private
         self._gpus = gpus
         self._hash_seed = hash_seed
         self._owner = owner
@@ -178,15 +180,30 @@ class SandboxPool:
         self._blanks = blanks
         self.current.prepare(blanks)
 
-    async def end_lease(self) -> None:
-        """Kill all processes of the lease; return when they are gone, with all that they left."""
+    async def end_lease(self, *, is_followed: bool = False) -> None:
+        """Kill all processes of the lease; return when they are gone, with all that they left.
+
+        Without a lease: end what was kept for one that was to follow.
+
+        Args:
+            is_followed: by one of the same program, for which what was only imported may stay.
+        """
         if self._supervisor is None:
+            if not (is_followed or self._is_private):
+                self.current.preloading.forget()
             await self.current.end_lease()
             return
         if self._outside is not None:
             await self.current.close()
             self.current, self._outside = self._outside, None
             return
+        if is_followed and self.current.preloading.is_worth_keeping():
+            try:
+                async with asyncio.timeout(WIPE_S):
+                    if await self.current.end_lease():
+                        return
+            except TimeoutError:
+                await self.current.close(at_once=True)
         assert self._spare is not None
         self.current.prepare(0)
         await self.current.close()
@@ -226,7 +243,7 @@ class SandboxPool:
 
     def _pool(self, launch: Launch) -> WorkerPool:
         devices = Devices(self._gpus)
-        return WorkerPool(self._owner, launch, self._numbers, devices, self._preloads)
+        return WorkerPool(self._owner, launch, self._numbers, devices)
 
     async def _make_spare(self) -> WorkerPool:
         """Return a new sandbox; its blanks are forked after a while.

@@ -122,7 +122,6 @@ class WorkerPool:
         launch: Launch,
         numbers: Iterator[int] | None = None,
         devices: Devices | None = None,
-        preloads: bool = False,
     ) -> None:
         """Begin with nothing.
 
@@ -131,7 +130,6 @@ class WorkerPool:
             launch: starts the zygote.
             numbers: of workers.
             devices: GPUs, for jobs that want some.
-            preloads: what several jobs import is kept for the next.
         """
         self._owner = owner
         self._launch = launch
@@ -141,11 +139,11 @@ class WorkerPool:
         self._pages = deque(range(PAGES))  # the page freed last is used last
         self._load: _Load | None = None  # the function of the lease; None: there is none
         self._devices = devices or Devices(())
-        self._preloading = Preloading(preloads, self.kill)
+        self.preloading = Preloading(self.kill)
         self._without_device = 0  # workers that load when another has given its devices back
         self._hash_seed: int | None = None  # of its workers; None: that of the zygote
-        self._is_shared = False  # its workers may write to a directory that others cannot
-        self._ended: asyncio.Future[None] | None = None  # while a lease is ended
+        self._shared = ""  # a directory that its workers may write to, and others cannot
+        self._ended: asyncio.Future[bool] | None = None  # while a lease is ended
         self._has_started = False
         self._is_dead = True  # the zygote, or it is not born
 
@@ -173,16 +171,24 @@ class WorkerPool:
             if self._is_dead:
                 self._memory.close()
 
-    async def close(self) -> None:
-        """End the lease, if there is one, and the zygote with all that is below it."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """End the lease, if there is one, and the zygote with all that is below it.
+
+        `at_once`: a lease has begun to end, and does not.
+        """
         if not self._has_started:
             return
         self._has_started = False
+        if at_once:
+            self._is_dead = True
+            self._zygote.kill()
         if self._load is not None and not self._is_dead:
-            await self.end_lease()
+            await self.end_lease(goes_on=False)
         self._is_dead = True
         await self._zygote.close()
         for handle in list(self._handles.values()):
+            if at_once and (events := self._traffic.drain(handle)):
+                self._owner.tell(events)
             self._let_go(handle)
         self._observer.end()
         self._memory.close()
@@ -224,13 +230,13 @@ class WorkerPool:
         """
         assert (self._load is not None) == keep, "one lease at a time"
         self._observer.begin_lease(func_ram, budget)
-        if shared and not keep and not self._is_dead:
+        if shared and shared != self._shared and not self._is_dead:
             self._zygote.send(c.Share(shared))
         self._hash_seed = hash_seed
-        self._is_shared = bool(shared)
+        self._shared = shared
         self._load = _Load(function, settings, files, gpus)
         if not keep:
-            self._preloading.begin(settings)
+            self.preloading.begin(settings)
         for handle in self._handles.values():
             if handle.state not in IDLE:  # of a template: it is for its copies
                 handle.change_function(self._load.packed(self._devices.variables(handle.number)))
@@ -245,11 +251,12 @@ class WorkerPool:
             self._without_device += 1  # one that is killed has not been reaped yet
         elif not self._is_dead:
             # one that the zygote forks after it has heard of the directory can surely write to it
-            may_be_blank = self._hash_seed is None and not self._is_shared
-            preloader = self._preloading.source() if may_be_blank and not self._load.gpus else None
+            may_be_blank = self._hash_seed is None and not self._shared
+            may_be_copy = self._hash_seed is None and not self._load.gpus
+            preloader = self.preloading.source() if may_be_copy else None
             if preloader is not None:
                 handle = self._make(self._handles[preloader])
-                self._preloading.ask(handle.number)
+                self.preloading.ask(handle.number)
             else:
                 blanks = self._blanks() if may_be_blank else ()
                 handle = next(iter(blanks), None) or self._make(None, self._hash_seed)
@@ -275,23 +282,32 @@ class WorkerPool:
         else:
             self._owner.tell([NotCopied()])
 
-    async def end_lease(self) -> None:
+    async def end_lease(self, *, goes_on: bool = True) -> bool:
         """Kill all processes of the lease and return when they are gone and the scratch is empty.
 
-        Outcomes and output that were written are told before; deaths are not.
+        Outcomes and output that were written are told before; deaths are not. Without a lease there
+        is nothing to be done.
+
+        Args:
+            goes_on: another lease is to begin here.
+
+        Returns:
+            Whether it may.
         """
-        assert self._load is not None, "no lease"
+        if self._load is None:
+            return True
         self._ended = self._loop.create_future()
         if self._is_dead:
-            self._ended.set_result(None)
+            self._ended.set_result(False)
         else:
             kept = [handle.page for handle in self._blanks()]
-            preloader = self._handles.get(self._preloading.worker or 0)
+            preloader = self._handles.get(self.preloading.worker or 0)
             if preloader is None:
-                self._zygote.send(c.EndLease(kept))
+                self._zygote.send(c.EndLease(kept, goes_on=goes_on))
             else:
-                self._zygote.send(c.EndLease([*kept, preloader.page], preloader.page))
-        await self._ended
+                kept.append(preloader.page)
+                self._zygote.send(c.EndLease(kept, preloader.page, goes_on))
+        is_clean = await self._ended
         for handle in [h for h in self._handles.values() if h.state not in IDLE]:
             if events := self._traffic.drain(handle):
                 self._owner.tell(events)
@@ -299,17 +315,22 @@ class WorkerPool:
         self._ended = None
         self._load = None
         self._without_device = 0
-        if self._preloading.end() and not self._is_dead:
-            handle = next(iter(self._blanks()), None) or self._make(None)
-            self._traffic.send(handle, self._preloading.order(handle.number))
+        if self._is_dead or not (goes_on and is_clean):
+            return False
+        if self.preloading.end():
+            # one that the zygote forks after it has heard of a shared directory, as for a lease
+            blanks = () if self._shared else self._blanks()
+            handle = next(iter(blanks), None) or self._make(None)
+            self._traffic.send(handle, self.preloading.order(handle.number))
             handle.state = WorkerState.PRELOADER
-            self._loop.call_later(IMPORT_S, self._preloading.give_up, handle.number)
-        if self._preloading.worker is not None:
-            self._loop.call_later(IDLE_S, self._preloading.expire, self._preloading.jobs)
+            self._loop.call_later(IMPORT_S, self.preloading.give_up, handle.number)
+        if self.preloading.worker is not None:
+            self._loop.call_later(IDLE_S, self.preloading.expire, self.preloading.jobs)
         if 2 * len(self._blanks()) < self._blanks_wanted:
             self._refill()
         else:  # forking now would be in the way of a call that comes at once
             self._loop.call_later(REST_S, self._refill)
+        return True
 
     def signal(self, worker: int, number: int, expired: int | None = None) -> None:
         """Send a signal to a worker; `expired`: the index of the call whose time is up."""
@@ -386,7 +407,7 @@ class WorkerPool:
         else:
             handle.change_function(template.load)  # what the template has loaded may be over
             # one message of a hundred bytes each: the socket has room, or the template is dead
-            looks = template.state is WorkerState.PRELOADER and self._preloading.looks()
+            looks = template.state is WorkerState.PRELOADER and self.preloading.looks()
             template.send_fds(pack(Message(Kind.FORK, a=page, b=int(looks))), fds)
         for fd in fds:
             os.close(fd)
@@ -400,9 +421,9 @@ class WorkerPool:
 
         Whoever dies closes it as well; then the zygote tells soon what it died of.
         """
-        is_asked = handle.number in self._preloading.asked
+        is_asked = handle.number in self.preloading.asked
         if handle.state is WorkerState.PRELOADER:
-            self._preloading.gone(handle.number)
+            self.preloading.gone(handle.number)
         if handle.pid and is_junk:
             self.kill(handle.number, BROKEN)
         elif handle.pid:
@@ -411,7 +432,7 @@ class WorkerPool:
             self._let_go(handle)
             self._owner.tell([NotCopied()])
         elif is_asked and self._ended is None:  # the preloader has ended instead
-            self._preloading.drop()
+            self.preloading.drop()
             self._let_go(handle)
             self.load_worker()
 
@@ -446,14 +467,14 @@ class WorkerPool:
                 return [Copied(number)]
             case Kind.HELLO, WorkerState.TEMPLATE if message.b:
                 return [TemplateServes(number)]
-            case Kind.HELLO, WorkerState.LOADING if number in self._preloading.asked:
+            case Kind.HELLO, WorkerState.LOADING if number in self.preloading.asked:
                 handle.pid = message.a
-                self._preloading.gone(number)
+                self.preloading.gone(number)
                 self._zygote.send(c.Adopt(handle.pid))
                 self._traffic.send(handle, handle.take_load())
                 return []
             case Kind.HELLO, WorkerState.PRELOADER if message.b:
-                self._preloading.serves()
+                self.preloading.serves()
                 return []
             case Kind.HELLO, _:
                 return []
@@ -462,9 +483,15 @@ class WorkerPool:
                 return [Printed(number, NOTICE, line.rstrip(b"\n") + b"\n")]
             case Kind.LOADED, WorkerState.LOADING:
                 handle.state = WorkerState.READY
-                self._preloading.learn(message.frames)
+                self.preloading.learn(message.frames)
                 return [Loaded(number, message.a / 1e9, bool(message.b))]
             case Kind.LOADED, _:
+                return []
+            case Kind.UNFIT, WorkerState.LOADING:
+                handle.state = WorkerState.GONE
+                self.preloading.unfit()
+                if self._ended is None:
+                    self.load_worker()
                 return []
             case Kind.LOAD_FAILED, _:
                 handle.state = WorkerState.GONE
@@ -493,9 +520,9 @@ class WorkerPool:
             case c.Died(pid, how, status):
                 for handle in [h for h in self._handles.values() if h.pid == pid]:
                     self._on_death(handle, (how, status))
-            case c.Ended():
+            case c.Ended(is_clean):
                 if self._ended is not None and not self._ended.done():
-                    self._ended.set_result(None)
+                    self._ended.set_result(is_clean)
             case c.Ready() | c.Unusable():  # first words, which the client of the zygote has taken
                 pass
             case _:
@@ -520,7 +547,7 @@ class WorkerPool:
 
     def _let_go(self, handle: WorkerHandle) -> None:
         if self._handles.pop(handle.number, None) is not None:
-            self._preloading.gone(handle.number)
+            self.preloading.gone(handle.number)
             self._traffic.forget(handle)
             self._pages.append(handle.page)
             self._devices.give_back(handle.number)

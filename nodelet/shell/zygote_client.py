@@ -91,6 +91,11 @@ class ZygoteClient:
             return pid
         return number_outside(self._process.pid, pid)
 
+    def kill(self) -> None:
+        """End it at once, and with it all that is below it if it is the init of a sandbox."""
+        if self._process.pid:
+            kill_tree(self._process.pid)
+
     async def close(self) -> None:
         """Let it kill all that is below it, and wait until it is gone."""
         if self._is_open:

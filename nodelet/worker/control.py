@@ -63,6 +63,7 @@ class EndLease(NamedTuple):
 
     kept: list[int]
     preloader: int = -1  # the one of them that forks others: those go, too
+    goes_on: bool = True  # another lease follows here; else a sandbox is not worth wiping
 
 
 # --- zygote -> agent ---
@@ -92,6 +93,8 @@ class Died(NamedTuple):
 
 class Ended(NamedTuple):
     """Nothing is left of the lease."""
+
+    is_clean: bool = True  # another may begin here
 
 
 # --- agent -> supervisor ---

@@ -62,6 +62,7 @@ class Kind(IntEnum):
     ERROR = 22  # up: the exception of lo
     FORK_FAILED = 23  # up, from a template; a: errno
     NOTICE = 24  # up; a line for the caller, who shows the first one of a job
+    UNFIT = 25  # up, from what a template without a function has forked: another is to load it
 
 
 # Of one call: bytes that its process had at most; how many bytes were written to stdout and to

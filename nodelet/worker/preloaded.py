@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from contextlib import suppress
+from importlib.abc import MetaPathFinder
 from types import ModuleType
 
 from burla.values import payloads
@@ -20,11 +21,38 @@ SLOW_NS = 100_000_000  # less is not worth a process
 NAMES_MAX = 10_000
 
 
+class Lookups(MetaPathFinder):
+    """Notes the top-level names that imports look for meanwhile, whether they are found or not."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.names: set[str] = set()
+
+    def __enter__(self) -> None:
+        sys.meta_path.insert(0, self)
+
+    def __exit__(self, *_: object) -> None:
+        sys.meta_path.remove(self)
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        """Find nothing: others do."""
+        self.names.add(name.partition(".")[0])
+
+
 class Preloaded:
     """Which files were imported, as they were."""
 
-    def __init__(self, files: list[str], places: tuple[str, ...]) -> None:
-        """Take what there is now; in `places` something may be installed later."""
+    def __init__(
+        self, files: list[str], places: tuple[str, ...], looked_for: frozenset[str] = frozenset()
+    ) -> None:
+        """Take what there is now.
+
+        Args:
+            files: that were imported.
+            places: where something may be installed later.
+            looked_for: top-level names, by imports.
+        """
+        self.looked_for = looked_for
         paths = {*files, *map(os.path.dirname, files), *map(os.path.dirname, places)}
         self._changed_ns = {path: _changed_ns(path) for path in paths}
 
@@ -55,14 +83,16 @@ def preload(modules: Modules, settings: LoadSettings, environment: Environment) 
     payloads.serve_packages(settings.packages, attached, own_modules_place(settings.variables))
     enter(environment["directory"], settings.variables.get(VARIABLE))
     before, places = frozenset(sys.modules), installed_places()
-    for name in modules.names:
-        with suppress(Exception):  # what pretends to be a module need not be one here
-            if name not in sys.modules:
-                importlib.import_module(name)
+    lookups = Lookups()
+    with lookups:
+        for name in modules.names:
+            with suppress(Exception):  # what pretends to be a module need not be one here
+                if name not in sys.modules:
+                    importlib.import_module(name)
     new = [place_of(sys.modules[name]) for name in sys.modules.keys() - before]
     if any(place and not place.startswith(places) for place in new):
         return None
-    return Preloaded([place for place in new if place], places)
+    return Preloaded([place for place in new if place], places, frozenset(lookups.names))
 
 
 def _is_in(places: tuple[str, ...], module: ModuleType) -> bool:

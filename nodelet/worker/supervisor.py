@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
-from burla.nodelet.isolation import cgroups, link_local, sandbox
+from burla.nodelet.isolation import cgroups, link_local, sandbox, wiping
 from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.isolation.trial import tried
 from burla.nodelet.isolation.uids import NoUidError, Uids
@@ -174,7 +174,7 @@ class Supervisor:
         try:
             os.setsid()
             image = InImage(order.image, order.shown) if order.image else None
-            sandbox.furnish(wanted, box.uid, gid)
+            shown = sandbox.furnish(wanted, box.uid, gid)
             if image is not None:
                 image.enter(wanted, box.uid, gid, is_tried=order.is_tried)
             forks.close_all_but({control, slates})  # looks into the new /proc
@@ -194,6 +194,7 @@ class Supervisor:
             (lambda: sandbox.confine(wanted, box.uid, gid)) if image is None else image.confine,
             sandbox.share if image is None else image.share,
             None if image is None else find_python,
+            lambda: wiping.wipe(wanted, box.uid, gid, shown, remove),
         ).run()
 
     # --- clearing one away ---

@@ -85,7 +85,7 @@ class Worker:
         self._modules: frozenset[str] = frozenset()  # what was imported before the first function
         self._has_one_output = False
         self._applied = Applied()
-        self._preloaded: preloaded.Preloaded | None = None  # that it has, as a template
+        self._preloaded: preloaded.Preloaded | None = None  # that it has, without a function yet
         self._free_results = FreeResults()
 
     def serve(self) -> NoReturn:
@@ -168,6 +168,11 @@ class Worker:
                 own_place = own_modules_place(settings.variables)
                 payloads.serve_packages(settings.packages, attached, own_place)
                 payloads.load_own_modules(attached, own_place)
+                if self._preloaded is not None and payloads.serves_one_of(
+                    self._preloaded.looked_for
+                ):
+                    self._say(Message(Kind.UNFIT))  # imports would have found the caller's
+                    os._exit(EXIT_OK)
                 wanted, place = environment["directory"], settings.variables.get(VARIABLE)
                 if "files" in attached and place is not None:
                     put_down(attached, place)
@@ -189,6 +194,7 @@ class Worker:
             flush_output()
             self._say(Message(Kind.LOAD_FAILED, frames=frames))
             os._exit(EXIT_OK)
+        self._preloaded = None
         self._loaded = Loaded(
             call,
             call_any,
@@ -307,6 +313,8 @@ class Worker:
             copy._loaded, copy._modules = self._loaded, self._modules
             copy._has_one_output = self._has_one_output
             copy._walker.load(self._loaded)
+        else:
+            copy._preloaded = self._preloaded
         copy.serve()
 
 

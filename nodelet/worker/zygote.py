@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
@@ -19,10 +20,19 @@ from typing import NoReturn
 from . import control as c, worker
 from .folders import remove
 from .fresh import Python, hide_seed
-from .processes import Wakeup, become_subreaper, children_of, kill, kill_group, kill_tree
+from .processes import (
+    Wakeup,
+    become_subreaper,
+    children_of,
+    kill,
+    kill_group,
+    kill_tree,
+    parents,
+)
 from .slate import Memory
 
 ROUND_MS = 5  # between two looks at what is still alive while a lease is ended
+ENDING_S = 1.0  # after which what forks others is not kept: a job may have meddled with it
 ORPHANS_MAX = 1024  # deaths remembered of processes that the agent has not named yet
 FORBIDDEN = ("zmq", "asyncio", "uvloop")  # they bring threads or descriptors that forks inherit
 
@@ -33,6 +43,10 @@ def _leave_as_it_is() -> None:
 
 def _share_nothing(directory: str) -> None:
     pass
+
+
+def _has_no_files() -> bool:
+    return True
 
 
 class Zygote:
@@ -47,6 +61,7 @@ class Zygote:
         confine: Callable[[], None] = _leave_as_it_is,
         share: Callable[[str], None] = _share_nothing,
         find_python: Callable[[], Python] | None = None,
+        wipe: Callable[[], bool] = _has_no_files,
     ) -> None:
         """Serve the agent behind `control`.
 
@@ -59,9 +74,10 @@ class Zygote:
             share: lets workers write to a directory, where nothing can be written to else.
             find_python: of each worker that starts one of its own, after `confine`; as no seed of
                 `hash()` is ours there, all do. None: it is ours.
+            wipe: of a sandbox: removes what a lease has left, and returns whether nothing is.
         """
         self._confine, self._share = confine, share
-        self._find_python = find_python
+        self._find_python, self._wipe_sandbox = find_python, wipe
         self._control = control
         self._agent = agent
         self._memory = memory
@@ -71,6 +87,8 @@ class Zygote:
         self._orphans: dict[int, tuple[str, int]] = {}  # reaped, but not (yet) known to the agent
         self._preloader = 0  # the one of them that forks others; 0: none does
         self._ending: frozenset[int] | None = None  # pids to keep, while a lease is ended
+        self._late_s = 0.0  # when that takes too long
+        self._goes_on = False  # another lease follows it here
 
     def run(self) -> NoReturn:
         """Serve the agent until it ends."""
@@ -111,7 +129,8 @@ class Zygote:
                     kill_tree(pid, spared=self._workers)
             case c.Share(directory):
                 self._share(directory)
-            case c.EndLease(kept, preloader):
+            case c.EndLease(kept, preloader, goes_on):
+                self._late_s, self._goes_on = time.monotonic() + ENDING_S, goes_on
                 self._preloader = self._pages.get(preloader, 0)
                 self._ending = frozenset(self._pages[page] for page in kept if page in self._pages)
             case other:
@@ -175,21 +194,45 @@ class Zygote:
 
     def _end_round(self, keep: frozenset[int]) -> None:
         """Kill all but `keep`; say so when nothing else is left."""
-        left = [pid for pid in children_of(os.getpid()) if pid not in keep]
-        if self._preloader in self._workers:  # what it has forked is below it for a moment
-            left += children_of(self._preloader)
-        if not self._agent:
+        if time.monotonic() > self._late_s:
+            keep = self._ending = keep - {self._preloader}
+            self._goes_on = self._goes_on and bool(self._agent)
+        if self._agent:
+            left = self._kill_all_below(keep)
+        elif self._goes_on:
+            left = self._kill_others(keep)
+        else:
             self._kill_namespace()
             left = []
-        for pid in left:
-            kill_tree(pid)
         # a list read while children end may miss some: believe an empty one the second time
         left = left or [pid for pid in children_of(os.getpid()) if pid not in keep]
         if not left:
             self._ending = None
             self._orphans.clear()
-            self._wipe()
-            self._say(c.Ended())
+            self._say(c.Ended(self._wipe()))
+
+    def _kill_all_below(self, keep: frozenset[int]) -> list[int]:
+        """Kill all that is below us but for `keep`; return what was there."""
+        left = [pid for pid in children_of(os.getpid()) if pid not in keep]
+        if self._preloader in keep and self._preloader in self._workers:
+            left += children_of(self._preloader)  # what it has forked is there for a moment
+        for pid in left:
+            kill_tree(pid)
+        return left
+
+    def _kill_others(self, keep: frozenset[int]) -> list[int]:
+        """Kill all in our namespace but us and `keep`; return what was there."""
+        kept = {os.getpid(), *keep}
+        if not parents().keys() - kept:
+            return []
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGSTOP)  # at one moment: nobody forks any more
+        left = parents().keys() - kept
+        for pid in left:
+            kill(pid)
+        for pid in keep:
+            kill(pid, signal.SIGCONT)
+        return [*left]
 
     def _kill_namespace(self) -> None:
         """Kill all in our namespace but us, and wait until they are gone."""
@@ -199,7 +242,13 @@ class Zygote:
             while True:
                 os.waitpid(-1, 0)
 
-    def _wipe(self) -> None:
+    def _wipe(self) -> bool:
+        """Remove the files of a lease; return whether another may begin here."""
+        if not self._agent:
+            try:
+                return self._goes_on and self._wipe_sandbox()
+            except OSError:  # then there is another sandbox for the next one
+                return False
         entries: list[os.DirEntry[str]] = []
         with suppress(OSError):  # there is none
             entries = list(os.scandir(self._scratch))
@@ -209,6 +258,7 @@ class Zygote:
             else:
                 with suppress(OSError):
                     os.unlink(entry.path)
+        return True
 
     def _end(self) -> NoReturn:
         """Kill everything below and go."""

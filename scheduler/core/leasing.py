@@ -63,7 +63,7 @@ def start(state: State, job: Job, node: Node) -> None:
         slots = min(slots, cap - job.work.slots)
     lease = Lease(_new_id(state), node.id, job.id, slots, state.now_s)
     leases.enter(state, lease)
-    keep = warm_leases.take_over(state, node, job, lease)
+    heritage = warm_leases.take_over(state, node, job, lease)
     nodes = assignment.likely_nodes(job.work, len(state.free))
     is_kept = job.spec.detached is not None
     windows = KEPT_WINDOW_ALL if is_kept else JOB_WINDOW_ALL
@@ -78,7 +78,7 @@ def start(state: State, job: Job, node: Node) -> None:
         secret=job.spec.secret,
         outcome_window=max(WINDOW_MIN, min(m.LEASE_OUTCOME_WINDOW, windows // nodes)),
         report_s=allocation.report_s(nodes),
-        keep=keep,
+        keep=heritage.keep,
         hash_seed=job.spec.hash_seed,
         fragments=job.spec.fragments,
         blake3=job.spec.blake3,
@@ -86,6 +86,7 @@ def start(state: State, job: Job, node: Node) -> None:
         packages=job.spec.packages if node.has_packages else b"",
         image=job.spec.image,
         over=leases.take_untold(state, node),
+        follows=heritage.follows,
     )
     _send(state, job, node, message)
     if is_kept:

@@ -3,7 +3,7 @@
 from msgspec import Struct, field
 
 from burla.protocol.blob_messages import BLOBS
-from burla.protocol.fields import POLICIES
+from burla.protocol.fields import FOLLOWS, POLICIES
 from burla.protocol.image_messages import IMAGES
 from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
@@ -79,6 +79,11 @@ class Node(Struct):
     def has_policies(self) -> bool:
         """Whether it knows what jobs want of calls that fail."""
         return POLICIES in self.features
+
+    @property
+    def takes_followers(self) -> bool:
+        """Whether it lets a lease begin where that of the same session before it ended."""
+        return FOLLOWS in self.features
 
     @property
     def has_packages(self) -> bool:

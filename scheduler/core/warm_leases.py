@@ -4,6 +4,8 @@ The node of a warm lease is free all the same; what is here decides what becomes
 when the node is given to a job, and when they have waited in vain.
 """
 
+from typing import NamedTuple
+
 from burla.protocol import messages as m
 
 from . import leases
@@ -31,10 +33,17 @@ def retire(state: State, job: Job, lease: Lease) -> None:
     leases.move(state, lease, LeaseState.WARM)
 
 
-def take_over(state: State, node: Node, job: Job, lease: Lease) -> bytes | None:
-    """Return the lease whose workers go on with `job`; None: there is none, or not any more.
+class Heritage(NamedTuple):
+    """What a lease has of the one that waited on its node: their ids; None: nothing."""
 
-    They may be more or fewer than the job has slots here: that is for the nodelet to see to.
+    keep: bytes | None = None  # its workers
+    follows: bytes | None = None  # the place where they were, and what it has imported
+
+
+def take_over(state: State, node: Node, job: Job, lease: Lease) -> Heritage:
+    """Return what `job` goes on with on this node.
+
+    There may be more workers or fewer than it has slots here: that is for the nodelet to see to.
 
     Args:
         state: of all.
@@ -44,13 +53,17 @@ def take_over(state: State, node: Node, job: Job, lease: Lease) -> bytes | None:
     """
     warm = node.warm
     if warm is None:
-        return None
+        return Heritage()
     if warm.reuse_key == job.reuse_key():
         lease.longest_s = warm.longest_s
         leases.workers_are_gone(state, warm)
-        return warm.id
+        return Heritage(keep=warm.id)
+    # detached jobs of one user have one session, though they may be of several programs
+    if warm.owner == job.owner and node.takes_followers and job.spec.detached is None:
+        leases.move(state, warm, LeaseState.STOPPING)  # which the next message says
+        return Heritage(follows=warm.id)
     end(state, warm)
-    return None
+    return Heritage()
 
 
 def end(state: State, lease: Lease) -> None:

@@ -6,6 +6,7 @@ by one sandbox, so two calls of `remote_parallel_map` of different functions are
 
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -343,6 +344,71 @@ def test_residue(shared: Cluster, kind: str) -> None:
     assert not Path("/etc/cron.d/residue").exists()
     ipc = [Path(f"/proc/sysvipc/{name}").read_text() for name in ("shm", "sem", "msg")]
     assert not [line for text in ipc for line in text.splitlines() if line.split()[0] == "77"]
+
+
+@pytest.mark.parametrize("tier", ["uid", "namespaces"])
+def test_residue_where_the_next_lease_of_the_session_follows(
+    tier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What both import is imported once for all, in a process that never runs any of it."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="b") as directory:
+        Path(directory).chmod(0o755)
+        place = Path(directory, "site-packages")
+        place.mkdir()
+        text = "import os, time\ntime.sleep(0.11)\nPID = os.getpid()\n"
+        (place / "imported_slowly.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(place), prepend=os.pathsep)
+        monkeypatch.syspath_prepend(place)
+
+        def shown(call: Callable[[Any], Any], argument: Any = None) -> tuple[Any, int, bool]:
+            def importing(argument: Any) -> tuple[Any, int, bool]:
+                import imported_slowly  # type: ignore[import-not-found]  # it is made above
+
+                init = os.stat("/proc/1").st_ctime_ns
+                return call(argument), init, os.getpid() != imported_slowly.PID
+
+            (answer,) = remote_parallel_map(importing, [argument], unpack=False, spinner=False)
+            return answer
+
+        def change(_: None) -> list[str]:
+            changed = [*filter(None, [os.environ.get("RESIDUE")]), os.getcwd()]
+            os.environ["RESIDUE"] = "residue"
+            os.chdir("/")
+            return changed
+
+        kept = Path(directory, "kept")  # where others have what no job can change
+        kept.mkdir()
+        (kept / "file").touch()
+
+        def link(_: None) -> None:
+            home = os.environ["HOME"]
+            shutil.rmtree(home)
+            os.symlink(kept, home)
+            os.symlink(kept, "/tmp/link")
+
+        def leave_all(_: None) -> list[str]:
+            return [kind for kind in RESIDUE if leave(kind) == "left"]
+
+        Path(directory, "c").mkdir()
+        with node(Path(directory, "c"), before=BEFORE[tier]) as made:
+            begun, init, _ = shown(change)
+            assert tier_of(made) == tier
+
+            def all_were_imported_ahead() -> bool:
+                # one after the other: the same processes go on with the same function
+                left, find_left, changed = shown(leave_all), shown(find), shown(change)
+                assert left[0] == [kind for kind in RESIDUE if kind != "cron job"]
+                assert [path for path in find_left[0] if not path.startswith(directory)] == []
+                assert changed[0] == begun
+                assert left[1] == find_left[1] == changed[1] == init  # it is the same place
+                return left[2] and find_left[2] and changed[2]
+
+            wait_until(all_were_imported_ahead, "all are forked from what was imported ahead")
+            shown(link)
+            found, elsewhere, _ = shown(find)
+            assert [path for path in found if not path.startswith(directory)] == []
+            assert elsewhere != init  # it was not worth trusting
+            assert (kept / "file").exists()
 
 
 def test_daemon_left_by_double_fork(shared: Cluster) -> None:

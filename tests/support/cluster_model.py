@@ -10,6 +10,7 @@ from outcomes import outcomes, payload_of, runs_of
 
 from burla.protocol import messages as m
 from burla.protocol.digest import digest_of
+from burla.protocol.fields import POLICIES
 from burla.protocol.ranges import Ranges
 from burla.scheduler.core.effects import Effect, Send
 from burla.scheduler.core.scheduler import Scheduler
@@ -43,6 +44,7 @@ class ModelNode:
     released: bool = False  # told that it may end
     call_s: float = 0.01  # what it says of its calls
     gpus: tuple[str, ...] = ()
+    features: tuple[str, ...] = (POLICIES,)
 
     def hello(self) -> m.NodeHello:
         held = []
@@ -61,6 +63,7 @@ class ModelNode:
             "ram": 8 << 30,
             "held": tuple(held),
             "gpus": self.gpus,
+            "features": self.features,
         }
         return node_hello(self.id, **more)
 
@@ -74,6 +77,8 @@ class ModelNode:
                     assert not self.held[message.keep]
                     self.stopping.append(message.keep)
                     self.kept.append(message.keep)
+                if message.follows in self.held:
+                    self.take(m.EndLease(message.follows, discard=False))
                 assert not self.held or set(self.held) <= set(self.stopping), "two leases"
                 self.held[message.lease] = Ranges()
                 self.jobs[message.lease] = message.job
@@ -225,9 +230,12 @@ class ModelCluster:
         self._made += 1
         return self._made
 
-    def node(self, cpus: int = 2, gpus: tuple[str, ...] = ()) -> ModelNode:
+    def node(
+        self, cpus: int = 2, gpus: tuple[str, ...] = (), *, features: tuple[str, ...] = (POLICIES,)
+    ) -> ModelNode:
         number = self._number()
         node = ModelNode(ident(number), b"n%d" % number, f"n{number}", cpus, gpus=gpus)
+        node.features = features
         self.nodes[node.peer] = node
         self.say(node.peer, node.hello())
         return node

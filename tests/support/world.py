@@ -26,7 +26,7 @@ from burla.nodelet.core import big_inputs, effects as n
 from burla.nodelet.core.events import Printed, WorkerState
 from burla.nodelet.core.nodelet import Nodelet
 from burla.protocol import arriving, messages as m
-from burla.protocol.fields import POLICIES
+from burla.protocol.fields import FOLLOWS, POLICIES
 from burla.protocol.input_messages import INPUTS
 from burla.scheduler.core import big_inputs as asked_inputs, effects as s, input_table
 from burla.scheduler.core.scheduler import Scheduler
@@ -477,7 +477,7 @@ class World:
     def new_nodelet(self, name: str, cpus: int) -> Nodelet:
         node = self.random.randbytes(16)
         is_old = self.random.random() < self.old_nodes if self.old_nodes else False
-        features = (POLICIES,) if is_old else (POLICIES, INPUTS)
+        features = (POLICIES,) if is_old else (POLICIES, INPUTS, FOLLOWS)
         return Nodelet(node_hello(node, name=name, cpus=cpus, ram=8 << 30, features=features))
 
     def add_node(self, cpus: int = 4) -> SimNode:

@@ -1,5 +1,6 @@
 """When a process is made that has imported what jobs import, and when it is of use."""
 
+import msgpack
 import pytest
 
 from burla.nodelet.shell.preloading import Preloading
@@ -12,10 +13,10 @@ NEXT = HERE._replace(variables={"BURLA_JOB_ID": "2"}, timeout_s=3.0, node="n")
 class Node:
     """Jobs one after the other."""
 
-    def __init__(self, *, is_wanted: bool = True) -> None:
+    def __init__(self) -> None:
         self.killed: list[int] = []
         self.made = 0
-        self.preloading = Preloading(is_wanted, self.killed.append)
+        self.preloading = Preloading(self.killed.append)
 
     def job(self, *told: str, settings: c.LoadSettings = HERE) -> None:
         """Run a job that takes long to import these modules."""
@@ -58,11 +59,65 @@ def test_it_is_not_made_for_what_comes_now_and_then(jobs: tuple[tuple[str, ...],
     assert node.made == 0
 
 
-def test_only_a_private_cluster_has_one() -> None:
-    node = Node(is_wanted=False)
-    for _ in range(4):
-        node.job("a")
+def test_nothing_is_known_any_more_when_jobs_of_others_follow() -> None:
+    node = Node()
+    node.job("a")
+    assert node.preloading.is_worth_keeping()
+    node.preloading.forget()
+    assert not node.preloading.is_worth_keeping()
+    node.job("a")
     assert node.made == 0
+    node.job("a")
+    node.preloading.serves()
+    assert node.preloading.is_worth_keeping()
+    node.preloading.forget()
+    assert (node.preloading.source(), node.killed) == (None, [1])
+    node.job("a")
+    assert node.made == 1
+
+
+def packed(**attached: bytes) -> c.LoadSettings:
+    return HERE._replace(environment=msgpack.packb({"argv": [], "attached": attached}))
+
+
+def named(name: str) -> c.LoadSettings:
+    return packed()._replace(blobs=[(b"", 1, 3, name)])
+
+
+def test_jobs_with_other_modules_of_their_own_have_the_same_one() -> None:
+    node = Node()
+    node.job("a", settings=packed(own=b"1"))
+    node.job("a", settings=named("own/0"))
+    node.preloading.serves()
+    node.preloading.begin(packed())
+    assert (node.preloading.source(), node.killed) == (1, [])
+
+
+@pytest.mark.parametrize("other", [packed(files=b""), packed(packages=b""), named("files/1")])
+def test_a_job_with_files_or_packages_has_none_and_teaches_nothing(other: c.LoadSettings) -> None:
+    node = Node()
+    for _ in range(4):
+        node.job("a", settings=other)
+    assert node.made == 0
+    node.job("a", settings=packed())
+    node.job("a", settings=packed())
+    node.preloading.serves()
+    node.preloading.begin(other)
+    assert (node.preloading.source(), node.killed) == (None, [])
+    node.preloading.begin(packed())
+    assert node.preloading.source() == 1
+
+
+def test_one_that_was_of_no_use_is_not_made_again() -> None:
+    node = Node()
+    node.job("a")
+    node.job("a")
+    node.preloading.serves()
+    node.preloading.unfit()
+    assert node.killed == [1]
+    for _ in range(3):
+        node.job("a")
+    assert node.made == 1
 
 
 @pytest.mark.parametrize(
@@ -91,6 +146,8 @@ def test_more_that_jobs_import_is_for_a_new_one() -> None:
         node.job(told)
         node.preloading.serves()
     assert (node.made, node.killed) == (2, [1])
+    order = b"".join(map(bytes, node.preloading.order(2)))
+    assert order.endswith(c.encode(c.Modules(["a", "b"])))
     node.preloading.begin(HERE)
     node.preloading.learn([c.encode(c.Modules(["c"]))])
     assert not node.preloading.end()

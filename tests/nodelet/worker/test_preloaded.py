@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from burla.nodelet.worker.preloaded import Preloaded, installed_since
+from burla.nodelet.worker.preloaded import Lookups, Preloaded, installed_since
 
 
 def test_only_installed_modules_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,3 +43,20 @@ def test_a_change_of_a_file_and_of_what_is_installed_is_seen(tmp_path: Path) -> 
         seen = look()
         change()
         assert seen.has_changed()
+
+
+def test_names_that_imports_looked_for_are_noted_though_they_were_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    text = "try:\n    import aa_settings.local\nexcept ImportError:\n    pass\n"
+    (place / "aa_asks.py").write_text(text)
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.syspath_prepend(place)
+    looked_for = Lookups()
+    with looked_for:
+        importlib.import_module("aa_asks")
+    importlib.import_module("aa_asks")
+    assert looked_for.names == {"aa_asks", "aa_settings"}
+    assert looked_for not in sys.meta_path

@@ -17,6 +17,7 @@ from expected import (
 from outcomes import outcomes
 
 from burla.protocol import messages as m
+from burla.protocol.fields import FOLLOWS, POLICIES
 from burla.protocol.ranges import Ranges
 from burla.scheduler.core.effects import Effect, Forget, Record
 from burla.scheduler.core.node import UNREACHABLE_S
@@ -217,3 +218,37 @@ def test_a_nodelet_that_reconnects_has_ended_what_waited() -> None:
     assert cluster.heard() == [Forget(before), to(node, WELCOME)]
     record = open_again(cluster, client)
     assert cluster.heard() == [record, start(node, client, 2)]
+
+
+def test_another_function_of_the_same_session_follows_where_the_last_one_was() -> None:
+    cluster = ModelCluster()
+    node = cluster.node(features=(POLICIES, FOLLOWS))
+    client = cluster.client()
+    assert start(node, client, 1) in cluster.heard()
+    complete_job(cluster, client, node, 1)
+    cluster.say(client.peer, m.CloseJob(client.job))
+    cluster.heard()
+    record = open_again(cluster, client, b"another")
+    assert cluster.heard() == [
+        record,
+        start(node, client, 2, function=b"another", follows=ident(1)),
+    ]
+    cluster.stop(node)
+    assert cluster.heard() == []
+    complete_job(cluster, client, node, 2)
+    open_again(cluster, client, b"another")
+    assert start(node, client, 3, function=b"another", keep=ident(2)) in cluster.heard()
+
+
+def test_the_same_function_of_another_session_does_not_follow() -> None:
+    cluster = ModelCluster()
+    node = cluster.node(features=(POLICIES, FOLLOWS))
+    first = cluster.client()
+    cluster.heard()
+    complete_job(cluster, first, node, 1)
+    cluster.say(first.peer, m.CloseJob(first.job))
+    cluster.heard()
+    second = cluster.client()
+    heard = cluster.heard()
+    assert ended(node, 1, discard=True) in heard
+    assert start(node, second, 2) in heard
