@@ -41,6 +41,7 @@ def answer(
             found = _find(state, said.job, tenant)
             if isinstance(found, str):
                 return jm.JobShown(None, found)
+            found.is_watched = found.is_watched or not said.brief  # else its caller asks
             return _shown(state, found, brief=said.brief)
         case jm.CancelJob():
             return _cancel(state, client, said.job, tenant)
@@ -55,6 +56,7 @@ def read_output(state: State, client: Client, said: om.ReadOutput, *, sees_all: 
     if isinstance(found, str):
         state.send(client.peer, om.KeptOutput(b"", why=found))
     else:
+        found.is_watched = True
         is_open = state.records.open.get(found.id) is found
         following.read(state, client, said, found, is_open=is_open)
 

@@ -126,6 +126,7 @@ class Recording(Struct, eq=False):
     done_s: float = float("inf")  # when it had all its outcomes
     filed_s: float = float("-inf")  # when it was last given to the file
     size: int = 0  # bytes that it takes, roughly, once it is over
+    is_watched: bool = False  # somebody has asked for it by name, and may ask again
 
 
 class Totals(Struct):
@@ -333,6 +334,7 @@ def _may_fold(last: Recording, record: Recording) -> bool:
         and last.name == record.name
         and last.options == record.options
         and not (record.named.faults or last.named.faults or record.counts.retried)
+        and not record.is_watched
     )
 
 

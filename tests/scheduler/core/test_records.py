@@ -8,7 +8,7 @@ from cluster_model import ModelClient, ModelCluster, ModelNode, ident
 from msgspec.structs import replace
 from outcomes import payload_of
 
-from burla.protocol import job_messages as jm, messages as m
+from burla.protocol import job_messages as jm, messages as m, output_messages as om
 from burla.protocol.job_messages import JobState
 from burla.protocol.ranges import Ranges
 from burla.scheduler.core import records, telling
@@ -44,8 +44,9 @@ def one_map(
     node: ModelNode,
     number: int,
     detached: bytes | None = None,
+    question: jm.JobQuestion | om.ReadOutput | None = None,
 ) -> bytes:
-    """Let a client open another job of one input, and have it run."""
+    """Let a client open another job of one input, have it run, and somebody ask meanwhile."""
     cluster.stop(node)
     client.job, client.entered, client.batches = ident(5000 + number), 0, []
     client.have = Ranges()
@@ -53,6 +54,8 @@ def one_map(
     cluster.say(client.peer, opened, [b"function"])
     cluster.inputs(client, 1)
     cluster.end(client)
+    if question is not None:
+        cluster.say(client.peer, question)
     run(cluster, node, 1, jm.Tally(((3, 1),)))
     cluster.say(client.peer, m.CloseJob(client.job))
     return client.job
@@ -194,6 +197,25 @@ def test_a_loop_of_small_maps_is_one_record() -> None:
     cluster.later(FOLD_AGE_S + 1.0)
     one_map(cluster, alice, node, 99)
     assert len(kept.over) == 3
+    cluster.heard()
+
+
+@pytest.mark.parametrize(
+    ("question", "is_kept"),
+    [(jm.ShowJob(""), True), (om.ReadOutput(""), True), (jm.ShowJob("", brief=True), False)],
+)
+def test_a_map_of_a_loop_that_somebody_has_asked_for_keeps_its_name(
+    question: jm.JobQuestion | om.ReadOutput, is_kept: bool
+) -> None:
+    cluster = ModelCluster()
+    node = cluster.node()
+    alice = cluster.client()
+    cluster.say(alice.peer, m.CloseJob(alice.job))
+    one_map(cluster, alice, node, 1)
+    asked_for = one_map(cluster, alice, node, 2, question=question)
+    assert (asked_for in cluster.core.state.records.over) is is_kept
+    last = one_map(cluster, alice, node, 3)
+    assert last not in cluster.core.state.records.over
     cluster.heard()
 
 
