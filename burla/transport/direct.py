@@ -37,6 +37,10 @@ class DirectEnd:
         self._hear = hear
         self._turn_soon()
 
+    def end(self) -> None:
+        """Hear nothing more; what is said here is heard still."""
+        self._hear = None
+
     async def wait_failed(self) -> None:
         """Raise what `hear` raises, when it does."""
         await self._failed

@@ -173,6 +173,7 @@ class Agent:
         self._failure: Exception | None = None
         self._left = False  # it was asked to leave, and is done
         self._ending: asyncio.Task[None] | None = None
+        self._closes = False  # all workers are ended, whatever is decided of them
 
     async def serve(self, launched: Launched | None = None) -> None:
         """Take, decide, carry out; until cancelled.
@@ -211,7 +212,8 @@ class Agent:
             self._line.say(effect.message, effect.payload)
 
     async def close(self) -> None:
-        """End all workers."""
+        """End all workers; what they have written still goes out."""
+        self._closes = True
         if self._ending is not None:
             await asyncio.wait([self._ending])
         await self._environments.close()
@@ -276,6 +278,8 @@ class Agent:
 
     def _carry_out(self, effect: e.Effect) -> None:
         match effect:
+            case e.BeginLease() | e.EndWorkers() if self._closes:
+                pass
             case e.Send():
                 self._line.say(effect.message, effect.payload)
             case e.AssignSpan():

@@ -195,7 +195,8 @@ class DirectLine:
         self._end.say(message, payload)
 
     def end(self) -> None:
-        """Do nothing: the process ends, too."""
+        """Hear no more."""
+        self._end.end()
 
     def close(self) -> None:
         """Do nothing: there is nothing to let go of."""

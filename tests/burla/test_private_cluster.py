@@ -102,6 +102,19 @@ def test_it_is_started_once_and_is_gone_with_the_process(base: Path) -> None:
     wait_gone(processes, 0.1)  # it has waited for them
 
 
+def test_one_whose_workers_wait_for_the_next_map_ends_by_itself_when_it_is_told_to(
+    base: Path,
+) -> None:
+    text = """
+    import burla
+    assert burla.remote_parallel_map(lambda x: x, [1, 2]) == [1, 2]
+    cluster.end()
+    print(cluster._daemon.returncode)
+    """
+    with script(START + textwrap.dedent(text), base) as process:
+        assert finish(process) == "0\n"  # it was not cut off
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_leaves_nothing(number: signal.Signals, base: Path) -> None:
     with script(START + TELL + "tell(cluster); input()", base) as process:

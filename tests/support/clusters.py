@@ -54,14 +54,14 @@ class Cluster:
         return psutil.Process(nodelet.pid).children(recursive=True)
 
     def stop(self) -> None:
-        """End all of it, and fail if something is left."""
+        """End all of it, and fail if something is left, or did not end by itself."""
         left = self.processes()
-        for daemon in (*self.nodelets, self.scheduler):
-            if daemon.poll() is None:
-                daemon.terminate()
-        for daemon in (*self.nodelets, self.scheduler):
-            daemon.wait(20)
+        told = [one for one in (*self.nodelets, self.scheduler) if one.poll() is None]
+        for daemon in told:
+            daemon.terminate()
+        codes = [daemon.wait(20) for daemon in told]
         wait_gone(left)
+        assert codes == [0] * len(told)
 
 
 @contextmanager

@@ -52,6 +52,20 @@ def test_what_is_said_before_anybody_hears_waits() -> None:
     inside(talk)
 
 
+def test_who_has_ended_hears_nothing_more_and_is_heard() -> None:
+    async def talk(one: DirectEnd, other: DirectEnd) -> None:
+        heard: dict[str, list[Said]] = {"one": [], "other": []}
+        one.begin(heard["one"].extend)
+        other.begin(heard["other"].extend)
+        other.say("too late", [])
+        one.end()
+        one.say("last word", [])
+        await turns(3)
+        assert heard == {"one": [], "other": [("last word", [])]}
+
+    inside(talk)
+
+
 def test_an_answer_is_not_heard_amid_the_turn_that_it_answers() -> None:
     async def talk(one: DirectEnd, other: DirectEnd) -> None:
         order: list[str] = []
