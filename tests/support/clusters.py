@@ -1,6 +1,7 @@
 """A cluster of real processes on this machine, for tests that go from end to end."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ class Cluster:
             daemon.terminate()
         codes = [daemon.wait(20) for daemon in told]
         wait_gone(left)
-        assert codes == [0] * len(told)
+        assert {*codes} <= {0, -signal.SIGTERM}, codes  # the second: it was still loading
 
 
 @contextmanager
