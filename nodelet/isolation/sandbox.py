@@ -258,18 +258,23 @@ def confine(confinement: Confinement, uid: int, gid: int) -> None:
     limit_processes(confinement.processes())
     linux.set_no_new_privileges()
     linux.drop_bounding_set()
-    if confinement.has_root:
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-    else:
-        linux.drop_capabilities()
+    become(confinement, uid, gid)
     linux.set_dumpable(True)  # to itself; its neighbours are of the same lease
     os.environ.update(
         HOME=HOME, TMPDIR="/tmp", TEMP="/tmp", TMP="/tmp", USER="burla", LOGNAME="burla"
     )
     for name in OF_THE_USER:
         os.environ.pop(name, None)
+
+
+def become(confinement: Confinement, uid: int, gid: int) -> None:
+    """Have the user ids of a lease from now on, and no more rights than it."""
+    if confinement.has_root:
+        os.setgroups([])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    else:
+        linux.drop_capabilities()
 
 
 # Where the nodelet's user has what a job does not see.

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from . import linux
-from .sandbox import HOME, JOB_FOLDER, PRIVATE, Confinement
+from .sandbox import HOME, JOB_FOLDER, PRIVATE, Confinement, become
 
 _QUEUES = "/proc/fs"  # where message queues are shown meanwhile: nobody can put a link there
 _STICKY, _OWN = 0o1777, 0o700
@@ -62,12 +62,7 @@ def _be_lease(
     """Remove what the lease's user may, and end with what came of it."""
     status = _EXIT_LEFT
     try:
-        if confinement.has_root:
-            os.setgroups([])
-            os.setresgid(gid, gid, gid)
-            os.setresuid(uid, uid, uid)
-        else:
-            linux.drop_capabilities()
+        become(confinement, uid, gid)
         _clear(linux.clear_keyrings_of_user)
         if _empty_all(shown, remove):
             status = _EXIT_OK

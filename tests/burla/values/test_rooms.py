@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from set_clock import SetClock
 
 from burla.values.free_results import FREE_S
 from burla.values.payloads import load_result
@@ -17,22 +18,13 @@ from burla.values.rooms import FIT_PART, IDLE_MAX, TWICE_BYTES_MAX, Rooms
 SIZE = 1 << 20
 
 
-class Clock:
-    """A clock that is set."""
-
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def rooms(clock: Clock) -> Rooms:
+def rooms(clock: SetClock) -> Rooms:
     return Rooms(clock, 16 * SIZE)
 
 
@@ -128,7 +120,7 @@ def test_free_ones_make_way_for_a_value_that_none_of_them_fits(rooms: Rooms) -> 
     assert rooms.idle == 1
 
 
-def test_free_ones_go_when_they_have_waited(rooms: Rooms, clock: Clock) -> None:
+def test_free_ones_go_when_they_have_waited(rooms: Rooms, clock: SetClock) -> None:
     one, two = made(rooms), made(rooms)
     del one
     clock.now_s += FREE_S - 1

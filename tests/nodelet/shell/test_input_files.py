@@ -5,6 +5,7 @@ import fcntl
 import os
 
 import pytest
+from set_clock import SetClock
 
 from burla.nodelet.core.effects import KeepBlob
 from burla.nodelet.shell.blob_memory import BlobMemory
@@ -15,22 +16,13 @@ SIZE = 100_000
 LEASE, OTHER = b"L" * 16, b"M" * 16
 
 
-class Clock:
-    """A clock that is set."""
-
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def memory(clock: Clock) -> BlobMemory:
+def memory(clock: SetClock) -> BlobMemory:
     def failed(number: int, why: str, may_pass: bool) -> None:
         raise AssertionError((number, why, may_pass))
 
@@ -189,7 +181,7 @@ def test_what_waits_is_bounded_and_the_oldest_go_first(memory: BlobMemory) -> No
     assert len(memory.spare) == 0
 
 
-def test_what_waits_goes_after_a_while(memory: BlobMemory, clock: Clock) -> None:
+def test_what_waits_goes_after_a_while(memory: BlobMemory, clock: SetClock) -> None:
     put(memory, 1, bytes(SIZE))
     memory.drop(1)
     clock.now_s += KEPT_S - 1
