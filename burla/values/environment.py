@@ -18,6 +18,7 @@ import msgpack
 
 from .assertions import rewrite_on_import
 from .pickling import serve
+from .standard import with_ours
 
 COMPILED_MAX = 256  # modules of which a worker keeps the code,
 COMPILED_BYTES_MAX = 256 << 10  # if their source is no longer than this
@@ -53,7 +54,7 @@ def apply_environment(environment: Environment) -> None:
 
     Where it works is for the worker to see to: `directory` may not be here.
     """
-    path = _texts(*environment["path"])
+    path = _path_here(*environment["path"])
     sys.path[:] = [*path, *[entry for entry in sys.path if entry not in path]]
     _look_anew()
     rewrite_on_import(_texts(*environment.get("rewritten", ())))
@@ -61,6 +62,11 @@ def apply_environment(environment: Environment) -> None:
         sys.modules.pop(name, None)  # who has it keeps it; the function is to get the caller's
     sys.argv[:] = _texts(*environment["argv"])
     serve(dict(environment["main"]))
+
+
+@functools.lru_cache(maxsize=8)
+def _path_here(*entries: bytes) -> tuple[str, ...]:
+    return with_ours([os.fsdecode(entry) for entry in entries])
 
 
 @functools.lru_cache(maxsize=8)

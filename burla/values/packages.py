@@ -13,12 +13,10 @@ import sys
 from collections.abc import Mapping
 
 from .own_modules import NAME_BYTES, platform, put_down, unpack_own_modules
+from .standard import is_standard
 
 NAME = "packages"  # what is attached: an `OwnModules`, and its parts behind a slash
 INSIDE = "site-packages"  # what is called so is taken for installed everywhere
-
-_STANDARD = os.path.dirname(os.__file__)
-_ZIPPED = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
 
 _served: list[str] = []
 _order: tuple[list[str], list[str]] = ([], [])  # sys.path without them: as we left it, and before
@@ -53,8 +51,8 @@ def serve_packages(directory: str, attached: Mapping[str, bytes | memoryview], p
     if not wanted:
         sys.path[:] = _order[1] if rest == _order[0] else rest
     else:
-        first = [entry for entry in rest if _is_standard(entry)]
-        others = [entry for entry in rest if not _is_standard(entry)]
+        first = [entry for entry in rest if is_standard(entry)]
+        others = [entry for entry in rest if not is_standard(entry)]
         if rest != _order[0]:
             _order = [*first, *others], rest
         sys.path[:] = [*first, *wanted, *others]
@@ -63,15 +61,6 @@ def serve_packages(directory: str, attached: Mapping[str, bytes | memoryview], p
             importlib.invalidate_caches()
             site.addsitedir(one)  # for what its .pth files say
     _served = wanted
-
-
-def _is_standard(entry: object) -> bool:
-    """Return whether the standard library of this Python lies there."""
-    if not isinstance(entry, str) or {"site-packages", "dist-packages"} & set(entry.split(os.sep)):
-        return False
-    return os.path.join(entry, "").startswith(os.path.join(_STANDARD, "")) or (
-        os.path.basename(entry) == _ZIPPED
-    )
 
 
 def _put_down(attached: Mapping[str, bytes | memoryview], place: str) -> str:
