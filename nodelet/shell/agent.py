@@ -229,7 +229,7 @@ class Agent:
         has_news = False
         for message, payload in said:
             has_news = True
-            if isinstance(message, m.EndLease):
+            if isinstance(message, (m.EndLease, m.StartLease)):
                 self._lease_log.told(message)
             self._core.receive(message, payload, self._clock_s())
         if has_news:

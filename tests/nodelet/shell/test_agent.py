@@ -325,6 +325,19 @@ def test_asked_by_a_signal_it_writes_what_it_knows(
         scheduler.wait(lambda: len(scheduler.results) == 10, "the results")
 
 
+def test_the_log_says_which_job_follows_another(tmp_path: Path) -> None:
+    with node(tmp_path) as (scheduler, nodelet):
+        first = scheduler.start(double)
+        scheduler.deal(first, [1])
+        scheduler.wait(lambda: scheduler.results == {0: 2}, "a result")
+        scheduler.say(m.Linger(first))
+        second = scheduler.start(str, follows=first, job=b"K" * 16)
+        scheduler.wait(lambda: m.Stopped(first) in scheduler.heard, "Stopped")
+        scheduler.end(second)
+        log = nodelet.log.read_text()
+        assert f"{first.hex()} of job 4a4a4a4a: its job is over, and 4b4b4b4b of the same" in log
+
+
 def test_a_refused_nodelet_ends_and_says_why(tmp_path: Path) -> None:
     with node(tmp_path) as (scheduler, nodelet):
         below = nodelet.processes()

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from msgspec.structs import replace
 
 from burla.nodelet.shell.lease_log import LINES_PER_S, LeaseLog
 from burla.protocol import messages as m
@@ -30,6 +31,29 @@ def test_a_lease_begins_and_ends_for_a_reason(caplog: pytest.LogCaptureFixture) 
     assert caplog.messages == [
         f"serving job 6a6a6a6a, 2 slots: lease {lease}",
         f"ending lease {lease} of job 6a6a6a6a: its job is over",
+    ]
+
+
+@pytest.mark.parametrize("how", ["follows", "keep"])
+def test_one_that_another_of_its_session_follows_ends_once_and_for_that(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    seen = LeaseLog()
+    seen.began(START, 1.0)
+    following = replace(START, lease=b"n" * 16, job=b"k" * 16, **{how: START.lease})
+    seen.told(following)
+    seen.ended(2.0)
+    seen.ended(3.0)  # what was kept for the other, which is gone meanwhile
+    seen.began(following, 4.0)
+    seen.ended(5.0)
+    first, second = START.lease.hex(), following.lease.hex()
+    assert caplog.messages == [
+        f"serving job 6a6a6a6a, 2 slots: lease {first}",
+        f"ending lease {first} of job 6a6a6a6a: its job is over, and 6b6b6b6b of the same caller"
+        " follows",
+        f"serving job 6b6b6b6b, 2 slots: lease {second}",
+        f"ending lease {second} of job 6b6b6b6b: it is idle, or its scheduler is gone",
     ]
 
 
