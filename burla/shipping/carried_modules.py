@@ -13,6 +13,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from burla.values.carried import carry_module
+from burla.values.code import PerCode
 from burla.values.imports import codes_in, imports_of
 
 MODULES_MAX = 4096  # carried with one function
@@ -104,7 +105,7 @@ def carried_modules(loaded: Iterable[str], codes: Iterable[CodeType]) -> dict[st
     todo = list(loaded)
     tops = {name.partition(".")[0] for name in todo}
     for code in codes:
-        imports = imports_of(code, "")
+        imports = _imports_of(code)
         todo += imports.names | imports.texts
         for constant in (constant for one in codes_in(code) for constant in one.co_consts):
             if isinstance(constant, str) and constant.partition(".")[0] in tops:
@@ -122,6 +123,9 @@ def carried_modules(loaded: Iterable[str], codes: Iterable[CodeType]) -> dict[st
         parent = name.rpartition(".")[0]
         todo += imports_of(its_code, name).names | imports_of(its_code, parent).names | {parent}
     return carried
+
+
+_imports_of = PerCode(lambda code: imports_of(code, "")).of
 
 
 def _carry(name: str) -> tuple[bytes | None, CodeType | None]:

@@ -9,7 +9,7 @@ import importlib.machinery
 import operator
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from types import GeneratorType, ModuleType
 from typing import NamedTuple
@@ -219,6 +219,7 @@ class _Asked(NamedTuple):
     otherwise: frozenset[str] = frozenset()  # all that go in one of these ways
     is_relative: bool = False  # what is found depends on the working directory
     loaded: int = 0  # how many modules
+    goes_along: bool = False  # some were loaded by hooks, and are carried with every function
 
 
 _asked = _Asked()
@@ -231,16 +232,22 @@ class _Seen(NamedTuple):
     modules: list[object]
     hooks: list[object]
 
-    def is_same(self, other: "_Seen") -> bool:
-        """Return whether both are equal, without a word to objects that may compare themselves."""
-        return (
-            self.path == other.path
-            and _are_same(self.modules, other.modules)
-            and _are_same(self.hooks, other.hooks)
-        )
+    def is_still_so(self, path: tuple[str, ...], hooks: list[object]) -> bool:
+        """Return whether all is the same, without a word to objects that may compare themselves.
+
+        The loaded modules are looked at where they are: to copy thousands takes as long again.
+        """
+        try:
+            return (
+                self.path == path
+                and _are_same(self.hooks, hooks)
+                and _are_same(self.modules, sys.modules.values())
+            )
+        except RuntimeError:  # another thread imports something
+            return False
 
 
-def _are_same(some: list[object], others: list[object]) -> bool:
+def _are_same(some: list[object], others: Collection[object]) -> bool:
     return len(some) == len(others) and all(map(operator.is_, some, others))
 
 
@@ -250,7 +257,7 @@ _last: tuple[_Seen, _Asked] | None = None
 def new_sent() -> Sent:
     """Return what a function is to take along of the modules that workers cannot import."""
     asked = _sort_modules()
-    return Sent(asked.lost, asked.carried, asked)
+    return Sent(asked.lost, asked.carried, None if asked.goes_along else asked)
 
 
 def found_modules(function: object, inputs: object, sent: Sent) -> Found:
@@ -296,16 +303,18 @@ def by_value_modules() -> frozenset[str]:
 def _sort_modules() -> _Asked:
     global _asked, _last
     path = tuple(map(str, sys.path))
-    seen = _Seen(path, list(sys.modules.values()), [*sys.meta_path, *sys.path_hooks])
+    hooks = [*sys.meta_path, *sys.path_hooks]
     last = _last  # another thread may replace it
-    if last is not None and last[0].is_same(seen):  # a loop of maps asks again and again
+    if last is not None and last[0].is_still_so(path, hooks):  # a loop of maps asks again and again
         return last[1]
+    seen = _Seen(path, list(sys.modules.values()), hooks)
     lost = frozenset(_find_by_value_modules())
     is_relative, loaded = not all(map(os.path.isabs, path)), len(seen.modules)
     if has_hooks():
         of_hooks = frozenset(filter(can_be_carried, _loaded_by_hooks(lost)))
         carried = partial(carried_modules, of_hooks)
-        asked = _Asked(lost - of_hooks, carried, lost | of_hooks, is_relative, loaded)
+        ways = lost - of_hooks, carried, lost | of_hooks
+        asked = _Asked(*ways, is_relative, loaded, goes_along=bool(of_hooks))
     else:
         asked = _Asked(lost, None, lost, is_relative, loaded)
     _asked, _last = asked, (seen, asked)

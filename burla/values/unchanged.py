@@ -68,12 +68,14 @@ def look_at(function: object, classes: Sequence[type], sent: Sent) -> Look | Non
         classes: that go along.
         sent: of the job.
     """
-    is_known = sent.modules is not None and sent.carried is None and not parts.modules_by_value
+    is_known = sent.modules is not None and not parts.modules_by_value
     if type(function) is not FunctionType or not is_known or not _PLAIN.issuperset(classes):
         return None
     walk = _Walk(sent.by_value)
     walk.found += (sent.modules, _registered(), *classes)
-    return walk.found if walk.takes(function) else None
+    if not walk.takes(function) or (sent.carried is not None and sent.carried(walk.codes)):
+        return None
+    return walk.found
 
 
 def _are_same(some: Look, others: Look) -> bool:
@@ -96,6 +98,7 @@ class _Walk:
 
     def __init__(self, by_value: frozenset[str]) -> None:
         self.found: Look = []
+        self.codes: list[CodeType] = []  # of functions that go by value
         self._by_value = by_value  # names of modules that travel
         self._functions: list[FunctionType] = []
         self._cells: dict[int, int] = {}  # number by address: functions may share one
@@ -123,6 +126,7 @@ class _Walk:
         names = _globals_of(code)
         if names is None:
             return False
+        self.codes.append(code)
         self.found += (code, function.__name__, function.__defaults__, len(annotations))
         cells = function.__closure__ or ()
         self.found += [self._cells.setdefault(id(cell), len(self._cells)) for cell in cells]

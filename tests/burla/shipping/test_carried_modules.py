@@ -75,6 +75,15 @@ def test_a_process_without_hooks_of_its_own() -> None:
     assert new_sent().carried is None
 
 
+def test_a_hook_that_has_found_nothing_yet(hooks: list[Any]) -> None:
+    hooks.append(Store())
+    before = new_sent()
+    assert before.carried is not None
+    assert before.modules is new_sent().modules is not None  # a pickle may be used again
+    importlib.import_module("hooked_alone")
+    assert new_sent().modules is None  # now something goes along each time
+
+
 def test_modules_of_a_finder(hooks: list[Any]) -> None:
     hooks.append(Store())
     hooked, alone = importlib.import_module("hooked"), importlib.import_module("hooked_alone")

@@ -189,6 +189,28 @@ def test_what_is_registered_meanwhile_counts(main: Any, monkeypatch: pytest.Monk
     assert pickle_of(module.function) == named
 
 
+def test_hooks_hinder_only_a_function_for_which_they_give_something(
+    main: Any, dumps: list[object]
+) -> None:
+    given: dict[str, bytes] = {}
+    asked: list[list[Any]] = []
+
+    def carried(codes: Any) -> dict[str, bytes]:
+        asked.append(list(codes))
+        return given
+
+    def pickle() -> None:
+        take_apart_function(main.called, sent=Sent(modules=MODULES, carried=carried))
+
+    pickle()
+    pickle()
+    assert len(dumps) == 1
+    assert all(set(codes) == {main.called.__code__, main.helper.__code__} for codes in asked)
+    given["hooked"] = b"its code"  # there is one now by the name of what the function imports
+    pickle()
+    assert len(dumps) == 3  # again, and then together with that
+
+
 def test_nothing_big_is_kept(main: Any) -> None:
     main.FACTOR = "x" * (unchanged.LENGTH_MAX + 1)
     pickle_of(main.recursive)
