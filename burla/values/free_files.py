@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from .free_results import FREE_COUNT_MAX, FREE_FIT, free_bytes_max
+from .free_results import FREE_COUNT_MAX, FREE_FIT, FREE_S, free_bytes_max
 from .raw_memory import Window
 from .shared_memory import empty_and_remove, is_awaited, is_used, rewrite
 
-FREE_S = 10.0  # so long one waits
 LOOK_S = 2.5  # between two looks at those that were in use
 USED_COUNT_MAX = 1024  # of these; each look at one takes some microseconds
 FREE_TRIES_MAX = 4  # files looked at for one leaf: each may be in use still

@@ -24,7 +24,9 @@ from .file_locks import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from .raw_memory import Window
 from .shared_memory import empty_and_remove, write_into
 
-FREE_S = 15.0  # so long a file waits for a worker, about
+# So long one waits, about. Between two maps of a loop others have their turn, which may last; cold
+# memory then costs more than the whole map.
+FREE_S = 30.0
 LOOK_S = 2.5  # between two looks at what waits
 FREE_BYTES_MAX = 1 << 30  # that wait
 FREE_PART = 16  # nor more than this part of the file system, or of the memory
