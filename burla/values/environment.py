@@ -105,6 +105,8 @@ def forget_own_modules(kept: frozenset[str]) -> None:
     Args:
         kept: names of modules that stay, wherever they come from.
     """
+    if sys.modules.keys() <= kept:  # as mostly
+        return
     installed = installed_places()
     # All are looked at first: a namespace package looks for the package that it is in.
     places = {name: place_of(sys.modules[name]) for name in sys.modules.keys() - kept}
