@@ -24,10 +24,13 @@ USUAL = BESIDE_PEERS + ALONE
 BY_NAME = ("linear", "curve", "wire", "up")  # alone, too; some minutes each
 CASES = USUAL + BY_NAME
 ROUNDS = 5
-FEWER_ROUNDS = {"big": 2, "cluster": 3, "shares": 2, "loss": 3, "scale": 1, "balance": 3}
+OTHER_ROUNDS = {
+    **{"big": 2, "cluster": 3, "shares": 2, "loss": 3, "scale": 1, "balance": 3},
+    "tiny": 11,  # so short that single ones tell little
+}
 # Seconds on two quiet CPUs, with all peers and the usual number of rounds and inputs.
 LAST_S = {
-    **{"tiny": 90, "latency": 30, "loop": 20, "cold": 35, "uneven": 70, "data": 55},
+    **{"tiny": 110, "latency": 30, "loop": 20, "cold": 35, "uneven": 70, "data": 55},
     **{"prints": 40, "executor": 10, "loop_heavy": 10, "broadcast": 15, "big": 45},
     **{"cluster": 30, "balance": 15, "shares": 30, "loss": 30, "scale": 40},
 }
@@ -66,9 +69,9 @@ def parser() -> argparse.ArgumentParser:
         help=f"beside peers: {', '.join(BESIDE_PEERS)}; burla alone: {', '.join(ALONE)} (default: "
         f"all of these); and, each some minutes: {', '.join(BY_NAME)}",
     )
-    fewer = ", ".join(f"{case}: {rounds}" for case, rounds in FEWER_ROUNDS.items())
+    other = ", ".join(f"{case}: {rounds}" for case, rounds in OTHER_ROUNDS.items())
     made.add_argument(
-        "--rounds", type=int, help=f"how often each contender runs ({ROUNDS}; {fewer})"
+        "--rounds", type=int, help=f"how often each contender runs ({ROUNDS}; {other})"
     )
     made.add_argument("--peers", nargs="*", choices=peers, default=peers, help="default: all")
     made.add_argument("--without", action="append", choices=list(ALL), default=[])
@@ -105,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(estimate(cases), file=sys.stderr)
     for case in cases:
         begun_s = time.monotonic()
-        rounds = given.rounds or FEWER_ROUNDS.get(case, ROUNDS)
+        rounds = given.rounds or OTHER_ROUNDS.get(case, ROUNDS)
         for series in in_fresh_process(case, replace(options, rounds=rounds)):
             table(series, sys.stdout)
             measured.append(series)

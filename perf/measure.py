@@ -12,8 +12,9 @@ R = TypeVar("R")
 
 SLOW_S = 6.0  # a contender that took longer in all has shown enough: it sits out further rounds
 ALONE_S = float("inf")  # the same where there are no others: each round is wanted
-SERIES_S = 15.0  # so long a series with others has further rounds
+SERIES_S = 10.0  # so long a series with others has further rounds
 ROUNDS_MIN = 2  # but so many in any case: the first one may be that of who must wake up
+FAR, FAR_S = 4.0, 1.0  # times what the quickest took, and seconds: who takes longer is far behind
 
 
 @dataclass(frozen=True)
@@ -91,22 +92,37 @@ def in_turn(
 ) -> Series:
     """Call each of `runs` once per round and note the seconds that it returns in `series`.
 
-    Round 0 counts like any other: what must be warm is warmed before. A contender that took more
-    than `slow_s`, all rounds together, by what it returns or by the clock, sits out those that are
-    left, or a run of all cases would take half an hour. What is quick, of which single rounds tell
-    little, has all rounds, unless there are so many contenders, or is so much else on the machine,
-    that these take too long.
+    Round 0 counts like any other: what must be warm is warmed before. Every other round goes the
+    other way round, so that nobody always follows the same one, who leaves caches and memory as he
+    needs them. Those far behind in round 0 have their further rounds after the others: else each
+    round of these would begin after a pause of seconds, in which all that was warm cools down.
+
+    A contender that took more than `slow_s`, all rounds together, by what it returns or by the
+    clock, sits out those that are left, or a run of all cases would take half an hour. What is
+    quick, of which single rounds tell little, has all rounds, unless there are so many contenders,
+    or is so much else on the machine, that these take too long.
     """
-    until_s = clock_s() + (SERIES_S if slow_s < ALONE_S else ALONE_S)
     spent_s = dict.fromkeys(runs, 0.0)
-    for done in range(rounds):
-        if done >= ROUNDS_MIN and clock_s() >= until_s:
-            series.notes.append(f"no more than {done} of {rounds} rounds: these took long enough")
-            break
-        for name, run in runs.items():
+
+    def run(names: Sequence[str], done: int) -> None:
+        for name in names if done % 2 == 0 else reversed(names):
             taken = series.seconds.setdefault(name, [])
             if max(sum(taken), spent_s[name]) <= slow_s:
                 begun_s = clock_s()
-                taken.append(settled(run))
+                taken.append(settled(runs[name]))
                 spent_s[name] += clock_s() - begun_s
+
+    run(list(runs), 0)
+    until_s = clock_s() + (SERIES_S if slow_s < ALONE_S else ALONE_S)
+    far_s = max(FAR_S, FAR * min(spent_s.values()))
+    near = [name for name in runs if spent_s[name] <= far_s]
+    for names in (near, [name for name in runs if name not in near]):
+        for done in range(1, rounds):
+            if done >= ROUNDS_MIN and clock_s() >= until_s:
+                if names is near:
+                    series.notes.append(
+                        f"no more than {done} of {rounds} rounds: these took long enough"
+                    )
+                break
+            run(names, done)
     return series

@@ -23,8 +23,28 @@ def test_contenders_take_turns() -> None:
 
     runs = {"a": lambda: run_of("a"), "b": lambda: run_of("b")}
     series = in_turn(Series("case"), 3, runs, slow_s=100)
-    assert order == ["a", "b"] * 3
-    assert series.seconds == {"a": [1.0, 3.0, 5.0], "b": [2.0, 4.0, 6.0]}
+    assert order == ["a", "b", "b", "a", "a", "b"]  # nobody always follows the same one
+    assert series.seconds == {"a": [1.0, 4.0, 5.0], "b": [2.0, 3.0, 6.0]}
+
+
+def test_who_is_far_behind_makes_no_pauses_between_the_rounds_of_others() -> None:
+    order: list[str] = []
+    clock = [0.0]
+
+    def run_of(name: str, seconds: float) -> float:
+        order.append(name)
+        clock[0] += seconds
+        return seconds
+
+    runs = {
+        "quick": lambda: run_of("quick", 0.1),
+        "slow": lambda: run_of("slow", 1.5),
+        "near": lambda: run_of("near", 0.9),  # many times the quickest, and yet no pause
+    }
+    series = in_turn(Series("case"), 3, runs, slow_s=100, clock_s=lambda: clock[0])
+    first = ["quick", "slow", "near"]
+    assert order == [*first, "near", "quick", "quick", "near", "slow", "slow"]
+    assert {name: len(taken) for name, taken in series.seconds.items()} == dict.fromkeys(runs, 3)
 
 
 def test_a_slow_contender_takes_part_once() -> None:
@@ -55,7 +75,7 @@ def test_so_many_contenders_that_a_round_takes_long_have_fewer_rounds() -> None:
     clock = [0.0]
 
     def run() -> float:
-        clock[0] += SERIES_S / 3
+        clock[0] += SERIES_S / 2
         return 0.001
 
     series = in_turn(Series("case"), 5, {"a": run, "b": run}, slow_s=100, clock_s=lambda: clock[0])
