@@ -10,7 +10,7 @@ from waiting import wait_until
 pytestmark = pytest.mark.slow
 
 BEGIN = """
-import gc, itertools, os, stat, sys, time
+import gc, itertools, os, stat, sys, time, warnings
 from contextlib import suppress
 import numpy as np
 from burla import remote_parallel_map
@@ -168,6 +168,7 @@ def compute(array):
 state = [np.full(1 << 18, float(n)) for n in range(8)]
 gc.disable()  # what is let go of is free at once, whatever a map leaves behind
 early = remote_parallel_map(compute, state)
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 on: there are threads
 child = os.fork()
 if child == 0:
     time.sleep(2)
@@ -213,6 +214,7 @@ def compute(n):
 
 results = remote_parallel_map(compute, range(200), generator=True)
 first = next(results)
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 on: there are threads
 child = os.fork()
 if child == 0:
     results.close()
