@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from clusters import Cluster, wait_for_zygote
+from clusters import Cluster, cluster, wait_for_zygote
 from scripts import succeed
 from waiting import LATE_S, wait_gone
 
@@ -249,3 +249,45 @@ def test_a_loop_of_other_functions_imports_only_in_its_first_maps(tmp_path: Path
     print(run(102))
     """
     assert succeed(source, tmp_path, private=True) == "('', 0) ('', 0) True\n('new', 1)\n"
+
+
+def test_an_own_module_that_was_looked_for_ahead_is_what_an_import_finds(tmp_path: Path) -> None:
+    """Where what was imported ahead had none, a worker of a job with one imports anew."""
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    imports = str(tmp_path / "imports")
+    looks = "try:\n    from aa_settings import WORD\nexcept ImportError:\n    WORD = 'none'\n"
+    (installed / "heavy.py").write_text(HEAVY.format(imports=imports, begin="") + looks)
+    source = f"""
+    import os, sys, time
+    sys.path.insert(0, {str(installed)!r})
+    from burla import remote_parallel_map
+
+    def count(function):
+        before = os.stat({imports!r}).st_size if os.path.exists({imports!r}) else 0
+        (word,) = remote_parallel_map(function, [1])
+        return word, os.stat({imports!r}).st_size - before
+
+    def without(number):
+        def f(x):
+            import heavy
+            return heavy.WORD * bool(number)
+
+        return f
+
+    def f(x):
+        import heavy, aa_settings
+        return heavy.WORD
+
+    until = time.monotonic() + 60
+    number = 1
+    while count(without(number)) != ("none", 0):
+        assert time.monotonic() < until
+        number += 1
+    with open({str(tmp_path / "aa_settings.py")!r}, "w") as file:
+        file.write("WORD = 'own'")
+    print(count(f), count(without(number + 1)))
+    """
+    (tmp_path / "c").mkdir()
+    with cluster(tmp_path / "c", 2):
+        assert succeed(source, tmp_path) == "('own', 1) ('none', 1)\n"

@@ -73,6 +73,7 @@ def environment() -> bytes:
         "shadowed": [],
         "argv": ["x"],
         "main": {},
+        "surroundings": b"",
     }
     packed: bytes = msgpack.packb(here)
     return packed
@@ -241,7 +242,7 @@ class Machine:
         """Begin a lease without workers."""
         names = ("func_ram", "budget", "gpus")
         limits = {name: how.pop(name) for name in names if name in how}
-        settings = LoadSettings(environment=environment(), node="here", **how)
+        settings = LoadSettings(**{"environment": environment(), "node": "here"} | how)
         self._spawn = SpawnPolicy()
         if not use_template:
             self._spawn.drop_template()
