@@ -21,6 +21,7 @@ import time
 from typing import Any
 
 from burla.system.hash_seed import VARIABLE as SEED_VARIABLE, own_seed
+from burla.system.interrupts import HeldInterrupts
 from burla.system.launch import LaunchError, command
 from burla.system.owner import MEMORY, Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories
@@ -206,7 +207,8 @@ def private_cluster() -> LocalCluster:
         if _retired:
             _end_retired()
         if _cluster is None:
-            _cluster = _start()
+            with HeldInterrupts():  # or nobody would know of what has been made
+                _cluster = _start()
         return _cluster
 
 

@@ -121,6 +121,31 @@ def test_ctrl_c_while_the_private_cluster_starts_leaves_nothing(
         wait_until(lambda: not script.left(), "its temporary directory is empty")
 
 
+@pytest.mark.parametrize("step", ["mkdir", "chmod"])
+def test_ctrl_c_right_after_something_was_made_for_the_private_cluster_leaves_nothing(
+    tmp_path: Path, step: str
+) -> None:
+    source = f"""
+import os, signal
+from burla import remote_parallel_map
+
+def step(*arguments, really=os.{step}):
+    really(*arguments)
+    if not has_come:
+        has_come.append(signal.raise_signal(signal.SIGINT))
+
+has_come = []
+os.{step} = step
+remote_parallel_map(abs, [-1])
+"""
+    with caller(source, tmp_path) as script:
+        status, _, err = script.wait_end()
+        assert status == -2, err
+        assert err.count("KeyboardInterrupt") == 1, err
+        script.mark.wait_gone()
+        wait_until(lambda: not script.left(), "its temporary directory is empty")
+
+
 def test_ctrl_c_while_the_first_call_imports_comes_behind_it(tmp_path: Path) -> None:
     source = """
 import signal, sys

@@ -110,7 +110,8 @@ def test_copies_that_die_with_their_template_are_nobodys_deaths() -> None:
             m.add_workers(6)
             m.drop_template()  # with its orders to fork unread
             await m.until(lambda: len(m.ready) == 8)
-            assert not m.deaths
+            # one that had just said that it was there may still be below the template, and die
+            assert all((death.lost, death.running) == ((), None) for _, death in m.deaths)
             assert len(set(m.ready)) == 8
             assert m.ready[:2] == ids
 
