@@ -172,22 +172,20 @@ class WorkerPool:
                 self._memory.close()
 
     async def close(self, *, at_once: bool = False) -> None:
-        """End the lease, if there is one, and the zygote with all that is below it.
+        """End the zygote with all that is below it.
 
-        `at_once`: a lease has begun to end, and does not.
+        Of a lease, outcomes and output that were written are told; deaths are not.
+
+        `at_once`: it does not end when it is asked to.
         """
         if not self._has_started:
             return
-        self._has_started = False
+        self._has_started, self._is_dead = False, True
         if at_once:
-            self._is_dead = True
             self._zygote.kill()
-        if self._load is not None and not self._is_dead:
-            await self.end_lease(goes_on=False)
-        self._is_dead = True
         await self._zygote.close()
         for handle in list(self._handles.values()):
-            if at_once and (events := self._traffic.drain(handle)):
+            if events := self._traffic.drain(handle):
                 self._owner.tell(events)
             self._let_go(handle)
         self._observer.end()
@@ -282,17 +280,14 @@ class WorkerPool:
         else:
             self._owner.tell([NotCopied()])
 
-    async def end_lease(self, *, goes_on: bool = True) -> bool:
+    async def end_lease(self) -> bool:
         """Kill all processes of the lease and return when they are gone and the scratch is empty.
 
         Outcomes and output that were written are told before; deaths are not. Without a lease there
         is nothing to be done.
 
-        Args:
-            goes_on: another lease is to begin here.
-
         Returns:
-            Whether it may.
+            Whether another lease may begin here.
         """
         if self._load is None:
             return True
@@ -303,10 +298,10 @@ class WorkerPool:
             kept = [handle.page for handle in self._blanks()]
             preloader = self._handles.get(self.preloading.worker or 0)
             if preloader is None:
-                self._zygote.send(c.EndLease(kept, goes_on=goes_on))
+                self._zygote.send(c.EndLease(kept))
             else:
                 kept.append(preloader.page)
-                self._zygote.send(c.EndLease(kept, preloader.page, goes_on))
+                self._zygote.send(c.EndLease(kept, preloader.page))
         is_clean = await self._ended
         for handle in [h for h in self._handles.values() if h.state not in IDLE]:
             if events := self._traffic.drain(handle):
@@ -315,7 +310,7 @@ class WorkerPool:
         self._ended = None
         self._load = None
         self._without_device = 0
-        if self._is_dead or not (goes_on and is_clean):
+        if self._is_dead or not is_clean:
             return False
         if self.preloading.end():
             # one that the zygote forks after it has heard of a shared directory, as for a lease

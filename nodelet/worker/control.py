@@ -63,7 +63,6 @@ class EndLease(NamedTuple):
 
     kept: list[int]
     preloader: int = -1  # the one of them that forks others: those go, too
-    goes_on: bool = True  # another lease follows here; else a sandbox is not worth wiping
 
 
 # --- zygote -> agent ---

@@ -1,11 +1,13 @@
 """Finding and killing processes: everything below a process, wherever it went."""
 
 import ctypes
+import math
 import os
 import select
 import signal
 import socket
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -72,6 +74,22 @@ class Wakeup:
             else:
                 self._ended = True
         return told and not self._ended
+
+    def wait_ended(self, killed: Sequence[int], timeout_ms: int) -> None:
+        """Return when these children have ended, or after a while; they are still to be reaped."""
+        until_s = time.monotonic() + timeout_ms / 1000
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        while any(map(_runs, killed)) and (left_s := until_s - time.monotonic()) > 0:
+            if poller.poll(math.ceil(left_s * 1000)):
+                os.read(self._wake, 4096)
+
+
+def _runs(child: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:  # it is no child of ours, or reaped
+        return False
 
 
 def children_of(pid: int) -> list[int]:

@@ -8,7 +8,6 @@ It must never import zmq, asyncio or uvloop, run user code, or have a second thr
 """
 
 import os
-import select
 import signal
 import socket
 import sys
@@ -88,7 +87,7 @@ class Zygote:
         self._preloader = 0  # the one of them that forks others; 0: none does
         self._ending: frozenset[int] | None = None  # pids to keep, while a lease is ended
         self._late_s = 0.0  # when that takes too long
-        self._goes_on = False  # another lease follows it here
+        self._goes_on = False  # another lease can follow it here
 
     def run(self) -> NoReturn:
         """Serve the agent until it ends."""
@@ -101,7 +100,7 @@ class Zygote:
             self._reap()
             if self._ending is not None and is_there:
                 self._end_round(self._ending)
-        self._end()
+        self._end(wakeup)
 
     # --- orders ---
 
@@ -129,8 +128,8 @@ class Zygote:
                     kill_tree(pid, spared=self._workers)
             case c.Share(directory):
                 self._share(directory)
-            case c.EndLease(kept, preloader, goes_on):
-                self._late_s, self._goes_on = time.monotonic() + ENDING_S, goes_on
+            case c.EndLease(kept, preloader):
+                self._late_s, self._goes_on = time.monotonic() + ENDING_S, True
                 self._preloader = self._pages.get(preloader, 0)
                 self._ending = frozenset(self._pages[page] for page in kept if page in self._pages)
             case other:
@@ -192,8 +191,8 @@ class Zygote:
                 if len(self._orphans) > ORPHANS_MAX:
                     del self._orphans[next(iter(self._orphans))]
 
-    def _end_round(self, keep: frozenset[int]) -> None:
-        """Kill all but `keep`; say so when nothing else is left."""
+    def _end_round(self, keep: frozenset[int]) -> list[int]:
+        """Kill all but `keep`, and return what was there; say so when nothing else is left."""
         if time.monotonic() > self._late_s:
             keep = self._ending = keep - {self._preloader}
             self._goes_on = self._goes_on and bool(self._agent)
@@ -210,6 +209,7 @@ class Zygote:
             self._ending = None
             self._orphans.clear()
             self._say(c.Ended(self._wipe()))
+        return left
 
     def _kill_all_below(self, keep: frozenset[int]) -> list[int]:
         """Kill all that is below us but for `keep`; return what was there."""
@@ -260,16 +260,14 @@ class Zygote:
                     os.unlink(entry.path)
         return True
 
-    def _end(self) -> NoReturn:
+    def _end(self, wakeup: Wakeup) -> NoReturn:
         """Kill everything below and go."""
         if not self._agent:
             os._exit(0)  # the kernel kills all that is in the namespace, and waits for it
         self._ending = frozenset()
         while self._ending is not None:
-            self._end_round(self._ending)
+            wakeup.wait_ended(self._end_round(self._ending), ROUND_MS)
             self._reap()
-            if self._ending is not None:
-                select.select((), (), (), ROUND_MS / 1000)
         if self._scratch:
             remove(self._scratch)
         os._exit(0)
