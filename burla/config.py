@@ -8,7 +8,6 @@ from typing import Any
 
 from burla.system.environ import variable
 from burla.system.paths import SERVER_KEYS_FILE, USER_KEY_FILE, settings_directory
-from burla.transport.addresses import FORMS, AddressError, connect_address
 
 from .errors import BadSetting
 
@@ -49,6 +48,7 @@ def _up_to_date(address: str) -> str:
     path = server_keys_path()
     if path is None or "?key=" not in address or not os.path.exists(path):
         return address
+    from burla.transport.addresses import AddressError
     from burla.transport.server_keys import ServerKeys, renewed  # few schedulers get another key
 
     try:
@@ -124,6 +124,8 @@ def _number(text: str) -> float | None:
 
 
 def _checked(address: object, source: str) -> str:
+    from burla.transport.addresses import FORMS, AddressError, connect_address  # private: none
+
     if not isinstance(address, str) or not address.strip():
         expected = f"{FORMS}, or not there at all for a private cluster on this machine"
         raise BadSetting(source, address, expected)

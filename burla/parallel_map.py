@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, overload
 
+from burla.system.garbage import NoCollections
 from burla.system.interrupts import HeldInterrupts
 
 from .own_frames import hide_own_frames
@@ -410,7 +411,7 @@ def remote_parallel_map(
     try:
         if "burla.calling" not in sys.modules:
             _start_ahead(function_, inputs, detach=detach)
-            with HeldInterrupts():
+            with HeldInterrupts(), NoCollections():
                 from . import calling  # noqa: F401
         from .calling import map_, request_of
 
@@ -454,14 +455,14 @@ def _start_ahead(function: object, inputs: object, *, detach: object) -> None:
     if detach or is_empty or not callable(function) or not hasattr(type(inputs), "__iter__"):
         return
     with suppress(Exception):
-        with HeldInterrupts():
+        with HeldInterrupts(), NoCollections():
             from .config import cluster_address
             from .monkey_patches import refuse_green_threads
 
         refuse_green_threads()
         is_nested = os.environ.get("BURLA_WORKER_PID") == str(os.getpid())
         if not is_nested and cluster_address() is None:
-            with HeldInterrupts():
+            with HeldInterrupts(), NoCollections():
                 from .private_cluster import private_cluster
 
             private_cluster()

@@ -4,6 +4,8 @@ Both are one daemon (burla/private/cli.py). Nothing is left when the process end
 it ends its daemon itself; when it is killed that notices (burla/system/daemon.py), ends, and
 removes the directory. What even that misses, because it was killed as well, the next private
 cluster of anybody with the same base directory sweeps.
+
+Imports little: a script waits for the daemon, which starts while the rest is imported.
 """
 
 import atexit
@@ -18,21 +20,22 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from burla.system.hash_seed import VARIABLE as SEED_VARIABLE, own_seed
+from burla.system.hash_seed import VARIABLE as SEED_VARIABLE, own_seed, random_seed
 from burla.system.interrupts import HeldInterrupts
 from burla.system.launch import LaunchError, command
 from burla.system.owner import MEMORY, Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories
 from burla.system.procfs import process_started
 from burla.transport.descriptors import lack
-from burla.values.free_files import FreeFiles
-from burla.values.free_results import HeldResults
-from burla.values.shared_memory import keepers
 
 from .ends import how_it_died
 from .errors import ClusterError
+
+if TYPE_CHECKING:
+    from burla.values.free_files import FreeFiles
+    from burla.values.free_results import HeldResults
 
 SOCKET = "s"  # short, since an ipc path is
 # What an ipc path may have in bytes (107), less a directory of ours, the socket and a suffix to it.
@@ -130,12 +133,17 @@ class LocalCluster:
                 return None
         except OSError:
             return None
+        from burla.values.free_results import HeldResults
+        from burla.values.shared_memory import keepers
+
         self._results = keepers[directory] = HeldResults(directory)
         return directory
 
     @functools.cached_property
-    def free_files(self) -> FreeFiles | None:
+    def free_files(self) -> "FreeFiles | None":
         """Return what jobs of this cluster leave each other of that directory; None: nothing."""
+        from burla.values.free_files import FreeFiles
+
         return None if self.memory is None else FreeFiles(self.memory)
 
     def end(self) -> None:
@@ -150,6 +158,8 @@ class LocalCluster:
                 _kill_forks(self._directory)
             remove_directory(self._directory)
             if self._results is not None:
+                from burla.values.shared_memory import keepers
+
                 self._results.end()
                 keepers.pop(memory_of(self._directory), None)
 
@@ -233,8 +243,7 @@ def _start() -> LocalCluster:
     directory = _make_directory()
     owner = Owner(os.getpid(), process_started(os.getpid()), directory)
     try:
-        line = command("burla.private.cli", address_in(directory), str(owner))
-        daemon = _spawn(line, directory)
+        daemon = _spawn(owner, directory)
     except (LaunchError, OSError) as error:
         remove_directory(directory)
         raise ClusterError(
@@ -249,14 +258,18 @@ def _start() -> LocalCluster:
     return LocalCluster(directory, daemon)
 
 
-def _spawn(line: list[str], directory: str) -> subprocess.Popen[bytes]:
+def _spawn(owner: Owner, directory: str) -> subprocess.Popen[bytes]:
+    seed = own_seed()  # the variable may have been changed since
+    if seed is None:
+        seed = random_seed()
+    path = os.path.join(directory, SOCKET)
+    line = command("burla.private.cli", path, str(owner), str(seed))
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     output = os.open(os.path.join(directory, LOG), flags, 0o600)
     try:
-        seed = own_seed()  # the variable may have been changed since
         return subprocess.Popen(  # inherits the environment: the calls are to see it
             line,
-            env=os.environ if seed is None else os.environ | {SEED_VARIABLE: str(seed)},
+            env=os.environ | {SEED_VARIABLE: str(seed)},  # what forks workers is forked from it
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # the address, which we know
             stderr=output,
@@ -268,7 +281,7 @@ def _spawn(line: list[str], directory: str) -> subprocess.Popen[bytes]:
 
 
 def _kill_forks(directory: str) -> None:
-    """Kill what a nodelet that is gone has forked; its scratch directory is in their names."""
+    """Kill what a daemon that is gone has forked; its directory is in their command lines."""
     mark = os.fsencode(directory) + b"/"
     with contextlib.suppress(OSError):  # no /proc
         for name in os.listdir("/proc"):

@@ -4,36 +4,65 @@ Both are what they are elsewhere; only the line is another one, so that a call c
 less on its way and back. `burla/private_cluster.py` starts it, and nobody else: it has no options.
 Its process ends when either of the two does, or its owner.
 
-A script waits for all of this, so its zygote is started first: while that imports, we do.
+A script waits for all of this. So its zygote is forked from it before it is anything itself: a
+Python is started once, and while the zygote imports what workers need, we import the rest.
 """
 
+import gc
+import logging
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import NoReturn
 
+from burla.nodelet.shell.forking import fork_module
 from burla.nodelet.shell.launching import Launched, launch_module, launch_zygote, make_scratch
-from burla.system.hash_seed import own_seed, seed_of
+from burla.system.hash_seed import own_seed
 from burla.system.owner import Owner
-from burla.system.preparing import PRIVATE_LEVEL, prepare
+from burla.system.preparing import PRIVATE_LEVEL, prepare, prepare_descriptors
 from burla.transport.descriptors import SPARE
 
 Begun = tuple[str, Launched]  # a scratch directory, and the zygote of the workers in it
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Be the private cluster: `ADDRESS OWNER`; return the exit code."""
-    address, owner = arguments[0], Owner.parse(arguments[1])
+def main(arguments: Sequence[str]) -> NoReturn:
+    """Be the private cluster: `SOCKET OWNER SEED`.
+
+    Args:
+        arguments: the path of the socket, where the owner comes to; lies in its directory, so that
+            all that is forked here can be told by its command line.
+            Who that is.
+            The seed of `hash()` for all workers.
+    """
+    socket, owner, seed = arguments[0], Owner.parse(arguments[1]), int(arguments[2])
     assert owner.directory is not None, arguments
-    prepare("burla-cluster", PRIVATE_LEVEL, SPARE)
+    prepare_descriptors(SPARE)
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
-    seed = own_seed()  # our environment is that of the caller
-    if seed is None:
-        seed = seed_of(os.path.realpath(owner.directory))
     begun: Begun | None = None
     with suppress(OSError):  # it is tried again, and told, where both run
         scratch = make_scratch(owner.directory)
-        begun = scratch, launch_zygote(launch_module("zygote", seed, scratch))
+        begun = scratch, _begin_zygote(scratch, seed)
+    prepare("burla-cluster", PRIVATE_LEVEL, SPARE)
 
+    gc.disable()  # nothing of what is imported is ever garbage
     from .both import run  # the rest is imported while the zygote starts
 
-    return run(address, owner, seed, begun)
+    gc.enable()
+    status = run(f"ipc://{socket}", owner, seed, begun)
+    logging.shutdown()
+    os._exit(status)  # nothing is left to be ended: to take down all modules takes a while
+
+
+def _begin_zygote(scratch: str, seed: int) -> Launched:
+    """Begin what forks workers.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    flags = sys.flags
+    is_bare = flags.ignore_environment or flags.no_site or flags.no_user_site  # as the caller is
+    if is_bare or own_seed() != seed:
+        return launch_zygote(launch_module("zygote", seed, scratch))
+    path = getattr(sys.modules["__main__"], "own_path", sys.path)  # without that of the caller
+    return launch_zygote(fork_module("zygote", path, scratch))

@@ -10,7 +10,6 @@ import functools
 import os
 import sys
 from contextlib import suppress
-from hashlib import sha256
 
 VARIABLE = "PYTHONHASHSEED"
 SEED_MAX = 2**32 - 1
@@ -30,7 +29,14 @@ def own_seed() -> int | None:
 
 def seed_of(cluster: str) -> int:
     """Return the seed of the cluster that has this key, or this socket."""
+    from hashlib import sha256  # which loads OpenSSL
+
     return 1 + int.from_bytes(sha256(cluster.encode()).digest()[:8], "big") % SEED_MAX
+
+
+def random_seed() -> int:
+    """Return a seed that nobody can guess."""
+    return 1 + int.from_bytes(os.urandom(8)) % SEED_MAX
 
 
 def _variable_at_start() -> str:

@@ -6,11 +6,13 @@ script or in the working directory (`random.py`, `msgpack.py`) is taken for a li
 """
 
 import gc
-import importlib
-import importlib.util
 import os
 import signal
 import sys
+
+own_path: list[
+    str
+] = []  # where this Python finds modules, and burla, without being told by another
 
 
 class LaunchError(Exception):
@@ -93,7 +95,10 @@ def _accept_signals() -> None:
 
 def _run(module: str, paths: str, arguments: list[str]) -> None:
     """Load burla from where this file lies, then call `main` of `module`."""
+    import importlib.util  # not for those who only start others
+
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    own_path[:] = [*sys.path, os.path.dirname(home)]
     sys.path += [path for path in paths.split(os.pathsep) if path and path not in sys.path]
     spec = importlib.util.spec_from_file_location(
         "burla", os.path.join(home, "__init__.py"), submodule_search_locations=[home]

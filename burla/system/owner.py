@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .procfs import HAS_PROC, process_started
 
@@ -31,8 +31,7 @@ def this_host() -> str:
     return f"{zlib.crc32(repr((os.uname().nodename, words)).encode()):08x}"
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """The process that a daemon ends with."""
 
     pid: int

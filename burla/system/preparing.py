@@ -22,19 +22,9 @@ log = logging.getLogger(__name__)
 
 
 def prepare(name: str, level: int = logging.INFO, descriptors_spare: int = 0) -> None:
-    """Make this process fit for a daemon; what it starts inherits that.
-
-    `descriptors_spare`: so many below the hard limit are left, for what must not fail when others
-    have taken all.
-    """
-    for number in range(3):  # else the next socket becomes 2, and what C code prints goes into it
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    """Make this process fit for a daemon; `descriptors_spare`: see `prepare_descriptors`."""
+    limit = prepare_descriptors(descriptors_spare)
     warnings.simplefilter("default")  # the user's PYTHONWARNINGS=error is not meant for us
-    limit = _limit_descriptors(descriptors_spare)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")
     logs.set_up(name, level)
@@ -46,6 +36,21 @@ def prepare(name: str, level: int = logging.INFO, descriptors_spare: int = 0) ->
             DESCRIPTORS_MIN,
         )
         raise SystemExit(EXIT_CONFIG)
+
+
+def prepare_descriptors(spare: int = 0) -> int:
+    """Do what is also good for what this process starts, which inherits it; return their limit.
+
+    `spare`: so many below the hard limit are left, for what must not fail when others have taken
+    all.
+    """
+    for number in range(3):  # else the next socket becomes 2, and what C code prints goes into it
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    return _limit_descriptors(spare)
 
 
 def _limit_descriptors(spare: int) -> int:

@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 HAS_PROC = os.path.exists("/proc/self/stat")
 
 _STATE, _PARENT, _STARTED = 0, 1, 19  # places in /proc/PID/stat behind the name; see proc(5)
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(NamedTuple):
     """That this process is in a control group of one hierarchy."""
 
     hierarchy: int  # 0: version 2

@@ -12,6 +12,7 @@ from typing import Any
 from burla.nodelet.worker import control as c
 from burla.nodelet.worker.processes import kill_tree, number_outside
 
+from .forking import Forked
 from .launching import Launched
 
 START_S = 30.0  # a machine under heavy load still imports Python within this
@@ -80,14 +81,14 @@ class ZygoteClient:
 
     def kill_left(self, pids: Iterable[int]) -> None:
         """Kill what it has forked, now that it is gone itself."""
-        if isinstance(self._process, subprocess.Popen):
+        if isinstance(self._process, subprocess.Popen | Forked):
             for pid in pids:
                 kill_tree(pid)
         # else they had numbers of a namespace, with which the kernel has killed them
 
     def seen_from_here(self, pid: int) -> int:
         """Return the number that a process below it has for us; 0: it cannot be found."""
-        if isinstance(self._process, subprocess.Popen):
+        if isinstance(self._process, subprocess.Popen | Forked):
             return pid
         return number_outside(self._process.pid, pid)
 

@@ -34,6 +34,50 @@ def test_it_is_one_process_with_its_zygote_beside_it(tmp_path: Path) -> None:
     assert " burla.private.cli " in succeed(text, tmp_path, private=True)
 
 
+def test_its_zygote_is_forked_from_it_and_has_nothing_of_a_daemon(tmp_path: Path) -> None:
+    text = """
+def look(x):
+    import gc, logging, sys, warnings
+    loaded = {"zmq", "asyncio", "uvloop", "burla.transport.sockets"} & sys.modules.keys()
+    return loaded, logging.root.handlers, [f for f in warnings.filters if f[0] == "default"][1:]
+
+(zygote,) = daemon.children()
+assert zygote.cmdline() == daemon.cmdline()
+assert os.path.join(cluster._directory, "s") in zygote.cmdline()
+assert os.getsid(zygote.pid) == zygote.pid
+opened = {os.readlink(path) for path in glob.glob(f"/proc/{zygote.pid}/fd/*")}
+assert not [name for name in opened if "eventpoll" in name or name.endswith("/s")], opened
+assert remote_parallel_map(look, [1]) == [(set(), [], [])]
+gone = sys.path.pop(0)  # the folder of the script, where the daemon finds modules, too
+assert gone not in remote_parallel_map(lambda x: list(sys.path), [1])[0]
+print("fine")
+"""
+    assert succeed(START + text, tmp_path, private=True) == "fine\n"
+
+
+@pytest.mark.parametrize("option", ["-E", "-I"])
+def test_without_regard_to_the_environment_its_workers_have_one_seed_as_ever(
+    option: str, tmp_path: Path
+) -> None:
+    text = (
+        START
+        + """
+def look(x):
+    import time
+    time.sleep(0.2)
+    return os.getpid(), hash("burla")
+
+told = dict(remote_parallel_map(look, range(8)))
+assert len(told) > 1
+assert len(set(told.values())) == 1, told
+print("fine")
+"""
+    )
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    assert succeed([option, str(script)], tmp_path, private=True) == "fine\n"
+
+
 def test_sigusr2_writes_the_state_of_both_parts(tmp_path: Path) -> None:
     text = """
 paths = [os.path.join(cluster._directory, f"{n}-state.json") for n in ("scheduler", "nodelet")]
