@@ -31,6 +31,7 @@ _OWN_TYPES = 24  # numbers of NumPy's own types of elements are below
 _NOT_OF_CLASSES = (  # what says where a class stands, and not what it does
     *("__doc__", "__module__", "__firstlineno__", "__static_attributes__"),
     *("__annotate__", "__annotate_func__", "__annotations_cache__"),
+    "__slotnames__",  # what pickling an instance has noted there
 )
 _NOTED_BY_BODIES = ("__firstlineno__", "__static_attributes__")
 _STORE_NAME = opmap["STORE_NAME"]
@@ -311,6 +312,8 @@ class _ContentPickler(FunctionPickler):
         tracked = parts.get_or_create_tracker_id(cls)
         made_of = [one for one in reduced[1] if type(one) is not str or one != tracked]
         attributes = {k: v for k, v in reduced[2][0].items() if k not in _NOT_OF_CLASSES}
+        if not attributes.get("__annotations__", True):  # who asked for them has put that there
+            del attributes["__annotations__"]
         return _content, ("class", made_of, sorted(attributes.items()))
 
 

@@ -1,5 +1,6 @@
 """Digests of contents: the same in every process for what is the same, and for nothing else."""
 
+import copy
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -207,6 +208,20 @@ def made():
             self.first, self.second, self.third, self.fourth = 1, 2, 3, 4
     return Inner
 """
+
+
+def test_what_looking_at_a_class_has_noted_there_does_not_count() -> None:
+    class Plain:
+        pass
+
+    class Other:
+        x: int = 0
+
+    before, other = of(Plain), of(Other)
+    copy.copy(Plain())  # notes its slots
+    assert Plain.__annotations__ == {}  # asked for, they are there
+    assert "__slotnames__" in vars(Plain)
+    assert (of(Plain), of(Other)) == (before, other)
 
 
 def test_the_line_of_a_class_does_not_count() -> None:
