@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from .frames import NotLoadableError, Pieces, join, join_view
-from .payloads import load_result
 from .shared_memory import VIEW, is_reference, peek
 
 _BY_ID = b"_known_class"  # what loads such a name
@@ -30,7 +29,10 @@ def kept_frames(frames: Sequence[Any], *, many: bool) -> list[Any] | None:
         return list(frames)
     try:
         pieces = Pieces()
-        pickle.Pickler(pieces, 5, buffer_callback=pieces.hold).dump(load_result(frames))
+        # not by `load_result`, which may let go of what it has read: who loads it is to find it
+        data, buffers = join(frames)
+        result = pickle.loads(data, buffers=buffers)
+        pickle.Pickler(pieces, 5, buffer_callback=pieces.hold).dump(result)
         return list(pieces.cut())
     except Exception:  # of a class that no name leads to
         return None

@@ -4,13 +4,15 @@ import gc
 import mmap
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from set_clock import SetClock
 
 from burla.values.free_results import FREE_S
+from burla.values.kept import kept_frames
 from burla.values.payloads import load_result
 from burla.values.pickling import take_apart_any
 from burla.values.rooms import FIT_PART, IDLE_MAX, TWICE_BYTES_MAX, Rooms
@@ -35,14 +37,19 @@ def made(rooms: Rooms, size: int = SIZE) -> memoryview:
     return room
 
 
-def put_together(rooms: Rooms, value: object) -> object:
-    """Return a value as a caller has it when all its fragments have come."""
-    flow = take_apart_any(value).flow()
+def gathered(rooms: Rooms, flow: Sequence[Any]) -> memoryview:
+    """Return a value as it is when all its fragments have come."""
     room, at = made(rooms, sum(map(len, flow))), 0
     for frame in flow:
         room[at : at + len(frame)] = frame
         at += len(frame)
-    return load_result([room])
+    return room
+
+
+def put_together(rooms: Rooms, value: object) -> object:
+    """Return a value as a caller has it then."""
+    flow = take_apart_any(value).flow()
+    return load_result([gathered(rooms, flow)])
 
 
 def address(array: object) -> int:
@@ -216,3 +223,12 @@ def test_where_there_is_no_memory_that_is_said(
 
     monkeypatch.setattr("burla.values.rooms.mmap.mmap", none)
     assert rooms.make(SIZE) is None
+
+
+def test_what_is_kept_of_a_result_leaves_it_to_who_loads_it(rooms: Rooms) -> None:
+    value = [b"_known_class", [float(one) for one in range(TWICE_BYTES_MAX // 8)]]
+    room = gathered(rooms, take_apart_any(value).flow())
+    kept = kept_frames([room], many=False)
+    assert kept is not None
+    assert load_result(kept) == value
+    assert load_result([room]) == value
