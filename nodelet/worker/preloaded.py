@@ -17,7 +17,7 @@ from burla.values.environment import Environment, installed_places, place_of
 from .control import LoadSettings, Modules
 from .folders import VARIABLE, enter, own_modules_place
 
-SLOW_NS = 100_000_000  # less is not worth a process
+SLOW_NS = 30_000_000  # less is not worth a process; NumPy takes 50 to 100 ms
 NAMES_MAX = 10_000
 
 
