@@ -13,6 +13,8 @@ from numbers import Real
 from types import FunctionType
 from typing import Any
 
+from msgspec import Struct
+
 from burla.values.calls import call
 from burla.values.leaves import is_sliceable_array
 from burla.values.payloads import name_of as name_of, short_repr
@@ -130,8 +132,7 @@ def _check_ram(value: object) -> None:
 # --- the tuple rule ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """How inputs become arguments of the function."""
 
     unpack: bool | None  # True: call function(*input); None: if the input is a tuple

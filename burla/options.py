@@ -6,9 +6,10 @@ Pure: everything here is decided before anything is started or sent.
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any
+
+from msgspec import Struct
 
 from burla.core.progress import Progress
 from burla.protocol.image_messages import checked_image
@@ -25,8 +26,7 @@ NAME_CHARS_MAX = 256  # of what results are kept under
 SECONDS_MAX = 10 * 366 * 24 * 3600  # ten years: what is longer is a mistake
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """What is wanted of the outcomes of one job."""
 
     generator: bool = False

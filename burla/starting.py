@@ -4,10 +4,10 @@ import functools
 import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from burla.core.adopting import Adopting
 from burla.core.batches import Window
@@ -83,8 +83,7 @@ ANSWER_S = 8.0  # how long a configured cluster may take to say its first word
 ANSWER_PRIVATE_S = 60.0  # its daemons start on a busy machine; that they died is known at once
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What a caller asks for, checked."""
 
     function: Callable[..., Any]
@@ -104,8 +103,7 @@ class Request:
     image: str = ""  # in which the calls run; empty: in none
 
 
-@dataclass(frozen=True, slots=True)
-class _Cluster:
+class _Cluster(Struct, frozen=True):
     """The cluster that a job goes to, connected."""
 
     connect: Callable[[], IoThread]  # again
@@ -165,8 +163,7 @@ def _then(first: list[Batch], rest: Iterator[Batch]) -> Iterator[Batch]:
     yield from rest
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """A job that is ready to be opened, without inputs."""
 
     job: Job
@@ -288,8 +285,7 @@ def _limits(spec: m.OpenJob) -> dict[str, object]:
     }
 
 
-@dataclass(slots=True)
-class Luggage:
+class Luggage(Struct):
     """All that goes with the inputs of a job."""
 
     request: Request

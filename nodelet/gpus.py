@@ -4,8 +4,9 @@ import os
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 DEVICE_FILES = "nvidia"  # and a number, in /dev
 ASK = ("nvidia-smi", "--query-gpu=uuid,name", "--format=csv,noheader")
@@ -15,8 +16,7 @@ MODEL_CHARACTERS_MAX = 64
 UNKNOWN = "GPU"
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(Struct, frozen=True):
     """One device."""
 
     id: str  # as CUDA_VISIBLE_DEVICES takes it

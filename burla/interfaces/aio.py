@@ -10,8 +10,9 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from dataclasses import replace
 from typing import Any, Literal, TypeVar, Unpack, overload
+
+from msgspec.structs import replace
 
 from burla.calling import request_of
 from burla.monkey_patches import refuse_green_threads

@@ -10,11 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from types import CodeType
 from typing import Any, TypedDict
 from weakref import WeakSet
+
+from msgspec.structs import replace
 
 from burla.arguments import Shape, check_arguments
 from burla.config import cluster_address

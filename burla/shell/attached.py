@@ -3,9 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
+
+from msgspec import Struct
 
 from burla.core.batches import Window
 from burla.core.effects import Part
@@ -71,8 +72,7 @@ class ReadOn:
         return chain(self._kept, self._batches)
 
 
-@dataclass(frozen=True, slots=True)
-class Attached:
+class Attached(Struct, frozen=True):
     """A job that is being detached."""
 
     job: Job

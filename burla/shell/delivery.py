@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, assert_never
+
+from msgspec import Struct
 
 from burla.core.effects import Part
 from burla.errors import CallFailed, CallTimeout, NodeLost, OutOfMemory
@@ -24,8 +25,7 @@ from .outcomes import exception_of, result_not_loadable, worker_died
 from .partial import Load
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """What the caller wants of outcomes."""
 
     in_iterator: bool = False  # else in a list

@@ -10,10 +10,12 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from types import MappingProxyType
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from burla.config import packages_setting
 from burla.errors import BadSetting
@@ -35,8 +37,7 @@ SCANNED_MAX = 1 << 20  # bytes of a pickle that are looked through
 OF_NODE = frozenset(("burla", "cloudpickle", "msgpack"))
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What a caller wants of packages."""
 
     mode: str = AUTO  # or OFF, or empty: as listed
@@ -44,8 +45,7 @@ class Wanted:
     is_whole: bool = False  # these are all, with exact versions
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """What goes with a job."""
 
     packed: bytes = b""  # `package_messages.Packages`
@@ -119,8 +119,7 @@ def packages_needed(
     return needs
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     key: tuple[object, ...]
     imported: object
     places: list[str]  # where packages are installed, as they were

@@ -8,8 +8,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn
+
+from msgspec import Struct
 
 from .exit_codes import (
     EXIT_BUSY,
@@ -24,8 +25,7 @@ from .exit_codes import (
 SCHEMA = 1  # version of what is printed as JSON in an envelope; see burla/commands/report_types.py
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """What an error means to a program."""
 
     kind: str

@@ -8,7 +8,8 @@ project takes one apart.
 import ipaddress
 import os.path
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 # sun_path of a Unix socket has 108 bytes, the last one is a NUL; the scheduler's second socket
 # lies beside the first, and is called the same with ".pub" at the end.
@@ -31,8 +32,7 @@ class AddressError(ValueError):
         self.why = why
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """An address, taken apart."""
 
     endpoint: str  # tcp://HOST:PORT or ipc://PATH, as libzmq takes it

@@ -11,8 +11,9 @@ import errno
 import os
 import stat
 import sys
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from .addresses import KEY_TEXT
 
@@ -32,8 +33,7 @@ class KeyFileMissingError(KeyFileError):
     """A key file that is not there."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeyPair:
+class KeyPair(Struct, frozen=True):
     """One identity; the secret half never leaves the process but to its file."""
 
     public: bytes
@@ -54,8 +54,7 @@ class Replaced(Protocol):
         """Note that from some time on `new` is in the place of `key`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientCurve:
+class ClientCurve(Struct, frozen=True):
     """What a connecting socket needs: its own keys, and whom it expects."""
 
     pair: KeyPair
@@ -63,8 +62,7 @@ class ClientCurve:
     known: "Replaced | None" = None  # what may be in its place
 
 
-@dataclass(frozen=True, slots=True)
-class ServerCurve:
+class ServerCurve(Struct, frozen=True):
     """What a listening socket needs."""
 
     pair: KeyPair

@@ -8,8 +8,9 @@ node runs short of memory.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
+
+from msgspec import Struct, field
 
 from burla.protocol import messages as m
 from burla.protocol.arriving import WRONG_MAX, Arriving
@@ -23,8 +24,7 @@ IDLE_MAX = 1000  # that no lease needs: each takes a descriptor
 Name = tuple[bytes, bytes, int]  # owner, digest, size
 
 
-@dataclass(slots=True, eq=False)
-class NodeBlob:
+class NodeBlob(Struct, eq=False):
     """One blob of one owner."""
 
     number: int

@@ -6,15 +6,14 @@ no other lease is served: a sandbox is made for one lease. A lease that goes on 
 another like it needs neither.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from burla.protocol import messages as m
 
 from .effects import Effect, EnterImage, GetImage, LetGoOfImage, Send
 
 
-@dataclass(slots=True)
-class InImage:
+class InImage(Struct):
     """One lease that runs in an image."""
 
     start: m.StartLease

@@ -8,7 +8,8 @@ still there are known to be there: a loop of maps asks for nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from burla.protocol import messages as m
 from burla.protocol.package_messages import are_files
@@ -16,8 +17,7 @@ from burla.protocol.package_messages import are_files
 from .effects import Effect, GetFiles, GetPackages, LetGoOfPackages, Send
 
 
-@dataclass(slots=True)
-class Needed:
+class Needed(Struct):
     """What one lease needs."""
 
     packed: bytes  # empty: nothing is to be installed

@@ -6,8 +6,9 @@ counts on whatever dies.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
+
+from msgspec import Struct
 
 from burla.protocol.fields import TRIED_MAX, CallPolicy, Span, Try
 from burla.protocol.ranges import Ranges
@@ -18,8 +19,7 @@ from .streams import OutcomeStream
 _NO_POLICY = CallPolicy()
 
 
-@dataclass(slots=True)
-class _Failed:
+class _Failed(Struct):
     """A call that has failed."""
 
     tries: int

@@ -1,10 +1,9 @@
 """Where a node has packages from. Pure."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """What installers are told."""
 
     index: str = ""  # URL; empty: whatever pip on this machine is configured to ask

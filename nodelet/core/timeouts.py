@@ -5,7 +5,8 @@ whoever is still in it then holds the interpreter's lock in C code, or catches w
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from burla.protocol.deaths import TIMEOUT
 from burla.protocol.messages import Kind
@@ -17,8 +18,7 @@ from .events import CellReport, Died, Stride
 GRACE_S = 1.0  # for a call to end when it was interrupted
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(Struct):
     """The call that a worker was seen in last."""
 
     cell: int

@@ -1,7 +1,8 @@
 """How much memory the machine has, and what the control groups around us allow. Linux only."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from burla.nodelet.config import cgroup_directories
 from burla.nodelet.core.events import Reading
@@ -48,8 +49,7 @@ class NodeMemory:
         return numbers_in(self._kills_file).get("oom_kill", 0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(Struct, frozen=True):
     """The files of one cgroup that can be limited."""
 
     limit: str

@@ -14,9 +14,10 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
+
+from msgspec import Struct, field
 
 from burla.nodelet.isolation.sandbox import JOB_FOLDER, Confinement
 from burla.nodelet.isolation.tier import Tier
@@ -34,8 +35,7 @@ REST_S = 0.02  # before its blanks are forked: that would be in the way of a cal
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Init:
+class Init(Struct):
     """The init of a sandbox, as the supervisor tells of it; stands in for a subprocess."""
 
     number: int
@@ -48,8 +48,7 @@ class Init:
         return self.returncode
 
 
-@dataclass(slots=True)
-class _Inits:
+class _Inits(Struct):
     """All that were asked for and are not gone."""
 
     by_number: dict[int, Init] = field(default_factory=dict)

@@ -5,7 +5,8 @@ Which spans it has is in the core, which checks what it says: user code shares i
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.nodelet.core.effects import StoredLeaf
 from burla.nodelet.core.events import CellReport, Stride, WorkerState
@@ -48,8 +49,7 @@ class Carrying(bytes):
         return made
 
 
-@dataclass(slots=True, eq=False)
-class WorkerHandle:
+class WorkerHandle(Struct, eq=False):
     """One worker."""
 
     number: int

@@ -10,7 +10,8 @@ much, and the exact one whether it is so: nobody uses more than the limit by a g
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from burla.nodelet.worker.processes import children_of
 from burla.system.procfs import parent_of
@@ -25,8 +26,7 @@ PATROL_S = 5.0  # what only an exact figure would show is looked for this often,
 NO_LIMIT = 1 << 62
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """What is known of a worker; bytes."""
 
     base: int  # that came with the fork

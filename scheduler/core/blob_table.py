@@ -5,7 +5,8 @@ what another has. Where its bytes are put is the shell's: it has a number for th
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from burla.protocol.arriving import Arriving
 from burla.protocol.messages import Blob
@@ -18,16 +19,14 @@ TENANT_SHARE = 2  # one of so many parts of the store, at most, is a tenant's th
 Name = tuple[str, bytes, int]  # tenant, digest, size
 
 
-@dataclass(slots=True)
-class Reader:
+class Reader(Struct):
     """A lease whose node was not sent yet all that it asked for."""
 
     start: int
     stop: int
 
 
-@dataclass(slots=True, eq=False)
-class Stored:
+class Stored(Struct, eq=False):
     """One blob of one tenant."""
 
     number: int
@@ -45,16 +44,14 @@ class Stored:
         return self.tenant, self.arriving.digest, self.arriving.size
 
 
-@dataclass(slots=True)
-class Needed:
+class Needed(Struct):
     """What the open jobs of one tenant need."""
 
     number: int = 0
     size: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class BlobTable:
+class BlobTable(Struct, eq=False):
     """All blobs; the one that was needed longest ago comes first."""
 
     bytes_max: int = STORE_BYTES_MAX

@@ -1,6 +1,6 @@
 """Which bytes of big inputs are on their way to nodes. Pure data; see big_inputs.py."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from burla.protocol.messages import InputWanted
 
@@ -12,8 +12,7 @@ EARLY_MAX = 1024  # questions that came before what they are about
 Key = tuple[bytes, int]  # lease, and the first input of the leaf
 
 
-@dataclass(slots=True)
-class Asked:
+class Asked(Struct):
     """What a client is to send of one leaf."""
 
     said: InputWanted  # the last question
@@ -28,8 +27,7 @@ class Asked:
         return (self.at if self.is_stalled else self.stop) - self.have
 
 
-@dataclass(slots=True)
-class Line:
+class Line(Struct):
     """What the client of one job is to send, one after the other, and what it will be asked."""
 
     size: int = 0  # bytes under way, whether they come or not
@@ -38,8 +36,7 @@ class Line:
     waiting: dict[Key, InputWanted] = field(default_factory=dict)  # questions, in turn
 
 
-@dataclass(slots=True, eq=False)
-class InputTable:
+class InputTable(Struct, eq=False):
     """All of them."""
 
     bytes_max: int = field(default_factory=lambda: UNDER_WAY_BYTES)

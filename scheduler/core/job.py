@@ -1,6 +1,6 @@
 """A job: what its client asked for and was told. Pure data; where its inputs are is in work.py."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from burla.protocol.messages import CallLost, JobFailed, OpenJob
 
@@ -15,8 +15,7 @@ def cost_of(spec: OpenJob, function: list[bytes]) -> int:
     return JOB_COST + len(spec.environment) + frames + sum([blob.size for blob in spec.blobs])
 
 
-@dataclass(frozen=True, slots=True)
-class FailedCall:
+class FailedCall(Struct, frozen=True):
     """A call that has failed, and is to be called again."""
 
     tries: int  # that failed

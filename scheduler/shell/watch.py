@@ -14,11 +14,11 @@ import os
 import socket as python_socket
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import zmq
+from msgspec import Struct
 
 from burla.transport import sockets
 from burla.transport.descriptors import spare
@@ -38,8 +38,7 @@ EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 INFO_BYTES, RECEIVED_AT = 192, 128  # struct tcp_info, tcpi_bytes_received in it: Linux 4.1
 
 
-@dataclass(slots=True, eq=False)
-class Connection:
+class Connection(Struct, eq=False):
     """One connection, from its beginning to its end."""
 
     descriptor: int

@@ -3,11 +3,11 @@
 import importlib
 import pickle
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from packages import install
 
 from burla.errors import BadSetting
