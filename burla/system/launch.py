@@ -10,9 +10,8 @@ import os
 import signal
 import sys
 
-own_path: list[
-    str
-] = []  # where this Python finds modules, and burla, without being told by another
+# Where this Python finds modules, and burla, without being told by another.
+own_path: list[str] = []
 
 
 class LaunchError(Exception):
