@@ -384,6 +384,27 @@ def test_a_lease_ends_while_its_workers_are_still_made() -> None:
     run(main())
 
 
+def test_what_was_written_is_told_when_all_ends_amid_a_lease(tmp_path: Path) -> None:
+    def call(path: str) -> str:
+        open(path, "w").close()
+        if path.endswith("second"):  # the first is over, and its outcome written
+            time.sleep(600)
+        return path
+
+    async def main() -> None:
+        paths = [str(tmp_path / name) for name in ("first", "second")]
+        async with machine(1) as m:
+            (worker,) = await m.lease(call, 1)
+            m.workers.pause_reading()
+            m.assign(worker, 0, 2, leaves_of(paths), careful=True)
+            await poll((tmp_path / "second").exists)
+            assert not m.results()
+        assert m.results() == {0: paths[0]}
+        assert not m.deaths
+
+    run(main())
+
+
 # --- back-pressure ---
 
 
