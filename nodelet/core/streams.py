@@ -30,6 +30,7 @@ from .events import NOBODY, CellReport
 from .tallying import Tallying
 
 GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more saves nothing
+GATHER_CALLS = 1 << 16  # likewise: its caller unpickles them while the next are run, not at the end
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
 LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
 LINE_BYTES_MAX = 256 << 10  # a longer beginning of a line is not waited with: what a pipe holds
@@ -59,6 +60,7 @@ class OutcomeStream:
         self._fragments: deque[tuple[Fragment, Run | None, bytes]] = deque()  # with a run: the last
         self._stops: set[int] = set()  # which of them end the job
         self._gathered = 0  # bytes in `_runs`
+        self._calls = 0  # likewise
         self._tried: list[Try] = []  # calls that have failed and are called again
         self.tally = Tallying()
         self._kept: deque[_Kept] = deque()
@@ -72,6 +74,7 @@ class OutcomeStream:
         if stops:
             self._stops.add(run.lo)
         self._gathered += size
+        self._calls += run.hi - run.lo
         self.held.add(run.lo, run.hi)
         if self.due_since_s is None:
             self.due_since_s = now_s
@@ -95,8 +98,8 @@ class OutcomeStream:
 
     def is_big(self) -> bool:
         """Return whether what was gathered should go at once."""
-        many = max(len(self._runs), len(self._tried))
-        return many >= RUNS_MAX or self._gathered >= GATHER_BYTES or bool(self._fragments)
+        many = max(len(self._runs), len(self._tried)) >= RUNS_MAX or self._calls >= GATHER_CALLS
+        return many or self._gathered >= GATHER_BYTES or bool(self._fragments)
 
     def is_full(self) -> bool:
         """Return whether workers must wait."""
@@ -119,6 +122,7 @@ class OutcomeStream:
             run, frames, bytes_ = self._runs.popleft()
             runs.append((run, frames))
             done.add(run.lo, run.hi)
+            self._calls -= run.hi - run.lo
             failed = failed or run.lo in self._stops
             self._stops.discard(run.lo)
             size += bytes_
@@ -184,7 +188,7 @@ class OutcomeStream:
         self._tried.clear()
         self.tally = Tallying()
         self._kept.clear()
-        self._gathered = self._kept_bytes = 0
+        self._gathered = self._calls = self._kept_bytes = 0
         self.held = Ranges()
         self.due_since_s = None
 
@@ -207,6 +211,7 @@ class OutcomeStream:
         """Assert that the sums are right."""
         flowing = sum(len(data) for *_, data in self._fragments)
         assert self._gathered == sum(size for *_, size in self._runs) + flowing
+        assert self._calls == sum(run.hi - run.lo for run, *_ in self._runs)
         assert self._kept_bytes == sum(kept.size for kept in self._kept)
         parts = [(run.lo, run.hi) for run, *_ in self._runs]
         parts += [(run.lo, run.hi) for _, run, _ in self._fragments if run is not None]

@@ -1,6 +1,6 @@
 """What a worker was assigned: spans, and the leaves that their inputs are pickled in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from burla.values import payloads
@@ -71,6 +71,17 @@ class Span:
         """Return one input."""
         leaf = self.leaf(index)
         return leaf.inputs()[index - leaf.lo]
+
+    def numbers(self, lo: int, hi: int) -> Iterator[int] | None:
+        """Return an iterator over the inputs [lo, hi) if a range has them all.
+
+        So each is made for its call, where the one before has lain, and there is no list of them.
+        """
+        leaf = self.leaf(lo)
+        inputs = leaf.inputs()
+        if type(inputs) is range and hi <= leaf.hi:
+            return iter(inputs[lo - leaf.lo : hi - leaf.lo])
+        return None
 
     def inputs(self, lo: int, hi: int) -> list[Any]:
         """Return the inputs [lo, hi), fewer if one cannot be had, at least one.

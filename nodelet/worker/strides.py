@@ -71,11 +71,11 @@ class Walker:
         self._timeout_s = 0.0
         self._expired: BaseException | None = None  # raised in the running call: its time is up
         self._is_noted = True  # all that is not written is in the slate, too
-        # What runs now: `_inputs[len(_out)]` is index `_begin + len(_out)`; `_sent` of _out are
-        # written.
+        # What runs now: input `len(_out)` of `_inputs` is index `_begin + len(_out)`; `_sent` of
+        # _out are written.
         self._calling = False
         self._begin = 0
-        self._inputs: list[Any] = []
+        self._inputs: list[Any] | Iterator[int] = []
         self._out: list[Any] = []
         self._sent = 0
 
@@ -155,7 +155,11 @@ class Walker:
             self._facts.begin()
         started = perf_counter_ns()
         try:
-            inputs = span.inputs(at, end) if end - at > 1 else [span.input(at)]
+            inputs: list[Any] | Iterator[int]
+            if end - at > 1:
+                inputs = span.numbers(at, end) or span.inputs(at, end)
+            else:
+                inputs = [span.input(at)]
         except BaseException as problem:  # of unpickling, which runs the user's code as well
             self._leave_if_forked(problem)
             self._outcomes.add_error(at, problem, 0, span)
@@ -191,7 +195,7 @@ class Walker:
         return at
 
     def _call_all(
-        self, at: int, inputs: list[Any], plain: bool
+        self, at: int, inputs: list[Any] | Iterator[int], plain: bool
     ) -> tuple[BaseException | None, Any]:
         """Call the function on all inputs, up to the first result that is mutable, or error.
 
@@ -222,7 +226,9 @@ class Walker:
             self._calling = False
         return None, _NONE
 
-    def _call_within(self, at: int, inputs: list[Any]) -> tuple[BaseException | None, Any]:
+    def _call_within(
+        self, at: int, inputs: list[Any] | Iterator[int]
+    ) -> tuple[BaseException | None, Any]:
         """Do as `_call_all` does, where each call has a time limit.
 
         Whose time is up may have to be killed. So each outcome is noted before the next call
@@ -246,7 +252,9 @@ class Walker:
         timed_out.__cause__ = error  # what it made of it, if that was an error
         return timed_out, _NONE
 
-    def _call_each(self, at: int, inputs: list[Any]) -> tuple[BaseException | None, Any]:
+    def _call_each(
+        self, at: int, inputs: list[Any] | Iterator[int]
+    ) -> tuple[BaseException | None, Any]:
         call = self._call_any if calls.met() else self._call
         atoms, note, dumps = ATOMS, self._slate.note, pickle.dumps
         out: list[Any] = []
@@ -307,7 +315,7 @@ class Walker:
             return
         done = len(self._out)
         running = self._begin + done
-        del self._inputs[done + 1 :]
+        self._end_loop()
         results = self._out[self._sent :]
         if results:
             self._outcomes.keep(running - len(results), results, 0)
@@ -321,8 +329,12 @@ class Walker:
             raise self._expired
 
     def _end_loop(self) -> None:
-        """Let the child, which the function just forked, run no other call."""
-        del self._inputs[len(self._out) + 1 :]
+        """Let no other call begin: they are given back, or this is a child that was forked."""
+        if isinstance(self._inputs, list):
+            del self._inputs[len(self._out) + 1 :]
+        else:
+            numbers: Any = self._inputs  # typeshed does not know how they are unpickled
+            numbers.__setstate__(sys.maxsize)  # as one that is at its end
 
     def _leave_if_forked(self, error: BaseException | None) -> None:
         if os.getpid() == self._pid:

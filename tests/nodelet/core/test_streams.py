@@ -1,7 +1,13 @@
 """Lines are kept whole, and windows hold, whatever comes in which pieces."""
 
 from burla.nodelet.core.effects import Send
-from burla.nodelet.core.streams import LINE_BYTES_MAX, LINE_WAIT_S, OutcomeStream, OutputStream
+from burla.nodelet.core.streams import (
+    GATHER_CALLS,
+    LINE_BYTES_MAX,
+    LINE_WAIT_S,
+    OutcomeStream,
+    OutputStream,
+)
 from burla.protocol.messages import Kind, Output, Run
 
 LEASE = b"L" * 16
@@ -73,6 +79,19 @@ def test_lines_alone_make_nobody_wait_for_an_acknowledgement() -> None:
     assert output.waits_for_ack()
     output.ack(1)
     assert not output.waits_for_ack()
+
+
+def test_outcomes_of_very_many_calls_wait_for_no_others() -> None:
+    outcomes = OutcomeStream(LEASE, window=1000)
+    half = GATHER_CALLS // 2
+    outcomes.add(Run(0, half, Kind.RESULTS, 1), [b"x"], 0.0)
+    assert not outcomes.is_big()
+    outcomes.add(Run(half, 2 * half, Kind.RESULTS, 1), [b"y"], 0.0)
+    assert outcomes.is_big()
+    outcomes.take(0, 0.0)
+    outcomes.add(Run(2 * half, 3 * half, Kind.RESULTS, 1), [b"z"], 0.0)
+    assert not outcomes.is_big()
+    outcomes.check()
 
 
 def test_outcomes_are_kept_until_they_are_acknowledged() -> None:

@@ -221,7 +221,8 @@ def test_arguments_are_unpacked_if_so_decided() -> None:
     assert run(_run(lambda a, b: a - b, [(5, 3), (1, 1)], unpack=True)) == [2, 0]
 
 
-def test_a_stuck_call_in_a_stride_of_many_gives_back_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inputs", [range(60_000), list(range(60_000))], ids=["range", "list"])
+def test_a_stuck_call_in_a_stride_of_many_gives_back_the_rest(inputs: Any, tmp_path: Path) -> None:
     stuck_at = 30_000
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -235,7 +236,7 @@ def test_a_stuck_call_in_a_stride_of_many_gives_back_the_rest(tmp_path: Path) ->
     async def main() -> None:
         async with machine(cuts=True) as m:
             first, second = await m.lease(call, 2)
-            leaves = leaves_of(range(60_000))
+            leaves = leaves_of(inputs)
             cell = m.assign(first, 0, 60_000, leaves)
             await m.until(lambda: bool(m.given_back))
             # all outcomes before it have come, though their stride is not over
