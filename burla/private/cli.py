@@ -38,11 +38,13 @@ def main(arguments: Sequence[str]) -> NoReturn:
     socket, owner, seed = arguments[0], Owner.parse(arguments[1]), int(arguments[2])
     assert owner.directory is not None, arguments
     prepare_descriptors(SPARE)
-    os.umask(0o077)  # a socket file is for this user only: no keys guard it
+    # What calls make is for whom it would be for if the caller made it, who may use it in any case.
+    os.umask(os.umask(0) & 0o077)
     begun: Begun | None = None
     with suppress(OSError):  # it is tried again, and told, where both run
         scratch = make_scratch(owner.directory)
         begun = scratch, _begin_zygote(scratch, seed)
+    os.umask(0o077)  # a socket file is for this user only: no keys guard it
     prepare("burla-cluster", PRIVATE_LEVEL, SPARE)
 
     gc.disable()  # nothing of what is imported is ever garbage

@@ -55,6 +55,26 @@ print("fine")
     assert succeed(START + text, tmp_path, private=True) == "fine\n"
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o777, 0o600)])
+def test_files_of_calls_are_for_whom_those_of_their_caller_are(
+    umask: int, mode: int, tmp_path: Path
+) -> None:
+    text = f"""
+import os
+os.umask({umask})
+from burla import private_cluster, remote_parallel_map
+
+def make(name):
+    with open(name, "x") as file:
+        return os.fstat(file.fileno()).st_mode & 0o777
+
+assert remote_parallel_map(make, [{str(tmp_path / "made")!r}]) == [{mode}]
+assert not os.stat(private_cluster._cluster._path).st_mode & 0o077
+print("fine")
+"""
+    assert succeed(text, tmp_path, private=True) == "fine\n"
+
+
 @pytest.mark.parametrize("option", ["-E", "-I"])
 def test_without_regard_to_the_environment_its_workers_have_one_seed_as_ever(
     option: str, tmp_path: Path
