@@ -66,8 +66,6 @@ def up(
         with suppress(NoCluster):
             name = state_of(None, in_use()).config.name
     config = c.load(file) if file is not None else ClusterConfig()
-    if config.local.nodes or local:
-        _check_python(config, file)
     config = changed(config, name=name or config.name)
     known = st.read(config.name)
     if file is None and known is not None:  # the same again, and perhaps more
@@ -81,6 +79,8 @@ def up(
     refuse_unknown(hosts)
     config = config.with_hosts((*config.ssh.hosts, *hosts))
     nodes = max(config.local.nodes, local)
+    if nodes and (file is not None or "python" in settings):
+        _check_python(config.python, file)
     config = changed(config, local=changed(config.local, nodes=nodes))
     if not (config.ssh.hosts or nodes or config.provided):
         raise BadConfig(
@@ -92,18 +92,19 @@ def up(
     return _up(state, json, adopt, by_file=file is not None, before=before)
 
 
-def _check_python(config: ClusterConfig, file: Path | None) -> None:
+def _check_python(python: str, file: Path | None) -> None:
     """Refuse a Python of nodes on this machine that is not the one that they would run.
 
     Raises:
-        BadConfig: the file names another one.
+        BadConfig: the file, or an option, names another one.
     """
-    if config.python == c.MINOR:
+    if python == c.MINOR:
         return
+    where, again = ("", "up") if file is None else (f" in {file}", f"up {file}")
     raise BadConfig(
-        f"python is {config.python!r} in {file}: nodes on this machine run the Python that runs"
-        f" `burla up`, which is {c.MINOR}. Install burla for Python {config.python} and run"
-        f" `python{config.python} -m burla up {file}`, or leave python out"
+        f"python is {python!r}{where}: nodes on this machine run the Python that runs"
+        f" `burla up`, which is {c.MINOR}. Install burla for Python {python} and run"
+        f" `python{python} -m burla {again}`, or leave python out"
     )
 
 

@@ -69,7 +69,7 @@ DRAIN_S_MAX = 7 * 86400
 BUILT_IN = ("gce", "slurm", "kubernetes")  # those who make machines that are part of burla
 BOOT_S = 300.0  # of machines of others: from their creation to their first Hello
 OPTIONS = {  # of the command line -> the table in which a setting is called so
-    **dict.fromkeys(("bind", "scheduler", "wheelhouse", "index", "log_level"), ""),
+    **dict.fromkeys(("bind", "scheduler", "python", "wheelhouse", "index", "log_level"), ""),
     **dict.fromkeys(("project", "zones", "machine_types"), "gce"),
     "partition": "slurm",
     **dict.fromkeys(("image", "namespace", "context"), "kubernetes"),

@@ -102,6 +102,9 @@ def _drop(address: str) -> None:
 @click.option("--image", help="Image of the pods for --kubernetes (default: python:3.X-slim).")
 @click.option("--bind", help="Where the scheduler listens on this machine: tcp://ADDRESS:PORT.")
 @click.option("--scheduler", help="Address at which nodes reach the scheduler, if not --bind.")
+@click.option(
+    "--python", metavar="3.X", help="Python of the nodes (default: that which runs this command)."
+)
 @click.option("--wheelhouse", help='Wheels for nodes without package index: "auto" or a folder.')
 @click.option(
     "--package",

@@ -171,7 +171,7 @@ class Store:
                     used_s, size = os.stat(path).st_mtime, int(facts["bytes"])
                     listed, is_whole = tuple(facts["requirements"]), bool(facts.get("whole"))
                     found.append(Kept(key, used_s, size, listed, is_whole))
-        return sorted(found, key=lambda one: one.used_s)
+        return sorted(found, key=lambda one: (one.used_s, one.key))
 
     def having(self, wanted: Mapping[str, str], there: Mapping[str, str]) -> str:
         """Return the key of the smallest environment with which all of these are there.
@@ -219,10 +219,17 @@ class Store:
             key = os.path.join(folder, name[1:-5])
             if name.endswith(".lock") and not os.path.exists(self.place(key)):
                 self._forget_lock(key)
-            if name.startswith((NEW, OLD)):
+            if self._is_left(name):
                 path = os.path.join(self.root, name)
-                if _is_left(name.removeprefix(NEW).removeprefix(OLD), path):
-                    remove(path) if os.path.isdir(path) else os.unlink(path)
+                remove(path) if os.path.isdir(path) else os.unlink(path)
+
+    def has_left(self) -> bool:
+        """Return whether a nodelet was killed while it put something here."""
+        return any(name.startswith(NEW) and self._is_left(name) for name in self._names())
+
+    def _is_left(self, name: str) -> bool:
+        whose = name.removeprefix(NEW).removeprefix(OLD)
+        return whose != name and _is_left(whose, os.path.join(self.root, name))
 
     def _remove(self, key: str) -> bool:
         """Remove an environment, unless somebody holds it."""

@@ -40,6 +40,8 @@ class ImageLeases:
     def begin(self, core: Nodelet, sandboxes: SandboxPool, settle: Callable[[], None]) -> None:
         """Serve a core; `settle` carries out what follows from what it is told."""
         self._core, self._sandboxes, self._settle = core, sandboxes, settle
+        if self._images is not None:
+            self._images.clear_away()
 
     def see_to(self, effect: e.GetImage | e.EnterImage | e.LetGoOfImage) -> None:
         """Do what the core wants."""

@@ -65,6 +65,19 @@ class Images:
         self._tasks: set[asyncio.Task[None]] = set()
         self._one_at_a_time = asyncio.Lock()  # the runtime would wait for itself as well
 
+    def clear_away(self) -> None:
+        """Begin to remove what a nodelet has left that was killed while it unpacked an image.
+
+        The runtime is asked only then: one that nobody uses here would make directories of its own.
+        """
+        if self._store.has_left():
+            self._begin(self._clear_away())
+
+    async def _clear_away(self) -> None:
+        async with self._one_at_a_time:
+            await self._runtime.remove_left()
+            await asyncio.to_thread(self._store.remove_left)
+
     def get(self, lease: bytes, image: str, place: str) -> None:
         """Begin to have files ready, or only keep those at `place`, until `let_go`."""
         self._names[lease] = image

@@ -55,15 +55,15 @@ def installed_in_image(place: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder, names, _ in os.walk(place):
         if os.path.basename(folder) in (MINOR, "python3"):
-            for name in set(PACKAGES).intersection(names):
+            for name in [one for one in PACKAGES if one in names]:
                 listed = os.path.join(folder, name)
                 if not os.path.islink(listed):
-                    matches = map(_DISTRIBUTION.fullmatch, os.listdir(listed))
+                    matches = map(_DISTRIBUTION.fullmatch, sorted(os.listdir(listed)))
                     found |= {canonical(m["name"]): m["version"] for m in matches if m}
         if folder.count("/") - place.count("/") >= DEPTH_MAX:
             names.clear()
         else:
-            names[:] = [name for name in names if name not in PACKAGES]
+            names[:] = sorted(name for name in names if name not in PACKAGES)
     return found
 
 

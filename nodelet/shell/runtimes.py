@@ -141,7 +141,7 @@ class Runtime:
         Raises:
             RuntimeFailedError: they cannot be had.
         """
-        await self._remove_left()
+        await self.remove_left()
         name = f"{MARK}{os.getpid()}-{os.urandom(4).hex()}"
         await self._ask("create", "--name", name, image_id, "true")
         reader, writer = os.pipe()
@@ -164,7 +164,7 @@ class Runtime:
             with suppress(RuntimeFailedError):
                 await asyncio.shield(self._ask("rm", "-f", name))
 
-    async def _remove_left(self) -> None:
+    async def remove_left(self) -> None:
         """Remove containers that nodelets have left that were killed."""
         with suppress(RuntimeFailedError):
             said = await self._ask("ps", "-a", "--filter", f"name={MARK}", "--format", "{{.Names}}")

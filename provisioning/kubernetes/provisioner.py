@@ -274,7 +274,7 @@ class Kubernetes:
                 break
             self._pause(POLL_S)
             waited_s += POLL_S
-        for name in missing & refused.keys():
+        for name in sorted(missing & refused.keys()):
             self._delete_one(name)
             errors.append(ProvisioningError(f"Kubernetes lets in no pod: {refused[name][-1]}"))
         return [job for job in jobs if job.metadata.name not in missing & refused.keys()]

@@ -47,8 +47,9 @@ def place(function: Callable[[], object]) -> str:
 
 def test_a_sandbox_whose_lease_does_not_end_is_given_up(sandboxed: Cluster) -> None:
     before = place(lambda: 1)
-    keeper = psutil.Process(sandboxed.nodelets[0].pid).children()[0]
-    (init, *_) = [child for child in keeper.children() if sandbox_of(child) == before]
+    below = psutil.Process(sandboxed.nodelets[0].pid).children(recursive=True)
+    inside = [process for process in below if sandbox_of(process) == before]
+    (init,) = [process for process in inside if process.ppid() not in {p.pid for p in inside}]
     init.send_signal(signal.SIGSTOP)
     assert place(lambda: 2) != before
 

@@ -210,6 +210,14 @@ def test_nodes_on_this_machine_run_the_python_that_makes_them(tmp_path: Path) ->
     file.write_text('name = "python-lab"\npython = "3.99"\n[local]\nnodes = 1\n')
     with pytest.raises(BadConfig, match=r"`python3.99 -m burla up .*lab\.toml`, or leave python"):
         cli.up(file, None, (), 0, {}, False, lambda *words: "", lambda: None)
+    with pytest.raises(BadConfig, match=r"python is '3.99': .* `python3.99 -m burla up`, or leave"):
+        cli.up(None, "lab", (), 1, {"python": "3.99"}, False, lambda *words: "", lambda: None)
+
+
+def test_an_option_says_which_python_other_nodes_have() -> None:
+    config = ClusterConfig().with_options({"python": "3.99"})
+    assert config.python == "3.99"
+    assert config.stamp != ClusterConfig().stamp
 
 
 def test_a_cluster_without_an_address_is_not_stored_as_the_one_in_use() -> None:

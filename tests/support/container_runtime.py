@@ -26,8 +26,12 @@ def of(name):
     return IMAGES[name]
 
 
-if words[0] in ("--version", "rm", "rmi", "ps"):
+if words[0] in ("--version", "rmi"):
     pass
+elif words[0] == "ps":
+    print(*[name for name in os.listdir(DIRECTORY) if name.startswith("burla-")], sep="\\n")
+elif words[0] == "rm":
+    os.unlink(os.path.join(DIRECTORY, words[2]))
 elif words[0] == "image":
     print(json.dumps([{{"Id": of(words[2])["id"], "Config": {{"Env": of(words[2])["env"]}}}}]))
 elif words[0] == "pull":

@@ -1,6 +1,9 @@
 """Files of images: fetched by a runtime, unpacked once, kept while leases use them, bounded."""
 
+import asyncio
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -142,6 +145,27 @@ async def test_files_that_are_known_are_only_kept(tmp_path: Path) -> None:
     await world.images.close()
     await world.images._make_room(0)
     assert world.there(place) == [False]
+
+
+@in_loop
+async def test_what_a_nodelet_has_left_that_was_killed_amid_an_image_goes(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.images.clear_away()
+    assert not world.images._tasks, "nothing is left, and the runtime is not asked"
+    script = "import os; from burla.nodelet.shell.environments import Store; "
+    script += f"print(os.path.basename(Store({str(world.root)!r}).new()), os.getpid())"
+    line = [sys.executable, "-c", script]
+    done = await asyncio.to_thread(subprocess.run, line, capture_output=True, check=True)
+    unpacked, pid = done.stdout.decode().split()
+    container, mine = f"burla-{pid}-0", f"burla-{os.getpid()}-0"
+    for name in (container, mine):
+        (world.runtime / name).touch()
+    world.images.clear_away()
+    for task in list(world.images._tasks):
+        await task
+    assert not (world.root / unpacked).exists()
+    assert not (world.runtime / container).exists()
+    assert (world.runtime / mine).exists()
 
 
 def test_a_runtime_is_found_if_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

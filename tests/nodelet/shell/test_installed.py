@@ -29,3 +29,10 @@ def test_versions_of_the_image_are_kept_unless_the_caller_names_others() -> None
     assert lacking_in_image(Packages(wanted), THERE) == ["pandas==2.2.0"]
     named = Packages(wanted, is_whole=False)
     assert lacking_in_image(named, THERE) == ["numpy==2.1.0", "pandas==2.2.0"]
+
+
+def test_of_two_versions_in_an_image_it_is_always_the_same(tmp_path: Path) -> None:
+    place = tmp_path / "usr" / "lib" / "python3"
+    for folder, version in ("dist-packages", "2.0"), ("site-packages", "1.0"):
+        (place / folder / f"a-{version}.dist-info").mkdir(parents=True)
+    assert installed_in_image(str(tmp_path)) == {"a": "2.0"}
