@@ -72,6 +72,7 @@ class Opening(Struct):
     at: tuple[int, int] = (0, 0)  # where it lies with the environment, in the first segment
     is_light: bool = False  # they are on the disk only
     is_awaited: bool = False  # they are being read
+    was_before: bool = False  # it had the job already: nodes may hold something of it
 
 
 class Came(Struct):
@@ -126,7 +127,6 @@ class KeptJob:
         self.again_s = 0.0  # when that is tried again
         self.peer = b""  # as whom the core knows it; empty: it does not
         self.output_by_s: float | None = None  # output that is missing at the end is awaited
-        self.was_open = False  # nodes may hold something of it
         self.feeding = Feeding()
 
     @classmethod
@@ -141,7 +141,7 @@ class KeptJob:
         job.places = found.places
         job.written = {log: (place.segment, place.at) for log, place in found.places.items()}
         job.end = found.batches[-1].stop if found.batches else 0
-        job.was_open = True
+        job.opening.was_before = True
         job.upload.blobs = {
             blob.digest: Arriving(blob.digest, blob.size)
             for blob in job.spec.blobs

@@ -96,14 +96,14 @@ class Members:
         done = sorted(job.progress.done, key=lambda part: part[0] - part[1])[: m.RANGES_MAX]
         spec = replace(
             job.spec,
-            resumed=job.was_open,
+            resumed=job.opening.was_before,
             done=tuple(sorted(done)),
             tried=tuple(job.progress.tried.values())[: m.TRIED_MAX],
             digest=b"",  # its workers do not wait for another job: nobody is in a loop
             lazy=False,
         )
         state.give_to_core(job, peer)
-        job.was_open, job.feeding = True, Feeding()
+        job.opening.was_before, job.feeding = True, Feeding()
         state.to_core(job, spec, job.opening.function)
         feed(state, job)
 
