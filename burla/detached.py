@@ -57,6 +57,7 @@ class JobStatus:
         done: how many of them have their outcome.
         failed: how many of those are exceptions.
         why: why it waits, or failed; else empty.
+        notice: which of the arguments nothing there heeds, as `region`; else empty.
         size: bytes that it takes in the store of the cluster.
         made: when it was detached.
         ended: when it ended; None: it has not.
@@ -72,6 +73,7 @@ class JobStatus:
     made: datetime
     ended: datetime | None
     kept_until: datetime | None
+    notice: str = ""
 
     def has_ended(self) -> bool:
         """Return whether nothing more of it is called."""
@@ -362,4 +364,5 @@ def _status(facts: sm.StoredJob) -> JobStatus:
         datetime.fromtimestamp(facts.made_s, UTC),
         datetime.fromtimestamp(facts.ended_s, UTC) if facts.ended_s else None,
         datetime.fromtimestamp(facts.until_s, UTC) if facts.until_s else None,
+        facts.notice,
     )

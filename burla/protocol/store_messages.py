@@ -51,6 +51,7 @@ class StoredJob(Struct, frozen=True, array_like=True):
     policy: CallPolicy | None
     note: Opaque = b""  # its caller's, to who reads of it
     damaged: Count = 0  # records of it that were lost to damage of the disk
+    notice: Line = ""  # that the user is to see, whatever becomes of it
 
 
 # --- client -> scheduler ---

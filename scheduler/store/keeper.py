@@ -335,7 +335,7 @@ class Keeper:
                 members.take(state, job, message, payload)
             case m.JobStatus():
                 job.state = StoredState.WAITING if message.waiting else StoredState.RUNNING
-                job.said = message.waiting
+                job.said, job.notice = message.waiting, message.notice or job.notice
             case sm.LeaseBegan():
                 job.state, job.said = StoredState.RUNNING, ""
             case m.JobFailed(momentary=True):

@@ -111,6 +111,7 @@ class KeptJob:
         self.state = StoredState.WAITING
         self.is_kept = False  # all of it is on the disk, and its caller may go
         self.said = ""  # why it waits, or has failed
+        self.notice = ""  # what else is said of it, by this life of the scheduler
         self.ended_s = 0.0
         self.upload = Upload()
         self.batches: list[BatchAt] = []
@@ -238,6 +239,7 @@ class KeptJob:
             policy=self.spec.policy,
             note=self.spec.detached or b"",
             damaged=damaged,
+            notice=self.notice,
         )
 
     # --- writing ---

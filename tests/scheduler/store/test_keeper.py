@@ -331,6 +331,18 @@ def test_a_key_that_gets_a_user_keeps_its_jobs(monkeypatch: pytest.MonkeyPatch) 
     assert Delete(job) in stage.done
 
 
+def test_what_has_no_effect_is_told_whatever_becomes_of_the_job() -> None:
+    stage = Stage()
+    stage.store()
+    stage.core(m.JobStatus(JOB, "", notice="without effect: region"))
+    assert (stage.status().state, stage.status().notice) == ("running", "without effect: region")
+    stage.core(m.JobStatus(JOB, "waiting for a node"))
+    assert (stage.status().said, stage.status().notice) == (
+        "waiting for a node",
+        "without effect: region",
+    )
+
+
 def test_a_key_that_is_refused_is_tried_again_after_a_while_and_the_reason_is_told() -> None:
     stage = Stage()
     stage.keys = ["key1"]
