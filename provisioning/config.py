@@ -127,7 +127,8 @@ class GrowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # with so many machines of this provider, standing ones included, no more are made for jobs
     max_nodes: int = 0
     max_cost_per_h: float | None = None  # of all of them, in the currency of `prices`; None: any
-    # machine type -> per hour; "TYPE spot" for a spot machine, which else is taken to cost as much
+    # machine type, with the usual disk -> per hour; "TYPE spot" for a spot machine, which else is
+    # taken to cost as much
     prices: dict[str, float] = {}
     keep: int = 0  # of each provider, that stay however idle they are; lost ones are not replaced
     idle_min: float = 10.0  # one that is idle for this long is deleted
