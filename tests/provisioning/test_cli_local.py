@@ -11,7 +11,7 @@ from marked import marked
 from users import SCRIPT, User
 from waiting import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 LONG = """
 from burla import remote_parallel_map
