@@ -37,6 +37,11 @@ def test_what_is_wrong_is_seen(effects: list[str], printed: list[str], verdict: 
     assert judge(Record(CALLS, printed, effects)) == verdict
 
 
+def test_calls_of_a_job_that_was_given_back_may_be_begun_again() -> None:
+    effects = [*GOOD, "begun bert 0 0 n1 7", "begun anna 0 0 n0 8"]
+    assert judge(Record(CALLS, PRINTED, effects, {"bert 0"})).repeated == 1
+
+
 def test_what_nobody_asked_for_is_seen() -> None:
     with pytest.raises(AssertionError, match="nobody asked"):
         judge(Record(CALLS, [*PRINTED, "bert 0 1"], GOOD))

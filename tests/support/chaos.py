@@ -108,6 +108,8 @@ def _judge(site: Site, watch: Watch, record: Record) -> Verdict:
         said = (directory / user / "err").read_text()
         assert caller.returncode == 0, f"{user} ended with {caller.returncode}: {said}"
         record.printed += (directory / user / "out").read_text().splitlines()
+        if (refused := directory / user / "refused").exists():
+            record.refused |= {f"{user} {number}" for number in refused.read_text().split()}
     for path in (directory / "effects").iterdir():
         record.effects += path.read_text().splitlines()
     verdict = judge(record)

@@ -5,7 +5,8 @@ r"""A user's program under chaos: maps that leave a record of all that happened,
 SPEC is JSON: `seed`, `user`, `effects` (a folder) and `jobs`, each a list of inputs, mean
 milliseconds of a call, bytes of a result, how it is called ("list", "generator" or "detached"), and
 bytes of an input besides its number. At SIGURG a job that is attached is detached, as by Ctrl-\.
-In the file `kept`, here, is which jobs the scheduler has in its store: numbers, and their ids.
+In the file `kept`, here, is which jobs the scheduler has in its store: numbers, and their ids; in
+`refused` the numbers of those that it had no room for in the end, which are begun once more.
 """
 
 import hashlib
@@ -68,7 +69,7 @@ def call(
 LACKS = ("disk", "No space left on device", "Too many open files")  # in refusals that pass
 
 
-def detach(function: Callable[..., object], inputs: list[tuple[int, bytes]]) -> Job:
+def detach(function: Callable[..., object], inputs: list[tuple[int, bytes]], number: int) -> Job:
     """Detach a job; wait where the scheduler has no disk or descriptors left for it."""
     while True:
         try:
@@ -76,6 +77,8 @@ def detach(function: Callable[..., object], inputs: list[tuple[int, bytes]]) -> 
         except JobFailed as error:
             if not any(word in str(error) for word in LACKS):
                 raise
+        with open("refused", "a") as file:
+            file.write(f"{number}\n")
         time.sleep(TRY_S)
 
 
@@ -84,7 +87,7 @@ def run(
 ) -> list[object]:
     """Return all results of a job."""
     if how == "detached":
-        return read(detach(function, inputs), number)
+        return read(detach(function, inputs, number), number)
     got: list[object] = []
     try:
         for one in remote_parallel_map(function, inputs, generator=how == "generator"):

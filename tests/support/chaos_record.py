@@ -12,6 +12,7 @@ class Record:
     jobs: dict[str, list[int]]  # user -> inputs of each job
     printed: list[str] = field(default_factory=list)  # "user job input"
     effects: list[str] = field(default_factory=list)  # "begun|ended user job input node ns"
+    refused: set[str] = field(default_factory=set)  # "user job": given back when some had run
 
     def calls(self) -> set[str]:
         """Return all that had to be called, as they print themselves."""
@@ -34,7 +35,7 @@ class Verdict:
 
     lost: int  # calls that nobody ran, or whose prints nobody saw
     doubled: int  # prints that came more often than their call was begun
-    repeated: int  # calls that were begun again
+    repeated: int  # calls that were begun again, but for those of jobs that were refused
     shared: int  # times when calls of two users were on one node
 
 
@@ -46,7 +47,8 @@ def judge(record: Record) -> Verdict:
     assert not strange, f"nobody asked for these: {sorted(strange)[:3]}"
     lost = sum(1 for call in calls if not begun[call] or not printed[call])
     doubled = sum(max(0, printed[call] - begun[call]) for call in calls)
-    repeated = sum(begun.values()) - sum(1 for call in calls if begun[call])
+    again = {call: count - 1 for call, count in begun.items() if count > 1}
+    repeated = sum(n for call, n in again.items() if call.rpartition(" ")[0] not in record.refused)
     return Verdict(lost, doubled, repeated, _shared(record.effects))
 
 

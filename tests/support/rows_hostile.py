@@ -4,7 +4,7 @@ import os
 import pickle
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -36,9 +36,11 @@ NODES = 20  # with long names: so the answer to a short question is long
 
 
 @contextmanager
-def besieged(directory: Path, grown_max: int = GROWN_MAX) -> Iterator[tuple[Stage, "Others"]]:
+def besieged(
+    directory: Path, grown_max: int = GROWN_MAX, options: Sequence[str] = ()
+) -> Iterator[tuple[Stage, "Others"]]:
     """Run a scheduler whose memory grows by so much at most, and which serves others meanwhile."""
-    with stage(directory) as at:
+    with stage(directory, None, options) as at:
         others = Others(at)
         others.run_a_job()
         before = at.usage().memory_info().rss
@@ -314,10 +316,11 @@ def never_reads(directory: Path) -> None:
 
 def quotas(directory: Path) -> None:
     """Jobs without end, of functions that nobody will ever call."""
-    with besieged(directory) as (at, others), liar(at) as anna:
+    few = ("--tenant-jobs", "200")  # before the first has waited too long, however slow this is
+    with besieged(directory, options=few) as (at, others), liar(at) as anna:
         for number in range(2000):
             anna.say(open_job(os.urandom(16)), [b"function"])
             if not number % 500:
                 others.client.fence()
         failed, _ = anna.hear(m.JobFailed)
-        assert "quota of open jobs on this cluster: 1000 at once" in failed.text
+        assert "quota of open jobs on this cluster: 200 at once" in failed.text

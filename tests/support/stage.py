@@ -211,7 +211,9 @@ class Stage:
 
 
 @contextmanager
-def stage(directory: Path, descriptors: int | None = None) -> Iterator[Stage]:
+def stage(
+    directory: Path, descriptors: int | None = None, options: Sequence[str] = ()
+) -> Iterator[Stage]:
     """Run a scheduler over TCP with keys in `directory`, which may have so many descriptors."""
     ring = Keyring(directory / "scheduler")
     with ExitStack() as ends:
@@ -219,7 +221,7 @@ def stage(directory: Path, descriptors: int | None = None) -> Iterator[Stage]:
         log = ends.enter_context((directory / "scheduler.log").open("w"))
         process = ends.enter_context(
             subprocess.Popen(
-                [*line, "--dir", str(ring.key_store.directory)],
+                [*line, "--dir", str(ring.key_store.directory), *options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

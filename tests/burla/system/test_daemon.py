@@ -43,7 +43,7 @@ def tiny(
 ) -> Iterator[subprocess.Popen[str]]:
     line = [*shell, sys.executable, "-c", code.replace("{before}", before), *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             yield process
         finally:
@@ -69,12 +69,18 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals, code: int) -> None:
 
 
 def test_a_second_signal_does_not_interrupt_the_cleaning_up() -> None:
-    with tiny() as process:
+    cleaning = """
+        print("cleans up", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+"""
+    code = TINY.replace("    finally:\n", f"    finally:{cleaning}")
+    with tiny(code=code) as process:
         assert first_line(process) == "runs"
         process.terminate()
+        assert first_line(process) == "cleans up"
         process.terminate()
         process.send_signal(signal.SIGINT)
-        assert process.communicate()[0] == "cleaned up\n"
+        assert process.communicate("go on\n")[0] == "cleaned up\n"
     assert process.returncode == 0
 
 
