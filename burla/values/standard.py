@@ -11,6 +11,7 @@ from collections.abc import Sequence
 _PLACE = os.path.dirname(os.__file__)
 _ZIPPED = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
 _BUILT = "lib-dynload"  # beside what is in Python
+_MARKS = ("os.py", os.path.join("encodings", "__init__.py"))  # Python does not start without them
 
 
 def is_standard(entry: object) -> bool:
@@ -36,4 +37,5 @@ def with_ours(path: Sequence[str]) -> tuple[str, ...]:
 def _is_anothers(entry: str) -> bool:
     if os.path.basename(entry) in (_ZIPPED, _BUILT):
         return True
-    return os.path.isfile(os.path.join(entry, "os.py"))
+    # somebody's own os.py makes no library of the folder that it is in
+    return all(os.path.isfile(os.path.join(entry, name)) for name in _MARKS)

@@ -17,7 +17,9 @@ def another_python(directory: Path) -> list[str]:
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     library = directory / "lib" / f"python{version}"
     (library / "lib-dynload").mkdir(parents=True)
-    (library / "os.py").touch()
+    (library / "encodings").mkdir()
+    for name in ("os.py", "encodings/__init__.py"):
+        (library / name).touch()
     (library / "colorsys.py").write_text("def rgb_to_hsv(*rgb): return 'of the caller'")
     zipped = directory / "lib" / f"python{version.replace('.', '')}.zip"
     return [str(zipped), str(library), str(library / "lib-dynload")]
@@ -30,6 +32,11 @@ def test_ours_is_where_that_of_another_python_is(tmp_path: Path) -> None:
     assert with_ours([first, *another_python(tmp_path), last]) == expected
     assert with_ours(expected) == expected
     assert with_ours([first, last]) == (first, last)
+
+
+def test_a_folder_with_an_os_of_its_own_is_the_callers(tmp_path: Path) -> None:
+    (tmp_path / "os.py").touch()
+    assert with_ours([str(tmp_path), *OURS]) == (str(tmp_path), *OURS)
 
 
 def test_a_function_imports_what_belongs_to_the_python_that_runs_it(
