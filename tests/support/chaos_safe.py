@@ -81,7 +81,8 @@ class Watch:
         self._seen = [one for one in self._seen if one[0][:2] != here or one[0][2] <= size]
         log.at, log.progress = size, Progress()
         for segment in range(log.segment + 1):
-            for _ in _records(folder / f"outcomes-{segment}.log", 0, log.progress):
+            end = size if segment == log.segment else None  # what is written meanwhile is news
+            for _ in _records(folder / f"outcomes-{segment}.log", 0, log.progress, end):
                 pass
 
     def safe_since(self) -> dict[tuple[str, int], int]:
@@ -108,9 +109,9 @@ class Watch:
 
 
 def _records(
-    path: Path, at: int, progress: Progress
+    path: Path, at: int, progress: Progress, end: int | None = None
 ) -> Iterator[tuple[Record, list[tuple[int, int]]]]:
-    """Yield the whole records of a file, and the indices whose outcomes are new in each."""
+    """Yield the whole records of a file up to `end`, and what outcomes are new in each."""
     with path.open("rb") as file:
 
         def read(at: int, size: int) -> bytes:
@@ -118,6 +119,8 @@ def _records(
             return file.read(size)
 
         for record in scan(read, at):
+            if end is not None and record.end > end:
+                return
             said = record.message(OutcomeRecord)
             is_one = record.is_whole and isinstance(said, OutcomeRecord)
             size = record.end - record.body_at
