@@ -37,6 +37,17 @@ def test_what_is_wrong_is_seen(effects: list[str], printed: list[str], verdict: 
     assert judge(Record(CALLS, printed, effects)) == verdict
 
 
+def test_a_call_that_was_killed_and_begun_again_there_did_not_last_until_the_second_end() -> None:
+    effects = [
+        *("begun anna 0 0 n0 0", "begun bert 0 0 n0 3", "ended bert 0 0 n0 4"),
+        *("begun anna 0 0 n0 5", "ended anna 0 0 n0 9"),
+    ]
+    jobs, printed = {"anna": [1], "bert": [1]}, ["anna 0 0", "bert 0 0"]
+    assert judge(Record(jobs, printed, effects)).shared == 0
+    effects[2] = "ended bert 0 0 n0 6"
+    assert judge(Record(jobs, printed, effects)).shared == 1
+
+
 def test_calls_of_a_job_that_was_given_back_may_be_begun_again() -> None:
     effects = [*GOOD, "begun bert 0 0 n1 7", "begun anna 0 0 n0 8"]
     assert judge(Record(CALLS, PRINTED, effects, {"bert 0"})).repeated == 1

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass
@@ -55,16 +56,17 @@ def judge(record: Record) -> Verdict:
 def _shared(effects: Iterable[str]) -> int:
     """Return how often a call was begun where one of another user had not ended."""
     by_node: Mapping[str, list[tuple[int, int, str]]] = defaultdict(list)
-    ended: dict[str, list[int]] = defaultdict(list)
-    words = [line.split() for line in effects]
-    for what, *call, ns in words:
-        if what == "ended":
-            ended[" ".join(call)].append(int(ns))
-    for what, user, job, x, node, ns in words:
-        if what == "begun":
-            later = [end for end in ended[f"{user} {job} {x} {node}"] if end >= int(ns)]
-            # one that did not end was killed: nothing is known of when
-            by_node[node].append((int(ns), min(later, default=int(ns)), user))
+    times: dict[str, list[tuple[int, str]]] = defaultdict(list)  # of each call, on each node
+    for line in effects:
+        what, *call, ns = line.split()
+        times[" ".join(call)].append((int(ns), what))
+    for call_there, told in times.items():
+        user, _, _, node = call_there.split()
+        ordered = sorted(told, key=lambda one: (one[0], one[1] == "ended"))
+        for (ns, what), (next_ns, next_what) in pairwise([*ordered, (0, "")]):
+            if what == "begun":
+                # one that did not end, or was begun again there, was killed: nobody knows when
+                by_node[node].append((ns, next_ns if next_what == "ended" else ns, user))
     count = 0
     for spans in by_node.values():
         until: dict[str, int] = {}
