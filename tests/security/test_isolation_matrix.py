@@ -412,7 +412,7 @@ def test_residue_where_the_next_lease_of_the_session_follows(
 
 
 def test_daemon_left_by_double_fork(shared: Cluster) -> None:
-    def start(word: str) -> int:
+    def start(word: str) -> None:
         import os
         import subprocess
 

@@ -63,10 +63,10 @@ def _shared(effects: Iterable[str]) -> int:
     for call_there, told in times.items():
         user, _, _, node = call_there.split()
         ordered = sorted(told, key=lambda one: (one[0], one[1] == "ended"))
-        for (ns, what), (next_ns, next_what) in pairwise([*ordered, (0, "")]):
-            if what == "begun":
+        for (at_ns, said), (next_ns, next_said) in pairwise([*ordered, (0, "")]):
+            if said == "begun":
                 # one that did not end, or was begun again there, was killed: nobody knows when
-                by_node[node].append((ns, next_ns if next_what == "ended" else ns, user))
+                by_node[node].append((at_ns, next_ns if next_said == "ended" else at_ns, user))
     count = 0
     for spans in by_node.values():
         until: dict[str, int] = {}
