@@ -8,7 +8,6 @@ A script waits for all of this. So its zygote is forked from it before it is any
 Python is started once, and while the zygote imports what workers need, we import the rest.
 """
 
-import gc
 import logging
 import os
 import sys
@@ -18,6 +17,7 @@ from typing import NoReturn
 
 from burla.nodelet.shell.forking import fork_module
 from burla.nodelet.shell.launching import Launched, launch_module, launch_zygote, make_scratch
+from burla.system.garbage import NoCollections
 from burla.system.hash_seed import own_seed
 from burla.system.owner import Owner
 from burla.system.preparing import PRIVATE_LEVEL, prepare, prepare_descriptors
@@ -27,13 +27,10 @@ Begun = tuple[str, Launched]  # a scratch directory, and the zygote of the worke
 
 
 def main(arguments: Sequence[str]) -> NoReturn:
-    """Be the private cluster: `SOCKET OWNER SEED`.
+    """Be the private cluster: `SOCKET OWNER SEED`, the last one of `hash()` in all workers.
 
-    Args:
-        arguments: the path of the socket, where the owner comes to; lies in its directory, so that
-            all that is forked here can be told by its command line.
-            Who that is.
-            The seed of `hash()` for all workers.
+    The path of the socket lies in the owner's directory: by that, all that is forked from here is
+    told by its command line.
     """
     socket, owner, seed = arguments[0], Owner.parse(arguments[1]), int(arguments[2])
     assert owner.directory is not None, arguments
@@ -47,10 +44,9 @@ def main(arguments: Sequence[str]) -> NoReturn:
     os.umask(0o077)  # a socket file is for this user only: no keys guard it
     prepare("burla-cluster", PRIVATE_LEVEL, SPARE)
 
-    gc.disable()  # nothing of what is imported is ever garbage
-    from .both import run  # the rest is imported while the zygote starts
+    with NoCollections():
+        from .both import run  # the rest is imported while the zygote starts
 
-    gc.enable()
     status = run(f"ipc://{socket}", owner, seed, begun)
     logging.shutdown()
     os._exit(status)  # nothing is left to be ended: to take down all modules takes a while

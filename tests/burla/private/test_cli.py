@@ -79,12 +79,13 @@ print("fine")
 def test_without_regard_to_the_environment_its_workers_have_one_seed_as_ever(
     option: str, tmp_path: Path
 ) -> None:
-    text = (
-        START
-        + """
+    text = f"""
+seen = {str(tmp_path / "seen")!r}
+os.mkdir(seen)
+
 def look(x):
-    import time
-    time.sleep(0.2)
+    open(os.path.join(seen, str(os.getpid())), "w").close()
+    wait_until(lambda: len(os.listdir(seen)) > 1)  # another worker is there
     return os.getpid(), hash("burla")
 
 told = dict(remote_parallel_map(look, range(8)))
@@ -92,9 +93,8 @@ assert len(told) > 1
 assert len(set(told.values())) == 1, told
 print("fine")
 """
-    )
     script = tmp_path / "script.py"
-    script.write_text(text)
+    script.write_text(START + text)
     assert succeed([option, str(script)], tmp_path, private=True) == "fine\n"
 
 
