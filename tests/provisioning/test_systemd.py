@@ -101,10 +101,10 @@ def test_a_nodelet_that_can_not_join_is_told_from_the_journal_and_leaves_no_unit
     hosts: Hosts,
 ) -> None:
     host, wheels = hosts.add(systemd=True), wheelhouse()
-    wanted = want(wheels, "ipc:///tmp/nobody-listens-here", cluster="lab", join_s=2)
+    wanted = want(wheels, "ipc:///tmp/nobody-listens-here", cluster="lab", join_s=15)
     with closing(connect(SshSettings(hosts.ssh), f"root@{host.address}")) as transport:
         with pytest.raises(
-            StepFailed, match=r"joining: (?s:.*)INFO isolation: uid\n(?s:.*)within 2 s"
+            StepFailed, match=r"joining: (?s:.*)INFO isolation: uid\n(?s:.*)within 15 s"
         ):
             bootstrap.bring_up(transport, wanted, wheels.paths, lambda name: None, print)
         assert main_pid(host) != 0
