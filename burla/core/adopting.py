@@ -56,7 +56,7 @@ class Adopting(Session):
             return self.refuse(ENDED)
         for batch in of.batches.open():
             self.batches.skip(batch.message.start)
-            mine = self.batches.add(batch.leaves(), batch.size, last=False)
+            mine = self.batches.add(batch.leaves(), batch.size)
             if not self._send_if_taken(*self.batches.to_send(mine)):
                 return self._settle()
         self.batches.skip(of.batches.end)

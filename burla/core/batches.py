@@ -67,14 +67,17 @@ class Batches:
         self._first = 0
 
     def add(
-        self, leaves: Sequence[tuple[int, Frames | Content]], size: int, *, last: bool
+        self,
+        leaves: Sequence[tuple[int, Frames | Content]],
+        size: int,
+        coming: int | None = None,
     ) -> Batch:
         """Take the next inputs; return the batch to send.
 
         Args:
             leaves: how many inputs each has, and its frames, or where they are.
             size: bytes of all frames.
-            last: no more inputs come.
+            coming: how many follow; None: that is not known.
         """
         assert self.total is None, self.total
         number, start, at = self._first + len(self._starts), self.end, self.end
@@ -89,10 +92,15 @@ class Batches:
                 contents[at] = frames
             at += count
         self.end = at
-        if last:
+        if coming == 0:
             self.total = at
         message = m.Inputs(
-            job=self._job, batch=number, start=start, leaves=tuple(parts), total=self.total
+            job=self._job,
+            batch=number,
+            start=start,
+            leaves=tuple(parts),
+            total=self.total,
+            coming=coming or 0,
         )
         batch = self._open[number] = Batch(message, payload, size, at - start, contents)
         self._starts.append(start)

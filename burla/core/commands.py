@@ -16,7 +16,7 @@ class AddBatch(Struct, frozen=True):
     job: bytes
     leaves: Sequence[tuple[int, Frames | Content]]  # how many inputs, and their frames
     size: int  # bytes of all
-    last: bool = False  # no more inputs come
+    coming: int | None = None  # so many follow; 0: it is the last; None: nobody knows
 
 
 class EndInputs(Struct, frozen=True):

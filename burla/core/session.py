@@ -243,7 +243,7 @@ class Session:
             return []
         match command:
             case AddBatch():
-                batch = self.batches.add(command.leaves, command.size, last=command.last)
+                batch = self.batches.add(command.leaves, command.size, command.coming)
                 self._send_if_taken(*self.batches.to_send(batch))
             case EndInputs():
                 self.batches.total = self.batches.end

@@ -180,6 +180,7 @@ class Inputs(Bulk, frozen=True, kw_only=True):
     start: Count
     leaves: Annotated[tuple[Leaf, ...], Meta(max_length=PARTS_MAX)]
     total: Count | None = None  # of the job: this is its last batch; InputsEnd need not follow
+    coming: Count = 0  # inputs that are known to follow
 
 
 class InputsEnd(Message, frozen=True):
@@ -423,7 +424,7 @@ class Assign(Bulk, frozen=True, kw_only=True):
     """scheduler -> nodelet: run these spans, earlier ones first. Payload: leaves it has not got."""
 
     lease: Id
-    left: Count  # inputs of the job that are not dealt to anyone yet
+    left: Count  # inputs of the job, also such as are known to come, that nobody was dealt yet
     spans: Annotated[tuple[Span, ...], Meta(max_length=PARTS_MAX)]
     leaves: Annotated[tuple[Leaf, ...], Meta(max_length=PARTS_MAX)]
     # batches that are done everywhere: their leaves are not needed again

@@ -39,6 +39,7 @@ FEED_AT_CALL_S = 0.1  # a generator's inputs are fed ahead for so long before th
 # 1 ms; so not often, once the workers have something for a while.
 BUSY_FIRST_S, BUSY_S = 0.001, 0.005
 FIRST_S = 0.01
+PLACES = 1 << 22  # that are made at once
 
 
 @final
@@ -169,6 +170,7 @@ class Caller(Driven):
         known = type(inputs) in (list, tuple, range)
         self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = window
+        self._handed_in = 0  # inputs
         self._early: deque[Event] = deque()  # what has happened and is not dealt with
         self._shared, self._function = shared, function
         self.aliased: Aliased = Aliased()
@@ -199,6 +201,7 @@ class Caller(Driven):
     def collecting(self, inputs: int = 0) -> Steps:
         """Do what `collect` does, and leave the waiting to who drives it: see `Steps`."""
         results: list[Any] = [None] * inputs
+        self._handed_in = inputs
         try:
             self._open()
             while (delivered := (yield from self._wait_delivery(results))) is not None:
@@ -282,6 +285,8 @@ class Caller(Driven):
             return  # what came needs no call
         if batch is None:
             self._feeding, meter.has_all = False, True
+            if results is not None:
+                del results[self._handed_in :]  # a list may be shorter by now
             self.job.end_inputs()
             return
         # what an iterator gives is the caller's code to make
@@ -292,13 +297,14 @@ class Caller(Driven):
             self._rested_s = time.monotonic()  # that leaves the interpreter to the others
         self._window.add(count, size)
         meter.sent += count
+        self._handed_in = put.end
         if results is not None:
-            results += [None] * count  # before an outcome can come
+            self._make_places(results)
         if put.end == self._total:
             self._feeding, meter.has_all = False, True
             self.job.add_last_batch(leaves, size)
             return
-        self.job.add_batch(leaves, size)
+        self.job.add_batch(leaves, size, self._coming())
         if put.has_written:
             self.job.flush()  # it takes longer to write the next one than to send this
         now_s = time.monotonic()
@@ -307,6 +313,19 @@ class Caller(Driven):
         if now_s > self._rested_s + busy_s:
             self.job.wait_sent()
             self._rested_s = time.monotonic()
+
+    def _coming(self) -> int | None:
+        """Return how many inputs are to be handed in yet; None: nobody knows."""
+        return None if self._total is None else self._total - self._handed_in
+
+    def _make_places(self, results: list[Any]) -> None:
+        """Let each input have its place among the results, before an outcome can come.
+
+        Of inputs that follow, too: to grow a list in steps takes ten times as long.
+        """
+        missing = self._handed_in - len(results)
+        if missing > 0:
+            results += [None] * max(missing, min(missing + (self._coming() or 0), PLACES))
 
     def _wait_delivery(
         self, results: list[Any] | None

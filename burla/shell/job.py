@@ -114,9 +114,17 @@ class Job:
         while not self._thread.open(self._session, self._tell):
             self._thread = connect()
 
-    def add_batch(self, leaves: Sequence[tuple[int, Frames | Content]], size: int) -> None:
-        """Send the next inputs, of `size` bytes, after `flush`: per leaf a count and frames."""
-        self._thread.post(AddBatch(self.id, leaves, size), ring=False)
+    def add_batch(
+        self,
+        leaves: Sequence[tuple[int, Frames | Content]],
+        size: int,
+        coming: int | None = None,
+    ) -> None:
+        """Send the next inputs, of `size` bytes, after `flush`: per leaf a count and frames.
+
+        `coming`: how many follow, if that is known.
+        """
+        self._thread.post(AddBatch(self.id, leaves, size, coming), ring=False)
         self._is_unsaid = True
 
     @property
@@ -138,7 +146,7 @@ class Job:
     def add_last_batch(self, leaves: Sequence[tuple[int, Frames | Content]], size: int) -> None:
         """Send the next inputs and say that no more come, which wakes the other thread once."""
         self._is_unsaid = False
-        self._thread.post(AddBatch(self.id, leaves, size, last=True))
+        self._thread.post(AddBatch(self.id, leaves, size, coming=0))
 
     def end_inputs(self) -> None:
         """Say that no more inputs come."""

@@ -31,7 +31,7 @@ from .purity import is_closed
 from .slate import WorkerSlate
 from .spans import Span
 
-STRIDE_NS = 500_000  # of calls in a stride: so much at most cannot be stolen
+STRIDE_NS = 1_000_000  # of calls in a stride: so much at most cannot be stolen
 ALONE_NS = 50_000  # calls that take this long are strides of one; writing one costs a tenth of it
 LEFT_SHARE = 4  # a stride is at most this part of a slot's share of what is left
 SHORT_NS, SHORT_MAX = 20_000, 8  # but no shorter, up to so many calls: to steal takes longer

@@ -183,6 +183,7 @@ def inputs(state: State, job: Job, message: m.Inputs, payload: list[bytes]) -> N
         if state.inputs.early:
             big_inputs.entered(state, job, batch)
         if known is None:
+            job.work.coming = message.coming
             state.records.open[job.id].counts.bytes_in += batch.size
         state.marks.jobs[job.id] = None
     if message.total is not None:
@@ -207,7 +208,7 @@ def refuse(
 
 def inputs_end(state: State, job: Job, total: int) -> None:
     """Note that no more batches come."""
-    job.work.total = total
+    job.work.total, job.work.coming = total, 0
     retire_if_complete(state, job)  # who makes inputs may find late that there are no more
     state.marks.jobs[job.id] = None
 

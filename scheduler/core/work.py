@@ -30,6 +30,7 @@ class Work:
         self.batches = Batches(charge)
         self.resumed = resumed
         self.total: int | None = None  # None: more may come
+        self.coming = 0  # inputs that are known to come
         self.pending = Ranges()
         self.done = Ranges(done)
         self.limbo = Ranges()
@@ -177,7 +178,7 @@ class Work:
         forget, lease.forget = tuple(lease.forget), []
         message = Assign(
             lease=lease.id,
-            left=self.pending.total,
+            left=self.pending.total + self.coming,
             spans=tuple(spans),
             leaves=tuple(leaves),
             forget=forget,

@@ -76,7 +76,7 @@ def test_the_stored_job_gets_the_inputs_without_outcome_and_all_that_there_is_of
 
 def test_inputs_at_the_end_that_are_done_count_and_a_batch_that_was_the_last_is_not() -> None:
     made = begin()
-    made.handle(AddBatch(JOB, [(2, [b"3"])], 1, last=True), 0.0)
+    made.handle(AddBatch(JOB, [(2, [b"3"])], 1, coming=0), 0.0)
     made.receive(*outcomes(2, 6, 8), 0.0)
     made.open(adopting(), 0.0)
     made.handle(HandInputs(KEPT, JOB), 0.0)

@@ -11,22 +11,22 @@ JOB, LEASE = b"j" * 16, b"1" * 16
 
 def test_batches_follow_each_other_without_a_gap() -> None:
     batches = Batches(JOB)
-    first = batches.add([(2, [b"a"]), (1, [b"b", b"c"])], 3, last=False)
+    first = batches.add([(2, [b"a"]), (1, [b"b", b"c"])], 3)
     leaves = (m.Leaf(0, 0, 2, 1), m.Leaf(0, 2, 1, 2))
     assert first.message == m.Inputs(job=JOB, batch=0, start=0, leaves=leaves)
     assert (first.payload, first.size, first.left) == ([b"a", b"b", b"c"], 3, 3)
-    second = batches.add([(4, [b"d"])], 1, last=True)
+    second = batches.add([(4, [b"d"])], 1, coming=0)
     last = (m.Leaf(1, 3, 4, 1),)
     assert second.message == m.Inputs(job=JOB, batch=1, start=3, leaves=last, total=7)
     assert (batches.end, batches.total) == (7, 7)
     with pytest.raises(AssertionError):
-        batches.add([(1, [b"e"])], 1, last=False)
+        batches.add([(1, [b"e"])], 1)
 
 
 def test_an_outcome_counts_once_and_frees_batches_that_are_complete() -> None:
     batches = Batches(JOB)
-    batches.add([(4, [b"a"])], 100, last=False)
-    batches.add([(4, [b"b"])], 200, last=False)
+    batches.add([(4, [b"a"])], 100)
+    batches.add([(4, [b"b"])], 200)
     assert batches.finish(2, 5) == ([(2, 5)], 0)
     assert batches.finish(0, 4) == ([(0, 2)], 100)
     assert batches.finish(0, 5) == ([], 0)
@@ -40,7 +40,7 @@ def test_an_outcome_counts_once_and_frees_batches_that_are_complete() -> None:
 def test_an_endless_job_forgets_what_is_done() -> None:
     batches = Batches(JOB)
     for number in range(10 * PRUNE_MIN):
-        batches.add([(2, [b"xx"])], 2, last=False)
+        batches.add([(2, [b"xx"])], 2)
         assert batches.finish(2 * number, 2 * number + 2) == ([(2 * number, 2 * number + 2)], 2)
     assert len(batches._starts) <= PRUNE_MIN
     batches.check()
@@ -49,11 +49,11 @@ def test_an_endless_job_forgets_what_is_done() -> None:
 def test_a_batch_that_is_not_done_is_found_behind_many_that_are() -> None:
     batches = Batches(JOB)
     for _ in range(2 * PRUNE_MIN):
-        batches.add([(1, [b"x"])], 1, last=False)
+        batches.add([(1, [b"x"])], 1)
     batches.finish(1, 2 * PRUNE_MIN)
     assert [batch.message.batch for batch in batches.open()] == [0]
     assert batches.finish(0, 1) == ([(0, 1)], 1)
-    batches.add([(3, [b"y"])], 3, last=False)
+    batches.add([(3, [b"y"])], 3)
     assert batches.finish(2 * PRUNE_MIN, 2 * PRUNE_MIN + 3)[1] == 3
     batches.check()
 
@@ -87,7 +87,7 @@ class Content:
 
 def with_big_leaf() -> Batches:
     batches = Batches(JOB)
-    batches.add([(2, [b"a"]), (1, Content()), (1, [b"b", b"c"])], 3, last=False)
+    batches.add([(2, [b"a"]), (1, Content()), (1, [b"b", b"c"])], 3)
     return batches
 
 

@@ -60,7 +60,7 @@ def begun() -> Connection:
 
 
 def one_input(job: bytes = JOB, *, last: bool = False) -> AddBatch:
-    return AddBatch(job, [(1, [b"a"])], 1, last)
+    return AddBatch(job, [(1, [b"a"])], 1, 0 if last else None)
 
 
 def inputs(job: bytes = JOB, *, last: bool = False) -> Send:

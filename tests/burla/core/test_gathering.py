@@ -21,7 +21,7 @@ WHOLE = bytes(range(30))
 def begin(prompt: bool = True, spec: m.OpenJob = SPEC, inputs: int = 2) -> Session:
     session = Session(spec, [b"function"], prompt)
     session.connect(0)
-    session.handle(AddBatch(JOB, [(inputs, [b"x"])], 1, last=True), 0)
+    session.handle(AddBatch(JOB, [(inputs, [b"x"])], 1, coming=0), 0)
     return session
 
 
@@ -109,7 +109,7 @@ def test_what_is_done_by_another_node_is_not_gathered() -> None:
 
     session = Session(SPEC, [], True, room)
     session.connect(0)
-    session.handle(AddBatch(JOB, [(2, [b"x"])], 1, last=True), 0)
+    session.handle(AddBatch(JOB, [(2, [b"x"])], 1, coming=0), 0)
     assert values(hear(session, *parts())) == [WHOLE]
     effects = hear(session, *((replace(said, lease=b"o" * 16), part) for said, part in parts()))
     assert values(effects) == []
@@ -119,7 +119,7 @@ def test_what_is_done_by_another_node_is_not_gathered() -> None:
 def test_where_there_is_no_memory_the_call_is_told_so_and_no_other() -> None:
     session = Session(SPEC, [], True, lambda size: None)
     session.connect(0)
-    session.handle(AddBatch(JOB, [(2, [b"x"])], 1, last=True), 0)
+    session.handle(AddBatch(JOB, [(2, [b"x"])], 1, coming=0), 0)
     assert values(hear(session, *parts())) == [b""]
 
 

@@ -20,7 +20,7 @@ REOPEN = Reopen(JOB, OTHER, {b"D" * 32: memoryview(b"files")}, frozenset(["six"]
 def begin(*, has_packages: bool = True) -> tuple[Session, list[Any]]:
     session = Session(SPEC, [b"function"], True)
     said = sent(session.connect(0, has_packages=has_packages))
-    batch = AddBatch(JOB, [(2, [b"xx"])], 2, True)
+    batch = AddBatch(JOB, [(2, [b"xx"])], 2, 0)
     return session, said + sent(session.handle(batch, 0))
 
 

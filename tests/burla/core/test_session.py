@@ -40,7 +40,8 @@ FINISH, ACK_1 = Finish(JOB), Send(m.AckOutcomes(LEASE, 1))
 
 def batch(*counts: int, last: bool = False) -> AddBatch:
     """Return a batch of `counts` inputs per leaf, a byte each."""
-    return AddBatch(JOB, [(count, [b"x" * count]) for count in counts], sum(counts), last)
+    leaves = [(count, [b"x" * count]) for count in counts]
+    return AddBatch(JOB, leaves, sum(counts), 0 if last else None)
 
 
 def begin(*counts: int, prompt: bool = True, last: bool = False) -> Session:
