@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from . import compare, results
+from . import compare, peers, results
 from .measure import Options, Series, run_case
 from .peers import ALL, BURLA, EXTRAS, installed
 from .report import chart, table
@@ -24,6 +24,9 @@ USUAL = BESIDE_PEERS + ALONE
 BY_NAME = ("linear", "curve", "wire", "up")  # alone, too; some minutes each
 CASES = USUAL + BY_NAME
 ROUNDS = 5
+# Each contender that never rests is measured apart from the others here, who start all of them
+# once; `cold` starts each anew, and the other cases have no such contenders.
+APART = ("tiny", "latency", "loop", "uneven", "data")
 OTHER_ROUNDS = {
     **{"big": 2, "cluster": 3, "shares": 2, "loss": 3, "scale": 1, "balance": 3},
     "tiny": 11,  # so short that single ones tell little
@@ -51,9 +54,18 @@ def in_fresh_process(case: str, options: Options) -> list[Series]:
         return executor.submit(run_case, case, options).result()
 
 
+def in_groups(case: str, options: Options) -> list[Series]:
+    """Run `case`, for contenders that disturb others by themselves; return one series of all."""
+    groups = peers.groups(options.contenders) if case in APART else [options.contenders]
+    first, *others = (in_fresh_process(case, replace(options, contenders=one)) for one in groups)
+    for series in (series for measured in others for series in measured):
+        next(one for one in first if one.name == series.name).join(series, BURLA)
+    return first
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    peers = [name for name in ALL if name != BURLA]
+    others = [name for name in ALL if name != BURLA]
     made = argparse.ArgumentParser(
         prog="python -m perf",
         description="Measure burla beside its peers: all in turn, in one run, on this machine.",
@@ -73,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--rounds", type=int, help=f"how often each contender runs ({ROUNDS}; {other})"
     )
-    made.add_argument("--peers", nargs="*", choices=peers, default=peers, help="default: all")
+    made.add_argument("--peers", nargs="*", choices=others, default=others, help="default: all")
     made.add_argument("--without", action="append", choices=list(ALL), default=[])
     made.add_argument("--scale", type=float, default=1.0, help="of the number of inputs (1.0)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write every measurement")
@@ -109,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in cases:
         begun_s = time.monotonic()
         rounds = given.rounds or OTHER_ROUNDS.get(case, ROUNDS)
-        for series in in_fresh_process(case, replace(options, rounds=rounds)):
+        for series in in_groups(case, replace(options, rounds=rounds)):
             table(series, sys.stdout)
             measured.append(series)
         print(f"perf: {case} took {time.monotonic() - begun_s:.0f} s", file=sys.stderr)

@@ -7,7 +7,7 @@ or for another figure of a series.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .measure import Series, ratio, summary
+from .measure import Series, summary
 from .peers import BURLA
 
 # Those that the simulation has to keep as well (tests/simulation).
@@ -109,7 +109,7 @@ def _measured(series: Series, aim: Aim) -> tuple[str, float] | None:
     if not others:
         return None
     best = min(others, key=others.__getitem__)
-    return f"times {best}", ratio(mine, series.seconds[best])
+    return f"times {best}", series.times(BURLA, best)
 
 
 _TIME = "time, in s"

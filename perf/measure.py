@@ -48,6 +48,23 @@ class Series:
     seconds: dict[str, list[float]] = field(default_factory=dict)  # by contender, in its order
     notes: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)  # others, by name, as aims.py has them
+    # Of contenders that were measured apart from the first ones: what burla took in their rounds.
+    apart: dict[str, list[float]] = field(default_factory=dict)
+
+    def join(self, other: "Series", ours: str) -> None:
+        """Take the contenders of a series that asks the same, which was measured apart.
+
+        `ours`: the name of who is in both.
+        """
+        new = [name for name in other.seconds if name not in self.seconds]
+        self.seconds |= {name: other.seconds[name] for name in new}
+        self.apart |= dict.fromkeys(new, other.seconds.get(ours, []))
+        told = [note for note in other.notes if note not in self.notes]
+        self.notes += [f"beside {', '.join(new)}: {note}" for note in told]
+
+    def times(self, ours: str, name: str) -> float:
+        """Return the ratio of who is called `ours` to `name`."""
+        return ratio(self.apart.get(name, self.seconds[ours]), self.seconds[name])
 
 
 def run_case(case: str, options: Options) -> list[Series]:

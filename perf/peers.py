@@ -24,6 +24,7 @@ class Contender(Protocol):
     prints: bool  # whether each line that a call prints is in our stdout once, at the return
     few: int | None  # of more tiny calls it would take minutes with its default chunk; None: never
     few_at_best: bool  # nor does another chunk help
+    rests: bool  # its threads and processes do nothing while nobody asks them to
 
     def start(self, workers: int) -> None:
         """Start `workers` processes, where they are not started by the first call."""
@@ -42,6 +43,7 @@ class Burla:
     takes_chunk, prints = False, True
     few: int | None = None
     few_at_best = False
+    rests = True
 
     def start(self, workers: int) -> None:
         """Do nothing: the first call starts the cluster, or BURLA_CLUSTER names one."""
@@ -63,6 +65,7 @@ class MultiprocessingPool:
     takes_chunk, prints = True, True
     few: int | None = None
     few_at_best = False
+    rests = True
     pool: Pool
 
     def start(self, workers: int) -> None:
@@ -86,6 +89,7 @@ class Executor:
     takes_chunk, prints = True, True
     few: int | None = 20_000
     few_at_best = False
+    rests = True
     executor: ProcessPoolExecutor
 
     def start(self, workers: int) -> None:
@@ -109,6 +113,7 @@ class Joblib:
     takes_chunk, prints = True, True
     few: int | None = None
     few_at_best = False
+    rests = True
     workers: int
 
     def start(self, workers: int) -> None:
@@ -136,6 +141,7 @@ class RayPool:
     takes_chunk, prints = True, False  # lines come by and by, and most not at all
     few: int | None = 50_000
     few_at_best = True
+    rests = False
     pool: Any
 
     def start(self, workers: int) -> None:
@@ -168,6 +174,7 @@ class Dask:
     takes_chunk, prints = False, False  # lines come twice
     few: int | None = 1_000
     few_at_best = True
+    rests = False
     client: Any
 
     def start(self, workers: int) -> None:
@@ -210,6 +217,18 @@ EXTRAS = {  # of those that are not with Python: the package, and what of ours i
 def installed(names: Iterable[str]) -> list[str]:
     """Return those of `names` that can be run here: some are extras."""
     return [n for n in names if n not in EXTRAS or importlib.util.find_spec(EXTRAS[n][0])]
+
+
+def groups(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return who of `names` is measured beside whom: burla, which is in each, and some peers.
+
+    Idle, Ray and dask take a seventh of a CPU together, some of it in threads of the caller that
+    all others would share an interpreter with. So each of these has a group of its own.
+    """
+    ours = tuple(name for name in names if name == BURLA)
+    calm = tuple(name for name in names if ALL[name].rests)
+    restless = [(*ours, name) for name in names if not ALL[name].rests]
+    return [calm, *restless] if calm != ours or not restless else restless
 
 
 @contextmanager

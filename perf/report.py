@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .aims import judged
-from .measure import Series, ratio, summary
+from .measure import Series, summary
 from .peers import BURLA
 
 WIDTH = 100
@@ -34,7 +34,7 @@ def table(series: Series, out: TextIO) -> None:
             name,
             *(told(value) for value in (numbers.low, numbers.median, numbers.high)),
             str(len(seconds)),
-            f"{ratio(mine, seconds):.2f}" if mine and name != BURLA else "",
+            f"{series.times(BURLA, name):.2f}" if mine and name != BURLA else "",
             style="bold" if name == BURLA else "",
         )
     console = Console(file=out, width=WIDTH, highlight=False)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .aims import judged
-from .measure import Options, Series, ratio, summary
+from .measure import Options, Series, summary
 from .peers import BURLA, EXTRAS
 from .report import told
 
@@ -76,19 +76,18 @@ def _short(all_series: Sequence[Series]) -> list[str]:
         others = {n: summary(s).median for n, s in series.seconds.items() if n != BURLA}
         if others:
             best = min(others, key=others.__getitem__)
-            row += [best, told(others[best]), f"{ratio(mine, series.seconds[best]):.2f}"]
+            row += [best, told(others[best]), f"{series.times(BURLA, best):.2f}"]
         rows.append(_row(row + [""] * (5 - len(row))))
     return rows
 
 
 def _table(series: Series) -> list[str]:
-    mine = series.seconds[BURLA]
     rows = ["| contender | least | median | greatest | rounds | burla / it |"]
     rows.append("|---|---|---|---|---|---|")
     for name, seconds in series.seconds.items():
         numbers = summary(seconds)
         times = map(told, (numbers.low, numbers.median, numbers.high))
-        beside = "" if name == BURLA else f"{ratio(mine, seconds):.2f}"
+        beside = "" if name == BURLA else f"{series.times(BURLA, name):.2f}"
         rows.append(_row([name, *times, str(len(seconds)), beside]))
     return [*rows, "", *(f"- {note}" for note in series.notes)] if series.notes else rows
 

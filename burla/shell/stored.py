@@ -153,7 +153,12 @@ class StoredJob:
     def end_inputs(self) -> None:
         """All inputs are there."""
 
-    def add_batch(self, leaves: Sequence[tuple[int, Frames | Content]], size: int) -> None:
+    def add_batch(
+        self,
+        leaves: Sequence[tuple[int, Frames | Content]],
+        size: int,
+        coming: int | None = None,
+    ) -> None:
         """There are none to add."""
         raise AssertionError("a job that is read has its inputs")
 

@@ -78,17 +78,22 @@ def test_a_function_that_cannot_be_loaded_is_no_outcome(tmp_path: Path) -> None:
 
 def test_ctrl_c_leaves_what_was_there(tmp_path: Path) -> None:
     source = """
-    import os, signal, threading, time
-    from burla import CallTimeout, remote_parallel_map
+    import os, signal, time
+    from burla import remote_parallel_map
 
     def slow(x):
         if x > 3:
             time.sleep(60)
         return x
 
-    threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    def interrupt(seen):
+        if seen.done == 4 and not pressed:
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pressed = []
     try:
-        remote_parallel_map(slow, range(10))
+        remote_parallel_map(slow, range(10), progress=interrupt)
     except KeyboardInterrupt as error:
         print({i: error.burla_partial[i] for i in error.burla_partial})
     """

@@ -13,6 +13,15 @@ def test_a_ratio_pairs_measurements_of_the_same_round() -> None:
     assert ratio([1.0, 8.0, 3.0], [2.0]) == 0.5  # it sat the others out
 
 
+def test_a_series_that_was_measured_apart_brings_the_rounds_that_its_ratios_are_of() -> None:
+    series = Series("case", {"burla": [1.0, 1.0], "Pool": [2.0, 2.0]}, ["quiet"])
+    series.join(Series("case", {"burla": [3.0, 3.0], "Ray Pool": [6.0, 4.0]}, ["busy"]), "burla")
+    assert series.seconds == {"burla": [1.0, 1.0], "Pool": [2.0, 2.0], "Ray Pool": [6.0, 4.0]}
+    assert series.times("burla", "Pool") == 0.5
+    assert series.times("burla", "Ray Pool") == (0.5 + 0.75) / 2
+    assert series.notes == ["quiet", "beside Ray Pool: busy"]
+
+
 def test_contenders_take_turns() -> None:
     order: list[str] = []
     clock = itertools.count(1.0)

@@ -2,7 +2,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from perf.functions import double
-from perf.peers import MultiprocessingPool, variants
+from perf.peers import MultiprocessingPool, groups, variants
 
 
 class Fake(MultiprocessingPool):
@@ -23,6 +23,18 @@ class Fake(MultiprocessingPool):
 
 def check(results: list[int]) -> None:
     assert results == [2 * x for x in range(len(results))]
+
+
+def test_who_never_rests_is_measured_apart() -> None:
+    assert groups(("burla", "Pool", "joblib")) == [("burla", "Pool", "joblib")]
+    assert groups(("burla",)) == [("burla",)]
+    assert groups(("burla", "Pool", "Ray Pool", "dask")) == [
+        ("burla", "Pool"),
+        ("burla", "Ray Pool"),
+        ("burla", "dask"),
+    ]
+    assert groups(("burla", "dask")) == [("burla", "dask")]
+    assert groups(("Pool", "dask")) == [("Pool",), ("dask",)]
 
 
 def test_who_would_take_minutes_maps_over_a_part_and_is_told_in_proportion() -> None:
