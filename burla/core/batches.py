@@ -100,7 +100,7 @@ class Batches:
             start=start,
             leaves=tuple(parts),
             total=self.total,
-            coming=coming or 0,
+            coming=min(m.NUMBER_MAX, coming or 0),
         )
         batch = self._open[number] = Batch(message, payload, size, at - start, contents)
         self._starts.append(start)

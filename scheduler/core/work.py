@@ -178,7 +178,7 @@ class Work:
         forget, lease.forget = tuple(lease.forget), []
         message = Assign(
             lease=lease.id,
-            left=self.pending.total + self.coming,
+            left=min(NUMBER_MAX, self.pending.total + self.coming),
             spans=tuple(spans),
             leaves=tuple(leaves),
             forget=forget,

@@ -238,6 +238,16 @@ def test_an_error_of_the_inputs_comes_out_as_it_is(generator: bool, at: int) -> 
     assert remote_parallel_map(lambda x: x, [1]) == [1]
 
 
+def test_a_list_that_gets_shorter_has_a_result_for_each_input_that_was_there() -> None:
+    class Shortens:
+        def __reduce__(self) -> tuple[type[int], tuple[int]]:
+            del inputs[100:]
+            return int, (0,)
+
+    inputs: list[Any] = [Shortens(), *range(1, 1000)]
+    assert remote_parallel_map(double, inputs) == list(range(0, 200, 2))
+
+
 def test_inputs_are_advanced_in_the_calling_thread() -> None:
     threads = set()
 

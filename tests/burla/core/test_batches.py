@@ -23,6 +23,16 @@ def test_batches_follow_each_other_without_a_gap() -> None:
         batches.add([(1, [b"e"])], 1)
 
 
+def test_a_batch_says_how_many_inputs_are_to_come() -> None:
+    batches = Batches(JOB)
+    assert batches.add([(2, [b"a"])], 1, coming=5).message.coming == 5
+    assert batches.add([(1, [b"b"])], 1).message.coming == 0, "nobody knows"
+    assert batches.add([(1, [b"b"])], 1, coming=1 << 60).message.coming == m.NUMBER_MAX
+    assert batches.total is None
+    last = batches.add([(4, [b"c"])], 1, coming=0).message
+    assert (last.coming, last.total) == (0, 8)
+
+
 def test_an_outcome_counts_once_and_frees_batches_that_are_complete() -> None:
     batches = Batches(JOB)
     batches.add([(4, [b"a"])], 100)

@@ -179,3 +179,18 @@ def test_a_quota_that_other_jobs_have_used_up_is_told_as_momentary() -> None:
     said = [e.message for e in state.effects if isinstance(e, Send)]
     failed = [one.momentary for one in said if isinstance(one, m.JobFailed)]
     assert failed == [True, True, False]
+
+
+def test_how_many_inputs_are_to_come_is_what_the_newest_batch_says() -> None:
+    state, client = state_of()
+    job = opened(state, client)
+    leaves = [(m.Leaf(number, number, 1, 1),) for number in (0, 1)]
+    first, second = (
+        m.Inputs(job=JOB, batch=number, start=number, leaves=leaves[number], coming=9 - number)
+        for number in (0, 1)
+    )
+    for message in (first, second, first):  # it is sent again after a reconnect
+        jobs.inputs(state, job, message, [b"x"])
+    assert job.work.coming == 8
+    jobs.inputs_end(state, job, 2)
+    assert job.work.coming == 0

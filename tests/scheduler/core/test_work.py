@@ -33,6 +33,15 @@ def lease_of(work: Work, number: int = 1, slots: int = 2) -> Lease:
     return lease
 
 
+def test_who_is_assigned_some_hears_of_inputs_that_are_to_come() -> None:
+    work = work_of(batch(0, 0, 8))
+    work.coming = 100
+    message, _ = work.assign(lease_of(work), 3, 0.02)
+    assert message.left == 5 + 100
+    work.coming = m.NUMBER_MAX  # as somebody may say who is up to no good
+    assert work.assign(lease_of(work, 2), 3, 0.02)[0].left == m.NUMBER_MAX
+
+
 def test_what_is_assigned_comes_with_its_leaves_once() -> None:
     work = work_of(batch(0, 0, 8))
     lease = lease_of(work)
