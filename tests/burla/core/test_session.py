@@ -38,17 +38,16 @@ SPEC = open_job(JOB, TOPIC)
 FINISH, ACK_1 = Finish(JOB), Send(m.AckOutcomes(LEASE, 1))
 
 
-def batch(*counts: int, last: bool = False) -> AddBatch:
+def batch(*counts: int, coming: int | None = None) -> AddBatch:
     """Return a batch of `counts` inputs per leaf, a byte each."""
-    leaves = [(count, [b"x" * count]) for count in counts]
-    return AddBatch(JOB, leaves, sum(counts), 0 if last else None)
+    return AddBatch(JOB, [(n, [b"x" * n]) for n in counts], sum(counts), coming)
 
 
-def begin(*counts: int, prompt: bool = True, last: bool = False) -> Session:
+def begin(*counts: int, prompt: bool = True, coming: int | None = None) -> Session:
     """Return a connected session with one batch of `counts` inputs per leaf."""
     session = Session(SPEC, [b"function"], prompt)
     session.connect(0)
-    session.handle(batch(*counts, last=last), 0)
+    session.handle(batch(*counts, coming=coming), 0)
     return session
 
 
@@ -159,7 +158,7 @@ GOES_ON = msgspec.structs.replace(SPEC, policy=m.CallPolicy(goes_on=True))
 def test_an_error_is_an_outcome_of_a_job_that_goes_on(kind: m.Kind) -> None:
     session = Session(GOES_ON, [], prompt=True)
     session.connect(0)
-    session.handle(batch(3, last=True), 0)
+    session.handle(batch(3, coming=0), 0)
     failed = session.receive(*outcomes(1, (1, 2), kind=kind), now_s=0)
     assert failed == [delivered(1, part(1, 2, kind=kind))]
     rest = session.receive(*outcomes(2, (0, 1), (2, 3)), now_s=0)
@@ -280,7 +279,7 @@ def test_output_is_written_in_order_and_once() -> None:
 
 
 def test_missing_output_is_asked_for_until_it_comes() -> None:
-    session = begin(1, last=True)
+    session = begin(1, coming=0)
     only = delivered(1, part(0, 1), freed=1)
     assert session.receive(*outcomes(1, (0, 1), output=2), now_s=1) == [only]
     assert session.next_deadline_s() == 1 + GAP_S
@@ -293,7 +292,7 @@ def test_missing_output_is_asked_for_until_it_comes() -> None:
 
 
 def test_output_of_a_lost_lease_is_given_up_and_that_is_said() -> None:
-    session = begin(1, last=True)
+    session = begin(1, coming=0)
     session.receive(*outcomes(1, (0, 1), output=3), now_s=0)
     session.receive(*printed(3, b"c"), now_s=0)
     assert session.receive(m.LeaseLost(JOB, LEASE, "n"), [], now_s=1) == []
@@ -302,7 +301,7 @@ def test_output_of_a_lost_lease_is_given_up_and_that_is_said() -> None:
 
 
 def test_output_that_never_comes_is_given_up_in_the_end() -> None:
-    session = begin(1, last=True)
+    session = begin(1, coming=0)
     session.receive(*outcomes(1, (0, 1), output=1), now_s=0)
     ask = Send(m.ReplayOutput(JOB, LEASE, 0))
     for _ in range(REPLAYS_MAX):
@@ -317,7 +316,7 @@ def test_the_last_batch_says_that_it_is_the_last() -> None:
     first = m.Inputs(job=JOB, batch=0, start=0, leaves=(m.Leaf(0, 0, 2, 1),))
     assert session.handle(batch(2), 0) == [Send(first, [b"xx"])]
     last = m.Inputs(job=JOB, batch=1, start=2, leaves=(m.Leaf(1, 2, 3, 1),), total=5)
-    assert session.handle(batch(3, last=True), 0) == [Send(last, [b"xxx"])]
+    assert session.handle(batch(3, coming=0), 0) == [Send(last, [b"xxx"])]
     whole = delivered(1, part(0, 5), freed=5)
     assert session.receive(*outcomes(1, (0, 5)), now_s=1) == [whole, FINISH]
 
@@ -357,7 +356,7 @@ def test_why_a_job_waits_is_said_after_a_moment_and_again_when_it_changes() -> N
 
 
 def test_which_calls_hang_is_said_when_they_have_run_for_long() -> None:
-    session = begin(4, last=True)
+    session = begin(4, coming=0)
     long = m.JobRunning(JOB, LEASE, "n", (m.LongCall(2, 3, FIRST_S - 10),), 0.0)
     assert session.receive(long, [], now_s=100) == []
     assert session.next_deadline_s() == 110
