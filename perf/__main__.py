@@ -99,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["compare"]:
         return compare.main(words[1:])
     command = parser()
-    busy = results.load_per_cpu()
     writes_results = words[:1] == ["results"]
+    before = results.look() if writes_results else results.Before()
     given = command.parse_args(words[1:] if writes_results else words)
     if unknown := sorted(set(given.cases) - set(CASES)):
         command.error(f"no such case: {', '.join(unknown)}; there are {', '.join(CASES)}")
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             measured.append(series)
         print(f"perf: {case} took {time.monotonic() - begun_s:.0f} s", file=sys.stderr)
         if writes_results:  # after each case: who breaks off has those before
-            results.PATH.write_text(results.markdown(measured, options, busy))
+            results.PATH.write_text(results.markdown(measured, options, before))
     if given.json:
         facts = {
             "machine": f"{platform.machine()}, {options.workers} CPUs, {platform.system()}",

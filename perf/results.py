@@ -8,9 +8,10 @@ import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from .aims import judged
-from .measure import Options, Series, summary
+from .measure import Options, Series, summary, timed
 from .peers import BURLA, EXTRAS
 from .report import told
 
@@ -20,18 +21,29 @@ BUSY = 0.3  # load from others, per CPU, from which on the figures are said to b
 PACKAGES = ("pyzmq", "msgpack", "msgspec", "cloudpickle", "uvloop", "numpy")
 
 
-def load_per_cpu() -> float:
-    """Return how many processes ran on each CPU within the last minute."""
-    return os.getloadavg()[0] / len(os.sched_getaffinity(0))
+LOOP = range(1_000_000)  # is summed up to tell how quick the machine is
 
 
-def markdown(all_series: Sequence[Series], options: Options, busy: float) -> str:
+class Before(NamedTuple):
+    """How the machine is before anything is measured."""
+
+    busy: float = 0.0  # processes that ran on each CPU within the last minute
+    loop_s: float = 0.0  # for the sum of LOOP
+
+
+def look() -> Before:
+    """Return how the machine is now."""
+    busy = os.getloadavg()[0] / len(os.sched_getaffinity(0))
+    return Before(busy, min(timed(lambda: sum(LOOP))[0] for _ in range(9)))
+
+
+def markdown(all_series: Sequence[Series], options: Options, before: Before) -> str:
     """Return the whole page.
 
     Args:
         all_series: what was measured.
         options: how.
-        busy: `load_per_cpu` before it began.
+        before: how the machine was when it began.
     """
     lines = [
         "# Measured",
@@ -40,13 +52,14 @@ def markdown(all_series: Sequence[Series], options: Options, busy: float) -> str
         "a ratio is the median of burla's time over the contender's in the same round: under 1,",
         "burla is faster.",
         "",
-        *(f"- {fact}" for fact in [*_machine(options), *_versions(options)]),
+        *(f"- {fact}" for fact in [*_machine(options, before), *_versions(options)]),
     ]
-    if busy > BUSY:
+    if before.busy > BUSY:
         lines += [
             "",
-            f"**The machine was busy with other things**: {busy:.1f} processes ran on each CPU"
-            " already before it began. Ratios within a round still tell something, times little.",
+            f"**The machine was busy with other things**: {before.busy:.1f} processes ran on each"
+            " CPU already before it began. Ratios within a round still tell something, times"
+            " little.",
         ]
     lines += ["", "## Aims", "", *_aims(all_series)]
     lines += ["", "## In short", "", *_short(all_series)]
@@ -96,11 +109,12 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _machine(options: Options) -> list[str]:
+def _machine(options: Options, before: Before) -> list[str]:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     return [
         f"{datetime.now(UTC):%Y-%m-%d}; {options.workers} CPUs ({_cpu()}), {memory:.0f} GB, "
-        f"{platform.system()} {platform.release()}",
+        f"{platform.system()} {platform.release()}; `sum(range({len(LOOP):_}))` takes "
+        f"{told(before.loop_s)}",
         f"{options.rounds} rounds, or as many as are said; {options.scale:g} of the usual number "
         "of inputs",
     ]
