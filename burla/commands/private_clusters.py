@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from burla.private_cluster import DIRECTORY, SOCKET, address_in, bases
-from burla.system.owner import Owner, this_host
+from burla.system.owner import Owner
+from burla.system.procfs import this_host
 
 WORDS_CHARS_MAX = 200
 

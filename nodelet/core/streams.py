@@ -33,6 +33,8 @@ GATHER_BYTES = 1 << 20  # what has grown this big is sent at once; merging more 
 GATHER_CALLS = 1 << 16  # likewise: its caller unpickles them while the next are run, not at the end
 OUTPUT_GATHER_S = 0.02  # a print is seen within 100 ms, and 50 messages a second are few
 LINE_WAIT_S = 0.05  # for the rest of a line, so that lines of several workers don't mix
+LINE_LATE_S = 0.01  # whoever looks so late has read nothing meanwhile: the rest may be there
+LINE_WAIT_MOST_S = 1.0  # for a line, however often that happens
 LINE_BYTES_MAX = 256 << 10  # a longer beginning of a line is not waited with: what a pipe holds
 OUTPUT_MESSAGE_BYTES = 256 << 10  # heartbeats get between two of them
 
@@ -314,8 +316,14 @@ class OutputStream:
 
     def release(self, now_s: float, *, marked: bool = False) -> None:
         """Let the lines go that have waited long enough, or also those that are marked."""
+        is_late = bool(self.lines) and now_s >= self.lines_due_s() + LINE_LATE_S
+        if is_late:
+            self.hold(now_s)
         for (worker, stream), line in list(self.lines.items()):
-            old = now_s >= max(line.since_s, self._unread_s) + LINE_WAIT_S
+            due_s = max(line.since_s, self._unread_s) + LINE_WAIT_S
+            if is_late:
+                due_s = min(due_s, line.since_s + LINE_WAIT_MOST_S)
+            old = now_s >= due_s
             if old or (marked and line.is_due):
                 del self.lines[worker, stream]
                 self._gather(worker, stream, line.data, line.since_s, line.of)

@@ -32,6 +32,7 @@ from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
 from burla.protocol.package_messages import PACKAGES, are_files
 from burla.system.dump import dump_on_signal
+from burla.system.procfs import this_host
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 
@@ -56,14 +57,18 @@ log = logging.getLogger(__name__)
 
 
 def remove_left(directory: str) -> None:
-    """Remove empty scratch directories of this user's nodelets that were killed."""
-    names: list[str] = []
+    """Remove empty scratch directories of this user's nodelets that were killed.
+
+    Not those of other containers that have the same /tmp: there, a process id is another process.
+    """
+    names, here = list[str](), this_host()
     with contextlib.suppress(OSError):  # who makes one there tells why that cannot be
         names = [name for name in os.listdir(directory) if name.startswith(SCRATCH)]
     for name in names:
-        path, pid = Path(directory, name), name.removeprefix(SCRATCH).partition("-")[0]
+        path = Path(directory, name)
+        pid, host, *_ = (*name.removeprefix(SCRATCH).split("-"), "")
         with contextlib.suppress(OSError):
-            is_ours = pid.isdigit() and path.stat().st_uid == os.geteuid()
+            is_ours = pid.isdigit() and host == here and path.stat().st_uid == os.geteuid()
             if is_ours and not Path(f"/proc/{pid}").exists():
                 path.rmdir()
 

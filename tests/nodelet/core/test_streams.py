@@ -4,6 +4,7 @@ from burla.nodelet.core.effects import Send
 from burla.nodelet.core.streams import (
     GATHER_CALLS,
     LINE_BYTES_MAX,
+    LINE_WAIT_MOST_S,
     LINE_WAIT_S,
     OutcomeStream,
     OutputStream,
@@ -50,6 +51,28 @@ def test_it_waits_longer_while_nobody_reads() -> None:
     assert output.lines_due_s() == 1.0 + LINE_WAIT_S
     output.release(1.0)
     assert output.take() == []
+
+
+def test_who_looks_late_has_read_nothing_meanwhile_and_waits_once_more() -> None:
+    output = OutputStream(LEASE)
+    output.add(1, 1, b"ha", 0.0)
+    late_s = 3 * LINE_WAIT_S
+    output.release(late_s)
+    assert output.take() == []
+    assert output.lines_due_s() == late_s + LINE_WAIT_S
+    output.add(1, 1, b"lf\n", late_s)
+    assert chunks(output.take()) == [(1, b"half\n")]
+
+
+def test_but_not_for_ever() -> None:
+    output = OutputStream(LEASE)
+    output.add(1, 1, b"50 %", 0.0)
+    now_s = 0.0
+    while not (got := output.take()):
+        now_s += 3 * LINE_WAIT_S
+        output.release(now_s)
+    assert chunks(got) == [(1, b"50 %")]
+    assert LINE_WAIT_MOST_S <= now_s <= LINE_WAIT_MOST_S + 3 * LINE_WAIT_S
 
 
 def test_a_line_without_end_is_bounded() -> None:
