@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 from burla.system.hash_seed import VARIABLE as SEED_VARIABLE, own_seed, random_seed
 from burla.system.interrupts import HeldInterrupts
 from burla.system.launch import LaunchError, command
-from burla.system.owner import MEMORY, Owner, memory_of, remove_directory
+from burla.system.owner import MEMORY, Owner, memory_of, remove_directory, this_host
 from burla.system.paths import runtime_directories
-from burla.system.procfs import process_started, this_host
+from burla.system.procfs import process_started
 from burla.transport.descriptors import lack
 
 from .ends import how_it_died

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from burla.private_cluster import DIRECTORY, SOCKET, address_in, bases
-from burla.system.owner import Owner
-from burla.system.procfs import this_host
+from burla.system.owner import Owner, this_host
 
 WORDS_CHARS_MAX = 200
 

@@ -6,6 +6,7 @@ A process is named by its id and its start time, since ids are used again.
 import contextlib
 import os
 import time
+import zlib
 from typing import NamedTuple
 
 from .procfs import HAS_PROC, process_started
@@ -13,6 +14,21 @@ from .procfs import HAS_PROC, process_started
 MEMORY = "/dev/shm"  # a file system in memory, on Linux
 REMOVE_S = 2.0  # a worker that is just being killed may still write while its scratch is removed
 REMOVE_RETRY_S = 0.05
+
+
+def this_host() -> str:
+    """Return a word that differs between machines, boots and pid namespaces that share a /tmp."""
+    words = []
+    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
+        try:
+            if os.path.islink(path):
+                words.append(os.readlink(path))
+            else:
+                with open(path) as file:
+                    words.append(file.read())
+        except OSError:
+            words.append("")
+    return f"{zlib.crc32(repr((os.uname().nodename, words)).encode()):08x}"
 
 
 class Owner(NamedTuple):

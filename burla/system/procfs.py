@@ -1,28 +1,12 @@
 """What Linux says about processes in /proc. Nothing else parses these files."""
 
 import os
-import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 HAS_PROC = os.path.exists("/proc/self/stat")
 
 _STATE, _PARENT, _STARTED = 0, 1, 19  # places in /proc/PID/stat behind the name; see proc(5)
-
-
-def this_host() -> str:
-    """Return a word that differs between machines, boots and pid namespaces that share a /tmp."""
-    words = []
-    for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        try:
-            if os.path.islink(path):
-                words.append(os.readlink(path))
-            else:
-                with open(path) as file:
-                    words.append(file.read())
-        except OSError:
-            words.append("")
-    return f"{zlib.crc32(repr((os.uname().nodename, words)).encode()):08x}"
 
 
 class Membership(NamedTuple):

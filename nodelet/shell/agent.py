@@ -32,7 +32,6 @@ from burla.protocol.input_messages import INPUTS
 from burla.protocol.key_messages import KEYS
 from burla.protocol.package_messages import PACKAGES, are_files
 from burla.system.dump import dump_on_signal
-from burla.system.procfs import this_host
 from burla.transport.clock import AwakeClock
 from burla.transport.direct import DirectEnd, Said
 
@@ -45,6 +44,7 @@ from .input_files import Opened
 from .installing import Installer
 from .launching import SCRATCH, Launched, make_scratch
 from .lease_log import LeaseLog
+from .left_over import is_left
 from .line import DirectLine, Line, SocketLine
 from .refusals import NotAcceptedError, NotAuthorisedError
 from .sandbox_pool import SandboxPool
@@ -57,19 +57,14 @@ log = logging.getLogger(__name__)
 
 
 def remove_left(directory: str) -> None:
-    """Remove empty scratch directories of this user's nodelets that were killed.
-
-    Not those of other containers that have the same /tmp: there, a process id is another process.
-    """
-    names, here = list[str](), this_host()
+    """Remove empty scratch directories of this user's nodelets that were killed."""
+    names: list[str] = []
     with contextlib.suppress(OSError):  # who makes one there tells why that cannot be
         names = [name for name in os.listdir(directory) if name.startswith(SCRATCH)]
     for name in names:
         path = Path(directory, name)
-        pid, host, *_ = (*name.removeprefix(SCRATCH).split("-"), "")
         with contextlib.suppress(OSError):
-            is_ours = pid.isdigit() and host == here and path.stat().st_uid == os.geteuid()
-            if is_ours and not Path(f"/proc/{pid}").exists():
+            if is_left(name, SCRATCH) and path.stat().st_uid == os.geteuid():
                 path.rmdir()
 
 

@@ -41,6 +41,7 @@ from .installed import (
     lacking_in_image,
 )
 from .installing import FULL, Installer, InstallError, LackingError, compile_all
+from .left_over import is_left, own_name
 
 BYTES_MAX = 20 << 30  # of all environments, if there is so much room
 FREE_SHARE = 2  # they take at most one of so many parts of what is free without them
@@ -114,7 +115,7 @@ class Store:
 
     def new(self) -> str:
         """Return a folder in which one can be made."""
-        made = os.path.join(self.root, f"{NEW}{_own_mark()}{os.urandom(4).hex()}")
+        made = os.path.join(self.root, own_name(NEW))
         os.mkdir(made, 0o755)
         os.chmod(made, 0o755)  # whatever our umask is
         return made
@@ -228,8 +229,14 @@ class Store:
         return any(name.startswith(NEW) and self._is_left(name) for name in self._names())
 
     def _is_left(self, name: str) -> bool:
-        whose = name.removeprefix(NEW).removeprefix(OLD)
-        return whose != name and _is_left(whose, os.path.join(self.root, name))
+        if not name.startswith((NEW, OLD)):
+            return False
+        known = is_left(name, NEW if name.startswith(NEW) else OLD)
+        if known is not None:
+            return known
+        with suppress(OSError):
+            return os.stat(os.path.join(self.root, name)).st_mtime < time.time() - LEFT_S
+        return False
 
     def _remove(self, key: str) -> bool:
         """Remove an environment, unless somebody holds it."""
@@ -238,7 +245,7 @@ class Store:
         except OSError:
             return False
         try:
-            gone = os.path.join(self.root, f"{OLD}{_own_mark()}{os.urandom(4).hex()}")
+            gone = os.path.join(self.root, own_name(OLD))
             os.rename(os.path.join(self.root, key), gone)
             os.unlink(self._lock_file(key))
         except OSError:
@@ -513,35 +520,6 @@ def key_of(requirements: Sequence[str], is_whole: bool) -> str:
     python = (sys.implementation.cache_tag, sys.version_info[:2], sysconfig.get_platform())
     text = repr((sorted(requirements), is_whole, python))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@functools.cache
-def _host() -> tuple[str, str]:
-    """Return what tells this machine from others, and its run from earlier ones."""
-    told = []
-    for file in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
-        try:
-            with open(file) as opened:
-                told.append(opened.read().strip())
-        except OSError:
-            told.append("")
-    host = hashlib.sha256(f"{os.uname().nodename} {told[0]}".encode()).hexdigest()
-    return host[:12], told[1].replace("-", "")[:12]
-
-
-def _own_mark() -> str:
-    """Return what names of folders begin with that are this process's."""
-    return "-".join((*_host(), str(os.getpid()), ""))
-
-
-def _is_left(name: str, path: str) -> bool:
-    """Return whether the nodelet is gone whose folder this is; others may share the disk."""
-    host, boot, pid, *_ = (*name.split("-"), "", "", "")
-    if host == _host()[0]:
-        return boot != _host()[1] or not os.path.exists(f"/proc/{pid}")
-    with suppress(OSError):
-        return os.stat(path).st_mtime < time.time() - LEFT_S
-    return False
 
 
 def remove(directory: str) -> None:

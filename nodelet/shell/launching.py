@@ -17,9 +17,10 @@ from burla.nodelet.worker import fresh
 from burla.nodelet.worker.dumps import BYTES as DUMPS_BYTES
 from burla.nodelet.worker.processes import become_subreaper
 from burla.nodelet.worker.slate import make_memory
-from burla.system.procfs import this_host
 
-SCRATCH = "burla-node-"  # and a process id, and where that is one
+from .left_over import own_name
+
+SCRATCH = "burla-node-"  # and whose it is
 FD_ABOVE = 10  # descriptors it inherits are not 0, 1 or 2, which the agent may have found closed
 
 
@@ -56,8 +57,7 @@ def make_scratch(base: str) -> str:
     Raises:
         OSError: it cannot be made.
     """
-    name = f"{SCRATCH}{os.getpid()}-{this_host()}-{os.urandom(4).hex()}"
-    path = os.path.join(base, name)
+    path = os.path.join(base, own_name(SCRATCH))
     os.mkdir(path, 0o700)
     return path
 

@@ -17,12 +17,14 @@ from typing import NamedTuple
 
 from burla.protocol.image_messages import is_local, may_change, with_registry
 
+from .left_over import is_left, own_name
+
 RUNTIMES = {"podman": ("--version",), "docker": ("version",)}  # how each is tried
 TRIAL_S = 15.0  # a daemon that was just installed begins within this
 PULL_S = 3600.0  # the most that fetching one image may take
 ANSWER_S = 60.0  # for all else that it is asked
 TAIL_LINES, TAIL_CHARACTERS = 6, 1500  # of what it said last, for people
-MARK = "burla-"  # what containers are called that are made to be exported, and a process id
+MARK = "burla-"  # what containers are called that are made to be exported, and whose
 
 
 class RuntimeFailedError(Exception):
@@ -142,7 +144,7 @@ class Runtime:
             RuntimeFailedError: they cannot be had.
         """
         await self.remove_left()
-        name = f"{MARK}{os.getpid()}-{os.urandom(4).hex()}"
+        name = own_name(MARK)
         await self._ask("create", "--name", name, image_id, "true")
         reader, writer = os.pipe()
         try:
@@ -169,8 +171,7 @@ class Runtime:
         with suppress(RuntimeFailedError):
             said = await self._ask("ps", "-a", "--filter", f"name={MARK}", "--format", "{{.Names}}")
             for name in said.split():
-                pid = name.removeprefix(MARK).partition("-")[0]
-                if name.startswith(MARK) and pid.isdigit() and not _is_running(int(pid)):
+                if is_left(name, MARK):
                     await self._ask("rm", "-f", name)
 
     async def _ask(self, *words: str, limit_s: float = ANSWER_S) -> str:
@@ -229,10 +230,6 @@ async def end(process: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-
-
-def _is_running(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}")
 
 
 def tail(said: bytes) -> str:

@@ -22,8 +22,8 @@ from waiting import LATE_S, running, wait_gone, wait_until
 
 import burla
 from burla.private_cluster import LocalCluster
-from burla.system.owner import memory_of
-from burla.system.procfs import process_started, this_host
+from burla.system.owner import memory_of, this_host
+from burla.system.procfs import process_started
 
 pytestmark = pytest.mark.slow
 

@@ -266,7 +266,7 @@ def test_system_v_memory_is_not_left_for_the_next_job(machine: Machine) -> None:
 def test_no_directory_is_left(tier: str, how: str) -> None:
     with machine_of(tier) as machine:
         nodelet = machine.cluster.nodelets[0]
-        pattern = f"burla-node-{nodelet.pid}-*"
+        pattern = f"burla-node-*-{nodelet.pid}-*"
         wait_until(lambda: any(Path("/tmp").glob(pattern)), "it has its directory")
         (made,) = Path("/tmp").glob(pattern)
         if how == "killed":

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from burla.commands.private_clusters import PrivateCluster, running
-from burla.system.owner import Owner
-from burla.system.procfs import process_started, this_host
+from burla.system.owner import Owner, this_host
+from burla.system.procfs import process_started
 
 
 @pytest.fixture

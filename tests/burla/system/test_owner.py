@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from burla.system.owner import Owner, remove_directory
+from burla.system.owner import Owner, remove_directory, this_host
 from burla.system.procfs import HAS_PROC, process_started
 
 needs_proc = pytest.mark.skipif(not HAS_PROC, reason="no /proc here")
@@ -41,6 +41,11 @@ def test_a_process_that_nobody_has_reaped_has_ended() -> None:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert not Owner(child.pid).alive()
     assert process_started(child.pid) is None
+
+
+def test_a_machine_has_one_word() -> None:
+    assert this_host() == this_host()
+    assert len(this_host()) == 8
 
 
 def test_a_directory_is_removed_with_what_is_in_it_and_may_be_gone_already(tmp_path: Path) -> None:

@@ -4,14 +4,7 @@ import sys
 
 import pytest
 
-from burla.system.procfs import (
-    HAS_PROC,
-    Membership,
-    memberships,
-    parent_of,
-    process_started,
-    this_host,
-)
+from burla.system.procfs import HAS_PROC, Membership, memberships, parent_of, process_started
 
 needs_proc = pytest.mark.skipif(not HAS_PROC, reason="no /proc here")
 
@@ -47,8 +40,3 @@ def test_control_groups_of_both_versions() -> None:
         Membership(1, ("name=systemd",), "/"),
         Membership(0, (), "/user.slice"),
     ]
-
-
-def test_a_machine_has_one_word() -> None:
-    assert this_host() == this_host()
-    assert len(this_host()) == 8

@@ -16,6 +16,7 @@ from burla.nodelet.shell.blob_memory import BlobFile
 from burla.nodelet.shell.carried_files import NAME_BYTES, SENT, CarriedFiles
 from burla.nodelet.shell.installed import installed
 from burla.nodelet.shell.installing import FULL, Installer, InstallError, LackingError
+from burla.nodelet.shell.left_over import here
 from burla.protocol import package_messages as pm
 from burla.shipping.carried_packages import attach_packages
 from burla.shipping.distributions import Installed
@@ -267,7 +268,7 @@ async def test_a_lease_is_told_of_any_error(tmp_path: Path) -> None:
 
 def test_what_a_killed_nodelet_left_goes_and_what_a_living_one_makes_stays(tmp_path: Path) -> None:
     store = env.Store(str(tmp_path))
-    host, boot = env._host()
+    host, boot = here()
     theirs = tmp_path / f"{env.NEW}other-{boot}-999999999-aa"  # they share the disk
     old = tmp_path / f"{env.NEW}other-{boot}-999999999-ab"
     for gone in (f"{host}-{boot}-999999999-aa", f"{host}-before-{os.getpid()}-aa"):

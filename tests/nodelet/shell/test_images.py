@@ -16,6 +16,7 @@ from loops import in_loop
 from burla.nodelet.isolation.images import FACTS, FILES
 from burla.nodelet.isolation.sandbox import Confinement
 from burla.nodelet.shell.images import Images
+from burla.nodelet.shell.left_over import own_name
 from burla.nodelet.shell.runtimes import (
     Runtime,
     RuntimeFailedError,
@@ -153,11 +154,12 @@ async def test_what_a_nodelet_has_left_that_was_killed_amid_an_image_goes(tmp_pa
     world.images.clear_away()
     assert not world.images._tasks, "nothing is left, and the runtime is not asked"
     script = "import os; from burla.nodelet.shell.environments import Store; "
-    script += f"print(os.path.basename(Store({str(world.root)!r}).new()), os.getpid())"
+    script += "from burla.nodelet.shell.left_over import own_name; "
+    script += f"print(os.path.basename(Store({str(world.root)!r}).new()), own_name('burla-'))"
     line = [sys.executable, "-c", script]
     done = await asyncio.to_thread(subprocess.run, line, capture_output=True, check=True)
-    unpacked, pid = done.stdout.decode().split()
-    container, mine = f"burla-{pid}-0", f"burla-{os.getpid()}-0"
+    unpacked, container = done.stdout.decode().split()
+    mine = own_name("burla-")
     for name in (container, mine):
         (world.runtime / name).touch()
     world.images.clear_away()
