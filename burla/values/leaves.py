@@ -317,7 +317,9 @@ class Packer:
     def _pack_atoms(self, values: list[Any], data: bytes) -> list[Leaf]:
         count = len(values)
         if len(data) <= LEAF_BYTES_MAX:
-            self.run = min(LEAF_ATOMS_MAX, max(1, count, LEAF_BYTES_MAX * count // len(data) // 2))
+            self.run = min(
+                LEAF_ATOMS_MAX, max(1, count, LEAF_BYTES_MAX * 7 // 8 * count // len(data))
+            )
             return [Leaf(count, (data,))]
         if count == 1:
             return [_leaf(1, take_apart_plain(values))]
