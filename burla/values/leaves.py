@@ -22,6 +22,7 @@ from .shared_memory import SHARE_BYTES_MIN
 LEAF_INPUTS_MAX = 256  # a span that needs one input makes its whole leaf travel
 LEAF_ATOMS_MAX = 16384  # the same for plain numbers and texts: unpickled in 0.5 ms
 LEAF_BYTES_MAX = 1 << 16  # the same; a bigger input is alone in its leaf
+LEAF_BYTES_AIM = LEAF_BYTES_MAX * 7 // 8  # where inputs are mostly as long as those before
 BATCH_INPUTS_FIRST = 8  # so that work starts at once
 BATCH_INPUTS_FIRST_LAZY = 1  # who knows when an iterator gives its second
 BATCH_GROWTH = 8
@@ -317,9 +318,8 @@ class Packer:
     def _pack_atoms(self, values: list[Any], data: bytes) -> list[Leaf]:
         count = len(values)
         if len(data) <= LEAF_BYTES_MAX:
-            self.run = min(
-                LEAF_ATOMS_MAX, max(1, count, LEAF_BYTES_MAX * 7 // 8 * count // len(data))
-            )
+            likely = LEAF_BYTES_AIM * count // len(data)
+            self.run = min(LEAF_ATOMS_MAX, max(1, count, likely))
             return [Leaf(count, (data,))]
         if count == 1:
             return [_leaf(1, take_apart_plain(values))]
