@@ -16,7 +16,6 @@ from typing import Any, final
 
 from burla.core.batches import Window
 from burla.core.effects import Deliver, DetachWanted, Finish, Lacking, Part, Slots
-from burla.core.handed_in import HandedIn
 from burla.protocol.messages import Kind
 from burla.protocol.ranges import Range, Ranges
 from burla.values.payloads import Batch, HeldFunction
@@ -168,7 +167,7 @@ class Caller(Driven):
         self._delivery = Delivery() if delivery is None else delivery
         self._opener = Opener(inputs, self._delivery)
         known = type(inputs) in (list, tuple, range)
-        self._handed_in = HandedIn(len(inputs) if known else None)  # type: ignore[arg-type]  # they have lengths
+        self._total = len(inputs) if known else None  # type: ignore[arg-type]  # they have lengths
         self._window = window
         self._early: deque[Event] = deque()  # what has happened and is not dealt with
         self._shared, self._function = shared, function
@@ -200,7 +199,6 @@ class Caller(Driven):
     def collecting(self, inputs: int = 0) -> Steps:
         """Do what `collect` does, and leave the waiting to who drives it: see `Steps`."""
         results: list[Any] = [None] * inputs
-        self._handed_in.count = inputs
         try:
             self._open()
             while (delivered := (yield from self._wait_delivery(results))) is not None:
@@ -274,8 +272,8 @@ class Caller(Driven):
         """Hand in one batch, or say that there is none."""
         printer, meter = self.job.printer, self.job.meter
         # what makes the inputs is the caller's code, and may print
-        is_paused = self._handed_in.total is None and printer.pause()
-        if self._handed_in.total is None:
+        is_paused = self._total is None and printer.pause()
+        if self._total is None:
             self.aliased.settle()
         batch = next(self._batches, None)
         if is_paused:
@@ -284,25 +282,23 @@ class Caller(Driven):
             return  # what came needs no call
         if batch is None:
             self._feeding, meter.has_all = False, True
-            self._handed_in.end(results)
             self.job.end_inputs()
             return
         # what an iterator gives is the caller's code to make
-        at_hand = self._batches if self._handed_in.total is not None else iter(())
+        at_hand = self._batches if self._total is not None else iter(())
         put = put_down_together(batch, at_hand, self._may_feed, self._shared, self.aliased.add)
         leaves, size, count = put.leaves, put.size, put.end - batch.start
         if put.has_written:
             self._rested_s = time.monotonic()  # that leaves the interpreter to the others
         self._window.add(count, size)
         meter.sent += count
-        self._handed_in.count = put.end
         if results is not None:
-            self._handed_in.make_places(results)  # before an outcome can come
-        if put.end == self._handed_in.total:
+            results += [None] * count  # before an outcome can come
+        if put.end == self._total:
             self._feeding, meter.has_all = False, True
             self.job.add_last_batch(leaves, size)
             return
-        self.job.add_batch(leaves, size, self._handed_in.coming())
+        self.job.add_batch(leaves, size, None if self._total is None else self._total - put.end)
         if put.has_written:
             self.job.flush()  # it takes longer to write the next one than to send this
         now_s = time.monotonic()
@@ -380,7 +376,7 @@ class Caller(Driven):
             say_refused(self.job, NOT_THIS)
             return
         self.aliased.settle()
-        is_lazy = self._handed_in.total is None
+        is_lazy = self._total is None
         inputs = ReadOn(self._batches, self._window, self.job.printer, is_lazy=is_lazy)
         stored = Ranges(part for parts in self._stored for part in parts)
         parts = [*self._kept_back.rest(), *self._failures]
