@@ -294,11 +294,11 @@ class Caller(Driven):
         meter.sent += count
         if results is not None:
             results += [None] * count  # before an outcome can come
-        if put.end == self._total:
+        coming = None if self._total is None else self._total - put.end
+        self.job.add_batch(leaves, size, coming)
+        if coming == 0:
             self._feeding, meter.has_all = False, True
-            self.job.add_last_batch(leaves, size)
             return
-        self.job.add_batch(leaves, size, None if self._total is None else self._total - put.end)
         if put.has_written:
             self.job.flush()  # it takes longer to write the next one than to send this
         now_s = time.monotonic()

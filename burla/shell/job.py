@@ -122,10 +122,11 @@ class Job:
     ) -> None:
         """Send the next inputs, of `size` bytes, after `flush`: per leaf a count and frames.
 
-        `coming`: how many follow, if that is known.
+        `coming`: how many follow, if that is known; the last ones are sent at once.
         """
-        self._thread.post(AddBatch(self.id, leaves, size, coming), ring=False)
-        self._is_unsaid = True
+        is_last = coming == 0  # which wakes the other thread once
+        self._thread.post(AddBatch(self.id, leaves, size, coming), ring=is_last)
+        self._is_unsaid = not is_last
 
     @property
     def address(self) -> str:
@@ -142,11 +143,6 @@ class Job:
         if self._is_unsaid:
             self._is_unsaid = False
             self._thread.ring()
-
-    def add_last_batch(self, leaves: Sequence[tuple[int, Frames | Content]], size: int) -> None:
-        """Send the next inputs and say that no more come, which wakes the other thread once."""
-        self._is_unsaid = False
-        self._thread.post(AddBatch(self.id, leaves, size, coming=0))
 
     def end_inputs(self) -> None:
         """Say that no more inputs come."""

@@ -9,10 +9,10 @@ import sys
 import time
 from _queue import SimpleQueue
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol, cast
 
-from burla.core.effects import Content, Deliver, Fail, Finish, Frames, Lacking, Write
+from burla.core.effects import Deliver, Fail, Finish, Lacking, Write
 from burla.core.progress import Meter
 from burla.core.replay import Replay
 from burla.errors import JobFailed
@@ -153,16 +153,9 @@ class StoredJob:
     def end_inputs(self) -> None:
         """All inputs are there."""
 
-    def add_batch(
-        self,
-        leaves: Sequence[tuple[int, Frames | Content]],
-        size: int,
-        coming: int | None = None,
-    ) -> None:
+    def add_batch(self, *batch: object) -> None:
         """There are none to add."""
         raise AssertionError("a job that is read has its inputs")
-
-    add_last_batch = add_batch
 
     def wait_sent(self) -> None:
         """Nothing is sent."""

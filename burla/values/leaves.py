@@ -22,7 +22,7 @@ from .shared_memory import SHARE_BYTES_MIN
 LEAF_INPUTS_MAX = 256  # a span that needs one input makes its whole leaf travel
 LEAF_ATOMS_MAX = 16384  # the same for plain numbers and texts: unpickled in 0.5 ms
 LEAF_BYTES_MAX = 1 << 16  # the same; a bigger input is alone in its leaf
-LEAF_BYTES_AIM = LEAF_BYTES_MAX * 7 // 8  # where inputs are mostly as long as those before
+LEAF_BYTES_AIM = LEAF_BYTES_MAX * 7 // 8  # of the next leaf, if inputs are as long as those before
 BATCH_INPUTS_FIRST = 8  # so that work starts at once
 BATCH_INPUTS_FIRST_LAZY = 1  # who knows when an iterator gives its second
 BATCH_GROWTH = 8
